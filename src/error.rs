@@ -1,0 +1,65 @@
+//! The one error type: each message names the culprit and the cure.
+
+use std::path::PathBuf;
+
+/// Everything that can go wrong, from a file that is not there to a device that is lost.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read, written, created or renamed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file was read but does not hold what it should.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong in it and what would mend it.
+        message: String,
+    },
+    /// The network holds nodes that cannot be taken; all of them are listed.
+    #[error("unsupported in this network:\n  {}", .0.join("\n  "))]
+    Unsupported(Vec<String>),
+    /// Shapes that do not fit each other.
+    #[error("shape: {0}")]
+    Shape(String),
+    /// A request that cannot be carried out as asked.
+    #[error("{0}")]
+    Request(String),
+    /// A value that is not finite, or out of its range.
+    #[error("{0}")]
+    Value(String),
+    /// The memory budget is too small, with the arithmetic.
+    #[error("{0}")]
+    Budget(String),
+    /// No such device, or the device failed.
+    #[error("device: {0}")]
+    Device(String),
+    /// The run was interrupted; nothing was left under a final name.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps an I/O error with the path it concerns.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Io { path, source }
+    }
+
+    /// A file whose content is at fault.
+    pub fn file(path: impl Into<PathBuf>, message: impl Into<String>) -> Error {
+        Error::File {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+}

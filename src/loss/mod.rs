@@ -1,0 +1,183 @@
+//! Losses: value, gradient, Hessian and the factor S of it, per sample, on the host in double precision.
+//!
+//! A loss sees one sample's outputs z (flattened, row-major) and target. It never forms S whole: it is
+//! asked for ranges of directions. This folder must not know of networks or devices.
+
+mod builtin;
+
+pub use builtin::{BinaryCrossEntropy, CrossEntropy, GivenHessian, Reduction, SquaredError};
+
+use crate::error::Result;
+use std::ops::Range;
+
+/// The target of one sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target<'a> {
+    /// Class indices, one per position.
+    Classes(&'a [i64]),
+    /// Dense values: class probabilities, labels or regression targets, shaped as the outputs; or the
+    /// sample's Hessian for [`GivenHessian`].
+    Dense(&'a [f64]),
+    /// None.
+    None,
+}
+
+/// One sample as a loss sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Absolute index in the data.
+    pub index: usize,
+    /// Outputs z, flattened: `[outputs]`.
+    pub outputs: &'a [f64],
+    /// Target.
+    pub target: Target<'a>,
+}
+
+/// A loss ℓ(z, y), summed over samples; the reduction's weight of a sample is part of ℓ.
+///
+/// ```
+/// use hessblock::loss::{Loss, Sample};
+/// /// ℓ = Σ_c cosh(z_c)
+/// #[derive(Debug)]
+/// struct Cosh;
+/// impl Loss for Cosh {
+///     fn name(&self) -> String { "cosh".into() }
+///     fn value(&self, s: &Sample<'_>) -> f64 { s.outputs.iter().map(|z| z.cosh()).sum() }
+///     fn gradient(&self, s: &Sample<'_>, gradient: &mut [f64]) {
+///         for (g, z) in gradient.iter_mut().zip(s.outputs) { *g = z.sinh() }
+///     }
+///     fn hessian_product(&self, s: &Sample<'_>, v: &[f64], product: &mut [f64]) {
+///         for ((p, z), v) in product.iter_mut().zip(s.outputs).zip(v) { *p = z.cosh() * v }
+///     }
+/// }
+/// ```
+pub trait Loss: Send + Sync + std::fmt::Debug {
+    /// Name and options, for messages and provenance.
+    fn name(&self) -> String;
+
+    /// Looks at the network's output shape (`rest` without the sample axis) and all targets once, before
+    /// any work: checks them and finds the divisor of a mean.
+    ///
+    /// `targets` gives the targets of consecutive ranges of samples.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] where the targets do not fit the outputs, [`crate::Error::Value`] for a label
+    /// out of range, naming the sample.
+    fn prepare(
+        &mut self,
+        _outputs: &[usize],
+        _targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// ℓ_n.
+    fn value(&self, sample: &Sample<'_>) -> f64;
+
+    /// ∇_z ℓ_n: `[outputs]`.
+    fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]);
+
+    /// ∇²_z ℓ_n · v: `[outputs]`.
+    fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]);
+
+    /// R, the number of directions of S for that many outputs.
+    fn directions(&self, outputs: usize) -> usize {
+        outputs
+    }
+
+    /// Whether directions carry signs: ∇²ℓ = S·diag(±1)·Sᵀ. The default factor does.
+    fn signed(&self) -> bool {
+        true
+    }
+
+    /// Columns `directions` of S, direction-major (`factor[r·outputs + c]` = S[c, r]), and their signs.
+    ///
+    /// The default takes the eigendecomposition of the Hessian.
+    fn factor(
+        &self,
+        sample: &Sample<'_>,
+        directions: Range<usize>,
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        builtin::eigen_factor(
+            self.dense_hessian(sample),
+            sample.outputs.len(),
+            directions,
+            factor,
+            signs,
+        );
+    }
+
+    /// ∇²_z ℓ_n, row-major `[outputs, outputs]`.
+    fn dense_hessian(&self, sample: &Sample<'_>) -> Vec<f64> {
+        let outputs = sample.outputs.len();
+        let mut hessian = vec![0.0; outputs * outputs];
+        let mut unit = vec![0.0; outputs];
+        for (c, row) in hessian.chunks_exact_mut(outputs.max(1)).enumerate() {
+            unit[c] = 1.0;
+            self.hessian_product(sample, &unit, row);
+            unit[c] = 0.0;
+        }
+        hessian
+    }
+
+    /// Whether the prediction is right, for losses with classes: the count of right and of all kept positions.
+    fn accuracy(&self, _sample: &Sample<'_>) -> Option<(usize, usize)> {
+        None
+    }
+}
+
+/// The targets of a range of samples.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetBatch {
+    /// Class indices, `positions` per sample.
+    Classes {
+        /// Index of the first sample.
+        first: usize,
+        /// Positions per sample.
+        positions: usize,
+        /// `[samples, positions]`.
+        values: Vec<i64>,
+    },
+    /// Dense values.
+    Dense {
+        /// Index of the first sample.
+        first: usize,
+        /// Shape per sample.
+        shape: Vec<usize>,
+        /// `[samples, shape…]`.
+        values: Vec<f64>,
+    },
+    /// No targets, for that many samples.
+    None(usize),
+}
+
+impl TargetBatch {
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        match self {
+            TargetBatch::Classes {
+                positions, values, ..
+            } => values.len() / (*positions).max(1),
+            TargetBatch::Dense { shape, values, .. } => {
+                values.len() / shape.iter().product::<usize>().max(1)
+            }
+            TargetBatch::None(samples) => *samples,
+        }
+    }
+
+    /// The target of the `k`-th sample of the batch.
+    pub fn get(&self, k: usize) -> Target<'_> {
+        match self {
+            TargetBatch::Classes {
+                positions, values, ..
+            } => Target::Classes(&values[k * positions..(k + 1) * positions]),
+            TargetBatch::Dense { shape, values, .. } => {
+                let each: usize = shape.iter().product();
+                Target::Dense(&values[k * each..(k + 1) * each])
+            }
+            TargetBatch::None(_) => Target::None,
+        }
+    }
+}

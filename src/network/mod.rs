@@ -1,0 +1,198 @@
+//! The graph of operations, with shapes, named parameters and layers.
+//!
+//! A [`Network`] is what an importer or the [`builder::Builder`] makes and what the passes of
+//! `src/jacobian` walk. Every shape here is a `rest`: the ONNX shape at batch 1; samples are an axis of
+//! their own that no operation sees. This folder must not know of devices.
+
+pub mod builder;
+
+use crate::error::{Error, Result};
+use crate::ops::Op;
+use crate::tensor::HostArray;
+use std::ops::Range;
+
+/// A value in the graph: network inputs first, then one per node.
+pub type ValueId = usize;
+
+/// What a node reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// An input of the network or the result of a node.
+    Value(ValueId),
+    /// A parameter, by index into [`Network::parameters`].
+    Parameter(usize),
+    /// A constant, by index into [`Network::constants`].
+    Constant(usize),
+}
+
+/// A parameter: an initializer that is differentiated.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Name in the file.
+    pub name: String,
+    /// The layer it belongs to (DESIGN §3, Parameters).
+    pub layer: String,
+    /// Index of its first entry in the flat order.
+    pub offset: usize,
+    /// Its values, in the file's layout.
+    pub data: HostArray,
+}
+
+impl Parameter {
+    /// Its entries in the flat order.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.data.len()
+    }
+}
+
+/// An input of the network.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Name in the file.
+    pub name: String,
+    /// Shape at batch 1, the sample axis included with extent 1.
+    pub rest: Vec<usize>,
+    /// Which axis of `rest` carries the samples in data files.
+    pub sample_axis: usize,
+    /// Whether the network takes integers here (tokens).
+    pub integer: bool,
+}
+
+/// A node: an operation and what it reads.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name in the file, for messages.
+    pub name: String,
+    /// The file's word for the operation (`Gemm`, `Relu`), for people.
+    pub operation: String,
+    /// What it computes.
+    pub op: Op,
+    /// What it reads.
+    pub inputs: Vec<Operand>,
+    /// Shape of its result.
+    pub rest: Vec<usize>,
+}
+
+/// A network: a graph in execution order.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// Inputs, which are values `0..inputs.len()`.
+    pub inputs: Vec<Input>,
+    /// Parameters in the flat order.
+    pub parameters: Vec<Parameter>,
+    /// Constants.
+    pub constants: Vec<HostArray>,
+    /// Nodes in execution order; node `k` makes value `inputs.len() + k`.
+    pub nodes: Vec<Node>,
+    /// The value the loss is taken of.
+    pub output: ValueId,
+    /// Which axis of the output's rest carries the samples.
+    pub output_sample_axis: usize,
+    /// Things a user should know (`inspect` prints them).
+    pub warnings: Vec<String>,
+}
+
+/// A layer: the parameters that share the name before the last dot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Its parameters, in the flat order.
+    pub parameters: Vec<usize>,
+}
+
+impl Network {
+    /// Number of parameter entries, p.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.last().map_or(0, |p| p.range().end)
+    }
+
+    /// The shape at batch 1 of a value.
+    pub fn rest(&self, value: ValueId) -> &[usize] {
+        match value.checked_sub(self.inputs.len()) {
+            None => &self.inputs[value].rest,
+            Some(node) => &self.nodes[node].rest,
+        }
+    }
+
+    /// The shape at batch 1 of an operand.
+    pub fn operand_rest(&self, operand: Operand) -> &[usize] {
+        match operand {
+            Operand::Value(value) => self.rest(value),
+            Operand::Parameter(k) => &self.parameters[k].data.shape,
+            Operand::Constant(k) => &self.constants[k].shape,
+        }
+    }
+
+    /// Outputs per sample, C (times positions).
+    pub fn outputs(&self) -> usize {
+        self.rest(self.output).iter().product()
+    }
+
+    /// The layers, in the order of their first parameter.
+    pub fn layers(&self) -> Vec<Layer> {
+        let mut layers: Vec<Layer> = Vec::new();
+        for (k, parameter) in self.parameters.iter().enumerate() {
+            match layers.iter_mut().find(|l| l.name == parameter.layer) {
+                Some(layer) => layer.parameters.push(k),
+                None => layers.push(Layer {
+                    name: parameter.layer.clone(),
+                    parameters: vec![k],
+                }),
+            }
+        }
+        layers
+    }
+
+    /// The index of the parameter of that name.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the nearest names.
+    pub fn parameter(&self, name: &str) -> Result<usize> {
+        self.parameters
+            .iter()
+            .position(|p| p.name == name)
+            .ok_or_else(|| {
+                unknown(
+                    "parameter",
+                    name,
+                    self.parameters.iter().map(|p| p.name.as_str()),
+                )
+            })
+    }
+
+    /// The layer of that name.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the nearest names.
+    pub fn layer(&self, name: &str) -> Result<Layer> {
+        let layers = self.layers();
+        layers
+            .iter()
+            .find(|l| l.name == name)
+            .cloned()
+            .ok_or_else(|| unknown("layer", name, layers.iter().map(|l| l.name.as_str())))
+    }
+}
+
+/// "no layer fc: did you mean fc1, fc2?"
+fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let mut near: Vec<(usize, &str)> = known
+        .map(|k| {
+            (
+                strsim::damerau_levenshtein(&name.to_lowercase(), &k.to_lowercase()),
+                k,
+            )
+        })
+        .collect();
+    near.sort();
+    let names: Vec<&str> = near.iter().take(3).map(|(_, k)| *k).collect();
+    Error::Request(if names.is_empty() {
+        format!("no {kind} {name:?}: the network has no parameters")
+    } else {
+        format!(
+            "no {kind} {name:?} in the network; the nearest: {}",
+            names.join(", ")
+        )
+    })
+}

@@ -1,0 +1,298 @@
+//! Parameter sites: the cotangent of a parameter at one place of use, kept unevaluated.
+//!
+//! Per sample n and direction r a site is a row of V (DESIGN §2). It can be realised as rows, as their
+//! sum over samples (a gradient), as their squares summed (a diagonal), or kept as an outer factor.
+
+use crate::tensor::{Backend, Einsum, Window};
+
+/// How a site's rows follow from cotangents Δ and inputs a.
+#[derive(Clone)]
+pub enum SiteKind<T> {
+    /// V[o, i] = Σ_t Δ[t, o] a[t, i] of an affine operation.
+    Linear {
+        /// Δ: `[s, d, T, O]`.
+        cotangents: T,
+        /// a: `[s, 1, T, I]`.
+        inputs: T,
+        /// Whether the weight is O×I (else I×O).
+        outputs_first: bool,
+    },
+    /// V[o, c, k] = Σ_t Δ[o, t] x[c, t·stride + k·dilation] of a convolution.
+    Conv {
+        /// Δ: `[s, d, B, O, out…]`.
+        cotangents: T,
+        /// x: `[s, 1, B, C, in…]`.
+        inputs: T,
+        /// Geometry.
+        window: Window,
+        /// Groups.
+        groups: usize,
+    },
+    /// V = Δ·∂f/∂w summed over the axes along which the parameter was repeated.
+    Elementwise {
+        /// Δ: `[s, d, rest…]`.
+        cotangents: T,
+        /// ∂f/∂w: `[s, 1, rest…]`; `None` is 1.
+        derivative: Option<T>,
+    },
+    /// V itself: `[s, d, shape…]`.
+    Rows(T),
+}
+
+/// A site: its kind, the shape of what it is the cotangent of, and the way from there to the parameter.
+#[derive(Clone)]
+pub struct Site<T> {
+    /// How the rows follow.
+    pub kind: SiteKind<T>,
+    /// Shape of the operand at this place of use.
+    pub shape: Vec<usize>,
+    /// What was applied to the parameter before it was used, outermost last: each step takes the
+    /// cotangent one step back towards the parameter.
+    pub steps: Vec<Step>,
+}
+
+/// A step back through an initializer-only chain.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The operand was `permute(parameter, order)`.
+    Permute(Vec<usize>),
+    /// The operand was `reshape(parameter)`; the parameter has this shape.
+    Reshape(Vec<usize>),
+}
+
+/// An outer factor: V[(o, i)] = Δ[o]·a[i].
+#[derive(Clone)]
+pub struct Outer<T> {
+    /// Δ: `[s, d, O]`.
+    pub cotangents: T,
+    /// a: `[s, 1, I]`; `None` is a = 1, I = 1.
+    pub inputs: Option<T>,
+    /// Whether the parameter's flat order is (o, i), else (i, o).
+    pub outputs_first: bool,
+}
+
+impl<T: Clone> Site<T> {
+    /// A site without steps.
+    pub fn new(kind: SiteKind<T>, shape: &[usize]) -> Self {
+        Self {
+            kind,
+            shape: shape.to_vec(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Shape of the parameter at the far end of the steps.
+    pub fn parameter_shape(&self) -> Vec<usize> {
+        self.steps
+            .iter()
+            .fold(self.shape.clone(), |shape, step| match step {
+                Step::Reshape(to) => to.clone(),
+                Step::Permute(order) => {
+                    let mut back = vec![0; order.len()];
+                    for (k, &axis) in order.iter().enumerate() {
+                        back[axis] = shape[k];
+                    }
+                    back
+                }
+            })
+    }
+
+    /// The rows V: `[s, d, parameter shape…]`.
+    pub fn rows<B: Backend<Tensor = T>>(&self, backend: &B) -> T {
+        let rows = match &self.kind {
+            SiteKind::Linear {
+                cotangents,
+                inputs,
+                outputs_first,
+            } => linear(backend, cotangents, inputs, *outputs_first, "s"),
+            SiteKind::Conv {
+                cotangents,
+                inputs,
+                window,
+                groups,
+            } => backend.conv_weights(cotangents, inputs, window, *groups, false),
+            SiteKind::Elementwise {
+                cotangents,
+                derivative,
+            } => {
+                let product = match derivative {
+                    Some(derivative) => backend.multiply(cotangents, derivative),
+                    None => cotangents.clone(),
+                };
+                super::reduce_to(backend, &product, &self.shape)
+            }
+            SiteKind::Rows(rows) => rows.clone(),
+        };
+        self.step_back(backend, rows)
+    }
+
+    /// The rows summed over samples: `[1, d, parameter shape…]`.
+    pub fn sum<B: Backend<Tensor = T>>(&self, backend: &B) -> T {
+        let sum = match &self.kind {
+            SiteKind::Linear {
+                cotangents,
+                inputs,
+                outputs_first,
+            } => linear(backend, cotangents, inputs, *outputs_first, "1"),
+            SiteKind::Conv {
+                cotangents,
+                inputs,
+                window,
+                groups,
+            } => backend.conv_weights(cotangents, inputs, window, *groups, true),
+            _ => return backend.reduce_sum(&self.rows(backend), &[0]),
+        };
+        self.step_back(backend, sum)
+    }
+
+    /// Σ_n Σ_r s_r V²: `[1, 1, parameter shape…]`, the site's part of the diagonal of G.
+    ///
+    /// `signs` is `[s, d, 1]` where directions carry signs. For an outer site it is
+    /// Σ_n (Σ_r s_r Δ²)[o]·a²[i] (DESIGN §2); a dense site forms its rows, which the caller bounds by
+    /// choosing the chunk.
+    pub fn squares<B: Backend<Tensor = T>>(&self, backend: &B, signs: Option<&T>) -> T {
+        let square = |x: &T| backend.multiply(x, x);
+        let signed = |x: T| match signs {
+            Some(signs) => {
+                let ones = vec![1; backend.shape(&x).rest.len()];
+                backend.multiply(&x, &backend.reshape(signs, &ones))
+            }
+            None => x,
+        };
+        if let Some(outer) = self.outer(backend) {
+            let cotangents = backend.reduce_sum(&signed(square(&outer.cotangents)), &[1]);
+            let product = match &outer.inputs {
+                None => backend.reduce_sum(&cotangents, &[0]),
+                Some(inputs) => {
+                    let formula = if outer.outputs_first {
+                        "sdo,sdi->1doi"
+                    } else {
+                        "sdo,sdi->1dio"
+                    };
+                    backend.einsum(&Einsum::new(formula), &cotangents, &square(inputs))
+                }
+            };
+            return backend.reshape(&product, &self.parameter_shape());
+        }
+        let rows = self.rows(backend);
+        backend.reduce_sum(&signed(square(&rows)), &[0, 1])
+    }
+
+    /// The outer factor, where the site has one position and its steps keep it outer.
+    pub fn outer<B: Backend<Tensor = T>>(&self, backend: &B) -> Option<Outer<T>> {
+        match &self.kind {
+            SiteKind::Linear {
+                cotangents,
+                inputs,
+                outputs_first,
+            } => {
+                let (c, a) = (backend.shape(cotangents).rest, backend.shape(inputs).rest);
+                if c[0] != 1 {
+                    return None;
+                }
+                Some(Outer {
+                    cotangents: backend.reshape(cotangents, &c[1..]),
+                    inputs: Some(backend.reshape(inputs, &a[1..])),
+                    outputs_first: *outputs_first != self.transposed()?,
+                })
+            }
+            SiteKind::Elementwise {
+                cotangents,
+                derivative: None,
+            } => {
+                // One entry per output: nothing was repeated, so Δ is the row itself.
+                let rest = backend.shape(cotangents).rest;
+                let count = self.shape.iter().product();
+                if rest.iter().product::<usize>() != count || !self.keeps_flat_order() {
+                    return None;
+                }
+                Some(Outer {
+                    cotangents: backend.reshape(cotangents, &[count]),
+                    inputs: None,
+                    outputs_first: true,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn keeps_flat_order(&self) -> bool {
+        self.steps.iter().all(|s| matches!(s, Step::Reshape(_)))
+    }
+
+    /// Whether the steps amount to a transposition of the two axes, or to nothing; `None` for anything else.
+    fn transposed(&self) -> Option<bool> {
+        let mut transposed = false;
+        let mut shape: Vec<usize> = self.shape.clone();
+        for step in &self.steps {
+            match step {
+                Step::Reshape(to) => {
+                    // The two axes must stay recognisable, extents of 1 aside.
+                    let squeeze =
+                        |s: &[usize]| s.iter().copied().filter(|&e| e != 1).collect::<Vec<_>>();
+                    if squeeze(&shape) != squeeze(to) {
+                        return if self.keeps_flat_order() {
+                            Some(false)
+                        } else {
+                            None
+                        };
+                    }
+                    shape = to.clone();
+                }
+                Step::Permute(order) => {
+                    let kept: Vec<usize> = order
+                        .iter()
+                        .zip(&shape)
+                        .filter(|(_, e)| **e != 1)
+                        .map(|(&k, _)| k)
+                        .collect();
+                    if kept.len() > 2 {
+                        return None;
+                    }
+                    if kept.len() == 2 && kept[0] > kept[1] {
+                        transposed = !transposed;
+                    }
+                    let mut back = vec![0; order.len()];
+                    for (k, &axis) in order.iter().enumerate() {
+                        back[axis] = shape[k];
+                    }
+                    shape = back;
+                }
+            }
+        }
+        Some(transposed)
+    }
+
+    fn step_back<B: Backend<Tensor = T>>(&self, backend: &B, cotangent: T) -> T {
+        self.steps
+            .iter()
+            .fold(cotangent, |cotangent, step| match step {
+                Step::Reshape(to) => backend.reshape(&cotangent, to),
+                Step::Permute(order) => backend.permute(&cotangent, &inverse(order)),
+            })
+    }
+}
+
+/// The permutation that undoes `order`.
+pub(crate) fn inverse(order: &[usize]) -> Vec<usize> {
+    let mut back = vec![0; order.len()];
+    for (k, &axis) in order.iter().enumerate() {
+        back[axis] = k;
+    }
+    back
+}
+
+fn linear<B: Backend>(
+    backend: &B,
+    cotangents: &B::Tensor,
+    inputs: &B::Tensor,
+    outputs_first: bool,
+    samples: &str,
+) -> B::Tensor {
+    let entry = if outputs_first { "oi" } else { "io" };
+    backend.einsum(
+        &Einsum::new(&format!("sdto,sdti->{samples}d{entry}")),
+        cotangents,
+        inputs,
+    )
+}

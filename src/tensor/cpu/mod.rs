@@ -1,0 +1,1 @@
+//! The CPU backend, in f32 and f64.

@@ -1,0 +1,403 @@
+//! Scalar expressions: the one elementwise primitive's program, and its derivative.
+//!
+//! An operation such as ELU is an [`Expr`] over its inputs. The derivative of an expression is again
+//! an expression, so first and second order need no further rules; the CPU interprets it in blocks,
+//! the GPU compiles it to a kernel.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops;
+use std::sync::Arc;
+
+/// A scalar function of the inputs at one position.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Expr(Arc<Node>);
+
+/// The node of an expression.
+#[derive(Clone)]
+pub enum Node {
+    /// Input number `k`.
+    Input(usize),
+    /// A constant.
+    Constant(f64),
+    /// A function of one argument.
+    Unary(Unary, Expr),
+    /// A function of two arguments.
+    Binary(Binary, Expr, Expr),
+    /// `if left ≤ right { then } else { otherwise }`; a NaN on either side takes `otherwise`.
+    IfLessEqual {
+        /// Left side of the comparison.
+        left: Expr,
+        /// Right side of the comparison.
+        right: Expr,
+        /// Value where `left ≤ right`.
+        then: Expr,
+        /// Value elsewhere.
+        otherwise: Expr,
+    },
+}
+
+/// Functions of one argument.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Unary {
+    /// −x
+    Negate,
+    /// eˣ
+    Exp,
+    /// eˣ − 1, accurate near 0
+    ExpM1,
+    /// ln x
+    Log,
+    /// ln(1 + x), accurate near 0
+    Log1p,
+    /// hyperbolic tangent, accurate near 0
+    Tanh,
+    /// 1 / (1 + e⁻ˣ)
+    Sigmoid,
+    /// ln(1 + eˣ), without overflow
+    Softplus,
+    /// √x
+    Sqrt,
+    /// 1 / x
+    Reciprocal,
+}
+
+/// Functions of two arguments.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Binary {
+    /// x + y
+    Add,
+    /// x − y
+    Subtract,
+    /// x · y
+    Multiply,
+    /// x / y
+    Divide,
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Node::Input(a), Node::Input(b)) => a == b,
+            (Node::Constant(a), Node::Constant(b)) => a.to_bits() == b.to_bits(),
+            (Node::Unary(f, a), Node::Unary(g, b)) => f == g && a == b,
+            (Node::Binary(f, a, b), Node::Binary(g, c, d)) => f == g && a == c && b == d,
+            (
+                Node::IfLessEqual {
+                    left: a,
+                    right: b,
+                    then: c,
+                    otherwise: d,
+                },
+                Node::IfLessEqual {
+                    left: e,
+                    right: f,
+                    then: g,
+                    otherwise: h,
+                },
+            ) => a == e && b == f && c == g && d == h,
+            _ => false,
+        }
+    }
+}
+impl Eq for Node {}
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Node::Input(k) => k.hash(state),
+            Node::Constant(value) => value.to_bits().hash(state),
+            Node::Unary(f, a) => (f, a).hash(state),
+            Node::Binary(f, a, b) => (f, a, b).hash(state),
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => {
+                (left, right, then, otherwise).hash(state);
+            }
+        }
+    }
+}
+
+impl Expr {
+    /// Input number `k`.
+    pub fn input(k: usize) -> Expr {
+        Expr(Arc::new(Node::Input(k)))
+    }
+
+    /// A constant.
+    pub fn constant(value: f64) -> Expr {
+        Expr(Arc::new(Node::Constant(value)))
+    }
+
+    /// The node at the root.
+    pub fn node(&self) -> &Node {
+        &self.0
+    }
+
+    /// The value where the expression is a constant.
+    pub fn as_constant(&self) -> Option<f64> {
+        match self.node() {
+            Node::Constant(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn is(&self, value: f64) -> bool {
+        self.as_constant() == Some(value)
+    }
+
+    /// Applies a function of one argument.
+    pub fn unary(self, function: Unary) -> Expr {
+        if let Some(value) = self.as_constant() {
+            return Expr::constant(function.evaluate(value));
+        }
+        Expr(Arc::new(Node::Unary(function, self)))
+    }
+
+    fn binary(self, function: Binary, other: Expr) -> Expr {
+        if let (Some(a), Some(b)) = (self.as_constant(), other.as_constant()) {
+            return Expr::constant(function.evaluate(a, b));
+        }
+        // Structural zeros and ones of derivatives vanish here, so that kernels stay small. These are
+        // zeros of the formula, not of the data: a NaN in the data still comes through the other terms.
+        match function {
+            Binary::Add if self.is(0.0) => other,
+            Binary::Add | Binary::Subtract if other.is(0.0) => self,
+            Binary::Subtract if self.is(0.0) => other.unary(Unary::Negate),
+            Binary::Multiply if self.is(0.0) || other.is(0.0) => Expr::constant(0.0),
+            Binary::Multiply if self.is(1.0) => other,
+            Binary::Multiply | Binary::Divide if other.is(1.0) => self,
+            Binary::Divide if self.is(0.0) => self,
+            _ => Expr(Arc::new(Node::Binary(function, self, other))),
+        }
+    }
+
+    /// `if left ≤ right { then } else { otherwise }`.
+    pub fn if_less_equal(left: Expr, right: Expr, then: Expr, otherwise: Expr) -> Expr {
+        if then == otherwise {
+            return then;
+        }
+        Expr(Arc::new(Node::IfLessEqual {
+            left,
+            right,
+            then,
+            otherwise,
+        }))
+    }
+
+    /// The partial derivative with respect to input `k`, as an expression of the same inputs.
+    ///
+    /// At a kink the branch taken is differentiated: `max(x, 0)` written as `if x ≤ 0 {0} else {x}` has
+    /// derivative 0 at 0, as in PyTorch.
+    pub fn derivative(&self, k: usize) -> Expr {
+        let one = || Expr::constant(1.0);
+        match self.node() {
+            Node::Input(j) => Expr::constant(if *j == k { 1.0 } else { 0.0 }),
+            Node::Constant(_) => Expr::constant(0.0),
+            Node::Unary(function, x) => {
+                let inner = x.derivative(k);
+                if inner.is(0.0) {
+                    return inner;
+                }
+                let x = x.clone();
+                let this = self.clone();
+                let outer = match function {
+                    Unary::Negate => Expr::constant(-1.0),
+                    Unary::Exp => this,
+                    Unary::ExpM1 => x.unary(Unary::Exp),
+                    Unary::Log => x.unary(Unary::Reciprocal),
+                    Unary::Log1p => (one() + x).unary(Unary::Reciprocal),
+                    // (1 − tanh x)(1 + tanh x): one rounding less than 1 − tanh² near ±1.
+                    Unary::Tanh => (one() - this.clone()) * (one() + this),
+                    // σ(x)·σ(−x): no cancellation where σ(x) is near 1.
+                    Unary::Sigmoid => this * (-x).unary(Unary::Sigmoid),
+                    Unary::Softplus => x.unary(Unary::Sigmoid),
+                    Unary::Sqrt => Expr::constant(0.5) / this,
+                    Unary::Reciprocal => -(this.clone() * this),
+                };
+                outer * inner
+            }
+            Node::Binary(function, x, y) => {
+                let (dx, dy) = (x.derivative(k), y.derivative(k));
+                let (x, y) = (x.clone(), y.clone());
+                match function {
+                    Binary::Add => dx + dy,
+                    Binary::Subtract => dx - dy,
+                    Binary::Multiply => dx * y + x * dy,
+                    Binary::Divide => dx / y.clone() - self.clone() * dy / y,
+                }
+            }
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => Expr::if_less_equal(
+                left.clone(),
+                right.clone(),
+                then.derivative(k),
+                otherwise.derivative(k),
+            ),
+        }
+    }
+
+    /// The value at one position, in double precision: the definition the kernels are tested against.
+    pub fn evaluate(&self, inputs: &[f64]) -> f64 {
+        match self.node() {
+            Node::Input(k) => inputs[*k],
+            Node::Constant(value) => *value,
+            Node::Unary(function, x) => function.evaluate(x.evaluate(inputs)),
+            Node::Binary(function, x, y) => {
+                function.evaluate(x.evaluate(inputs), y.evaluate(inputs))
+            }
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => {
+                if left.evaluate(inputs) <= right.evaluate(inputs) {
+                    then.evaluate(inputs)
+                } else {
+                    otherwise.evaluate(inputs)
+                }
+            }
+        }
+    }
+
+    /// One more than the largest input number used.
+    pub fn arity(&self) -> usize {
+        match self.node() {
+            Node::Input(k) => k + 1,
+            Node::Constant(_) => 0,
+            Node::Unary(_, x) => x.arity(),
+            Node::Binary(_, x, y) => x.arity().max(y.arity()),
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => [left, right, then, otherwise]
+                .iter()
+                .map(|e| e.arity())
+                .max()
+                .unwrap_or(0),
+        }
+    }
+
+    /// Replaces every input `k` by `inputs[k]`.
+    pub fn substitute(&self, inputs: &[Expr]) -> Expr {
+        match self.node() {
+            Node::Input(k) => inputs[*k].clone(),
+            Node::Constant(_) => self.clone(),
+            Node::Unary(function, x) => x.substitute(inputs).unary(*function),
+            Node::Binary(function, x, y) => {
+                x.substitute(inputs).binary(*function, y.substitute(inputs))
+            }
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => Expr::if_less_equal(
+                left.substitute(inputs),
+                right.substitute(inputs),
+                then.substitute(inputs),
+                otherwise.substitute(inputs),
+            ),
+        }
+    }
+
+    /// Number of arithmetic operations in one evaluation, for cost estimates.
+    pub fn operations(&self) -> usize {
+        match self.node() {
+            Node::Input(_) | Node::Constant(_) => 0,
+            Node::Unary(_, x) => 1 + x.operations(),
+            Node::Binary(_, x, y) => 1 + x.operations() + y.operations(),
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => {
+                1 + [left, right, then, otherwise]
+                    .iter()
+                    .map(|e| e.operations())
+                    .sum::<usize>()
+            }
+        }
+    }
+}
+
+impl Unary {
+    /// The function in double precision.
+    pub fn evaluate(self, x: f64) -> f64 {
+        match self {
+            Unary::Negate => -x,
+            Unary::Exp => x.exp(),
+            Unary::ExpM1 => x.exp_m1(),
+            Unary::Log => x.ln(),
+            Unary::Log1p => x.ln_1p(),
+            Unary::Tanh => x.tanh(),
+            Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Unary::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Unary::Sqrt => x.sqrt(),
+            Unary::Reciprocal => 1.0 / x,
+        }
+    }
+}
+
+impl Binary {
+    /// The function in double precision.
+    pub fn evaluate(self, x: f64, y: f64) -> f64 {
+        match self {
+            Binary::Add => x + y,
+            Binary::Subtract => x - y,
+            Binary::Multiply => x * y,
+            Binary::Divide => x / y,
+        }
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $binary:ident) => {
+        impl ops::$trait for Expr {
+            type Output = Expr;
+            fn $method(self, other: Expr) -> Expr {
+                self.binary(Binary::$binary, other)
+            }
+        }
+    };
+}
+operator!(Add, add, Add);
+operator!(Sub, sub, Subtract);
+operator!(Mul, mul, Multiply);
+operator!(Div, div, Divide);
+impl ops::Neg for Expr {
+    type Output = Expr;
+    fn neg(self) -> Expr {
+        self.unary(Unary::Negate)
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node() {
+            Node::Input(k) => write!(f, "x{k}"),
+            Node::Constant(value) => write!(f, "{value}"),
+            Node::Unary(function, x) => write!(f, "{function:?}({x:?})"),
+            Node::Binary(function, x, y) => write!(f, "{function:?}({x:?}, {y:?})"),
+            Node::IfLessEqual {
+                left,
+                right,
+                then,
+                otherwise,
+            } => {
+                write!(f, "if({left:?} <= {right:?}, {then:?}, {otherwise:?})")
+            }
+        }
+    }
+}
