@@ -1,7 +1,7 @@
 //! One parameter's factor of V for a unit of samples and directions.
 
 use crate::ops::{Outer, Site, SiteKind, Step};
-use crate::tensor::{Backend, Shape};
+use crate::tensor::{Backend, Einsum, Shape};
 use std::ops::Range;
 
 /// The factor of one parameter: all its sites of use, for one unit of samples and directions.
@@ -87,6 +87,40 @@ impl<T: Clone> Factor<T> {
         }
         let rows = sum.unwrap_or_else(|| backend.fill(&Shape::new(1, 1, &[range.len()]), 0.0));
         self.spread(backend, rows)
+    }
+
+    /// Σ_n Σ_r s_r V²: the unit's part of the diagonal of G, `[1, 1, count]`.
+    ///
+    /// An outer factor's is Σ_n (Σ_r s_r Δ²)[o]·a²[i] (DESIGN §2). Otherwise rows are formed for as many
+    /// entries at a time as `budget` numbers hold, never for all of a large parameter.
+    pub fn squares<B: Backend<Tensor = T>>(&self, backend: &B, signs: Option<&T>, budget: usize) -> T {
+        let signed_square = |x: &T| {
+            let square = backend.multiply(x, x);
+            match signs {
+                Some(signs) => backend.multiply(&square, signs),
+                None => square,
+            }
+        };
+        if let Some(outer) = self.outer(backend) {
+            let cotangents = backend.reduce_sum(&signed_square(&outer.cotangents), &[1]);
+            let product = match &outer.inputs {
+                None => backend.reduce_sum(&cotangents, &[0]),
+                Some(inputs) => {
+                    let formula = if outer.outputs_first { "sdo,sdi->1doi" } else { "sdo,sdi->1dio" };
+                    backend.einsum(&Einsum::new(formula), &cotangents, &backend.multiply(inputs, inputs))
+                }
+            };
+            return backend.reshape(&product, &[self.count]);
+        }
+        let step = (budget / (self.samples * self.directions).max(1)).clamp(1, self.count.max(1));
+        let pieces: Vec<T> = (0..self.count)
+            .step_by(step)
+            .map(|start| {
+                let rows = self.rows(backend, start..(start + step).min(self.count));
+                backend.reduce_sum(&signed_square(&rows), &[0, 1])
+            })
+            .collect();
+        backend.concat(&pieces.iter().collect::<Vec<_>>(), 2)
     }
 
     /// A row that is the same for all samples or directions, repeated: contractions count each of them.

@@ -5,4 +5,5 @@
 mod factor;
 pub mod passes;
 
+pub(crate) use factor::slice;
 pub use factor::{Factor, Rectangle, rectangles};
