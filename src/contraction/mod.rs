@@ -49,7 +49,10 @@ pub fn choose(rows: FactorSize, columns: FactorSize, directions: usize) -> (Cont
     let (q, q2) = (rows.entries as u64, columns.entries as u64);
     let pair = |(o, i): (usize, usize)| (o as u64, i as u64);
     let form_rows = |size: FactorSize| size.outer.map_or(0, |_| r * size.entries as u64);
-    let mut best = (Contraction::DenseDense, 2 * r * q * q2 + form_rows(rows) + form_rows(columns));
+    let mut best = (
+        Contraction::DenseDense,
+        2 * r * q * q2 + form_rows(rows) + form_rows(columns),
+    );
     let mut consider = |contraction, operations| {
         if operations < best.1 {
             best = (contraction, operations);
@@ -60,10 +63,16 @@ pub fn choose(rows: FactorSize, columns: FactorSize, directions: usize) -> (Cont
         consider(Contraction::OuterOuter, 2 * r * o * o2 + 2 * q * q2);
     }
     if let Some((o, _)) = rows.outer.map(pair) {
-        consider(Contraction::OuterDense, 2 * r * o * q2 + 2 * q * q2 + form_rows(columns));
+        consider(
+            Contraction::OuterDense,
+            2 * r * o * q2 + 2 * q * q2 + form_rows(columns),
+        );
     }
     if let Some((o, _)) = columns.outer.map(pair) {
-        consider(Contraction::DenseOuter, 2 * r * q * o + 2 * q * q2 + form_rows(rows));
+        consider(
+            Contraction::DenseOuter,
+            2 * r * q * o + 2 * q * q2 + form_rows(rows),
+        );
     }
     best
 }
@@ -81,14 +90,23 @@ pub struct Segment<'a, T> {
 impl<T: Clone> Segment<'_, T> {
     /// What the cost model needs to know.
     fn size<B: Backend<Tensor = T>>(&self, backend: &B, outer: Option<&Outer<T>>) -> FactorSize {
-        let (entries, share) = (self.range.len(), self.range.len() as f64 / self.factor.count as f64);
+        let (entries, share) = (
+            self.range.len(),
+            self.range.len() as f64 / self.factor.count as f64,
+        );
         let outer = outer.map(|outer| {
             let (outputs, inputs) = (outer.output_count(backend), outer.input_count(backend));
             // The fast axis is taken whole where the segment spans rows; the slow one in part.
             if outer.outputs_first {
-                (((outputs as f64 * share).ceil() as usize).max(1), inputs.min(entries))
+                (
+                    ((outputs as f64 * share).ceil() as usize).max(1),
+                    inputs.min(entries),
+                )
             } else {
-                (outputs.min(entries), ((inputs as f64 * share).ceil() as usize).max(1))
+                (
+                    outputs.min(entries),
+                    ((inputs as f64 * share).ceil() as usize).max(1),
+                )
             }
         });
         FactorSize { entries, outer }
@@ -118,25 +136,35 @@ struct Piece<T> {
 
 impl<T: Clone> Piece<T> {
     /// Cuts a segment of an outer factor into rectangles.
-    fn cut<B: Backend<Tensor = T>>(backend: &B, outer: &Outer<T>, segment: &Segment<'_, T>) -> Vec<Piece<T>> {
+    fn cut<B: Backend<Tensor = T>>(
+        backend: &B,
+        outer: &Outer<T>,
+        segment: &Segment<'_, T>,
+    ) -> Vec<Piece<T>> {
         let (outputs, inputs) = (outer.output_count(backend), outer.input_count(backend));
         let inner = if outer.outputs_first { inputs } else { outputs };
         rectangles(segment.range.clone(), inner)
             .into_iter()
-            .map(|Rectangle { major, minor, offset }| {
-                let (o, i, output_stride, input_stride) = if outer.outputs_first {
-                    (major, minor, inputs, 1)
-                } else {
-                    (minor, major, 1, outputs)
-                };
-                Piece {
-                    cotangents: slice(backend, &outer.cotangents, 2, &o),
-                    inputs: outer.inputs.as_ref().map(|a| slice(backend, a, 2, &i)),
-                    origin: segment.origin + offset,
-                    output_stride,
-                    input_stride,
-                }
-            })
+            .map(
+                |Rectangle {
+                     major,
+                     minor,
+                     offset,
+                 }| {
+                    let (o, i, output_stride, input_stride) = if outer.outputs_first {
+                        (major, minor, inputs, 1)
+                    } else {
+                        (minor, major, 1, outputs)
+                    };
+                    Piece {
+                        cotangents: slice(backend, &outer.cotangents, 2, &o),
+                        inputs: outer.inputs.as_ref().map(|a| slice(backend, a, 2, &i)),
+                        origin: segment.origin + offset,
+                        output_stride,
+                        input_stride,
+                    }
+                },
+            )
             .collect()
     }
 
@@ -181,7 +209,10 @@ pub fn accumulate<B: Contract>(
     };
     let (kind, _) = contraction(backend, rows, columns);
     let outer = |segment: &Segment<'_, B::Tensor>| {
-        let outer = segment.factor.outer(backend).expect("the cost model offers this to outer factors alone");
+        let outer = segment
+            .factor
+            .outer(backend)
+            .expect("the cost model offers this to outer factors alone");
         Piece::cut(backend, &outer, segment)
     };
     match kind {
@@ -190,20 +221,37 @@ pub fn accumulate<B: Contract>(
             for left in outer(rows) {
                 for right in &right {
                     let signed_right = signed(&right.cotangents);
-                    outer_pair(backend, tile, (&left, &left.cotangents), (right, &signed_right));
+                    outer_pair(
+                        backend,
+                        tile,
+                        (&left, &left.cotangents),
+                        (right, &signed_right),
+                    );
                 }
             }
         }
         Contraction::OuterDense => {
             let dense = signed(&columns.factor.rows(backend, columns.range.clone()));
-            let right = Piece { cotangents: dense.clone(), inputs: None, origin: columns.origin, output_stride: 1, input_stride: 1 };
+            let right = Piece {
+                cotangents: dense.clone(),
+                inputs: None,
+                origin: columns.origin,
+                output_stride: 1,
+                input_stride: 1,
+            };
             for left in outer(rows) {
                 outer_pair(backend, tile, (&left, &left.cotangents), (&right, &dense));
             }
         }
         Contraction::DenseOuter => {
             let dense = signed(&rows.factor.rows(backend, rows.range.clone()));
-            let left = Piece { cotangents: dense.clone(), inputs: None, origin: rows.origin, output_stride: 1, input_stride: 1 };
+            let left = Piece {
+                cotangents: dense.clone(),
+                inputs: None,
+                origin: rows.origin,
+                output_stride: 1,
+                input_stride: 1,
+            };
             for right in outer(columns) {
                 outer_pair(backend, tile, (&left, &dense), (&right, &right.cotangents));
             }
@@ -223,7 +271,10 @@ fn outer_pair<B: Contract>(
     (left, left_cotangents): (&Piece<B::Tensor>, &B::Tensor),
     (right, right_cotangents): (&Piece<B::Tensor>, &B::Tensor),
 ) {
-    let (l, r) = (backend.shape(left_cotangents), backend.shape(right_cotangents));
+    let (l, r) = (
+        backend.shape(left_cotangents),
+        backend.shape(right_cotangents),
+    );
     let samples = l.samples.max(r.samples);
     let each = (l.rest_len() * r.rest_len()).max(1);
     let turn = (TEMPORARY / each).clamp(1, samples.max(1));
@@ -236,7 +287,10 @@ fn outer_pair<B: Contract>(
             _ => slice(backend, x, 0, &range),
         };
         let pairs = backend.einsum(&formula, &take(left_cotangents), &take(right_cotangents));
-        let (a, a2) = (left.inputs.as_ref().map(take), right.inputs.as_ref().map(take));
+        let (a, a2) = (
+            left.inputs.as_ref().map(take),
+            right.inputs.as_ref().map(take),
+        );
         backend.accumulate_outer(tile, &pairs, left.side(a.as_ref()), right.side(a2.as_ref()));
     }
 }
@@ -246,17 +300,38 @@ mod tests {
     use super::*;
 
     fn outer(o: usize, i: usize) -> FactorSize {
-        FactorSize { entries: o * i, outer: Some((o, i)) }
+        FactorSize {
+            entries: o * i,
+            outer: Some((o, i)),
+        }
     }
 
     #[test]
     fn the_cost_model_takes_what_design_section_2_takes() {
-        let dense = FactorSize { entries: 2400, outer: None };
-        assert_eq!(choose(outer(120, 256), outer(120, 256), 10).0, Contraction::OuterOuter);
-        assert_eq!(choose(outer(120, 256), outer(120, 1), 10).0, Contraction::OuterOuter);
-        assert_eq!(choose(outer(120, 1), outer(120, 1), 10).0, Contraction::DenseDense);
-        assert_eq!(choose(outer(120, 256), dense, 10).0, Contraction::OuterDense);
-        assert_eq!(choose(dense, outer(120, 256), 10).0, Contraction::DenseOuter);
+        let dense = FactorSize {
+            entries: 2400,
+            outer: None,
+        };
+        assert_eq!(
+            choose(outer(120, 256), outer(120, 256), 10).0,
+            Contraction::OuterOuter
+        );
+        assert_eq!(
+            choose(outer(120, 256), outer(120, 1), 10).0,
+            Contraction::OuterOuter
+        );
+        assert_eq!(
+            choose(outer(120, 1), outer(120, 1), 10).0,
+            Contraction::DenseDense
+        );
+        assert_eq!(
+            choose(outer(120, 256), dense, 10).0,
+            Contraction::OuterDense
+        );
+        assert_eq!(
+            choose(dense, outer(120, 256), 10).0,
+            Contraction::DenseOuter
+        );
         assert_eq!(choose(dense, dense, 10).0, Contraction::DenseDense);
         assert_eq!(choose(outer(120, 256), dense, 1).0, Contraction::DenseDense);
     }

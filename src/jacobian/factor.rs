@@ -43,7 +43,11 @@ pub fn rectangles(range: Range<usize>, inner: usize) -> Vec<Rectangle> {
             (row..row + 1, column..(column + left).min(inner))
         };
         let length = major.len() * minor.len();
-        out.push(Rectangle { major, minor, offset: at - range.start });
+        out.push(Rectangle {
+            major,
+            minor,
+            offset: at - range.start,
+        });
         at += length;
     }
     out
@@ -52,7 +56,13 @@ pub fn rectangles(range: Range<usize>, inner: usize) -> Vec<Rectangle> {
 impl<T: Clone> Factor<T> {
     /// A parameter's factor from its sites.
     pub fn new(sites: Vec<Site<T>>, count: usize, samples: usize, directions: usize) -> Self {
-        Self { sites, count, samples, directions, rows: None }
+        Self {
+            sites,
+            count,
+            samples,
+            directions,
+            rows: None,
+        }
     }
 
     /// The outer factor, where the parameter has a single site and that is outer.
@@ -76,10 +86,16 @@ impl<T: Clone> Factor<T> {
         }
         let mut sum: Option<T> = None;
         for site in &self.sites {
-            let (site, covered) = restrict(backend, site, &range).unwrap_or_else(|| (site.clone(), 0..self.count));
+            let (site, covered) =
+                restrict(backend, site, &range).unwrap_or_else(|| (site.clone(), 0..self.count));
             let rows = site.rows(backend);
             let rows = backend.reshape(&rows, &[covered.len()]);
-            let rows = slice(backend, &rows, 2, &(range.start - covered.start..range.end - covered.start));
+            let rows = slice(
+                backend,
+                &rows,
+                2,
+                &(range.start - covered.start..range.end - covered.start),
+            );
             sum = Some(match sum {
                 Some(sum) => backend.add(&sum, &rows),
                 None => rows,
@@ -93,7 +109,12 @@ impl<T: Clone> Factor<T> {
     ///
     /// An outer factor's is Σ_n (Σ_r s_r Δ²)[o]·a²[i] (DESIGN §2). Otherwise rows are formed for as many
     /// entries at a time as `budget` numbers hold, never for all of a large parameter.
-    pub fn squares<B: Backend<Tensor = T>>(&self, backend: &B, signs: Option<&T>, budget: usize) -> T {
+    pub fn squares<B: Backend<Tensor = T>>(
+        &self,
+        backend: &B,
+        signs: Option<&T>,
+        budget: usize,
+    ) -> T {
         let signed_square = |x: &T| {
             let square = backend.multiply(x, x);
             match signs {
@@ -106,8 +127,16 @@ impl<T: Clone> Factor<T> {
             let product = match &outer.inputs {
                 None => backend.reduce_sum(&cotangents, &[0]),
                 Some(inputs) => {
-                    let formula = if outer.outputs_first { "sdo,sdi->1doi" } else { "sdo,sdi->1dio" };
-                    backend.einsum(&Einsum::new(formula), &cotangents, &backend.multiply(inputs, inputs))
+                    let formula = if outer.outputs_first {
+                        "sdo,sdi->1doi"
+                    } else {
+                        "sdo,sdi->1dio"
+                    };
+                    backend.einsum(
+                        &Einsum::new(formula),
+                        &cotangents,
+                        &backend.multiply(inputs, inputs),
+                    )
                 }
             };
             return backend.reshape(&product, &[self.count]);
@@ -135,7 +164,12 @@ impl<T: Clone> Factor<T> {
 }
 
 /// The part of an axis, or the tensor itself where that is all of it.
-pub(crate) fn slice<B: Backend>(backend: &B, tensor: &B::Tensor, axis: usize, range: &Range<usize>) -> B::Tensor {
+pub(crate) fn slice<B: Backend>(
+    backend: &B,
+    tensor: &B::Tensor,
+    axis: usize,
+    range: &Range<usize>,
+) -> B::Tensor {
     if range.start == 0 && backend.shape(tensor).axes()[axis] == range.end {
         return tensor.clone();
     }
@@ -149,12 +183,20 @@ fn restrict<B: Backend>(
     site: &Site<B::Tensor>,
     range: &Range<usize>,
 ) -> Option<(Site<B::Tensor>, Range<usize>)> {
-    if !site.steps.iter().all(|step| matches!(step, Step::Reshape(_))) {
+    if !site
+        .steps
+        .iter()
+        .all(|step| matches!(step, Step::Reshape(_)))
+    {
         return None;
     }
     let inner: usize = site.shape.get(1..)?.iter().product();
     let (outputs, kind) = match &site.kind {
-        SiteKind::Linear { cotangents, inputs, outputs_first: true } => {
+        SiteKind::Linear {
+            cotangents,
+            inputs,
+            outputs_first: true,
+        } => {
             let outputs = range.start / inner..range.end.div_ceil(inner);
             let kind = SiteKind::Linear {
                 cotangents: slice(backend, cotangents, 3, &outputs),
@@ -163,7 +205,11 @@ fn restrict<B: Backend>(
             };
             (outputs, kind)
         }
-        SiteKind::Linear { cotangents, inputs, outputs_first: false } => {
+        SiteKind::Linear {
+            cotangents,
+            inputs,
+            outputs_first: false,
+        } => {
             let inputs_range = range.start / inner..range.end.div_ceil(inner);
             let kind = SiteKind::Linear {
                 cotangents: cotangents.clone(),
@@ -172,10 +218,20 @@ fn restrict<B: Backend>(
             };
             (inputs_range, kind)
         }
-        SiteKind::Conv { cotangents, inputs, window, groups } => {
+        SiteKind::Conv {
+            cotangents,
+            inputs,
+            window,
+            groups,
+        } => {
             // Whole groups only, so that channels and their inputs stay together.
-            let step = if *groups == 1 { 1 } else { site.shape[0] / groups };
-            let outputs = range.start / inner / step * step..range.end.div_ceil(inner).div_ceil(step) * step;
+            let step = if *groups == 1 {
+                1
+            } else {
+                site.shape[0] / groups
+            };
+            let outputs =
+                range.start / inner / step * step..range.end.div_ceil(inner).div_ceil(step) * step;
             let (mut inputs, mut kept) = (inputs.clone(), 1);
             if *groups > 1 {
                 kept = outputs.len() / step;

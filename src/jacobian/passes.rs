@@ -60,7 +60,12 @@ impl Reach {
             }
         }
         last_use[network.output] = usize::MAX;
-        Self { wanted, active, sampled, last_use }
+        Self {
+            wanted,
+            active,
+            sampled,
+            last_use,
+        }
     }
 
     /// What a forward pass alone needs: nothing is kept.
@@ -79,7 +84,9 @@ pub struct Trace<B: Backend> {
 
 fn operand<T: Clone>(weights: &Weights<T>, values: &[Option<T>], operand: Operand) -> T {
     match operand {
-        Operand::Value(value) => values[value].clone().expect("a value is kept until its last use"),
+        Operand::Value(value) => values[value]
+            .clone()
+            .expect("a value is kept until its last use"),
         Operand::Parameter(k) => weights.parameters[k].clone(),
         Operand::Constant(k) => weights.constants[k].clone(),
     }
@@ -99,7 +106,11 @@ pub fn forward<B: Backend>(
     let mut indices = Vec::with_capacity(network.nodes.len());
     let mut kept = vec![false; first + network.nodes.len()];
     for (k, node) in network.nodes.iter().enumerate() {
-        let operands: Vec<B::Tensor> = node.inputs.iter().map(|&o| operand(weights, &values, o)).collect();
+        let operands: Vec<B::Tensor> = node
+            .inputs
+            .iter()
+            .map(|&o| operand(weights, &values, o))
+            .collect();
         let result = node.op.forward(backend, &operands);
         values.push(Some(result.output));
         indices.push(result.indices.filter(|_| reach.active[first + k]));
@@ -113,8 +124,14 @@ pub fn forward<B: Backend>(
             }
         }
     }
-    let output = values[network.output].clone().expect("the output is never freed");
-    Trace { values, indices, output }
+    let output = values[network.output]
+        .clone()
+        .expect("the output is never freed");
+    Trace {
+        values,
+        indices,
+        output,
+    }
 }
 
 /// Takes the cotangents of the output (`[samples, directions, rest…]`) back to every wanted parameter
@@ -163,7 +180,11 @@ pub fn backward<B: Backend>(
         if pulled.is_empty() {
             continue;
         }
-        let inputs: Vec<B::Tensor> = node.inputs.iter().map(|&o| operand(weights, &trace.values, o)).collect();
+        let inputs: Vec<B::Tensor> = node
+            .inputs
+            .iter()
+            .map(|&o| operand(weights, &trace.values, o))
+            .collect();
         for cotangent in &pulled {
             let pullback = Pullback {
                 inputs: &inputs,

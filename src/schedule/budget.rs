@@ -31,11 +31,17 @@ impl FromStr for Bytes {
         let lower = text.trim().to_lowercase();
         let (number, unit) = UNITS
             .iter()
-            .find_map(|(suffix, unit)| lower.strip_suffix(suffix).map(|number| (number.trim(), *unit)))
+            .find_map(|(suffix, unit)| {
+                lower
+                    .strip_suffix(suffix)
+                    .map(|number| (number.trim(), *unit))
+            })
             .unwrap_or((lower.as_str(), 1));
         let value: f64 = number.parse().unwrap_or(-1.0);
         if !(value.is_finite() && value > 0.0 && value < 1e15) {
-            return Err(Error::Request(format!("{text:?} is not a size such as 512MiB or 4GiB")));
+            return Err(Error::Request(format!(
+                "{text:?} is not a size such as 512MiB or 4GiB"
+            )));
         }
         Ok(Bytes((value * unit as f64) as u128))
     }
@@ -73,7 +79,12 @@ pub fn available_memory() -> Option<u64> {
 fn proc_field(file: &str, field: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -45,7 +45,12 @@ impl FromStr for Part {
         };
         let range = |text: &str| -> Result<Range<usize>> {
             let (from, to) = text.split_once("..").ok_or_else(bad)?;
-            let number = |text: &str| text.trim().replace('_', "").parse::<usize>().map_err(|_| bad());
+            let number = |text: &str| {
+                text.trim()
+                    .replace('_', "")
+                    .parse::<usize>()
+                    .map_err(|_| bad())
+            };
             Ok(number(from)?..number(to)?)
         };
         match text.split_once('=') {
@@ -79,7 +84,11 @@ impl fmt::Display for Part {
             Part::Layer(a, b) => pair(f, "layer", a, b),
             Part::Parameter(a, b) => pair(f, "param", a, b),
             Part::Range(rows, columns) => {
-                write!(f, "range={}..{},{}..{}", rows.start, rows.end, columns.start, columns.end)
+                write!(
+                    f,
+                    "range={}..{},{}..{}",
+                    rows.start, rows.end, columns.start, columns.end
+                )
             }
         }
     }
@@ -122,25 +131,45 @@ impl ResolvedPart {
 pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
     let p = network.parameter_count();
     if p == 0 {
-        return Err(Error::Request("the network has no parameters to differentiate".into()));
+        return Err(Error::Request(
+            "the network has no parameters to differentiate".into(),
+        ));
     }
     let layer = |name: &str| -> Result<Vec<Range<usize>>> {
         let layer = network.layer(name)?;
-        Ok(merge(layer.parameters.iter().map(|&k| network.parameters[k].range())))
+        Ok(merge(
+            layer
+                .parameters
+                .iter()
+                .map(|&k| network.parameters[k].range()),
+        ))
     };
     let parameter = |name: &str| Ok(vec![network.parameters[network.parameter(name)?].range()]);
     let mut out = Vec::new();
     for part in parts {
         let name = part.to_string();
         let mut matrix = |rows: Vec<Range<usize>>, columns: Vec<Range<usize>>| {
-            out.push(ResolvedPart { name: name.clone(), rows, columns: Some(columns) });
+            out.push(ResolvedPart {
+                name: name.clone(),
+                rows,
+                columns: Some(columns),
+            });
         };
         match part {
             Part::Full => matrix(vec![0..p], vec![0..p]),
-            Part::Diagonal => out.push(ResolvedPart { name, rows: vec![0..p], columns: None }),
+            Part::Diagonal => out.push(ResolvedPart {
+                name,
+                rows: vec![0..p],
+                columns: None,
+            }),
             Part::Layers => {
                 for layer in network.layers() {
-                    let rows = merge(layer.parameters.iter().map(|&k| network.parameters[k].range()));
+                    let rows = merge(
+                        layer
+                            .parameters
+                            .iter()
+                            .map(|&k| network.parameters[k].range()),
+                    );
                     out.push(ResolvedPart {
                         name: format!("layer={}", layer.name),
                         rows: rows.clone(),
@@ -193,10 +222,27 @@ mod tests {
 
     #[test]
     fn a_part_reads_back_as_it_is_written() {
-        for text in ["full", "layers", "diag", "layer=fc1", "layer=a.b,c", "param=w", "range=0..3,2..9"] {
+        for text in [
+            "full",
+            "layers",
+            "diag",
+            "layer=fc1",
+            "layer=a.b,c",
+            "param=w",
+            "range=0..3,2..9",
+        ] {
             assert_eq!(text.parse::<Part>().expect("a part").to_string(), text);
         }
-        for text in ["", "ful", "layer=", "layer=a,", "range=1..2", "range=a..2,1..2", "range=3..2", "block=x"] {
+        for text in [
+            "",
+            "ful",
+            "layer=",
+            "layer=a,",
+            "range=1..2",
+            "range=a..2,1..2",
+            "range=3..2",
+            "block=x",
+        ] {
             assert!(text.parse::<Part>().is_err(), "{text}");
         }
     }

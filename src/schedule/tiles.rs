@@ -33,10 +33,19 @@ pub struct Strip {
 /// the ranges and the parameters' shapes alone (DESIGN §4).
 pub fn strips(network: &Network, ranges: &[Range<usize>], tile: usize) -> Vec<Strip> {
     let mut strips = Vec::new();
-    let mut open = Strip { positions: 0..0, runs: Vec::new() };
+    let mut open = Strip {
+        positions: 0..0,
+        runs: Vec::new(),
+    };
     let mut close = |open: &mut Strip| {
         let end = open.positions.end;
-        let done = std::mem::replace(open, Strip { positions: end..end, runs: Vec::new() });
+        let done = std::mem::replace(
+            open,
+            Strip {
+                positions: end..end,
+                runs: Vec::new(),
+            },
+        );
         if !done.runs.is_empty() {
             strips.push(done);
         }
@@ -46,7 +55,10 @@ pub fn strips(network: &Network, ranges: &[Range<usize>], tile: usize) -> Vec<St
             let (own, shape) = (parameter.range(), &parameter.data.shape);
             let mut at = range.start.max(own.start);
             let end = range.end.min(own.end);
-            let row = shape.get(1..).map_or(1, |rest| rest.iter().product::<usize>()).max(1);
+            let row = shape
+                .get(1..)
+                .map_or(1, |rest| rest.iter().product::<usize>())
+                .max(1);
             while at < end {
                 let room = tile - open.positions.len();
                 let mut to = end;

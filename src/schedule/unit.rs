@@ -32,7 +32,12 @@ pub trait Seeds<B: Backend> {
     ///
     /// # Errors
     /// What reading the output or the loss reports.
-    fn seed(&mut self, backend: &B, output: &B::Tensor, directions: Range<usize>) -> Result<Seed<B::Tensor>>;
+    fn seed(
+        &mut self,
+        backend: &B,
+        output: &B::Tensor,
+        directions: Range<usize>,
+    ) -> Result<Seed<B::Tensor>>;
 }
 
 /// Runs forward once and backward per range of `chunk` directions, and gives each unit to `visit`.
@@ -59,15 +64,33 @@ pub fn units<B: Backend>(
         start = range.end;
         let seed = seeds.seed(backend, &trace.output, range.clone())?;
         let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); network.parameters.len()];
-        backward(backend, network, weights, &trace, reach, seed.cotangents, |k, site| sites[k].push(site));
+        backward(
+            backend,
+            network,
+            weights,
+            &trace,
+            reach,
+            seed.cotangents,
+            |k, site| sites[k].push(site),
+        );
         let factors = sites
             .into_iter()
             .enumerate()
             .map(|(k, sites)| {
-                reach.wanted[k].then(|| Factor::new(sites, network.parameters[k].data.len(), samples, range.len()))
+                reach.wanted[k].then(|| {
+                    Factor::new(
+                        sites,
+                        network.parameters[k].data.len(),
+                        samples,
+                        range.len(),
+                    )
+                })
             })
             .collect();
-        visit(Unit { factors, signs: seed.signs });
+        visit(Unit {
+            factors,
+            signs: seed.signs,
+        });
     }
     Ok(())
 }
@@ -86,7 +109,12 @@ pub struct LossSeeds<'a> {
 impl<'a> LossSeeds<'a> {
     /// Seeds for the samples from `first` on.
     pub fn new(loss: &'a dyn Loss, first: usize, targets: &'a TargetBatch) -> Self {
-        Self { loss, first, targets, outputs: None }
+        Self {
+            loss,
+            first,
+            targets,
+            outputs: None,
+        }
     }
 }
 
@@ -95,7 +123,11 @@ impl<'a> LossSeeds<'a> {
 /// # Errors
 /// [`Error::Value`] naming the first sample whose output is not finite.
 pub fn read_outputs<B: Backend>(backend: &B, output: &B::Tensor, first: usize) -> Result<Vec<f64>> {
-    let values: Vec<f64> = backend.read(output)?.into_iter().map(Real::to_f64).collect();
+    let values: Vec<f64> = backend
+        .read(output)?
+        .into_iter()
+        .map(Real::to_f64)
+        .collect();
     let each = values.len() / backend.shape(output).samples.max(1);
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(values),
@@ -128,7 +160,12 @@ where
 }
 
 impl<B: Backend> Seeds<B> for LossSeeds<'_> {
-    fn seed(&mut self, backend: &B, output: &B::Tensor, directions: Range<usize>) -> Result<Seed<B::Tensor>> {
+    fn seed(
+        &mut self,
+        backend: &B,
+        output: &B::Tensor,
+        directions: Range<usize>,
+    ) -> Result<Seed<B::Tensor>> {
         if self.outputs.is_none() {
             self.outputs = Some(read_outputs(backend, output, self.first)?);
         }
@@ -137,19 +174,34 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
         let (samples, width, count) = (shape.samples, shape.rest_len(), directions.len());
         // Each sample's slot holds its columns of S and behind them their signs.
         let mut slots = vec![0.0; samples * count * (width + 1)];
-        per_sample(outputs, self.targets, self.first, &mut slots, |sample, slot| {
-            let (factor, signs) = slot.split_at_mut(count * width);
-            signs.fill(1.0);
-            self.loss.factor(sample, directions.clone(), factor, signs);
-        });
+        per_sample(
+            outputs,
+            self.targets,
+            self.first,
+            &mut slots,
+            |sample, slot| {
+                let (factor, signs) = slot.split_at_mut(count * width);
+                signs.fill(1.0);
+                self.loss.factor(sample, directions.clone(), factor, signs);
+            },
+        );
         let slot = count * (width + 1);
         let part = |from: usize, to: usize| -> Vec<f64> {
-            slots.chunks_exact(slot.max(1)).flat_map(|s| s[from..to].iter().copied()).collect()
+            slots
+                .chunks_exact(slot.max(1))
+                .flat_map(|s| s[from..to].iter().copied())
+                .collect()
         };
         let cotangents = part(0, count * width);
-        let cotangents = backend.upload(&Shape::new(samples, count, &shape.rest), HostSlice::F64(&cotangents));
+        let cotangents = backend.upload(
+            &Shape::new(samples, count, &shape.rest),
+            HostSlice::F64(&cotangents),
+        );
         let signs = self.loss.signed().then(|| {
-            backend.upload(&Shape::new(samples, count, &[1]), HostSlice::F64(&part(count * width, slot)))
+            backend.upload(
+                &Shape::new(samples, count, &[1]),
+                HostSlice::F64(&part(count * width, slot)),
+            )
         });
         Ok(Seed { cotangents, signs })
     }
@@ -162,9 +214,15 @@ pub struct BlankSeeds {
 }
 
 impl<B: Backend> Seeds<B> for BlankSeeds {
-    fn seed(&mut self, backend: &B, output: &B::Tensor, directions: Range<usize>) -> Result<Seed<B::Tensor>> {
+    fn seed(
+        &mut self,
+        backend: &B,
+        output: &B::Tensor,
+        directions: Range<usize>,
+    ) -> Result<Seed<B::Tensor>> {
         let shape = backend.shape(output);
-        let fill = |rest: &[usize]| backend.fill(&Shape::new(shape.samples, directions.len(), rest), 0.0);
+        let fill =
+            |rest: &[usize]| backend.fill(&Shape::new(shape.samples, directions.len(), rest), 0.0);
         Ok(Seed {
             cotangents: fill(&shape.rest),
             signs: self.signed.then(|| fill(&[1])),

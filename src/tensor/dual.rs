@@ -21,7 +21,10 @@ pub struct DualTensor<T> {
 impl<T> DualTensor<T> {
     /// A value that does not vary.
     pub fn constant(primal: T) -> Self {
-        Self { primal, tangent: None }
+        Self {
+            primal,
+            tangent: None,
+        }
     }
 }
 
@@ -32,7 +35,11 @@ pub struct Dual<'a, B> {
 }
 
 impl<B: Backend> Dual<'_, B> {
-    fn linear(&self, x: &DualTensor<B::Tensor>, f: impl Fn(&B::Tensor) -> B::Tensor) -> DualTensor<B::Tensor> {
+    fn linear(
+        &self,
+        x: &DualTensor<B::Tensor>,
+        f: impl Fn(&B::Tensor) -> B::Tensor,
+    ) -> DualTensor<B::Tensor> {
         DualTensor {
             primal: f(&x.primal),
             tangent: x.tangent.as_ref().map(f),
@@ -85,7 +92,8 @@ impl<B: Backend> Backend for Dual<'_, B> {
         let mut tangent: Option<B::Tensor> = None;
         for (k, input) in inputs.iter().enumerate() {
             let derivative = expr.derivative(k);
-            let (Some(direction), false) = (&input.tangent, derivative.as_constant() == Some(0.0)) else {
+            let (Some(direction), false) = (&input.tangent, derivative.as_constant() == Some(0.0))
+            else {
                 continue;
             };
             // The primal comes along unused: it makes the tangent as wide as the result, which a bias's
@@ -117,12 +125,28 @@ impl<B: Backend> Backend for Dual<'_, B> {
         self.bilinear(left, right, |x, y| self.inner.einsum(einsum, x, y))
     }
 
-    fn conv(&self, inputs: &Self::Tensor, weights: &Self::Tensor, window: &Window, groups: usize) -> Self::Tensor {
-        self.bilinear(inputs, weights, |x, w| self.inner.conv(x, w, window, groups))
+    fn conv(
+        &self,
+        inputs: &Self::Tensor,
+        weights: &Self::Tensor,
+        window: &Window,
+        groups: usize,
+    ) -> Self::Tensor {
+        self.bilinear(inputs, weights, |x, w| {
+            self.inner.conv(x, w, window, groups)
+        })
     }
 
-    fn conv_inputs(&self, cotangents: &Self::Tensor, weights: &Self::Tensor, window: &Window, groups: usize) -> Self::Tensor {
-        self.bilinear(cotangents, weights, |c, w| self.inner.conv_inputs(c, w, window, groups))
+    fn conv_inputs(
+        &self,
+        cotangents: &Self::Tensor,
+        weights: &Self::Tensor,
+        window: &Window,
+        groups: usize,
+    ) -> Self::Tensor {
+        self.bilinear(cotangents, weights, |c, w| {
+            self.inner.conv_inputs(c, w, window, groups)
+        })
     }
 
     fn conv_weights(
@@ -150,11 +174,21 @@ impl<B: Backend> Backend for Dual<'_, B> {
         self.inner.max_pool_indices(&inputs.primal, window)
     }
 
-    fn gather(&self, inputs: &Self::Tensor, indices: &Self::Indices, window: &Window) -> Self::Tensor {
+    fn gather(
+        &self,
+        inputs: &Self::Tensor,
+        indices: &Self::Indices,
+        window: &Window,
+    ) -> Self::Tensor {
         self.linear(inputs, |x| self.inner.gather(x, indices, window))
     }
 
-    fn scatter(&self, cotangents: &Self::Tensor, indices: &Self::Indices, window: &Window) -> Self::Tensor {
+    fn scatter(
+        &self,
+        cotangents: &Self::Tensor,
+        indices: &Self::Indices,
+        window: &Window,
+    ) -> Self::Tensor {
         self.linear(cotangents, |x| self.inner.scatter(x, indices, window))
     }
 
@@ -181,7 +215,13 @@ impl<B: Backend> Backend for Dual<'_, B> {
         self.linear(inputs, |x| self.inner.slice(x, axis, start, stop))
     }
 
-    fn embed(&self, inputs: &Self::Tensor, axis: usize, start: usize, extent: usize) -> Self::Tensor {
+    fn embed(
+        &self,
+        inputs: &Self::Tensor,
+        axis: usize,
+        start: usize,
+        extent: usize,
+    ) -> Self::Tensor {
         self.linear(inputs, |x| self.inner.embed(x, axis, start, extent))
     }
 
@@ -196,7 +236,8 @@ impl<B: Backend> Backend for Dual<'_, B> {
                     None => self.inner.fill(&self.inner.shape(&x.primal), 0.0),
                 })
                 .collect();
-            self.inner.concat(&tangents.iter().collect::<Vec<_>>(), axis)
+            self.inner
+                .concat(&tangents.iter().collect::<Vec<_>>(), axis)
         });
         DualTensor { primal, tangent }
     }

@@ -32,7 +32,9 @@ struct Allocation {
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        self.counters.live.set(self.counters.live.get() - self.bytes);
+        self.counters
+            .live
+            .set(self.counters.live.get() - self.bytes);
     }
 }
 
@@ -52,7 +54,10 @@ pub struct MeterTile {
 impl Meter {
     /// A meter for numbers of `number_bytes` bytes.
     pub fn new(number_bytes: usize) -> Self {
-        Self { counters: Rc::default(), number_bytes }
+        Self {
+            counters: Rc::default(),
+            number_bytes,
+        }
     }
 
     /// Bytes alive now.
@@ -84,9 +89,14 @@ impl Meter {
         let bytes = numbers as u64 * self.number_bytes as u64;
         let counters = &self.counters;
         counters.live.set(counters.live.get() + bytes);
-        counters.peak.set(counters.peak.get().max(counters.live.get()));
+        counters
+            .peak
+            .set(counters.peak.get().max(counters.live.get()));
         counters.largest.set(counters.largest.get().max(bytes));
-        Allocation { bytes, counters: Rc::clone(counters) }
+        Allocation {
+            bytes,
+            counters: Rc::clone(counters),
+        }
     }
 
     fn tensor(&self, shape: Shape, operations: u64) -> MeterTensor {
@@ -96,10 +106,18 @@ impl Meter {
     }
 
     fn count(&self, operations: u64) {
-        self.counters.operations.set(self.counters.operations.get() + operations);
+        self.counters
+            .operations
+            .set(self.counters.operations.get() + operations);
     }
 
-    fn windowed(&self, tensor: &MeterTensor, from: &[usize], to: &[usize], operations: u64) -> MeterTensor {
+    fn windowed(
+        &self,
+        tensor: &MeterTensor,
+        from: &[usize],
+        to: &[usize],
+        operations: u64,
+    ) -> MeterTensor {
         let mut shape = tensor.shape.clone();
         let kept = shape.rest.len() - from.len();
         shape.rest.truncate(kept);
@@ -113,7 +131,13 @@ fn product(axes: &[usize]) -> u64 {
 }
 
 /// Operations of a convolution or either of its transposes: two per tap, output and channel.
-fn conv_operations(samples: usize, directions: usize, lead: usize, weights: &[usize], window: &Window) -> u64 {
+fn conv_operations(
+    samples: usize,
+    directions: usize,
+    lead: usize,
+    weights: &[usize],
+    window: &Window,
+) -> u64 {
     2 * (samples * directions * lead) as u64 * product(weights) * product(&window.output)
 }
 
@@ -141,7 +165,9 @@ impl Backend for Meter {
     fn map(&self, expr: &Expr, inputs: &[&MeterTensor]) -> MeterTensor {
         let mut shape = Shape::new(1, 1, &[]);
         for input in inputs {
-            shape = shape.broadcast(&input.shape).expect("shapes are checked at import");
+            shape = shape
+                .broadcast(&input.shape)
+                .expect("shapes are checked at import");
         }
         let operations = shape.len() as u64 * expr.operations() as u64;
         self.tensor(shape, operations)
@@ -153,7 +179,13 @@ impl Backend for Meter {
         self.tensor(shape, operations)
     }
 
-    fn conv(&self, inputs: &MeterTensor, weights: &MeterTensor, window: &Window, _: usize) -> MeterTensor {
+    fn conv(
+        &self,
+        inputs: &MeterTensor,
+        weights: &MeterTensor,
+        window: &Window,
+        _: usize,
+    ) -> MeterTensor {
         let (x, w) = (&inputs.shape, &weights.shape);
         let mut rest = vec![x.rest[0], w.rest[0]];
         rest.extend_from_slice(&window.output);
@@ -162,7 +194,13 @@ impl Backend for Meter {
         self.tensor(Shape::new(x.samples, directions, &rest), operations)
     }
 
-    fn conv_inputs(&self, cotangents: &MeterTensor, weights: &MeterTensor, window: &Window, groups: usize) -> MeterTensor {
+    fn conv_inputs(
+        &self,
+        cotangents: &MeterTensor,
+        weights: &MeterTensor,
+        window: &Window,
+        groups: usize,
+    ) -> MeterTensor {
         let (c, w) = (&cotangents.shape, &weights.shape);
         let mut rest = vec![c.rest[0], w.rest[1] * groups];
         rest.extend_from_slice(&window.input);
@@ -185,7 +223,10 @@ impl Backend for Meter {
         let samples = c.samples.max(x.samples);
         let directions = c.directions.max(x.directions);
         let operations = conv_operations(samples, directions, c.rest[0], &rest, window);
-        self.tensor(Shape::new(if sum_samples { 1 } else { samples }, directions, &rest), operations)
+        self.tensor(
+            Shape::new(if sum_samples { 1 } else { samples }, directions, &rest),
+            operations,
+        )
     }
 
     fn window_sum(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
@@ -221,7 +262,10 @@ impl Backend for Meter {
     }
 
     fn broadcast(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
-        self.tensor(Shape::new(inputs.shape.samples, inputs.shape.directions, rest), 0)
+        self.tensor(
+            Shape::new(inputs.shape.samples, inputs.shape.directions, rest),
+            0,
+        )
     }
 
     fn reshape(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
@@ -233,7 +277,10 @@ impl Backend for Meter {
 
     fn permute(&self, inputs: &MeterTensor, order: &[usize]) -> MeterTensor {
         let rest: Vec<usize> = order.iter().map(|&axis| inputs.shape.rest[axis]).collect();
-        self.tensor(Shape::new(inputs.shape.samples, inputs.shape.directions, &rest), 0)
+        self.tensor(
+            Shape::new(inputs.shape.samples, inputs.shape.directions, &rest),
+            0,
+        )
     }
 
     fn slice(&self, inputs: &MeterTensor, axis: usize, start: usize, stop: usize) -> MeterTensor {
@@ -252,7 +299,11 @@ impl Backend for Meter {
         let mut axes = inputs[0].shape.axes();
         axes[axis] = inputs.iter().map(|x| x.shape.axes()[axis]).sum();
         for lead in [0, 1] {
-            axes[lead] = inputs.iter().map(|x| x.shape.axes()[lead]).max().unwrap_or(1);
+            axes[lead] = inputs
+                .iter()
+                .map(|x| x.shape.axes()[lead])
+                .max()
+                .unwrap_or(1);
         }
         self.tensor(Shape::from_axes(&axes), 0)
     }
@@ -263,10 +314,18 @@ impl Contract for Meter {
     type Pending = ();
 
     fn accumulator(&self, rows: usize, columns: usize) -> MeterTile {
-        MeterTile { _memory: self.allocate(rows * columns) }
+        MeterTile {
+            _memory: self.allocate(rows * columns),
+        }
     }
 
-    fn accumulate_dense(&self, _: &mut MeterTile, _: (usize, usize), left: &MeterTensor, right: &MeterTensor) {
+    fn accumulate_dense(
+        &self,
+        _: &mut MeterTile,
+        _: (usize, usize),
+        left: &MeterTensor,
+        right: &MeterTensor,
+    ) {
         self.count(2 * left.shape.len() as u64 * right.shape.rest_len() as u64);
     }
 
@@ -277,7 +336,9 @@ impl Contract for Meter {
         rows: OuterSide<'_, MeterTensor>,
         columns: OuterSide<'_, MeterTensor>,
     ) {
-        let inputs = |side: &OuterSide<'_, MeterTensor>| side.inputs.map_or(1, |a| a.shape.rest_len() as u64);
+        let inputs = |side: &OuterSide<'_, MeterTensor>| {
+            side.inputs.map_or(1, |a| a.shape.rest_len() as u64)
+        };
         self.count(2 * pairs.shape.len() as u64 * inputs(&rows) * inputs(&columns));
     }
 

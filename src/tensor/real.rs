@@ -72,7 +72,11 @@ macro_rules! real {
                 scale: Self,
                 parallelism: faer::Par,
             ) {
-                let accumulate = if accumulate { faer::Accum::Add } else { faer::Accum::Replace };
+                let accumulate = if accumulate {
+                    faer::Accum::Add
+                } else {
+                    faer::Accum::Replace
+                };
                 faer::linalg::matmul::matmul(into, accumulate, left, right, scale, parallelism);
             }
             fn unary(self, function: crate::tensor::expression::Unary) -> Self {
