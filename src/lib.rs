@@ -2,14 +2,20 @@
 #![warn(missing_docs)]
 
 pub mod contraction;
+pub mod device;
 mod error;
 pub mod import;
 pub mod jacobian;
 pub mod loss;
 pub mod network;
+pub mod operator;
 pub mod ops;
 pub mod schedule;
+mod session;
 pub mod sink;
 pub mod tensor;
 
+pub use device::{Device, Precision};
 pub use error::{Error, Result};
+pub use schedule::request::Part;
+pub use session::{RunOptions, Session};

@@ -5,5 +5,6 @@
 pub mod budget;
 pub mod plan;
 pub mod request;
+pub mod run;
 pub mod tiles;
 pub mod unit;
