@@ -3,6 +3,7 @@
 
 pub mod contraction;
 mod error;
+pub mod files;
 pub mod import;
 pub mod jacobian;
 pub mod loss;
