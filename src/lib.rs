@@ -4,6 +4,7 @@
 pub mod contraction;
 pub mod device;
 mod error;
+pub mod files;
 pub mod import;
 pub mod jacobian;
 pub mod loss;
