@@ -14,9 +14,12 @@ pub mod ops;
 pub mod schedule;
 mod session;
 pub mod sink;
+mod source;
 pub mod tensor;
+pub mod verify;
 
 pub use device::{Device, Precision};
 pub use error::{Error, Result};
 pub use schedule::request::Part;
-pub use session::{RunOptions, Session};
+pub use session::{RunOptions, Session, Target};
+pub use source::Source;

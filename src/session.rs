@@ -9,10 +9,11 @@ use crate::operator::{self, Gradient};
 use crate::schedule::plan::{Limits, Plan, Workload, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run};
-use crate::sink::{Files, Memory, PartLayout, Sink};
+use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
 use crate::tensor::Contract;
 use crate::with_backend;
 use ndarray::Array2;
+use std::path::PathBuf;
 
 /// A network, its data and a loss.
 ///
@@ -48,6 +49,17 @@ pub struct RunOptions {
     pub host_memory: Option<u64>,
     /// Samples per unit.
     pub batch: Option<usize>,
+}
+
+/// Where a result goes on disk.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `FILE.npy` for a single part, otherwise a folder.
+    pub path: PathBuf,
+    /// Whether an existing result is replaced.
+    pub force: bool,
+    /// What is written beside it.
+    pub provenance: Provenance,
 }
 
 /// Samples whose targets are looked at together when a loss is prepared.
@@ -146,13 +158,22 @@ impl Session {
     ///
     /// # Errors
     /// What data, device and disk report; nothing is left under the final name then.
-    pub fn run_to_files(&self, device: &Device, plan: &Plan, files: &mut Files, control: &Control<'_>) -> Result<Report> {
-        with_backend!(device, backend => {
-            let report = run(backend, &self.work(), plan, &mut *files, control)?;
-            control.check()?;
-            finish(backend, files)?;
-            Ok(report)
-        })
+    pub fn run_to_files(&self, device: &Device, plan: &Plan, target: &Target, control: &Control<'_>) -> Result<Report> {
+        with_backend!(device, backend => self.into_files(backend, plan, target, control))
+    }
+
+    fn into_files<B: Contract>(&self, backend: &B, plan: &Plan, target: &Target, control: &Control<'_>) -> Result<Report> {
+        let files = if target.force { Files::force(&target.path)? } else { Files::create(&target.path)? };
+        let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
+            .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
+        let mut files = files.plan(description).provenance(target.provenance.clone());
+        let mut report = run(backend, &self.work(), plan, &mut files, control)?;
+        control.check()?;
+        let start = std::time::Instant::now();
+        files.finish()?;
+        report.sync_seconds = start.elapsed().as_secs_f64();
+        report.seconds += report.sync_seconds;
+        Ok(report)
     }
 
     /// Computes parts into memory: vectors as one column.
@@ -190,9 +211,4 @@ impl Session {
     pub fn entries(&self, pairs: &[(usize, usize)], control: &Control<'_>) -> Result<Vec<f64>> {
         operator::entries(&self.work(), pairs, control)
     }
-}
-
-/// Finishes files as a sink of the backend's number type.
-fn finish<B: Contract>(_: &B, files: &mut Files) -> Result<()> {
-    Sink::<B::Real>::finish(files)
 }

@@ -159,20 +159,30 @@ impl Source {
         (model, data)
     }
 
+    /// Hashes of the files of the network, external data included, and of the data.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read.
+    pub fn hashes(&self) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
+        let (model, data) = self.files();
+        let external = onnx::external_files(&self.model)?;
+        let model = model.into_iter().chain(external.iter().map(PathBuf::as_path));
+        Ok((
+            model.map(HashedFile::new).collect::<Result<_>>()?,
+            data.into_iter().map(HashedFile::new).collect::<Result<_>>()?,
+        ))
+    }
+
     /// Hashes every file and says what they were run with.
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be read.
     pub fn provenance(&self, session: &Session, device: &Device) -> Result<Provenance> {
-        let (model, data) = self.files();
-        let mut model: Vec<PathBuf> = model.into_iter().map(Path::to_path_buf).collect();
-        model.extend(onnx::external_files(&self.model)?);
-        let hash = |paths: &[PathBuf]| paths.iter().map(|p| HashedFile::new(p)).collect::<Result<Vec<_>>>();
-        let data: Vec<PathBuf> = data.into_iter().map(Path::to_path_buf).collect();
+        let (model, data) = self.hashes()?;
         let first = session.dataset().first_sample();
         let mut provenance = Provenance::now();
-        provenance.model = hash(&model)?;
-        provenance.data = hash(&data)?;
+        provenance.model = model;
+        provenance.data = data;
         provenance.samples = Some((first, first + session.dataset().len()));
         provenance.loss = Some(session.loss().name());
         provenance.curvature = Some("ggn".into());

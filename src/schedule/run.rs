@@ -60,7 +60,7 @@ impl Control<'_> {
 /// What a run did, by stage.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Report {
-    /// Seconds from start to the last tile written.
+    /// Seconds from start to end.
     pub seconds: f64,
     /// Seconds of reading data, forward and reverse passes (enqueued only, on a GPU).
     pub factor_seconds: f64,
@@ -70,6 +70,8 @@ pub struct Report {
     pub read_back_seconds: f64,
     /// Seconds that the writer was busy, beside the rest.
     pub write_seconds: f64,
+    /// Seconds of making the result durable at the end.
+    pub sync_seconds: f64,
     /// Seconds of waiting for the writer.
     pub wait_seconds: f64,
     /// Floating-point operations, as planned.
