@@ -147,12 +147,11 @@ impl Source {
 
     /// The files that decide the numbers, the network's first.
     fn files(&self) -> (Vec<&Path>, Vec<&Path>) {
-        let optional = |path: &'_ Option<PathBuf>| path.as_deref().map(strip_key);
         let mut model = vec![self.model.as_path()];
         model.extend(self.weights.as_deref());
         let mut data = vec![strip_key(&self.inputs)];
         let others = [&self.targets, &self.loss_hessian, &self.class_weights, &self.positive_weight];
-        data.extend(others.into_iter().flat_map(optional));
+        data.extend(others.into_iter().flatten().map(|path| strip_key(path)));
         if let Some(file) = self.mean_image.as_deref().filter(|&f| f != "self") {
             data.push(strip_key(Path::new(file)));
         }
