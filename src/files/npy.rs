@@ -459,12 +459,8 @@ mod tests {
             float.decode_i64(&0.5f32.to_le_bytes(), &mut values),
             Err(0.5)
         );
-        assert_eq!(
-            float
-                .decode_i64(&f32::NAN.to_le_bytes(), &mut values)
-                .is_err(),
-            true
-        );
+        let not_a_number = f32::NAN.to_le_bytes();
+        assert!(float.decode_i64(&not_a_number, &mut values).is_err());
         assert_eq!(float.decode_i64(&3f32.to_le_bytes(), &mut values), Ok(()));
         assert_eq!(values, [3]);
     }
