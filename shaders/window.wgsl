@@ -184,7 +184,7 @@ fn gather(
     output[element] = value;
 }
 
-// The first maximum; a NaN counts as the largest, the first one wins. Padding is never chosen.
+// The first maximum; a NaN counts as the largest, the last of them wins as in PyTorch. Padding is never chosen.
 @compute @workgroup_size(THREADS)
 fn max_pool_indices(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -210,7 +210,7 @@ fn max_pool_indices(
         let position = input_at(at.position, tap);
         if position != OUTSIDE {
             let value = input[at.input + position];
-            if best == OUTSIDE || (!is_nan(largest) && (is_nan(value) || value > largest)) {
+            if best == OUTSIDE || is_nan(value) || (value > largest && !is_nan(largest)) {
                 best = position;
                 largest = value;
             }

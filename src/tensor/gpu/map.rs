@@ -8,7 +8,7 @@ use super::device::Launch;
 use super::kernel::{Kernel, MAX_MAP_AXES, MAX_MAP_INPUTS, PARAM_WORDS, THREADS};
 use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
 use crate::tensor::expression::{Binary, Node, Unary};
-use crate::tensor::{Expr, broadcast_strides};
+use crate::tensor::{Expr, Shape, broadcast_strides};
 
 /// First word of the inputs' offsets.
 const OFFSETS: usize = 4;
@@ -139,8 +139,10 @@ fn constant(value: f32) -> String {
 
 impl Gpu {
     pub(super) fn map_tensors(&self, expr: &Expr, inputs: &[&GpuTensor]) -> GpuTensor {
-        let mut shape = inputs[0].shape.clone();
-        for input in &inputs[1..] {
+        let mut shape = inputs
+            .first()
+            .map_or(Shape::new(1, 1, &[]), |input| input.shape.clone());
+        for input in inputs.iter().skip(1) {
             shape = shape
                 .broadcast(&input.shape)
                 .unwrap_or_else(|| panic!("map of {shape:?} and {:?}", input.shape));
