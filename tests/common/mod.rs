@@ -2,6 +2,8 @@
 //! the comparison with the naive reference.
 #![allow(dead_code)] // each test binary uses its part
 
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod reference;
 
 use hessblock::tensor::{Backend, HostSlice, Real, Shape, Window};
