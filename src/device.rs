@@ -46,6 +46,16 @@ macro_rules! with_backend {
 /// Share of what is free that is taken where no budget is given.
 const SHARE: f64 = 0.8;
 
+/// What a GPU is taken to have where the user does not say: wgpu tells no memory size, so half of what
+/// the host has free where the GPU shares it, and 4 GiB on a card of its own.
+#[cfg(feature = "gpu")]
+fn assumed_memory(gpu: &Gpu, free: u64) -> u64 {
+    match gpu.report().device_type {
+        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu => free / 2,
+        _ => 4 << 30,
+    }
+}
+
 impl Device {
     /// The CPU.
     pub fn cpu(precision: Precision) -> Device {
@@ -66,9 +76,16 @@ impl Device {
         match selector.to_lowercase().as_str() {
             "cpu" => return Ok((Device::cpu(precision), None)),
             "auto" if precision == Precision::F64 => {
-                return Ok((Device::cpu(precision), Some("double precision runs on the CPU".into())));
+                return Ok((
+                    Device::cpu(precision),
+                    Some("double precision runs on the CPU".into()),
+                ));
             }
-            "" => return Err(Error::Request("the device has no name: give auto, cpu, gpu, an index or a name".into())),
+            "" => {
+                return Err(Error::Request(
+                    "the device has no name: give auto, cpu, gpu, an index or a name".into(),
+                ));
+            }
             _ => {}
         }
         Self::open_gpu(selector, precision)
@@ -77,9 +94,14 @@ impl Device {
     #[cfg(not(feature = "gpu"))]
     fn open_gpu(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
         if selector == "auto" {
-            return Ok((Device::cpu(precision), Some("this build has no GPU backend: running on the CPU".into())));
+            return Ok((
+                Device::cpu(precision),
+                Some("this build has no GPU backend: running on the CPU".into()),
+            ));
         }
-        Err(Error::Device(format!("{selector:?}: this build has no GPU backend (feature `gpu`); use --device cpu")))
+        Err(Error::Device(format!(
+            "{selector:?}: this build has no GPU backend (feature `gpu`); use --device cpu"
+        )))
     }
 
     #[cfg(feature = "gpu")]
@@ -137,10 +159,15 @@ impl Device {
         let free = available_memory().unwrap_or(4 << 30);
         let host = host_memory.unwrap_or((free as f64 * SHARE) as u64);
         match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => Limits { device: host, host, tensor: u64::MAX, unified: true },
+            Device::CpuF32(_) | Device::CpuF64(_) => Limits {
+                device: host,
+                host,
+                tensor: u64::MAX,
+                unified: true,
+            },
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => Limits {
-                device: memory.unwrap_or_else(|| gpu.report().memory_estimate()),
+                device: memory.unwrap_or_else(|| assumed_memory(gpu, free)),
                 host,
                 tensor: gpu.max_tensor_bytes(),
                 unified: false,

@@ -62,6 +62,35 @@ pub struct Target {
     pub provenance: Provenance,
 }
 
+impl Target {
+    /// A place that can be written to: checked before any work starts.
+    ///
+    /// # Errors
+    /// As [`Files::create`].
+    pub fn new(path: impl Into<PathBuf>, force: bool) -> Result<Target> {
+        let target = Target {
+            path: path.into(),
+            force,
+            provenance: Provenance::now(),
+        };
+        target.files::<f32>()?;
+        Ok(target)
+    }
+
+    /// The sink that writes there.
+    ///
+    /// # Errors
+    /// As [`Files::create`].
+    pub fn files<R: crate::tensor::Real>(&self) -> Result<Files<R>> {
+        let files = if self.force {
+            Files::force(&self.path)?
+        } else {
+            Files::create(&self.path)?
+        };
+        Ok(files.provenance(self.provenance.clone()))
+    }
+}
+
 /// Samples whose targets are looked at together when a loss is prepared.
 const PREPARE: usize = 4096;
 
@@ -80,7 +109,7 @@ impl Session {
                 names.join(", ")
             )));
         };
-        dataset.bind(&input.rest, input.sample_axis)?;
+        dataset.bind_input(input)?;
         let mut outputs = network.rest(network.output).to_vec();
         if network.output_sample_axis < outputs.len() {
             outputs.remove(network.output_sample_axis);
@@ -90,9 +119,17 @@ impl Session {
         loss.prepare(&outputs, &mut || {
             let range = start..(start + PREPARE).min(samples);
             start = range.end;
-            if range.is_empty() { Ok(None) } else { dataset.targets(range).map(Some) }
+            if range.is_empty() {
+                Ok(None)
+            } else {
+                dataset.targets(range).map(Some)
+            }
         })?;
-        Ok(Session { network, dataset, loss })
+        Ok(Session {
+            network,
+            dataset,
+            loss,
+        })
     }
 
     /// The network.
@@ -111,7 +148,11 @@ impl Session {
     }
 
     fn work(&self) -> Work<'_> {
-        Work { network: &self.network, dataset: &self.dataset, loss: self.loss.as_ref() }
+        Work {
+            network: &self.network,
+            dataset: &self.dataset,
+            loss: self.loss.as_ref(),
+        }
     }
 
     /// Finds rows and columns of the parts.
@@ -126,7 +167,13 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Budget`] where not even one tile fits.
-    pub fn plan_for(&self, parts: Vec<ResolvedPart>, number_bytes: usize, limits: Limits, batch: Option<usize>) -> Result<Plan> {
+    pub fn plan_for(
+        &self,
+        parts: Vec<ResolvedPart>,
+        number_bytes: usize,
+        limits: Limits,
+        batch: Option<usize>,
+    ) -> Result<Plan> {
         let work = Workload {
             samples: self.dataset.len(),
             directions: self.loss.directions(self.network.outputs()),
@@ -141,16 +188,32 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::plan_for`].
-    pub fn plan(&self, parts: Vec<ResolvedPart>, device: &Device, options: RunOptions) -> Result<Plan> {
+    pub fn plan(
+        &self,
+        parts: Vec<ResolvedPart>,
+        device: &Device,
+        options: RunOptions,
+    ) -> Result<Plan> {
         let bytes = if device.precision() == "f64" { 8 } else { 4 };
-        self.plan_for(parts, bytes, device.limits(options.memory, options.host_memory), options.batch)
+        self.plan_for(
+            parts,
+            bytes,
+            device.limits(options.memory, options.host_memory),
+            options.batch,
+        )
     }
 
     /// Runs a plan into a sink of the backend's number type; the caller finishes the sink.
     ///
     /// # Errors
     /// What data, device and sink report.
-    pub fn run_on<B: Contract>(&self, backend: &B, plan: &Plan, sink: &mut dyn Sink<B::Real>, control: &Control<'_>) -> Result<Report> {
+    pub fn run_on<B: Contract>(
+        &self,
+        backend: &B,
+        plan: &Plan,
+        sink: &mut dyn Sink<B::Real>,
+        control: &Control<'_>,
+    ) -> Result<Report> {
         run(backend, &self.work(), plan, sink, control)
     }
 
@@ -158,15 +221,26 @@ impl Session {
     ///
     /// # Errors
     /// What data, device and disk report; nothing is left under the final name then.
-    pub fn run_to_files(&self, device: &Device, plan: &Plan, target: &Target, control: &Control<'_>) -> Result<Report> {
+    pub fn run_to_files(
+        &self,
+        device: &Device,
+        plan: &Plan,
+        target: &Target,
+        control: &Control<'_>,
+    ) -> Result<Report> {
         with_backend!(device, backend => self.into_files(backend, plan, target, control))
     }
 
-    fn into_files<B: Contract>(&self, backend: &B, plan: &Plan, target: &Target, control: &Control<'_>) -> Result<Report> {
-        let files = if target.force { Files::force(&target.path)? } else { Files::create(&target.path)? };
+    fn into_files<B: Contract>(
+        &self,
+        backend: &B,
+        plan: &Plan,
+        target: &Target,
+        control: &Control<'_>,
+    ) -> Result<Report> {
         let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
             .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
-        let mut files = files.plan(description).provenance(target.provenance.clone());
+        let mut files = target.files()?.plan(description);
         let mut report = run(backend, &self.work(), plan, &mut files, control)?;
         control.check()?;
         let start = std::time::Instant::now();
@@ -180,8 +254,17 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::resolve`] and [`Session::run_on`].
-    pub fn to_memory<B: Contract>(&self, backend: &B, parts: &[Part]) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
-        let limits = Limits { device: u64::MAX, host: u64::MAX, tensor: u64::MAX, unified: true };
+    pub fn to_memory<B: Contract>(
+        &self,
+        backend: &B,
+        parts: &[Part],
+    ) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
+        let limits = Limits {
+            device: u64::MAX,
+            host: u64::MAX,
+            tensor: u64::MAX,
+            unified: true,
+        };
         let plan = self.plan_for(self.resolve(parts)?, size_of::<B::Real>(), limits, None)?;
         let mut sink = Memory::<B::Real>::new();
         self.run_on(backend, &plan, &mut sink, &Control::none())?;
@@ -193,7 +276,12 @@ impl Session {
     ///
     /// # Errors
     /// What data and device report; [`Error::Request`] for a loss that has no gradient.
-    pub fn gradient(&self, device: &Device, options: RunOptions, control: &Control<'_>) -> Result<Gradient> {
+    pub fn gradient(
+        &self,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Gradient> {
         if !self.loss.has_gradient() {
             return Err(Error::Request(format!(
                 "the loss {} gives a Hessian only, no gradient",

@@ -84,7 +84,9 @@ impl Source {
             Some("mean") => Some(Reduction::Mean),
             Some("sum") => Some(Reduction::Sum),
             Some(other) => {
-                return Err(Error::Request(format!("no reduction {other:?}: there are mean and sum")));
+                return Err(Error::Request(format!(
+                    "no reduction {other:?}: there are mean and sum"
+                )));
             }
         };
         let options = LossOptions {
@@ -96,7 +98,8 @@ impl Source {
         };
         match (&self.loss, &self.loss_hessian) {
             (Some(_), Some(_)) => Err(Error::Request(
-                "--loss-hessian takes the place of --loss and --targets: give one or the other".into(),
+                "--loss-hessian takes the place of --loss and --targets: give one or the other"
+                    .into(),
             )),
             (None, Some(_)) => loss::parse("given-hessian", &options),
             (Some(name), None) => loss::parse(name, &options),
@@ -116,11 +119,15 @@ impl Source {
         let targets = match (&self.targets, &self.loss_hessian) {
             (Some(_), Some(_)) => {
                 return Err(Error::Request(
-                    "--loss-hessian takes the place of --loss and --targets: give one or the other".into(),
+                    "--loss-hessian takes the place of --loss and --targets: give one or the other"
+                        .into(),
                 ));
             }
             (None, None) => {
-                return Err(Error::Request(format!("the loss {} needs --targets FILE", loss.name())));
+                return Err(Error::Request(format!(
+                    "the loss {} needs --targets FILE",
+                    loss.name()
+                )));
             }
             (targets, hessian) => targets.as_ref().or(hessian.as_ref()),
         };
@@ -130,17 +137,17 @@ impl Source {
             Some("self") => MeanImage::SelfMean,
             Some(file) => MeanImage::File(file.into()),
         };
-        let mut dataset = Dataset::open(&self.inputs)?.preprocess(Preprocess {
+        let mut dataset = Dataset::open(&self.inputs)?.with_preprocess(Preprocess {
             scale: self.scale.unwrap_or(1.0),
             mean: self.mean.clone(),
             std: self.std.clone(),
             mean_image,
-        })?;
+        });
         if let Some(targets) = targets {
-            dataset = dataset.targets_from(targets)?;
+            dataset = dataset.with_targets(targets)?;
         }
         if let Some((start, end)) = self.samples {
-            dataset = dataset.samples(start..end)?;
+            dataset = dataset.with_samples(start..end)?;
         }
         Session::new(network, dataset, loss)
     }
@@ -150,7 +157,12 @@ impl Source {
         let mut model = vec![self.model.as_path()];
         model.extend(self.weights.as_deref());
         let mut data = vec![strip_key(&self.inputs)];
-        let others = [&self.targets, &self.loss_hessian, &self.class_weights, &self.positive_weight];
+        let others = [
+            &self.targets,
+            &self.loss_hessian,
+            &self.class_weights,
+            &self.positive_weight,
+        ];
         data.extend(others.into_iter().flatten().map(|path| strip_key(path)));
         if let Some(file) = self.mean_image.as_deref().filter(|&f| f != "self") {
             data.push(strip_key(Path::new(file)));
@@ -165,10 +177,14 @@ impl Source {
     pub fn hashes(&self) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
         let (model, data) = self.files();
         let external = onnx::external_files(&self.model)?;
-        let model = model.into_iter().chain(external.iter().map(PathBuf::as_path));
+        let model = model
+            .into_iter()
+            .chain(external.iter().map(PathBuf::as_path));
         Ok((
             model.map(HashedFile::new).collect::<Result<_>>()?,
-            data.into_iter().map(HashedFile::new).collect::<Result<_>>()?,
+            data.into_iter()
+                .map(HashedFile::new)
+                .collect::<Result<_>>()?,
         ))
     }
 
@@ -178,11 +194,11 @@ impl Source {
     /// [`Error::Io`] where a file cannot be read.
     pub fn provenance(&self, session: &Session, device: &Device) -> Result<Provenance> {
         let (model, data) = self.hashes()?;
-        let first = session.dataset().first_sample();
+        let samples = session.dataset().sample_range();
         let mut provenance = Provenance::now();
         provenance.model = model;
         provenance.data = data;
-        provenance.samples = Some((first, first + session.dataset().len()));
+        provenance.samples = Some((samples.start, samples.end));
         provenance.loss = Some(session.loss().name());
         provenance.curvature = Some("ggn".into());
         provenance.device = Some(device.name());

@@ -27,7 +27,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { model: None, weights: None, inputs: None, targets: None, entries: 64, seed: 0 }
+        Self {
+            model: None,
+            weights: None,
+            inputs: None,
+            targets: None,
+            entries: 64,
+            seed: 0,
+        }
     }
 }
 
@@ -101,26 +108,47 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         pairs.extend([(i, j), (i, i), (j, j)]);
     }
     let p = session.network().parameter_count();
-    if let Some(place) = places.iter().find(|e| e.flat_row >= p || e.flat_column >= p) {
+    if let Some(place) = places
+        .iter()
+        .find(|e| e.flat_row >= p || e.flat_column >= p)
+    {
         return Err(Error::file(
             path,
-            format!("entry ({}, {}) lies outside the network's {p} parameters", place.flat_row, place.flat_column),
+            format!(
+                "entry ({}, {}) lies outside the network's {p} parameters",
+                place.flat_row, place.flat_column
+            ),
         ));
     }
     let values = session.entries(&pairs, control)?;
     let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let signed = session.loss().signed();
-    let mut worst = Entry { error: -1.0, ..Entry::default() };
+    let mut worst = Entry {
+        error: -1.0,
+        ..Entry::default()
+    };
     let mut worst_of_largest = 0.0f64;
     for (place, values) in places.iter().zip(values.chunks_exact(3)) {
         let found = blocks.entry(place.part, place.row, place.column)?;
         let expected = values[0];
         // Entries that are zero by structure have no scale of their own.
         let floor = largest * 1e-7;
-        let scale = if signed { largest } else { (values[1].max(0.0) * values[2].max(0.0)).sqrt().max(floor) };
+        let scale = if signed {
+            largest
+        } else {
+            (values[1].max(0.0) * values[2].max(0.0)).sqrt().max(floor)
+        };
         let difference = (found - expected).abs();
-        let error = if difference == 0.0 { 0.0 } else { difference / scale };
-        worst_of_largest = worst_of_largest.max(if difference == 0.0 { 0.0 } else { difference / largest });
+        let error = if difference == 0.0 {
+            0.0
+        } else {
+            difference / scale
+        };
+        worst_of_largest = worst_of_largest.max(if difference == 0.0 {
+            0.0
+        } else {
+            difference / largest
+        });
         // A NaN on disk is the worst there is.
         if error > worst.error || error.is_nan() {
             worst = Entry {
@@ -133,7 +161,11 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
             };
         }
     }
-    let tolerance = if provenance.precision.as_deref() == Some("f64") { TOLERANCE_F64 } else { TOLERANCE_F32 };
+    let tolerance = if provenance.precision.as_deref() == Some("f64") {
+        TOLERANCE_F64
+    } else {
+        TOLERANCE_F32
+    };
     Ok(Verdict {
         entries: places.len(),
         passed: worst.error <= tolerance,
@@ -147,10 +179,17 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
 fn check_files(path: &Path, provenance: &Provenance, source: &Source) -> Result<()> {
     let (model, data) = source.hashes()?;
     for (then, now) in [(&provenance.model, &model), (&provenance.data, &data)] {
-        if let Some((_, now)) = then.iter().zip(now.iter()).find(|(then, now)| then.sha256 != now.sha256) {
+        if let Some((_, now)) = then
+            .iter()
+            .zip(now.iter())
+            .find(|(then, now)| then.sha256 != now.sha256)
+        {
             return Err(Error::file(
                 &now.path,
-                format!("it is not the file that {} was made from (its SHA-256 differs)", path.display()),
+                format!(
+                    "it is not the file that {} was made from (its SHA-256 differs)",
+                    path.display()
+                ),
             ));
         }
     }
@@ -173,7 +212,9 @@ fn choose(blocks: &Blocks, entries: usize, seed: u64) -> Vec<Place> {
     let mut places = Vec::new();
     for k in 0..entries.max(parts.len()) {
         let part = k % parts.len().max(1);
-        let Some(layout) = parts.get(part).map(|p| &p.layout) else { break };
+        let Some(layout) = parts.get(part).map(|p| &p.layout) else {
+            break;
+        };
         let rows = layout.row_count();
         let columns = layout.columns.as_ref().map(|_| layout.column_count());
         if rows == 0 || columns == Some(0) {
@@ -187,7 +228,13 @@ fn choose(blocks: &Blocks, entries: usize, seed: u64) -> Vec<Place> {
             }
             _ => (0, flat(&layout.rows, row)),
         };
-        places.push(Place { part, row, column, flat_row: flat(&layout.rows, row), flat_column });
+        places.push(Place {
+            part,
+            row,
+            column,
+            flat_row: flat(&layout.rows, row),
+            flat_column,
+        });
     }
     places
 }

@@ -232,7 +232,9 @@ pub struct Verify {
 
 /// `A..B`.
 fn range(text: &str) -> Result<(usize, usize), String> {
-    let numbers = text.split_once("..").and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    let numbers = text
+        .split_once("..")
+        .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
     numbers.ok_or_else(|| format!("{text:?} is not a range such as 0..128"))
 }
 

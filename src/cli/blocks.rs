@@ -43,16 +43,21 @@ pub fn plan(command: &Blocks) -> Result<()> {
     if command.run.json {
         return print_json(&description);
     }
-    print(&format!("device        {} ({})\n\n{description}", device.name(), device.precision()))
+    print(&format!(
+        "device        {} ({})\n\n{description}",
+        device.name(),
+        device.precision()
+    ))
 }
 
 /// `hessblock blocks`.
 pub fn run(command: &Blocks) -> Result<()> {
-    let out = command
-        .out
-        .as_ref()
-        .ok_or_else(|| Error::Request("--out PATH is missing: FILE.npy for a single part, otherwise a folder".into()))?;
-    hessblock::sink::check_target(out, command.force)?;
+    let out = command.out.as_ref().ok_or_else(|| {
+        Error::Request(
+            "--out PATH is missing: FILE.npy for a single part, otherwise a folder".into(),
+        )
+    })?;
+    let mut target = Target::new(out, command.force)?;
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
@@ -65,13 +70,12 @@ pub fn run(command: &Blocks) -> Result<()> {
     }
     let plan = session.plan(parts, &device, command.run.options())?;
     let source = args::source(&command.model, &command.data, &command.loss);
-    let target = Target {
-        path: out.clone(),
-        force: command.force,
-        provenance: source.provenance(&session, &device)?,
-    };
+    target.provenance = source.provenance(&session, &device)?;
     let reporter = Reporter::new(command.run.quiet, "flop");
-    let control = Control { progress: &|progress| reporter.update(progress), cancel: &CANCEL };
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
     let report = session.run_to_files(&device, &plan, &target, &control);
     reporter.finish();
     let report = report?;
@@ -110,7 +114,9 @@ pub fn run(command: &Blocks) -> Result<()> {
         report.sync_seconds,
         report.write_seconds,
     ))?;
-    let peak = report.peak_anonymous_bytes.map_or("unknown".to_string(), |b| Bytes(b.into()).to_string());
+    let peak = report
+        .peak_anonymous_bytes
+        .map_or("unknown".to_string(), |b| Bytes(b.into()).to_string());
     print(&format!(
         "work      {}, {}; {} tiles; peak anonymous memory {peak}",
         engineering(report.operations as f64, "flop"),
@@ -129,23 +135,39 @@ fn number_bytes(device: &Device) -> usize {
 }
 
 /// The parts asked for, without those that `--skip-larger` leaves out.
-fn parts(command: &Blocks, session: &Session, device: &Device) -> Result<(Vec<ResolvedPart>, Vec<Skipped>)> {
+fn parts(
+    command: &Blocks,
+    session: &Session,
+    device: &Device,
+) -> Result<(Vec<ResolvedPart>, Vec<Skipped>)> {
     let (mut kept, mut skipped) = (Vec::new(), Vec::new());
     for part in session.resolve(&command.part)? {
         let bytes = part.entries() * number_bytes(device) as u128;
         match command.skip_larger {
-            Some(limit) if bytes > limit.0 => skipped.push(Skipped { part: part.name, bytes }),
+            Some(limit) if bytes > limit.0 => skipped.push(Skipped {
+                part: part.name,
+                bytes,
+            }),
             _ => kept.push(part),
         }
     }
     if kept.is_empty() {
-        return Err(Error::Request("every part is larger than --skip-larger: nothing is left to do".into()));
+        return Err(Error::Request(
+            "every part is larger than --skip-larger: nothing is left to do".into(),
+        ));
     }
     Ok((kept, skipped))
 }
 
 fn report_skipped(command: &Blocks, skipped: &[Skipped]) {
     for part in skipped {
-        note(command.run.quiet, &format!("left out {}: {} is larger than --skip-larger", part.part, Bytes(part.bytes)));
+        note(
+            command.run.quiet,
+            &format!(
+                "left out {}: {} is larger than --skip-larger",
+                part.part,
+                Bytes(part.bytes)
+            ),
+        );
     }
 }

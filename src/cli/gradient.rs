@@ -4,29 +4,30 @@ use super::args::{self, Gradient};
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
 use hessblock::schedule::run::Control;
-use hessblock::sink::{Files, PartLayout, Sink};
+use hessblock::sink::{PartLayout, Sink};
 use hessblock::tensor::Real;
 use hessblock::{Result, Target};
 
 /// `hessblock gradient`.
 pub fn run(command: &Gradient) -> Result<()> {
-    if let Some(out) = &command.out {
-        hessblock::sink::check_target(out, command.force)?;
-    }
+    let target = command
+        .out
+        .as_ref()
+        .map(|out| Target::new(out, command.force))
+        .transpose()?;
     let source = args::source(&command.model, &command.data, &command.loss);
     let session = source.open()?;
     let device = command.run.device()?;
     let reporter = Reporter::new(command.run.quiet, "samples");
-    let control = Control { progress: &|progress| reporter.update(progress), cancel: &CANCEL };
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
     let gradient = session.gradient(&device, command.run.options(), &control);
     reporter.finish();
     let gradient = gradient?;
-    if let Some(out) = &command.out {
-        let target = Target {
-            path: out.clone(),
-            force: command.force,
-            provenance: source.provenance(&session, &device)?,
-        };
+    if let Some(mut target) = target {
+        target.provenance = source.provenance(&session, &device)?;
         if device.precision() == "f64" {
             write::<f64>(&target, &gradient.values)?;
         } else {
@@ -35,7 +36,9 @@ pub fn run(command: &Gradient) -> Result<()> {
     }
     let norm = gradient.values.iter().map(|g| g * g).sum::<f64>().sqrt();
     let samples = session.dataset().len();
-    let accuracy = gradient.accuracy.map(|(right, all)| right as f64 / all.max(1) as f64);
+    let accuracy = gradient
+        .accuracy
+        .map(|(right, all)| right as f64 / all.max(1) as f64);
     if command.run.json {
         return print_json(&serde_json::json!({
             "loss": gradient.loss,
@@ -48,16 +51,25 @@ pub fn run(command: &Gradient) -> Result<()> {
             "out": command.out,
         }));
     }
-    print(&format!("loss       {:.9}  ({}, {samples} samples)", gradient.loss, session.loss().name()))?;
+    print(&format!(
+        "loss       {:.9}  ({}, {samples} samples)",
+        gradient.loss,
+        session.loss().name()
+    ))?;
     if let (Some(accuracy), Some((right, all))) = (accuracy, gradient.accuracy) {
-        print(&format!("accuracy   {:.2} %  ({right} of {all})", accuracy * 100.0))?;
+        print(&format!(
+            "accuracy   {:.2} %  ({right} of {all})",
+            accuracy * 100.0
+        ))?;
     }
-    print(&format!("gradient   norm {norm:.9}, {} parameters", gradient.values.len()))
+    print(&format!(
+        "gradient   norm {norm:.9}, {} parameters",
+        gradient.values.len()
+    ))
 }
 
 fn write<R: Real>(target: &Target, values: &[f64]) -> Result<()> {
-    let files = if target.force { Files::<R>::force(&target.path)? } else { Files::<R>::create(&target.path)? };
-    let mut files = files.provenance(target.provenance.clone());
+    let mut files = target.files::<R>()?;
     let everything = 0..values.len();
     files.begin(&[PartLayout::vector("gradient", vec![everything])])?;
     let values: Vec<R> = values.iter().map(|&v| R::from_f64(v)).collect();

@@ -24,7 +24,9 @@ pub fn run(command: &Info) -> Result<()> {
         }));
     }
     let memory = memory.map_or("unknown".into(), |b| Bytes(b.into()).to_string());
-    print(&format!("CPU        {threads} threads, {memory} available; f32 and f64; --device cpu"))?;
+    print(&format!(
+        "CPU        {threads} threads, {memory} available; f32 and f64; --device cpu"
+    ))?;
     #[cfg(feature = "gpu")]
     for adapter in &adapters {
         print(&adapter.to_string())?;

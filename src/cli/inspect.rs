@@ -2,7 +2,7 @@
 
 use super::args::Inspect;
 use super::{print, print_json};
-use hessblock::network::inspect::Table;
+use hessblock::network::inspect::inspect;
 use hessblock::{Result, Source};
 
 /// `hessblock inspect`.
@@ -15,7 +15,7 @@ pub fn run(command: &Inspect) -> Result<()> {
         untie: command.model.untie.clone(),
         ..Source::default()
     };
-    let table = Table::new(&source.network()?);
+    let table = inspect(&source.network()?);
     if command.json {
         return print_json(&table);
     }

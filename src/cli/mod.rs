@@ -61,9 +61,10 @@ pub fn main() -> ExitCode {
 fn print(text: &str) -> hessblock::Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::Io { path: "standard output".into(), source: error })
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io {
+            path: "standard output".into(),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }

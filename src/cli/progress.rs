@@ -30,7 +30,13 @@ impl Reporter {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar, plain: !terminal && !quiet, start: Instant::now(), last: Cell::new(0.0), unit }
+        Self {
+            bar,
+            plain: !terminal && !quiet,
+            start: Instant::now(),
+            last: Cell::new(0.0),
+            unit,
+        }
     }
 
     /// Takes note of progress.

@@ -10,7 +10,10 @@ use hessblock::{Error, Result};
 /// `hessblock verify`.
 pub fn run(command: &Verify) -> Result<()> {
     let reporter = Reporter::new(command.quiet, "samples");
-    let control = Control { progress: &|progress| reporter.update(progress), cancel: &CANCEL };
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
     let options = Options {
         model: command.model.clone(),
         weights: command.weights.clone(),
@@ -52,6 +55,13 @@ fn report(command: &Verify, verdict: &Verdict) -> Result<()> {
     ))?;
     print(&format!(
         "worst     {:.1e} of √(G_ii·G_jj), {:.1e} of the largest entry met (tolerance {:.0e}): part {}, entry ({}, {}), {} for {}",
-        worst.error, verdict.worst_of_largest, verdict.tolerance, worst.part, worst.row, worst.column, worst.found, worst.expected
+        worst.error,
+        verdict.worst_of_largest,
+        verdict.tolerance,
+        worst.part,
+        worst.row,
+        worst.column,
+        worst.found,
+        worst.expected
     ))
 }

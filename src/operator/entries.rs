@@ -20,7 +20,11 @@ const TANGENT: usize = 1 << 23;
 ///
 /// # Errors
 /// What reading the data reports; [`crate::Error::Interrupted`].
-pub fn entries(work: &Work<'_>, pairs: &[(usize, usize)], control: &Control<'_>) -> Result<Vec<f64>> {
+pub fn entries(
+    work: &Work<'_>,
+    pairs: &[(usize, usize)],
+    control: &Control<'_>,
+) -> Result<Vec<f64>> {
     let mut indices: Vec<usize> = pairs.iter().flat_map(|&(i, j)| [i, j]).collect();
     indices.sort_unstable();
     indices.dedup();
@@ -29,8 +33,20 @@ pub fn entries(work: &Work<'_>, pairs: &[(usize, usize)], control: &Control<'_>)
     let network = work.network;
     let (backend, reach) = (Cpu::<f64>::new(), Reach::forward_only(network));
     let primal = Weights::upload(&backend, network);
-    let widest = network.nodes.iter().map(|n| n.rest.iter().product::<usize>()).max().unwrap_or(1).max(1);
-    let largest = network.parameters.iter().map(|p| p.data.len()).max().unwrap_or(1).max(1);
+    let widest = network
+        .nodes
+        .iter()
+        .map(|n| n.rest.iter().product::<usize>())
+        .max()
+        .unwrap_or(1)
+        .max(1);
+    let largest = network
+        .parameters
+        .iter()
+        .map(|p| p.data.len())
+        .max()
+        .unwrap_or(1)
+        .max(1);
     let group = (TANGENT / largest.max(widest)).clamp(1, indices.len().max(1));
     let chunk = (TANGENT / (widest * group)).max(1);
     let samples = work.dataset.len();
@@ -38,7 +54,7 @@ pub fn entries(work: &Work<'_>, pairs: &[(usize, usize)], control: &Control<'_>)
     for start in (0..samples).step_by(chunk) {
         control.check()?;
         let range = start..(start + chunk).min(samples);
-        let first = work.dataset.first_sample() + start;
+        let first = work.dataset.sample_range().start + start;
         let targets = work.dataset.targets(range.clone())?;
         let inputs = work.upload(&backend, range.clone())?;
         let mut outputs = Vec::new();
@@ -47,7 +63,13 @@ pub fn entries(work: &Work<'_>, pairs: &[(usize, usize)], control: &Control<'_>)
         for group in indices.chunks(group) {
             let dual = Dual { inner: &backend };
             let weights = with_units(&backend, network, &primal, group);
-            let trace = forward(&dual, network, &weights, vec![DualTensor::constant(inputs.clone())], &reach);
+            let trace = forward(
+                &dual,
+                network,
+                &weights,
+                vec![DualTensor::constant(inputs.clone())],
+                &reach,
+            );
             if outputs.is_empty() {
                 outputs = read_outputs(&backend, &trace.output.primal, first)?;
             }
@@ -60,7 +82,9 @@ pub fn entries(work: &Work<'_>, pairs: &[(usize, usize)], control: &Control<'_>)
                     }
                 }
                 // The output does not depend on these parameters.
-                None => columns.iter_mut().for_each(|c| c.extend(std::iter::repeat_n(0.0, width))),
+                None => columns
+                    .iter_mut()
+                    .for_each(|c| c.extend(std::iter::repeat_n(0.0, width))),
             }
         }
         let each = outputs.len() / range.len();
@@ -96,20 +120,35 @@ fn with_units<B: Backend>(
     primal: &Weights<B::Tensor>,
     indices: &[usize],
 ) -> Weights<DualTensor<B::Tensor>> {
-    let parameters = network.parameters.iter().zip(&primal.parameters).map(|(parameter, tensor)| {
-        let (own, count) = (parameter.range(), parameter.data.len());
-        let tangent = indices.iter().any(|i| own.contains(i)).then(|| {
-            let mut values = vec![0.0; indices.len() * count];
-            for (direction, index) in indices.iter().enumerate().filter(|(_, i)| own.contains(i)) {
-                values[direction * count + index - own.start] = 1.0;
-            }
-            let shape = Shape::new(1, indices.len(), &parameter.data.shape);
-            backend.upload(&shape, HostSlice::F64(&values))
-        });
-        DualTensor { primal: tensor.clone(), tangent }
-    });
+    let parameters =
+        network
+            .parameters
+            .iter()
+            .zip(&primal.parameters)
+            .map(|(parameter, tensor)| {
+                let (own, count) = (parameter.range(), parameter.data.len());
+                let tangent = indices.iter().any(|i| own.contains(i)).then(|| {
+                    let mut values = vec![0.0; indices.len() * count];
+                    for (direction, index) in
+                        indices.iter().enumerate().filter(|(_, i)| own.contains(i))
+                    {
+                        values[direction * count + index - own.start] = 1.0;
+                    }
+                    let shape = Shape::new(1, indices.len(), &parameter.data.shape);
+                    backend.upload(&shape, HostSlice::F64(&values))
+                });
+                DualTensor {
+                    primal: tensor.clone(),
+                    tangent,
+                }
+            });
     Weights {
         parameters: parameters.collect(),
-        constants: primal.constants.iter().cloned().map(DualTensor::constant).collect(),
+        constants: primal
+            .constants
+            .iter()
+            .cloned()
+            .map(DualTensor::constant)
+            .collect(),
     }
 }

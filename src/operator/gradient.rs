@@ -38,15 +38,31 @@ pub fn gradient<B: Backend>(
     let network = work.network;
     let reach = Reach::new(network, vec![true; network.parameters.len()]);
     let samples = work.dataset.len();
-    let chunk = fit(network, &reach, batch.unwrap_or(CHUNK).clamp(1, samples.max(1)), limits, size_of::<B::Real>())?;
+    let chunk = fit(
+        network,
+        &reach,
+        batch.unwrap_or(CHUNK).clamp(1, samples.max(1)),
+        limits,
+        size_of::<B::Real>(),
+    )?;
     let weights = Weights::upload(backend, network);
-    let mut result = Gradient { values: vec![0.0; network.parameter_count()], loss: 0.0, accuracy: None };
+    let mut result = Gradient {
+        values: vec![0.0; network.parameter_count()],
+        loss: 0.0,
+        accuracy: None,
+    };
     for start in (0..samples).step_by(chunk) {
         control.check()?;
         let range = start..(start + chunk).min(samples);
-        let first = work.dataset.first_sample() + start;
+        let first = work.dataset.sample_range().start + start;
         let targets = work.dataset.targets(range.clone())?;
-        let trace = forward(backend, network, &weights, vec![work.upload(backend, range.clone())?], &reach);
+        let trace = forward(
+            backend,
+            network,
+            &weights,
+            vec![work.upload(backend, range.clone())?],
+            &reach,
+        );
         let outputs = read_outputs(backend, &trace.output, first)?;
         let each = outputs.len() / range.len();
         // Each sample's slot: ∇ℓ, then ℓ, then right and all predictions (−1 without classes).
@@ -55,7 +71,10 @@ pub fn gradient<B: Backend>(
             let (gradient, rest) = slot.split_at_mut(each);
             work.loss.gradient(sample, gradient);
             rest[0] = work.loss.value(sample);
-            let (right, all) = work.loss.accuracy(sample).map_or((-1.0, -1.0), |(r, a)| (r as f64, a as f64));
+            let (right, all) = work
+                .loss
+                .accuracy(sample)
+                .map_or((-1.0, -1.0), |(r, a)| (r as f64, a as f64));
             rest[1..].copy_from_slice(&[right, all]);
         });
         let mut seed = Vec::with_capacity(outputs.len());
@@ -64,15 +83,29 @@ pub fn gradient<B: Backend>(
             result.loss += slot[each];
             if slot[each + 1] >= 0.0 {
                 let (right, all) = result.accuracy.unwrap_or_default();
-                result.accuracy = Some((right + slot[each + 1] as usize, all + slot[each + 2] as usize));
+                result.accuracy = Some((
+                    right + slot[each + 1] as usize,
+                    all + slot[each + 2] as usize,
+                ));
             }
         }
         let shape = Shape::new(range.len(), 1, &backend.shape(&trace.output).rest);
         let seed = backend.upload(&shape, HostSlice::F64(&seed));
         let mut sums = Vec::new();
-        backward(backend, network, &weights, &trace, &reach, seed, |k, site| sums.push((k, site.sum(backend))));
+        backward(
+            backend,
+            network,
+            &weights,
+            &trace,
+            &reach,
+            seed,
+            |k, site| sums.push((k, site.sum(backend))),
+        );
         for (k, sum) in sums {
-            for (total, value) in result.values[network.parameters[k].range()].iter_mut().zip(backend.read(&sum)?) {
+            for (total, value) in result.values[network.parameters[k].range()]
+                .iter_mut()
+                .zip(backend.read(&sum)?)
+            {
                 *total += value.to_f64();
             }
         }
@@ -87,7 +120,13 @@ pub fn gradient<B: Backend>(
 }
 
 /// The largest chunk up to `most` whose passes fit the limits, found on shapes alone.
-fn fit(network: &Network, reach: &Reach, most: usize, limits: Limits, number_bytes: usize) -> Result<usize> {
+fn fit(
+    network: &Network,
+    reach: &Reach,
+    most: usize,
+    limits: Limits,
+    number_bytes: usize,
+) -> Result<usize> {
     let mut chunk = most;
     loop {
         let meter = Meter::new(number_bytes);
@@ -96,7 +135,9 @@ fn fit(network: &Network, reach: &Reach, most: usize, limits: Limits, number_byt
         let trace = forward(&meter, network, &weights, vec![input], reach);
         let seed = meter.fill(&meter.shape(&trace.output), 0.0);
         let mut sums = Vec::new();
-        backward(&meter, network, &weights, &trace, reach, seed, |_, site| sums.push(site.sum(&meter)));
+        backward(&meter, network, &weights, &trace, reach, seed, |_, site| {
+            sums.push(site.sum(&meter))
+        });
         if meter.peak() <= limits.device && meter.largest() <= limits.tensor {
             return Ok(chunk);
         }

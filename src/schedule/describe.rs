@@ -88,24 +88,51 @@ const PAIRS: usize = 30;
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = |b: u64| Bytes(b.into()).to_string();
-        writeln!(f, "{:<32} {:>19} {:>7} {:>11}", "part", "shape", "tiles", "size")?;
+        writeln!(
+            f,
+            "{:<32} {:>19} {:>7} {:>11}",
+            "part", "shape", "tiles", "size"
+        )?;
         for part in &self.parts {
             let shape: Vec<String> = part.shape.iter().map(usize::to_string).collect();
-            writeln!(f, "{:<32} {:>19} {:>7} {:>11}", part.part, shape.join(" × "), part.tiles, bytes(part.bytes))?;
+            writeln!(
+                f,
+                "{:<32} {:>19} {:>7} {:>11}",
+                part.part,
+                shape.join(" × "),
+                part.tiles,
+                bytes(part.bytes)
+            )?;
         }
         writeln!(f)?;
-        writeln!(f, "{:<24} {:<24} {:<12} {:>10}", "rows", "columns", "contraction", "Gflop")?;
+        writeln!(
+            f,
+            "{:<24} {:<24} {:<12} {:>10}",
+            "rows", "columns", "contraction", "Gflop"
+        )?;
         let mut pairs: Vec<&PairPlan> = self.pairs.iter().collect();
         pairs.sort_by_key(|p| std::cmp::Reverse(p.operations));
         for pair in pairs.iter().take(PAIRS) {
             let rule = serde_json::to_value(pair.contraction).unwrap_or_default();
             let rule = rule.as_str().unwrap_or_default();
-            writeln!(f, "{:<24} {:<24} {:<12} {:>10.3}", pair.rows, pair.columns, rule, pair.operations as f64 / 1e9)?;
+            writeln!(
+                f,
+                "{:<24} {:<24} {:<12} {:>10.3}",
+                pair.rows,
+                pair.columns,
+                rule,
+                pair.operations as f64 / 1e9
+            )?;
         }
         if let Some(rest) = pairs.get(PAIRS..) {
             if !rest.is_empty() {
                 let operations: u64 = rest.iter().map(|p| p.operations).sum();
-                writeln!(f, "… {} pairs more {:>47.3}", rest.len(), operations as f64 / 1e9)?;
+                writeln!(
+                    f,
+                    "… {} pairs more {:>47.3}",
+                    rest.len(),
+                    operations as f64 / 1e9
+                )?;
             }
         }
         writeln!(f)?;
@@ -119,7 +146,12 @@ impl fmt::Display for Description {
             "samples       {} in units of {}; directions {} in chunks of {}",
             self.samples, self.unit_samples, self.directions, self.unit_directions
         )?;
-        writeln!(f, "factors       {keep}; {} pass{}", self.passes, if self.passes == 1 { "" } else { "es" })?;
+        writeln!(
+            f,
+            "factors       {keep}; {} pass{}",
+            self.passes,
+            if self.passes == 1 { "" } else { "es" }
+        )?;
         writeln!(
             f,
             "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tiles",

@@ -137,7 +137,9 @@ impl Plan {
 
     /// The ranges of samples of the units.
     pub fn unit_ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        (0..self.samples).step_by(self.unit).map(|start| start..(start + self.unit).min(self.samples))
+        (0..self.samples)
+            .step_by(self.unit)
+            .map(|start| start..(start + self.unit).min(self.samples))
     }
 }
 
@@ -159,7 +161,9 @@ pub struct Workload {
 /// The parameters that any part touches.
 pub fn wanted(network: &Network, parts: &[ResolvedPart]) -> Vec<bool> {
     let touches = |ranges: &[Range<usize>], own: &Range<usize>| {
-        ranges.iter().any(|r| r.start < own.end && own.start < r.end)
+        ranges
+            .iter()
+            .any(|r| r.start < own.end && own.start < r.end)
     };
     network
         .parameters
@@ -186,12 +190,21 @@ pub fn segment_pairs<'a, T>(
     columns: &'a Strip,
 ) -> impl Iterator<Item = (usize, usize, Segment<'a, T>, Segment<'a, T>)> {
     let segment = |run: &super::tiles::Run| Segment {
-        factor: unit.factors[run.parameter].as_ref().expect("every parameter of a tile is wanted"),
+        factor: unit.factors[run.parameter]
+            .as_ref()
+            .expect("every parameter of a tile is wanted"),
         range: run.range.clone(),
         origin: run.origin,
     };
     rows.runs.iter().flat_map(move |row| {
-        columns.runs.iter().map(move |column| (row.parameter, column.parameter, segment(row), segment(column)))
+        columns.runs.iter().map(move |column| {
+            (
+                row.parameter,
+                column.parameter,
+                segment(row),
+                segment(column),
+            )
+        })
     })
 }
 
@@ -222,18 +235,43 @@ struct Planner<'a> {
 type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
 
 impl Planner<'_> {
-    fn make_units(&self, meter: &Meter, weights: &Weights<MeterTensor>, samples: usize, chunk: usize) -> Result<Vec<Unit<MeterTensor>>> {
+    fn make_units(
+        &self,
+        meter: &Meter,
+        weights: &Weights<MeterTensor>,
+        samples: usize,
+        chunk: usize,
+    ) -> Result<Vec<Unit<MeterTensor>>> {
         let input = Shape::new(samples, 1, &self.network.inputs[0].rest);
         let inputs = crate::tensor::Backend::upload(meter, &input, HostSlice::F32(&[]));
         let mut made = Vec::new();
-        let mut seeds = BlankSeeds { signed: self.work.signed };
+        let mut seeds = BlankSeeds {
+            signed: self.work.signed,
+        };
         // One chunk of directions stands for all: they are alike, and are made one after another.
         let directions = 0..chunk.min(self.work.directions);
-        units(meter, self.network, weights, self.reach, inputs, directions, chunk, &mut seeds, |unit| made.push(unit))?;
+        units(
+            meter,
+            self.network,
+            weights,
+            self.reach,
+            inputs,
+            directions,
+            chunk,
+            &mut seeds,
+            |unit| made.push(unit),
+        )?;
         Ok(made)
     }
 
-    fn run_tiles(&self, meter: &Meter, unit: &Unit<MeterTensor>, tiles: &[TileJob], repeat: u64, pairs: &mut Pairs) -> u64 {
+    fn run_tiles(
+        &self,
+        meter: &Meter,
+        unit: &Unit<MeterTensor>,
+        tiles: &[TileJob],
+        repeat: u64,
+        pairs: &mut Pairs,
+    ) -> u64 {
         let base = meter.live();
         meter.reset_peak();
         for job in tiles {
@@ -244,7 +282,8 @@ impl Planner<'_> {
                 let (rule, _) = contraction(meter, &left, &right);
                 let before = meter.operations();
                 accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());
-                *pairs.entry((row, column, rule)).or_default() += (meter.operations() - before) * repeat;
+                *pairs.entry((row, column, rule)).or_default() +=
+                    (meter.operations() - before) * repeat;
             }
         }
         meter.peak() - base
@@ -322,7 +361,11 @@ impl Planner<'_> {
 }
 
 /// Chunks of directions: (size, how often).
-fn direction_chunks(directions: usize, chunk: usize, repeat: u64) -> impl Iterator<Item = (usize, u64)> {
+fn direction_chunks(
+    directions: usize,
+    chunk: usize,
+    repeat: u64,
+) -> impl Iterator<Item = (usize, u64)> {
     let (whole, rest) = (directions / chunk, directions % chunk);
     [(chunk, whole as u64 * repeat), (rest, repeat)]
         .into_iter()
@@ -333,7 +376,12 @@ fn direction_chunks(directions: usize, chunk: usize, repeat: u64) -> impl Iterat
 ///
 /// # Errors
 /// [`Error::Budget`] with the arithmetic where not even one sample, one direction and one tile fit.
-pub fn plan(network: &Network, parts: Vec<ResolvedPart>, work: Workload, limits: Limits) -> Result<Plan> {
+pub fn plan(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    work: Workload,
+    limits: Limits,
+) -> Result<Plan> {
     let reach = Reach::new(network, wanted(network, &parts));
     let mut tiles = Vec::new();
     let parts: Vec<PartPlan> = parts
@@ -341,7 +389,11 @@ pub fn plan(network: &Network, parts: Vec<ResolvedPart>, work: Workload, limits:
         .enumerate()
         .map(|(index, part)| {
             let Some(columns) = &part.columns else {
-                return PartPlan { part, rows: Vec::new(), columns: Vec::new() };
+                return PartPlan {
+                    part,
+                    rows: Vec::new(),
+                    columns: Vec::new(),
+                };
             };
             let rows = strips(network, &part.rows, TILE);
             let columns = strips(network, columns, TILE);
@@ -349,21 +401,42 @@ pub fn plan(network: &Network, parts: Vec<ResolvedPart>, work: Workload, limits:
             for row in 0..rows.len() {
                 // A tile job owns its mirror: below the diagonal nothing is computed.
                 for column in if symmetric { row } else { 0 }..columns.len() {
-                    tiles.push(TileJob { part: index, row, column });
+                    tiles.push(TileJob {
+                        part: index,
+                        row,
+                        column,
+                    });
                 }
             }
-            PartPlan { part, rows, columns }
+            PartPlan {
+                part,
+                rows,
+                columns,
+            }
         })
         .collect();
-    let planner = Planner { network, reach: &reach, parts: &parts, tiles: &tiles, work };
-    let mut unit = work.batch.unwrap_or((UNIT_ROWS / work.directions.max(1)).max(1)).clamp(1, work.samples.max(1));
+    let planner = Planner {
+        network,
+        reach: &reach,
+        parts: &parts,
+        tiles: &tiles,
+        work,
+    };
+    let mut unit = work
+        .batch
+        .unwrap_or((UNIT_ROWS / work.directions.max(1)).max(1))
+        .clamp(1, work.samples.max(1));
     let mut chunk = work.directions.max(1);
     let (footprint, host) = loop {
         let footprint = planner.footprint(unit, chunk)?;
         // On the CPU finished tiles lie in the same memory as those under way.
         let host = footprint.tile * (RING + WRITING) as u64;
-        let device = limits.device.saturating_sub(if limits.unified { host } else { 0 });
-        let least = footprint.unit_peak.max(footprint.weights + footprint.kept + footprint.tile_peak);
+        let device = limits
+            .device
+            .saturating_sub(if limits.unified { host } else { 0 });
+        let least = footprint
+            .unit_peak
+            .max(footprint.weights + footprint.kept + footprint.tile_peak);
         if least <= device && footprint.largest <= limits.tensor && host <= limits.host {
             break (footprint, host);
         }
@@ -375,34 +448,62 @@ pub fn plan(network: &Network, parts: Vec<ResolvedPart>, work: Workload, limits:
             let unified = if limits.unified { host } else { 0 };
             return Err(Error::Budget(format!(
                 "the memory budget of {} is too small: one sample and one direction take {} for the weights, {} for a pass, {} for one tile and its temporaries, and {} for finished tiles (largest tensor {}, the device takes {}); raise {}",
-                Bytes(if limits.unified { limits.device.min(limits.host) } else { limits.device } as u128),
+                Bytes(if limits.unified {
+                    limits.device.min(limits.host)
+                } else {
+                    limits.device
+                } as u128),
                 Bytes(footprint.weights as u128),
                 Bytes((footprint.unit_peak - footprint.weights) as u128),
                 Bytes(footprint.tile_peak as u128),
                 Bytes(if limits.unified { unified } else { host } as u128),
                 Bytes(footprint.largest as u128),
                 Bytes(limits.tensor as u128),
-                if limits.unified || host > limits.host { "--host-memory" } else { "--memory" },
+                if limits.unified || host > limits.host {
+                    "--host-memory"
+                } else {
+                    "--memory"
+                },
             )));
         }
     };
-    let device = limits.device.saturating_sub(if limits.unified { host } else { 0 });
+    let device = limits
+        .device
+        .saturating_sub(if limits.unified { host } else { 0 });
     let count = (work.samples.div_ceil(unit) * work.directions.div_ceil(chunk)) as u64;
     let working = footprint.unit_peak - footprint.weights;
-    let whole = |kept: u64| footprint.weights + count * kept + working.saturating_sub(kept).max(footprint.tile_peak);
+    let whole = |kept: u64| {
+        footprint.weights + count * kept + working.saturating_sub(kept).max(footprint.tile_peak)
+    };
     // Tiles under way and on the ring are accumulators on the device.
-    let ring = if limits.unified { 0 } else { RING as u64 * footprint.tile };
+    let ring = if limits.unified {
+        0
+    } else {
+        RING as u64 * footprint.tile
+    };
     let (keep, wave, device_bytes) = if tiles.is_empty() {
-        (Keep::Recompute, 1, footprint.unit_peak.max(footprint.weights + footprint.kept + footprint.tile_peak))
+        (
+            Keep::Recompute,
+            1,
+            footprint
+                .unit_peak
+                .max(footprint.weights + footprint.kept + footprint.tile_peak),
+        )
     } else if whole(footprint.kept_rows) + ring <= device {
         (Keep::Rows, tiles.len(), whole(footprint.kept_rows) + ring)
     } else if whole(footprint.kept) + ring <= device {
         (Keep::Factors, tiles.len(), whole(footprint.kept) + ring)
     } else {
-        let one = footprint.unit_peak.max(footprint.weights + footprint.kept + footprint.tile_peak);
+        let one = footprint
+            .unit_peak
+            .max(footprint.weights + footprint.kept + footprint.tile_peak);
         let more = (device - one) / footprint.tile.max(1);
         let wave = (1 + more as usize).min(tiles.len());
-        (Keep::Recompute, wave, one + (wave as u64 - 1) * footprint.tile)
+        (
+            Keep::Recompute,
+            wave,
+            one + (wave as u64 - 1) * footprint.tile,
+        )
     };
     let (found, factor_operations) = planner.count(unit, chunk)?;
     let name = |k: usize| network.parameters[k].name.clone();

@@ -42,7 +42,10 @@ impl Control<'static> {
     /// No progress, no way to stop.
     pub fn none() -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Control { progress: &|_| {}, cancel: &NEVER }
+        Control {
+            progress: &|_| {},
+            cancel: &NEVER,
+        }
     }
 }
 
@@ -156,11 +159,15 @@ pub fn run<B: Contract>(
         drop(send);
         let written = writer.join();
         stop.store(true, Ordering::Relaxed);
-        let written = written.unwrap_or_else(|_| Err(Error::Device("the writer stopped unexpectedly".into())));
+        let written = written
+            .unwrap_or_else(|_| Err(Error::Device("the writer stopped unexpectedly".into())));
         // A writer that failed makes sending fail: its error is the cause.
         match (written, driven) {
             (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(busy), Ok(())) => Ok(Report { write_seconds: busy, ..report }),
+            (Ok(busy), Ok(())) => Ok(Report {
+                write_seconds: busy,
+                ..report
+            }),
         }
     })?;
     report.seconds = start.elapsed().as_secs_f64();
@@ -184,14 +191,20 @@ fn layout(part: &super::request::ResolvedPart) -> PartLayout {
 /// Samples the process's anonymous memory until told to stop.
 fn watch_memory(peak: &AtomicU64, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let Some(bytes) = anonymous_resident() else { return };
+        let Some(bytes) = anonymous_resident() else {
+            return;
+        };
         peak.fetch_max(bytes, Ordering::Relaxed);
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
 /// The writer: gives every item to the sink; returns the seconds it was busy.
-fn write<R: Real>(plan: &Plan, sink: &mut dyn Sink<R>, items: std::sync::mpsc::Receiver<Item<R>>) -> Result<f64> {
+fn write<R: Real>(
+    plan: &Plan,
+    sink: &mut dyn Sink<R>,
+    items: std::sync::mpsc::Receiver<Item<R>>,
+) -> Result<f64> {
     let mut busy = 0.0;
     for item in items {
         let start = Instant::now();
@@ -201,7 +214,13 @@ fn write<R: Real>(plan: &Plan, sink: &mut dyn Sink<R>, items: std::sync::mpsc::R
                 let part = &plan.parts[job.part];
                 let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
                 let mirror = part.part.symmetric() && job.row != job.column;
-                sink.tile(job.part, rows.positions.clone(), columns.positions.clone(), &values, mirror)?;
+                sink.tile(
+                    job.part,
+                    rows.positions.clone(),
+                    columns.positions.clone(),
+                    &values,
+                    mirror,
+                )?;
             }
         }
         busy += start.elapsed().as_secs_f64();
@@ -230,9 +249,14 @@ impl<B: Contract> Driver<'_, B> {
         let mut diagonal = Diagonal::new(self.work.network, plan);
         if plan.keep == Keep::Recompute {
             let waves = plan.tiles.chunks(plan.wave.max(1));
-            let waves: Vec<&[TileJob]> = if plan.tiles.is_empty() { vec![&[]] } else { waves.collect() };
+            let waves: Vec<&[TileJob]> = if plan.tiles.is_empty() {
+                vec![&[]]
+            } else {
+                waves.collect()
+            };
             for (k, wave) in waves.into_iter().enumerate() {
-                let mut open: Vec<B::Accumulator> = wave.iter().map(|job| self.accumulator(job)).collect();
+                let mut open: Vec<B::Accumulator> =
+                    wave.iter().map(|job| self.accumulator(job)).collect();
                 self.each_unit(&weights, &reach, |driver, unit| {
                     if k == 0 {
                         diagonal.add(driver.backend, &unit)?;
@@ -280,8 +304,10 @@ impl<B: Contract> Driver<'_, B> {
 
     fn accumulator(&self, job: &TileJob) -> B::Accumulator {
         let part = &self.plan.parts[job.part];
-        self.backend
-            .accumulator(part.rows[job.row].positions.len(), part.columns[job.column].positions.len())
+        self.backend.accumulator(
+            part.rows[job.row].positions.len(),
+            part.columns[job.column].positions.len(),
+        )
     }
 
     /// Makes every unit in order: ranges of samples, ranges of directions within.
@@ -298,7 +324,7 @@ impl<B: Contract> Driver<'_, B> {
             let before = self.report.contraction_seconds;
             let inputs = self.work.upload(self.backend, range.clone())?;
             let targets = self.work.dataset.targets(range.clone())?;
-            let first = self.work.dataset.first_sample() + range.start;
+            let first = self.work.dataset.sample_range().start + range.start;
             let mut seeds = LossSeeds::new(self.work.loss, first, &targets);
             let (backend, network) = (self.backend, self.work.network);
             let mut visited = Ok(());
@@ -320,18 +346,27 @@ impl<B: Contract> Driver<'_, B> {
             visited?;
             let contracted = self.report.contraction_seconds - before;
             self.report.factor_seconds += start.elapsed().as_secs_f64() - contracted;
-            self.advance((plan.factor_operations as f64 * range.len() as f64 / plan.samples as f64) as u64);
+            self.advance(
+                (plan.factor_operations as f64 * range.len() as f64 / plan.samples as f64) as u64,
+            );
         }
         Ok(())
     }
 
     /// Adds a unit's contribution to a tile.
-    fn contract(&mut self, job: &TileJob, tile: &mut B::Accumulator, unit: &Unit<B::Tensor>) -> Result<()> {
+    fn contract(
+        &mut self,
+        job: &TileJob,
+        tile: &mut B::Accumulator,
+        unit: &Unit<B::Tensor>,
+    ) -> Result<()> {
         self.control.check()?;
         let start = Instant::now();
         let part = &self.plan.parts[job.part];
         let mut operations = 0;
-        for (_, _, rows, columns) in segment_pairs(unit, &part.rows[job.row], &part.columns[job.column]) {
+        for (_, _, rows, columns) in
+            segment_pairs(unit, &part.rows[job.row], &part.columns[job.column])
+        {
             operations += crate::contraction::contraction(self.backend, &rows, &columns).1;
             accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref());
         }
@@ -396,8 +431,16 @@ impl<'a> Diagonal<'a> {
             .filter(|(_, p)| p.part.columns.is_none())
             .map(|(k, p)| (k, p.part.rows.clone()))
             .collect();
-        let values = if parts.is_empty() { 0 } else { network.parameter_count() };
-        Self { network, parts, values: vec![0.0; values] }
+        let values = if parts.is_empty() {
+            0
+        } else {
+            network.parameter_count()
+        };
+        Self {
+            network,
+            parts,
+            values: vec![0.0; values],
+        }
     }
 
     fn add<B: Backend>(&mut self, backend: &B, unit: &Unit<B::Tensor>) -> Result<()> {
@@ -420,6 +463,9 @@ impl<'a> Diagonal<'a> {
             let entries = ranges.iter().flat_map(|r| &self.values[r.clone()]);
             entries.map(|&v| R::from_f64(v)).collect()
         };
-        self.parts.iter().map(|(part, ranges)| (*part, pick(ranges))).collect()
+        self.parts
+            .iter()
+            .map(|(part, ranges)| (*part, pick(ranges)))
+            .collect()
     }
 }
