@@ -109,8 +109,21 @@ fn one_axis<R: Real>(
 ) {
     for tap in 0..window.kernel[axis] {
         let reach = reach(window, axis, tap);
+        let stride = window.stride[axis];
+        if inner == 1 && reach.first < reach.last {
+            // Single elements: no inner slices, and the commonest strides as loops that vectorise.
+            let outputs = reach.first..reach.last;
+            if spread {
+                let to = to[reach.start..].iter_mut();
+                add_strided(to, &from[outputs], stride);
+            } else {
+                let from = from[reach.start..].iter();
+                sum_strided(&mut to[outputs], from, stride);
+            }
+            continue;
+        }
         for (step, output) in (reach.first..reach.last).enumerate() {
-            let input = reach.start + step * window.stride[axis];
+            let input = reach.start + step * stride;
             let (to_at, from_at) = if spread {
                 (input, output)
             } else {
@@ -122,6 +135,22 @@ fn one_axis<R: Real>(
                 *t += *x;
             }
         }
+    }
+}
+
+fn add_strided<R: Real>(to: std::slice::IterMut<'_, R>, from: &[R], stride: usize) {
+    let add = |(t, x): (&mut R, &R)| *t += *x;
+    match stride {
+        1 => to.zip(from).for_each(add),
+        _ => to.step_by(stride).zip(from).for_each(add),
+    }
+}
+
+fn sum_strided<R: Real>(to: &mut [R], from: std::slice::Iter<'_, R>, stride: usize) {
+    let add = |(t, x): (&mut R, &R)| *t += *x;
+    match stride {
+        1 => to.iter_mut().zip(from).for_each(add),
+        _ => to.iter_mut().zip(from.step_by(stride)).for_each(add),
     }
 }
 
