@@ -281,7 +281,9 @@ pub(super) fn multiply<R: Real>(
     if rows == 0 || columns == 0 {
         return;
     }
-    let par = if parallel && rows * columns * inner >= PARALLEL_WORK {
+    // With a vector faer may share the inner dimension between threads: other bits on other machines.
+    let worthwhile = rows > 1 && columns > 1 && rows * columns * inner >= PARALLEL_WORK;
+    let par = if parallel && worthwhile {
         Par::rayon(0)
     } else {
         Par::Seq

@@ -37,7 +37,7 @@ pub(super) fn pays(inputs: usize) -> bool {
     inputs >= LEAST_INPUTS
 }
 
-/// Whether P `[samples, O, O]` equals its transpose bit by bit: N·O² comparisons where the product takes
+/// Whether P `[samples, O, O]` equals its transpose exactly (a product of Δ with itself does): N·O² comparisons where the product takes
 /// N·O²·I² multiply-adds.
 pub(super) fn is_symmetric<R: Real>(pairs: &[R], outputs: usize) -> bool {
     pairs.chunks(outputs * outputs).all(|pair| {

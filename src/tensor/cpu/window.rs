@@ -159,11 +159,7 @@ pub(super) fn max_pool_indices<R: Real>(input: &Tensor<R>, window: &Window) -> I
     let window = window.three_dimensional();
     let (from_plane, to_plane) = planes(&window);
     let shape = with_last(&input.shape, &[]);
-    let count = if from_plane == 0 {
-        0
-    } else {
-        shape.len() / from_plane
-    };
+    let count = shape.len().checked_div(from_plane).unwrap_or(0);
     let mut positions = vec![NOWHERE; count * to_plane];
     if !positions.is_empty() {
         positions
@@ -282,11 +278,8 @@ fn chosen<R: Real>(
     shape.directions = super::common(shape.directions, indices.directions);
     let mut output = zeros(shape.len());
     let unit = shape.rest_len();
-    let chosen_unit = if indices.samples * indices.directions == 0 {
-        0
-    } else {
-        indices.positions.len() / (indices.samples * indices.directions)
-    };
+    let units = indices.samples * indices.directions;
+    let chosen_unit = indices.positions.len().checked_div(units).unwrap_or(0);
     let from_unit = from.shape.rest_len();
     if !output.is_empty() && chosen_unit > 0 {
         output
