@@ -701,8 +701,8 @@ fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<
     }
 }
 
-/// One `#[test]` per primitive for a backend: its name, an expression that makes it, and the error it is
-/// allowed relative to the greatest value of a result.
+/// One `#[test]` per primitive for a backend: its name, an expression that makes it (`None` where this
+/// machine lacks it), and the error it is allowed relative to the greatest value of a result.
 macro_rules! conformance {
     ($name:ident, $backend:expr, $tolerance:expr) => {
         conformance!(@tests $name, $backend, $tolerance,
@@ -720,7 +720,9 @@ macro_rules! conformance {
             $(
                 #[test]
                 fn $test() {
-                    super::$test(&Conformance { backend: $backend, tolerance: $tolerance });
+                    if let Some(backend) = $backend {
+                        super::$test(&Conformance { backend, tolerance: $tolerance });
+                    }
                 }
             )*
         }
@@ -728,5 +730,10 @@ macro_rules! conformance {
 }
 
 // DESIGN §5 allows f32 2·10⁻⁶ of the greatest value; f64 is the reference itself.
-conformance!(cpu_f32, Cpu::<f32>::new(), 2e-6);
-conformance!(cpu_f64, Cpu::<f64>::new(), 1e-12);
+conformance!(cpu_f32, Some(Cpu::<f32>::new()), 2e-6);
+conformance!(cpu_f64, Some(Cpu::<f64>::new()), 1e-12);
+// On a software adapter: with the shader checks of debug builds, and without as in release builds.
+#[cfg(feature = "gpu")]
+conformance!(gpu_checked, common::gpu::open(true), 2e-6);
+#[cfg(feature = "gpu")]
+conformance!(gpu_unchecked, common::gpu::open(false), 2e-6);

@@ -2,6 +2,8 @@
 //! the comparison with the naive reference.
 #![allow(dead_code)] // each test binary uses its part
 
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod reference;
 
 use hessblock::tensor::{Backend, HostSlice, Real, Shape, Window};
@@ -145,4 +147,21 @@ pub fn window(axes: &[[usize; 6]]) -> Window {
         dilation: column(4),
         padding: column(5),
     }
+}
+
+/// One `#[test]` per generic check for a backend: its name, an expression that makes it, the error it is
+/// allowed relative to the greatest value of a result, and the checks.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($name:ident, $backend:expr, $tolerance:expr, [$($test:ident),* $(,)?]) => {
+        mod $name {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(&Conformance { backend: $backend, tolerance: $tolerance });
+                }
+            )*
+        }
+    };
 }
