@@ -77,7 +77,7 @@ class Pools(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(1, 3, 2)
-        self.head = nn.Linear(3 * 3, 3)
+        self.head = nn.Linear(27, 3)
 
     def forward(self, x):
         x = torch.tanh(self.conv(x))
@@ -246,8 +246,8 @@ def networks():
         "pools": (Pools(), (1, 7, 7), ce, "mean", {"probabilities": True, **weights}),
         "norms": (Norms(), (1, 5, 5), ce, "sum", {"probabilities": True, "label_smoothing": 0.2}),
         "fused_norm": (FusedNorm(), (1, 3, 3), ce, "mean", {}),
-        "lenet_tanh": (LeNet(), (1, 10, 12), ce, "mean", {"label_smoothing": 0.05}),
-        "lenet_relu": (LeNet(torch.relu), (1, 10, 12), ce, "mean", {"ignore_index": 2}),
+        "lenet_tanh": (LeNet(), (1, 13, 15), ce, "mean", {"label_smoothing": 0.05}),
+        "lenet_relu": (LeNet(torch.relu), (1, 13, 15), ce, "mean", {"ignore_index": 2}),
         "positions": (Positions(), (5, 4), mse, "sum", {}),
         "sequence_first": (SequenceFirst(), (3, 3), bce, "sum", {}),
         "left_weight": (LeftWeight(), (5, 4), ce, "mean", {"ignore_index": -100}),
