@@ -3,9 +3,22 @@
 //! A loss sees one sample's outputs z (flattened, row-major) and target. It never forms S whole: it is
 //! asked for ranges of directions. This folder must not know of networks or devices.
 
-mod builtin;
+mod bce;
+mod cross_entropy;
+mod eigen;
+mod given;
+mod parse;
+mod reduction;
+mod squared_error;
+#[cfg(test)]
+mod tests;
 
-pub use builtin::{BinaryCrossEntropy, CrossEntropy, GivenHessian, Reduction, SquaredError};
+pub use bce::BinaryCrossEntropy;
+pub use cross_entropy::CrossEntropy;
+pub use given::GivenHessian;
+pub use parse::{LossOptions, NAMES, parse};
+pub use reduction::Reduction;
+pub use squared_error::SquaredError;
 
 use crate::error::Result;
 use std::ops::Range;
@@ -71,6 +84,12 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
         Ok(())
     }
 
+    /// Whether the loss has a value and a gradient; without them (a Hessian given by the user) there is G
+    /// but no exact Hessian.
+    fn has_gradient(&self) -> bool {
+        true
+    }
+
     /// ℓ_n.
     fn value(&self, sample: &Sample<'_>) -> f64;
 
@@ -100,7 +119,7 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
         factor: &mut [f64],
         signs: &mut [f64],
     ) {
-        builtin::eigen_factor(
+        eigen::eigen_factor(
             self.dense_hessian(sample),
             sample.outputs.len(),
             directions,

@@ -23,7 +23,7 @@ pub use permute::Permute;
 pub use pool::{MaxPool, WindowSum};
 pub use reduce::ReduceSum;
 pub use reshape::{Broadcast, Reshape};
-pub use site::{Outer, Site, SiteKind};
+pub use site::{Outer, Site, SiteKind, Step};
 
 use crate::error::{Error, Result};
 use crate::tensor::Backend;

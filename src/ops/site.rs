@@ -1,7 +1,7 @@
 //! Parameter sites: the cotangent of a parameter at one place of use, kept unevaluated.
 //!
 //! Per sample n and direction r a site is a row of V (DESIGN §2). It can be realised as rows, as their
-//! sum over samples (a gradient), as their squares summed (a diagonal), or kept as an outer factor.
+//! sum over samples (a gradient), or kept as an outer factor.
 
 use crate::tensor::{Backend, Einsum, Window};
 
@@ -143,39 +143,6 @@ impl<T: Clone> Site<T> {
             _ => return backend.reduce_sum(&self.rows(backend), &[0]),
         };
         self.step_back(backend, sum)
-    }
-
-    /// Σ_n Σ_r s_r V²: `[1, 1, parameter shape…]`, the site's part of the diagonal of G.
-    ///
-    /// `signs` is `[s, d, 1]` where directions carry signs. For an outer site it is
-    /// Σ_n (Σ_r s_r Δ²)[o]·a²[i] (DESIGN §2); a dense site forms its rows, which the caller bounds by
-    /// choosing the chunk.
-    pub fn squares<B: Backend<Tensor = T>>(&self, backend: &B, signs: Option<&T>) -> T {
-        let square = |x: &T| backend.multiply(x, x);
-        let signed = |x: T| match signs {
-            Some(signs) => {
-                let ones = vec![1; backend.shape(&x).rest.len()];
-                backend.multiply(&x, &backend.reshape(signs, &ones))
-            }
-            None => x,
-        };
-        if let Some(outer) = self.outer(backend) {
-            let cotangents = backend.reduce_sum(&signed(square(&outer.cotangents)), &[1]);
-            let product = match &outer.inputs {
-                None => backend.reduce_sum(&cotangents, &[0]),
-                Some(inputs) => {
-                    let formula = if outer.outputs_first {
-                        "sdo,sdi->1doi"
-                    } else {
-                        "sdo,sdi->1dio"
-                    };
-                    backend.einsum(&Einsum::new(formula), &cotangents, &square(inputs))
-                }
-            };
-            return backend.reshape(&product, &self.parameter_shape());
-        }
-        let rows = self.rows(backend);
-        backend.reduce_sum(&signed(square(&rows)), &[0, 1])
     }
 
     /// The outer factor, where the site has one position and its steps keep it outer.

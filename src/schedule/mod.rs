@@ -1,1 +1,11 @@
-//! schedule
+//! The request, the plan and its execution: which tiles, in which order, in how much memory.
+//!
+//! May use `jacobian`, `contraction` and `sink`; must not know of formulas.
+
+pub mod budget;
+pub mod describe;
+pub mod plan;
+pub mod request;
+pub mod run;
+pub mod tiles;
+pub mod unit;

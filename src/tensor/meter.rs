@@ -1,1 +1,350 @@
-//! meter
+//! The backend of shapes alone: it predicts bytes and operations by being executed.
+//!
+//! Running the same passes over a [`Meter`] as over a device is what keeps `plan` and the run from
+//! disagreeing (DESIGN §3, Execution).
+
+use super::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
+use crate::error::Result;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Counts the bytes alive, their peak, and the floating-point operations of what runs on it.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    counters: Rc<Counters>,
+    number_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    live: Cell<u64>,
+    peak: Cell<u64>,
+    largest: Cell<u64>,
+    operations: Cell<u64>,
+}
+
+/// Memory that is counted while it lives.
+#[derive(Debug)]
+struct Allocation {
+    bytes: u64,
+    counters: Rc<Counters>,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        self.counters
+            .live
+            .set(self.counters.live.get() - self.bytes);
+    }
+}
+
+/// A tensor without values.
+#[derive(Clone, Debug)]
+pub struct MeterTensor {
+    shape: Shape,
+    memory: Rc<Allocation>,
+}
+
+/// A tile without values.
+#[derive(Debug)]
+pub struct MeterTile {
+    _memory: Allocation,
+}
+
+impl Meter {
+    /// A meter for numbers of `number_bytes` bytes.
+    pub fn new(number_bytes: usize) -> Self {
+        Self {
+            counters: Rc::default(),
+            number_bytes,
+        }
+    }
+
+    /// Bytes alive now.
+    pub fn live(&self) -> u64 {
+        self.counters.live.get()
+    }
+
+    /// The most bytes alive at once since the start or the last [`Meter::reset_peak`].
+    pub fn peak(&self) -> u64 {
+        self.counters.peak.get()
+    }
+
+    /// The largest single tensor so far, in bytes.
+    pub fn largest(&self) -> u64 {
+        self.counters.largest.get()
+    }
+
+    /// Floating-point operations so far; a multiply-add is two.
+    pub fn operations(&self) -> u64 {
+        self.counters.operations.get()
+    }
+
+    /// Starts the peak anew from the bytes alive now.
+    pub fn reset_peak(&self) {
+        self.counters.peak.set(self.live());
+    }
+
+    fn allocate(&self, numbers: usize) -> Allocation {
+        let bytes = numbers as u64 * self.number_bytes as u64;
+        let counters = &self.counters;
+        counters.live.set(counters.live.get() + bytes);
+        counters
+            .peak
+            .set(counters.peak.get().max(counters.live.get()));
+        counters.largest.set(counters.largest.get().max(bytes));
+        Allocation {
+            bytes,
+            counters: Rc::clone(counters),
+        }
+    }
+
+    fn tensor(&self, shape: Shape, operations: u64) -> MeterTensor {
+        self.count(operations);
+        let memory = Rc::new(self.allocate(shape.len()));
+        MeterTensor { shape, memory }
+    }
+
+    fn count(&self, operations: u64) {
+        self.counters
+            .operations
+            .set(self.counters.operations.get() + operations);
+    }
+
+    fn windowed(
+        &self,
+        tensor: &MeterTensor,
+        from: &[usize],
+        to: &[usize],
+        operations: u64,
+    ) -> MeterTensor {
+        let mut shape = tensor.shape.clone();
+        let kept = shape.rest.len() - from.len();
+        shape.rest.truncate(kept);
+        shape.rest.extend_from_slice(to);
+        self.tensor(shape, operations)
+    }
+}
+
+fn product(axes: &[usize]) -> u64 {
+    axes.iter().map(|&e| e as u64).product()
+}
+
+/// Operations of a convolution or either of its transposes: two per tap, output and channel.
+fn conv_operations(
+    samples: usize,
+    directions: usize,
+    lead: usize,
+    weights: &[usize],
+    window: &Window,
+) -> u64 {
+    2 * (samples * directions * lead) as u64 * product(weights) * product(&window.output)
+}
+
+impl Backend for Meter {
+    type Real = f32;
+    type Tensor = MeterTensor;
+    type Indices = MeterTensor;
+
+    fn shape(&self, tensor: &MeterTensor) -> Shape {
+        tensor.shape.clone()
+    }
+
+    fn upload(&self, shape: &Shape, _: HostSlice<'_>) -> MeterTensor {
+        self.tensor(shape.clone(), 0)
+    }
+
+    fn fill(&self, shape: &Shape, _: f64) -> MeterTensor {
+        self.tensor(shape.clone(), 0)
+    }
+
+    fn read(&self, tensor: &MeterTensor) -> Result<Vec<f32>> {
+        Ok(vec![0.0; tensor.shape.len()])
+    }
+
+    fn map(&self, expr: &Expr, inputs: &[&MeterTensor]) -> MeterTensor {
+        let mut shape = Shape::new(1, 1, &[]);
+        for input in inputs {
+            shape = shape
+                .broadcast(&input.shape)
+                .expect("shapes are checked at import");
+        }
+        let operations = shape.len() as u64 * expr.operations() as u64;
+        self.tensor(shape, operations)
+    }
+
+    fn einsum(&self, einsum: &Einsum, left: &MeterTensor, right: &MeterTensor) -> MeterTensor {
+        let (extents, shape) = einsum.extents(&left.shape, &right.shape);
+        let operations = 2 * extents.values().map(|&e| e as u64).product::<u64>();
+        self.tensor(shape, operations)
+    }
+
+    fn conv(
+        &self,
+        inputs: &MeterTensor,
+        weights: &MeterTensor,
+        window: &Window,
+        _: usize,
+    ) -> MeterTensor {
+        let (x, w) = (&inputs.shape, &weights.shape);
+        let mut rest = vec![x.rest[0], w.rest[0]];
+        rest.extend_from_slice(&window.output);
+        let directions = x.directions.max(w.directions);
+        let operations = conv_operations(x.samples, directions, x.rest[0], &w.rest, window);
+        self.tensor(Shape::new(x.samples, directions, &rest), operations)
+    }
+
+    fn conv_inputs(
+        &self,
+        cotangents: &MeterTensor,
+        weights: &MeterTensor,
+        window: &Window,
+        groups: usize,
+    ) -> MeterTensor {
+        let (c, w) = (&cotangents.shape, &weights.shape);
+        let mut rest = vec![c.rest[0], w.rest[1] * groups];
+        rest.extend_from_slice(&window.input);
+        let directions = c.directions.max(w.directions);
+        let operations = conv_operations(c.samples, directions, c.rest[0], &w.rest, window);
+        self.tensor(Shape::new(c.samples, directions, &rest), operations)
+    }
+
+    fn conv_weights(
+        &self,
+        cotangents: &MeterTensor,
+        inputs: &MeterTensor,
+        window: &Window,
+        groups: usize,
+        sum_samples: bool,
+    ) -> MeterTensor {
+        let (c, x) = (&cotangents.shape, &inputs.shape);
+        let mut rest = vec![c.rest[1], x.rest[1] / groups];
+        rest.extend_from_slice(&window.kernel);
+        let samples = c.samples.max(x.samples);
+        let directions = c.directions.max(x.directions);
+        let operations = conv_operations(samples, directions, c.rest[0], &rest, window);
+        self.tensor(
+            Shape::new(if sum_samples { 1 } else { samples }, directions, &rest),
+            operations,
+        )
+    }
+
+    fn window_sum(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
+        let lead = inputs.shape.len() as u64 / product(&window.input).max(1);
+        let operations = lead * product(&window.output) * product(&window.kernel);
+        self.windowed(inputs, &window.input, &window.output, operations)
+    }
+
+    fn window_spread(&self, cotangents: &MeterTensor, window: &Window) -> MeterTensor {
+        let operations = cotangents.shape.len() as u64 * product(&window.kernel);
+        self.windowed(cotangents, &window.output, &window.input, operations)
+    }
+
+    fn max_pool_indices(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
+        self.window_sum(inputs, window)
+    }
+
+    fn gather(&self, inputs: &MeterTensor, _: &MeterTensor, window: &Window) -> MeterTensor {
+        self.windowed(inputs, &window.input, &window.output, 0)
+    }
+
+    fn scatter(&self, cotangents: &MeterTensor, _: &MeterTensor, window: &Window) -> MeterTensor {
+        let operations = cotangents.shape.len() as u64;
+        self.windowed(cotangents, &window.output, &window.input, operations)
+    }
+
+    fn reduce_sum(&self, inputs: &MeterTensor, axes: &[usize]) -> MeterTensor {
+        let mut kept = inputs.shape.axes();
+        for &axis in axes {
+            kept[axis] = 1;
+        }
+        self.tensor(Shape::from_axes(&kept), inputs.shape.len() as u64)
+    }
+
+    fn broadcast(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
+        self.tensor(
+            Shape::new(inputs.shape.samples, inputs.shape.directions, rest),
+            0,
+        )
+    }
+
+    fn reshape(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
+        MeterTensor {
+            shape: Shape::new(inputs.shape.samples, inputs.shape.directions, rest),
+            memory: Rc::clone(&inputs.memory),
+        }
+    }
+
+    fn permute(&self, inputs: &MeterTensor, order: &[usize]) -> MeterTensor {
+        let rest: Vec<usize> = order.iter().map(|&axis| inputs.shape.rest[axis]).collect();
+        self.tensor(
+            Shape::new(inputs.shape.samples, inputs.shape.directions, &rest),
+            0,
+        )
+    }
+
+    fn slice(&self, inputs: &MeterTensor, axis: usize, start: usize, stop: usize) -> MeterTensor {
+        let mut axes = inputs.shape.axes();
+        axes[axis] = stop - start;
+        self.tensor(Shape::from_axes(&axes), 0)
+    }
+
+    fn embed(&self, inputs: &MeterTensor, axis: usize, _: usize, extent: usize) -> MeterTensor {
+        let mut axes = inputs.shape.axes();
+        axes[axis] = extent;
+        self.tensor(Shape::from_axes(&axes), 0)
+    }
+
+    fn concat(&self, inputs: &[&MeterTensor], axis: usize) -> MeterTensor {
+        let mut axes = inputs[0].shape.axes();
+        axes[axis] = inputs.iter().map(|x| x.shape.axes()[axis]).sum();
+        for lead in [0, 1] {
+            axes[lead] = inputs
+                .iter()
+                .map(|x| x.shape.axes()[lead])
+                .max()
+                .unwrap_or(1);
+        }
+        self.tensor(Shape::from_axes(&axes), 0)
+    }
+}
+
+impl Contract for Meter {
+    type Accumulator = MeterTile;
+    type Pending = ();
+
+    fn accumulator(&self, rows: usize, columns: usize) -> MeterTile {
+        MeterTile {
+            _memory: self.allocate(rows * columns),
+        }
+    }
+
+    fn accumulate_dense(
+        &self,
+        _: &mut MeterTile,
+        _: (usize, usize),
+        left: &MeterTensor,
+        right: &MeterTensor,
+    ) {
+        self.count(2 * left.shape.len() as u64 * right.shape.rest_len() as u64);
+    }
+
+    fn accumulate_outer(
+        &self,
+        _: &mut MeterTile,
+        pairs: &MeterTensor,
+        rows: OuterSide<'_, MeterTensor>,
+        columns: OuterSide<'_, MeterTensor>,
+    ) {
+        let inputs = |side: &OuterSide<'_, MeterTensor>| {
+            side.inputs.map_or(1, |a| a.shape.rest_len() as u64)
+        };
+        self.count(2 * pairs.shape.len() as u64 * inputs(&rows) * inputs(&columns));
+    }
+
+    fn finish(&self, _: MeterTile) {}
+
+    fn collect(&self, (): ()) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+}

@@ -112,7 +112,9 @@ impl Einsum {
                     *known == extent || *known == 1 || extent == 1,
                     "einsum {self:?} of {left:?} and {right:?}"
                 );
-                *known = (*known).max(extent);
+                if *known == 1 {
+                    *known = extent;
+                }
             }
         }
         let axes: Vec<usize> = self

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 /// f32 or f64.
 pub trait Real:
-    faer::traits::RealField
-    + Copy
+    Copy
     + Send
     + Sync
     + Default
@@ -31,6 +30,16 @@ pub trait Real:
     fn bytes(values: &[Self]) -> std::borrow::Cow<'_, [u8]>;
     /// Applies a function of one argument at this precision.
     fn unary(self, function: crate::tensor::expression::Unary) -> Self;
+    /// `into (+)= scale · left · right` by faer. It stands here since faer's own bound on its numbers
+    /// would have to be repeated at every generic function.
+    fn matmul(
+        into: faer::MatMut<'_, Self>,
+        accumulate: bool,
+        left: faer::MatRef<'_, Self>,
+        right: faer::MatRef<'_, Self>,
+        scale: Self,
+        parallelism: faer::Par,
+    );
 }
 
 macro_rules! real {
@@ -54,6 +63,21 @@ macro_rules! real {
                 } else {
                     std::borrow::Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
                 }
+            }
+            fn matmul(
+                into: faer::MatMut<'_, Self>,
+                accumulate: bool,
+                left: faer::MatRef<'_, Self>,
+                right: faer::MatRef<'_, Self>,
+                scale: Self,
+                parallelism: faer::Par,
+            ) {
+                let accumulate = if accumulate {
+                    faer::Accum::Add
+                } else {
+                    faer::Accum::Replace
+                };
+                faer::linalg::matmul::matmul(into, accumulate, left, right, scale, parallelism);
             }
             fn unary(self, function: crate::tensor::expression::Unary) -> Self {
                 use crate::tensor::expression::Unary;

@@ -79,19 +79,40 @@ pub(crate) struct Graph {
     pub output: String,
 }
 
+/// Reads the protobuf.
+fn decode(path: &Path) -> Result<proto::Model> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
+        Error::file(
+            path,
+            format!("not an ONNX file, or one that was cut off ({error})"),
+        )
+    })
+}
+
+/// The files beside `path` that its initializers' external data lie in, sorted.
+pub(super) fn external_files(path: &Path) -> Result<Vec<PathBuf>> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let initializers = decode(path)?
+        .graph
+        .map(|g| g.initializer)
+        .unwrap_or_default();
+    let entries = initializers.iter().flat_map(|tensor| &tensor.external_data);
+    let files: std::collections::BTreeSet<PathBuf> = entries
+        .filter(|e| e.key == "location")
+        .map(|e| folder.join(&e.value))
+        .collect();
+    Ok(files.into_iter().collect())
+}
+
 impl Graph {
     /// Reads a file and keeps what feeds the output.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] where the file is missing, cut off or no ONNX file.
     pub fn read(path: &Path, options: &OnnxOptions) -> Result<Graph> {
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let fault = |message: String| Error::file(path, message);
-        let model = proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
-            fault(format!(
-                "not an ONNX file, or one that was cut off ({error})"
-            ))
-        })?;
+        let model = decode(path)?;
         let opset = model
             .opset_import
             .iter()

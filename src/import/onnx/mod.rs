@@ -61,6 +61,14 @@ pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
     lower::lower(&graph, roots, options)
 }
 
+/// The files beside an ONNX file that its weights lie in, for provenance.
+///
+/// # Errors
+/// As [`load`] for a file that is missing or damaged.
+pub fn external_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    graph::external_files(path.as_ref())
+}
+
 /// Puts the values of a safetensors file in the place of the file's own.
 fn replace(roots: &mut parameters::Roots, path: &Path) -> Result<()> {
     let places = roots

@@ -1,1 +1,209 @@
-//! The GPU backend.
+//! The backend on any GPU that Vulkan, Metal or DX12 reaches.
+//!
+//! Primitives record kernels (`shaders/*.wgsl`) and return; the device meters their work, submits it in
+//! portions of a fraction of a second, and only [`Backend::read`] and [`Contract::collect`] wait. Nothing
+//! here panics on account of the device: the first thing that goes wrong is returned by the next read.
+//! This folder must not know of networks, nor of what a tile means.
+//!
+//! [`Contract::collect`]: crate::tensor::Contract::collect
+
+mod adapter;
+mod contract;
+mod conv;
+mod device;
+mod kernel;
+mod layout;
+mod map;
+mod pool;
+mod product;
+mod tensor;
+mod window;
+
+use std::sync::Arc;
+
+pub use adapter::{AdapterReport, Selector, adapters};
+pub use contract::{GpuPending, GpuTile};
+pub use device::Options;
+pub use kernel::{ShaderSource, map_source, shader_sources};
+pub use tensor::{GpuIndices, GpuTensor};
+
+use crate::error::Result;
+use crate::tensor::{Backend, Einsum, Expr, HostSlice, Shape, Window};
+use device::Device;
+use kernel::WindowKernel;
+
+/// An open GPU; clones share it.
+///
+/// ```no_run
+/// use hessblock::tensor::gpu::{Gpu, Selector};
+/// use hessblock::tensor::{Backend, HostSlice, Shape};
+///
+/// let gpu = Gpu::open(&Selector::Auto, None)?;
+/// let x = gpu.upload(&Shape::new(1, 1, &[2]), HostSlice::F64(&[1.0, 2.0]));
+/// assert_eq!(gpu.read(&gpu.add(&x, &x))?, [2.0, 4.0]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Gpu {
+    device: Arc<Device>,
+}
+
+impl Gpu {
+    /// Opens an adapter; `memory` is the most bytes of its memory to use.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] when no adapter, or more than one, is meant, or it cannot be opened.
+    pub fn open(selector: &Selector, memory: Option<u64>) -> Result<Gpu> {
+        let options = Options {
+            memory,
+            ..Options::default()
+        };
+        Gpu::open_with(selector, options)
+    }
+
+    /// Opens an adapter with all options given.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(selector: &Selector, options: Options) -> Result<Gpu> {
+        let (report, adapter) = adapter::select(selector)?;
+        let device = Device::open(report, adapter, options)?;
+        Ok(Gpu {
+            device: Arc::new(device),
+        })
+    }
+
+    /// The adapter.
+    pub fn report(&self) -> &AdapterReport {
+        &self.device.report
+    }
+
+    /// Bytes of device memory that tensors and tiles hold now.
+    pub fn memory_in_use(&self) -> u64 {
+        self.device.pool.in_use().0
+    }
+
+    /// Most bytes of device memory that tensors and tiles have held at a time.
+    pub fn peak_memory(&self) -> u64 {
+        self.device.pool.in_use().1
+    }
+
+    /// Size of the largest tensor or tile, in bytes.
+    pub fn max_tensor_bytes(&self) -> u64 {
+        self.device.max_bytes
+    }
+}
+
+impl Backend for Gpu {
+    type Real = f32;
+    type Tensor = GpuTensor;
+    type Indices = GpuIndices;
+
+    fn shape(&self, tensor: &GpuTensor) -> Shape {
+        tensor.shape.clone()
+    }
+
+    fn upload(&self, shape: &Shape, values: HostSlice<'_>) -> GpuTensor {
+        assert_eq!(shape.len(), values.len(), "values for {shape:?}");
+        self.upload_tensor(shape, values)
+    }
+
+    fn fill(&self, shape: &Shape, value: f64) -> GpuTensor {
+        self.create(shape.clone(), &[], |output, _| {
+            self.fill_bits(output, shape.len(), (value as f32).to_bits());
+            true
+        })
+    }
+
+    fn read(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
+        self.finish_read(self.start_read(tensor))
+    }
+
+    fn map(&self, expr: &Expr, inputs: &[&GpuTensor]) -> GpuTensor {
+        self.map_tensors(expr, inputs)
+    }
+
+    fn einsum(&self, einsum: &Einsum, left: &GpuTensor, right: &GpuTensor) -> GpuTensor {
+        self.einsum_tensors(einsum, left, right)
+    }
+
+    fn conv(
+        &self,
+        inputs: &GpuTensor,
+        weights: &GpuTensor,
+        window: &Window,
+        groups: usize,
+    ) -> GpuTensor {
+        self.conv_forward(inputs, weights, window, groups)
+    }
+
+    fn conv_inputs(
+        &self,
+        cotangents: &GpuTensor,
+        weights: &GpuTensor,
+        window: &Window,
+        groups: usize,
+    ) -> GpuTensor {
+        self.conv_transpose_inputs(cotangents, weights, window, groups)
+    }
+
+    fn conv_weights(
+        &self,
+        cotangents: &GpuTensor,
+        inputs: &GpuTensor,
+        window: &Window,
+        groups: usize,
+        sum_samples: bool,
+    ) -> GpuTensor {
+        self.conv_transpose_weights(cotangents, inputs, window, groups, sum_samples)
+    }
+
+    fn window_sum(&self, inputs: &GpuTensor, window: &Window) -> GpuTensor {
+        self.window(WindowKernel::Sum, inputs, None, window)
+    }
+
+    fn window_spread(&self, cotangents: &GpuTensor, window: &Window) -> GpuTensor {
+        self.window(WindowKernel::Spread, cotangents, None, window)
+    }
+
+    fn max_pool_indices(&self, inputs: &GpuTensor, window: &Window) -> GpuIndices {
+        GpuIndices(self.window(WindowKernel::MaxPoolIndices, inputs, None, window))
+    }
+
+    fn gather(&self, inputs: &GpuTensor, indices: &GpuIndices, window: &Window) -> GpuTensor {
+        self.window(WindowKernel::Gather, inputs, Some(indices), window)
+    }
+
+    fn scatter(&self, cotangents: &GpuTensor, indices: &GpuIndices, window: &Window) -> GpuTensor {
+        self.window(WindowKernel::Scatter, cotangents, Some(indices), window)
+    }
+
+    fn reduce_sum(&self, inputs: &GpuTensor, axes: &[usize]) -> GpuTensor {
+        self.reduce_tensor(inputs, axes)
+    }
+
+    fn broadcast(&self, inputs: &GpuTensor, rest: &[usize]) -> GpuTensor {
+        self.broadcast_tensor(inputs, rest)
+    }
+
+    fn reshape(&self, inputs: &GpuTensor, rest: &[usize]) -> GpuTensor {
+        let shape = Shape::new(inputs.shape.samples, inputs.shape.directions, rest);
+        inputs.reshaped(shape)
+    }
+
+    fn permute(&self, inputs: &GpuTensor, order: &[usize]) -> GpuTensor {
+        self.permute_tensor(inputs, order)
+    }
+
+    fn slice(&self, inputs: &GpuTensor, axis: usize, start: usize, stop: usize) -> GpuTensor {
+        self.slice_tensor(inputs, axis, start, stop)
+    }
+
+    fn embed(&self, inputs: &GpuTensor, axis: usize, start: usize, extent: usize) -> GpuTensor {
+        self.embed_tensor(inputs, axis, start, extent)
+    }
+
+    fn concat(&self, inputs: &[&GpuTensor], axis: usize) -> GpuTensor {
+        self.concat_tensors(inputs, axis)
+    }
+}

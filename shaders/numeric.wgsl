@@ -1,0 +1,141 @@
+// Elementary functions with a small relative error everywhere; the built-in ones have a small absolute error only.
+
+// NaN is tested by its bits: compilers fold x != x to false.
+fn is_nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// The same value, but opaque: what was rounded here is not reassociated with what follows.
+fn opaque(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ word(3u));
+}
+
+// A float of given bits that the compiler does not know, so that infinities and NaN may be made.
+fn from_bits(bits: u32) -> f32 {
+    return bitcast<f32>(bits ^ word(3u));
+}
+
+fn less_equal(x: f32, y: f32) -> bool {
+    return x <= y && !is_nan(x) && !is_nan(y);
+}
+
+// 2^n for -126 <= n <= 127.
+fn power_of_two(n: i32) -> f32 {
+    return bitcast<f32>(u32(n + 127) << 23u);
+}
+
+// x = n ln 2 + r with |r| <= ln(2) / 2; returns (n, r). Cody and Waite: ln 2 in two parts.
+fn reduce_exp(x: f32) -> vec2<f32> {
+    let n = round(x * 1.4426950408889634);
+    let high = opaque(x - n * 0.693359375);
+    return vec2<f32>(n, high - n * -2.12194440e-4);
+}
+
+// e^r - 1 for |r| <= ln(2) / 2. Source: Cephes, expf.
+fn expm1_reduced(r: f32) -> f32 {
+    var p = 1.9875691500e-4;
+    p = p * r + 1.3981999507e-3;
+    p = p * r + 8.3334519073e-3;
+    p = p * r + 4.1665795894e-2;
+    p = p * r + 1.6666665459e-1;
+    p = p * r + 5.0000001201e-1;
+    return r + r * r * p;
+}
+
+// x 2^n in two steps, so that neither the largest nor denormal results overflow on the way.
+fn scale(x: f32, n: i32) -> f32 {
+    let half = n / 2;
+    return (x * power_of_two(half)) * power_of_two(n - half);
+}
+
+// e^x
+fn exp_(x: f32) -> f32 {
+    let clamped = select(select(x, 89.0, x > 89.0), -105.0, x < -105.0);
+    let reduced = reduce_exp(clamped);
+    let y = scale(1.0 + expm1_reduced(reduced.y), i32(reduced.x));
+    return select(y, x, is_nan(x));
+}
+
+// e^x - 1
+fn expm1_(x: f32) -> f32 {
+    let clamped = select(select(x, 89.0, x > 89.0), -20.0, x < -20.0);
+    let reduced = reduce_exp(clamped);
+    let n = i32(reduced.x);
+    let e = expm1_reduced(reduced.y);
+    // 2^n e + (2^n - 1): exact where n = 0. From n = 25 on the 1 no longer shows; 2^128 would overflow.
+    let small = power_of_two(min(n, 30)) * e + (power_of_two(min(n, 30)) - 1.0);
+    let y = select(small, scale(1.0 + e, n), n > 30);
+    // x itself where it is tiny: keeps the sign of zero, and denormals.
+    return select(select(y, x, abs(x) < 1e-10), x, is_nan(x));
+}
+
+// ln(1 + z) for sqrt(1/2) - 1 <= z <= sqrt(2) - 1, without its leading z. Source: Cephes, logf.
+fn log1p_tail(z: f32) -> f32 {
+    var p = 7.0376836292e-2;
+    p = p * z - 1.1514610310e-1;
+    p = p * z + 1.1676998740e-1;
+    p = p * z - 1.2420140846e-1;
+    p = p * z + 1.4249322787e-1;
+    p = p * z - 1.6668057665e-1;
+    p = p * z + 2.0000714765e-1;
+    p = p * z - 2.4999993993e-1;
+    p = p * z + 3.3333331174e-1;
+    return p * z * z * z;
+}
+
+// ln x of a positive finite x plus a correction that is small beside it.
+fn log_positive(x: f32, correction: f32) -> f32 {
+    let denormal = x < 1.17549435e-38;
+    let normal = select(x, x * 8388608.0, denormal);
+    let bits = bitcast<u32>(normal);
+    // Mantissa in [sqrt(1/2), sqrt(2)): the offset moves the cut of the exponent there.
+    let shifted = bits + (0x3f800000u - 0x3f3504f3u);
+    let n = f32(i32(shifted >> 23u) - 127 - select(0, 23, denormal));
+    let z = bitcast<f32>((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0;
+    var tail = log1p_tail(z) + n * -2.12194440e-4 + correction;
+    tail = opaque(tail - 0.5 * z * z);
+    return opaque(z + tail) + n * 0.693359375;
+}
+
+// ln x
+fn log_(x: f32) -> f32 {
+    let y = log_positive(select(x, 1.0, x <= 0.0 || is_nan(x)), 0.0);
+    let infinite = bitcast<u32>(x) == 0x7f800000u;
+    let edge = select(select(y, from_bits(0x7f800000u), infinite), from_bits(0xff800000u), x == 0.0);
+    return select(select(edge, from_bits(0x7fc00000u), x < 0.0), x, is_nan(x));
+}
+
+// ln(1 + x)
+fn log1p_(x: f32) -> f32 {
+    let near = x > -0.29 && x < 0.41;
+    let z = select(0.0, x, near);
+    let series = z + opaque(log1p_tail(z) - 0.5 * z * z);
+    let sum = opaque(1.0 + x);
+    // What 1 + x lost to rounding, which matters where the logarithm is small.
+    let lost = select(x - opaque(sum - 1.0), opaque(sum - x) * -1.0 + 1.0, x > 1.0);
+    let usable = !near && x > -1.0 && x < 1e30;
+    let far = log_positive(select(1.0, sum, usable), select(0.0, lost / sum, usable));
+    let y = select(far, series, near);
+    let edge = select(y, log_(sum), !near && !usable);
+    return select(select(edge, x, x == 0.0), x, is_nan(x));
+}
+
+// hyperbolic tangent
+fn tanh_(x: f32) -> f32 {
+    let a = min(abs(x), 20.0);
+    let t = expm1_(2.0 * a);
+    let y = select(1.0 - 2.0 / (t + 2.0), t / (t + 2.0), a < 0.55);
+    let signed = bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(x) & 0x80000000u));
+    return select(select(signed, x, abs(x) < 1e-4), x, is_nan(x));
+}
+
+// 1 / (1 + e^-x)
+fn sigmoid_(x: f32) -> f32 {
+    let e = exp_(-abs(x));
+    return select(select(1.0, e, x < 0.0) / (1.0 + e), x, is_nan(x));
+}
+
+// ln(1 + e^x)
+fn softplus_(x: f32) -> f32 {
+    return select(select(0.0, x, x > 0.0) + log1p_(exp_(-abs(x))), x, is_nan(x));
+}

@@ -1,0 +1,231 @@
+//! The forward and the reverse pass over a network, on any backend.
+
+use crate::network::{Network, Operand, ValueId};
+use crate::ops::{Op, Operation, Pullback, Site, Step};
+use crate::tensor::{Backend, Shape};
+
+/// A network's parameters and constants on a device.
+pub struct Weights<T> {
+    /// One tensor per parameter: `[1, 1, shape…]`, or with directions for a tangent.
+    pub parameters: Vec<T>,
+    /// One tensor per constant.
+    pub constants: Vec<T>,
+}
+
+impl<T: Clone> Weights<T> {
+    /// Copies a network's parameters and constants to the device.
+    pub fn upload<B: Backend<Tensor = T>>(backend: &B, network: &Network) -> Self {
+        let upload = |array: &crate::tensor::HostArray| {
+            backend.upload(&Shape::new(1, 1, &array.shape), array.as_slice())
+        };
+        Self {
+            parameters: network.parameters.iter().map(|p| upload(&p.data)).collect(),
+            constants: network.constants.iter().map(upload).collect(),
+        }
+    }
+}
+
+/// Which values the reverse pass touches when the cotangents of some parameters are wanted.
+pub struct Reach {
+    /// Per parameter: whether it is wanted.
+    pub wanted: Vec<bool>,
+    /// Per value: whether it depends on a wanted parameter.
+    active: Vec<bool>,
+    /// Per value: whether it depends on the samples.
+    sampled: Vec<bool>,
+    /// Per value: the last node that reads it, going forward.
+    last_use: Vec<usize>,
+}
+
+impl Reach {
+    /// What a reverse pass to the parameters of `wanted` needs.
+    pub fn new(network: &Network, wanted: Vec<bool>) -> Self {
+        let inputs = network.inputs.len();
+        let values = inputs + network.nodes.len();
+        let mut active = vec![false; values];
+        let mut sampled = vec![false; values];
+        let mut last_use = vec![0; values];
+        sampled[..inputs].fill(true);
+        for (k, node) in network.nodes.iter().enumerate() {
+            for operand in &node.inputs {
+                match *operand {
+                    Operand::Value(value) => {
+                        active[inputs + k] |= active[value];
+                        sampled[inputs + k] |= sampled[value];
+                        last_use[value] = k;
+                    }
+                    Operand::Parameter(parameter) => active[inputs + k] |= wanted[parameter],
+                    Operand::Constant(_) => {}
+                }
+            }
+        }
+        last_use[network.output] = usize::MAX;
+        Self {
+            wanted,
+            active,
+            sampled,
+            last_use,
+        }
+    }
+
+    /// What a forward pass alone needs: nothing is kept.
+    pub fn forward_only(network: &Network) -> Self {
+        Self::new(network, vec![false; network.parameters.len()])
+    }
+}
+
+/// What a forward pass leaves for the reverse pass.
+pub struct Trace<B: Backend> {
+    values: Vec<Option<B::Tensor>>,
+    indices: Vec<Option<B::Indices>>,
+    /// The network's output: `[samples, 1, rest…]`.
+    pub output: B::Tensor,
+}
+
+fn operand<T: Clone>(weights: &Weights<T>, values: &[Option<T>], operand: Operand) -> T {
+    match operand {
+        Operand::Value(value) => values[value]
+            .clone()
+            .expect("a value is kept until its last use"),
+        Operand::Parameter(k) => weights.parameters[k].clone(),
+        Operand::Constant(k) => weights.constants[k].clone(),
+    }
+}
+
+/// Runs the network on `inputs` (`[samples, 1, rest…]` each), keeping what a reverse pass to the
+/// parameters of `reach` reads and freeing the rest after its last use.
+pub fn forward<B: Backend>(
+    backend: &B,
+    network: &Network,
+    weights: &Weights<B::Tensor>,
+    inputs: Vec<B::Tensor>,
+    reach: &Reach,
+) -> Trace<B> {
+    let first = network.inputs.len();
+    let mut values: Vec<Option<B::Tensor>> = inputs.into_iter().map(Some).collect();
+    let mut indices = Vec::with_capacity(network.nodes.len());
+    let mut kept = vec![false; first + network.nodes.len()];
+    for (k, node) in network.nodes.iter().enumerate() {
+        let operands: Vec<B::Tensor> = node
+            .inputs
+            .iter()
+            .map(|&o| operand(weights, &values, o))
+            .collect();
+        let result = node.op.forward(backend, &operands);
+        values.push(Some(result.output));
+        indices.push(result.indices.filter(|_| reach.active[first + k]));
+        for &input in &node.inputs {
+            if let Operand::Value(value) = input {
+                // A node that the reverse pass goes through reads its operands again.
+                kept[value] |= reach.active[first + k];
+                if reach.last_use[value] <= k && !kept[value] {
+                    values[value] = None;
+                }
+            }
+        }
+    }
+    let output = values[network.output]
+        .clone()
+        .expect("the output is never freed");
+    Trace {
+        values,
+        indices,
+        output,
+    }
+}
+
+/// Takes the cotangents of the output (`[samples, directions, rest…]`) back to every wanted parameter
+/// and gives each site of use to `visit`, last operation first.
+pub fn backward<B: Backend>(
+    backend: &B,
+    network: &Network,
+    weights: &Weights<B::Tensor>,
+    trace: &Trace<B>,
+    reach: &Reach,
+    seed: B::Tensor,
+    mut visit: impl FnMut(usize, Site<B::Tensor>),
+) {
+    let first = network.inputs.len();
+    let values = first + network.nodes.len();
+    let mut cotangents: Vec<Option<B::Tensor>> = vec![None; values];
+    let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); values];
+    cotangents[network.output] = Some(seed);
+    for (k, node) in network.nodes.iter().enumerate().rev() {
+        let value: ValueId = first + k;
+        if !reach.active[value] {
+            continue;
+        }
+        let pending = std::mem::take(&mut sites[value]);
+        let cotangent = cotangents[value].take();
+        if pending.is_empty() && cotangent.is_none() {
+            continue;
+        }
+        // A Permute or Reshape of a parameter is a step on the way of a site, not work.
+        let step = match &node.op {
+            Op::Permute(op) => Some(Step::Permute(op.order.clone())),
+            Op::Reshape(_) => Some(Step::Reshape(network.operand_rest(node.inputs[0]).to_vec())),
+            _ => None,
+        };
+        let mut pulled = Vec::new();
+        match step {
+            Some(step) if !reach.sampled[value] => {
+                for mut site in pending {
+                    site.steps.push(step.clone());
+                    deliver(reach, node.inputs[0], site, &mut sites, &mut visit);
+                }
+            }
+            _ => pulled.extend(pending.iter().map(|site| site.rows(backend))),
+        }
+        pulled.extend(cotangent);
+        if pulled.is_empty() {
+            continue;
+        }
+        let inputs: Vec<B::Tensor> = node
+            .inputs
+            .iter()
+            .map(|&o| operand(weights, &trace.values, o))
+            .collect();
+        for cotangent in &pulled {
+            let pullback = Pullback {
+                inputs: &inputs,
+                indices: trace.indices[k].as_ref(),
+                cotangent,
+            };
+            for (j, &input) in node.inputs.iter().enumerate() {
+                match input {
+                    Operand::Value(value) if reach.active[value] && reach.sampled[value] => {
+                        let back = node.op.vjp(backend, &pullback, j);
+                        cotangents[value] = Some(match cotangents[value].take() {
+                            Some(sum) => backend.add(&sum, &back),
+                            None => back,
+                        });
+                    }
+                    Operand::Value(value) if reach.active[value] => {
+                        let kind = node.op.site(backend, &pullback, j);
+                        sites[value].push(Site::new(kind, network.operand_rest(input)));
+                    }
+                    Operand::Parameter(parameter) if reach.wanted[parameter] => {
+                        let kind = node.op.site(backend, &pullback, j);
+                        visit(parameter, Site::new(kind, network.operand_rest(input)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Hands a site to the parameter or the initializer-only value that it belongs to.
+fn deliver<T>(
+    reach: &Reach,
+    to: Operand,
+    site: Site<T>,
+    sites: &mut [Vec<Site<T>>],
+    visit: &mut impl FnMut(usize, Site<T>),
+) {
+    match to {
+        Operand::Value(value) if reach.active[value] => sites[value].push(site),
+        Operand::Parameter(parameter) if reach.wanted[parameter] => visit(parameter, site),
+        _ => {}
+    }
+}

@@ -1,0 +1,168 @@
+//! Logistic loss, PyTorch's `BCEWithLogitsLoss`.
+
+use super::reduction::{not_finite, number, walk_dense};
+use super::{Loss, Reduction, Sample, TargetBatch};
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// ℓ = ω Σ_c [(1−y)·z + (1+(k−1)y)·softplus(−z)] with k the positive weight, so
+/// ∇²ℓ = diag(ω(1+(k−1)y)·σ(1−σ)) and S its root.
+///
+/// Targets are shaped as the outputs and may be soft (0..1) or integers. ω is 1 for a sum; for a mean
+/// 1/(N·C), with C all outputs of a sample.
+///
+/// ```
+/// use hessblock::loss::{BinaryCrossEntropy, Reduction};
+/// let loss = BinaryCrossEntropy::new(Reduction::Mean).positive_weight(vec![3.0]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct BinaryCrossEntropy {
+    /// Mean over samples and outputs, or sum.
+    pub reduction: Reduction,
+    /// k: one number, one per class (first axis of a sample's outputs) or one per output.
+    pub positive_weight: Option<Vec<f64>>,
+    /// ω; NaN for a mean whose divisor [`Loss::prepare`] has not found yet.
+    weight: f64,
+}
+
+impl BinaryCrossEntropy {
+    /// With that reduction and no positive weight.
+    pub fn new(reduction: Reduction) -> Self {
+        Self {
+            reduction,
+            positive_weight: None,
+            weight: match reduction {
+                Reduction::Sum => 1.0,
+                Reduction::Mean => f64::NAN,
+            },
+        }
+    }
+
+    /// Sets k.
+    pub fn positive_weight(mut self, weights: Vec<f64>) -> Self {
+        self.positive_weight = Some(weights);
+        self
+    }
+
+    /// 1 + (k−1)·y, the factor of softplus(−z) for output `c` of `outputs`.
+    fn curvature(&self, c: usize, outputs: usize, y: f64) -> f64 {
+        match &self.positive_weight {
+            None => 1.0,
+            // One number serves all outputs, one per class its positions, one per output itself.
+            Some(k) => 1.0 + (k[c * k.len() / outputs] - 1.0) * y,
+        }
+    }
+
+    /// The diagonal entry of the Hessian for output `c`: ω(1+(k−1)y)·σ(1−σ).
+    fn diagonal(&self, sample: &Sample<'_>, c: usize) -> f64 {
+        let y = number(&sample.target, c);
+        // σ(1−σ) = e^{−|z|}/(1+e^{−|z|})²: neither factor cancels for large |z|.
+        let e = (-sample.outputs[c].abs()).exp();
+        self.weight * self.curvature(c, sample.outputs.len(), y) * e / ((1.0 + e) * (1.0 + e))
+    }
+}
+
+impl Default for BinaryCrossEntropy {
+    fn default() -> Self {
+        Self::new(Reduction::Mean)
+    }
+}
+
+impl Loss for BinaryCrossEntropy {
+    fn name(&self) -> String {
+        match &self.positive_weight {
+            None => format!("bce({})", self.reduction),
+            Some(k) => format!("bce({}, positive weight {k:?})", self.reduction),
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        outputs: &[usize],
+        targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
+    ) -> Result<()> {
+        let each: usize = outputs.iter().product();
+        if let Some(k) = &self.positive_weight {
+            let classes = outputs.first().copied().unwrap_or(1);
+            if ![1, classes, each].contains(&k.len()) {
+                return Err(Error::Shape(format!(
+                    "bce has {} positive weights for outputs of shape {outputs:?} per sample: give one, or one \
+                     per class ({classes})",
+                    k.len()
+                )));
+            }
+            if let Some(bad) = k.iter().find(|k| !(k.is_finite() && **k >= 0.0)) {
+                return Err(Error::Value(format!(
+                    "bce has the positive weight {bad}: it must be finite and not negative"
+                )));
+            }
+        }
+        let samples = walk_dense("bce", outputs, targets, &mut |n, c, value| {
+            if !value.is_finite() {
+                return Err(not_finite(n, value));
+            }
+            if self.curvature(c, each, value) < 0.0 {
+                return Err(Error::Value(format!(
+                    "bce: the target {value} of sample {n} makes its weight 1+(k-1)y negative: labels are \
+                     between 0 and 1"
+                )));
+            }
+            Ok(())
+        })?;
+        self.weight = match self.reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => 1.0 / (samples as f64 * each as f64),
+        };
+        Ok(())
+    }
+
+    fn value(&self, sample: &Sample<'_>) -> f64 {
+        let mut sum = 0.0;
+        for (c, &z) in sample.outputs.iter().enumerate() {
+            let y = number(&sample.target, c);
+            let softplus = (-z.abs()).exp().ln_1p() + (-z).max(0.0);
+            sum += (1.0 - y) * z + self.curvature(c, sample.outputs.len(), y) * softplus;
+        }
+        self.weight * sum
+    }
+
+    fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {
+        for (c, (g, &z)) in gradient.iter_mut().zip(sample.outputs).enumerate() {
+            let y = number(&sample.target, c);
+            let sigma_of_minus = 1.0 / (1.0 + z.exp());
+            let curvature = self.curvature(c, sample.outputs.len(), y);
+            *g = self.weight * ((1.0 - y) - curvature * sigma_of_minus);
+        }
+    }
+
+    fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
+        for (c, (p, v)) in product.iter_mut().zip(vector).enumerate() {
+            *p = self.diagonal(sample, c) * v;
+        }
+    }
+
+    fn signed(&self) -> bool {
+        false
+    }
+
+    fn factor(
+        &self,
+        sample: &Sample<'_>,
+        directions: Range<usize>,
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        let outputs = sample.outputs.len();
+        factor.fill(0.0);
+        signs.fill(1.0);
+        for (column, r) in factor.chunks_exact_mut(outputs.max(1)).zip(directions) {
+            column[r] = self.diagonal(sample, r).sqrt();
+        }
+    }
+
+    fn accuracy(&self, sample: &Sample<'_>) -> Option<(usize, usize)> {
+        let right = |(c, z): (usize, &f64)| (*z > 0.0) == (number(&sample.target, c) > 0.5);
+        let count = sample.outputs.iter().enumerate().filter(|&e| right(e));
+        Some((count.count(), sample.outputs.len()))
+    }
+}

@@ -1,0 +1,66 @@
+//! The factor of a Hessian that has no closed form: its eigendecomposition.
+
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::{Mat, MatRef, Par};
+use std::ops::Range;
+
+/// ∇²ℓ = U Λ Uᵀ = S·diag(sign λ)·Sᵀ with S = U·√|Λ|: writes columns `directions` of S and their signs.
+///
+/// `hessian` is row-major `[outputs, outputs]` (its symmetric part is taken); directions are in the order
+/// of ascending λ; `factor` is direction-major `[directions, outputs]`. A Hessian that is not finite gives
+/// a factor of NaN, which the caller's checks of finite values find.
+pub(super) fn eigen_factor(
+    mut hessian: Vec<f64>,
+    outputs: usize,
+    directions: Range<usize>,
+    factor: &mut [f64],
+    signs: &mut [f64],
+) {
+    if outputs == 0 {
+        return;
+    }
+    for i in 0..outputs {
+        for j in 0..i {
+            let mean = 0.5 * (hessian[i * outputs + j] + hessian[j * outputs + i]);
+            hessian[i * outputs + j] = mean;
+            hessian[j * outputs + i] = mean;
+        }
+    }
+    let matrix = MatRef::from_row_major_slice(&hessian, outputs, outputs);
+    let mut vectors = Mat::<f64>::zeros(outputs, outputs);
+    let mut values = Diag::<f64>::zeros(outputs);
+    // Sequential: samples are what runs in parallel, and the bits must not depend on the thread count.
+    let scratch = self_adjoint_evd_scratch::<f64>(
+        outputs,
+        ComputeEigenvectors::Yes,
+        Par::Seq,
+        Default::default(),
+    );
+    let finite = hessian.iter().all(|h| h.is_finite());
+    let done = finite
+        && self_adjoint_evd(
+            matrix,
+            values.as_mut(),
+            Some(vectors.as_mut()),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            Default::default(),
+        )
+        .is_ok();
+    if !done {
+        factor.fill(f64::NAN);
+        signs.fill(1.0);
+        return;
+    }
+    let columns = factor.chunks_exact_mut(outputs).zip(signs.iter_mut());
+    for (r, (column, sign)) in directions.zip(columns) {
+        let value = values.column_vector()[r];
+        let scale = value.abs().sqrt();
+        *sign = if value < 0.0 { -1.0 } else { 1.0 };
+        for (c, entry) in column.iter_mut().enumerate() {
+            *entry = scale * vectors[(c, r)];
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A Hessian that the user gives, sample by sample.
+
+use super::reduction::missing;
+use super::{Loss, Sample, Target, TargetBatch};
+use crate::error::{Error, Result};
+
+/// ∇²_z ℓ_n is the target itself: C×C numbers per sample, symmetric, indefinite allowed.
+///
+/// It has neither value nor gradient ([`Loss::has_gradient`] is false; both are NaN), so only G and what
+/// follows from it can be computed. Factors come from the eigendecomposition and carry signs.
+///
+/// ```
+/// use hessblock::loss::{GivenHessian, Loss, Sample, Target};
+/// let sample = Sample { index: 0, outputs: &[0.0, 0.0], target: Target::Dense(&[0.0, 1.0, 1.0, 0.0]) };
+/// let (mut factor, mut signs) = ([0.0; 4], [0.0; 2]);
+/// GivenHessian.factor(&sample, 0..2, &mut factor, &mut signs);
+/// assert_eq!(signs, [-1.0, 1.0]);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GivenHessian;
+
+/// How far from symmetric a given Hessian may be, relative to its largest entry: some rounding in f32.
+const ASYMMETRY: f64 = 1e-5;
+
+impl Loss for GivenHessian {
+    fn name(&self) -> String {
+        "given-hessian".into()
+    }
+
+    fn prepare(
+        &mut self,
+        outputs: &[usize],
+        targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
+    ) -> Result<()> {
+        let c: usize = outputs.iter().product();
+        let mut samples = 0;
+        while let Some(batch) = targets()? {
+            let TargetBatch::Dense { first, shape, .. } = &batch else {
+                return Err(match batch {
+                    TargetBatch::None(_) => missing("given-hessian"),
+                    _ => Error::Shape(
+                        "given-hessian needs floating-point targets, and the file holds integers: \
+                         convert it"
+                            .into(),
+                    ),
+                });
+            };
+            if shape.iter().product::<usize>() != c * c {
+                return Err(Error::Shape(format!(
+                    "given-hessian needs targets of shape [{c}, {c}] per sample for the network's outputs \
+                     {outputs:?}, but the targets have shape {shape:?} per sample"
+                )));
+            }
+            for k in 0..batch.samples() {
+                let Target::Dense(hessian) = batch.get(k) else {
+                    continue;
+                };
+                check(first + k, c, hessian)?;
+            }
+            samples += batch.samples();
+        }
+        if samples == 0 {
+            return Err(missing("given-hessian"));
+        }
+        Ok(())
+    }
+
+    fn has_gradient(&self) -> bool {
+        false
+    }
+
+    fn value(&self, _sample: &Sample<'_>) -> f64 {
+        f64::NAN
+    }
+
+    fn gradient(&self, _sample: &Sample<'_>, gradient: &mut [f64]) {
+        gradient.fill(f64::NAN);
+    }
+
+    fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
+        let Target::Dense(hessian) = sample.target else {
+            product.fill(f64::NAN);
+            return;
+        };
+        let c = vector.len();
+        // The symmetric part, as in the factor.
+        for (i, p) in product.iter_mut().enumerate() {
+            let entry = |j: usize| 0.5 * (hessian[i * c + j] + hessian[j * c + i]);
+            *p = vector.iter().enumerate().map(|(j, v)| entry(j) * v).sum();
+        }
+    }
+}
+
+/// Refuses a Hessian that is not finite or not symmetric.
+fn check(sample: usize, c: usize, hessian: &[f64]) -> Result<()> {
+    if let Some(bad) = hessian.iter().find(|h| !h.is_finite()) {
+        return Err(super::reduction::not_finite(sample, *bad));
+    }
+    let largest = hessian.iter().fold(0.0_f64, |m, h| m.max(h.abs()));
+    for i in 0..c {
+        for j in 0..i {
+            let (lower, upper) = (hessian[i * c + j], hessian[j * c + i]);
+            if (lower - upper).abs() > ASYMMETRY * largest {
+                return Err(Error::Value(format!(
+                    "the Hessian given for sample {sample} is not symmetric: entry ({i}, {j}) is {lower} and \
+                     ({j}, {i}) is {upper}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! A loss from its name and options, as a command line gives them.
+
+use super::{BinaryCrossEntropy, CrossEntropy, GivenHessian, Loss, Reduction, SquaredError};
+use crate::error::{Error, Result};
+
+/// Options of the losses; `None` where not given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LossOptions {
+    /// Mean (the default) or sum.
+    pub reduction: Option<Reduction>,
+    /// Cross-entropy: one weight per class.
+    pub class_weights: Option<Vec<f64>>,
+    /// Cross-entropy: ε.
+    pub label_smoothing: Option<f64>,
+    /// Cross-entropy: the label that counts for nothing (default -100).
+    pub ignore_index: Option<i64>,
+    /// BCE: the weight of positive labels, one or one per class.
+    pub positive_weight: Option<Vec<f64>>,
+}
+
+/// The names [`parse`] knows.
+pub const NAMES: [&str; 4] = ["cross-entropy", "squared-error", "bce", "given-hessian"];
+
+/// Makes a loss from its name (`cross-entropy`, `squared-error` or `mse`, `bce`, `given-hessian`) and
+/// options.
+///
+/// # Errors
+/// [`Error::Request`] for an unknown name, with the nearest one, and for an option that is not this loss's.
+///
+/// ```
+/// use hessblock::loss::{self, LossOptions};
+/// let options = LossOptions { label_smoothing: Some(0.1), ..Default::default() };
+/// assert_eq!(loss::parse("cross-entropy", &options)?.name(), "cross-entropy(mean, label smoothing 0.1)");
+/// assert!(loss::parse("mse", &options).is_err());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
+    let name = match name {
+        "ce" | "softmax-cross-entropy" => "cross-entropy",
+        "mse" => "squared-error",
+        "binary-cross-entropy" | "bce-with-logits" => "bce",
+        "given" => "given-hessian",
+        name => name,
+    };
+    let given = [
+        ("class weights", options.class_weights.is_some()),
+        ("label smoothing", options.label_smoothing.is_some()),
+        ("an index to ignore", options.ignore_index.is_some()),
+        ("a positive weight", options.positive_weight.is_some()),
+        ("a reduction", options.reduction.is_some()),
+    ];
+    let allowed: &[&str] = match name {
+        "cross-entropy" => &[
+            "class weights",
+            "label smoothing",
+            "an index to ignore",
+            "a reduction",
+        ],
+        "squared-error" => &["a reduction"],
+        "bce" => &["a positive weight", "a reduction"],
+        "given-hessian" => &[],
+        _ => {
+            let nearest = NAMES
+                .iter()
+                .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+                .expect("there are losses");
+            return Err(Error::Request(format!(
+                "no loss {name:?}: did you mean {nearest}? There are {}",
+                NAMES.join(", ")
+            )));
+        }
+    };
+    if let Some((option, _)) = given
+        .iter()
+        .find(|(option, given)| *given && !allowed.contains(option))
+    {
+        return Err(Error::Request(format!(
+            "the loss {name} takes no {}: leave it out",
+            option.trim_start_matches("a ").trim_start_matches("an ")
+        )));
+    }
+    let reduction = options.reduction.unwrap_or_default();
+    Ok(match name {
+        "cross-entropy" => {
+            let mut loss = CrossEntropy::new(reduction);
+            loss.class_weights = options.class_weights.clone();
+            loss.label_smoothing = options.label_smoothing.unwrap_or(0.0);
+            loss.ignore_index = options.ignore_index.or(loss.ignore_index);
+            Box::new(loss)
+        }
+        "squared-error" => Box::new(SquaredError::new(reduction)),
+        "bce" => {
+            let mut loss = BinaryCrossEntropy::new(reduction);
+            loss.positive_weight = options.positive_weight.clone();
+            Box::new(loss)
+        }
+        _ => Box::new(GivenHessian),
+    })
+}

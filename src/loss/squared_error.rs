@@ -1,0 +1,104 @@
+//! Squared error, PyTorch's `MSELoss`.
+
+use super::reduction::{not_finite, number, walk_dense};
+use super::{Loss, Reduction, Sample, TargetBatch};
+use crate::error::Result;
+use std::ops::Range;
+
+/// ℓ = ω Σ_c (z_c − y_c)², so ∇²ℓ = 2ω·I and S = √(2ω)·I.
+///
+/// ω is 1 for a sum; for a mean 1/(N·C), with C all outputs of a sample.
+///
+/// ```
+/// use hessblock::loss::{Reduction, SquaredError};
+/// let loss = SquaredError::new(Reduction::Sum);
+/// ```
+#[derive(Clone, Debug)]
+pub struct SquaredError {
+    /// Mean over samples and outputs, or sum.
+    pub reduction: Reduction,
+    /// ω; NaN for a mean whose divisor [`Loss::prepare`] has not found yet.
+    weight: f64,
+}
+
+impl SquaredError {
+    /// With that reduction.
+    pub fn new(reduction: Reduction) -> Self {
+        Self {
+            reduction,
+            weight: match reduction {
+                Reduction::Sum => 1.0,
+                Reduction::Mean => f64::NAN,
+            },
+        }
+    }
+}
+
+impl Default for SquaredError {
+    fn default() -> Self {
+        Self::new(Reduction::Mean)
+    }
+}
+
+impl Loss for SquaredError {
+    fn name(&self) -> String {
+        format!("squared-error({})", self.reduction)
+    }
+
+    fn prepare(
+        &mut self,
+        outputs: &[usize],
+        targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
+    ) -> Result<()> {
+        let samples = walk_dense("squared-error", outputs, targets, &mut |n, _, value| {
+            if value.is_finite() {
+                Ok(())
+            } else {
+                Err(not_finite(n, value))
+            }
+        })?;
+        let each: usize = outputs.iter().product();
+        self.weight = match self.reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => 1.0 / (samples as f64 * each as f64),
+        };
+        Ok(())
+    }
+
+    fn value(&self, sample: &Sample<'_>) -> f64 {
+        let residual = |(c, z): (usize, &f64)| z - number(&sample.target, c);
+        let squares = sample.outputs.iter().enumerate().map(residual);
+        self.weight * squares.map(|d| d * d).sum::<f64>()
+    }
+
+    fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {
+        for (c, (g, z)) in gradient.iter_mut().zip(sample.outputs).enumerate() {
+            *g = 2.0 * self.weight * (z - number(&sample.target, c));
+        }
+    }
+
+    fn hessian_product(&self, _sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
+        for (p, v) in product.iter_mut().zip(vector) {
+            *p = 2.0 * self.weight * v;
+        }
+    }
+
+    fn signed(&self) -> bool {
+        false
+    }
+
+    fn factor(
+        &self,
+        sample: &Sample<'_>,
+        directions: Range<usize>,
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        let outputs = sample.outputs.len();
+        factor.fill(0.0);
+        signs.fill(1.0);
+        for (column, r) in factor.chunks_exact_mut(outputs.max(1)).zip(directions) {
+            column[r] = (2.0 * self.weight).sqrt();
+        }
+    }
+}

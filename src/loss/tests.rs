@@ -1,0 +1,322 @@
+//! Each loss against PyTorch, finite differences, and its own factor.
+
+use super::*;
+use proptest::prelude::*;
+
+/// One record of `tests/golden/losses.json` (made by `make_losses.py` beside it).
+#[derive(serde::Deserialize)]
+struct Golden {
+    loss: String,
+    reduction: String,
+    class_weights: Option<Vec<f64>>,
+    label_smoothing: Option<f64>,
+    ignore_index: Option<i64>,
+    positive_weight: Option<Vec<f64>>,
+    shape: Vec<usize>,
+    outputs: Vec<f64>,
+    targets: Vec<serde_json::Number>,
+    target_shape: Vec<usize>,
+    value: f64,
+    gradient: Vec<f64>,
+    hessian: Vec<Vec<f64>>,
+}
+
+fn close(a: f64, b: f64, tolerance: f64) -> bool {
+    (a - b).abs() <= tolerance * (1.0 + a.abs().max(b.abs()))
+}
+
+fn batch_of(golden: &Golden) -> TargetBatch {
+    if golden.targets.iter().all(serde_json::Number::is_i64) {
+        TargetBatch::Classes {
+            first: 0,
+            positions: golden.target_shape.iter().product(),
+            values: golden.targets.iter().filter_map(|n| n.as_i64()).collect(),
+        }
+    } else {
+        TargetBatch::Dense {
+            first: 0,
+            shape: golden.target_shape.clone(),
+            values: golden.targets.iter().filter_map(|n| n.as_f64()).collect(),
+        }
+    }
+}
+
+fn prepared(loss: &mut dyn Loss, outputs: &[usize], batch: &TargetBatch) -> Result<()> {
+    let mut batches = vec![batch.clone()];
+    loss.prepare(outputs, &mut || Ok(batches.pop()))
+}
+
+/// S·diag(signs)·Sᵀ from factors asked for in ragged ranges of directions.
+fn from_factor(loss: &dyn Loss, sample: &Sample<'_>) -> Vec<f64> {
+    let outputs = sample.outputs.len();
+    let directions = loss.directions(outputs);
+    let mut product = vec![0.0; outputs * outputs];
+    for start in (0..directions).step_by(2) {
+        let range = start..(start + 2).min(directions);
+        let mut factor = vec![f64::NAN; range.len() * outputs];
+        let mut signs = vec![f64::NAN; range.len()];
+        loss.factor(sample, range, &mut factor, &mut signs);
+        for (column, sign) in factor.chunks_exact(outputs).zip(&signs) {
+            assert!(loss.signed() || *sign == 1.0);
+            for i in 0..outputs {
+                for j in 0..outputs {
+                    product[i * outputs + j] += sign * column[i] * column[j];
+                }
+            }
+        }
+    }
+    product
+}
+
+#[test]
+fn losses_agree_with_pytorch_for_every_option() {
+    let goldens: Vec<Golden> =
+        serde_json::from_str(include_str!("../../tests/golden/losses.json")).unwrap();
+    assert!(goldens.len() > 60);
+    for golden in &goldens {
+        let options = LossOptions {
+            reduction: Some(golden.reduction.parse().unwrap()),
+            class_weights: golden.class_weights.clone(),
+            label_smoothing: golden.label_smoothing,
+            ignore_index: golden.ignore_index,
+            positive_weight: golden.positive_weight.clone(),
+        };
+        let mut loss = parse(&golden.loss, &options).unwrap();
+        let batch = batch_of(golden);
+        prepared(loss.as_mut(), &golden.shape, &batch).unwrap();
+        let each: usize = golden.shape.iter().product();
+        let name = format!("{} on {:?}", loss.name(), golden.shape);
+        let mut value = 0.0;
+        for (n, outputs) in golden.outputs.chunks_exact(each).enumerate() {
+            let sample = Sample {
+                index: n,
+                outputs,
+                target: batch.get(n),
+            };
+            value += loss.value(&sample);
+            let mut gradient = vec![f64::NAN; each];
+            loss.gradient(&sample, &mut gradient);
+            let hessian = loss.dense_hessian(&sample);
+            for (c, computed) in gradient.iter().enumerate() {
+                let expected = golden.gradient[n * each + c];
+                assert!(
+                    close(*computed, expected, 1e-12),
+                    "{name}: gradient {n},{c}"
+                );
+            }
+            let factored = from_factor(loss.as_ref(), &sample);
+            for (k, expected) in golden.hessian[n].iter().enumerate() {
+                assert!(
+                    close(hessian[k], *expected, 1e-12),
+                    "{name}: Hessian {n},{k}"
+                );
+                assert!(
+                    close(factored[k], *expected, 1e-12),
+                    "{name}: factor {n},{k}"
+                );
+            }
+        }
+        assert!(
+            close(value, golden.value, 1e-12),
+            "{name}: {value} is not {}",
+            golden.value
+        );
+    }
+}
+
+/// Central differences of value and gradient against gradient and Hessian.
+fn check_differences(loss: &dyn Loss, sample: &Sample<'_>) {
+    const STEP: f64 = 1e-5;
+    let outputs = sample.outputs.len();
+    let mut gradient = vec![f64::NAN; outputs];
+    loss.gradient(sample, &mut gradient);
+    let hessian = loss.dense_hessian(sample);
+    let factored = from_factor(loss, sample);
+    for c in 0..outputs {
+        let at = |step: f64| {
+            let mut moved = sample.outputs.to_vec();
+            moved[c] += step;
+            let moved = Sample {
+                outputs: &moved,
+                ..*sample
+            };
+            let mut gradient = vec![f64::NAN; outputs];
+            loss.gradient(&moved, &mut gradient);
+            (loss.value(&moved), gradient)
+        };
+        let ((above, gradient_above), (below, gradient_below)) = (at(STEP), at(-STEP));
+        assert!(close(gradient[c], (above - below) / (2.0 * STEP), 1e-7));
+        for i in 0..outputs {
+            let difference = (gradient_above[i] - gradient_below[i]) / (2.0 * STEP);
+            assert!(close(hessian[i * outputs + c], difference, 1e-7));
+            assert!(close(factored[i * outputs + c], difference, 1e-7));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn derivatives_are_those_of_the_value(
+        classes in 1usize..5,
+        positions in 1usize..4,
+        numbers in prop::collection::vec(-3.0..3.0f64, 12),
+        soft in prop::collection::vec(0.0..1.0f64, 12),
+        labels in prop::collection::vec(0i64..4, 3),
+        smoothing in 0.0..0.5f64,
+    ) {
+        let each = classes * positions;
+        let outputs = &numbers[..each];
+        let shape = [classes, positions];
+        let labels: Vec<i64> = labels[..positions].iter().map(|l| l % classes as i64).collect();
+        let dense = TargetBatch::Dense { first: 0, shape: shape.to_vec(), values: soft[..each].to_vec() };
+        let indices = TargetBatch::Classes { first: 0, positions, values: labels };
+        let cross = CrossEntropy::new(Reduction::Mean).label_smoothing(smoothing)
+            .class_weights((0..classes).map(|c| 0.5 + c as f64).collect());
+        let bce = BinaryCrossEntropy::new(Reduction::Sum).positive_weight(vec![2.5]);
+        let cases: [(Box<dyn Loss>, &TargetBatch); 4] = [
+            (Box::new(cross.clone()), &dense), (Box::new(cross), &indices),
+            (Box::new(bce), &dense), (Box::new(SquaredError::default()), &dense),
+        ];
+        for (mut loss, batch) in cases {
+            prepared(loss.as_mut(), &shape, batch).unwrap();
+            check_differences(loss.as_ref(), &Sample { index: 0, outputs, target: batch.get(0) });
+        }
+    }
+
+    #[test]
+    fn an_eigen_factor_gives_back_an_indefinite_hessian(c in 1usize..7, seed in prop::collection::vec(-2.0..2.0f64, 36)) {
+        let mut hessian = vec![0.0; c * c];
+        for i in 0..c {
+            for j in 0..c {
+                hessian[i * c + j] = seed[i.min(j) * 6 + i.max(j)];
+            }
+        }
+        let batch = TargetBatch::Dense { first: 0, shape: vec![c, c], values: hessian.clone() };
+        prepared(&mut GivenHessian, &[c], &batch).unwrap();
+        let outputs = vec![0.0; c];
+        let sample = Sample { index: 0, outputs: &outputs, target: batch.get(0) };
+        for (got, expected) in from_factor(&GivenHessian, &sample).iter().zip(&hessian) {
+            prop_assert!(close(*got, *expected, 1e-12));
+        }
+        prop_assert_eq!(GivenHessian.dense_hessian(&sample), hessian);
+    }
+}
+
+#[test]
+fn outputs_of_a_thousand_stay_finite() {
+    let mut loss = CrossEntropy::default();
+    let batch = TargetBatch::Classes {
+        first: 0,
+        positions: 1,
+        values: vec![0],
+    };
+    prepared(&mut loss, &[2], &batch).unwrap();
+    let sample = Sample {
+        index: 0,
+        outputs: &[-1000.0, 1000.0],
+        target: batch.get(0),
+    };
+    assert_eq!(loss.value(&sample), 2000.0);
+    assert!(from_factor(&loss, &sample).iter().all(|h| *h == 0.0));
+    let mut bce = BinaryCrossEntropy::new(Reduction::Sum);
+    let batch = TargetBatch::Classes {
+        first: 0,
+        positions: 2,
+        values: vec![1, 0],
+    };
+    prepared(&mut bce, &[2], &batch).unwrap();
+    let sample = Sample {
+        target: batch.get(0),
+        ..sample
+    };
+    assert_eq!(bce.value(&sample), 2000.0);
+    let mut gradient = [f64::NAN; 2];
+    bce.gradient(&sample, &mut gradient);
+    assert_eq!(gradient, [-1.0, 1.0]);
+}
+
+fn message(loss: &mut dyn Loss, outputs: &[usize], batch: &TargetBatch) -> String {
+    prepared(loss, outputs, batch).unwrap_err().to_string()
+}
+
+#[test]
+fn bad_targets_are_refused_by_sample_and_value() {
+    let classes = |values: &[i64]| TargetBatch::Classes {
+        first: 70,
+        positions: 1,
+        values: values.to_vec(),
+    };
+    let dense = |shape: &[usize], values: &[f64]| TargetBatch::Dense {
+        first: 70,
+        shape: shape.to_vec(),
+        values: values.to_vec(),
+    };
+    let cross = || CrossEntropy::new(Reduction::Mean);
+    let error = message(&mut cross(), &[10], &classes(&[3, 10, 1]));
+    assert!(error.contains("sample 71 is 10") && error.contains("0..=9"));
+    assert!(error.contains("ignore_index"));
+    assert!(message(&mut cross(), &[10], &classes(&[-1])).contains("sample 70 is -1"));
+    assert!(message(&mut cross(), &[10], &classes(&[-100, -100])).contains("all are ignored"));
+    assert!(
+        message(&mut cross(), &[10, 7], &classes(&[1])).contains("7 class index(es) per sample")
+    );
+    assert!(message(&mut cross(), &[2], &dense(&[2], &[f64::NAN, 0.0])).contains("NaN"));
+    assert!(message(&mut cross(), &[2], &dense(&[3], &[0.0; 3])).contains("[3]"));
+    assert!(message(&mut cross(), &[2], &dense(&[2], &[-0.5, 1.5])).contains("-0.5"));
+    assert!(message(&mut cross(), &[2], &TargetBatch::None(3)).contains("needs targets"));
+    let mut weighted = cross().class_weights(vec![1.0; 3]);
+    assert!(message(&mut weighted, &[10], &classes(&[1])).contains("3 class weights"));
+    let mut ignoring = cross().ignore_index(Some(0));
+    assert!(message(&mut ignoring, &[2], &dense(&[2], &[0.5, 0.5])).contains("class indices"));
+    let mut squared = SquaredError::default();
+    assert!(message(&mut squared, &[3], &dense(&[3], &[0.0, f64::INFINITY, 0.0])).contains("70"));
+    assert!(message(&mut squared, &[3], &classes(&[1])).contains("cross-entropy"));
+    let mut bce = BinaryCrossEntropy::default().positive_weight(vec![3.0]);
+    assert!(message(&mut bce, &[1], &dense(&[1], &[-2.0])).contains("negative"));
+    let skew = dense(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    assert!(message(&mut GivenHessian, &[2], &skew).contains("sample 70 is not symmetric"));
+    assert!(message(&mut GivenHessian, &[3], &skew).contains("[3, 3]"));
+    assert!(!GivenHessian.has_gradient());
+}
+
+#[test]
+fn labels_in_a_float_file_are_class_indices_if_whole() {
+    let batch = |values: &[f64]| TargetBatch::Dense {
+        first: 4,
+        shape: vec![],
+        values: values.to_vec(),
+    };
+    let mut loss = CrossEntropy::default();
+    let labels = batch(&[2.0, -100.0, 0.0]);
+    prepared(&mut loss, &[3], &labels).unwrap();
+    let sample = |target| Sample {
+        index: 0,
+        outputs: &[0.5, 0.0, 1.0],
+        target,
+    };
+    let value = loss.value(&sample(labels.get(0)));
+    assert_eq!(value, loss.value(&sample(Target::Classes(&[2]))));
+    assert_eq!(loss.value(&sample(labels.get(1))), 0.0);
+    assert_eq!(loss.accuracy(&sample(labels.get(0))), Some((1, 1)));
+    assert!(message(&mut loss, &[3], &batch(&[0.0, 1.5])).contains("sample 5 is 1.5"));
+    assert!(message(&mut loss, &[3], &batch(&[f64::NAN])).contains("NaN"));
+    assert!(message(&mut loss, &[3], &batch(&[3.0])).contains("0..=2"));
+}
+
+#[test]
+fn accuracy_counts_kept_positions() {
+    let loss = CrossEntropy::default();
+    // Classes 2, positions 3: predictions 1, 0, 1.
+    let sample = Sample {
+        index: 0,
+        outputs: &[0.0, 2.0, 0.0, 1.0, 1.0, 3.0],
+        target: Target::Classes(&[1, 1, -100]),
+    };
+    assert_eq!(loss.accuracy(&sample), Some((1, 2)));
+}
+
+#[test]
+fn a_loss_of_unknown_name_is_answered_with_the_nearest() {
+    let error = parse("cross-entorpy", &LossOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("did you mean cross-entropy"));
+}

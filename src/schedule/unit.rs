@@ -1,0 +1,231 @@
+//! One unit of work: the factors of a range of samples, a range of directions at a time.
+
+use crate::error::{Error, Result};
+use crate::jacobian::Factor;
+use crate::jacobian::passes::{Reach, Weights, backward, forward};
+use crate::loss::{Loss, Sample, TargetBatch};
+use crate::network::Network;
+use crate::ops::Site;
+use crate::tensor::{Backend, HostSlice, Real, Shape};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The factors of one range of samples and directions.
+pub struct Unit<T> {
+    /// Per parameter; `None` where it was not asked for.
+    pub factors: Vec<Option<Factor<T>>>,
+    /// `[samples, directions, 1]` where the loss factor carries signs.
+    pub signs: Option<T>,
+}
+
+/// Columns of the loss factor on the device.
+pub struct Seed<T> {
+    /// Sᵀ: `[samples, directions, output rest…]`.
+    pub cotangents: T,
+    /// `[samples, directions, 1]`, where directions carry signs.
+    pub signs: Option<T>,
+}
+
+/// Where the reverse pass's directions come from: the loss, or zeros when planning.
+pub trait Seeds<B: Backend> {
+    /// Columns `directions` of S for the samples of `output`.
+    ///
+    /// # Errors
+    /// What reading the output or the loss reports.
+    fn seed(
+        &mut self,
+        backend: &B,
+        output: &B::Tensor,
+        directions: Range<usize>,
+    ) -> Result<Seed<B::Tensor>>;
+}
+
+/// Runs forward once and backward per range of `chunk` directions, and gives each unit to `visit`.
+///
+/// # Errors
+/// What the seeds report.
+#[allow(clippy::too_many_arguments)]
+pub fn units<B: Backend>(
+    backend: &B,
+    network: &Network,
+    weights: &Weights<B::Tensor>,
+    reach: &Reach,
+    inputs: B::Tensor,
+    directions: Range<usize>,
+    chunk: usize,
+    seeds: &mut dyn Seeds<B>,
+    mut visit: impl FnMut(Unit<B::Tensor>),
+) -> Result<()> {
+    let trace = forward(backend, network, weights, vec![inputs], reach);
+    let samples = backend.shape(&trace.output).samples;
+    let mut start = directions.start;
+    while start < directions.end {
+        let range = start..(start + chunk).min(directions.end);
+        start = range.end;
+        let seed = seeds.seed(backend, &trace.output, range.clone())?;
+        let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); network.parameters.len()];
+        backward(
+            backend,
+            network,
+            weights,
+            &trace,
+            reach,
+            seed.cotangents,
+            |k, site| sites[k].push(site),
+        );
+        let factors = sites
+            .into_iter()
+            .enumerate()
+            .map(|(k, sites)| {
+                reach.wanted[k].then(|| {
+                    Factor::new(
+                        sites,
+                        network.parameters[k].data.len(),
+                        samples,
+                        range.len(),
+                    )
+                })
+            })
+            .collect();
+        visit(Unit {
+            factors,
+            signs: seed.signs,
+        });
+    }
+    Ok(())
+}
+
+/// Seeds from a loss: outputs are read once, S is formed on the host in double precision.
+pub struct LossSeeds<'a> {
+    /// The loss, prepared.
+    pub loss: &'a dyn Loss,
+    /// Index of the first sample.
+    pub first: usize,
+    /// Targets of the samples.
+    pub targets: &'a TargetBatch,
+    outputs: Option<Vec<f64>>,
+}
+
+impl<'a> LossSeeds<'a> {
+    /// Seeds for the samples from `first` on.
+    pub fn new(loss: &'a dyn Loss, first: usize, targets: &'a TargetBatch) -> Self {
+        Self {
+            loss,
+            first,
+            targets,
+            outputs: None,
+        }
+    }
+}
+
+/// The network's outputs of a chunk, in double precision: `[samples, outputs]`.
+///
+/// # Errors
+/// [`Error::Value`] naming the first sample whose output is not finite.
+pub fn read_outputs<B: Backend>(backend: &B, output: &B::Tensor, first: usize) -> Result<Vec<f64>> {
+    let values: Vec<f64> = backend
+        .read(output)?
+        .into_iter()
+        .map(Real::to_f64)
+        .collect();
+    let each = values.len() / backend.shape(output).samples.max(1);
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(at) => Err(Error::Value(format!(
+            "the network's output for sample {} is {}: its values overflow; scale the inputs (--scale, --mean, --std) or check the weights",
+            first + at / each.max(1),
+            values[at]
+        ))),
+    }
+}
+
+/// Calls `f` with every sample of a chunk and its slice of `into`, in parallel.
+pub fn per_sample<F>(outputs: &[f64], targets: &TargetBatch, first: usize, into: &mut [f64], f: F)
+where
+    F: Fn(&Sample<'_>, &mut [f64]) + Sync,
+{
+    let samples = targets.samples();
+    if samples == 0 || into.is_empty() {
+        return;
+    }
+    let (each, slot) = (outputs.len() / samples, into.len() / samples);
+    into.par_chunks_mut(slot).enumerate().for_each(|(k, slot)| {
+        let sample = Sample {
+            index: first + k,
+            outputs: &outputs[k * each..(k + 1) * each],
+            target: targets.get(k),
+        };
+        f(&sample, slot);
+    });
+}
+
+impl<B: Backend> Seeds<B> for LossSeeds<'_> {
+    fn seed(
+        &mut self,
+        backend: &B,
+        output: &B::Tensor,
+        directions: Range<usize>,
+    ) -> Result<Seed<B::Tensor>> {
+        if self.outputs.is_none() {
+            self.outputs = Some(read_outputs(backend, output, self.first)?);
+        }
+        let outputs = self.outputs.as_deref().unwrap_or_default();
+        let shape = backend.shape(output);
+        let (samples, width, count) = (shape.samples, shape.rest_len(), directions.len());
+        // Each sample's slot holds its columns of S and behind them their signs.
+        let mut slots = vec![0.0; samples * count * (width + 1)];
+        per_sample(
+            outputs,
+            self.targets,
+            self.first,
+            &mut slots,
+            |sample, slot| {
+                let (factor, signs) = slot.split_at_mut(count * width);
+                signs.fill(1.0);
+                self.loss.factor(sample, directions.clone(), factor, signs);
+            },
+        );
+        let slot = count * (width + 1);
+        let part = |from: usize, to: usize| -> Vec<f64> {
+            slots
+                .chunks_exact(slot.max(1))
+                .flat_map(|s| s[from..to].iter().copied())
+                .collect()
+        };
+        let cotangents = part(0, count * width);
+        let cotangents = backend.upload(
+            &Shape::new(samples, count, &shape.rest),
+            HostSlice::F64(&cotangents),
+        );
+        let signs = self.loss.signed().then(|| {
+            backend.upload(
+                &Shape::new(samples, count, &[1]),
+                HostSlice::F64(&part(count * width, slot)),
+            )
+        });
+        Ok(Seed { cotangents, signs })
+    }
+}
+
+/// Seeds without values, for planning.
+pub struct BlankSeeds {
+    /// Whether the loss factor will carry signs.
+    pub signed: bool,
+}
+
+impl<B: Backend> Seeds<B> for BlankSeeds {
+    fn seed(
+        &mut self,
+        backend: &B,
+        output: &B::Tensor,
+        directions: Range<usize>,
+    ) -> Result<Seed<B::Tensor>> {
+        let shape = backend.shape(output);
+        let fill =
+            |rest: &[usize]| backend.fill(&Shape::new(shape.samples, directions.len(), rest), 0.0);
+        Ok(Seed {
+            cotangents: fill(&shape.rest),
+            signs: self.signed.then(|| fill(&[1])),
+        })
+    }
+}

@@ -1,0 +1,533 @@
+//! The open device: pipelines, the command stream with its meter, and what went wrong.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::adapter::AdapterReport;
+use super::kernel::{FAMILIES, Kernel, PARAM_WORDS};
+use super::pool::{Block, Pool};
+use crate::error::{Error, Result};
+
+/// Estimated seconds of work per submission. Operating systems kill what takes seconds and stutter above
+/// a quarter of one; below a few milliseconds the submission itself shows.
+const TARGET_SECONDS: f64 = 0.06;
+/// Submissions under way at most.
+const IN_FLIGHT: usize = 2;
+/// Longest wait for one submission. Work is cut to a fraction of a second, so silence this long is a fault.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Launches per submission: slots of the parameter buffer.
+const SLOTS: usize = 256;
+/// Workgroups along one axis of a dispatch.
+const MAX_GRID: u64 = 65_535;
+/// Uploads and their bytes between submissions: wgpu frees their copies only then.
+const MAX_WRITES: (usize, u64) = (32, 64 << 20);
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Most bytes of device memory; `None` leaves it to the driver.
+    pub memory: Option<u64>,
+    /// Compile kernels with bounds checks and loop bounds. Results must not change.
+    pub checked: bool,
+    /// Fill every new tensor with NaN before the kernel that writes it.
+    pub poison: bool,
+}
+
+impl Default for Options {
+    /// Checks and poison in debug builds, neither in release builds.
+    fn default() -> Self {
+        Self {
+            memory: None,
+            checked: cfg!(debug_assertions),
+            poison: cfg!(debug_assertions),
+        }
+    }
+}
+
+/// First errors: one that nothing works after, and one that spoilt some tensors.
+#[derive(Default)]
+struct Failure {
+    fatal: Option<String>,
+    passing: Option<String>,
+}
+
+pub(super) struct Device {
+    pub wgpu: wgpu::Device,
+    queue: wgpu::Queue,
+    pub report: AdapterReport,
+    pub options: Options,
+    pub max_bytes: u64,
+    pub pool: Arc<Pool>,
+    params: wgpu::Buffer,
+    layouts: Mutex<HashMap<usize, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    stream: Mutex<Stream>,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// A submission under way.
+struct Flight {
+    index: wgpu::SubmissionIndex,
+    work: [f64; FAMILIES],
+    submitted: Instant,
+    /// Nothing else was under way, so its time starts at its submission.
+    alone: bool,
+}
+
+/// Commands recorded but not yet submitted, and how fast work gets done.
+struct Stream {
+    encoder: Option<wgpu::CommandEncoder>,
+    pass: Option<wgpu::ComputePass<'static>>,
+    params: Vec<u32>,
+    work: [f64; FAMILIES],
+    /// Work per second and kind, as observed.
+    rates: [f64; FAMILIES],
+    flights: VecDeque<Flight>,
+    /// When the last submission was seen to end, where that was observed as it happened.
+    ended: Option<Instant>,
+    writes: (usize, u64),
+}
+
+/// One kernel over one work list.
+pub(super) struct Launch<'a> {
+    pub kernel: Kernel,
+    pub inputs: &'a [&'a wgpu::Buffer],
+    pub output: &'a wgpu::Buffer,
+    /// Launch parameters; the first two words are set per dispatch.
+    pub words: [u32; PARAM_WORDS],
+    /// Workgroups.
+    pub groups: u64,
+    /// Operations per workgroup.
+    pub work: f64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard stays consistent between statements; a panic elsewhere must not spread.
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Device {
+    pub fn open(report: AdapterReport, adapter: wgpu::Adapter, options: Options) -> Result<Device> {
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("hessblock"),
+            required_features: wgpu::Features::empty(),
+            required_limits: limits.clone(),
+            // Buffers are pooled here, large blocks below would only hold memory twice.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| Error::Device(format!("{report} could not be opened: {e}")))?;
+        let failure = Arc::new(Mutex::new(Failure::default()));
+        let seen = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&seen).fatal.get_or_insert_with(|| error.to_string());
+        }));
+        let seen = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&seen)
+                    .fatal
+                    .get_or_insert_with(|| format!("the device was lost: {message}"));
+            }
+        });
+        // Elements are counted in 32 bits by the kernels, and bindings end on multiples of 256.
+        let max_bytes = limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size)
+            .min(i32::MAX as u64)
+            / 256
+            * 256;
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("launch parameters"),
+            size: (SLOTS * PARAM_WORDS * 4) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        // Pessimistic starting rates: products in multiply-adds, windows in taps, maps in elements.
+        let rates = match report.device_type {
+            wgpu::DeviceType::DiscreteGpu => [1e11, 2e9, 1e9],
+            wgpu::DeviceType::Cpu => [5e8, 1e8, 1e8],
+            _ => [2e10, 5e8, 5e8],
+        };
+        Ok(Device {
+            pool: Pool::new(device.clone(), options.memory, max_bytes),
+            wgpu: device,
+            queue,
+            report,
+            options,
+            max_bytes,
+            params,
+            layouts: Mutex::default(),
+            pipelines: Mutex::default(),
+            stream: Mutex::new(Stream {
+                encoder: None,
+                pass: None,
+                params: Vec::new(),
+                work: [0.0; FAMILIES],
+                rates,
+                flights: VecDeque::new(),
+                ended: None,
+                writes: (0, 0),
+            }),
+            failure,
+        })
+    }
+
+    /// Notes an error that spoilt a tensor but not the device.
+    pub fn fail(&self, message: String) {
+        lock(&self.failure).passing.get_or_insert(message);
+    }
+
+    fn fail_for_good(&self, message: String) {
+        lock(&self.failure).fatal.get_or_insert(message);
+    }
+
+    pub fn is_lost(&self) -> bool {
+        lock(&self.failure).fatal.is_some()
+    }
+
+    /// The first error since the last call; one that nothing works after stays.
+    pub fn check(&self) -> Result<()> {
+        let mut failure = lock(&self.failure);
+        let message = match &failure.fatal {
+            Some(message) => Some(message.clone()),
+            None => failure.passing.take(),
+        };
+        match message {
+            Some(message) => Err(Error::Device(format!("{}: {message}", self.report.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Memory for `len` elements; `None` after noting why not.
+    pub fn allocate(&self, len: usize) -> Option<Block> {
+        if self.is_lost() {
+            return None;
+        }
+        let bytes = len as u64 * 4;
+        if bytes > self.max_bytes {
+            self.fail(format!(
+                "a tensor of {bytes} bytes is above this adapter's limit of {} bytes per binding; take fewer samples or directions at a time",
+                self.max_bytes
+            ));
+            return None;
+        }
+        let acquired = self.pool.acquire(bytes).or_else(|_| {
+            // Dropped buffers are freed once the commands that used them are through.
+            self.finish();
+            self.pool.trim();
+            self.pool.acquire(bytes)
+        });
+        match acquired {
+            Ok(block) => Some(block),
+            Err(message) => {
+                self.fail(message);
+                None
+            }
+        }
+    }
+
+    fn layout(&self, inputs: usize) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        let mut layouts = lock(&self.layouts);
+        let make = || {
+            let entry = |binding: u32, ty, has_dynamic_offset, size| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty,
+                    has_dynamic_offset,
+                    min_binding_size: size,
+                },
+                count: None,
+            };
+            let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+            let slot = wgpu::BufferSize::new(PARAM_WORDS as u64 * 4);
+            let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, slot)];
+            for k in 0..=inputs {
+                entries.push(entry(k as u32 + 1, storage(k < inputs), false, None));
+            }
+            let group = self
+                .wgpu
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                    label: None,
+                    entries: &entries,
+                });
+            let pipeline = self
+                .wgpu
+                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                    label: None,
+                    bind_group_layouts: &[Some(&group)],
+                    immediate_size: 0,
+                });
+            (group, pipeline)
+        };
+        layouts.entry(inputs).or_insert_with(make).clone()
+    }
+
+    fn pipeline(&self, kernel: &Kernel, layout: &wgpu::PipelineLayout) -> wgpu::ComputePipeline {
+        let mut pipelines = lock(&self.pipelines);
+        if let Some(pipeline) = pipelines.get(kernel) {
+            return pipeline.clone();
+        }
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        };
+        let module = if self.options.checked {
+            self.wgpu.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the kernels are this crate's own. Every index they form is below an extent that the
+            // host computed from the bound tensors, every loop counts up to a bound in its parameters,
+            // and no divisor is zero: launches over empty extents are not made. The conformance suite
+            // runs them with the checks as well and compares.
+            unsafe {
+                self.wgpu.create_shader_module_trusted(
+                    descriptor,
+                    wgpu::ShaderRuntimeChecks::unchecked(),
+                )
+            }
+        };
+        let pipeline = self
+            .wgpu
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: Some(layout),
+                module: &module,
+                entry_point: Some(kernel.entry()),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    // Every kernel writes its shared memory before it reads it; on Metal and DX12 one
+                    // thread would clear the whole of it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            });
+        pipelines.insert(kernel.clone(), pipeline.clone());
+        pipeline
+    }
+
+    /// Records a kernel, in as many dispatches and submissions as its work asks for.
+    pub fn launch(&self, launch: Launch<'_>) {
+        if self.is_lost() || launch.groups == 0 {
+            return;
+        }
+        let (group_layout, pipeline_layout) = self.layout(launch.inputs.len());
+        let pipeline = self.pipeline(&launch.kernel, &pipeline_layout);
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &self.params,
+                offset: 0,
+                size: wgpu::BufferSize::new(PARAM_WORDS as u64 * 4),
+            }),
+        }];
+        let buffers = launch.inputs.iter().copied().chain([launch.output]);
+        entries.extend(buffers.enumerate().map(|(k, buffer)| wgpu::BindGroupEntry {
+            binding: k as u32 + 1,
+            resource: buffer.as_entire_binding(),
+        }));
+        let bindings = self.wgpu.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &group_layout,
+            entries: &entries,
+        });
+        if self.is_lost() {
+            // The pipeline did not compile: recording it would only add to the first message.
+            return;
+        }
+        let family = launch.kernel.family();
+        let mut stream = lock(&self.stream);
+        let mut first = 0;
+        while first < launch.groups {
+            let rate = stream.rates[family];
+            let left = (TARGET_SECONDS - stream.seconds()) * rate / launch.work.max(1.0);
+            if stream.encoder.is_some() && (left < 1.0 || stream.slots() == SLOTS) {
+                self.submit(&mut stream);
+                continue;
+            }
+            let count = (left.max(1.0) as u64)
+                .min(launch.groups - first)
+                .min(MAX_GRID * MAX_GRID);
+            let rows = count.div_ceil(MAX_GRID);
+            let columns = count.div_ceil(rows);
+            let mut words = launch.words;
+            words[0] = first as u32;
+            words[1] = count as u32;
+            let offset = (stream.slots() * PARAM_WORDS * 4) as u32;
+            stream.params.extend_from_slice(&words);
+            stream.work[family] += count as f64 * launch.work;
+            let pass = self.pass(&mut stream);
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &bindings, &[offset]);
+            pass.dispatch_workgroups(columns as u32, rows as u32, 1);
+            first += count;
+        }
+    }
+
+    fn encoder<'a>(&self, stream: &'a mut Stream) -> &'a mut wgpu::CommandEncoder {
+        stream.pass = None;
+        stream
+            .encoder
+            .get_or_insert_with(|| self.wgpu.create_command_encoder(&Default::default()))
+    }
+
+    fn pass<'a>(&self, stream: &'a mut Stream) -> &'a mut wgpu::ComputePass<'static> {
+        if stream.pass.is_none() {
+            let pass = self
+                .encoder(stream)
+                .begin_compute_pass(&Default::default())
+                .forget_lifetime();
+            stream.pass = Some(pass);
+        }
+        stream.pass.as_mut().expect("set just above")
+    }
+
+    /// Records a copy between buffers; offsets and size in bytes.
+    pub fn copy(&self, from: (&wgpu::Buffer, u64), to: (&wgpu::Buffer, u64), bytes: u64) {
+        let mut stream = lock(&self.stream);
+        self.encoder(&mut stream)
+            .copy_buffer_to_buffer(from.0, from.1, to.0, to.1, bytes);
+    }
+
+    /// Records zeros over a whole buffer.
+    pub fn clear(&self, buffer: &wgpu::Buffer) {
+        let mut stream = lock(&self.stream);
+        self.encoder(&mut stream).clear_buffer(buffer, 0, None);
+    }
+
+    /// Writes host bytes at the start of a buffer that no recorded command is to read as it was.
+    pub fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
+        let mut stream = lock(&self.stream);
+        // Queue writes overtake recorded commands, which may still use this buffer's previous life.
+        if stream.encoder.is_some() {
+            self.submit(&mut stream);
+        }
+        self.queue.write_buffer(buffer, 0, bytes);
+        stream.writes.0 += 1;
+        stream.writes.1 += bytes.len() as u64;
+        if stream.writes.0 >= MAX_WRITES.0 || stream.writes.1 >= MAX_WRITES.1 {
+            self.submit(&mut stream);
+        }
+    }
+
+    /// Submits what was recorded; the index of the last submission.
+    pub fn flush(&self) -> wgpu::SubmissionIndex {
+        let mut stream = lock(&self.stream);
+        self.submit(&mut stream)
+    }
+
+    /// Submits and waits for everything.
+    pub fn finish(&self) {
+        let index = self.flush();
+        self.wait(index);
+    }
+
+    fn submit(&self, stream: &mut Stream) -> wgpu::SubmissionIndex {
+        stream.pass = None;
+        let commands = stream.encoder.take().map(wgpu::CommandEncoder::finish);
+        if !stream.params.is_empty() {
+            self.queue
+                .write_buffer(&self.params, 0, bytemuck::cast_slice(&stream.params));
+            stream.params.clear();
+        }
+        stream.writes = (0, 0);
+        let index = self.queue.submit(commands);
+        let alone = stream.flights.is_empty();
+        stream.flights.push_back(Flight {
+            index: index.clone(),
+            work: std::mem::take(&mut stream.work),
+            submitted: Instant::now(),
+            alone,
+        });
+        while stream.flights.len() > IN_FLIGHT && !self.is_lost() {
+            self.retire(stream);
+        }
+        if self.is_lost() {
+            stream.flights.clear();
+        }
+        index
+    }
+
+    /// Waits for the oldest submission, and learns from the time it took.
+    fn retire(&self, stream: &mut Stream) {
+        let Some(flight) = stream.flights.pop_front() else {
+            return;
+        };
+        let before = Instant::now();
+        self.wait(flight.index);
+        let after = Instant::now();
+        // Only where this call saw it end is the end known.
+        let seen = after - before > Duration::from_millis(1);
+        let start = match (flight.alone, stream.ended) {
+            (true, _) => Some(flight.submitted),
+            (false, Some(ended)) => Some(ended.max(flight.submitted)),
+            (false, None) => None,
+        };
+        if let (true, Some(start)) = (seen, start) {
+            stream.learn(flight.work, (after - start).as_secs_f64());
+        }
+        stream.ended = seen.then_some(after);
+    }
+
+    /// Lets callbacks run, without waiting for long.
+    pub fn poll(&self) {
+        // Without a wait there is nothing to time out.
+        let _ = self.wgpu.poll(wgpu::PollType::Poll);
+        std::thread::yield_now();
+    }
+
+    /// Waits for a submission; silence beyond all patience counts as a lost device.
+    pub fn wait(&self, index: wgpu::SubmissionIndex) {
+        let waited = self.wgpu.poll(wgpu::PollType::Wait {
+            submission_index: Some(index),
+            timeout: Some(PATIENCE),
+        });
+        if let Err(error) = waited {
+            self.fail_for_good(format!(
+                "no answer within {} s ({error})",
+                PATIENCE.as_secs()
+            ));
+        }
+    }
+}
+
+impl Stream {
+    fn slots(&self) -> usize {
+        self.params.len() / PARAM_WORDS
+    }
+
+    /// Estimated time of what is recorded.
+    fn seconds(&self) -> f64 {
+        seconds(&self.work, &self.rates)
+    }
+
+    fn learn(&mut self, work: [f64; FAMILIES], took: f64) {
+        let expected = seconds(&work, &self.rates);
+        // Short ones are mostly overhead.
+        if expected < 1e-3 && took < 1e-2 {
+            return;
+        }
+        // At most twice as fast at a time: too large a submission is worse than too small a one.
+        let factor = (expected / took.max(1e-6)).clamp(0.1, 2.0);
+        for (rate, work) in self.rates.iter_mut().zip(work) {
+            let share = work / *rate / expected.max(1e-9);
+            *rate = (*rate * factor.powf(share.min(1.0))).clamp(1e6, 1e15);
+        }
+    }
+}
+
+fn seconds(work: &[f64; FAMILIES], rates: &[f64; FAMILIES]) -> f64 {
+    work.iter().zip(rates).map(|(w, r)| w / r).sum()
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // A pass or encoder left open would be reported as an error of the callers'.
+        let mut stream = lock(&self.stream);
+        stream.pass = None;
+        stream.encoder = None;
+    }
+}
