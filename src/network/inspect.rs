@@ -1,1 +1,334 @@
-//! What a network holds.
+//! What a network holds, as a table for people and as JSON for programs.
+//!
+//! ```
+//! use hessblock::network::{builder::Builder, inspect::inspect};
+//! let network = Builder::new(&[4]).linear("fc", 3).initialize(1).build()?;
+//! let table = inspect(&network);
+//! assert_eq!(table.layers[0].count, 15);
+//! println!("{table}");
+//! # Ok::<(), hessblock::Error>(())
+//! ```
+
+use super::{Network, Node, Operand};
+use crate::ops::Op;
+use crate::tensor::expression::Node as Formula;
+use serde::Serialize;
+use std::fmt;
+
+/// What a network holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// The inputs.
+    pub inputs: Vec<Tensor>,
+    /// The output the loss is taken of.
+    pub output: Tensor,
+    /// Parameter entries in all, p.
+    pub parameter_count: usize,
+    /// Bytes of the whole Hessian in single precision; twice that in double.
+    pub hessian_bytes: u128,
+    /// Parameters in the flat order.
+    pub parameters: Vec<ParameterRow>,
+    /// Layers in the order of their first parameter.
+    pub layers: Vec<LayerRow>,
+    /// Operations in execution order.
+    pub operations: Vec<OperationRow>,
+    /// Things a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape at batch 1.
+    pub shape: Vec<usize>,
+    /// Which axis holds the samples.
+    pub sample_axis: usize,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParameterRow {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Index of its first entry in the flat order.
+    pub offset: usize,
+    /// Its entries.
+    pub count: usize,
+    /// Its layer.
+    pub layer: String,
+    /// How its rows of V are kept (DESIGN §2): `outer`, `dense`, or `none` where it does not enter the output.
+    pub factor: &'static str,
+}
+
+/// A layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerRow {
+    /// Its name.
+    pub layer: String,
+    /// The file's word for the operation that uses its first parameter.
+    pub operation: String,
+    /// Shape of that operation's result at batch 1.
+    pub output_shape: Vec<usize>,
+    /// Its parameters' names.
+    pub parameters: Vec<String>,
+    /// Index of its first entry in the flat order.
+    pub offset: usize,
+    /// Its entries.
+    pub count: usize,
+    /// `outer` where all its parameters are, `dense` where one is, `none` where none enters the output.
+    pub factor: &'static str,
+    /// Bytes of its block in single precision; twice that in double.
+    pub block_bytes: u128,
+}
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperationRow {
+    /// Its name in the file.
+    pub name: String,
+    /// The file's word for it.
+    pub operation: String,
+    /// Shape of its result at batch 1.
+    pub output_shape: Vec<usize>,
+}
+
+/// Describes a network.
+pub fn inspect(network: &Network) -> Inspection {
+    let parameters: Vec<ParameterRow> = (0..network.parameters.len())
+        .map(|k| {
+            let parameter = &network.parameters[k];
+            ParameterRow {
+                name: parameter.name.clone(),
+                shape: parameter.data.shape.clone(),
+                offset: parameter.offset,
+                count: parameter.data.len(),
+                layer: parameter.layer.clone(),
+                factor: factor(network, k),
+            }
+        })
+        .collect();
+    let layers = network
+        .layers()
+        .iter()
+        .map(|layer| {
+            let rows: Vec<&ParameterRow> =
+                layer.parameters.iter().map(|&k| &parameters[k]).collect();
+            let count: usize = rows.iter().map(|r| r.count).sum();
+            let (node, _) = uses(network, layer.parameters[0])
+                .into_iter()
+                .next()
+                .unzip();
+            let has = |kind: &str| rows.iter().any(|r| r.factor == kind);
+            LayerRow {
+                layer: layer.name.clone(),
+                operation: node.map_or_else(|| "-".into(), |n: &Node| n.operation.clone()),
+                output_shape: node.map_or_else(Vec::new, |n| n.rest.clone()),
+                parameters: rows.iter().map(|r| r.name.clone()).collect(),
+                offset: rows[0].offset,
+                count,
+                factor: if has("dense") {
+                    "dense"
+                } else if has("outer") {
+                    "outer"
+                } else {
+                    "none"
+                },
+                block_bytes: 4 * (count as u128).pow(2),
+            }
+        })
+        .collect();
+    let mut operations: Vec<OperationRow> = Vec::new();
+    for node in &network.nodes {
+        // A node of the file may be several of ours; the last has its result.
+        if operations.last().is_some_and(|o| o.name == node.name) {
+            operations.pop();
+        }
+        operations.push(OperationRow {
+            name: node.name.clone(),
+            operation: node.operation.clone(),
+            output_shape: node.rest.clone(),
+        });
+    }
+    let output = network.output.checked_sub(network.inputs.len());
+    Inspection {
+        inputs: network
+            .inputs
+            .iter()
+            .map(|input| Tensor {
+                name: input.name.clone(),
+                shape: input.rest.clone(),
+                sample_axis: input.sample_axis,
+            })
+            .collect(),
+        output: Tensor {
+            name: match output {
+                Some(node) => network.nodes[node].name.clone(),
+                None => network.inputs[network.output].name.clone(),
+            },
+            shape: network.rest(network.output).to_vec(),
+            sample_axis: network.output_sample_axis,
+        },
+        parameter_count: network.parameter_count(),
+        hessian_bytes: 4 * (network.parameter_count() as u128).pow(2),
+        parameters,
+        layers,
+        operations,
+        warnings: network.warnings.clone(),
+    }
+}
+
+/// The operations that use a parameter, through views of it, and which operand it is there.
+fn uses(network: &Network, parameter: usize) -> Vec<(&Node, usize)> {
+    let mut carriers = vec![Operand::Parameter(parameter)];
+    let mut found = Vec::new();
+    for (k, node) in network.nodes.iter().enumerate() {
+        for (operand, input) in node.inputs.iter().enumerate() {
+            if !carriers.contains(input) {
+                continue;
+            }
+            if matches!(node.op, Op::Permute(_) | Op::Reshape(_)) {
+                carriers.push(Operand::Value(network.inputs.len() + k));
+            } else {
+                found.push((node, operand));
+            }
+        }
+    }
+    found
+}
+
+/// How a parameter's rows are kept: an outer factor holds for a single use at a single position.
+fn factor(network: &Network, parameter: usize) -> &'static str {
+    let uses = uses(network, parameter);
+    let [(node, operand)] = uses[..] else {
+        return if uses.is_empty() { "none" } else { "dense" };
+    };
+    let count = network.parameters[parameter].data.len();
+    let outer = match &node.op {
+        Op::Linear(_) => {
+            let x = network.operand_rest(node.inputs[0]);
+            operand == 1 && x[..x.len() - 1].iter().product::<usize>() == 1
+        }
+        // A bias: every entry is added to one output.
+        Op::Elementwise(op) => {
+            let derivative = op.expr.derivative(operand);
+            matches!(derivative.node(), Formula::Constant(value) if *value == 1.0)
+                && node.rest.iter().product::<usize>() == count
+        }
+        _ => false,
+    };
+    if outer { "outer" } else { "dense" }
+}
+
+impl Inspection {
+    /// The JSON form.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("names and numbers are JSON")
+    }
+}
+
+/// "1.4 GB"
+fn bytes(bytes: u128) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// "1×28×28"
+fn shape(shape: &[usize]) -> String {
+    let extents: Vec<String> = shape.iter().map(|e| e.to_string()).collect();
+    extents.join("×")
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for input in &self.inputs {
+            writeln!(
+                f,
+                "input   {}  {} per sample",
+                input.name,
+                shape(&input.shape)
+            )?;
+        }
+        writeln!(
+            f,
+            "output  {}  {} per sample",
+            self.output.name,
+            shape(&self.output.shape)
+        )?;
+        writeln!(f)?;
+        let header = [
+            "layer",
+            "operation",
+            "output",
+            "parameter",
+            "shape",
+            "offset",
+            "count",
+            "factor",
+            "block (f32)",
+        ];
+        let mut rows: Vec<[String; 9]> = vec![header.map(String::from)];
+        for layer in &self.layers {
+            for (k, name) in layer.parameters.iter().enumerate() {
+                let row = self.parameters.iter().find(|p| p.name == *name);
+                let row = row.expect("a layer lists parameters of the table");
+                let first = |text: String| if k == 0 { text } else { String::new() };
+                rows.push([
+                    first(layer.layer.clone()),
+                    first(layer.operation.clone()),
+                    first(shape(&layer.output_shape)),
+                    name.clone(),
+                    shape(&row.shape),
+                    row.offset.to_string(),
+                    row.count.to_string(),
+                    row.factor.to_string(),
+                    first(bytes(layer.block_bytes)),
+                ]);
+            }
+        }
+        let width = |column: usize| {
+            rows.iter()
+                .map(|r| r[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..header.len()).map(width).collect();
+        for row in &rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let gap = " ".repeat(widths[column] - cell.chars().count());
+                // Numbers line up at their last digit.
+                if matches!(column, 5 | 6 | 8) {
+                    line += &format!("{gap}{cell}  ");
+                } else {
+                    line += &format!("{cell}{gap}  ");
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{} parameters; the whole Hessian takes {} in single precision",
+            self.parameter_count,
+            bytes(self.hessian_bytes)
+        )?;
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -11,6 +11,8 @@ mod parameters;
 mod proto;
 mod samples;
 mod tensor;
+#[cfg(test)]
+mod tests;
 
 use crate::error::Result;
 use crate::network::Network;

@@ -1,10 +1,18 @@
 //! Evaluation of constant nodes on the host: the shape arithmetic that exporters leave behind.
 
+mod arithmetic;
+mod shape;
+
+pub(crate) use shape::{
+    axes_of, axis_of, ints, permutation, reshape_target, shape_of, squeezed, unsqueezed,
+};
+
+use arithmetic::{binary, cast, like, range, unary};
+
 use super::graph::Node;
 use super::proto::data_type;
-use super::tensor::{self, Array, Data};
+use super::tensor::{self, Array};
 use crate::tensor::{broadcast_rest, strides};
-use std::sync::Arc;
 
 /// Elements that folding may make of nothing (`ConstantOfShape`, `Range`, `Expand`): far above what shape
 /// arithmetic needs, and a bound on what a small file can ask for.
@@ -179,13 +187,6 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
     }
 }
 
-/// The integers of an operand.
-pub(crate) fn ints(array: &Array) -> Outcome<&[i64]> {
-    array
-        .as_ints()
-        .ok_or_else(|| "an operand should hold integers".into())
-}
-
 /// A tensor kept in an attribute.
 fn inner(value: &super::proto::Tensor) -> Outcome<Array> {
     // Attributes have no external data, so the path is not looked at but for messages.
@@ -207,146 +208,6 @@ fn constant(node: &Node) -> Outcome<Array> {
             Ok(Array::reals(&[attribute.floats.len()], values, false))
         }
         other => Err(format!("a Constant of kind {other:?}")),
-    }
-}
-
-/// What `Shape` gives for a tensor of that shape.
-pub(crate) fn shape_of(node: &Node, shape: &[usize]) -> Array {
-    let rank = shape.len() as i64;
-    let bound = |at: i64| (if at < 0 { at + rank } else { at }).clamp(0, rank) as usize;
-    let (start, end) = (bound(node.int("start", 0)), bound(node.int("end", rank)));
-    let part: Vec<i64> = shape[start.min(end)..end]
-        .iter()
-        .map(|&d| d as i64)
-        .collect();
-    Array::ints(&[part.len()], part)
-}
-
-/// An axis counted from either end.
-pub(crate) fn axis_of(axis: i64, rank: usize) -> Outcome<usize> {
-    let at = if axis < 0 {
-        axis.checked_add(rank as i64).unwrap_or(-1)
-    } else {
-        axis
-    };
-    match usize::try_from(at) {
-        Ok(at) if at < rank => Ok(at),
-        _ => Err(format!("it has no axis {axis} (of {rank})")),
-    }
-}
-
-/// The axes of Squeeze, Unsqueeze and reductions: an attribute in older files, else an input.
-pub(crate) fn axes_of(node: &Node, operand: Option<&Array>) -> Outcome<Option<Vec<i64>>> {
-    match (operand, node.ints("axes")) {
-        (Some(array), _) => Ok(Some(ints(array)?.to_vec())),
-        (None, Some(axes)) => Ok(Some(axes.to_vec())),
-        (None, None) => Ok(None),
-    }
-}
-
-/// A shape without the listed axes of extent 1 (or without all of them).
-pub(crate) fn squeezed(shape: &[usize], axes: Option<&[i64]>) -> Outcome<Vec<usize>> {
-    let Some(axes) = axes else {
-        return Ok(shape.iter().copied().filter(|&d| d != 1).collect());
-    };
-    let mut drop = vec![false; shape.len()];
-    for &axis in axes {
-        let axis = axis_of(axis, shape.len())?;
-        if shape[axis] != 1 {
-            return Err(format!("axis {axis} of {shape:?} is not of extent 1"));
-        }
-        drop[axis] = true;
-    }
-    Ok((0..shape.len())
-        .filter(|&k| !drop[k])
-        .map(|k| shape[k])
-        .collect())
-}
-
-/// A shape with axes of extent 1 put in.
-pub(crate) fn unsqueezed(shape: &[usize], axes: &[i64]) -> Outcome<Vec<usize>> {
-    let rank = shape.len() + axes.len();
-    let mut new = vec![false; rank];
-    for &axis in axes {
-        let axis = axis_of(axis, rank)?;
-        if std::mem::replace(&mut new[axis], true) {
-            return Err(format!("axis {axis} is given twice"));
-        }
-    }
-    let mut old = shape.iter();
-    Ok(new
-        .iter()
-        .map(|&n| {
-            if n {
-                1
-            } else {
-                *old.next().expect("rank is counted")
-            }
-        })
-        .collect())
-}
-
-/// The permutation of a Transpose; reversed axes where none is given.
-pub(crate) fn permutation(node: &Node, rank: usize) -> Outcome<Vec<usize>> {
-    let Some(order) = node.ints("perm") else {
-        return Ok((0..rank).rev().collect());
-    };
-    let order: Vec<usize> = order
-        .iter()
-        .map(|&a| axis_of(a, rank))
-        .collect::<Outcome<_>>()?;
-    let mut seen = order.clone();
-    seen.sort_unstable();
-    if seen != (0..rank).collect::<Vec<_>>() {
-        return Err(format!("{order:?} is no permutation of {rank} axes"));
-    }
-    Ok(order)
-}
-
-/// The shape a Reshape makes: 0 copies an extent, −1 takes what is left.
-pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Outcome<Vec<usize>> {
-    let copies = node.int("allowzero", 0) == 0;
-    let fault = || format!("{from:?} cannot be reshaped to {target:?}");
-    let mut shape = Vec::with_capacity(target.len());
-    let mut open = None;
-    for (axis, &extent) in target.iter().enumerate() {
-        shape.push(match extent {
-            0 if copies => *from.get(axis).ok_or_else(fault)?,
-            -1 if open.replace(axis).is_none() => 1,
-            extent => usize::try_from(extent).map_err(|_| fault())?,
-        });
-    }
-    let all: usize = from.iter().product();
-    let known = shape
-        .iter()
-        .try_fold(1usize, |a, &d| a.checked_mul(d))
-        .ok_or_else(fault)?;
-    match open {
-        Some(axis) if known != 0 && all % known == 0 => shape[axis] = all / known,
-        None if known == all => {}
-        _ => return Err(fault()),
-    }
-    Ok(shape)
-}
-
-fn cast(x: &Array, to: i32) -> Array {
-    match (to, &x.data) {
-        (data_type::DOUBLE, _) => Array::reals(&x.shape, x.to_f64(), true),
-        (to, _) if data_type::is_float(to) => Array::reals(&x.shape, x.to_f64(), false),
-        (data_type::BOOL, _) => Array::ints(
-            &x.shape,
-            x.to_f64().iter().map(|&v| (v != 0.0) as i64).collect(),
-        ),
-        (_, Data::Int(_)) => x.clone(),
-        _ => Array::ints(&x.shape, x.to_f64().iter().map(|&v| v as i64).collect()),
-    }
-}
-
-/// Values in the number type of `model`.
-fn like(shape: &[usize], values: Vec<f64>, model: &Array) -> Array {
-    match model.data {
-        Data::Int(_) => Array::ints(shape, values.iter().map(|&v| v as i64).collect()),
-        _ => Array::reals(shape, values, model.is_double()),
     }
 }
 
@@ -417,33 +278,26 @@ fn concat(parts: &[&Array], axis: i64) -> Outcome<Array> {
     let mut shape = first.shape.clone();
     shape[axis] = parts.iter().map(|p| p.shape[axis]).sum();
     let outer: usize = shape[..axis].iter().product();
-    let inner: usize = shape[axis + 1..].iter().product();
-    macro_rules! join {
-        ($values:ident) => {{
-            let mut all = Vec::new();
-            for k in 0..outer {
-                for part in parts {
-                    let run = part.shape[axis] * inner;
-                    let values = part.$values();
-                    all.extend_from_slice(&values[k * run..(k + 1) * run]);
-                }
-            }
-            all
-        }};
-    }
     if first.is_float() {
         let double = parts.iter().any(|p| p.is_double());
-        return Ok(Array::reals(&shape, join!(to_f64), double));
+        let values: Vec<Vec<f64>> = parts.iter().map(|p| p.to_f64()).collect();
+        let values: Vec<&[f64]> = values.iter().map(|v| v.as_slice()).collect();
+        return Ok(Array::reals(&shape, interleave(&values, outer), double));
     }
-    let integers: Vec<&[i64]> = parts.iter().filter_map(|p| p.as_ints()).collect();
-    let mut all = Vec::new();
+    let values: Vec<&[i64]> = parts.iter().filter_map(|p| p.as_ints()).collect();
+    Ok(Array::ints(&shape, interleave(&values, outer)))
+}
+
+/// `outer` runs of every part in turn.
+fn interleave<T: Copy>(parts: &[&[T]], outer: usize) -> Vec<T> {
+    let mut all = Vec::with_capacity(parts.iter().map(|p| p.len()).sum());
     for k in 0..outer {
-        for (part, values) in parts.iter().zip(&integers) {
-            let run = part.shape[axis] * inner;
-            all.extend_from_slice(&values[k * run..(k + 1) * run]);
+        for part in parts {
+            let run = part.len() / outer;
+            all.extend_from_slice(&part[k * run..(k + 1) * run]);
         }
     }
-    Ok(Array::ints(&shape, all))
+    all
 }
 
 fn gather(x: &Array, indices: &Array, axis: i64) -> Outcome<Array> {
@@ -580,101 +434,4 @@ fn tile(x: &Array, repeats: &[i64]) -> Outcome<Array> {
         result = gather(&result, &Array::ints(&[total], picked), axis as i64)?;
     }
     Ok(result)
-}
-
-fn range(start: &Array, limit: &Array, step: &Array) -> Outcome<Array> {
-    let scalar = |a: &Array| a.scalar().ok_or("its operands should be scalars");
-    let (from, to, by) = (scalar(start)?, scalar(limit)?, scalar(step)?);
-    let count = ((to - from) / by).ceil().max(0.0);
-    if !count.is_finite() || count > MOST as f64 {
-        return Err("it is too large to be folded".into());
-    }
-    let values: Vec<f64> = (0..count as usize).map(|k| from + k as f64 * by).collect();
-    Ok(like(&[values.len()], values, start))
-}
-
-fn unary(operation: &str, x: &Array) -> Outcome<Array> {
-    if let (Data::Int(v), "Neg" | "Abs" | "Not") = (&x.data, operation) {
-        let apply = |&a: &i64| match operation {
-            "Neg" => a.checked_neg(),
-            "Abs" => a.checked_abs(),
-            _ => Some((a == 0) as i64),
-        };
-        let values: Option<Vec<i64>> = v.iter().map(apply).collect();
-        return Ok(Array::ints(&x.shape, values.ok_or("it overflows")?));
-    }
-    let apply = |a: f64| match operation {
-        "Neg" => -a,
-        "Abs" => a.abs(),
-        "Sqrt" => a.sqrt(),
-        "Exp" => a.exp(),
-        "Log" => a.ln(),
-        "Floor" => a.floor(),
-        "Ceil" => a.ceil(),
-        _ => 1.0 / a,
-    };
-    Ok(like(
-        &x.shape,
-        x.to_f64().into_iter().map(apply).collect(),
-        x,
-    ))
-}
-
-fn binary(operation: &str, a: &Array, b: &Array) -> Outcome<Array> {
-    let shape = broadcast_rest(&a.shape, &b.shape).ok_or("its operands do not broadcast")?;
-    let (a, b) = (expand(a, &shape)?, expand(b, &shape)?);
-    let compare = |x: f64, y: f64| match operation {
-        "Equal" => Some(x == y),
-        "Greater" => Some(x > y),
-        "GreaterOrEqual" => Some(x >= y),
-        "Less" => Some(x < y),
-        "LessOrEqual" => Some(x <= y),
-        "And" => Some(x != 0.0 && y != 0.0),
-        "Or" => Some(x != 0.0 || y != 0.0),
-        _ => None,
-    };
-    if compare(0.0, 0.0).is_some() {
-        let (x, y) = (a.to_f64(), b.to_f64());
-        let values = x.iter().zip(&y).filter_map(|(&x, &y)| compare(x, y));
-        return Ok(Array::ints(&shape, values.map(|v| v as i64).collect()));
-    }
-    if let (Data::Int(x), Data::Int(y)) = (&a.data, &b.data) {
-        let apply = |(&x, &y): (&i64, &i64)| match operation {
-            "Add" => x.checked_add(y),
-            "Sub" => x.checked_sub(y),
-            "Mul" => x.checked_mul(y),
-            // ONNX divides integers towards zero.
-            "Div" => x.checked_div(y),
-            "Mod" => x.checked_rem(y).map(|r| {
-                if r != 0 && (r < 0) != (y < 0) {
-                    r + y
-                } else {
-                    r
-                }
-            }),
-            "Min" => Some(x.min(y)),
-            "Max" => Some(x.max(y)),
-            "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
-            _ => None,
-        };
-        let values: Option<Vec<i64>> = x.iter().zip(y.iter()).map(apply).collect();
-        let values = values.ok_or("it overflows or divides by zero")?;
-        return Ok(Array {
-            shape,
-            data: Data::Int(Arc::new(values)),
-        });
-    }
-    let (x, y) = (a.to_f64(), b.to_f64());
-    let apply = |(&x, &y): (&f64, &f64)| match operation {
-        "Add" => x + y,
-        "Sub" => x - y,
-        "Mul" => x * y,
-        "Div" => x / y,
-        "Min" => x.min(y),
-        "Max" => x.max(y),
-        "Pow" => x.powf(y),
-        _ => f64::NAN,
-    };
-    let values = x.iter().zip(&y).map(apply).collect();
-    Ok(Array::reals(&shape, values, a.is_double() || b.is_double()))
 }

@@ -1,0 +1,125 @@
+//! Arithmetic of constants: integers exactly, reals in double precision rounded to their type.
+
+use super::super::proto::data_type;
+use super::super::tensor::{Array, Data};
+use super::{MOST, Outcome, expand};
+use crate::tensor::broadcast_rest;
+use std::sync::Arc;
+
+pub(super) fn cast(x: &Array, to: i32) -> Array {
+    match (to, &x.data) {
+        (data_type::DOUBLE, _) => Array::reals(&x.shape, x.to_f64(), true),
+        (to, _) if data_type::is_float(to) => Array::reals(&x.shape, x.to_f64(), false),
+        (data_type::BOOL, _) => Array::ints(
+            &x.shape,
+            x.to_f64().iter().map(|&v| (v != 0.0) as i64).collect(),
+        ),
+        (_, Data::Int(_)) => x.clone(),
+        _ => Array::ints(&x.shape, x.to_f64().iter().map(|&v| v as i64).collect()),
+    }
+}
+
+/// Values in the number type of `model`.
+pub(super) fn like(shape: &[usize], values: Vec<f64>, model: &Array) -> Array {
+    match model.data {
+        Data::Int(_) => Array::ints(shape, values.iter().map(|&v| v as i64).collect()),
+        _ => Array::reals(shape, values, model.is_double()),
+    }
+}
+
+pub(super) fn range(start: &Array, limit: &Array, step: &Array) -> Outcome<Array> {
+    let scalar = |a: &Array| a.scalar().ok_or("its operands should be scalars");
+    let (from, to, by) = (scalar(start)?, scalar(limit)?, scalar(step)?);
+    let count = ((to - from) / by).ceil().max(0.0);
+    if !count.is_finite() || count > MOST as f64 {
+        return Err("it is too large to be folded".into());
+    }
+    let values: Vec<f64> = (0..count as usize).map(|k| from + k as f64 * by).collect();
+    Ok(like(&[values.len()], values, start))
+}
+
+pub(super) fn unary(operation: &str, x: &Array) -> Outcome<Array> {
+    if let (Data::Int(v), "Neg" | "Abs" | "Not") = (&x.data, operation) {
+        let apply = |&a: &i64| match operation {
+            "Neg" => a.checked_neg(),
+            "Abs" => a.checked_abs(),
+            _ => Some((a == 0) as i64),
+        };
+        let values: Option<Vec<i64>> = v.iter().map(apply).collect();
+        return Ok(Array::ints(&x.shape, values.ok_or("it overflows")?));
+    }
+    let apply = |a: f64| match operation {
+        "Neg" => -a,
+        "Abs" => a.abs(),
+        "Sqrt" => a.sqrt(),
+        "Exp" => a.exp(),
+        "Log" => a.ln(),
+        "Floor" => a.floor(),
+        "Ceil" => a.ceil(),
+        _ => 1.0 / a,
+    };
+    Ok(like(
+        &x.shape,
+        x.to_f64().into_iter().map(apply).collect(),
+        x,
+    ))
+}
+
+pub(super) fn binary(operation: &str, a: &Array, b: &Array) -> Outcome<Array> {
+    let shape = broadcast_rest(&a.shape, &b.shape).ok_or("its operands do not broadcast")?;
+    let (a, b) = (expand(a, &shape)?, expand(b, &shape)?);
+    let compare = |x: f64, y: f64| match operation {
+        "Equal" => Some(x == y),
+        "Greater" => Some(x > y),
+        "GreaterOrEqual" => Some(x >= y),
+        "Less" => Some(x < y),
+        "LessOrEqual" => Some(x <= y),
+        "And" => Some(x != 0.0 && y != 0.0),
+        "Or" => Some(x != 0.0 || y != 0.0),
+        _ => None,
+    };
+    if compare(0.0, 0.0).is_some() {
+        let (x, y) = (a.to_f64(), b.to_f64());
+        let values = x.iter().zip(&y).filter_map(|(&x, &y)| compare(x, y));
+        return Ok(Array::ints(&shape, values.map(|v| v as i64).collect()));
+    }
+    if let (Data::Int(x), Data::Int(y)) = (&a.data, &b.data) {
+        let apply = |(&x, &y): (&i64, &i64)| match operation {
+            "Add" => x.checked_add(y),
+            "Sub" => x.checked_sub(y),
+            "Mul" => x.checked_mul(y),
+            // ONNX divides integers towards zero.
+            "Div" => x.checked_div(y),
+            "Mod" => x.checked_rem(y).map(|r| {
+                if r != 0 && (r < 0) != (y < 0) {
+                    r + y
+                } else {
+                    r
+                }
+            }),
+            "Min" => Some(x.min(y)),
+            "Max" => Some(x.max(y)),
+            "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
+            _ => None,
+        };
+        let values: Option<Vec<i64>> = x.iter().zip(y.iter()).map(apply).collect();
+        let values = values.ok_or("it overflows or divides by zero")?;
+        return Ok(Array {
+            shape,
+            data: Data::Int(Arc::new(values)),
+        });
+    }
+    let (x, y) = (a.to_f64(), b.to_f64());
+    let apply = |(&x, &y): (&f64, &f64)| match operation {
+        "Add" => x + y,
+        "Sub" => x - y,
+        "Mul" => x * y,
+        "Div" => x / y,
+        "Min" => x.min(y),
+        "Max" => x.max(y),
+        "Pow" => x.powf(y),
+        _ => f64::NAN,
+    };
+    let values = x.iter().zip(&y).map(apply).collect();
+    Ok(Array::reals(&shape, values, a.is_double() || b.is_double()))
+}

@@ -1,0 +1,136 @@
+//! The inputs of the file: which axis holds the samples, and for which batch its constants were baked.
+
+use super::super::OnnxOptions;
+use super::super::graph::{Graph, is_float};
+use super::super::proto::dimension;
+use crate::error::{Error, Result};
+use crate::network::Input;
+
+/// The batch sizes at which shapes are inferred: 1 and a prime where the file leaves the batch open, else
+/// the file's own, for which its constants were baked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub sizes: [usize; 2],
+    /// Whether the file leaves the batch open.
+    pub open: bool,
+}
+
+/// The second batch size where the file leaves the batch open: a prime, small because constants of that many
+/// rows are folded.
+const PROBE: usize = 31;
+
+/// The network's inputs at batch 1, and the batch of the file.
+pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>, Batch)> {
+    let fault = |message: String| Error::file(&graph.path, message);
+    if graph.inputs.is_empty() {
+        return Err(fault("its graph has no input".into()));
+    }
+    let mut inputs = Vec::new();
+    let mut fixed: Option<usize> = None;
+    let mut batch_name: Option<String> = None;
+    for info in &graph.inputs {
+        let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        let shape = tensor.and_then(|t| t.shape.as_ref()).ok_or_else(|| {
+            fault(format!(
+                "input {:?} has no shape; export it again",
+                info.name
+            ))
+        })?;
+        let named = |k: usize| match &shape.dim.get(k)?.value {
+            Some(dimension::Value::Name(name)) => Some(name.as_str()),
+            None => Some(""),
+            _ => None,
+        };
+        // The first axis holds the samples, unless another is named like a batch and the first is fixed.
+        let like_batch = |name: &str| {
+            batch_name.as_deref() == Some(name)
+                || name.to_lowercase().contains("batch")
+                || matches!(name, "N" | "n" | "samples")
+        };
+        let rank = shape.dim.len();
+        let axis = match (0..rank).find(|&k| named(k).is_some_and(like_batch)) {
+            Some(axis) => axis,
+            None => 0,
+        };
+        if rank == 0 {
+            return Err(fault(format!(
+                "input {:?} is a scalar: it has no axis for the samples",
+                info.name
+            )));
+        }
+        let mut rest = Vec::with_capacity(rank);
+        for (k, dim) in shape.dim.iter().enumerate() {
+            let extent = match &dim.value {
+                Some(dimension::Value::Extent(extent)) => *extent,
+                other if k == axis => {
+                    if let Some(dimension::Value::Name(name)) = other {
+                        batch_name = Some(name.clone());
+                    }
+                    rest.push(1);
+                    continue;
+                }
+                Some(dimension::Value::Name(name)) => match options.dimensions.get(name) {
+                    Some(&extent) => extent as i64,
+                    None => {
+                        return Err(fault(format!(
+                            "axis {k} of input {:?} is the open dimension {name:?}; say its extent",
+                            info.name
+                        )));
+                    }
+                },
+                None => {
+                    return Err(fault(format!(
+                        "axis {k} of input {:?} has no extent; export it with a fixed one",
+                        info.name
+                    )));
+                }
+            };
+            let extent = usize::try_from(extent)
+                .ok()
+                .filter(|&e| e > 0)
+                .ok_or_else(|| {
+                    fault(format!(
+                        "axis {k} of input {:?} has extent {extent}",
+                        info.name
+                    ))
+                })?;
+            if k == axis {
+                if fixed.is_some_and(|f| f != extent) {
+                    return Err(fault(format!(
+                        "input {:?} has {extent} samples, another input {}; export all with the same batch",
+                        info.name,
+                        fixed.unwrap_or(0)
+                    )));
+                }
+                fixed = Some(extent);
+                rest.push(1);
+            } else {
+                rest.push(extent);
+            }
+        }
+        let elements = rest.iter().try_fold(1usize, |all, &d| all.checked_mul(d));
+        if elements.is_none_or(|e| e > crate::network::MOST_ELEMENTS) {
+            return Err(fault(format!(
+                "input {:?} of shape {rest:?} per sample is larger than can be",
+                info.name
+            )));
+        }
+        inputs.push(Input {
+            name: info.name.clone(),
+            rest,
+            sample_axis: axis,
+            integer: !is_float(tensor.map_or(1, |t| t.elem_type)),
+        });
+    }
+    let batch = match fixed {
+        Some(batch) => Batch {
+            sizes: [batch, batch],
+            open: false,
+        },
+        None => Batch {
+            sizes: [1, PROBE],
+            open: true,
+        },
+    };
+    Ok((inputs, batch))
+}
