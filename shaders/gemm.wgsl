@@ -61,6 +61,9 @@ fn main(
         column_at[e] = select(vec2<u32>(OUTSIDE), at, inside);
     }
 
+    // Neighbouring threads load along the axis that is contiguous in memory.
+    let left_along_k = (word(136u) & 1u) != 0u;
+    let right_along_k = (word(136u) & 2u) != 0u;
     let tile = thread / (ACROSS_M * ACROSS_N);
     let thread_m = (thread / ACROSS_N) % ACROSS_M;
     let thread_n = thread % ACROSS_N;
@@ -85,8 +88,8 @@ fn main(
             }
             workgroupBarrier();
             for (var e = thread; e < ROWS * DEPTH; e += THREADS) {
-                let row = select(e % ROWS, e / DEPTH, LEFT_ALONG_K);
-                let step = select(e / ROWS, e % DEPTH, LEFT_ALONG_K);
+                let row = select(e % ROWS, e / DEPTH, left_along_k);
+                let step = select(e / ROWS, e % DEPTH, left_along_k);
                 let at = row_at[row];
                 var value = 0.0;
                 if at != OUTSIDE && step < depth {
@@ -95,8 +98,8 @@ fn main(
                 left_tile[step * LEFT_STEP + row] = value;
             }
             for (var e = thread; e < COLUMNS * DEPTH; e += THREADS) {
-                let column = select(e % COLUMNS, e / DEPTH, RIGHT_ALONG_K);
-                let step = select(e / COLUMNS, e % DEPTH, RIGHT_ALONG_K);
+                let column = select(e % COLUMNS, e / DEPTH, right_along_k);
+                let step = select(e / COLUMNS, e % DEPTH, right_along_k);
                 let at = column_at[column];
                 var value = 0.0;
                 if at.x != OUTSIDE && step < depth {
