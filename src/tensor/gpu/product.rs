@@ -236,7 +236,7 @@ mod tests {
     fn trips(shape: &TileShape) -> usize {
         let threads = shape.threads();
         let loads = |rows: usize| rows.div_ceil(threads) + 1;
-        let (rows, columns) = (shape.batches * shape.m, shape.batches * shape.n);
+        let (rows, columns) = (shape.batches * shape.m / 4, shape.batches * shape.n / 4);
         let step = 1 + loads(rows * shape.depth) + loads(columns * shape.depth) + shape.depth + 1;
         let chunk = 1 + 256 / shape.depth * step + 1;
         loads(rows) + loads(columns) + K_RANGE / 256 * chunk + 1
@@ -248,8 +248,9 @@ mod tests {
             assert!(trips(&shape) <= 60_000, "{shape:?}: {}", trips(&shape));
             let threads = shape.threads();
             assert!((64..=256).contains(&threads), "{shape:?}");
-            let (rows, columns) = (shape.batches * shape.m, shape.batches * shape.n);
-            let shared = shape.depth * (rows + columns + 2) + rows + 2 * columns + 4 * shape.depth;
+            let (rows, columns) = (shape.batches * shape.m / 4, shape.batches * shape.n / 4);
+            let fours = shape.depth * (rows + columns + 2) + rows + 2 * columns + shape.depth;
+            let shared = 4 * fours;
             assert!(4 * shared <= 16 << 10, "{shape:?}: {} bytes", 4 * shared);
             assert!(256 % shape.depth == 0 && shape.depth <= threads);
         }
