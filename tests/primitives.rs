@@ -649,12 +649,12 @@ fn outer_products_accumulate<B: Contract>(c: &Conformance<B>) {
     check_outer(
         c,
         [131; 3],
-        layout(11, Some(67), false, 0, 0),
-        layout(7, Some(129), false, 0, 3),
+        layout(3, Some(67), false, 0, 0),
+        layout(2, Some(129), false, 0, 3),
     );
     check_outer(
         c,
-        [1999; 3],
+        [521; 3],
         layout(3, Some(5), false, 0, 0),
         layout(5, Some(131), true, 0, 3),
     );

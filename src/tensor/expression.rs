@@ -401,3 +401,93 @@ impl fmt::Debug for Expr {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNARY: [Unary; 10] = [
+        Unary::Negate,
+        Unary::Exp,
+        Unary::ExpM1,
+        Unary::Log,
+        Unary::Log1p,
+        Unary::Tanh,
+        Unary::Sigmoid,
+        Unary::Softplus,
+        Unary::Sqrt,
+        Unary::Reciprocal,
+    ];
+
+    /// Compares ∂f/∂x_k with Richardson's extrapolation of central differences, error O(h⁴).
+    fn check(expr: &Expr, at: &[f64], k: usize) {
+        let difference = |step: f64| {
+            let moved = |by: f64| {
+                let mut inputs = at.to_vec();
+                inputs[k] += by;
+                expr.evaluate(&inputs)
+            };
+            (moved(step) - moved(-step)) / (2.0 * step)
+        };
+        let step = 1e-3 * at[k].abs().max(0.1);
+        let expected = (4.0 * difference(step / 2.0) - difference(step)) / 3.0;
+        let derivative = expr.derivative(k).evaluate(at);
+        assert!(
+            (derivative - expected).abs() <= 1e-8 * expected.abs().max(1.0),
+            "d/dx{k} of {expr:?} at {at:?} is {expected}, not {derivative}"
+        );
+    }
+
+    #[test]
+    fn derivatives_of_unary_functions_agree_with_finite_differences_to_third_order() {
+        for function in UNARY {
+            // Scaled inside, so that the chain rule counts.
+            let mut expr = (Expr::constant(0.7) * Expr::input(0)).unary(function);
+            for _ in 0..3 {
+                for x in [0.05, 0.4, 1.3, 2.9] {
+                    check(&expr, &[x], 0);
+                    if !matches!(
+                        function,
+                        Unary::Log | Unary::Log1p | Unary::Sqrt | Unary::Reciprocal
+                    ) {
+                        check(&expr, &[-x], 0);
+                    }
+                }
+                expr = expr.derivative(0);
+            }
+        }
+    }
+
+    #[test]
+    fn derivatives_of_sums_products_and_branches_agree_with_finite_differences() {
+        let (x, y) = (Expr::input(0), Expr::input(1));
+        let exprs = [
+            x.clone() + y.clone() * y.clone(),
+            x.clone() - y.clone(),
+            x.clone() * y.clone() * x.clone(),
+            x.clone() / (y.clone() + Expr::constant(3.0)),
+            Expr::if_less_equal(
+                x.clone() * y.clone(),
+                Expr::constant(0.2),
+                (x.clone() * y.clone()).unary(Unary::Exp),
+                x / y,
+            ),
+        ];
+        for expr in exprs {
+            for at in [[0.3, 0.9], [-0.5, 1.4], [1.1, 0.6]] {
+                for k in [0, 1] {
+                    check(&expr, &at, k);
+                    check(&expr.derivative(k), &at, 1 - k);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_kink_takes_the_derivative_of_its_branch() {
+        let zero = Expr::constant(0.0);
+        let relu = Expr::if_less_equal(Expr::input(0), zero.clone(), zero, Expr::input(0));
+        assert_eq!(relu.derivative(0).evaluate(&[0.0]), 0.0);
+        assert_eq!(relu.derivative(0).evaluate(&[1e-300]), 1.0);
+    }
+}

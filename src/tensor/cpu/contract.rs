@@ -1,6 +1,7 @@
 //! Tiles of G accumulated in host memory (DESIGN §2): dense × dense and outer × outer.
 
 use super::matrix::{Axis, Tiles, View, disjoint, multiply, offsets};
+use super::memory::zeros;
 use super::{Cpu, Tensor, common, pick};
 use crate::error::Result;
 use crate::tensor::{Contract, OuterSide, Real, Shape};
@@ -27,7 +28,7 @@ impl<R: Real> Contract for Cpu<R> {
         Accumulator {
             rows,
             columns,
-            values: vec![R::default(); rows * columns],
+            values: zeros(rows * columns),
         }
     }
 

@@ -7,7 +7,8 @@
 
 use super::Tensor;
 use super::matrix::{Axis, PARALLEL_WORK, Tiles, View, column_slice, multiply, offsets};
-use super::reduce::{LANES, pairwise, reduce_sum};
+use super::memory::zeros;
+use super::reduce::{LANES, dot, pairwise, reduce_sum};
 use crate::tensor::{Einsum, Real, strides};
 
 /// An axis with its strides in left, right and output; 0 where it is absent or repeated.
@@ -54,7 +55,7 @@ pub(super) fn einsum<R: Real>(formula: &Einsum, left: &Tensor<R>, right: &Tensor
     let right = sum_lonely(&formula.right, right, |label, axis| {
         formula.output.contains(&label) || is_spread(&formula.left, &left, label) || axis == 1
     });
-    let mut output = vec![R::default(); shape.len()];
+    let mut output = zeros(shape.len());
     if output.is_empty() || left.shape.is_empty() || right.shape.is_empty() {
         return Tensor::new(shape, output);
     }
@@ -161,6 +162,12 @@ fn run<R: Real>(mut plan: Plan, left: &[R], right: &[R], output: &mut [R]) {
     batch.append(&mut plan.n);
     // A call of faer costs some hundred nanoseconds: what is smaller is done in lanes along the output.
     let product = m.extent * n.extent;
+    if let (1, [k]) = (product, plan.k.as_slice()) {
+        if k.strides[..2] == [1, 1] && k.extent >= 16 {
+            dots(&batch, k.extent, left, right, output);
+            return;
+        }
+    }
     if product == 1 && batch.iter().any(|label| label.extent > 4) || product * inner <= 64 {
         batch.push(m);
         batch.push(n);
@@ -184,6 +191,17 @@ fn run<R: Real>(mut plan: Plan, left: &[R], right: &[R], output: &mut [R]) {
     };
     let work = if inside { 0 } else { work };
     tiles.for_each(work, || (), task);
+}
+
+/// Inner products of contiguous vectors.
+fn dots<R: Real>(batch: &[Label], inner: usize, left: &[R], right: &[R], output: &mut [R]) {
+    let axes: Vec<Axis> = batch.iter().map(|label| label.along(OUTPUT)).collect();
+    let tiles = Tiles::new(output, &axes, Axis::new(1, 0), Axis::new(1, 0));
+    let task = |_: &mut (), position: usize, _: usize, mut tile: faer::MatMut<'_, R>| {
+        let [l, r] = offsets(position, batch, Label::operands);
+        tile[(0, 0)] = dot(&left[l..l + inner], &right[r..r + inner]);
+    };
+    tiles.for_each(inner, || (), task);
 }
 
 /// Sums of products side by side along the output, for matrices too small for faer.

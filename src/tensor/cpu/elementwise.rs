@@ -4,6 +4,7 @@
 //! all registers stay in the first-level cache.
 
 use super::Tensor;
+use super::memory::zeros;
 use super::walk::{Shared, collapse, expand};
 use crate::tensor::expression::{Binary, Node, Unary};
 use crate::tensor::{Expr, Real, Shape, broadcast_strides};
@@ -160,7 +161,7 @@ pub(super) fn map<R: Real>(expr: &Expr, inputs: &[&Tensor<R>], into: &Shape) -> 
         inputs: inputs.iter().map(|input| input.values()).collect(),
         positions: into.len(),
     };
-    let mut output = vec![R::default(); into.len()];
+    let mut output = zeros(into.len());
     if output.len() <= 2 * TASK {
         run.range(0, &mut output, &mut run.scratch());
     } else {
@@ -270,12 +271,12 @@ impl<R: Real> Run<'_, R> {
             Instruction::Binary(function, x, y) => binary(function, of(x), of(y), target),
             Instruction::IfLessEqual(operands) => {
                 let [left, right, then, otherwise] = operands.map(of);
-                for k in 0..length {
-                    target[k] = if left[k] <= right[k] {
-                        then[k]
-                    } else {
-                        otherwise[k]
-                    };
+                // Both values are read before one is chosen: a choice between loads does not vectorise.
+                let sides = left.iter().zip(right);
+                let values = then.iter().zip(otherwise);
+                for (t, ((l, r), (a, b))) in target.iter_mut().zip(sides.zip(values)) {
+                    let (a, b) = (*a, *b);
+                    *t = if *l <= *r { a } else { b };
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::Tensor;
 use super::matrix::offsets;
+use super::memory::zeros;
 use super::walk::{Shared, collapse, expand};
 use crate::tensor::{Real, Shape, strides};
 use rayon::prelude::*;
@@ -26,7 +27,7 @@ pub(super) fn permute<R: Real>(input: &Tensor<R>, order: &[usize]) -> Tensor<R> 
     if shared.len() <= 1 {
         return input.with_shape(shape);
     }
-    let mut output = vec![R::default(); shape.len()];
+    let mut output = zeros(shape.len());
     if !output.is_empty() {
         transpose(input.values(), &shared, &mut output);
     }
@@ -141,7 +142,7 @@ pub(super) fn embed<R: Real>(
     let (_, after) = around(&axes, axis);
     axes[axis] = extent;
     let shape = Shape::from_axes(&axes);
-    let mut output = vec![R::default(); shape.len()];
+    let mut output = zeros(shape.len());
     let run = own * after;
     if run > 0 {
         let rows = output.chunks_mut(extent * after);

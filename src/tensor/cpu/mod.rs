@@ -9,6 +9,8 @@ mod einsum;
 mod elementwise;
 mod layout;
 mod matrix;
+mod memory;
+mod patches;
 mod reduce;
 mod walk;
 mod window;

@@ -1,6 +1,7 @@
 //! Sums over axes, pairwise, so that the error grows with the logarithm of the number of terms.
 
 use super::Tensor;
+use super::memory::zeros;
 use crate::tensor::{Real, Shape};
 use rayon::prelude::*;
 
@@ -43,7 +44,7 @@ pub(super) fn reduce_sum<R: Real>(input: &Tensor<R>, axes: &[usize]) -> Tensor<R
 
 /// `[outer, terms, inner]` → `[outer, inner]`.
 fn pass<R: Real>(data: &[R], outer: usize, terms: usize, inner: usize) -> Vec<R> {
-    let mut output = vec![R::default(); outer * inner];
+    let mut output = zeros(outer * inner);
     if data.is_empty() || output.is_empty() {
         return output;
     }
@@ -116,28 +117,49 @@ pub(super) fn pairwise<R: Real>(
 
 /// Sum of neighbours.
 fn contiguous<R: Real>(terms: &[R]) -> R {
-    if terms.len() > 8 * RUN {
-        let (left, right) = terms.split_at(terms.len() / 2);
-        let (left, right) = if terms.len() >= PARALLEL {
-            rayon::join(|| contiguous(left), || contiguous(right))
-        } else {
-            (contiguous(left), contiguous(right))
-        };
-        return left + right;
-    }
-    let mut lanes = [R::default(); 8];
-    let eights = terms.chunks_exact(8);
-    let mut sum = R::default();
-    for term in eights.remainder() {
-        sum += *term;
-    }
-    for eight in eights {
-        for (lane, term) in lanes.iter_mut().zip(eight) {
-            *lane += *term;
+    halves(terms.len(), 0, &|first, last| {
+        let eights = terms[first..last].chunks_exact(8);
+        let rest = eights.remainder().iter();
+        let rest = rest.fold(R::default(), |sum, term| sum + *term);
+        let mut lanes = [R::default(); 8];
+        for eight in eights {
+            for (lane, term) in lanes.iter_mut().zip(eight) {
+                *lane += *term;
+            }
         }
+        lanes.into_iter().fold(rest, |sum, lane| sum + lane)
+    })
+}
+
+/// Σ_k left[k] · right[k].
+pub(super) fn dot<R: Real>(left: &[R], right: &[R]) -> R {
+    halves(left.len(), 0, &|first, last| {
+        let (left, right) = (&left[first..last], &right[first..last]);
+        let mut lanes = [R::default(); 8];
+        let (l, r) = (left.chunks_exact(8), right.chunks_exact(8));
+        let tail = l.remainder().iter().zip(r.remainder());
+        let rest = tail.fold(R::default(), |sum, (x, y)| sum + *x * *y);
+        for (l, r) in l.zip(r) {
+            for ((lane, x), y) in lanes.iter_mut().zip(l).zip(r) {
+                *lane += *x * *y;
+            }
+        }
+        lanes.into_iter().fold(rest, |sum, lane| sum + lane)
+    })
+}
+
+/// Halves `first..first + len` until `run` takes it, and adds the results in pairs.
+fn halves<R: Real>(len: usize, first: usize, run: &(impl Fn(usize, usize) -> R + Sync)) -> R {
+    if len <= 8 * RUN {
+        return run(first, first + len);
     }
-    for lane in lanes {
-        sum += lane;
-    }
-    sum
+    let half = len / 2;
+    let left = || halves(half, first, run);
+    let right = || halves(len - half, first + half, run);
+    let (left, right) = if len >= PARALLEL {
+        rayon::join(left, right)
+    } else {
+        (left(), right())
+    };
+    left + right
 }

@@ -1,6 +1,7 @@
 //! Windows over the last axes: sums and their transpose, maxima, gather and scatter.
 
 use super::Tensor;
+use super::memory::zeros;
 use crate::tensor::{Real, Shape, Window};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -83,7 +84,7 @@ pub(super) fn window_sum<R: Real>(input: &Tensor<R>, window: &Window, spread: bo
         rest[lead + axis] = to_extent;
         let inner: usize = rest[lead + axis + 1..].iter().product();
         let shape = Shape::new(current.shape.samples, current.shape.directions, &rest);
-        let mut output = vec![R::default(); shape.len()];
+        let mut output = zeros(shape.len());
         let (from_plane, to_plane) = (from_extent * inner, to_extent * inner);
         if !output.is_empty() && from_plane > 0 {
             let data = current.values();
@@ -250,7 +251,7 @@ fn chosen<R: Real>(
     let mut shape = with_last(&from.shape, last);
     shape.samples = super::common(shape.samples, indices.samples);
     shape.directions = super::common(shape.directions, indices.directions);
-    let mut output = vec![R::default(); shape.len()];
+    let mut output = zeros(shape.len());
     let unit = shape.rest_len();
     let chosen_unit = if indices.samples * indices.directions == 0 {
         0
@@ -278,4 +279,52 @@ fn chosen<R: Real>(
             });
     }
     Tensor::new(shape, output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(output: usize, padding: usize) -> Window {
+        Window {
+            input: vec![5],
+            output: vec![output],
+            kernel: vec![2],
+            stride: vec![2],
+            dilation: vec![1],
+            padding: vec![padding],
+        }
+    }
+
+    fn maxima_of(values: [f64; 5], window: &Window) -> Vec<u32> {
+        let tensor = Tensor::new(Shape::new(1, 1, &[5]), values.to_vec());
+        max_pool_indices(&tensor, window).positions.to_vec()
+    }
+
+    #[test]
+    fn a_nan_is_the_maximum_of_its_window_and_of_no_other() {
+        let values = [f64::NAN, 7.0, 1.0, f64::NAN, 2.0];
+        assert_eq!(maxima_of(values, &window(3, 0)), [0, 3, 4]);
+    }
+
+    #[test]
+    fn minus_infinity_is_chosen_over_padding() {
+        let values = [f64::NEG_INFINITY; 5];
+        assert_eq!(maxima_of(values, &window(3, 1)), [0, 1, 3]);
+    }
+
+    #[test]
+    fn a_window_in_the_padding_alone_chooses_nothing_and_gathers_zero() {
+        let window = window(4, 0);
+        let tensor = Tensor::new(
+            Shape::new(1, 1, &[5]),
+            vec![-1.0f64, -2.0, -3.0, -4.0, -5.0],
+        );
+        let indices = max_pool_indices(&tensor, &window);
+        assert_eq!(indices.positions.to_vec(), [0, 2, 4, NOWHERE]);
+        let chosen = gather(&tensor, &indices, &window);
+        assert_eq!(chosen.values(), [-1.0, -3.0, -5.0, 0.0]);
+        let spread = scatter(&chosen, &indices, &window);
+        assert_eq!(spread.values(), [-1.0, 0.0, -3.0, 0.0, -5.0]);
+    }
 }
