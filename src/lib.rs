@@ -2,14 +2,24 @@
 #![warn(missing_docs)]
 
 pub mod contraction;
+pub mod device;
 mod error;
+pub mod files;
 pub mod import;
 pub mod jacobian;
 pub mod loss;
 pub mod network;
+pub mod operator;
 pub mod ops;
 pub mod schedule;
+mod session;
 pub mod sink;
+mod source;
 pub mod tensor;
+pub mod verify;
 
+pub use device::{Device, Precision};
 pub use error::{Error, Result};
+pub use schedule::request::Part;
+pub use session::{RunOptions, Session, Target};
+pub use source::Source;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command line: a thin skin on the library.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,1 +1,96 @@
-//! weights
+//! Weights from a safetensors file, by name: `f16`, `bf16`, `f32` and `f64`.
+
+use crate::error::{Error, Result};
+use crate::tensor::HostArray;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::path::Path;
+
+/// A place that a file of weights can fill.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// Name in the network.
+    pub name: String,
+    /// Shape in the network.
+    pub shape: Vec<usize>,
+    /// Whether a file without it is refused.
+    pub required: bool,
+}
+
+/// Reads the values of the places from a safetensors file.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::File`], the latter listing every name that is missing, has another shape or
+/// number type, or has no place in the network.
+pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| {
+        Error::file(
+            path,
+            format!("not a safetensors file, or one that was cut off ({error})"),
+        )
+    })?;
+    let mut faults = Vec::new();
+    let mut values = Vec::new();
+    for place in places {
+        let Ok(view) = file.tensor(&place.name) else {
+            if place.required {
+                faults.push(format!("{} is missing", place.name));
+            }
+            continue;
+        };
+        if view.shape() != place.shape {
+            faults.push(format!(
+                "{} has shape {:?}, the network's has {:?}",
+                place.name,
+                view.shape(),
+                place.shape
+            ));
+            continue;
+        }
+        match decode(&view) {
+            Some(array) => values.push((place.name.clone(), array)),
+            None => faults.push(format!(
+                "{} holds {:?}; f16, bf16, f32 and f64 are read",
+                place.name,
+                view.dtype()
+            )),
+        }
+    }
+    let mut names = file.names();
+    names.sort_unstable();
+    for name in names {
+        // PyTorch's counter of training steps is part of every state_dict and of no network.
+        if !places.iter().any(|p| p.name == name) && !name.ends_with("num_batches_tracked") {
+            faults.push(format!("{name} has no place in the network"));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Error::file(
+            path,
+            format!(
+                "its weights do not fit the network: {}; a network exported with examples/export.py keeps all names",
+                faults.join("; ")
+            ),
+        ));
+    }
+    Ok(values)
+}
+
+fn decode(view: &TensorView<'_>) -> Option<HostArray> {
+    let (shape, bytes) = (view.shape(), view.data());
+    macro_rules! each {
+        ($size:literal, $convert:expr) => {
+            bytes
+                .chunks_exact($size)
+                .map(|b| $convert(b.try_into().expect("chunks have this size")))
+                .collect()
+        };
+    }
+    Some(match view.dtype() {
+        Dtype::F32 => HostArray::f32(shape, each!(4, f32::from_le_bytes)),
+        Dtype::F64 => HostArray::f64(shape, each!(8, f64::from_le_bytes)),
+        Dtype::F16 => HostArray::f32(shape, each!(2, |b| half::f16::from_le_bytes(b).to_f32())),
+        Dtype::BF16 => HostArray::f32(shape, each!(2, |b| half::bf16::from_le_bytes(b).to_f32())),
+        _ => return None,
+    })
+}

@@ -12,7 +12,8 @@ use std::ops::Range;
 /// diagonal over positions.
 ///
 /// Outputs are `[classes]` or `[classes, positions…]` per sample. Targets are class indices
-/// `[positions…]`, or class probabilities shaped as the outputs. The divisor of a mean is Σ w_y over kept
+/// `[positions…]` (whole numbers in a floating-point file count as such), or class probabilities shaped as
+/// the outputs. The divisor of a mean is Σ w_y over kept
 /// targets for indices and the number of targets for probabilities.
 ///
 /// ```
@@ -73,6 +74,18 @@ impl CrossEntropy {
         self.class_weights.as_ref().map_or(1.0, |w| w[class])
     }
 
+    /// The class index of a position; `None` where the target is class probabilities.
+    fn label(target: Target<'_>, classes: usize, positions: usize, position: usize) -> Option<i64> {
+        match target {
+            Target::Classes(labels) => Some(labels[position]),
+            // Whole numbers, as `prepare` has seen to.
+            Target::Dense(labels) if classes > 1 && labels.len() == positions => {
+                Some(labels[position] as i64)
+            }
+            _ => None,
+        }
+    }
+
     /// Classes and positions of a sample with that many outputs.
     fn extents(&self, sample: &Sample<'_>) -> (usize, usize) {
         let outputs = sample.outputs.len();
@@ -90,19 +103,16 @@ impl CrossEntropy {
         let classes = q.len();
         let positions = sample.outputs.len() / classes.max(1);
         let smooth = self.label_smoothing / classes as f64;
-        let label = match sample.target {
-            Target::Classes(labels) if Some(labels[position]) == self.ignore_index => {
-                q.fill(0.0);
-                return 0.0;
-            }
-            Target::Classes(labels) => usize::try_from(labels[position]).ok(),
-            _ => None,
-        };
+        let label = Self::label(sample.target, classes, positions, position);
+        if label.is_some() && label == self.ignore_index {
+            q.fill(0.0);
+            return 0.0;
+        }
         for (c, q) in q.iter_mut().enumerate() {
-            let target = match sample.target {
-                Target::Classes(_) => f64::from(label == Some(c)),
-                Target::Dense(probabilities) => probabilities[c * positions + position],
-                Target::None => f64::NAN,
+            let target = match (label, sample.target) {
+                (Some(label), _) => f64::from(label == c as i64),
+                (None, Target::Dense(probabilities)) => probabilities[c * positions + position],
+                (None, _) => f64::NAN,
             };
             *q = (target * (1.0 - self.label_smoothing) + smooth) * self.class_weight(c)
                 / self.divisor;
@@ -137,9 +147,14 @@ impl CrossEntropy {
                 values,
             } => {
                 if *given != positions {
+                    let one_hot = if *given == classes * positions {
+                        "; class probabilities (one-hot labels too) must be floating-point numbers"
+                    } else {
+                        ""
+                    };
                     return Err(Error::Shape(format!(
                         "cross-entropy needs {positions} class index(es) per sample for the network's outputs \
-                         {outputs:?} ([classes, positions…]), but the targets have {given} per sample"
+                         {outputs:?} ([classes, positions…]), but the targets have {given} per sample{one_hot}"
                     )));
                 }
                 let mut divisor = 0.0;
@@ -163,6 +178,30 @@ impl CrossEntropy {
                     divisor += self.class_weight(class);
                 }
                 Ok(divisor)
+            }
+            TargetBatch::Dense {
+                first,
+                shape,
+                values,
+            } if classes > 1 && same_shape(shape, &outputs[1..]) => {
+                let mut labels = Vec::with_capacity(values.len());
+                for (k, value) in values.iter().enumerate() {
+                    if value.fract() != 0.0 || value.abs() > 9e15 {
+                        return Err(Error::Value(format!(
+                            "the label of sample {} is {value}, which is no class index",
+                            first + k / positions.max(1)
+                        )));
+                    }
+                    labels.push(*value as i64);
+                }
+                self.check_batch(
+                    outputs,
+                    &TargetBatch::Classes {
+                        first: *first,
+                        positions,
+                        values: labels,
+                    },
+                )
             }
             TargetBatch::Dense {
                 first,
@@ -371,11 +410,12 @@ impl Loss for CrossEntropy {
         };
         let (mut right, mut kept) = (0, 0);
         for t in 0..positions {
-            let target = match sample.target {
-                Target::Classes(labels) if Some(labels[t]) == self.ignore_index => continue,
-                Target::Classes(labels) => usize::try_from(labels[t]).ok(),
-                Target::Dense(probabilities) => Some(largest(probabilities, t)),
-                Target::None => return None,
+            let label = Self::label(sample.target, classes, positions, t);
+            let target = match (label, sample.target) {
+                (Some(_), _) if label == self.ignore_index => continue,
+                (Some(label), _) => usize::try_from(label).ok(),
+                (None, Target::Dense(probabilities)) => Some(largest(probabilities, t)),
+                (None, _) => return None,
             };
             kept += 1;
             right += usize::from(target == Some(largest(sample.outputs, t)));

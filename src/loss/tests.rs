@@ -97,10 +97,10 @@ fn losses_agree_with_pytorch_for_every_option() {
             let mut gradient = vec![f64::NAN; each];
             loss.gradient(&sample, &mut gradient);
             let hessian = loss.dense_hessian(&sample);
-            for c in 0..each {
+            for (c, computed) in gradient.iter().enumerate() {
                 let expected = golden.gradient[n * each + c];
                 assert!(
-                    close(gradient[c], expected, 1e-12),
+                    close(*computed, expected, 1e-12),
                     "{name}: gradient {n},{c}"
                 );
             }
@@ -277,6 +277,30 @@ fn bad_targets_are_refused_by_sample_and_value() {
     assert!(message(&mut GivenHessian, &[2], &skew).contains("sample 70 is not symmetric"));
     assert!(message(&mut GivenHessian, &[3], &skew).contains("[3, 3]"));
     assert!(!GivenHessian.has_gradient());
+}
+
+#[test]
+fn labels_in_a_float_file_are_class_indices_if_whole() {
+    let batch = |values: &[f64]| TargetBatch::Dense {
+        first: 4,
+        shape: vec![],
+        values: values.to_vec(),
+    };
+    let mut loss = CrossEntropy::default();
+    let labels = batch(&[2.0, -100.0, 0.0]);
+    prepared(&mut loss, &[3], &labels).unwrap();
+    let sample = |target| Sample {
+        index: 0,
+        outputs: &[0.5, 0.0, 1.0],
+        target,
+    };
+    let value = loss.value(&sample(labels.get(0)));
+    assert_eq!(value, loss.value(&sample(Target::Classes(&[2]))));
+    assert_eq!(loss.value(&sample(labels.get(1))), 0.0);
+    assert_eq!(loss.accuracy(&sample(labels.get(0))), Some((1, 1)));
+    assert!(message(&mut loss, &[3], &batch(&[0.0, 1.5])).contains("sample 5 is 1.5"));
+    assert!(message(&mut loss, &[3], &batch(&[f64::NAN])).contains("NaN"));
+    assert!(message(&mut loss, &[3], &batch(&[3.0])).contains("0..=2"));
 }
 
 #[test]

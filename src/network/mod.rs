@@ -5,11 +5,15 @@
 //! their own that no operation sees. This folder must not know of devices.
 
 pub mod builder;
+pub mod inspect;
 
 use crate::error::{Error, Result};
-use crate::ops::Op;
+use crate::ops::{Op, Operation};
 use crate::tensor::HostArray;
 use std::ops::Range;
+
+/// Elements of one value per sample above which a network is taken for damaged.
+pub(crate) const MOST_ELEMENTS: usize = 1 << 32;
 
 /// A value in the graph: network inputs first, then one per node.
 pub type ValueId = usize;
@@ -102,6 +106,43 @@ pub struct Layer {
 }
 
 impl Network {
+    /// Appends a node after checking that its operands fit, and returns its value.
+    ///
+    /// `name` and `operation` are the file's words, for messages.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming the node and what does not fit.
+    pub fn append(
+        &mut self,
+        name: &str,
+        operation: &str,
+        op: impl Into<Op>,
+        inputs: &[Operand],
+    ) -> Result<ValueId> {
+        let op = op.into();
+        let rests: Vec<&[usize]> = inputs.iter().map(|&i| self.operand_rest(i)).collect();
+        let fault =
+            |message: String| Error::Shape(format!("node {name:?} ({operation}): {message}"));
+        let rest = op.shape(&rests).map_err(|error| match error {
+            Error::Shape(message) => fault(message),
+            other => other,
+        })?;
+        let elements = rest.iter().try_fold(1usize, |all, &d| all.checked_mul(d));
+        if elements.is_none_or(|elements| elements == 0 || elements > MOST_ELEMENTS) {
+            return Err(fault(format!(
+                "a result of shape {rest:?} per sample is empty or larger than can be"
+            )));
+        }
+        self.nodes.push(Node {
+            name: name.to_string(),
+            operation: operation.to_string(),
+            op,
+            inputs: inputs.to_vec(),
+            rest,
+        });
+        Ok(self.inputs.len() + self.nodes.len() - 1)
+    }
+
     /// Number of parameter entries, p.
     pub fn parameter_count(&self) -> usize {
         self.parameters.last().map_or(0, |p| p.range().end)

@@ -3,6 +3,9 @@
 //! May use `jacobian`, `contraction` and `sink`; must not know of formulas.
 
 pub mod budget;
+pub mod describe;
+pub mod plan;
 pub mod request;
+pub mod run;
 pub mod tiles;
 pub mod unit;

@@ -1,1 +1,76 @@
-//! sink
+//! Where finished tiles go: arrays in memory ([`Memory`]), one `.npy` file or a folder of them ([`Files`]);
+//! and [`Blocks`], which reads such a result back.
+//!
+//! May use `files` and ndarray; must not know how tiles were made.
+
+mod blocks;
+mod files;
+mod layout;
+mod memory;
+mod partial;
+mod provenance;
+#[cfg(test)]
+mod tests;
+
+pub use crate::files::hash::hash_file;
+pub use blocks::{Blocks, Part};
+pub use files::Files;
+pub use layout::PartLayout;
+pub use memory::Memory;
+pub use provenance::{HashedFile, Provenance};
+
+use crate::error::Result;
+use crate::tensor::Real;
+use std::ops::Range;
+
+/// Takes the parts of a request tile by tile.
+///
+/// The order is `begin` once, any number of `tile` and `vector` calls (from several threads, in any order,
+/// each entry once), `finish` once. A sink dropped before `finish` leaves nothing under its final name.
+///
+/// ```
+/// use hessblock::sink::{Memory, PartLayout, Sink};
+/// let mut sink = Memory::<f32>::new();
+/// sink.begin(&[PartLayout::matrix("fc", vec![0..2], vec![0..2])])?;
+/// sink.tile(0, 0..1, 0..2, &[1.0, 2.0], false)?;
+/// sink.tile(0, 1..2, 0..2, &[2.0, 3.0], false)?;
+/// sink.finish()?;
+/// assert_eq!(sink.into_parts()[0].1[[1, 0]], 2.0);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+pub trait Sink<R: Real>: Send + Sync {
+    /// Makes room for these parts, which later calls name by their index.
+    ///
+    /// # Errors
+    /// Where there is no room, or the place cannot be written.
+    fn begin(&mut self, parts: &[PartLayout]) -> Result<()>;
+
+    /// Takes the entries `rows` × `columns` (positions within the part, not flat indices) of a matrix part.
+    ///
+    /// `values` is row-major `[rows, columns]`. With `mirror` the transpose is also written, at
+    /// `columns` × `rows`; the part must then be square, and a tile on the diagonal (`rows` = `columns`)
+    /// must be whole and is written once.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] where writing fails, [`crate::Error::Shape`] for a tile outside the part.
+    fn tile(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &[R],
+        mirror: bool,
+    ) -> Result<()>;
+
+    /// Takes a vector part (a diagonal, a product, a spectrum) whole.
+    ///
+    /// # Errors
+    /// As for [`Sink::tile`].
+    fn vector(&self, part: usize, values: &[R]) -> Result<()>;
+
+    /// Puts the result under its final name.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] where that fails, [`crate::Error::Shape`] where entries are missing.
+    fn finish(&mut self) -> Result<()>;
+}

@@ -148,3 +148,20 @@ pub fn window(axes: &[[usize; 6]]) -> Window {
         padding: column(5),
     }
 }
+
+/// One `#[test]` per generic check for a backend: its name, an expression that makes it, the error it is
+/// allowed relative to the greatest value of a result, and the checks.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($name:ident, $backend:expr, $tolerance:expr, [$($test:ident),* $(,)?]) => {
+        mod $name {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(&Conformance { backend: $backend, tolerance: $tolerance });
+                }
+            )*
+        }
+    };
+}

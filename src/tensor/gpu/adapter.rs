@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// What an adapter is and can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct AdapterReport {
     /// Position in [`adapters`], for [`Selector::Index`].
     pub index: usize,
@@ -14,6 +14,7 @@ pub struct AdapterReport {
     /// Driver and its version.
     pub driver: String,
     /// Kind of device.
+    #[serde(serialize_with = "serialize_kind")]
     pub device_type: wgpu::DeviceType,
     /// Largest storage binding, in bytes: no tensor can be larger.
     pub max_binding_bytes: u64,
@@ -36,19 +37,30 @@ impl AdapterReport {
 
 impl std::fmt::Display for AdapterReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.device_type {
-            wgpu::DeviceType::DiscreteGpu => "discrete",
-            wgpu::DeviceType::IntegratedGpu => "integrated",
-            wgpu::DeviceType::VirtualGpu => "virtual",
-            wgpu::DeviceType::Cpu => "software",
-            wgpu::DeviceType::Other => "unknown kind",
-        };
+        let kind = kind(self.device_type);
         write!(
             f,
             "{}: {} ({}, {kind}, {})",
             self.index, self.name, self.backend, self.driver
         )
     }
+}
+
+fn kind(device_type: wgpu::DeviceType) -> &'static str {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete",
+        wgpu::DeviceType::IntegratedGpu => "integrated",
+        wgpu::DeviceType::VirtualGpu => "virtual",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "unknown kind",
+    }
+}
+
+fn serialize_kind<S: serde::Serializer>(
+    device_type: &wgpu::DeviceType,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind(*device_type))
 }
 
 /// Which adapter to open.

@@ -1,0 +1,293 @@
+//! The arguments.
+
+use clap::{Args, Parser, Subcommand};
+use hessblock::schedule::budget::Bytes;
+use hessblock::{Part, Precision, Source};
+use std::path::PathBuf;
+
+/// Hessians of a neural network's loss, block by block, on any GPU and on the CPU.
+#[derive(Debug, Parser)]
+#[command(name = "hessblock", version, about, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List a network's operations, parameters and layers.
+    Inspect(Inspect),
+    /// Write parts of the (generalized Gauss-Newton) Hessian.
+    Blocks(Blocks),
+    /// Print what `blocks` would run, without running it.
+    Plan(Blocks),
+    /// List the devices and say which would be picked.
+    Info(Info),
+    /// Write the gradient; print loss and accuracy.
+    Gradient(Gradient),
+    /// Recompute random entries of a result straight from the definition and compare.
+    Verify(Verify),
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: hessblock inspect examples/digits/model.onnx")]
+pub struct Inspect {
+    #[command(flatten)]
+    pub model: Model,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The network.
+#[derive(Debug, Args)]
+pub struct Model {
+    /// The network, an ONNX file.
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Replace the file's weights by name.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub weights: Option<PathBuf>,
+    /// Take these initializers for constants.
+    #[arg(long, value_name = "GLOB")]
+    pub constant: Vec<String>,
+    /// Take these initializers for parameters.
+    #[arg(long, value_name = "GLOB")]
+    pub trainable: Vec<String>,
+    /// Split a shared initializer into one parameter per use.
+    #[arg(long, value_name = "NAME")]
+    pub untie: Vec<String>,
+}
+
+/// The data.
+#[derive(Debug, Args)]
+pub struct Data {
+    /// Inputs: .npy, .npz (FILE.npz:KEY), IDX (gzipped or not), or a folder of .npy shards.
+    #[arg(long, value_name = "FILE")]
+    pub inputs: PathBuf,
+    /// Targets: class indices or dense values, in the same formats.
+    #[arg(long, value_name = "FILE")]
+    pub targets: Option<PathBuf>,
+    /// Take these samples only, half-open and zero-based.
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    pub samples: Option<(usize, usize)>,
+    /// Input = (x·scale − mean) / std.
+    #[arg(long, allow_hyphen_values = true)]
+    pub scale: Option<f64>,
+    /// One number, or one per channel, separated by commas.
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    pub mean: Vec<f64>,
+    /// One number, or one per channel, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub std: Vec<f64>,
+    /// Subtract a mean per pixel: from a file, or of the samples taken.
+    #[arg(long, value_name = "FILE|self")]
+    pub mean_image: Option<String>,
+}
+
+/// The loss.
+#[derive(Debug, Args)]
+pub struct Loss {
+    /// cross-entropy, mse or bce (with logits).
+    #[arg(long, value_name = "NAME")]
+    pub loss: Option<String>,
+    /// How samples are put together, as PyTorch defines it.
+    #[arg(long, value_name = "mean|sum")]
+    pub reduction: Option<String>,
+    /// Cross-entropy: one weight per class.
+    #[arg(long, value_name = "FILE")]
+    pub class_weights: Option<PathBuf>,
+    /// Cross-entropy: share of the target spread over all classes.
+    #[arg(long, value_name = "X")]
+    pub label_smoothing: Option<f64>,
+    /// Cross-entropy: the label that does not count.
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub ignore_index: Option<i64>,
+    /// BCE: weight of positive labels.
+    #[arg(long, value_name = "FILE")]
+    pub positive_weight: Option<PathBuf>,
+    /// The loss's Hessian, [samples, outputs, outputs], in place of --loss and --targets.
+    #[arg(long, value_name = "FILE")]
+    pub loss_hessian: Option<PathBuf>,
+}
+
+/// Where and how it runs.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// auto, cpu, gpu, an adapter's index, or a unique part of its name.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// f32, or f64 on the CPU.
+    #[arg(long, default_value = "f32", value_parser = precision)]
+    pub precision: Precision,
+    /// Memory on the device, such as 4GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Bytes>,
+    /// Anonymous host memory, such as 1GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub host_memory: Option<Bytes>,
+    /// Samples per unit; otherwise planned.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub batch: Option<u64>,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `blocks` and `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock blocks examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --part layers --out blocks
+
+Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.")]
+pub struct Blocks {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub loss: Loss,
+    #[command(flatten)]
+    pub run: Run,
+    /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
+    #[arg(long, value_name = "PART", required = true)]
+    pub part: Vec<Part>,
+    /// FILE.npy for a single part, otherwise a folder.
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// Replace an existing output.
+    #[arg(long)]
+    pub force: bool,
+    /// Leave out parts larger than this.
+    #[arg(long, value_name = "SIZE")]
+    pub skip_larger: Option<Bytes>,
+}
+
+/// Options of `gradient`.
+#[derive(Debug, Args)]
+pub struct Gradient {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub loss: Loss,
+    #[command(flatten)]
+    pub run: Run,
+    /// FILE.npy for the gradient.
+    #[arg(long, value_name = "FILE.npy")]
+    pub out: Option<PathBuf>,
+    /// Replace an existing output.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `info`.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit code 1 where an entry is off by more than its tolerance.")]
+pub struct Verify {
+    /// A file or folder made by `blocks`.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// The network, where it is no longer where it was.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    /// The weights, where they are no longer where they were.
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// The inputs, where they are no longer where they were.
+    #[arg(long, value_name = "FILE")]
+    pub inputs: Option<PathBuf>,
+    /// The targets, where they are no longer where they were.
+    #[arg(long, value_name = "FILE")]
+    pub targets: Option<PathBuf>,
+    /// How many entries.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub entries: u64,
+    /// Which entries.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `A..B`.
+fn range(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text
+        .split_once("..")
+        .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    numbers.ok_or_else(|| format!("{text:?} is not a range such as 0..128"))
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "f32" => Ok(Precision::F32),
+        "f64" => Ok(Precision::F64),
+        _ => Err(format!("no precision {text:?}: there are f32 and f64")),
+    }
+}
+
+/// The source that the arguments name.
+pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
+    Source {
+        model: model.model.clone(),
+        weights: model.weights.clone(),
+        constant: model.constant.clone(),
+        trainable: model.trainable.clone(),
+        untie: model.untie.clone(),
+        inputs: data.inputs.clone(),
+        targets: data.targets.clone(),
+        samples: data.samples,
+        scale: data.scale,
+        mean: data.mean.clone(),
+        std: data.std.clone(),
+        mean_image: data.mean_image.clone(),
+        loss: loss.loss.clone(),
+        reduction: loss.reduction.clone(),
+        class_weights: loss.class_weights.clone(),
+        label_smoothing: loss.label_smoothing,
+        ignore_index: loss.ignore_index,
+        positive_weight: loss.positive_weight.clone(),
+        loss_hessian: loss.loss_hessian.clone(),
+    }
+}
+
+impl Run {
+    /// Budgets and sizes for the library.
+    pub fn options(&self) -> hessblock::RunOptions {
+        let bytes = |size: Option<Bytes>| size.map(|b| u64::try_from(b.0).unwrap_or(u64::MAX));
+        hessblock::RunOptions {
+            memory: bytes(self.memory),
+            host_memory: bytes(self.host_memory),
+            batch: self.batch.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// Opens the device and says what there is to say about it.
+    pub fn device(&self) -> hessblock::Result<hessblock::Device> {
+        let (device, word) = hessblock::Device::open(&self.device, self.precision)?;
+        for text in word.into_iter().chain(device.budget_note(self.memory)) {
+            super::note(self.quiet, &text);
+        }
+        Ok(device)
+    }
+}

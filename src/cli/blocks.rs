@@ -1,0 +1,173 @@
+//! `blocks` and `plan`.
+
+use super::args::{self, Blocks};
+use super::progress::{Reporter, engineering};
+use super::{CANCEL, note, print, print_json};
+use hessblock::schedule::budget::Bytes;
+use hessblock::schedule::request::ResolvedPart;
+use hessblock::schedule::run::{Control, Report};
+use hessblock::{Device, Error, Result, Session, Target};
+use serde::Serialize;
+
+/// What `blocks --json` prints.
+#[derive(Serialize)]
+struct Summary<'a> {
+    /// Where the result is.
+    out: String,
+    device: String,
+    precision: &'static str,
+    /// The parts written.
+    parts: Vec<&'a str>,
+    /// The parts left out by `--skip-larger`.
+    skipped: Vec<Skipped>,
+    samples: usize,
+    #[serde(flatten)]
+    report: &'a Report,
+    gflops: f64,
+}
+
+/// A part left out for its size.
+#[derive(Serialize)]
+struct Skipped {
+    part: String,
+    bytes: u128,
+}
+
+/// `hessblock plan`.
+pub fn plan(command: &Blocks) -> Result<()> {
+    let (session, device) = open(command)?;
+    let (parts, skipped) = parts(command, &session, &device)?;
+    report_skipped(command, &skipped);
+    let plan = session.plan(parts, &device, command.run.options())?;
+    let description = plan.describe(number_bytes(&device));
+    if command.run.json {
+        return print_json(&description);
+    }
+    print(&format!(
+        "device        {} ({})\n\n{description}",
+        device.name(),
+        device.precision()
+    ))
+}
+
+/// `hessblock blocks`.
+pub fn run(command: &Blocks) -> Result<()> {
+    let out = command.out.as_ref().ok_or_else(|| {
+        Error::Request(
+            "--out PATH is missing: FILE.npy for a single part, otherwise a folder".into(),
+        )
+    })?;
+    let mut target = Target::new(out, command.force)?;
+    let (session, device) = open(command)?;
+    let (parts, skipped) = parts(command, &session, &device)?;
+    report_skipped(command, &skipped);
+    if parts.len() > 1 && out.extension().is_some_and(|e| e == "npy") {
+        return Err(Error::Request(format!(
+            "{}: {} parts go to a folder, not to one .npy file",
+            out.display(),
+            parts.len()
+        )));
+    }
+    let plan = session.plan(parts, &device, command.run.options())?;
+    let source = args::source(&command.model, &command.data, &command.loss);
+    target.provenance = source.provenance(&session, &device)?;
+    let reporter = Reporter::new(command.run.quiet, "flop");
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
+    let report = session.run_to_files(&device, &plan, &target, &control);
+    reporter.finish();
+    let report = report?;
+    if command.run.json {
+        return print_json(&Summary {
+            out: out.display().to_string(),
+            device: device.name(),
+            precision: device.precision(),
+            parts: plan.parts.iter().map(|p| p.part.name.as_str()).collect(),
+            skipped,
+            samples: plan.samples,
+            report: &report,
+            gflops: report.gflops(),
+        });
+    }
+    if command.run.quiet {
+        return Ok(());
+    }
+    let count = plan.parts.len();
+    print(&format!(
+        "{}: {count} part{} of G over {} samples, {} on {} ({})",
+        out.display(),
+        if count == 1 { "" } else { "s" },
+        plan.samples,
+        Bytes(report.bytes.into()),
+        device.name(),
+        device.precision(),
+    ))?;
+    print(&format!(
+        "time      {:.2} s: factors {:.2}, contraction {:.2}, read-back {:.2}, waiting for the writer {:.2}, sync {:.2} (writer busy {:.2})",
+        report.seconds,
+        report.factor_seconds,
+        report.contraction_seconds,
+        report.read_back_seconds,
+        report.wait_seconds,
+        report.sync_seconds,
+        report.write_seconds,
+    ))?;
+    let peak = report
+        .peak_anonymous_bytes
+        .map_or("unknown".to_string(), |b| Bytes(b.into()).to_string());
+    print(&format!(
+        "work      {}, {}; {} tiles; peak anonymous memory {peak}",
+        engineering(report.operations as f64, "flop"),
+        engineering(report.gflops() * 1e9, "flop/s"),
+        report.tiles,
+    ))
+}
+
+fn open(command: &Blocks) -> Result<(Session, Device)> {
+    let session = args::source(&command.model, &command.data, &command.loss).open()?;
+    Ok((session, command.run.device()?))
+}
+
+fn number_bytes(device: &Device) -> usize {
+    if device.precision() == "f64" { 8 } else { 4 }
+}
+
+/// The parts asked for, without those that `--skip-larger` leaves out.
+fn parts(
+    command: &Blocks,
+    session: &Session,
+    device: &Device,
+) -> Result<(Vec<ResolvedPart>, Vec<Skipped>)> {
+    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
+    for part in session.resolve(&command.part)? {
+        let bytes = part.entries() * number_bytes(device) as u128;
+        match command.skip_larger {
+            Some(limit) if bytes > limit.0 => skipped.push(Skipped {
+                part: part.name,
+                bytes,
+            }),
+            _ => kept.push(part),
+        }
+    }
+    if kept.is_empty() {
+        return Err(Error::Request(
+            "every part is larger than --skip-larger: nothing is left to do".into(),
+        ));
+    }
+    Ok((kept, skipped))
+}
+
+fn report_skipped(command: &Blocks, skipped: &[Skipped]) {
+    for part in skipped {
+        note(
+            command.run.quiet,
+            &format!(
+                "left out {}: {} is larger than --skip-larger",
+                part.part,
+                Bytes(part.bytes)
+            ),
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! `info`.
+
+use super::args::Info;
+use super::{print, print_json};
+use hessblock::schedule::budget::{Bytes, available_memory};
+use hessblock::{Device, Precision, Result};
+
+/// `hessblock info`.
+pub fn run(command: &Info) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (picked, why) = Device::open("auto", Precision::F32)?;
+    let why = why.unwrap_or_else(|| "the first hardware adapter".into());
+    let memory = available_memory();
+    #[cfg(feature = "gpu")]
+    let adapters = hessblock::tensor::gpu::adapters();
+    #[cfg(not(feature = "gpu"))]
+    let adapters: Vec<()> = Vec::new();
+    if command.json {
+        return print_json(&serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "cpu": { "threads": threads, "available_bytes": memory },
+            "adapters": adapters,
+            "auto": { "picks": picked.name(), "why": why },
+        }));
+    }
+    let memory = memory.map_or("unknown".into(), |b| Bytes(b.into()).to_string());
+    print(&format!(
+        "CPU        {threads} threads, {memory} available; f32 and f64; --device cpu"
+    ))?;
+    #[cfg(feature = "gpu")]
+    for adapter in &adapters {
+        print(&adapter.to_string())?;
+    }
+    if adapters.is_empty() {
+        print("adapters   none found")?;
+    }
+    print(&format!("auto       picks {}: {why}", picked.name()))
+}

@@ -1,0 +1,84 @@
+//! The command line, nothing else: arguments, progress, summaries, exit codes.
+//!
+//! Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
+
+mod args;
+mod blocks;
+mod gradient;
+mod info;
+mod inspect;
+mod progress;
+mod verify;
+
+use clap::Parser;
+use hessblock::Error;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Set by Ctrl-C.
+static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// Parses the arguments, runs the command and turns its error into an exit code.
+pub fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    let handler = ctrlc::set_handler(|| {
+        // A second Ctrl-C does not wait for the piece of work under way.
+        if CANCEL.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    if let Err(error) = handler {
+        tracing::warn!("Ctrl-C will leave .partial files: {error}");
+    }
+    let result = match &arguments.command {
+        args::Command::Inspect(command) => inspect::run(command),
+        args::Command::Blocks(command) => blocks::run(command),
+        args::Command::Plan(command) => blocks::plan(command),
+        args::Command::Info(command) => info::run(command),
+        args::Command::Gradient(command) => gradient::run(command),
+        args::Command::Verify(command) => verify::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hessblock: {error}");
+            ExitCode::from(match error {
+                Error::Interrupted => 130,
+                Error::Request(_) => 2,
+                _ => 1,
+            })
+        }
+    }
+}
+
+/// Prints a line to standard output; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> hessblock::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io {
+            path: "standard output".into(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> hessblock::Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::Value(format!("the summary cannot be written as JSON: {e}")))?;
+    print(&text)
+}
+
+/// Prints a note to standard error unless told to be quiet.
+fn note(quiet: bool, text: &str) {
+    if !quiet {
+        eprintln!("hessblock: {text}");
+    }
+}

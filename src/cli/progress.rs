@@ -1,0 +1,92 @@
+//! Progress on standard error: a bar with rate and time left on a terminal, a plain line now and then elsewhere.
+
+use hessblock::schedule::run::Progress;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use std::cell::Cell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Seconds between plain lines.
+const INTERVAL: f64 = 10.0;
+
+/// Shows how far a run has come.
+pub struct Reporter {
+    bar: Option<ProgressBar>,
+    plain: bool,
+    start: Instant,
+    last: Cell<f64>,
+    unit: &'static str,
+}
+
+impl Reporter {
+    /// A reporter that counts `unit`s (`"flop"`, `"samples"`).
+    pub fn new(quiet: bool, unit: &'static str) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = (terminal && !quiet).then(|| {
+            let bar = ProgressBar::new(100);
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Self {
+            bar,
+            plain: !terminal && !quiet,
+            start: Instant::now(),
+            last: Cell::new(0.0),
+            unit,
+        }
+    }
+
+    /// Takes note of progress.
+    pub fn update(&self, progress: Progress) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let due = seconds - self.last.get() >= if self.bar.is_some() { 0.1 } else { INTERVAL };
+        if !due || (self.bar.is_none() && !self.plain) {
+            return;
+        }
+        self.last.set(seconds);
+        let fraction = progress.done as f64 / progress.total.max(1) as f64;
+        let left = if fraction > 0.0 {
+            let left = Duration::from_secs_f64(seconds * (1.0 - fraction) / fraction);
+            format!("{} left", HumanDuration(left))
+        } else {
+            "time left unknown".into()
+        };
+        let rate = progress.done as f64 / seconds.max(1e-9);
+        let tiles = if progress.tile_count > 0 {
+            format!(", tile {} of {}", progress.tiles, progress.tile_count)
+        } else {
+            String::new()
+        };
+        let text = format!("{}/s{tiles}, {left}", engineering(rate, self.unit));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((fraction * 100.0) as u64);
+                bar.set_message(text);
+            }
+            None => eprintln!("hessblock: {:.0} %: {text}", fraction * 100.0),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `12.3 Gflop`.
+pub fn engineering(value: f64, unit: &str) -> String {
+    const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+    let mut value = value;
+    let mut step = 0;
+    while value >= 1000.0 && step + 1 < PREFIXES.len() {
+        value /= 1000.0;
+        step += 1;
+    }
+    let digits = if value < 10.0 { 2 } else { 1 };
+    format!("{value:.digits$} {}{unit}", PREFIXES[step])
+}

@@ -1,0 +1,67 @@
+//! `verify`.
+
+use super::args::Verify;
+use super::progress::Reporter;
+use super::{CANCEL, print, print_json};
+use hessblock::schedule::run::Control;
+use hessblock::verify::{Options, Verdict, verify};
+use hessblock::{Error, Result};
+
+/// `hessblock verify`.
+pub fn run(command: &Verify) -> Result<()> {
+    let reporter = Reporter::new(command.quiet, "samples");
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
+    let options = Options {
+        model: command.model.clone(),
+        weights: command.weights.clone(),
+        inputs: command.inputs.clone(),
+        targets: command.targets.clone(),
+        entries: command.entries as usize,
+        seed: command.seed,
+    };
+    let verdict = verify(&command.out, &options, &control);
+    reporter.finish();
+    let verdict = verdict?;
+    if command.json {
+        print_json(&verdict)?;
+    } else {
+        report(command, &verdict)?;
+    }
+    if verdict.passed {
+        return Ok(());
+    }
+    Err(Error::Value(format!(
+        "{}: entry ({}, {}) of part {} is {}, the definition gives {}: off by {:.1e} of its scale, more than {:.0e}",
+        command.out.display(),
+        verdict.worst.row,
+        verdict.worst.column,
+        verdict.worst.part,
+        verdict.worst.found,
+        verdict.worst.expected,
+        verdict.worst.error,
+        verdict.tolerance,
+    )))
+}
+
+fn report(command: &Verify, verdict: &Verdict) -> Result<()> {
+    let worst = &verdict.worst;
+    print(&format!(
+        "{}: {} random entries recomputed in CPU f64 from the definition",
+        command.out.display(),
+        verdict.entries
+    ))?;
+    print(&format!(
+        "worst     {:.1e} of √(G_ii·G_jj), {:.1e} of the largest entry met (tolerance {:.0e}): part {}, entry ({}, {}), {} for {}",
+        worst.error,
+        verdict.worst_of_largest,
+        verdict.tolerance,
+        worst.part,
+        worst.row,
+        worst.column,
+        worst.found,
+        worst.expected
+    ))
+}

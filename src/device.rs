@@ -1,0 +1,187 @@
+//! Where the work runs: the CPU in either precision, or a GPU.
+
+use crate::error::{Error, Result};
+use crate::schedule::budget::{Bytes, available_memory};
+use crate::schedule::plan::Limits;
+use crate::tensor::cpu::Cpu;
+#[cfg(feature = "gpu")]
+use crate::tensor::gpu::{Gpu, Selector};
+
+/// The precision of the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Single.
+    #[default]
+    F32,
+    /// Double; CPU only.
+    F64,
+}
+
+/// A device that is ready to work.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Device {
+    /// The CPU in single precision.
+    CpuF32(Cpu<f32>),
+    /// The CPU in double precision: the reference.
+    CpuF64(Cpu<f64>),
+    /// A GPU, in single precision.
+    #[cfg(feature = "gpu")]
+    Gpu(Gpu),
+}
+
+/// Runs `$body` with `$backend` bound to the device's backend.
+#[macro_export]
+macro_rules! with_backend {
+    ($device:expr, $backend:ident => $body:expr) => {
+        match $device {
+            $crate::device::Device::CpuF32($backend) => $body,
+            $crate::device::Device::CpuF64($backend) => $body,
+            #[cfg(feature = "gpu")]
+            $crate::device::Device::Gpu($backend) => $body,
+        }
+    };
+}
+
+/// Share of what is free that is taken where no budget is given.
+const SHARE: f64 = 0.8;
+
+/// What a GPU is taken to have where the user does not say: wgpu tells no memory size, so half of what
+/// the host has free where the GPU shares it, and 4 GiB on a card of its own.
+#[cfg(feature = "gpu")]
+fn assumed_memory(gpu: &Gpu, free: u64) -> u64 {
+    match gpu.report().device_type {
+        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu => free / 2,
+        _ => 4 << 30,
+    }
+}
+
+impl Device {
+    /// The CPU.
+    pub fn cpu(precision: Precision) -> Device {
+        match precision {
+            Precision::F32 => Device::CpuF32(Cpu::new()),
+            Precision::F64 => Device::CpuF64(Cpu::new()),
+        }
+    }
+
+    /// A device by its selector: `cpu`, `gpu` (a hardware adapter), `auto` (that, else the CPU), the index
+    /// of an adapter, or a unique part of its name. With a note where the choice wants one.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where there is no such adapter or it cannot be opened; [`Error::Request`] for f64
+    /// on a GPU.
+    pub fn open(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
+        let selector = selector.trim();
+        match selector.to_lowercase().as_str() {
+            "cpu" => return Ok((Device::cpu(precision), None)),
+            "auto" if precision == Precision::F64 => {
+                return Ok((
+                    Device::cpu(precision),
+                    Some("double precision runs on the CPU".into()),
+                ));
+            }
+            "" => {
+                return Err(Error::Request(
+                    "the device has no name: give auto, cpu, gpu, an index or a name".into(),
+                ));
+            }
+            _ => {}
+        }
+        Self::open_gpu(selector, precision)
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn open_gpu(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
+        if selector == "auto" {
+            return Ok((
+                Device::cpu(precision),
+                Some("this build has no GPU backend: running on the CPU".into()),
+            ));
+        }
+        Err(Error::Device(format!(
+            "{selector:?}: this build has no GPU backend (feature `gpu`); use --device cpu"
+        )))
+    }
+
+    #[cfg(feature = "gpu")]
+    fn open_gpu(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
+        if precision == Precision::F64 {
+            return Err(Error::Request(format!(
+                "--precision f64 runs on the CPU only, not on device {selector:?}; use --device cpu"
+            )));
+        }
+        let choice = match selector.to_lowercase().as_str() {
+            "auto" | "gpu" => Selector::Auto,
+            text => match text.parse() {
+                Ok(index) => Selector::Index(index),
+                Err(_) => Selector::Name(selector.to_string()),
+            },
+        };
+        match Gpu::open(&choice, None) {
+            Ok(gpu) => Ok((Device::Gpu(gpu), None)),
+            Err(_) if selector.eq_ignore_ascii_case("auto") => Ok((
+                Device::cpu(precision),
+                Some("no hardware GPU found: running on the CPU".into()),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Name for people and provenance.
+    pub fn name(&self) -> String {
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) => "CPU".into(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.report().name.clone(),
+        }
+    }
+
+    /// The driver, for provenance.
+    pub fn driver(&self) -> Option<String> {
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) => None,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Some(gpu.report().driver.clone()),
+        }
+    }
+
+    /// `f32` or `f64`.
+    pub fn precision(&self) -> &'static str {
+        match self {
+            Device::CpuF64(_) => "f64",
+            _ => "f32",
+        }
+    }
+
+    /// The limits that a plan keeps: the budgets given, else a share of what is free.
+    pub fn limits(&self, memory: Option<u64>, host_memory: Option<u64>) -> Limits {
+        let free = available_memory().unwrap_or(4 << 30);
+        let host = host_memory.unwrap_or((free as f64 * SHARE) as u64);
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) => Limits {
+                device: host,
+                host,
+                tensor: u64::MAX,
+                unified: true,
+            },
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Limits {
+                device: memory.unwrap_or_else(|| assumed_memory(gpu, free)),
+                host,
+                tensor: gpu.max_tensor_bytes(),
+                unified: false,
+            },
+        }
+    }
+
+    /// A line about budgets that do not apply.
+    pub fn budget_note(&self, memory: Option<Bytes>) -> Option<String> {
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) if memory.is_some() => {
+                Some("--memory is the device's; on the CPU only --host-memory counts".into())
+            }
+            _ => None,
+        }
+    }
+}

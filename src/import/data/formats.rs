@@ -1,0 +1,261 @@
+//! Finds out what a file of data is, and where its array lies: `.npy`, `.npz`, IDX, each plain or gzipped.
+
+use super::store::{Compression, Front, Store};
+use crate::error::{Error, Result};
+use crate::files::npy::{self, Dtype, Kind};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// An array in one file.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// For messages: the file, with its key in an archive.
+    pub(super) path: PathBuf,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    /// Where the numbers begin in the store.
+    pub(super) offset: u64,
+    pub(super) store: Store,
+}
+
+/// Splits `FILE.npz:KEY`; a path that exists is taken as it is.
+pub(super) fn split_key(path: &Path) -> (PathBuf, Option<String>) {
+    let text = path.to_string_lossy();
+    if let Some(at) = text.rfind(".npz:").filter(|_| !path.exists()) {
+        let (file, key) = text.split_at(at + 4);
+        return (PathBuf::from(file), Some(key[1..].to_string()));
+    }
+    (path.to_path_buf(), None)
+}
+
+/// Opens the array in a file, by what the file's first bytes say.
+pub(super) fn open(path: &Path) -> Result<Stored> {
+    let (file_path, key) = split_key(path);
+    let (mut file, length) = crate::files::open(&file_path)?;
+    let mut magic = Vec::new();
+    file.by_ref()
+        .take(6)
+        .read_to_end(&mut magic)
+        .map_err(Error::io(&file_path))?;
+    if let Some(key) = &key
+        && !magic.starts_with(b"PK")
+    {
+        return Err(Error::file(
+            &file_path,
+            format!("is no .npz archive, so the key {key:?} cannot be looked up in it"),
+        ));
+    }
+    if magic.starts_with(b"PK") {
+        return archive_member(&file_path, length, key.as_deref());
+    }
+    let store = match magic.starts_with(&[0x1f, 0x8b]) {
+        true => Store::stream(&file_path, length, Compression::Gzip),
+        false => Store::Plain {
+            file,
+            start: 0,
+            length,
+        },
+    };
+    array_in(file_path, store)
+}
+
+/// Reads the header of an array at the front of a store.
+fn array_in(path: PathBuf, store: Store) -> Result<Stored> {
+    let mut magic = [0; 4];
+    let mut front = Front {
+        store: &store,
+        path: &path,
+        position: 0,
+    };
+    front.read_exact(&mut magic).map_err(|_| {
+        Error::file(
+            &path,
+            "is too short (or too damaged) to hold an array: .npy, .npz, IDX and gzipped ones are read",
+        )
+    })?;
+    front.position = 0;
+    let (dtype, shape, offset) = match magic {
+        [0x93, b'N', b'U', b'M'] => {
+            let header = npy::read_header(&path, &mut front)?;
+            // With one axis longer than 1, first axis fastest and last axis fastest are the same.
+            if header.fortran && header.shape.iter().filter(|extent| **extent > 1).count() > 1 {
+                return Err(Error::file(
+                    &path,
+                    "is in Fortran order (first axis fastest), in which samples lie scattered: save \
+                     numpy.ascontiguousarray(x)",
+                ));
+            }
+            (header.dtype, header.shape, header.offset)
+        }
+        [0, 0, kind, axes] => idx_header(&path, &mut front, kind, axes)?,
+        _ => {
+            return Err(Error::file(
+                &path,
+                format!(
+                    "is of no known format (first bytes {magic:02x?}): .npy, .npz, IDX and gzipped ones are read"
+                ),
+            ));
+        }
+    };
+    let stored = Stored {
+        path,
+        dtype,
+        shape,
+        offset,
+        store,
+    };
+    stored.check_length()?;
+    Ok(stored)
+}
+
+impl Stored {
+    /// Number of numbers.
+    pub(super) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Refuses an array that claims more than its file can hold, before anything is allocated for it.
+    fn check_length(&self) -> Result<()> {
+        let longest = self.store.longest();
+        let size = self.dtype.size as u64;
+        let product = |factor: u64, extent: &usize| factor.checked_mul(*extent as u64);
+        // Without the extents of 0 as well, so that no stride overflows.
+        let positive = self.shape.iter().filter(|e| **e > 0);
+        let strides = positive.clone().try_fold(size, product);
+        let data = self.shape.iter().try_fold(size, product);
+        let expected = data.and_then(|data| data.checked_add(self.offset));
+        if strides.is_some() && expected.is_some_and(|expected| expected <= longest) {
+            return Ok(());
+        }
+        let expected = expected.map_or("more than 2^64".into(), |e| e.to_string());
+        let found = match self.store {
+            Store::Stream(_) => format!("at most {longest} can come out of the compressed file"),
+            _ => format!("{longest} are found"),
+        };
+        Err(Error::file(
+            &self.path,
+            format!(
+                "is truncated: its shape {:?} of {} needs {expected} bytes with the header, and {found}",
+                self.shape, self.dtype
+            ),
+        ))
+    }
+}
+
+/// The header of an IDX file (MNIST's format): two zeros, type, number of axes, extents as big-endian u32.
+///
+/// Source: Y. LeCun, "The MNIST database", file format.
+fn idx_header(
+    path: &Path,
+    reader: &mut impl Read,
+    kind: u8,
+    axes: u8,
+) -> Result<(Dtype, Vec<usize>, u64)> {
+    let (kind, size) = match kind {
+        0x08 => (Kind::Unsigned, 1),
+        0x09 => (Kind::Signed, 1),
+        0x0b => (Kind::Signed, 2),
+        0x0c => (Kind::Signed, 4),
+        0x0d => (Kind::Float, 4),
+        0x0e => (Kind::Float, 8),
+        _ => {
+            return Err(Error::file(
+                path,
+                format!(
+                    "is of no known format (as IDX its number type 0x{kind:02x} does not exist): .npy, .npz, IDX \
+                     and gzipped ones are read"
+                ),
+            ));
+        }
+    };
+    let mut header = vec![0; 4 + 4 * usize::from(axes)];
+    reader.read_exact(&mut header).map_err(|_| {
+        Error::file(
+            path,
+            format!("ends within its IDX header of {axes} axes: the file is truncated"),
+        )
+    })?;
+    let extent = |b: &[u8]| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize;
+    let shape = header[4..].chunks_exact(4).map(extent).collect();
+    let dtype = Dtype {
+        kind,
+        size,
+        big_endian: true,
+    };
+    Ok((dtype, shape, header.len() as u64))
+}
+
+/// The array of that key in a `.npz` archive; the key may be left out where there is one array.
+fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored> {
+    let bad = |error: zip::result::ZipError| {
+        Error::file(path, format!("cannot be read as a .npz archive: {error}"))
+    };
+    let (file, _) = crate::files::open(path)?;
+    let mut archive = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(bad)?;
+    let mut keys = Vec::new();
+    for name in archive.file_names() {
+        keys.push(name.map_err(bad)?.into_owned());
+    }
+    let bare = |name: &str| name.strip_suffix(".npy").unwrap_or(name).to_string();
+    let listed = || keys.iter().map(|k| bare(k)).collect::<Vec<_>>().join(", ");
+    let index = match key {
+        Some(key) => keys
+            .iter()
+            .position(|name| name == key || bare(name) == key)
+            .ok_or_else(|| {
+                Error::file(path, format!("has no array {key:?}; it has {}", listed()))
+            })?,
+        None if keys.len() == 1 => 0,
+        None if keys.is_empty() => return Err(Error::file(path, "is an archive without arrays")),
+        None => {
+            return Err(Error::file(
+                path,
+                format!(
+                    "holds several arrays: {}; name one as {}:KEY",
+                    listed(),
+                    path.display()
+                ),
+            ));
+        }
+    };
+    let member = archive.by_index(index).map_err(bad)?;
+    let start = member
+        .data_start()
+        .ok_or_else(|| Error::file(path, "is a damaged archive"))?;
+    let (compressed, compression) = (member.compressed_size(), member.compression());
+    let crc = member.crc32();
+    let shown = PathBuf::from(format!("{}:{}", path.display(), bare(&keys[index])));
+    if start.checked_add(compressed).is_none_or(|end| end > length) {
+        return Err(Error::file(
+            &shown,
+            format!(
+                "is truncated: {compressed} bytes are expected from {start} on, and the file has {length}"
+            ),
+        ));
+    }
+    let store = match compression {
+        zip::CompressionMethod::Stored => Store::Plain {
+            file: crate::files::open(path)?.0,
+            start,
+            length: compressed,
+        },
+        zip::CompressionMethod::Deflated => Store::stream(
+            path,
+            length,
+            Compression::Deflate {
+                start,
+                length: compressed,
+                crc,
+            },
+        ),
+        other => {
+            return Err(Error::file(
+                &shown,
+                format!(
+                    "is compressed by {other:?}: numpy.savez and savez_compressed write what is read"
+                ),
+            ));
+        }
+    };
+    array_in(shown, store)
+}

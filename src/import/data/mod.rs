@@ -1,0 +1,17 @@
+//! Data sets: inputs and targets, read as they are needed.
+//!
+//! [`ArraySource`] is one array (`.npy`, `.npz`, IDX, gzipped ones, folders of shards, memory); a
+//! [`Dataset`] joins inputs and targets, selects samples, preprocesses, and fits the network's input.
+//! Must not know of Hessians.
+
+mod dataset;
+mod formats;
+mod preprocess;
+mod source;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use dataset::Dataset;
+pub use preprocess::{MeanImage, Preprocess};
+pub use source::ArraySource;

@@ -1,0 +1,278 @@
+//! Gemm and MatMul: a weight on either side, or two activations.
+
+use super::super::graph::Node;
+use super::super::samples::Sample;
+use super::{Lowering, Tensor, Value, refuse};
+use crate::error::{Error, Result};
+use crate::ops::{Elementwise, Linear, MatMul, Permute, Reshape};
+use crate::tensor::Expr;
+
+impl Lowering<'_> {
+    /// α·A'·B' + β·C.
+    pub(super) fn gemm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let (alpha, beta) = (node.float("alpha", 1.0), node.float("beta", 1.0));
+        let mut a = self.tensor(node, inputs, 0)?;
+        let mut b = self.tensor(node, inputs, 1)?;
+        if a.rest.len() != 2 || b.rest.len() != 2 {
+            return Err(Error::Shape(format!(
+                "operands {:?} and {:?} of a Gemm",
+                a.rest, b.rest
+            )));
+        }
+        if node.int("transA", 0) != 0 {
+            a = self.swap_last(node, &a)?;
+        }
+        let transposed = node.int("transB", 0) != 0;
+        let product = if b.sample.is_none() && a.sample.is_some() {
+            self.linear(node, &a, &b, transposed)?
+        } else {
+            if transposed {
+                b = self.swap_last(node, &b)?;
+            }
+            self.matmul(node, &a, &b)?
+        };
+        let bias = inputs.get(2).and_then(|c| c.as_ref());
+        let x = |k: usize, factor: f64| Expr::constant(factor) * Expr::input(k);
+        match bias {
+            Some(bias) if beta != 0.0 => self.pointwise(
+                node,
+                x(0, alpha) + x(1, beta),
+                &[Value::Tensor(product), bias.clone()],
+            ),
+            _ if alpha != 1.0 => self.pointwise(node, x(0, alpha), &[Value::Tensor(product)]),
+            _ => Ok(product),
+        }
+    }
+
+    /// `MatMul`, vectors included.
+    pub(super) fn matmul_node(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let mut a = self.tensor(node, inputs, 0)?;
+        let mut b = self.tensor(node, inputs, 1)?;
+        let vectors = (a.rest.len() == 1, b.rest.len() == 1);
+        if (vectors.0 && a.sample.is_some()) || (vectors.1 && b.sample.is_some()) {
+            return refuse("it sums over the samples, so they do not stand each on its own");
+        }
+        if vectors.0 {
+            let rest = [1, a.rest[0]];
+            a = self.append(
+                node,
+                Reshape {
+                    rest: rest.to_vec(),
+                },
+                &[a.operand],
+                None,
+            )?;
+        }
+        if vectors.1 {
+            let rest = [b.rest[0], 1];
+            b = self.append(
+                node,
+                Reshape {
+                    rest: rest.to_vec(),
+                },
+                &[b.operand],
+                None,
+            )?;
+        }
+        let mut product = self.matmul(node, &a, &b)?;
+        for (vector, back) in [(vectors.1, 1), (vectors.0, 2 - vectors.1 as usize)] {
+            if !vector {
+                continue;
+            }
+            let axis = product.rest.len() - back;
+            let mut rest = product.rest.clone();
+            rest.remove(axis);
+            let sample = product
+                .sample
+                .map(|s| s.on(if s.axis > axis { s.axis - 1 } else { s.axis }));
+            product = self.append(node, Reshape { rest }, &[product.operand], sample)?;
+        }
+        Ok(product)
+    }
+
+    /// a·b over the last two axes, leading axes broadcast.
+    fn matmul(&mut self, node: &Node, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let (m, n) = (a.rest.len(), b.rest.len());
+        if m < 2 || n < 2 {
+            return Err(Error::Shape(format!(
+                "a matrix product of {:?} and {:?}",
+                a.rest, b.rest
+            )));
+        }
+        if a.sample.is_some() && b.sample.is_none() && n == 2 {
+            return self.linear(node, a, b, false);
+        }
+        if a.sample.is_none() && b.sample.is_some() && m == 2 {
+            // z = W·x is (xᵀ·Wᵀ)ᵀ, and W is outputs × inputs.
+            let turned = self.swap_last(node, b)?;
+            let product = self.linear(node, &turned, a, true)?;
+            return self.swap_last(node, &product);
+        }
+        self.not_over_samples(a, m - 1)?;
+        self.not_over_samples(b, n - 2)?;
+        // The samples' axis in the result, counted from the end.
+        let place = |t: &Tensor| t.sample.map(|s| (t.rest.len() - s.axis, s));
+        let rank = m.max(n);
+        let sample = match (place(a), place(b)) {
+            (None, None) => None,
+            (Some((back, s)), None) | (None, Some((back, s))) => Some((back, s)),
+            (Some((p, s)), Some((q, t)))
+                if p == q && p > 2 && (s.before, s.after) == (t.before, t.after) =>
+            {
+                Some((p, s))
+            }
+            _ => {
+                return refuse(
+                    "it multiplies samples with each other: the samples of its two operands lie on different axes",
+                );
+            }
+        };
+        if let Some((back, _)) = sample {
+            for (one, other) in [(a, b), (b, a)] {
+                let lead = back > 2 && one.sample.is_none() && one.rest.len() >= back;
+                if lead && one.rest[one.rest.len() - back] != 1 && self.batch.sizes[1] != 1 {
+                    return refuse(format!(
+                        "an operand of shape {:?} has a row per sample of {:?}",
+                        one.rest, other.rest
+                    ));
+                }
+            }
+        }
+        let sample = sample.map(|(back, s)| s.on(rank - back));
+        self.append(node, MatMul, &[a.operand, b.operand], sample)
+    }
+
+    /// x·W (or x·Wᵀ) on the last axis of x.
+    fn linear(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        w: &Tensor,
+        outputs_first: bool,
+    ) -> Result<Tensor> {
+        self.not_over_samples(x, x.rest.len() - 1)?;
+        self.append(
+            node,
+            Linear { outputs_first },
+            &[x.operand, w.operand],
+            x.sample,
+        )
+    }
+
+    /// Refuses an operation that acts along the axis of the samples.
+    pub(super) fn not_over_samples(&self, x: &Tensor, axis: usize) -> Result<()> {
+        if x.samples_on(axis) {
+            return refuse(format!(
+                "it acts along axis {axis} of shape {:?}, which holds the samples, and so mixes them",
+                x.shape(self.batch.sizes[1])
+            ));
+        }
+        Ok(())
+    }
+
+    /// Transposes the last two axes.
+    fn swap_last(&mut self, node: &Node, x: &Tensor) -> Result<Tensor> {
+        let rank = x.rest.len();
+        let mut order: Vec<usize> = (0..rank).collect();
+        order.swap(rank - 1, rank - 2);
+        self.permute(node, x, &order)
+    }
+
+    /// Permutes axes, the samples' with them.
+    pub(super) fn permute(&mut self, node: &Node, x: &Tensor, order: &[usize]) -> Result<Tensor> {
+        let sample = x.sample.map(|s| {
+            let axis = order.iter().position(|&a| a == s.axis);
+            s.on(axis.expect("order is a permutation"))
+        });
+        if order.iter().enumerate().all(|(k, &a)| k == a) {
+            return Ok(Tensor {
+                sample,
+                ..x.clone()
+            });
+        }
+        let moved = order.iter().copied().filter(|&a| x.rest[a] != 1);
+        if moved.clone().zip(moved.skip(1)).all(|(a, b)| a < b) {
+            // Only axes of extent 1 move, as where the samples change their place: the order in memory stays.
+            let rest = order.iter().map(|&a| x.rest[a]).collect();
+            return self.append(node, Reshape { rest }, &[x.operand], sample);
+        }
+        let order = order.to_vec();
+        self.append(node, Permute { order }, &[x.operand], sample)
+    }
+
+    /// (x − mean)·scale/√(variance + ε) + shift, with the statistics of the file.
+    pub(super) fn batch_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let training = node.int("training_mode", 0) != 0
+            || node.proto.output.iter().skip(1).any(|o| !o.is_empty());
+        if training {
+            return refuse(
+                "it was exported in training mode, where it mixes samples; call model.eval() before the export",
+            );
+        }
+        let x = self.tensor(node, inputs, 0)?;
+        if x.rest.len() < 2 {
+            return Err(Error::Shape(format!(
+                "a norm over channels of {:?}",
+                x.rest
+            )));
+        }
+        self.not_over_samples(&x, 1)?;
+        let channels = x.rest[1];
+        let mut shape = vec![channels];
+        shape.resize(x.rest.len() - 1, 1);
+        let mut operands = vec![Value::Tensor(x)];
+        for k in 1..=4 {
+            let fits = |rest: &[usize]| rest == [channels];
+            let fault = |rest: &[usize]| {
+                Error::Shape(format!(
+                    "input {k} of shape {rest:?} for {channels} channels"
+                ))
+            };
+            if k >= 3 {
+                // A statistic is a constant even where the exporter gave it the name of an equal scale.
+                let array = self.host(inputs, k)?;
+                let array = array.ok_or_else(|| Error::Shape(format!("input {k} is missing")))?;
+                if !fits(&array.shape) {
+                    return Err(fault(&array.shape));
+                }
+                let array = if k == 4 {
+                    let epsilon = node.float("epsilon", 1e-5);
+                    let inverse = array
+                        .to_f64()
+                        .iter()
+                        .map(|v| 1.0 / (v + epsilon).sqrt())
+                        .collect();
+                    super::Array::reals(&array.shape, inverse, true)
+                } else {
+                    array
+                };
+                let array = array.reshaped(&shape);
+                operands.push(Value::Tensor(self.constant(node, &array)?));
+                continue;
+            }
+            let mut tensor = self.tensor(node, inputs, k)?;
+            if !fits(&tensor.rest) {
+                return Err(fault(&tensor.rest));
+            }
+            if shape.len() > 1 {
+                let rest = shape.clone();
+                tensor = self.append(node, Reshape { rest }, &[tensor.operand], None)?;
+            }
+            operands.push(Value::Tensor(tensor));
+        }
+        let x = Expr::input;
+        self.pointwise(node, (x(0) - x(3)) * x(4) * x(1) + x(2), &operands)
+    }
+
+    /// An elementwise operation of this crate on tensors already aligned.
+    pub(super) fn elementwise(
+        &mut self,
+        node: &Node,
+        expr: Expr,
+        tensors: &[Tensor],
+        sample: Option<Sample>,
+    ) -> Result<Tensor> {
+        let operands: Vec<_> = tensors.iter().map(|t| t.operand).collect();
+        self.append(node, Elementwise::new(expr), &operands, sample)
+    }
+}

@@ -1,0 +1,617 @@
+//! Nodes of the file into operations of ours, one file per family.
+//!
+//! A value of the file is either known on the host (at both batch sizes at which shapes are inferred) or a
+//! tensor of the network with the place of its samples.
+
+mod affine;
+mod conv;
+mod layout;
+mod pointwise;
+mod pool;
+
+use super::OnnxOptions;
+use super::fold::{self, FOLDED};
+use super::graph::{Graph, Node, is_float};
+use super::parameters::Roots;
+use super::proto::dimension;
+use super::samples::Sample;
+use super::tensor::Array;
+use crate::error::{Error, Result};
+use crate::network::{Input, Network, Operand, Parameter};
+use crate::ops::Op;
+use crate::tensor::HostArray;
+use std::collections::HashMap;
+
+/// A value of the file.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// Known: at the two batch sizes of [`Batch::sizes`].
+    Host([Array; 2]),
+    /// Computed by the network, or one of its parameters.
+    Tensor(Tensor),
+    /// The result of a node that could not be taken: what follows is not looked at.
+    Unknown,
+}
+
+/// A tensor of the network.
+#[derive(Clone, Debug)]
+pub(super) struct Tensor {
+    pub operand: Operand,
+    /// Shape at batch 1.
+    pub rest: Vec<usize>,
+    /// Where the samples sit; `None` for what all samples share.
+    pub sample: Option<Sample>,
+}
+
+/// The batch sizes at which shapes are inferred: 1 and a prime where the file leaves the batch open, else
+/// the file's own, for which its constants were baked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub sizes: [usize; 2],
+    /// Whether the file leaves the batch open.
+    pub open: bool,
+}
+
+/// The second batch size where the file leaves the batch open: a prime, small because constants of that many
+/// rows are folded.
+const PROBE: usize = 31;
+
+/// The state of lowering.
+pub(super) struct Lowering<'g> {
+    pub graph: &'g Graph,
+    pub network: Network,
+    pub batch: Batch,
+    values: HashMap<String, Value>,
+    roots: Roots,
+    parameter_of_root: Vec<Option<usize>>,
+}
+
+/// What a rule says of a node it cannot take.
+pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
+    Err(Error::Unsupported(vec![why.into()]))
+}
+
+/// Lowers the whole graph.
+///
+/// # Errors
+/// As [`super::load`].
+pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Result<Network> {
+    let (inputs, batch) = inputs(graph, options)?;
+    let mut lowering = Lowering {
+        graph,
+        network: Network {
+            warnings: roots.warnings.clone(),
+            ..Network::default()
+        },
+        batch,
+        values: HashMap::new(),
+        parameter_of_root: vec![None; roots.entries.len()],
+        roots,
+    };
+    for (k, input) in inputs.into_iter().enumerate() {
+        lowering.values.insert(
+            input.name.clone(),
+            Value::Tensor(Tensor {
+                operand: Operand::Value(k),
+                rest: input.rest.clone(),
+                sample: Some(Sample::alone(input.sample_axis)),
+            }),
+        );
+        lowering.network.inputs.push(input);
+    }
+    lowering.parameters()?;
+    let mut problems = Vec::new();
+    for node in &graph.nodes {
+        lowering.node(node, &mut problems)?;
+    }
+    if !problems.is_empty() {
+        return Err(Error::Unsupported(problems));
+    }
+    lowering.finish()
+}
+
+/// The network's inputs at batch 1, and the batch of the file.
+fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>, Batch)> {
+    let fault = |message: String| Error::file(&graph.path, message);
+    if graph.inputs.is_empty() {
+        return Err(fault("its graph has no input".into()));
+    }
+    let mut inputs = Vec::new();
+    let mut fixed: Option<usize> = None;
+    let mut batch_name: Option<String> = None;
+    for info in &graph.inputs {
+        let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+        let shape = tensor.and_then(|t| t.shape.as_ref()).ok_or_else(|| {
+            fault(format!(
+                "input {:?} has no shape; export it again",
+                info.name
+            ))
+        })?;
+        let named = |k: usize| match &shape.dim.get(k)?.value {
+            Some(dimension::Value::Name(name)) => Some(name.as_str()),
+            None => Some(""),
+            _ => None,
+        };
+        // The first axis holds the samples, unless another is named like a batch and the first is fixed.
+        let like_batch = |name: &str| {
+            batch_name.as_deref() == Some(name)
+                || name.to_lowercase().contains("batch")
+                || matches!(name, "N" | "n" | "samples")
+        };
+        let rank = shape.dim.len();
+        let axis = match (0..rank).find(|&k| named(k).is_some_and(like_batch)) {
+            Some(axis) => axis,
+            None => 0,
+        };
+        if rank == 0 {
+            return Err(fault(format!(
+                "input {:?} is a scalar: it has no axis for the samples",
+                info.name
+            )));
+        }
+        let mut rest = Vec::with_capacity(rank);
+        for (k, dim) in shape.dim.iter().enumerate() {
+            let extent = match &dim.value {
+                Some(dimension::Value::Extent(extent)) => *extent,
+                other if k == axis => {
+                    if let Some(dimension::Value::Name(name)) = other {
+                        batch_name = Some(name.clone());
+                    }
+                    rest.push(1);
+                    continue;
+                }
+                Some(dimension::Value::Name(name)) => match options.dimensions.get(name) {
+                    Some(&extent) => extent as i64,
+                    None => {
+                        return Err(fault(format!(
+                            "axis {k} of input {:?} is the open dimension {name:?}; say its extent",
+                            info.name
+                        )));
+                    }
+                },
+                None => {
+                    return Err(fault(format!(
+                        "axis {k} of input {:?} has no extent; export it with a fixed one",
+                        info.name
+                    )));
+                }
+            };
+            let extent = usize::try_from(extent)
+                .ok()
+                .filter(|&e| e > 0)
+                .ok_or_else(|| {
+                    fault(format!(
+                        "axis {k} of input {:?} has extent {extent}",
+                        info.name
+                    ))
+                })?;
+            if k == axis {
+                if fixed.is_some_and(|f| f != extent) {
+                    return Err(fault(format!(
+                        "input {:?} has {extent} samples, another input {}; export all with the same batch",
+                        info.name,
+                        fixed.unwrap_or(0)
+                    )));
+                }
+                fixed = Some(extent);
+                rest.push(1);
+            } else {
+                rest.push(extent);
+            }
+        }
+        let elements = rest.iter().try_fold(1usize, |all, &d| all.checked_mul(d));
+        if elements.is_none_or(|e| e > crate::network::MOST_ELEMENTS) {
+            return Err(fault(format!(
+                "input {:?} of shape {rest:?} per sample is larger than can be",
+                info.name
+            )));
+        }
+        inputs.push(Input {
+            name: info.name.clone(),
+            rest,
+            sample_axis: axis,
+            integer: !is_float(tensor.map_or(1, |t| t.elem_type)),
+        });
+    }
+    let batch = match fixed {
+        Some(batch) => Batch {
+            sizes: [batch, batch],
+            open: false,
+        },
+        None => Batch {
+            sizes: [1, PROBE],
+            open: true,
+        },
+    };
+    Ok((inputs, batch))
+}
+
+impl Lowering<'_> {
+    /// Enters the initializers: parameters in the flat order, the others as known values.
+    fn parameters(&mut self) -> Result<()> {
+        let mut offset = 0usize;
+        for (k, root) in self.roots.entries.iter().enumerate() {
+            let array = root.array.to_host();
+            if let Some(layer) = &root.layer {
+                check_finite(self.graph, &root.name, &array)?;
+                if array.is_empty() {
+                    return Err(Error::file(
+                        &self.graph.path,
+                        format!(
+                            "parameter {:?} of shape {:?} is empty",
+                            root.name, array.shape
+                        ),
+                    ));
+                }
+                self.parameter_of_root[k] = Some(self.network.parameters.len());
+                let count = array.len();
+                self.network.parameters.push(Parameter {
+                    name: root.name.clone(),
+                    layer: layer.clone(),
+                    offset,
+                    data: array,
+                });
+                offset += count;
+            }
+        }
+        for initializer in &self.graph.initializers {
+            let root = self.roots.by_name[&initializer.name];
+            let value = self.root_value(root);
+            self.values.insert(initializer.name.clone(), value);
+        }
+        Ok(())
+    }
+
+    fn root_value(&self, root: usize) -> Value {
+        let array = &self.roots.entries[root].array;
+        match self.parameter_of_root[root] {
+            Some(k) => Value::Tensor(Tensor {
+                operand: Operand::Parameter(k),
+                rest: array.shape.clone(),
+                sample: None,
+            }),
+            None => Value::Host([array.clone(), array.clone()]),
+        }
+    }
+
+    /// Lowers one node; what cannot be taken goes to `problems`.
+    fn node(&mut self, node: &Node, problems: &mut Vec<String>) -> Result<()> {
+        let inputs: Vec<Option<Value>> = (0..node.proto.input.len())
+            .map(|k| node.input(k).map(|name| self.values[name].clone()))
+            .collect();
+        let unknown = inputs.iter().flatten().any(|i| matches!(i, Value::Unknown));
+        let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
+        let results = if !known {
+            refuse(why_not(node))
+        } else if unknown {
+            Ok(vec![])
+        } else {
+            self.rule(node, &inputs)
+        };
+        match results {
+            Ok(results) => {
+                let used = |name: &str| {
+                    name == self.graph.output
+                        || self
+                            .graph
+                            .nodes
+                            .iter()
+                            .any(|n| n.proto.input.iter().any(|i| i == name))
+                };
+                for (k, name) in node.proto.output.iter().enumerate() {
+                    if name.is_empty() {
+                        continue;
+                    }
+                    let value = results.get(k).cloned().unwrap_or(Value::Unknown);
+                    if k >= results.len() && !unknown && used(name) {
+                        problems.push(describe(
+                            node,
+                            &format!("its output {k} ({name:?}) is used, which is not supported"),
+                        ));
+                    }
+                    self.values.insert(name.clone(), value);
+                }
+            }
+            Err(Error::Unsupported(why)) => {
+                problems.extend(why.iter().map(|why| describe(node, why)));
+                for name in node.proto.output.iter().filter(|o| !o.is_empty()) {
+                    self.values.insert(name.clone(), Value::Unknown);
+                }
+            }
+            Err(Error::Shape(why)) => {
+                let why = if why.starts_with("node ") {
+                    why
+                } else {
+                    describe(node, &why)
+                };
+                return Err(Error::file(&self.graph.path, why));
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
+        if let Some(&root) = (node.op_type() == "Identity")
+            .then(|| self.roots.by_name.get(&node.proto.output[0]))
+            .flatten()
+        {
+            return Ok(vec![self.root_value(root)]);
+        }
+        if matches!(node.op_type(), "Shape" | "Size") {
+            if let Some(Some(Value::Tensor(tensor))) = inputs.first() {
+                let [one, many] = self.batch.sizes.map(|size| {
+                    let shape = tensor.shape(size);
+                    if node.op_type() == "Size" {
+                        Array::ints(&[], vec![shape.iter().product::<usize>() as i64])
+                    } else {
+                        fold::shape_of(node, &shape)
+                    }
+                });
+                return Ok(vec![Value::Host([one, many])]);
+            }
+        }
+        if let ("CastLike", Some(Some(Value::Host(arrays)))) = (node.op_type(), inputs.first()) {
+            // Like an activation, whose numbers are reals.
+            let real = |a: &Array| {
+                if a.is_float() {
+                    a.clone()
+                } else {
+                    Array::reals(&a.shape, a.to_f64(), false)
+                }
+            };
+            return Ok(vec![Value::Host([real(&arrays[0]), real(&arrays[1])])]);
+        }
+        if folds(inputs, node) {
+            return self.fold(node, inputs);
+        }
+        let one = |tensor: Tensor| vec![Value::Tensor(tensor)];
+        Ok(match node.op_type() {
+            "Gemm" => one(self.gemm(node, inputs)?),
+            "MatMul" => one(self.matmul_node(node, inputs)?),
+            "Conv" => one(self.conv(node, inputs)?),
+            "AveragePool" => one(self.average_pool(node, inputs)?),
+            "MaxPool" => one(self.max_pool(node, inputs)?),
+            "Pad" => one(self.pad(node, inputs)?),
+            "GlobalAveragePool" | "ReduceMean" | "ReduceSum" => one(self.reduce(node, inputs)?),
+            "BatchNormalization" => one(self.batch_norm(node, inputs)?),
+            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => one(self.reshape(node, inputs)?),
+            "Transpose" => one(self.transpose(node, inputs)?),
+            "Expand" => one(self.expand(node, inputs)?),
+            "Concat" => one(self.concat(node, inputs)?),
+            "Identity" | "Dropout" | "Cast" | "CastLike" => one(self.identity(node, inputs)?),
+            _ => vec![self.pointwise_node(node, inputs)?],
+        })
+    }
+
+    /// Computes a node whose inputs are all known.
+    fn fold(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
+        let at = |k: usize| -> Vec<Option<Array>> {
+            let host = |value: &Value| match value {
+                Value::Host(arrays) => Some(arrays[k].clone()),
+                _ => None,
+            };
+            inputs.iter().map(|i| i.as_ref().and_then(host)).collect()
+        };
+        let (one, many) = (at(0), at(1));
+        let fault = |why: String| Error::Shape(describe(node, &why));
+        // A float at the probe size may be large (a mask over the batch); equal inputs are computed once.
+        let first = fold::evaluate(node, &one).map_err(fault)?;
+        let second = if one == many {
+            first.clone()
+        } else {
+            fold::evaluate(node, &many).map_err(fault)?
+        };
+        Ok(first
+            .into_iter()
+            .zip(second)
+            .map(|(a, b)| Value::Host([a, b]))
+            .collect())
+    }
+
+    /// Appends an operation of ours.
+    pub(super) fn append(
+        &mut self,
+        node: &Node,
+        op: impl Into<Op>,
+        inputs: &[Operand],
+        sample: Option<Sample>,
+    ) -> Result<Tensor> {
+        let value = self
+            .network
+            .append(node.name(), node.op_type(), op, inputs)?;
+        Ok(Tensor {
+            operand: Operand::Value(value),
+            rest: self.network.rest(value).to_vec(),
+            sample,
+        })
+    }
+
+    /// Adds a constant to the network.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it is not finite.
+    pub(super) fn constant(&mut self, node: &Node, array: &Array) -> Result<Tensor> {
+        let host = array.to_host();
+        check_finite(self.graph, node.name(), &host)?;
+        self.network.constants.push(host);
+        Ok(Tensor {
+            operand: Operand::Constant(self.network.constants.len() - 1),
+            rest: array.shape.clone(),
+            sample: None,
+        })
+    }
+
+    /// An operand as a tensor that all samples share or not: constants are entered as they are.
+    pub(super) fn tensor(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        k: usize,
+    ) -> Result<Tensor> {
+        match inputs.get(k) {
+            Some(Some(Value::Tensor(tensor))) => Ok(tensor.clone()),
+            Some(Some(Value::Host(arrays))) => {
+                if arrays[0] != arrays[1] {
+                    return refuse(format!("its input {k} depends on the number of samples"));
+                }
+                let array = arrays[0].clone();
+                self.constant(node, &array)
+            }
+            _ => Err(Error::Shape(describe(
+                node,
+                &format!("input {k} is missing"),
+            ))),
+        }
+    }
+
+    /// A known operand, or the values of a parameter used as a constant here.
+    pub(super) fn host(&self, inputs: &[Option<Value>], k: usize) -> Result<Option<Array>> {
+        match inputs.get(k) {
+            Some(Some(Value::Host(arrays))) => Ok(Some(arrays[1].clone())),
+            Some(Some(Value::Tensor(Tensor {
+                operand: Operand::Parameter(p),
+                ..
+            }))) => Ok(Some(Array::from_host(&self.network.parameters[*p].data))),
+            Some(Some(_)) => refuse(format!("its input {k} should be a constant")),
+            _ => Ok(None),
+        }
+    }
+
+    fn finish(mut self) -> Result<Network> {
+        let output = self.graph.output.as_str();
+        let fault = |message: String| Error::file(&self.graph.path, message);
+        let tensor = match self.values.get(output) {
+            Some(Value::Tensor(tensor)) => tensor.clone(),
+            _ => {
+                return Err(fault(format!(
+                    "the output {output:?} does not depend on the input"
+                )));
+            }
+        };
+        let (Operand::Value(value), Some(sample)) = (tensor.operand, tensor.sample) else {
+            return Err(fault(format!(
+                "the output {output:?} does not depend on the input"
+            )));
+        };
+        self.network.output = value;
+        self.network.output_sample_axis = sample.axis;
+        for (k, parameter) in self.network.parameters.iter().enumerate() {
+            let used = self
+                .network
+                .nodes
+                .iter()
+                .any(|n| n.inputs.contains(&Operand::Parameter(k)));
+            if !used {
+                self.network.warnings.push(format!(
+                    "parameter {} does not enter the output; its rows of the Hessian are zero",
+                    parameter.name
+                ));
+            }
+        }
+        Ok(self.network)
+    }
+}
+
+impl Tensor {
+    /// The shape in the file at a batch size.
+    pub fn shape(&self, batch: usize) -> Vec<usize> {
+        match self.sample {
+            Some(sample) => sample.shape(&self.rest, batch),
+            None => self.rest.clone(),
+        }
+    }
+
+    /// Whether the samples sit on that axis.
+    pub fn samples_on(&self, axis: usize) -> bool {
+        self.sample.is_some_and(|s| s.axis == axis)
+    }
+}
+
+/// Operations with a rule.
+const RULES: &[&str] = &[
+    "Abs",
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "CastLike",
+    "Celu",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Log",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Neg",
+    "PRelu",
+    "Pad",
+    "Pow",
+    "Reciprocal",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Selu",
+    "Shape",
+    "Sigmoid",
+    "Size",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+];
+
+fn folds(inputs: &[Option<Value>], node: &Node) -> bool {
+    FOLDED.contains(&node.op_type()) && inputs.iter().flatten().all(|i| matches!(i, Value::Host(_)))
+}
+
+/// Why an operation is not supported, and what is.
+fn why_not(node: &Node) -> String {
+    match node.op_type() {
+        "Softmax" | "LogSoftmax" => {
+            "the losses take logits: export the network without its last softmax".into()
+        }
+        operation if FOLDED.contains(&operation) => {
+            "it is supported for constants only, and its operands depend on the data or on parameters".into()
+        }
+        _ if !node.standard() => format!("operations of the domain {:?} are not", node.proto.domain),
+        _ => format!("supported are {}", RULES.join(", ")),
+    }
+}
+
+fn describe(node: &Node, why: &str) -> String {
+    format!("node {:?} ({}): {why}", node.name(), node.op_type())
+}
+
+fn check_finite(graph: &Graph, name: &str, array: &HostArray) -> Result<()> {
+    let bad = match &array.data {
+        crate::tensor::HostData::F32(v) => v.iter().position(|x| !x.is_finite()),
+        crate::tensor::HostData::F64(v) => v.iter().position(|x| !x.is_finite()),
+    };
+    match bad {
+        None => Ok(()),
+        Some(at) => Err(Error::Value(format!(
+            "{}: {name:?} holds a value that is not finite at position {at}; train or export it again",
+            graph.path.display()
+        ))),
+    }
+}

@@ -1,0 +1,87 @@
+//! ONNX files, as PyTorch's exporters write them, into a [`Network`].
+//!
+//! `proto` and `tensor` read the file; `graph` keeps what feeds the output; `parameters` says which
+//! initializers are differentiated; `fold` computes constant nodes; `samples` follows the sample axis;
+//! `lower` turns each node into operations of ours. The rest of a value is its ONNX shape at batch 1.
+
+mod fold;
+mod graph;
+mod lower;
+mod parameters;
+mod proto;
+mod samples;
+mod tensor;
+
+use crate::error::Result;
+use crate::network::Network;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tensor::Array;
+
+/// How an ONNX file is read.
+///
+/// ```no_run
+/// use hessblock::import::onnx::{load, OnnxOptions};
+/// let options = OnnxOptions { constant: vec!["mask*".into()], ..Default::default() };
+/// let network = load("model.onnx", &options)?;
+/// println!("{} parameters", network.parameter_count());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct OnnxOptions {
+    /// Patterns of initializers that are constants though they look like parameters.
+    pub constant: Vec<String>,
+    /// Patterns of initializers that are parameters though they do not look like ones.
+    pub trainable: Vec<String>,
+    /// Initializers of which every use gets a copy of its own.
+    pub untie: Vec<String>,
+    /// A safetensors file whose weights replace the file's, by name.
+    pub weights: Option<PathBuf>,
+    /// The output the loss is taken of; needed where the file has several.
+    pub output: Option<String>,
+    /// Extents of symbolic dimensions other than the batch, by name.
+    pub dimensions: BTreeMap<String, usize>,
+}
+
+/// Reads a network from an ONNX file.
+///
+/// # Errors
+/// [`crate::Error::Io`] and [`crate::Error::File`] for a file that is missing, damaged or inconsistent;
+/// [`crate::Error::Unsupported`] listing every node that cannot be taken, or that mixes samples, with why;
+/// [`crate::Error::Value`] for weights that are not finite.
+pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
+    let path = path.as_ref();
+    let graph = graph::Graph::read(path, options)?;
+    let mut roots = parameters::find(&graph, options)?;
+    if let Some(weights) = &options.weights {
+        replace(&mut roots, weights)?;
+    }
+    lower::lower(&graph, roots, options)
+}
+
+/// The files beside an ONNX file that its weights lie in, for provenance.
+///
+/// # Errors
+/// As [`load`] for a file that is missing or damaged.
+pub fn external_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    graph::external_files(path.as_ref())
+}
+
+/// Puts the values of a safetensors file in the place of the file's own.
+fn replace(roots: &mut parameters::Roots, path: &Path) -> Result<()> {
+    let places = roots
+        .entries
+        .iter()
+        .filter(|root| root.array.is_float())
+        .map(|root| super::weights::Place {
+            name: root.name.clone(),
+            shape: root.array.shape.clone(),
+            required: root.layer.is_some() || root.statistic,
+        })
+        .collect::<Vec<_>>();
+    for (name, array) in super::weights::read(path, &places)? {
+        let root = roots.by_name[&name];
+        roots.entries[root].array = Array::from_host(&array);
+    }
+    Ok(())
+}

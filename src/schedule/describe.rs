@@ -1,0 +1,170 @@
+//! A plan as people and machines read it.
+
+use super::budget::Bytes;
+use super::plan::{Keep, PairPlan, Plan};
+use serde::Serialize;
+use std::fmt;
+
+/// What would run, for printing and for `plan.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    /// Parts, in order.
+    pub parts: Vec<PartDescription>,
+    /// Samples.
+    pub samples: usize,
+    /// Samples per unit: partial sums are cut there.
+    pub unit_samples: usize,
+    /// Directions R of the loss factor.
+    pub directions: usize,
+    /// Directions per reverse pass.
+    pub unit_directions: usize,
+    /// What becomes of the factors between tiles.
+    pub keep: Keep,
+    /// Passes over the data.
+    pub passes: usize,
+    /// Tiles.
+    pub tiles: usize,
+    /// Contractions by pair of parameters.
+    pub pairs: Vec<PairPlan>,
+    /// Operations of all forward and reverse passes; a multiply-add is two.
+    pub factor_operations: u64,
+    /// Operations of all contractions.
+    pub contraction_operations: u64,
+    /// Bytes of the result.
+    pub output_bytes: u64,
+    /// Predicted peak on the device.
+    pub device_bytes: u64,
+    /// Predicted peak of host buffers.
+    pub host_bytes: u64,
+}
+
+/// One part of a plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartDescription {
+    /// As asked for.
+    pub part: String,
+    /// Rows, and columns for a matrix.
+    pub shape: Vec<usize>,
+    /// Tiles.
+    pub tiles: usize,
+    /// Bytes of the result.
+    pub bytes: u64,
+}
+
+impl Plan {
+    /// Describes the plan for numbers of `number_bytes` bytes.
+    pub fn describe(&self, number_bytes: usize) -> Description {
+        let parts = self.parts.iter().enumerate().map(|(k, planned)| {
+            let (rows, columns) = planned.part.shape();
+            PartDescription {
+                part: planned.part.name.clone(),
+                shape: std::iter::once(rows).chain(columns).collect(),
+                tiles: self.tiles.iter().filter(|t| t.part == k).count(),
+                bytes: (planned.part.entries() * number_bytes as u128) as u64,
+            }
+        });
+        Description {
+            parts: parts.collect(),
+            samples: self.samples,
+            unit_samples: self.unit,
+            directions: self.directions,
+            unit_directions: self.chunk,
+            keep: self.keep,
+            passes: self.passes(),
+            tiles: self.tiles.len(),
+            pairs: self.pairs.clone(),
+            factor_operations: self.factor_operations,
+            contraction_operations: self.contraction_operations,
+            output_bytes: (self.entries() * number_bytes as u128) as u64,
+            device_bytes: self.device_bytes,
+            host_bytes: self.host_bytes,
+        }
+    }
+}
+
+/// Pairs printed at most; the rest are summed up.
+const PAIRS: usize = 30;
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |b: u64| Bytes(b.into()).to_string();
+        writeln!(
+            f,
+            "{:<32} {:>19} {:>7} {:>11}",
+            "part", "shape", "tiles", "size"
+        )?;
+        for part in &self.parts {
+            let shape: Vec<String> = part.shape.iter().map(usize::to_string).collect();
+            writeln!(
+                f,
+                "{:<32} {:>19} {:>7} {:>11}",
+                part.part,
+                shape.join(" × "),
+                part.tiles,
+                bytes(part.bytes)
+            )?;
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{:<24} {:<24} {:<12} {:>10}",
+            "rows", "columns", "contraction", "Gflop"
+        )?;
+        let mut pairs: Vec<&PairPlan> = self.pairs.iter().collect();
+        pairs.sort_by_key(|p| std::cmp::Reverse(p.operations));
+        for pair in pairs.iter().take(PAIRS) {
+            let rule = serde_json::to_value(pair.contraction).unwrap_or_default();
+            let rule = rule.as_str().unwrap_or_default();
+            writeln!(
+                f,
+                "{:<24} {:<24} {:<12} {:>10.3}",
+                pair.rows,
+                pair.columns,
+                rule,
+                pair.operations as f64 / 1e9
+            )?;
+        }
+        if let Some(rest) = pairs.get(PAIRS..) {
+            if !rest.is_empty() {
+                let operations: u64 = rest.iter().map(|p| p.operations).sum();
+                writeln!(
+                    f,
+                    "… {} pairs more {:>47.3}",
+                    rest.len(),
+                    operations as f64 / 1e9
+                )?;
+            }
+        }
+        writeln!(f)?;
+        let keep = match self.keep {
+            Keep::Rows => "factors and dense rows kept",
+            Keep::Factors => "factors kept, dense rows formed per tile",
+            Keep::Recompute => "factors recomputed per pass",
+        };
+        writeln!(
+            f,
+            "samples       {} in units of {}; directions {} in chunks of {}",
+            self.samples, self.unit_samples, self.directions, self.unit_directions
+        )?;
+        writeln!(
+            f,
+            "factors       {keep}; {} pass{}",
+            self.passes,
+            if self.passes == 1 { "" } else { "es" }
+        )?;
+        writeln!(
+            f,
+            "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tiles",
+            self.factor_operations as f64 / 1e9 * self.passes as f64,
+            self.contraction_operations as f64 / 1e9,
+            self.tiles
+        )?;
+        write!(
+            f,
+            "memory        device {}, host {}; result {}",
+            bytes(self.device_bytes),
+            bytes(self.host_bytes),
+            bytes(self.output_bytes)
+        )
+    }
+}

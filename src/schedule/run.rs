@@ -1,0 +1,471 @@
+//! Execution of a plan: factors, tiles, read-back and writing, overlapped.
+
+use super::budget::anonymous_resident;
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs};
+use super::unit::{LossSeeds, Unit, units};
+use crate::contraction::accumulate;
+use crate::error::{Error, Result};
+use crate::import::data::Dataset;
+use crate::jacobian::passes::{Reach, Weights};
+use crate::loss::Loss;
+use crate::network::Network;
+use crate::sink::{PartLayout, Sink};
+use crate::tensor::{Backend, Contract, HostSlice, Real, Shape};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Instant;
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Work done, in operations of the plan.
+    pub done: u64,
+    /// All work.
+    pub total: u64,
+    /// Tiles handed to the writer.
+    pub tiles: usize,
+    /// All tiles.
+    pub tile_count: usize,
+}
+
+/// What a caller may do to a run under way.
+pub struct Control<'a> {
+    /// Called after each piece of work.
+    pub progress: &'a dyn Fn(Progress),
+    /// Set to stop the run at the next piece of work.
+    pub cancel: &'a AtomicBool,
+}
+
+impl Control<'static> {
+    /// No progress, no way to stop.
+    pub fn none() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Control {
+            progress: &|_| {},
+            cancel: &NEVER,
+        }
+    }
+}
+
+impl Control<'_> {
+    /// # Errors
+    /// [`Error::Interrupted`] once the run was asked to stop.
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
+    }
+}
+
+/// What a run did, by stage.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Report {
+    /// Seconds from start to end.
+    pub seconds: f64,
+    /// Seconds of reading data, forward and reverse passes (enqueued only, on a GPU).
+    pub factor_seconds: f64,
+    /// Seconds of contractions (enqueued only, on a GPU).
+    pub contraction_seconds: f64,
+    /// Seconds of waiting for tiles.
+    pub read_back_seconds: f64,
+    /// Seconds that the writer was busy, beside the rest.
+    pub write_seconds: f64,
+    /// Seconds of making the result durable at the end.
+    pub sync_seconds: f64,
+    /// Seconds of waiting for the writer.
+    pub wait_seconds: f64,
+    /// Floating-point operations, as planned.
+    pub operations: u64,
+    /// Entries of the parts.
+    pub entries: u64,
+    /// Bytes of the parts.
+    pub bytes: u64,
+    /// Tiles computed.
+    pub tiles: usize,
+    /// Most anonymous resident memory seen during the run, where the system tells.
+    pub peak_anonymous_bytes: Option<u64>,
+}
+
+impl Report {
+    /// Operations per second over the whole run, in 10⁹.
+    pub fn gflops(&self) -> f64 {
+        self.operations as f64 / self.seconds.max(1e-9) / 1e9
+    }
+}
+
+/// What goes to the writer.
+enum Item<R> {
+    Tile { job: TileJob, values: Vec<R> },
+    Vector { part: usize, values: Vec<R> },
+}
+
+/// What a run works on.
+pub struct Work<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Its data.
+    pub dataset: &'a Dataset,
+    /// The loss, prepared.
+    pub loss: &'a dyn Loss,
+}
+
+impl Work<'_> {
+    /// Uploads the inputs of a range of samples: `[samples, 1, rest…]`.
+    ///
+    /// # Errors
+    /// What reading the data reports.
+    pub fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<B::Tensor> {
+        let values = self.dataset.inputs(range.clone())?;
+        let shape = Shape::new(range.len(), 1, &self.network.inputs[0].rest);
+        Ok(backend.upload(&shape, HostSlice::F64(&values)))
+    }
+}
+
+/// Runs a plan into a sink, which has not begun; the caller finishes it.
+///
+/// # Errors
+/// Whatever the data, the device or the sink reports; [`Error::Interrupted`] when asked to stop.
+pub fn run<B: Contract>(
+    backend: &B,
+    work: &Work<'_>,
+    plan: &Plan,
+    sink: &mut dyn Sink<B::Real>,
+    control: &Control<'_>,
+) -> Result<Report> {
+    let start = Instant::now();
+    let layouts: Vec<PartLayout> = plan.parts.iter().map(|p| layout(&p.part)).collect();
+    sink.begin(&layouts)?;
+    let peak = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let (send, receive) = sync_channel::<Item<B::Real>>(1);
+    let mut report = std::thread::scope(|scope| {
+        scope.spawn(|| watch_memory(&peak, &stop));
+        let writer = scope.spawn(move || write(plan, sink, receive));
+        let mut driver = Driver {
+            backend,
+            work,
+            plan,
+            control,
+            send,
+            report: Report::default(),
+            done: 0,
+            pending: VecDeque::new(),
+        };
+        let driven = driver.drive();
+        let Driver { send, report, .. } = driver;
+        drop(send);
+        let written = writer.join();
+        stop.store(true, Ordering::Relaxed);
+        let written = written
+            .unwrap_or_else(|_| Err(Error::Device("the writer stopped unexpectedly".into())));
+        // A writer that failed makes sending fail: its error is the cause.
+        match (written, driven) {
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(busy), Ok(())) => Ok(Report {
+                write_seconds: busy,
+                ..report
+            }),
+        }
+    })?;
+    report.seconds = start.elapsed().as_secs_f64();
+    report.operations = plan.operations();
+    report.entries = plan.entries() as u64;
+    report.bytes = report.entries * size_of::<B::Real>() as u64;
+    report.tiles = plan.tiles.len();
+    report.peak_anonymous_bytes = Some(peak.into_inner()).filter(|&bytes| bytes > 0);
+    Ok(report)
+}
+
+/// A part as the sink knows it.
+fn layout(part: &super::request::ResolvedPart) -> PartLayout {
+    PartLayout {
+        name: part.name.clone(),
+        rows: part.rows.clone(),
+        columns: part.columns.clone(),
+    }
+}
+
+/// Samples the process's anonymous memory until told to stop.
+fn watch_memory(peak: &AtomicU64, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let Some(bytes) = anonymous_resident() else {
+            return;
+        };
+        peak.fetch_max(bytes, Ordering::Relaxed);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The writer: gives every item to the sink; returns the seconds it was busy.
+fn write<R: Real>(
+    plan: &Plan,
+    sink: &mut dyn Sink<R>,
+    items: std::sync::mpsc::Receiver<Item<R>>,
+) -> Result<f64> {
+    let mut busy = 0.0;
+    for item in items {
+        let start = Instant::now();
+        match item {
+            Item::Vector { part, values } => sink.vector(part, &values)?,
+            Item::Tile { job, values } => {
+                let part = &plan.parts[job.part];
+                let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+                let mirror = part.part.symmetric() && job.row != job.column;
+                sink.tile(
+                    job.part,
+                    rows.positions.clone(),
+                    columns.positions.clone(),
+                    &values,
+                    mirror,
+                )?;
+            }
+        }
+        busy += start.elapsed().as_secs_f64();
+    }
+    Ok(busy)
+}
+
+struct Driver<'a, B: Contract> {
+    backend: &'a B,
+    work: &'a Work<'a>,
+    plan: &'a Plan,
+    control: &'a Control<'a>,
+    send: SyncSender<Item<B::Real>>,
+    report: Report,
+    done: u64,
+    /// Tiles on their way to the host, oldest first.
+    pending: VecDeque<(TileJob, B::Pending)>,
+}
+
+impl<B: Contract> Driver<'_, B> {
+    fn drive(&mut self) -> Result<()> {
+        let plan = self.plan;
+        let wanted = super::plan::wanted_of(self.work.network, plan);
+        let reach = Reach::new(self.work.network, wanted);
+        let weights = Weights::upload(self.backend, self.work.network);
+        let mut diagonal = Diagonal::new(self.work.network, plan);
+        if plan.keep == Keep::Recompute {
+            let waves = plan.tiles.chunks(plan.wave.max(1));
+            let waves: Vec<&[TileJob]> = if plan.tiles.is_empty() {
+                vec![&[]]
+            } else {
+                waves.collect()
+            };
+            for (k, wave) in waves.into_iter().enumerate() {
+                let mut open: Vec<B::Accumulator> =
+                    wave.iter().map(|job| self.accumulator(job)).collect();
+                self.each_unit(&weights, &reach, |driver, unit| {
+                    if k == 0 {
+                        diagonal.add(driver.backend, &unit)?;
+                    }
+                    for (job, tile) in wave.iter().zip(&mut open) {
+                        driver.contract(job, tile, &unit)?;
+                    }
+                    Ok(())
+                })?;
+                for (job, tile) in wave.iter().zip(open) {
+                    self.finish(*job, tile)?;
+                }
+            }
+        } else {
+            let mut kept = Vec::new();
+            self.each_unit(&weights, &reach, |driver, mut unit| {
+                diagonal.add(driver.backend, &unit)?;
+                if plan.keep == Keep::Rows {
+                    for factor in unit.factors.iter_mut().flatten() {
+                        if factor.outer(driver.backend).is_none() {
+                            factor.keep_rows(driver.backend);
+                        }
+                    }
+                }
+                kept.push(unit);
+                Ok(())
+            })?;
+            drop(weights);
+            for job in &plan.tiles {
+                let mut tile = self.accumulator(job);
+                for unit in &kept {
+                    self.contract(job, &mut tile, unit)?;
+                }
+                self.finish(*job, tile)?;
+            }
+        }
+        while let Some((job, pending)) = self.pending.pop_front() {
+            self.collect(job, pending)?;
+        }
+        for (part, values) in diagonal.finish() {
+            self.hand_over(Item::Vector { part, values })?;
+        }
+        Ok(())
+    }
+
+    fn accumulator(&self, job: &TileJob) -> B::Accumulator {
+        let part = &self.plan.parts[job.part];
+        self.backend.accumulator(
+            part.rows[job.row].positions.len(),
+            part.columns[job.column].positions.len(),
+        )
+    }
+
+    /// Makes every unit in order: ranges of samples, ranges of directions within.
+    fn each_unit(
+        &mut self,
+        weights: &Weights<B::Tensor>,
+        reach: &Reach,
+        mut visit: impl FnMut(&mut Self, Unit<B::Tensor>) -> Result<()>,
+    ) -> Result<()> {
+        let plan = self.plan;
+        for range in plan.unit_ranges() {
+            self.control.check()?;
+            let start = Instant::now();
+            let before = self.report.contraction_seconds;
+            let inputs = self.work.upload(self.backend, range.clone())?;
+            let targets = self.work.dataset.targets(range.clone())?;
+            let first = self.work.dataset.sample_range().start + range.start;
+            let mut seeds = LossSeeds::new(self.work.loss, first, &targets);
+            let (backend, network) = (self.backend, self.work.network);
+            let mut visited = Ok(());
+            units(
+                backend,
+                network,
+                weights,
+                reach,
+                inputs,
+                0..plan.directions,
+                plan.chunk,
+                &mut seeds,
+                |unit| {
+                    if visited.is_ok() {
+                        visited = visit(self, unit);
+                    }
+                },
+            )?;
+            visited?;
+            let contracted = self.report.contraction_seconds - before;
+            self.report.factor_seconds += start.elapsed().as_secs_f64() - contracted;
+            self.advance(
+                (plan.factor_operations as f64 * range.len() as f64 / plan.samples as f64) as u64,
+            );
+        }
+        Ok(())
+    }
+
+    /// Adds a unit's contribution to a tile.
+    fn contract(
+        &mut self,
+        job: &TileJob,
+        tile: &mut B::Accumulator,
+        unit: &Unit<B::Tensor>,
+    ) -> Result<()> {
+        self.control.check()?;
+        let start = Instant::now();
+        let part = &self.plan.parts[job.part];
+        let mut operations = 0;
+        for (_, _, rows, columns) in
+            segment_pairs(unit, &part.rows[job.row], &part.columns[job.column])
+        {
+            operations += crate::contraction::contraction(self.backend, &rows, &columns).1;
+            accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref());
+        }
+        self.report.contraction_seconds += start.elapsed().as_secs_f64();
+        self.advance(operations);
+        Ok(())
+    }
+
+    /// Starts a finished tile's way to the host, and waits for the oldest once the ring is full.
+    fn finish(&mut self, job: TileJob, tile: B::Accumulator) -> Result<()> {
+        self.pending.push_back((job, self.backend.finish(tile)));
+        if self.pending.len() > RING
+            && let Some((job, pending)) = self.pending.pop_front()
+        {
+            self.collect(job, pending)?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, job: TileJob, pending: B::Pending) -> Result<()> {
+        let start = Instant::now();
+        let values = self.backend.collect(pending)?;
+        self.report.read_back_seconds += start.elapsed().as_secs_f64();
+        self.report.tiles += 1;
+        self.hand_over(Item::Tile { job, values })?;
+        self.advance(0);
+        Ok(())
+    }
+
+    fn hand_over(&mut self, item: Item<B::Real>) -> Result<()> {
+        let start = Instant::now();
+        let sent = self.send.send(item);
+        self.report.wait_seconds += start.elapsed().as_secs_f64();
+        sent.map_err(|_| Error::Request("the writer stopped".into()))
+    }
+
+    fn advance(&mut self, operations: u64) {
+        self.done += operations;
+        let total = self.plan.operations();
+        (self.control.progress)(Progress {
+            done: self.done.min(total),
+            total,
+            tiles: self.report.tiles,
+            tile_count: self.plan.tiles.len(),
+        });
+    }
+}
+
+/// The diagonal, accumulated on the host in double precision over units.
+struct Diagonal<'a> {
+    network: &'a Network,
+    parts: Vec<(usize, Vec<Range<usize>>)>,
+    values: Vec<f64>,
+}
+
+impl<'a> Diagonal<'a> {
+    fn new(network: &'a Network, plan: &Plan) -> Self {
+        let parts: Vec<_> = plan
+            .parts
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.part.columns.is_none())
+            .map(|(k, p)| (k, p.part.rows.clone()))
+            .collect();
+        let values = if parts.is_empty() {
+            0
+        } else {
+            network.parameter_count()
+        };
+        Self {
+            network,
+            parts,
+            values: vec![0.0; values],
+        }
+    }
+
+    fn add<B: Backend>(&mut self, backend: &B, unit: &Unit<B::Tensor>) -> Result<()> {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        for (parameter, factor) in self.network.parameters.iter().zip(&unit.factors) {
+            let Some(factor) = factor else { continue };
+            let squares = factor.squares(backend, unit.signs.as_ref(), DIAGONAL_ROWS);
+            let squares = backend.read(&squares)?;
+            for (sum, value) in self.values[parameter.range()].iter_mut().zip(squares) {
+                *sum += value.to_f64();
+            }
+        }
+        Ok(())
+    }
+
+    fn finish<R: Real>(self) -> Vec<(usize, Vec<R>)> {
+        let pick = |ranges: &[Range<usize>]| {
+            let entries = ranges.iter().flat_map(|r| &self.values[r.clone()]);
+            entries.map(|&v| R::from_f64(v)).collect()
+        };
+        self.parts
+            .iter()
+            .map(|(part, ranges)| (*part, pick(ranges)))
+            .collect()
+    }
+}

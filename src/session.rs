@@ -1,0 +1,302 @@
+//! A network, its data and a loss, checked against each other and ready for work.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::import::data::Dataset;
+use crate::loss::Loss;
+use crate::network::Network;
+use crate::operator::{self, Gradient};
+use crate::schedule::plan::{Limits, Plan, Workload, plan};
+use crate::schedule::request::{Part, ResolvedPart, resolve};
+use crate::schedule::run::{Control, Report, Work, run};
+use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
+use crate::tensor::Contract;
+use crate::with_backend;
+use ndarray::Array2;
+use std::path::PathBuf;
+
+/// A network, its data and a loss.
+///
+/// ```
+/// use hessblock::import::data::Dataset;
+/// use hessblock::loss::{CrossEntropy, Reduction};
+/// use hessblock::network::builder::Builder;
+/// use hessblock::tensor::cpu::Cpu;
+/// use hessblock::{Part, Session};
+/// use ndarray::arr2;
+///
+/// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let inputs = arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]).into_dyn();
+/// let data = Dataset::from_classes(inputs, vec![0, 1])?;
+/// let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
+/// let blocks = session.to_memory(&Cpu::<f64>::new(), &["layer=fc1".parse::<Part>()?])?;
+/// assert_eq!(blocks[0].1.dim(), (16, 16));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    network: Network,
+    dataset: Dataset,
+    loss: Box<dyn Loss>,
+}
+
+/// Budgets and sizes of a run; `None` is found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Bytes on the device.
+    pub memory: Option<u64>,
+    /// Bytes of anonymous host memory.
+    pub host_memory: Option<u64>,
+    /// Samples per unit.
+    pub batch: Option<usize>,
+}
+
+/// Where a result goes on disk.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `FILE.npy` for a single part, otherwise a folder.
+    pub path: PathBuf,
+    /// Whether an existing result is replaced.
+    pub force: bool,
+    /// What is written beside it.
+    pub provenance: Provenance,
+}
+
+impl Target {
+    /// A place that can be written to: checked before any work starts.
+    ///
+    /// # Errors
+    /// As [`Files::create`].
+    pub fn new(path: impl Into<PathBuf>, force: bool) -> Result<Target> {
+        let target = Target {
+            path: path.into(),
+            force,
+            provenance: Provenance::now(),
+        };
+        target.files::<f32>()?;
+        Ok(target)
+    }
+
+    /// The sink that writes there.
+    ///
+    /// # Errors
+    /// As [`Files::create`].
+    pub fn files<R: crate::tensor::Real>(&self) -> Result<Files<R>> {
+        let files = if self.force {
+            Files::force(&self.path)?
+        } else {
+            Files::create(&self.path)?
+        };
+        Ok(files.provenance(self.provenance.clone()))
+    }
+}
+
+/// Samples whose targets are looked at together when a loss is prepared.
+const PREPARE: usize = 4096;
+
+impl Session {
+    /// Checks network, data and loss against each other.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where shapes do not fit, [`Error::Value`] for labels out of range, [`Error::Request`]
+    /// for a network of several inputs.
+    pub fn new(network: Network, mut dataset: Dataset, mut loss: Box<dyn Loss>) -> Result<Session> {
+        let [input] = &network.inputs[..] else {
+            let names: Vec<&str> = network.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(Error::Request(format!(
+                "the network has {} inputs ({}); one is supported",
+                names.len(),
+                names.join(", ")
+            )));
+        };
+        dataset.bind_input(input)?;
+        let mut outputs = network.rest(network.output).to_vec();
+        if network.output_sample_axis < outputs.len() {
+            outputs.remove(network.output_sample_axis);
+        }
+        let samples = dataset.len();
+        let mut start = 0;
+        loss.prepare(&outputs, &mut || {
+            let range = start..(start + PREPARE).min(samples);
+            start = range.end;
+            if range.is_empty() {
+                Ok(None)
+            } else {
+                dataset.targets(range).map(Some)
+            }
+        })?;
+        Ok(Session {
+            network,
+            dataset,
+            loss,
+        })
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The data.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> &dyn Loss {
+        self.loss.as_ref()
+    }
+
+    fn work(&self) -> Work<'_> {
+        Work {
+            network: &self.network,
+            dataset: &self.dataset,
+            loss: self.loss.as_ref(),
+        }
+    }
+
+    /// Finds rows and columns of the parts.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for unknown names and ranges that are empty or outlying.
+    pub fn resolve(&self, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
+        resolve(&self.network, parts)
+    }
+
+    /// Plans parts for a number type and limits, without running anything.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] where not even one tile fits.
+    pub fn plan_for(
+        &self,
+        parts: Vec<ResolvedPart>,
+        number_bytes: usize,
+        limits: Limits,
+        batch: Option<usize>,
+    ) -> Result<Plan> {
+        let work = Workload {
+            samples: self.dataset.len(),
+            directions: self.loss.directions(self.network.outputs()),
+            signed: self.loss.signed(),
+            number_bytes,
+            batch,
+        };
+        plan(&self.network, parts, work, limits)
+    }
+
+    /// Plans parts for a device.
+    ///
+    /// # Errors
+    /// As [`Session::plan_for`].
+    pub fn plan(
+        &self,
+        parts: Vec<ResolvedPart>,
+        device: &Device,
+        options: RunOptions,
+    ) -> Result<Plan> {
+        let bytes = if device.precision() == "f64" { 8 } else { 4 };
+        self.plan_for(
+            parts,
+            bytes,
+            device.limits(options.memory, options.host_memory),
+            options.batch,
+        )
+    }
+
+    /// Runs a plan into a sink of the backend's number type; the caller finishes the sink.
+    ///
+    /// # Errors
+    /// What data, device and sink report.
+    pub fn run_on<B: Contract>(
+        &self,
+        backend: &B,
+        plan: &Plan,
+        sink: &mut dyn Sink<B::Real>,
+        control: &Control<'_>,
+    ) -> Result<Report> {
+        run(backend, &self.work(), plan, sink, control)
+    }
+
+    /// Runs a plan into files and puts them under their final name.
+    ///
+    /// # Errors
+    /// What data, device and disk report; nothing is left under the final name then.
+    pub fn run_to_files(
+        &self,
+        device: &Device,
+        plan: &Plan,
+        target: &Target,
+        control: &Control<'_>,
+    ) -> Result<Report> {
+        with_backend!(device, backend => self.into_files(backend, plan, target, control))
+    }
+
+    fn into_files<B: Contract>(
+        &self,
+        backend: &B,
+        plan: &Plan,
+        target: &Target,
+        control: &Control<'_>,
+    ) -> Result<Report> {
+        let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
+            .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
+        let mut files = target.files()?.plan(description);
+        let mut report = run(backend, &self.work(), plan, &mut files, control)?;
+        control.check()?;
+        let start = std::time::Instant::now();
+        files.finish()?;
+        report.sync_seconds = start.elapsed().as_secs_f64();
+        report.seconds += report.sync_seconds;
+        Ok(report)
+    }
+
+    /// Computes parts into memory: vectors as one column.
+    ///
+    /// # Errors
+    /// As [`Session::resolve`] and [`Session::run_on`].
+    pub fn to_memory<B: Contract>(
+        &self,
+        backend: &B,
+        parts: &[Part],
+    ) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
+        let limits = Limits {
+            device: u64::MAX,
+            host: u64::MAX,
+            tensor: u64::MAX,
+            unified: true,
+        };
+        let plan = self.plan_for(self.resolve(parts)?, size_of::<B::Real>(), limits, None)?;
+        let mut sink = Memory::<B::Real>::new();
+        self.run_on(backend, &plan, &mut sink, &Control::none())?;
+        sink.finish()?;
+        Ok(sink.into_parts())
+    }
+
+    /// The gradient, the loss and, for classes, the accuracy.
+    ///
+    /// # Errors
+    /// What data and device report; [`Error::Request`] for a loss that has no gradient.
+    pub fn gradient(
+        &self,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Gradient> {
+        if !self.loss.has_gradient() {
+            return Err(Error::Request(format!(
+                "the loss {} gives a Hessian only, no gradient",
+                self.loss.name()
+            )));
+        }
+        let limits = device.limits(options.memory, options.host_memory);
+        with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control))
+    }
+
+    /// Entries of G straight from the definition, in CPU double precision ([`operator::entries`]).
+    ///
+    /// # Errors
+    /// What the data reports.
+    pub fn entries(&self, pairs: &[(usize, usize)], control: &Control<'_>) -> Result<Vec<f64>> {
+        operator::entries(&self.work(), pairs, control)
+    }
+}

@@ -1,0 +1,261 @@
+//! Where a session comes from: files and options, as the command line and a result's provenance name them.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess};
+use crate::import::onnx::{self, OnnxOptions};
+use crate::loss::{self, LossOptions, Reduction};
+use crate::session::Session;
+use crate::sink::{HashedFile, Provenance};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The files of network, data and loss, with every option that decides the numbers.
+///
+/// It is written into a result's provenance (`options.source`), so that `verify` finds everything again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Source {
+    /// The network, ONNX.
+    pub model: PathBuf,
+    /// safetensors that replace the file's weights by name.
+    pub weights: Option<PathBuf>,
+    /// Patterns of initializers that are constants.
+    pub constant: Vec<String>,
+    /// Patterns of initializers that are parameters.
+    pub trainable: Vec<String>,
+    /// Shared initializers that become one parameter per use.
+    pub untie: Vec<String>,
+    /// Inputs.
+    pub inputs: PathBuf,
+    /// Targets.
+    pub targets: Option<PathBuf>,
+    /// Samples taken, half-open.
+    pub samples: Option<(usize, usize)>,
+    /// Input = (x·scale − mean) / std.
+    pub scale: Option<f64>,
+    /// One number, or one per channel.
+    pub mean: Vec<f64>,
+    /// One number, or one per channel.
+    pub std: Vec<f64>,
+    /// A file, or `self` for the mean of the samples taken.
+    pub mean_image: Option<String>,
+    /// Name of the loss.
+    pub loss: Option<String>,
+    /// `mean` or `sum`.
+    pub reduction: Option<String>,
+    /// Cross-entropy: a file with one weight per class.
+    pub class_weights: Option<PathBuf>,
+    /// Cross-entropy: ε.
+    pub label_smoothing: Option<f64>,
+    /// Cross-entropy: the label that does not count.
+    pub ignore_index: Option<i64>,
+    /// BCE: a file with the weight of positive labels.
+    pub positive_weight: Option<PathBuf>,
+    /// `[samples, outputs, outputs]` in place of loss and targets.
+    pub loss_hessian: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads the network.
+    ///
+    /// # Errors
+    /// What the importer finds.
+    pub fn network(&self) -> Result<crate::network::Network> {
+        let options = OnnxOptions {
+            constant: self.constant.clone(),
+            trainable: self.trainable.clone(),
+            untie: self.untie.clone(),
+            weights: self.weights.clone(),
+            ..OnnxOptions::default()
+        };
+        onnx::load(&self.model, &options)
+    }
+
+    fn loss(&self) -> Result<Box<dyn loss::Loss>> {
+        let values = |path: &Option<PathBuf>| -> Result<Option<Vec<f64>>> {
+            let Some(path) = path else { return Ok(None) };
+            let source = ArraySource::open(path)?;
+            let count = source.shape().first().copied().unwrap_or(1);
+            source.read_f64(0..count).map(Some)
+        };
+        let reduction = match self.reduction.as_deref() {
+            None => None,
+            Some("mean") => Some(Reduction::Mean),
+            Some("sum") => Some(Reduction::Sum),
+            Some(other) => {
+                return Err(Error::Request(format!(
+                    "no reduction {other:?}: there are mean and sum"
+                )));
+            }
+        };
+        let options = LossOptions {
+            reduction,
+            class_weights: values(&self.class_weights)?,
+            label_smoothing: self.label_smoothing,
+            ignore_index: self.ignore_index,
+            positive_weight: values(&self.positive_weight)?,
+        };
+        match (&self.loss, &self.loss_hessian) {
+            (Some(_), Some(_)) => Err(Error::Request(
+                "--loss-hessian takes the place of --loss and --targets: give one or the other"
+                    .into(),
+            )),
+            (None, Some(_)) => loss::parse("given-hessian", &options),
+            (Some(name), None) => loss::parse(name, &options),
+            (None, None) => Err(Error::Request(format!(
+                "no loss was given: --loss takes {}",
+                loss::NAMES.join(", ")
+            ))),
+        }
+    }
+
+    /// Opens everything and checks it against each other.
+    ///
+    /// # Errors
+    /// What importer, data and loss find.
+    pub fn open(&self) -> Result<Session> {
+        let loss = self.loss()?;
+        let targets = match (&self.targets, &self.loss_hessian) {
+            (Some(_), Some(_)) => {
+                return Err(Error::Request(
+                    "--loss-hessian takes the place of --loss and --targets: give one or the other"
+                        .into(),
+                ));
+            }
+            (None, None) => {
+                return Err(Error::Request(format!(
+                    "the loss {} needs --targets FILE",
+                    loss.name()
+                )));
+            }
+            (targets, hessian) => targets.as_ref().or(hessian.as_ref()),
+        };
+        let network = self.network()?;
+        let mean_image = match self.mean_image.as_deref() {
+            None => MeanImage::None,
+            Some("self") => MeanImage::SelfMean,
+            Some(file) => MeanImage::File(file.into()),
+        };
+        let mut dataset = Dataset::open(&self.inputs)?.with_preprocess(Preprocess {
+            scale: self.scale.unwrap_or(1.0),
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            mean_image,
+        });
+        if let Some(targets) = targets {
+            dataset = dataset.with_targets(targets)?;
+        }
+        if let Some((start, end)) = self.samples {
+            dataset = dataset.with_samples(start..end)?;
+        }
+        Session::new(network, dataset, loss)
+    }
+
+    /// The files that decide the numbers, the network's first.
+    fn files(&self) -> (Vec<&Path>, Vec<&Path>) {
+        let mut model = vec![self.model.as_path()];
+        model.extend(self.weights.as_deref());
+        let mut data = vec![strip_key(&self.inputs)];
+        let others = [
+            &self.targets,
+            &self.loss_hessian,
+            &self.class_weights,
+            &self.positive_weight,
+        ];
+        data.extend(others.into_iter().flatten().map(|path| strip_key(path)));
+        if let Some(file) = self.mean_image.as_deref().filter(|&f| f != "self") {
+            data.push(strip_key(Path::new(file)));
+        }
+        (model, data)
+    }
+
+    /// Hashes of the files of the network, external data included, and of the data.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read.
+    pub fn hashes(&self) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
+        let (model, data) = self.files();
+        let external = onnx::external_files(&self.model)?;
+        let model = model
+            .into_iter()
+            .chain(external.iter().map(PathBuf::as_path));
+        Ok((
+            model.map(HashedFile::new).collect::<Result<_>>()?,
+            data.into_iter()
+                .map(HashedFile::new)
+                .collect::<Result<_>>()?,
+        ))
+    }
+
+    /// Hashes every file and says what they were run with.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read.
+    pub fn provenance(&self, session: &Session, device: &Device) -> Result<Provenance> {
+        let (model, data) = self.hashes()?;
+        let samples = session.dataset().sample_range();
+        let mut provenance = Provenance::now();
+        provenance.model = model;
+        provenance.data = data;
+        provenance.samples = Some((samples.start, samples.end));
+        provenance.loss = Some(session.loss().name());
+        provenance.curvature = Some("ggn".into());
+        provenance.device = Some(device.name());
+        provenance.driver = device.driver();
+        provenance.precision = Some(device.precision().into());
+        let source = serde_json::to_value(self.absolute())
+            .map_err(|e| Error::Request(format!("provenance: {e}")))?;
+        provenance.options.insert("source".into(), source);
+        Ok(provenance)
+    }
+
+    /// The source that a result was made from.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where the provenance does not say.
+    pub fn from_provenance(provenance: &Provenance) -> Result<Source> {
+        let source = provenance.options.get("source").cloned().ok_or_else(|| {
+            Error::Request("the result does not say what it was made from".into())
+        })?;
+        serde_json::from_value(source)
+            .map_err(|e| Error::Request(format!("the result's provenance cannot be read: {e}")))
+    }
+
+    /// The same with absolute paths, so that a result can be checked from anywhere.
+    fn absolute(&self) -> Source {
+        let absolute = |path: &mut PathBuf| {
+            if let Ok(full) = std::path::absolute(&*path) {
+                *path = full;
+            }
+        };
+        let mut source = self.clone();
+        absolute(&mut source.model);
+        absolute(&mut source.inputs);
+        let optional = [
+            &mut source.weights,
+            &mut source.targets,
+            &mut source.class_weights,
+            &mut source.positive_weight,
+            &mut source.loss_hessian,
+        ];
+        optional.into_iter().flatten().for_each(absolute);
+        if let Some(file) = source.mean_image.as_mut().filter(|f| *f != "self") {
+            let mut path = PathBuf::from(&*file);
+            absolute(&mut path);
+            *file = path.display().to_string();
+        }
+        source
+    }
+}
+
+/// `FILE.npz` of `FILE.npz:KEY`.
+fn strip_key(path: &Path) -> &Path {
+    match path.to_str().and_then(|text| text.rsplit_once(".npz:")) {
+        Some((stem, _)) => {
+            let text = path.to_str().unwrap_or_default();
+            Path::new(&text[..stem.len() + 4])
+        }
+        None => path,
+    }
+}

@@ -1,0 +1,260 @@
+//! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
+
+use crate::error::{Error, Result};
+use crate::schedule::run::Control;
+use crate::sink::{Blocks, Provenance};
+use crate::source::Source;
+use serde::Serialize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Where things are that are no longer where they were, and which entries are taken.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The network.
+    pub model: Option<PathBuf>,
+    /// The weights.
+    pub weights: Option<PathBuf>,
+    /// The inputs.
+    pub inputs: Option<PathBuf>,
+    /// The targets.
+    pub targets: Option<PathBuf>,
+    /// How many entries.
+    pub entries: usize,
+    /// Which entries.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            model: None,
+            weights: None,
+            inputs: None,
+            targets: None,
+            entries: 64,
+            seed: 0,
+        }
+    }
+}
+
+/// One entry, as it was found and as the definition gives it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Entry {
+    /// The part.
+    pub part: String,
+    /// Row in the flat order.
+    pub row: usize,
+    /// Column in the flat order.
+    pub column: usize,
+    /// The value on disk.
+    pub found: f64,
+    /// The value by the definition.
+    pub expected: f64,
+    /// |found − expected| / √(G_ii·G_jj).
+    pub error: f64,
+}
+
+/// What `verify` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// Entries compared.
+    pub entries: usize,
+    /// The entry with the largest error.
+    pub worst: Entry,
+    /// The largest |found − expected| over the largest |expected|.
+    pub worst_of_largest: f64,
+    /// What `worst.error` may be (DESIGN §5).
+    pub tolerance: f64,
+    /// Whether it is.
+    pub passed: bool,
+}
+
+/// Entry-by-entry tolerance in single precision (DESIGN §5).
+const TOLERANCE_F32: f64 = 1e-5;
+/// Entry-by-entry tolerance in double precision.
+const TOLERANCE_F64: f64 = 1e-11;
+
+/// Recomputes random entries of a result and compares.
+///
+/// Each entry's error is taken against √(G_ii·G_jj), which bounds |G_ij| where G is positive
+/// semi-definite; for an indefinite loss Hessian, against the largest entry met.
+///
+/// # Errors
+/// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
+pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<Verdict> {
+    let blocks = Blocks::open(path)?;
+    let provenance: Provenance = serde_json::from_value(blocks.provenance().clone())
+        .map_err(|e| Error::file(path, format!("its provenance cannot be read: {e}")))?;
+    let mut source = Source::from_provenance(&provenance)?;
+    let replace = |file: &mut PathBuf, with: &Option<PathBuf>| {
+        if let Some(with) = with {
+            file.clone_from(with);
+        }
+    };
+    replace(&mut source.model, &options.model);
+    replace(&mut source.inputs, &options.inputs);
+    source.weights = options.weights.clone().or(source.weights);
+    source.targets = options.targets.clone().or(source.targets);
+    let session = source.open()?;
+    check_files(path, &provenance, &source)?;
+    let places = choose(&blocks, options.entries, options.seed);
+    if places.is_empty() {
+        return Err(Error::file(path, "it holds no entries to verify"));
+    }
+    let mut pairs = Vec::with_capacity(3 * places.len());
+    for place in &places {
+        let (i, j) = (place.flat_row, place.flat_column);
+        pairs.extend([(i, j), (i, i), (j, j)]);
+    }
+    let p = session.network().parameter_count();
+    if let Some(place) = places
+        .iter()
+        .find(|e| e.flat_row >= p || e.flat_column >= p)
+    {
+        return Err(Error::file(
+            path,
+            format!(
+                "entry ({}, {}) lies outside the network's {p} parameters",
+                place.flat_row, place.flat_column
+            ),
+        ));
+    }
+    let values = session.entries(&pairs, control)?;
+    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let signed = session.loss().signed();
+    let mut worst = Entry {
+        error: -1.0,
+        ..Entry::default()
+    };
+    let mut worst_of_largest = 0.0f64;
+    for (place, values) in places.iter().zip(values.chunks_exact(3)) {
+        let found = blocks.entry(place.part, place.row, place.column)?;
+        let expected = values[0];
+        // Entries that are zero by structure have no scale of their own.
+        let floor = largest * 1e-7;
+        let scale = if signed {
+            largest
+        } else {
+            (values[1].max(0.0) * values[2].max(0.0)).sqrt().max(floor)
+        };
+        let difference = (found - expected).abs();
+        let error = if difference == 0.0 {
+            0.0
+        } else {
+            difference / scale
+        };
+        worst_of_largest = worst_of_largest.max(if difference == 0.0 {
+            0.0
+        } else {
+            difference / largest
+        });
+        // A NaN on disk is the worst there is.
+        if error > worst.error || error.is_nan() {
+            worst = Entry {
+                part: blocks.parts()[place.part].layout.name.clone(),
+                row: place.flat_row,
+                column: place.flat_column,
+                found,
+                expected,
+                error: if error.is_nan() { f64::INFINITY } else { error },
+            };
+        }
+    }
+    let tolerance = if provenance.precision.as_deref() == Some("f64") {
+        TOLERANCE_F64
+    } else {
+        TOLERANCE_F32
+    };
+    Ok(Verdict {
+        entries: places.len(),
+        passed: worst.error <= tolerance,
+        worst,
+        worst_of_largest,
+        tolerance,
+    })
+}
+
+/// Refuses files whose content is not what the result was made from.
+fn check_files(path: &Path, provenance: &Provenance, source: &Source) -> Result<()> {
+    let (model, data) = source.hashes()?;
+    for (then, now) in [(&provenance.model, &model), (&provenance.data, &data)] {
+        if let Some((_, now)) = then
+            .iter()
+            .zip(now.iter())
+            .find(|(then, now)| then.sha256 != now.sha256)
+        {
+            return Err(Error::file(
+                &now.path,
+                format!(
+                    "it is not the file that {} was made from (its SHA-256 differs)",
+                    path.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An entry to compare.
+struct Place {
+    part: usize,
+    row: usize,
+    column: usize,
+    flat_row: usize,
+    flat_column: usize,
+}
+
+/// Random entries, spread evenly over the parts.
+fn choose(blocks: &Blocks, entries: usize, seed: u64) -> Vec<Place> {
+    let parts = blocks.parts();
+    let mut state = seed;
+    let mut places = Vec::new();
+    for k in 0..entries.max(parts.len()) {
+        let part = k % parts.len().max(1);
+        let Some(layout) = parts.get(part).map(|p| &p.layout) else {
+            break;
+        };
+        let rows = layout.row_count();
+        let columns = layout.columns.as_ref().map(|_| layout.column_count());
+        if rows == 0 || columns == Some(0) {
+            continue;
+        }
+        let row = (split_mix(&mut state) % rows as u64) as usize;
+        let (column, flat_column) = match (&layout.columns, columns) {
+            (Some(ranges), Some(columns)) => {
+                let column = (split_mix(&mut state) % columns as u64) as usize;
+                (column, flat(ranges, column))
+            }
+            _ => (0, flat(&layout.rows, row)),
+        };
+        places.push(Place {
+            part,
+            row,
+            column,
+            flat_row: flat(&layout.rows, row),
+            flat_column,
+        });
+    }
+    places
+}
+
+/// The flat index of a position in ascending ranges.
+fn flat(ranges: &[Range<usize>], mut position: usize) -> usize {
+    for range in ranges {
+        if position < range.len() {
+            return range.start + position;
+        }
+        position -= range.len();
+    }
+    usize::MAX
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): enough to scatter entries.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
