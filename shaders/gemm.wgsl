@@ -10,9 +10,10 @@
 @group(0) @binding(3) var<storage, read> second: array<f32>;
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;
 
-const ROWS: u32 = BATCHES * TILE_M;
-const COLUMNS: u32 = BATCHES * TILE_N;
-// One more than a power of two: threads that store along k would all meet in one bank.
+// Rows and columns are handled in fours.
+const ROWS: u32 = BATCHES * TILE_M / 4u;
+const COLUMNS: u32 = BATCHES * TILE_N / 4u;
+// One more: threads that store along k would all meet in one bank.
 const LEFT_STEP: u32 = ROWS + 1u;
 const RIGHT_STEP: u32 = COLUMNS + 1u;
 // Threads along m and n within one tile.
@@ -21,12 +22,27 @@ const ACROSS_N: u32 = TILE_N / 4u;
 // Terms summed in one register before it joins the second level.
 const CHUNK: u32 = 256u;
 
-var<workgroup> left_tile: array<f32, DEPTH * LEFT_STEP>;
-var<workgroup> right_tile: array<f32, DEPTH * RIGHT_STEP>;
-// Offsets of the tile's rows, columns and present steps; (left), (right, second), (left, right, second).
-var<workgroup> row_at: array<u32, ROWS>;
-var<workgroup> column_at: array<vec2<u32>, COLUMNS>;
+var<workgroup> left_tile: array<vec4<f32>, DEPTH * LEFT_STEP>;
+var<workgroup> right_tile: array<vec4<f32>, DEPTH * RIGHT_STEP>;
+// Offsets of the tile's rows and columns, and of the present steps in (left, right, second).
+var<workgroup> left_at: array<vec4<u32>, ROWS>;
+var<workgroup> right_at: array<vec4<u32>, COLUMNS>;
+var<workgroup> second_at: array<vec4<u32>, COLUMNS>;
 var<workgroup> step_at: array<vec3<u32>, DEPTH>;
+
+// Rows and columns past the end read the last one there is: what comes of it is never stored.
+fn left_offset(batch: u32, m: u32) -> u32 {
+    return word(4u) + batch_offsets(min(batch, word(12u) - 1u)).x + m_offsets(min(m, word(8u) - 1u)).x;
+}
+fn right_offsets(batch: u32, n: u32) -> vec2<u32> {
+    let at = batch_offsets(min(batch, word(12u) - 1u)).yz + n_offsets(min(n, word(9u) - 1u)).yz;
+    return at + vec2<u32>(word(5u), word(6u));
+}
+
+// sum + a bᵀ
+fn add_outer(sum: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(sum[0] + a.x * b, sum[1] + a.y * b, sum[2] + a.z * b, sum[3] + a.w * b);
+}
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -38,9 +54,6 @@ fn main(
     if group == OUTSIDE {
         return;
     }
-    let extent_m = word(8u);
-    let extent_n = word(9u);
-    let batches = word(12u);
     let tiles_m = word(14u);
     let tiles_n = word(15u);
     let first_n = (group % tiles_n) * TILE_N;
@@ -48,36 +61,40 @@ fn main(
     let first_batch = (group / tiles_n / tiles_m) * BATCHES;
 
     for (var e = thread; e < ROWS; e += THREADS) {
-        let batch = first_batch + e / TILE_M;
-        let m = first_m + e % TILE_M;
-        let inside = batch < batches && m < extent_m;
-        row_at[e] = select(OUTSIDE, word(4u) + batch_offsets(batch).x + m_offsets(m).x, inside);
+        let batch = first_batch + e / ACROSS_M;
+        let m = first_m + e % ACROSS_M * 4u;
+        left_at[e] = vec4<u32>(
+            left_offset(batch, m),
+            left_offset(batch, m + 1u),
+            left_offset(batch, m + 2u),
+            left_offset(batch, m + 3u),
+        );
     }
     for (var e = thread; e < COLUMNS; e += THREADS) {
-        let batch = first_batch + e / TILE_N;
-        let n = first_n + e % TILE_N;
-        let inside = batch < batches && n < extent_n;
-        let at = batch_offsets(batch).yz + n_offsets(n).yz + vec2<u32>(word(5u), word(6u));
-        column_at[e] = select(vec2<u32>(OUTSIDE), at, inside);
+        let batch = first_batch + e / ACROSS_N;
+        let n = first_n + e % ACROSS_N * 4u;
+        let at0 = right_offsets(batch, n);
+        let at1 = right_offsets(batch, n + 1u);
+        let at2 = right_offsets(batch, n + 2u);
+        let at3 = right_offsets(batch, n + 3u);
+        right_at[e] = vec4<u32>(at0.x, at1.x, at2.x, at3.x);
+        second_at[e] = vec4<u32>(at0.y, at1.y, at2.y, at3.y);
     }
 
+    // Neighbouring threads load along the axis that is contiguous in memory.
+    let left_along_k = (word(136u) & 1u) != 0u;
+    let right_along_k = (word(136u) & 2u) != 0u;
     let tile = thread / (ACROSS_M * ACROSS_N);
     let thread_m = (thread / ACROSS_N) % ACROSS_M;
     let thread_n = thread % ACROSS_N;
-    let read_m = tile * TILE_M + thread_m;
-    let read_n = tile * TILE_N + thread_n;
+    let read_m = tile * ACROSS_M + thread_m;
+    let read_n = tile * ACROSS_N + thread_n;
 
-    var total0 = vec4<f32>();
-    var total1 = vec4<f32>();
-    var total2 = vec4<f32>();
-    var total3 = vec4<f32>();
+    var total = mat4x4<f32>();
     let k_end = word(11u);
     for (var chunk = word(10u); chunk < k_end; chunk += CHUNK) {
         let chunk_end = min(chunk + CHUNK, k_end);
-        var sum0 = vec4<f32>();
-        var sum1 = vec4<f32>();
-        var sum2 = vec4<f32>();
-        var sum3 = vec4<f32>();
+        var sum = mat4x4<f32>();
         for (var k = chunk; k < chunk_end; k += DEPTH) {
             let depth = min(DEPTH, chunk_end - k);
             if thread < depth {
@@ -85,59 +102,59 @@ fn main(
             }
             workgroupBarrier();
             for (var e = thread; e < ROWS * DEPTH; e += THREADS) {
-                let row = select(e % ROWS, e / DEPTH, LEFT_ALONG_K);
-                let step = select(e / ROWS, e % DEPTH, LEFT_ALONG_K);
-                let at = row_at[row];
-                var value = 0.0;
-                if at != OUTSIDE && step < depth {
-                    value = left[at + step_at[step].x];
+                let row = select(e % ROWS, e / DEPTH, left_along_k);
+                let step = select(e / ROWS, e % DEPTH, left_along_k);
+                if step < depth {
+                    let at = left_at[row] + step_at[step].x;
+                    left_tile[step * LEFT_STEP + row] = vec4<f32>(left[at.x], left[at.y], left[at.z], left[at.w]);
                 }
-                left_tile[step * LEFT_STEP + row] = value;
             }
             for (var e = thread; e < COLUMNS * DEPTH; e += THREADS) {
-                let column = select(e % COLUMNS, e / DEPTH, RIGHT_ALONG_K);
-                let step = select(e / COLUMNS, e % DEPTH, RIGHT_ALONG_K);
-                let at = column_at[column];
-                var value = 0.0;
-                if at.x != OUTSIDE && step < depth {
-                    value = right[at.x + step_at[step].y];
+                let column = select(e % COLUMNS, e / DEPTH, right_along_k);
+                let step = select(e / COLUMNS, e % DEPTH, right_along_k);
+                if step < depth {
+                    let at = right_at[column] + step_at[step].y;
+                    var value = vec4<f32>(right[at.x], right[at.y], right[at.z], right[at.w]);
                     if PAIR {
-                        value *= second[at.y + step_at[step].z];
+                        let also = second_at[column] + step_at[step].z;
+                        value *= vec4<f32>(second[also.x], second[also.y], second[also.z], second[also.w]);
                     }
+                    right_tile[step * RIGHT_STEP + column] = value;
                 }
-                right_tile[step * RIGHT_STEP + column] = value;
             }
             workgroupBarrier();
-            for (var step = 0u; step < depth; step += 1u) {
-                let l = step * LEFT_STEP + read_m;
-                let r = step * RIGHT_STEP + read_n;
-                let b = vec4<f32>(
-                    right_tile[r],
-                    right_tile[r + ACROSS_N],
-                    right_tile[r + 2u * ACROSS_N],
-                    right_tile[r + 3u * ACROSS_N],
-                );
-                sum0 += left_tile[l] * b;
-                sum1 += left_tile[l + ACROSS_M] * b;
-                sum2 += left_tile[l + 2u * ACROSS_M] * b;
-                sum3 += left_tile[l + 3u * ACROSS_M] * b;
+            var l = read_m;
+            var r = read_n;
+            if depth == DEPTH {
+                // Four at a time: loop overhead is half of the time on some compilers.
+                for (var step = 0u; step < DEPTH; step += 4u) {
+                    sum = add_outer(sum, left_tile[l], right_tile[r]);
+                    sum = add_outer(sum, left_tile[l + LEFT_STEP], right_tile[r + RIGHT_STEP]);
+                    sum = add_outer(sum, left_tile[l + 2u * LEFT_STEP], right_tile[r + 2u * RIGHT_STEP]);
+                    sum = add_outer(sum, left_tile[l + 3u * LEFT_STEP], right_tile[r + 3u * RIGHT_STEP]);
+                    l += 4u * LEFT_STEP;
+                    r += 4u * RIGHT_STEP;
+                }
+            } else {
+                for (var step = 0u; step < depth; step += 1u) {
+                    sum = add_outer(sum, left_tile[l], right_tile[r]);
+                    l += LEFT_STEP;
+                    r += RIGHT_STEP;
+                }
             }
         }
-        total0 += sum0;
-        total1 += sum1;
-        total2 += sum2;
-        total3 += sum3;
+        total += sum;
     }
 
     let batch = first_batch + tile;
-    if batch < batches {
+    if batch < word(12u) {
         let base = word(7u) + batch_offsets(batch).w;
-        let m = first_m + thread_m;
-        let n = first_n + thread_n;
-        store(base, m, n, total0);
-        store(base, m + ACROSS_M, n, total1);
-        store(base, m + 2u * ACROSS_M, n, total2);
-        store(base, m + 3u * ACROSS_M, n, total3);
+        let m = first_m + thread_m * 4u;
+        let n = first_n + thread_n * 4u;
+        store(base, m, n, total[0]);
+        store(base, m + 1u, n, total[1]);
+        store(base, m + 2u, n, total[2]);
+        store(base, m + 3u, n, total[3]);
     }
 }
 
@@ -147,9 +164,9 @@ fn store(base: u32, m: u32, n: u32, values: vec4<f32>) {
     }
     let at = base + m_offsets(m).w;
     store_one(at, n, values.x);
-    store_one(at, n + ACROSS_N, values.y);
-    store_one(at, n + 2u * ACROSS_N, values.z);
-    store_one(at, n + 3u * ACROSS_N, values.w);
+    store_one(at, n + 1u, values.y);
+    store_one(at, n + 2u, values.z);
+    store_one(at, n + 3u, values.w);
 }
 
 fn store_one(base: u32, n: u32, value: f32) {

@@ -31,7 +31,6 @@ pub enum Device {
 }
 
 /// Runs `$body` with `$backend` bound to the device's backend.
-#[macro_export]
 macro_rules! with_backend {
     ($device:expr, $backend:ident => $body:expr) => {
         match $device {
@@ -42,6 +41,8 @@ macro_rules! with_backend {
         }
     };
 }
+
+pub(crate) use with_backend;
 
 /// Share of what is free that is taken where no budget is given.
 const SHARE: f64 = 0.8;

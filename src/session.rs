@@ -1,6 +1,6 @@
 //! A network, its data and a loss, checked against each other and ready for work.
 
-use crate::device::Device;
+use crate::device::{Device, with_backend};
 use crate::error::{Error, Result};
 use crate::import::data::Dataset;
 use crate::loss::Loss;
@@ -10,8 +10,7 @@ use crate::schedule::plan::{Limits, Plan, Workload, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run};
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
-use crate::tensor::Contract;
-use crate::with_backend;
+use crate::tensor::{Contract, Real};
 use ndarray::Array2;
 use std::path::PathBuf;
 
@@ -81,7 +80,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`Files::create`].
-    pub fn files<R: crate::tensor::Real>(&self) -> Result<Files<R>> {
+    pub fn files<R: Real>(&self) -> Result<Files<R>> {
         let files = if self.force {
             Files::force(&self.path)?
         } else {
@@ -270,6 +269,21 @@ impl Session {
         self.run_on(backend, &plan, &mut sink, &Control::none())?;
         sink.finish()?;
         Ok(sink.into_parts())
+    }
+
+    /// Computes parts into memory on any device; numbers are widened to double precision.
+    ///
+    /// # Errors
+    /// As [`Session::to_memory`].
+    pub fn blocks(
+        &self,
+        device: &Device,
+        parts: &[Part],
+    ) -> Result<Vec<(PartLayout, Array2<f64>)>> {
+        with_backend!(device, backend => {
+            let blocks = self.to_memory(backend, parts)?;
+            Ok(blocks.into_iter().map(|(layout, block)| (layout, block.mapv(Real::to_f64))).collect())
+        })
     }
 
     /// The gradient, the loss and, for classes, the accuracy.

@@ -666,6 +666,41 @@ fn outer_products_accumulate<B: Contract>(c: &Conformance<B>) {
     );
 }
 
+fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<B>) {
+    for (samples, outputs, inputs) in [(5, 3, 67), (131, 2, 65), (7, 1, 129), (3, 5, 48), (5, 7, 3)]
+    {
+        let deltas = random(46, samples, 2, &[outputs]);
+        let a = random(47, samples, 1, &[inputs]);
+        let pairs = reference::einsum("sdo,sdp->s1op", &deltas, &deltas);
+        let (d, a_there) = (c.upload(&deltas), c.upload(&a));
+        let einsum = Einsum::new("sdo,sdp->s1op");
+        let pairs_there = c.backend.einsum(&einsum, &d, &d);
+        // O×I, I×O, and O×I with a gap; the parts of rows and columns start at different places.
+        for (output, input) in [(inputs, 1), (1, outputs), (inputs + 3, 1)] {
+            let reach = (outputs - 1) * output + (inputs - 1) * input + 1;
+            let (height, width) = (reach + 2, reach + 5);
+            let mut tile = c.backend.accumulator(height, width);
+            let mut expected = vec![0.0; height * width];
+            let side = |origin| OuterSide {
+                inputs: Some(&a_there),
+                origin,
+                output_stride: output,
+                input_stride: input,
+            };
+            // Twice: the second must add.
+            for _ in 0..2 {
+                c.backend
+                    .accumulate_outer(&mut tile, &pairs_there, side(1), side(4));
+                let side = |origin| (Some(&a), origin, output, input);
+                reference::outer(&mut expected, width, &pairs, side(1), side(4));
+            }
+            let values = c.backend.collect(c.backend.finish(tile));
+            let what = format!("{samples} samples, {outputs}×{inputs}, step {input}");
+            c.compare(&values.expect("the device works"), &expected, &what);
+        }
+    }
+}
+
 /// One `#[test]` per primitive for a backend: its name, an expression that makes it (`None` where this
 /// machine lacks it), and the error it is allowed relative to the greatest value of a result.
 macro_rules! conformance {
@@ -676,7 +711,8 @@ macro_rules! conformance {
             einsum_sums_a_long_inner_dimension, conv_agrees, conv_inputs_agrees, conv_weights_agrees,
             window_sum_and_spread_agree, max_pool_gathers_and_scatters, reduce_sum_agrees,
             layouts_move_every_element, concat_joins_and_broadcasts, nothing_is_a_size_too,
-            dense_products_accumulate, outer_products_accumulate);
+            dense_products_accumulate, outer_products_accumulate,
+            outer_products_of_a_site_with_itself_accumulate);
     };
     (@tests $name:ident, $backend:expr, $tolerance:expr, $($test:ident),*) => {
         mod $name {

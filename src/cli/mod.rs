@@ -22,6 +22,11 @@ static CANCEL: AtomicBool = AtomicBool::new(false);
 /// Parses the arguments, runs the command and turns its error into an exit code.
 pub fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
+    if std::env::var_os("WAYLAND_DISPLAY").is_none() && std::env::var_os("DISPLAY").is_none() {
+        // Mesa's layer that sorts devices complains on standard error where there is no display to ask.
+        // SAFETY: no other thread runs yet that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)

@@ -18,10 +18,10 @@ pub struct LossOptions {
     pub positive_weight: Option<Vec<f64>>,
 }
 
-/// The names [`parse`] knows.
-pub const NAMES: [&str; 4] = ["cross-entropy", "squared-error", "bce", "given-hessian"];
+/// The names that people give; `given-hessian` stands for a Hessian given in place of a loss.
+pub const NAMES: [&str; 3] = ["cross-entropy", "mse", "bce"];
 
-/// Makes a loss from its name (`cross-entropy`, `squared-error` or `mse`, `bce`, `given-hessian`) and
+/// Makes a loss from its name (`cross-entropy`, `mse`, `bce`, `given-hessian`) and
 /// options.
 ///
 /// # Errors
@@ -37,7 +37,7 @@ pub const NAMES: [&str; 4] = ["cross-entropy", "squared-error", "bce", "given-he
 pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
     let name = match name {
         "ce" | "softmax-cross-entropy" => "cross-entropy",
-        "mse" => "squared-error",
+        "squared-error" => "mse",
         "binary-cross-entropy" | "bce-with-logits" => "bce",
         "given" => "given-hessian",
         name => name,
@@ -56,7 +56,7 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
             "an index to ignore",
             "a reduction",
         ],
-        "squared-error" => &["a reduction"],
+        "mse" => &["a reduction"],
         "bce" => &["a positive weight", "a reduction"],
         "given-hessian" => &[],
         _ => {
@@ -88,7 +88,7 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
             loss.ignore_index = options.ignore_index.or(loss.ignore_index);
             Box::new(loss)
         }
-        "squared-error" => Box::new(SquaredError::new(reduction)),
+        "mse" => Box::new(SquaredError::new(reduction)),
         "bce" => {
             let mut loss = BinaryCrossEntropy::new(reduction);
             loss.positive_weight = options.positive_weight.clone();

@@ -42,7 +42,7 @@ impl Default for SquaredError {
 
 impl Loss for SquaredError {
     fn name(&self) -> String {
-        format!("squared-error({})", self.reduction)
+        format!("mse({})", self.reduction)
     }
 
     fn prepare(
@@ -50,7 +50,7 @@ impl Loss for SquaredError {
         outputs: &[usize],
         targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
-        let samples = walk_dense("squared-error", outputs, targets, &mut |n, _, value| {
+        let samples = walk_dense("mse", outputs, targets, &mut |n, _, value| {
             if value.is_finite() {
                 Ok(())
             } else {

@@ -2,7 +2,7 @@
 
 use super::budget::Bytes;
 use super::request::ResolvedPart;
-use super::tiles::{Strip, TILE, strips};
+use super::tiles::{Run, Strip, TILE, strips};
 use super::unit::{BlankSeeds, Unit, units};
 use crate::contraction::{Contraction, Segment, accumulate, contraction};
 use crate::error::{Error, Result};
@@ -116,6 +116,13 @@ pub struct Plan {
     pub host_bytes: u64,
 }
 
+impl PartPlan {
+    /// Whether the tile is its own mirror.
+    pub fn on_diagonal(&self, job: &TileJob) -> bool {
+        self.part.symmetric() && job.row == job.column
+    }
+}
+
 impl Plan {
     /// Number of passes over the data.
     pub fn passes(&self) -> usize {
@@ -184,20 +191,25 @@ pub fn wanted_of(network: &Network, plan: &Plan) -> Vec<bool> {
 }
 
 /// Pairs of segments where a tile's rows and columns meet, with both factors of a unit.
+///
+/// On the diagonal of a symmetric part only pairs on or above the diagonal: [`mirror`] fills the rest.
 pub fn segment_pairs<'a, T>(
     unit: &'a Unit<T>,
-    rows: &'a Strip,
-    columns: &'a Strip,
+    part: &'a PartPlan,
+    job: &TileJob,
 ) -> impl Iterator<Item = (usize, usize, Segment<'a, T>, Segment<'a, T>)> {
-    let segment = |run: &super::tiles::Run| Segment {
+    let segment = |run: &Run| Segment {
         factor: unit.factors[run.parameter]
             .as_ref()
             .expect("every parameter of a tile is wanted"),
         range: run.range.clone(),
         origin: run.origin,
     };
-    rows.runs.iter().flat_map(move |row| {
-        columns.runs.iter().map(move |column| {
+    let diagonal = part.on_diagonal(job);
+    let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
+    rows.iter().enumerate().flat_map(move |(k, row)| {
+        let first = if diagonal { k } else { 0 };
+        columns[first..].iter().map(move |column| {
             (
                 row.parameter,
                 column.parameter,
@@ -206,6 +218,21 @@ pub fn segment_pairs<'a, T>(
             )
         })
     })
+}
+
+/// Fills a diagonal tile below its diagonal from above it, so that it is symmetric to the bit.
+pub fn mirror<R: Copy>(width: usize, values: &mut [R]) {
+    /// Rows and columns that stay in cache while they are transposed.
+    const BLOCK: usize = 32;
+    for top in (0..width).step_by(BLOCK) {
+        for left in (0..=top).step_by(BLOCK) {
+            for row in top..(top + BLOCK).min(width) {
+                for column in left..(left + BLOCK).min(row) {
+                    values[row * width + column] = values[column * width + row];
+                }
+            }
+        }
+    }
 }
 
 /// The memory of one choice of unit and chunk, in bytes.
@@ -278,7 +305,7 @@ impl Planner<'_> {
             let part = &self.parts[job.part];
             let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
             let mut tile = meter.accumulator(rows.positions.len(), columns.positions.len());
-            for (row, column, left, right) in segment_pairs(unit, rows, columns) {
+            for (row, column, left, right) in segment_pairs(unit, part, job) {
                 let (rule, _) = contraction(meter, &left, &right);
                 let before = meter.operations();
                 accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());

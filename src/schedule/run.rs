@@ -1,7 +1,7 @@
 //! Execution of a plan: factors, tiles, read-back and writing, overlapped.
 
 use super::budget::anonymous_resident;
-use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs};
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, mirror, segment_pairs};
 use super::unit::{LossSeeds, Unit, units};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
@@ -210,16 +210,19 @@ fn write<R: Real>(
         let start = Instant::now();
         match item {
             Item::Vector { part, values } => sink.vector(part, &values)?,
-            Item::Tile { job, values } => {
+            Item::Tile { job, mut values } => {
                 let part = &plan.parts[job.part];
                 let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
-                let mirror = part.part.symmetric() && job.row != job.column;
+                let mirrored = part.part.symmetric() && !part.on_diagonal(&job);
+                if part.on_diagonal(&job) {
+                    mirror(rows.positions.len(), &mut values);
+                }
                 sink.tile(
                     job.part,
                     rows.positions.clone(),
                     columns.positions.clone(),
                     &values,
-                    mirror,
+                    mirrored,
                 )?;
             }
         }
@@ -364,9 +367,7 @@ impl<B: Contract> Driver<'_, B> {
         let start = Instant::now();
         let part = &self.plan.parts[job.part];
         let mut operations = 0;
-        for (_, _, rows, columns) in
-            segment_pairs(unit, &part.rows[job.row], &part.columns[job.column])
-        {
+        for (_, _, rows, columns) in segment_pairs(unit, part, job) {
             operations += crate::contraction::contraction(self.backend, &rows, &columns).1;
             accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref());
         }

@@ -46,6 +46,20 @@ impl<R: Real> Memory<R> {
         self.parts.into_iter().map(array).collect()
     }
 
+    /// Calls `look` with the entries of a part: `[rows, columns]`, `[rows, 1]` for a vector.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a part that did not begin.
+    pub fn look<T>(&self, part: usize, look: impl FnOnce(ArrayView2<'_, R>) -> T) -> Result<T> {
+        let stored = self.part(part)?;
+        let shape = (stored.layout.row_count(), stored.layout.column_count());
+        let values = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = ArrayView2::from_shape(shape, &values);
+        Ok(look(
+            view.expect("a part holds as many values as its shape says"),
+        ))
+    }
+
     fn part(&self, part: usize) -> Result<&Stored<R>> {
         self.parts.get(part).ok_or_else(|| {
             Error::Shape(format!(
@@ -133,26 +147,28 @@ fn zeros<R: Real>(layout: &PartLayout) -> Result<Vec<R>> {
         ))
     };
     let entries = usize::try_from(layout.entries()?).map_err(|_| refused())?;
-    let mut values = Vec::new();
-    values.try_reserve_exact(entries).map_err(|_| refused())?;
+    // A trial, which touches nothing: `vec!` aborts where there is no memory, but it alone gets zeroed pages
+    // from the system without writing them.
+    Vec::<R>::new()
+        .try_reserve_exact(entries)
+        .map_err(|_| refused())?;
+    let mut values = vec![R::default(); entries];
     advise_huge_pages(&mut values);
-    values.resize(entries, R::default());
     Ok(values)
 }
 
 /// Asks for 2 MiB pages before a large buffer is touched: with pages of 4 KiB, faulting a block of 3.8 GB
 /// takes 1.2-2.5 s, with these 0.2 s (DESIGN §7).
-fn advise_huge_pages<R>(values: &mut Vec<R>) {
+fn advise_huge_pages<R>(values: &mut [R]) {
     #[cfg(target_os = "linux")]
     {
         const PAGE: usize = 4096;
-        let spare = values.spare_capacity_mut();
-        let bytes = size_of_val(spare);
-        let skip = spare.as_mut_ptr().align_offset(PAGE).min(spare.len());
+        let bytes = size_of_val(values);
+        let skip = values.as_ptr().align_offset(PAGE).min(values.len());
         let inside = bytes.saturating_sub(skip * size_of::<R>());
         if inside >= 2 << 20 {
-            let start = spare[skip..].as_mut_ptr();
-            // SAFETY: the pages lie wholly within this vector's own unused capacity, and the advice
+            let start = values[skip..].as_mut_ptr();
+            // SAFETY: the pages lie wholly within this slice, which is borrowed mutably, and the advice
             // changes neither content nor validity; a refusal is harmless.
             let _ = unsafe {
                 rustix::mm::madvise(
@@ -165,21 +181,4 @@ fn advise_huge_pages<R>(values: &mut Vec<R>) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = values;
-}
-
-/// A view of one part of a finished [`Memory`], for callers that keep the sink.
-impl<R: Real> Memory<R> {
-    /// Calls `look` with the entries of a part: `[rows, columns]`, `[rows, 1]` for a vector.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for a part that did not begin.
-    pub fn look<T>(&self, part: usize, look: impl FnOnce(ArrayView2<'_, R>) -> T) -> Result<T> {
-        let stored = self.part(part)?;
-        let shape = (stored.layout.row_count(), stored.layout.column_count());
-        let values = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = ArrayView2::from_shape(shape, &values);
-        Ok(look(
-            view.expect("a part holds as many values as its shape says"),
-        ))
-    }
 }

@@ -1,12 +1,16 @@
-//! The GPU that tests run on: lavapipe, unless `HESSBLOCK_GPU` names another adapter.
+//! The GPU that tests run on: lavapipe where there is one, unless `HESSBLOCK_GPU` names another adapter.
 
 use std::sync::OnceLock;
 
-use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
+use hessblock::tensor::gpu::{AdapterReport, Gpu, Options, Selector, adapters};
 
-/// Part of the name of the adapter under test.
+/// The adapter under test: the one `HESSBLOCK_GPU` names, else lavapipe, else the first.
 pub fn selector() -> Selector {
-    Selector::Name(std::env::var("HESSBLOCK_GPU").unwrap_or("llvmpipe".into()))
+    if let Ok(name) = std::env::var("HESSBLOCK_GPU") {
+        return Selector::Name(name);
+    }
+    let lavapipe = |report: &&AdapterReport| report.name.contains("llvmpipe");
+    Selector::Index(adapters().iter().find(lavapipe).map_or(0, |r| r.index))
 }
 
 /// The adapter with or without shader checks, outputs poisoned with NaN; opened once per test binary.

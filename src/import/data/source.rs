@@ -40,6 +40,9 @@ struct Shard {
     samples: usize,
 }
 
+/// Takes bytes of numbers, with the file for messages and the numbers' type.
+type Take<'a> = dyn FnMut(&Path, Dtype, &[u8]) -> Result<()> + 'a;
+
 /// Bytes decoded at a time.
 const CHUNK: usize = 1 << 18;
 
@@ -243,12 +246,7 @@ impl ArraySource {
     }
 
     /// Calls `take` with the bytes of numbers `first..first + count` of the flattened array, piece by piece.
-    fn read_flat(
-        &self,
-        first: usize,
-        count: usize,
-        take: &mut dyn FnMut(&Path, Dtype, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn read_flat(&self, first: usize, count: usize, take: &mut Take<'_>) -> Result<()> {
         match &self.shards {
             Shards::One(stored) => stored.read_flat(first, count, take),
             Shards::Folder(shards) => {
@@ -277,12 +275,7 @@ impl ArraySource {
 }
 
 impl Stored {
-    fn read_flat(
-        &self,
-        first: usize,
-        count: usize,
-        take: &mut dyn FnMut(&Path, Dtype, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn read_flat(&self, first: usize, count: usize, take: &mut Take<'_>) -> Result<()> {
         let size = self.dtype.size;
         debug_assert!(first + count <= self.len());
         let mut buffer = vec![0; CHUNK.min(count * size)];

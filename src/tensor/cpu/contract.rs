@@ -2,6 +2,7 @@
 
 use super::matrix::{Axis, Tiles, View, disjoint, multiply, offsets};
 use super::memory::zeros;
+use super::symmetric::{self, Symmetric};
 use super::{Cpu, Tensor, common, pick};
 use crate::error::Result;
 use crate::tensor::{Contract, OuterSide, Real, Shape};
@@ -54,6 +55,7 @@ impl<R: Real> Contract for Cpu<R> {
         };
         let width = tile.columns;
         let (row_origin, column_origin) = (rows.origin * width, columns.origin);
+        let is_diagonal = is_diagonal(&rows, &columns) && outputs == other_outputs;
         let rows = Side::new(&rows, outputs, other_outputs, width);
         let columns = Side::new(&columns, other_outputs, 1, 1);
         let beyond = |side: &Side<R>| [side.outputs, side.inputs].map(|axis| axis.extent == 0);
@@ -64,8 +66,27 @@ impl<R: Real> Contract for Cpu<R> {
             rows.last() + row_origin < tile.rows * width && columns.last() + column_origin < width,
             "an outer product beyond its tile"
         );
+        let part = &mut tile.values[row_origin + column_origin..];
+        if is_diagonal && symmetric::is_symmetric(pairs.values(), outputs) {
+            let samples = common(pairs.shape.samples, columns.samples);
+            let product = Symmetric {
+                pairs: pairs.values(),
+                pair_stride: if pairs.shape.samples == 1 {
+                    0
+                } else {
+                    outputs * outputs
+                },
+                samples,
+                inputs: columns.values.expect("more than one input"),
+                input_stride: columns.sample_step,
+                extent: columns.inputs.extent,
+                outputs,
+            };
+            product.add_to(part, columns.outputs.stride, width);
+            return;
+        }
         let product = Product::new(pairs, rows, columns);
-        product.add_to(&mut tile.values[row_origin + column_origin..]);
+        product.add_to(part);
     }
 
     fn finish(&self, tile: Accumulator<R>) -> Accumulator<R> {
@@ -75,6 +96,23 @@ impl<R: Real> Contract for Cpu<R> {
     fn collect(&self, pending: Accumulator<R>) -> Result<Vec<R>> {
         Ok(pending.values)
     }
+}
+
+/// Whether both sides are one site's, in a layout that [`Symmetric`] takes.
+fn is_diagonal<R: Real>(
+    rows: &OuterSide<'_, Tensor<R>>,
+    columns: &OuterSide<'_, Tensor<R>>,
+) -> bool {
+    let (Some(a), Some(b)) = (rows.inputs, columns.inputs) else {
+        return false;
+    };
+    let inputs = a.shape.rest_len();
+    a.is_same(b)
+        && symmetric::pays(inputs)
+        && rows.output_stride == columns.output_stride
+        && columns.output_stride >= inputs
+        && rows.input_stride == 1
+        && columns.input_stride == 1
 }
 
 /// tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q'].

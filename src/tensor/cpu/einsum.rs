@@ -162,11 +162,12 @@ fn run<R: Real>(mut plan: Plan, left: &[R], right: &[R], output: &mut [R]) {
     batch.append(&mut plan.n);
     // A call of faer costs some hundred nanoseconds: what is smaller is done in lanes along the output.
     let product = m.extent * n.extent;
-    if let (1, [k]) = (product, plan.k.as_slice()) {
-        if k.strides[..2] == [1, 1] && k.extent >= 16 {
-            dots(&batch, k.extent, left, right, output);
-            return;
-        }
+    if let (1, [k]) = (product, plan.k.as_slice())
+        && k.strides[..2] == [1, 1]
+        && k.extent >= 16
+    {
+        dots(&batch, k.extent, left, right, output);
+        return;
     }
     if product == 1 && batch.iter().any(|label| label.extent > 4) || product * inner <= 64 {
         batch.push(m);

@@ -146,10 +146,10 @@ impl Program {
 
 /// Applies `expr` at every position of the inputs' common broadcast shape, widened to `into`.
 pub(super) fn map<R: Real>(expr: &Expr, inputs: &[&Tensor<R>], into: &Shape) -> Tensor<R> {
-    if let (Node::Input(k), true) = (expr.node(), !inputs.is_empty()) {
-        if inputs[*k].shape == *into {
-            return inputs[*k].clone();
-        }
+    if let Node::Input(k) = expr.node()
+        && inputs[*k].shape == *into
+    {
+        return inputs[*k].clone();
     }
     let strides: Vec<Vec<usize>> = inputs
         .iter()

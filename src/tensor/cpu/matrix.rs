@@ -71,7 +71,7 @@ impl<'a, R: Real> View<'a, R> {
     }
 
     /// The part `start..stop` of the columns.
-    fn columns(self, start: usize, stop: usize) -> Self {
+    pub fn columns(self, start: usize, stop: usize) -> Self {
         let offset = (start * self.columns.stride).min(self.data.len());
         let columns = Axis::new(stop - start, self.columns.stride);
         Self::new(&self.data[offset..], self.rows, columns)
@@ -162,12 +162,48 @@ impl<'a, R: Real> Tiles<'a, R> {
         }
     }
 
+    /// Over two batch axes of one extent: calls `task(scratch, (o, p), matrix of (o, p), matrix of (p, o))`
+    /// for every o ≤ p, in parallel; the last is `None` where o = p.
+    pub fn for_each_pair<S>(
+        self,
+        scratch: impl Fn() -> S + Sync + Send,
+        task: impl Fn(&mut S, (usize, usize), MatMut<'_, R>, Option<MatMut<'_, R>>) + Sync + Send,
+    ) {
+        let [first, second] = self.batch[..] else {
+            panic!("pairs are positions of two axes");
+        };
+        assert_eq!(first.extent, second.extent);
+        assert_eq!(self.column_block, self.columns.extent);
+        let extent = first.extent;
+        (0..extent * extent)
+            .into_par_iter()
+            .filter(|number| number / extent <= number % extent)
+            .for_each_init(scratch, |scratch, number| {
+                let (o, p) = (number / extent, number % extent);
+                // SAFETY: each unordered pair comes once, and its two matrices are one where o = p.
+                let (upper, lower) = unsafe {
+                    let lower = (o != p).then(|| self.matrix(p * extent + o).1);
+                    (self.matrix(number).1, lower)
+                };
+                task(scratch, (o, p), upper, lower);
+            });
+    }
+
     fn visit<S>(
         &self,
         number: usize,
         scratch: &mut S,
         task: &impl Fn(&mut S, usize, usize, MatMut<'_, R>),
     ) {
+        // SAFETY: `for_each` visits each number once.
+        let ((position, column), matrix) = unsafe { self.matrix(number) };
+        task(scratch, position, column, matrix);
+    }
+    /// Batch position and first column of matrix `number`, and the matrix.
+    ///
+    /// # Safety
+    /// No two matrices of one number may be alive at once.
+    unsafe fn matrix(&self, number: usize) -> ((usize, usize), MatMut<'a, R>) {
         let blocks = self.columns.extent.div_ceil(self.column_block);
         let (position, block) = (number / blocks, number % blocks);
         let column = block * self.column_block;
@@ -175,8 +211,8 @@ impl<'a, R: Real> Tiles<'a, R> {
         let offset = offsets(position, &self.batch, |axis| (axis.extent, [axis.stride]))[0]
             + column * self.columns.stride;
         // SAFETY: `new` has checked that all elements lie in the slice borrowed for 'a and that no two
-        // positions share one; `for_each` visits each number once, so the matrices are disjoint. An empty
-        // matrix is never dereferenced.
+        // positions share one, so matrices of different numbers are disjoint; the caller sees to equal
+        // ones. An empty matrix is never dereferenced.
         let matrix = unsafe {
             MatMut::from_raw_parts_mut(
                 self.data.wrapping_add(offset),
@@ -186,7 +222,7 @@ impl<'a, R: Real> Tiles<'a, R> {
                 self.columns.stride as isize,
             )
         };
-        task(scratch, position, column, matrix);
+        ((position, column), matrix)
     }
 }
 
@@ -245,7 +281,9 @@ pub(super) fn multiply<R: Real>(
     if rows == 0 || columns == 0 {
         return;
     }
-    let par = if parallel && rows * columns * inner >= PARALLEL_WORK {
+    // With a vector faer may share the inner dimension between threads: other bits on other machines.
+    let worthwhile = rows > 1 && columns > 1 && rows * columns * inner >= PARALLEL_WORK;
+    let par = if parallel && worthwhile {
         Par::rayon(0)
     } else {
         Par::Seq

@@ -12,6 +12,7 @@ mod matrix;
 mod memory;
 mod patches;
 mod reduce;
+mod symmetric;
 mod walk;
 mod window;
 
@@ -90,6 +91,13 @@ impl<R: Real> Tensor<R> {
             data: self.data.clone(),
             offset,
         }
+    }
+
+    /// Whether both are the same memory taken in the same way.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.data, &other.data)
+            && self.offset == other.offset
+            && self.shape == other.shape
     }
 
     /// Number of the unit (sample and direction), where either may be broadcast.

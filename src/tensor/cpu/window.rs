@@ -109,8 +109,21 @@ fn one_axis<R: Real>(
 ) {
     for tap in 0..window.kernel[axis] {
         let reach = reach(window, axis, tap);
+        let stride = window.stride[axis];
+        if inner == 1 && reach.first < reach.last {
+            // Single elements: no inner slices, and the commonest strides as loops that vectorise.
+            let outputs = reach.first..reach.last;
+            if spread {
+                let to = to[reach.start..].iter_mut();
+                add_strided(to, &from[outputs], stride);
+            } else {
+                let from = from[reach.start..].iter();
+                sum_strided(&mut to[outputs], from, stride);
+            }
+            continue;
+        }
         for (step, output) in (reach.first..reach.last).enumerate() {
-            let input = reach.start + step * window.stride[axis];
+            let input = reach.start + step * stride;
             let (to_at, from_at) = if spread {
                 (input, output)
             } else {
@@ -125,16 +138,28 @@ fn one_axis<R: Real>(
     }
 }
 
+fn add_strided<R: Real>(to: std::slice::IterMut<'_, R>, from: &[R], stride: usize) {
+    let add = |(t, x): (&mut R, &R)| *t += *x;
+    match stride {
+        1 => to.zip(from).for_each(add),
+        _ => to.step_by(stride).zip(from).for_each(add),
+    }
+}
+
+fn sum_strided<R: Real>(to: &mut [R], from: std::slice::Iter<'_, R>, stride: usize) {
+    let add = |(t, x): (&mut R, &R)| *t += *x;
+    match stride {
+        1 => to.iter_mut().zip(from).for_each(add),
+        _ => to.iter_mut().zip(from.step_by(stride)).for_each(add),
+    }
+}
+
 /// Where each window has its first maximum; a NaN counts as the greatest, as in PyTorch.
 pub(super) fn max_pool_indices<R: Real>(input: &Tensor<R>, window: &Window) -> Indices {
     let window = window.three_dimensional();
     let (from_plane, to_plane) = planes(&window);
     let shape = with_last(&input.shape, &[]);
-    let count = if from_plane == 0 {
-        0
-    } else {
-        shape.len() / from_plane
-    };
+    let count = shape.len().checked_div(from_plane).unwrap_or(0);
     let mut positions = vec![NOWHERE; count * to_plane];
     if !positions.is_empty() {
         positions
@@ -253,11 +278,8 @@ fn chosen<R: Real>(
     shape.directions = super::common(shape.directions, indices.directions);
     let mut output = zeros(shape.len());
     let unit = shape.rest_len();
-    let chosen_unit = if indices.samples * indices.directions == 0 {
-        0
-    } else {
-        indices.positions.len() / (indices.samples * indices.directions)
-    };
+    let units = indices.samples * indices.directions;
+    let chosen_unit = indices.positions.len().checked_div(units).unwrap_or(0);
     let from_unit = from.shape.rest_len();
     if !output.is_empty() && chosen_unit > 0 {
         output

@@ -351,8 +351,7 @@ impl Device {
             let count = (left.max(1.0) as u64)
                 .min(launch.groups - first)
                 .min(MAX_GRID * MAX_GRID);
-            let rows = count.div_ceil(MAX_GRID);
-            let columns = count.div_ceil(rows);
+            let (columns, rows) = fold(count);
             let mut words = launch.words;
             words[0] = first as u32;
             words[1] = count as u32;
@@ -362,7 +361,7 @@ impl Device {
             let pass = self.pass(&mut stream);
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &bindings, &[offset]);
-            pass.dispatch_workgroups(columns as u32, rows as u32, 1);
+            pass.dispatch_workgroups(columns, rows, 1);
             first += count;
         }
     }
@@ -519,6 +518,12 @@ impl Stream {
     }
 }
 
+/// Grid of at least `count` workgroups, each side within the limit; kernels skip what is too many.
+fn fold(count: u64) -> (u32, u32) {
+    let rows = count.div_ceil(MAX_GRID).max(1);
+    (count.div_ceil(rows) as u32, rows as u32)
+}
+
 fn seconds(work: &[f64; FAMILIES], rates: &[f64; FAMILIES]) -> f64 {
     work.iter().zip(rates).map(|(w, r)| w / r).sum()
 }
@@ -529,5 +534,68 @@ impl Drop for Device {
         let mut stream = lock(&self.stream);
         stream.pass = None;
         stream.encoder = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::gpu::{Gpu, Selector, adapters};
+    use crate::tensor::{Backend, HostSlice, Shape};
+
+    fn gpu() -> Option<Gpu> {
+        let index = adapters().iter().position(|r| r.is_software())?;
+        Some(Gpu::open(&Selector::Index(index), None).expect("the adapter opens"))
+    }
+
+    #[test]
+    fn grids_fold_within_the_limit() {
+        for count in [1, 65_535, 65_536, 70_001, 65_535 * 65_535] {
+            let (columns, rows) = fold(count);
+            let (x, y) = (u64::from(columns), u64::from(rows));
+            assert!(x <= MAX_GRID && y <= MAX_GRID && x * y >= count, "{count}");
+            assert!(x * y < count + y, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_folded_dispatch_reaches_every_element_once() {
+        let Some(gpu) = gpu() else { return };
+        // So fast a device gets everything in one dispatch.
+        lock(&gpu.device.stream).rates = [1e15; FAMILIES];
+        let len = (MAX_GRID as usize + 300) * super::super::kernel::THREADS + 17;
+        let x = gpu.fill(&Shape::new(1, 1, &[len]), 3.0);
+        let values = gpu.read(&x).unwrap();
+        assert!(values.iter().all(|&v| v == 3.0));
+    }
+
+    #[test]
+    fn an_error_of_the_device_reaches_the_next_read() {
+        let Some(gpu) = gpu() else { return };
+        let x = gpu.upload(&Shape::new(1, 1, &[4]), HostSlice::F32(&[1.0; 4]));
+        let buffer = x.view().expect("it has elements").buffer;
+        // Beyond the end of the buffer: a validation error.
+        gpu.device.copy((buffer, 1 << 20), (buffer, 0), 256);
+        let sum = gpu.add(&x, &x);
+        assert!(gpu.read(&sum).is_err());
+        assert!(gpu.read(&gpu.fill(&Shape::new(1, 1, &[2]), 0.0)).is_err());
+    }
+
+    #[test]
+    fn rates_follow_what_was_seen_but_grow_slowly() {
+        let mut stream = Stream {
+            encoder: None,
+            pass: None,
+            params: Vec::new(),
+            work: [0.0; FAMILIES],
+            rates: [1e9; FAMILIES],
+            flights: VecDeque::new(),
+            ended: None,
+            writes: (0, 0),
+        };
+        stream.learn([6e7, 0.0, 0.0], 0.6);
+        assert!((stream.rates[0] - 1e8).abs() < 1e3 && stream.rates[1] == 1e9);
+        stream.learn([6e7, 0.0, 0.0], 0.01);
+        assert!((stream.rates[0] - 2e8).abs() < 1e3);
     }
 }

@@ -60,12 +60,10 @@ pub(super) const TILE_SHAPES: [TileShape; 7] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProductKernel {
     pub shape: TileShape,
-    /// Axes of the groups b, m, n, k.
+    /// Axes of the groups b, m, n, k, each rounded up so that few kernels serve all.
     pub axes: [usize; 4],
     /// Whether a second right operand is multiplied in.
     pub pair: bool,
-    pub left_along_k: bool,
-    pub right_along_k: bool,
 }
 
 /// The entry points of `window.wgsl`.
@@ -127,13 +125,7 @@ impl Kernel {
                 constant("TILE_M", kernel.shape.m);
                 constant("TILE_N", kernel.shape.n);
                 constant("DEPTH", kernel.shape.depth);
-                for (name, value) in [
-                    ("PAIR", kernel.pair),
-                    ("LEFT_ALONG_K", kernel.left_along_k),
-                    ("RIGHT_ALONG_K", kernel.right_along_k),
-                ] {
-                    let _ = writeln!(text, "const {name}: bool = {value};");
-                }
+                let _ = writeln!(text, "const PAIR: bool = {};", kernel.pair);
                 for (group, name) in ["batch", "m", "n", "k"].iter().enumerate() {
                     let base = PRODUCT_AXES + group * MAX_AXES * PRODUCT_AXIS_WORDS;
                     decode(
@@ -196,6 +188,8 @@ const NUMERIC: &str = include_str!("../../../shaders/numeric.wgsl");
 
 /// First word of the product's axis tables.
 pub(super) const PRODUCT_AXES: usize = 16;
+/// Word of the product's flags: left (1) and right (2) are contiguous along k.
+pub(super) const PRODUCT_FLAGS: usize = PRODUCT_AXES + 4 * MAX_AXES * PRODUCT_AXIS_WORDS;
 /// Words per axis there: extent and four strides.
 pub(super) const PRODUCT_AXIS_WORDS: usize = 5;
 
@@ -255,15 +249,9 @@ pub fn shader_sources() -> Vec<ShaderSource> {
         kernels.push(Kernel::Window(kernel));
     }
     for shape in TILE_SHAPES {
-        for axes in [[0, 1, 1, 1], [1, 1, 1, 1], [2, 1, 3, 4], [MAX_AXES; 4]] {
-            for bits in 0..8 {
-                kernels.push(Kernel::Product(ProductKernel {
-                    shape,
-                    axes,
-                    pair: bits & 1 != 0,
-                    left_along_k: bits & 2 != 0,
-                    right_along_k: bits & 4 != 0,
-                }));
+        for axes in [[1; 4], [2, 1, 4, 4], [1, 2, 1, 6], [MAX_AXES; 4]] {
+            for pair in [false, true] {
+                kernels.push(Kernel::Product(ProductKernel { shape, axes, pair }));
             }
         }
     }

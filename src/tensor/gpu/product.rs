@@ -3,8 +3,8 @@
 use super::Gpu;
 use super::device::Launch;
 use super::kernel::{
-    Kernel, MAX_AXES, MAX_MAP_INPUTS, PARAM_WORDS, PRODUCT_AXES, PRODUCT_AXIS_WORDS, ProductKernel,
-    TILE_SHAPES, TileShape,
+    Kernel, MAX_AXES, MAX_MAP_INPUTS, PARAM_WORDS, PRODUCT_AXES, PRODUCT_AXIS_WORDS, PRODUCT_FLAGS,
+    ProductKernel, TILE_SHAPES, TileShape,
 };
 use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
 use crate::tensor::{Einsum, Expr, strides};
@@ -13,6 +13,9 @@ use crate::tensor::{Einsum, Expr, strides};
 /// after 65,535 trips in total), and with it what is summed before the partial sum meets the output.
 /// Fixed, so that results depend neither on the device's speed nor on its memory.
 const K_RANGE: usize = 4096;
+
+/// Axes that the kernel for a number of axes has: each compiled kernel costs a driver's compilation.
+const AXIS_COUNTS: [usize; MAX_AXES + 1] = [1, 1, 2, 4, 4, 6, 6];
 
 /// Tensors of a product, in the order of an axis's strides; the output is the fourth.
 const LEFT: usize = 0;
@@ -122,10 +125,8 @@ impl Gpu {
         };
         let kernel = ProductKernel {
             shape,
-            axes: [0, 1, 2, 3].map(|g| groups[g].len()),
+            axes: [0, 1, 2, 3].map(|g| AXIS_COUNTS[groups[g].len()]),
             pair: product.second.is_some(),
-            left_along_k: along_k(LEFT, 1),
-            right_along_k: along_k(RIGHT, 2),
         };
         let second = product.second.unwrap_or(product.right);
         let (tiles_m, tiles_n) = (m.div_ceil(shape.m), n.div_ceil(shape.n));
@@ -142,8 +143,11 @@ impl Gpu {
         words[15] = tiles_n as u32;
         for (g, axes) in groups.iter().enumerate() {
             let base = PRODUCT_AXES + g * MAX_AXES * PRODUCT_AXIS_WORDS;
-            write_axes(&mut words, base, axes, 4);
+            let mut all = vec![Axis::new(1, [0; 4]); kernel.axes[g] - axes.len()];
+            all.extend(axes);
+            write_axes(&mut words, base, &all, 4);
         }
+        words[PRODUCT_FLAGS] = u32::from(along_k(LEFT, 1)) | u32::from(along_k(RIGHT, 2)) << 1;
         for start in (0..k).step_by(K_RANGE) {
             let stop = (start + K_RANGE).min(k);
             words[10] = start as u32;
@@ -232,7 +236,7 @@ mod tests {
     fn trips(shape: &TileShape) -> usize {
         let threads = shape.threads();
         let loads = |rows: usize| rows.div_ceil(threads) + 1;
-        let (rows, columns) = (shape.batches * shape.m, shape.batches * shape.n);
+        let (rows, columns) = (shape.batches * shape.m / 4, shape.batches * shape.n / 4);
         let step = 1 + loads(rows * shape.depth) + loads(columns * shape.depth) + shape.depth + 1;
         let chunk = 1 + 256 / shape.depth * step + 1;
         loads(rows) + loads(columns) + K_RANGE / 256 * chunk + 1
@@ -244,8 +248,9 @@ mod tests {
             assert!(trips(&shape) <= 60_000, "{shape:?}: {}", trips(&shape));
             let threads = shape.threads();
             assert!((64..=256).contains(&threads), "{shape:?}");
-            let (rows, columns) = (shape.batches * shape.m, shape.batches * shape.n);
-            let shared = shape.depth * (rows + columns + 2) + rows + 2 * columns + 4 * shape.depth;
+            let (rows, columns) = (shape.batches * shape.m / 4, shape.batches * shape.n / 4);
+            let fours = shape.depth * (rows + columns + 2) + rows + 2 * columns + shape.depth;
+            let shared = 4 * fours;
             assert!(4 * shared <= 16 << 10, "{shape:?}: {} bytes", 4 * shared);
             assert!(256 % shape.depth == 0 && shape.depth <= threads);
         }

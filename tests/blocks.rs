@@ -1,0 +1,420 @@
+//! Blocks as a user asks for them, against the definition entry by entry, on every backend.
+
+use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, Loss, Reduction, Sample, SquaredError};
+use hessblock::network::Network;
+use hessblock::network::builder::{Builder, Window2d};
+use hessblock::schedule::plan::{Keep, Limits};
+use hessblock::schedule::run::Control;
+use hessblock::sink::{Memory, Sink};
+use hessblock::tensor::cpu::Cpu;
+use hessblock::tensor::{Contract, Real};
+use hessblock::{Part, Session};
+use ndarray::{Array2, ArrayD, IxDyn};
+
+/// Numbers in −1..1, reproducible and exact in single precision.
+fn numbers(seed: u64, count: usize) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            f64::from((state >> 40) as f32 / 8_388_608.0 - 1.0)
+        })
+        .collect()
+}
+
+fn inputs(samples: usize, shape: &[usize]) -> ArrayD<f64> {
+    let mut axes = vec![samples];
+    axes.extend_from_slice(shape);
+    let count = axes.iter().product();
+    ArrayD::from_shape_vec(IxDyn(&axes), numbers(3, count)).expect("the count fits")
+}
+
+fn classes(samples: usize, count: i64) -> ArrayD<i64> {
+    let values = (0..samples as i64).map(|k| (k * 7 + 2) % count).collect();
+    ArrayD::from_shape_vec(IxDyn(&[samples]), values).expect("the count fits")
+}
+
+fn mlp() -> Network {
+    Builder::new(&[5])
+        .linear("one", 7)
+        .tanh()
+        .linear_without_bias("two", 6)
+        .relu()
+        .linear("three", 4)
+        .initialize(1)
+        .build()
+        .expect("a network")
+}
+
+/// Convolutions with stride, padding and groups, both pools, a skip, and a linear head.
+fn small_cnn() -> Network {
+    Builder::new(&[2, 9, 9])
+        .conv2d("conv1", 4, Window2d::new(3).padding(1))
+        .softplus()
+        .mark("skip")
+        .conv2d("conv2", 4, Window2d::new(3).padding(1).groups(2))
+        .add("skip")
+        .max_pool2d(Window2d::new(3).stride(2))
+        .conv2d("conv3", 3, Window2d::new(2).dilation(2))
+        .sigmoid()
+        .avg_pool2d(Window2d::new(2).stride(1))
+        .flatten()
+        .linear("head", 3)
+        .initialize(2)
+        .build()
+        .expect("a network")
+}
+
+fn session(network: Network, data: Dataset, loss: Box<dyn Loss>) -> Session {
+    Session::new(network, data, loss).expect("a session")
+}
+
+fn sessions() -> Vec<(&'static str, Session)> {
+    let labelled = |network: Network, samples, shape: &[usize], count| {
+        let data = Dataset::from_arrays(
+            ArraySource::from(inputs(samples, shape)),
+            ArraySource::from(classes(samples, count)),
+        );
+        session(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))
+    };
+    let dense = |loss: Box<dyn Loss>, low: f64| {
+        let targets = ArrayD::from_shape_vec(
+            IxDyn(&[13, 4]),
+            numbers(9, 52).into_iter().map(|v| v * 0.5 + low).collect(),
+        );
+        let targets = ArraySource::from(targets.expect("the count fits"));
+        session(
+            mlp(),
+            Dataset::from_arrays(ArraySource::from(inputs(13, &[5])), targets),
+            loss,
+        )
+    };
+    vec![
+        ("mlp, cross-entropy", labelled(mlp(), 17, &[5], 4)),
+        (
+            "mlp, squared error",
+            dense(Box::new(SquaredError::new(Reduction::Sum)), 0.0),
+        ),
+        (
+            "mlp, bce",
+            dense(Box::new(BinaryCrossEntropy::new(Reduction::Mean)), 0.5),
+        ),
+        (
+            "mlp, a user's indefinite loss",
+            dense(Box::new(Saddle), 0.0),
+        ),
+        (
+            "cnn, cross-entropy",
+            labelled(small_cnn(), 11, &[2, 9, 9], 3),
+        ),
+    ]
+}
+
+/// ℓ = z₀z₁ + Σ_c sin(z_c)/2: its Hessian has eigenvalues of both signs.
+#[derive(Debug)]
+struct Saddle;
+
+impl Loss for Saddle {
+    fn name(&self) -> String {
+        "saddle".into()
+    }
+    fn value(&self, sample: &Sample<'_>) -> f64 {
+        let z = sample.outputs;
+        z[0] * z[1] + z.iter().map(|z| z.sin() / 2.0).sum::<f64>()
+    }
+    fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {
+        let z = sample.outputs;
+        for (g, z) in gradient.iter_mut().zip(z) {
+            *g = z.cos() / 2.0;
+        }
+        gradient[0] += z[1];
+        gradient[1] += z[0];
+    }
+    fn hessian_product(&self, sample: &Sample<'_>, v: &[f64], product: &mut [f64]) {
+        for ((p, z), v) in product.iter_mut().zip(sample.outputs).zip(v) {
+            *p = -z.sin() / 2.0 * v;
+        }
+        product[0] += v[1];
+        product[1] += v[0];
+    }
+}
+
+/// The whole of G by the definition: forward mode, no factors, no contraction.
+fn by_definition(session: &Session) -> Array2<f64> {
+    let p = session.network().parameter_count();
+    let pairs: Vec<(usize, usize)> = (0..p).flat_map(|i| (0..p).map(move |j| (i, j))).collect();
+    let values = session.entries(&pairs, &Control::none()).expect("entries");
+    Array2::from_shape_vec((p, p), values).expect("p² entries")
+}
+
+fn part(text: &str) -> Part {
+    text.parse().expect("a part")
+}
+
+fn largest(values: &Array2<f64>) -> f64 {
+    values.iter().fold(0.0f64, |m, v| m.max(v.abs()))
+}
+
+/// DESIGN §5: 2·10⁻⁶ of max|block|, and entry by entry 10⁻⁵ of √(G_ii G_jj).
+fn check<R: Real>(
+    found: &Array2<R>,
+    expected: &Array2<f64>,
+    diagonal: &[f64],
+    tolerance: f64,
+    what: &str,
+) {
+    let most = largest(expected);
+    for ((i, j), value) in found.indexed_iter() {
+        let error = (value.to_f64() - expected[[i, j]]).abs();
+        assert!(
+            error <= tolerance * most,
+            "{what}: entry ({i}, {j}) is {value:?}, not {}",
+            expected[[i, j]]
+        );
+        let scale = (diagonal[i].abs() * diagonal[j].abs()).sqrt();
+        assert!(
+            error <= 5.0 * tolerance * scale || error <= 1e-3 * tolerance * most,
+            "{what}: entry ({i}, {j}) is {value:?}, not {}, at scale {scale:e}",
+            expected[[i, j]]
+        );
+    }
+}
+
+fn full_matrix_and_diagonal_are_those_of_the_definition<B: Contract>(backend: &B, tolerance: f64) {
+    for (name, session) in sessions() {
+        let expected = by_definition(&session);
+        let diagonal: Vec<f64> = expected.diag().to_vec();
+        let found = session
+            .to_memory(backend, &[part("full"), part("diag")])
+            .expect("parts");
+        // A sign-indefinite G has no bound on its entries by the diagonal's.
+        let scales = if session.loss().signed() {
+            vec![largest(&expected); diagonal.len()]
+        } else {
+            diagonal.clone()
+        };
+        check(&found[0].1, &expected, &scales, tolerance, name);
+        for (k, value) in found[1].1.iter().enumerate() {
+            let error = (value.to_f64() - diagonal[k]).abs();
+            assert!(
+                error <= tolerance * 5.0 * scales[k].abs().max(1e-6),
+                "{name}: diagonal {k}"
+            );
+        }
+    }
+}
+
+#[test]
+fn cpu_f64_gives_the_definition() {
+    full_matrix_and_diagonal_are_those_of_the_definition(&Cpu::<f64>::new(), 1e-12);
+}
+
+#[test]
+fn cpu_f32_gives_the_definition() {
+    full_matrix_and_diagonal_are_those_of_the_definition(&Cpu::<f32>::new(), 2e-6);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn gpu_gives_the_definition() {
+    if let Some(gpu) = gpu() {
+        full_matrix_and_diagonal_are_those_of_the_definition(&gpu, 2e-6);
+    }
+}
+
+/// The software device, or `None` where there is none and none is required.
+#[cfg(feature = "gpu")]
+fn gpu() -> Option<hessblock::tensor::gpu::Gpu> {
+    use hessblock::tensor::gpu::{Gpu, Selector};
+    match Gpu::open(&Selector::Name("llvmpipe".into()), None) {
+        Ok(gpu) => Some(gpu),
+        Err(error) if std::env::var_os("HESSBLOCK_REQUIRE_GPU").is_some() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn every_part_is_its_piece_of_the_full_matrix() {
+    for (name, session) in sessions() {
+        let network = session.network();
+        let layers = network.layers();
+        let (first, last) = (&layers[0], &layers[layers.len() - 1]);
+        let range =
+            |name: &str| network.parameters[network.parameter(name).expect("known")].range();
+        let p = network.parameter_count();
+        let asked: Vec<String> = vec![
+            "full".into(),
+            "layers".into(),
+            format!("layer={}", last.name),
+            format!("layer={},{}", first.name, last.name),
+            format!("layer={},{}", last.name, first.name),
+            format!("param={}", network.parameters[0].name),
+            format!(
+                "param={},{}",
+                network.parameters[1].name, network.parameters[0].name
+            ),
+            format!("range=3..{},{}..{}", p / 2, p / 3, p - 1),
+            "range=7..8,0..1".into(),
+        ];
+        let parts: Vec<Part> = asked.iter().map(|t| part(t)).collect();
+        let found = session
+            .to_memory(&Cpu::<f64>::new(), &parts)
+            .expect("parts");
+        assert_eq!(found.len(), parts.len() - 1 + layers.len());
+        let full = found[0].1.clone();
+        let indices = |ranges: &[std::ops::Range<usize>]| {
+            ranges.iter().cloned().flatten().collect::<Vec<_>>()
+        };
+        for (layout, block) in &found {
+            let columns = layout.columns.as_ref().expect("a matrix");
+            for (i, row) in indices(&layout.rows).into_iter().enumerate() {
+                for (j, column) in indices(columns).into_iter().enumerate() {
+                    let (value, expected) = (block[[i, j]], full[[row, column]]);
+                    assert!(
+                        (value - expected).abs() <= 1e-13 * largest(&full),
+                        "{name}, {}: ({i}, {j})",
+                        layout.name
+                    );
+                }
+            }
+        }
+        assert_eq!(
+            found[1].0.rows[0].start,
+            range(&network.parameters[0].name).start
+        );
+    }
+}
+
+#[test]
+fn the_whole_matrix_is_symmetric_to_the_bit() {
+    for (name, session) in sessions() {
+        let found = session
+            .to_memory(&Cpu::<f32>::new(), &[part("full")])
+            .expect("parts");
+        assert_eq!(found[0].1, found[0].1.t(), "{name}");
+    }
+}
+
+/// A network wide enough for several tiles.
+fn wide() -> Session {
+    let network = Builder::new(&[40])
+        .linear("one", 60)
+        .tanh()
+        .linear("two", 30)
+        .initialize(4)
+        .build();
+    let data = Dataset::from_arrays(
+        ArraySource::from(inputs(23, &[40])),
+        ArraySource::from(classes(23, 30)),
+    );
+    session(
+        network.expect("a network"),
+        data,
+        Box::new(CrossEntropy::new(Reduction::Mean)),
+    )
+}
+
+#[test]
+fn tiles_and_budgets_change_nothing_but_the_order_of_work() {
+    let session = wide();
+    let parts = || {
+        session
+            .resolve(&[part("full"), part("diag")])
+            .expect("parts")
+    };
+    let backend = Cpu::<f32>::new();
+    let run = |device: u64, batch: Option<usize>| {
+        let limits = Limits {
+            device,
+            host: u64::MAX,
+            tensor: u64::MAX,
+            unified: false,
+        };
+        let plan = session.plan_for(parts(), 4, limits, batch).expect("a plan");
+        assert!(plan.tiles.len() > 2, "one tile shows nothing");
+        let mut sink = Memory::<f32>::new();
+        session
+            .run_on(&backend, &plan, &mut sink, &Control::none())
+            .expect("a run");
+        Sink::<f32>::finish(&mut sink).expect("whole");
+        (plan.keep, plan.unit, plan.passes(), sink.into_parts())
+    };
+    let (keep, unit, _, plenty) = run(u64::MAX, Some(8));
+    assert_eq!((keep, unit), (Keep::Rows, 8));
+    // Just under what all factors take, the tiles go in waves: the same bits.
+    let mut recomputed = None;
+    for budget in (1..200).map(|k| k << 18) {
+        let limits = Limits {
+            device: budget,
+            host: u64::MAX,
+            tensor: u64::MAX,
+            unified: false,
+        };
+        if let Ok(plan) = session.plan_for(parts(), 4, limits, Some(8))
+            && plan.keep == Keep::Recompute
+            && plan.unit == 8
+        {
+            recomputed = Some(run(budget, Some(8)));
+            break;
+        }
+    }
+    if let Some((_, _, passes, tight)) = recomputed {
+        assert!(passes >= 1);
+        for (a, b) in plenty.iter().zip(&tight) {
+            assert_eq!(a.1, b.1, "{}", a.0.name);
+        }
+    }
+    let (_, _, _, again) = run(u64::MAX, Some(8));
+    assert_eq!(plenty[0].1, again[0].1, "the same plan gives the same bits");
+    let (_, _, _, other) = run(u64::MAX, Some(5));
+    let most = plenty[0].1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    for (a, b) in plenty[0].1.iter().zip(&other[0].1) {
+        assert!((a - b).abs() <= 2e-6 * most);
+    }
+}
+
+#[test]
+fn a_budget_too_small_is_refused_with_the_arithmetic() {
+    let session = wide();
+    let parts = session.resolve(&[part("full")]).expect("parts");
+    let limits = Limits {
+        device: 1 << 16,
+        host: 1 << 16,
+        tensor: u64::MAX,
+        unified: true,
+    };
+    let error = session
+        .plan_for(parts, 4, limits, None)
+        .expect_err("64 KiB are too little");
+    let text = error.to_string();
+    assert!(
+        text.contains("64.0 KiB") && text.contains("--host-memory"),
+        "{text}"
+    );
+}
+
+#[test]
+fn unknown_names_are_answered_with_the_nearest() {
+    let session = wide();
+    for (asked, nearest) in [
+        ("layer=on", "one"),
+        ("param=two.wieght", "two.weight"),
+        ("layer=one,tow", "two"),
+    ] {
+        let text = session
+            .resolve(&[part(asked)])
+            .expect_err(asked)
+            .to_string();
+        assert!(text.contains(nearest), "{text}");
+    }
+    for outlying in ["range=0..9999999,0..1", "range=5..5,0..1"] {
+        assert!(session.resolve(&[part(outlying)]).is_err(), "{outlying}");
+    }
+    assert!(session.resolve(&[]).is_err());
+}

@@ -1,0 +1,353 @@
+//! What only the GPU backend has: its own elementary functions, limits, memory, tiles in flight.
+#![cfg(feature = "gpu")]
+
+mod common;
+
+use common::{random, random_in};
+use hessblock::tensor::expression::Unary;
+use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
+use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape};
+
+/// Distance of an f32 from an exact value, in units of the last place of that value.
+fn ulps(value: f32, exact: f64) -> f64 {
+    let rounded = exact as f32;
+    if rounded.is_infinite() || rounded.is_nan() {
+        let same = value == rounded || value.is_nan() && rounded.is_nan();
+        return if same { 0.0 } else { f64::INFINITY };
+    }
+    let unit = f64::from(rounded.abs().max(f32::MIN_POSITIVE));
+    let unit = 2f64.powi(unit.log2().floor() as i32 - 23);
+    (f64::from(value) - exact).abs() / unit
+}
+
+/// Arguments over a range: evenly, and by powers of two around every size down to denormals.
+fn arguments(low: f32, high: f32) -> Vec<f32> {
+    let mut all: Vec<f32> = (0..=40_000)
+        .map(|k| low + (high - low) * (k as f32 / 40_000.0))
+        .collect();
+    for exponent in -140..12 {
+        for step in 0..16 {
+            let x = 2f32.powi(exponent) * (1.0 + step as f32 / 16.0);
+            all.extend([x, -x]);
+        }
+    }
+    // Around 1, where logarithms vanish.
+    all.extend((-200..200).map(|k| f32::from_bits((1.0f32.to_bits() as i32 + k) as u32)));
+    all.extend([0.0, -0.0]);
+    all.retain(|x| (low..=high).contains(x));
+    all
+}
+
+fn worst(gpu: &Gpu, function: Unary, low: f32, high: f32) -> (f64, f32, f32) {
+    let x = arguments(low, high);
+    let tensor = gpu.upload(&Shape::new(1, 1, &[x.len()]), HostSlice::F32(&x));
+    let result = gpu.map(&Expr::input(0).unary(function), &[&tensor]);
+    let values = gpu.read(&result).unwrap();
+    let mut worst = (0.0, 0.0, 0.0);
+    for (&x, &y) in x.iter().zip(&values) {
+        let error = ulps(y, function.evaluate(f64::from(x)));
+        // Denormal results may be flushed.
+        let exact = function.evaluate(f64::from(x));
+        if exact.abs() < f64::from(f32::MIN_POSITIVE) && y.abs() <= f32::MIN_POSITIVE {
+            continue;
+        }
+        if error > worst.0 {
+            worst = (error, x, y);
+        }
+    }
+    worst
+}
+
+#[test]
+fn elementary_functions_are_accurate_everywhere() {
+    let Some(gpu) = common::gpu::open(false) else {
+        return;
+    };
+    for (function, low, high) in [
+        (Unary::Exp, -120.0, 90.0),
+        (Unary::ExpM1, -120.0, 90.0),
+        (Unary::Log, 0.0, 1e30),
+        (Unary::Log, 0.1, 10.0),
+        (Unary::Log1p, -1.0, 1e30),
+        (Unary::Log1p, -0.99, 4.0),
+        (Unary::Tanh, -30.0, 30.0),
+        (Unary::Tanh, -1.0, 1.0),
+        (Unary::Sigmoid, -100.0, 100.0),
+        (Unary::Softplus, -100.0, 100.0),
+        (Unary::Sqrt, 0.0, 1e30),
+        (Unary::Reciprocal, 1e-30, 1e30),
+    ] {
+        let (error, x, y) = worst(&gpu, function, low, high);
+        eprintln!("{function:?} {low}..{high}: {error:.2} ulp at {x:e} ({y:e})");
+        assert!(
+            error <= 4.0,
+            "{function:?} of {x:e} is {y:e}, {error:.2} ulp off"
+        );
+    }
+}
+
+#[test]
+fn nan_and_infinities_come_through() {
+    let Some(gpu) = common::gpu::open(true) else {
+        return;
+    };
+    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0];
+    let tensor = gpu.upload(&Shape::new(1, 1, &[4]), HostSlice::F32(&x));
+    for function in [
+        Unary::Negate,
+        Unary::Exp,
+        Unary::ExpM1,
+        Unary::Log,
+        Unary::Log1p,
+        Unary::Tanh,
+        Unary::Sigmoid,
+        Unary::Softplus,
+        Unary::Sqrt,
+        Unary::Reciprocal,
+    ] {
+        let result = gpu.map(&Expr::input(0).unary(function), &[&tensor]);
+        for (&x, y) in x.iter().zip(gpu.read(&result).unwrap()) {
+            let exact = function.evaluate(f64::from(x)) as f32;
+            let same = y == exact || y.is_nan() && exact.is_nan();
+            assert!(same, "{function:?} of {x} is {y}, not {exact}");
+        }
+    }
+}
+
+#[test]
+fn long_sums_of_positive_numbers_keep_their_digits() {
+    let Some(gpu) = common::gpu::open(false) else {
+        return;
+    };
+    let (samples, rows) = (40_960, 37);
+    let x = random_in(1, samples, 1, &[rows], 0.0, 1.0);
+    let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
+    let mut tile = gpu.accumulator(rows, rows);
+    gpu.accumulate_dense(&mut tile, (0, 0), &tensor, &tensor);
+    let values = gpu.collect(gpu.finish(tile)).unwrap();
+    let mut worst = 0.0f64;
+    for i in 0..rows {
+        for j in 0..rows {
+            let exact: f64 = (0..samples)
+                .map(|n| x.values[n * rows + i] * x.values[n * rows + j])
+                .sum();
+            worst = worst.max((f64::from(values[i * rows + j]) - exact).abs() / exact);
+        }
+    }
+    eprintln!("sum of 40,960 products: relative error {worst:e}");
+    assert!(worst < 4e-7, "{worst:e}");
+}
+
+#[test]
+fn checks_do_not_change_a_product() {
+    let (Some(checked), Some(unchecked)) = (common::gpu::open(true), common::gpu::open(false))
+    else {
+        return;
+    };
+    for (m, n, k) in [(67, 61, 300), (5, 300, 4099), (131, 3, 17)] {
+        let (x, y) = (random(1, 1, 1, &[m, k]), random(2, 1, 1, &[k, n]));
+        let [a, b] = [&checked, &unchecked].map(|gpu| {
+            let x = gpu.upload(&x.shape, HostSlice::F64(&x.values));
+            let y = gpu.upload(&y.shape, HostSlice::F64(&y.values));
+            gpu.read(&gpu.einsum(&Einsum::new("sdmk,sdkn->sdmn"), &x, &y))
+                .unwrap()
+        });
+        assert_eq!(a, b, "{m}×{k}×{n}");
+    }
+}
+
+#[test]
+fn repeating_a_product_gives_the_same_bits() {
+    let Some(gpu) = common::gpu::open(false) else {
+        return;
+    };
+    let x = random(3, 5000, 1, &[131]);
+    let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
+    let once = || {
+        let mut tile = gpu.accumulator(131, 131);
+        gpu.accumulate_dense(&mut tile, (0, 0), &tensor, &tensor);
+        gpu.collect(gpu.finish(tile)).unwrap()
+    };
+    let first = once();
+    // The meter learns in between and cuts the work elsewhere.
+    for _ in 0..4 {
+        assert_eq!(once(), first);
+    }
+}
+
+#[test]
+fn several_tiles_can_be_on_their_way() {
+    let Some(gpu) = common::gpu::open(true) else {
+        return;
+    };
+    let ones = gpu.fill(&Shape::new(3, 1, &[64]), 1.0);
+    let mut pending: Vec<_> = (0..6)
+        .map(|k| {
+            let mut tile = gpu.accumulator(64, 64);
+            for _ in 0..=k {
+                gpu.accumulate_dense(&mut tile, (0, 0), &ones, &ones);
+            }
+            (k, gpu.finish(tile))
+        })
+        .collect();
+    while let Some((k, tile)) = pending.pop() {
+        let values = gpu.collect(tile).unwrap();
+        assert!(values.iter().all(|&v| v == 3.0 * (k + 1) as f32), "{k}");
+    }
+}
+
+#[test]
+fn uploads_do_not_overtake_recorded_work() {
+    let Some(gpu) = common::gpu::open(true) else {
+        return;
+    };
+    let shape = Shape::new(1, 1, &[1000]);
+    let mut sum = gpu.fill(&shape, 0.0);
+    for k in 0..200 {
+        // Dropped at once: the next upload gets the same buffer while the addition is only recorded.
+        let values = vec![k as f32; 1000];
+        let x = gpu.upload(&shape, HostSlice::F32(&values));
+        sum = gpu.add(&sum, &x);
+    }
+    let values = gpu.read(&sum).unwrap();
+    assert!(values.iter().all(|&v| v == 19_900.0), "{}", values[0]);
+}
+
+#[test]
+fn a_tensor_above_the_binding_limit_is_an_error_of_the_next_read() {
+    let Some(gpu) = common::gpu::open(true) else {
+        return;
+    };
+    // Its own device: the error must not meet another test's read.
+    drop(gpu);
+    let gpu = Gpu::open(&common::gpu::selector(), None).unwrap();
+    let len = gpu.max_tensor_bytes() as usize / 4 + 1;
+    let x = gpu.upload(&Shape::new(1, 1, &[1]), HostSlice::F32(&[2.0]));
+    let large = gpu.broadcast(&x, &[len]);
+    let doubled = gpu.add(&large, &large);
+    let message = gpu.read(&doubled).unwrap_err().to_string();
+    assert!(message.contains("limit"), "{message}");
+    // What depends on it stays an error, everything else works.
+    assert!(gpu.read(&gpu.reduce_sum(&doubled, &[2])).is_err());
+    assert_eq!(gpu.read(&gpu.add(&x, &x)).unwrap(), [4.0]);
+    let mut tile = gpu.accumulator(1, len);
+    gpu.accumulate_dense(&mut tile, (0, 0), &x, &large);
+    assert!(gpu.collect(gpu.finish(tile)).is_err());
+    assert_eq!(gpu.read(&x).unwrap(), [2.0]);
+}
+
+#[test]
+fn memory_is_counted_bounded_and_given_back() {
+    if common::gpu::open(true).is_none() {
+        return;
+    }
+    let gpu = Gpu::open(&common::gpu::selector(), Some(64 << 20)).unwrap();
+    let shape = Shape::new(1, 1, &[2 << 20]);
+    let x = gpu.fill(&shape, 1.0);
+    assert_eq!(gpu.memory_in_use(), 8 << 20);
+    // Far more than the limit in all, but never at a time.
+    let mut sum = x.clone();
+    for _ in 0..40 {
+        sum = gpu.add(&sum, &x);
+    }
+    assert_eq!(gpu.read(&sum).unwrap()[12345], 41.0);
+    assert_eq!(gpu.peak_memory(), 24 << 20);
+    let held: Vec<_> = (0..10).map(|_| gpu.fill(&shape, 0.0)).collect();
+    let message = gpu.read(held.last().unwrap()).unwrap_err().to_string();
+    assert!(message.contains("memory allowed"), "{message}");
+    drop((held, sum, x));
+    assert_eq!(gpu.memory_in_use(), 0);
+    assert_eq!(gpu.read(&gpu.fill(&shape, 2.0)).unwrap()[0], 2.0);
+}
+
+#[test]
+fn software_is_only_opened_when_asked_for() {
+    let found = adapters();
+    for (index, report) in found.iter().enumerate() {
+        assert_eq!(report.index, index);
+        assert!(report.max_binding_bytes >= 128 << 20, "{report}");
+    }
+    if found.iter().all(|report| report.is_software()) {
+        let error = Gpu::open(&Selector::Auto, None).err().unwrap().to_string();
+        assert!(error.contains("no "), "{error}");
+    }
+    assert!(Gpu::open(&Selector::Name("no such adapter".into()), None).is_err());
+    assert!(Gpu::open(&Selector::Index(found.len()), None).is_err());
+    let options = Options {
+        memory: Some(1 << 20),
+        ..Options::default()
+    };
+    if let Some(report) = found.first() {
+        let gpu = Gpu::open_with(&Selector::Index(0), options).unwrap();
+        assert_eq!(gpu.report(), report);
+    }
+}
+
+/// Speeds, for a person to read: `cargo test --release --test gpu -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints timings"]
+fn timings() {
+    let options = Options {
+        checked: false,
+        poison: false,
+        memory: None,
+    };
+    let gpu = Gpu::open_with(&common::gpu::selector(), options).unwrap();
+    eprintln!("{}", gpu.report());
+    let time = |what: &str, operations: f64, run: &dyn Fn()| {
+        run();
+        let start = std::time::Instant::now();
+        run();
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!(
+            "{what}: {seconds:.3} s, {:.2} G/s",
+            operations / seconds / 1e9
+        );
+    };
+    for (samples, size) in [(1280, 2048), (1280, 300), (4096, 64)] {
+        let x = random(1, samples, 1, &[size]);
+        let x = gpu.upload(&x.shape, HostSlice::F64(&x.values));
+        let flops = 2.0 * (size * size * samples) as f64;
+        time(&format!("dense {size}² × {samples}"), flops, &|| {
+            let mut tile = gpu.accumulator(size, size);
+            gpu.accumulate_dense(&mut tile, (0, 0), &x, &x);
+            gpu.collect(gpu.finish(tile)).unwrap();
+        });
+    }
+    let (outputs, inputs, samples) = (8, 256, 128);
+    let pairs = random(2, samples, 1, &[outputs, outputs]);
+    let pairs = gpu.upload(&pairs.shape, HostSlice::F64(&pairs.values));
+    let a = random(3, samples, 1, &[inputs]);
+    let a = gpu.upload(&a.shape, HostSlice::F64(&a.values));
+    let size = outputs * inputs;
+    time("outer", 2.0 * (size * size * samples) as f64, &|| {
+        let mut tile = gpu.accumulator(size, size);
+        let side = || OuterSide {
+            inputs: Some(&a),
+            origin: 0,
+            output_stride: inputs,
+            input_stride: 1,
+        };
+        gpu.accumulate_outer(&mut tile, &pairs, side(), side());
+        gpu.collect(gpu.finish(tile)).unwrap();
+    });
+    let delta = random(4, 1000, 10, &[10]);
+    let delta = gpu.upload(&delta.shape, HostSlice::F64(&delta.values));
+    let einsum = Einsum::new("sdo,sdp->s1op");
+    time("1000 pairs 10×10, 10 directions", 2e6, &|| {
+        gpu.read(&gpu.einsum(&einsum, &delta, &delta)).unwrap();
+    });
+    let x = random(5, 1000, 1, &[10_000]);
+    let x = gpu.upload(&x.shape, HostSlice::F64(&x.values));
+    let expr = Expr::input(0).unary(Unary::Tanh) * Expr::input(1);
+    time("tanh(x)·y of 10⁷", 1e7, &|| {
+        gpu.map(&expr, &[&x, &x]);
+        gpu.read(&gpu.fill(&Shape::new(1, 1, &[1]), 0.0)).unwrap();
+    });
+    time("sum of 10⁷", 1e7, &|| {
+        gpu.read(&gpu.reduce_sum(&x, &[0, 2])).unwrap();
+    });
+    time("read 4·10⁷ bytes", 4e7, &|| {
+        gpu.read(&x).unwrap();
+    });
+}
