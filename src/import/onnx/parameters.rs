@@ -133,7 +133,10 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
                 .enumerate()
                 .filter(|(_, i)| !i.is_empty())
         };
-        if given().all(|(_, i)| origins.contains_key(i.as_str())) {
+        // Shapes are known whatever they are shapes of, and so is what is computed of them.
+        if matches!(node.op_type(), "Shape" | "Size")
+            || given().all(|(_, i)| origins.contains_key(i.as_str()))
+        {
             let origin = through(&mut roots, node, &origins);
             for output in &node.proto.output {
                 origins.insert(output, origin.clone());

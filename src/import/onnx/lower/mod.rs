@@ -30,8 +30,18 @@ pub(super) enum Value {
     Host([Array; 2]),
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
+    /// A comparison of two values, which a Where may use.
+    Condition(Box<Condition>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
+}
+
+/// `left ≤ right`, or its contrary.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    pub left: Value,
+    pub right: Value,
+    pub contrary: bool,
 }
 
 /// A tensor of the network.
@@ -48,7 +58,7 @@ pub(super) struct Tensor {
 pub(super) struct Lowering<'g> {
     pub graph: &'g Graph,
     pub network: Network,
-    pub batch: Batch,
+    batch: Batch,
     values: HashMap<String, Value>,
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
@@ -251,6 +261,10 @@ impl Lowering<'_> {
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
+            "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" => {
+                vec![self.compare(node, inputs)?]
+            }
+            "Where" => one(self.choose(node, inputs)?),
             "Identity" | "Dropout" | "Cast" | "CastLike" => one(self.identity(node, inputs)?),
             _ => vec![self.pointwise_node(node, inputs)?],
         })
@@ -420,15 +434,20 @@ const RULES: &[&str] = &[
     "Flatten",
     "Gemm",
     "GlobalAveragePool",
+    "Greater",
+    "GreaterOrEqual",
     "HardSigmoid",
     "HardSwish",
     "Identity",
     "LeakyRelu",
+    "Less",
+    "LessOrEqual",
     "Log",
     "MatMul",
     "MaxPool",
     "Mul",
     "Neg",
+    "Not",
     "PRelu",
     "Pad",
     "Pow",
@@ -450,6 +469,7 @@ const RULES: &[&str] = &[
     "Tanh",
     "Transpose",
     "Unsqueeze",
+    "Where",
 ];
 
 fn folds(inputs: &[Option<Value>], node: &Node) -> bool {
