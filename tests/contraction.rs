@@ -220,23 +220,30 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
                     accumulate(&c.backend, &mut tile, &rows, &columns, chosen);
                     let found = c.backend.collect(c.backend.finish(tile)).expect("a tile");
                     let mut expected = vec![0.0; height * width];
+                    // Signed sums may cancel to almost nothing: their scale is the root of the sum of the
+                    // terms' squares, as √(G_ii G_jj) is in DESIGN §5.
+                    let mut greatest = 0.0f64;
                     for (i, row) in r.clone().enumerate() {
                         for (j, column) in q.clone().enumerate() {
-                            let mut sum = 0.0;
+                            let (mut sum, mut size) = (0.0, 0.0);
                             for n in 0..SAMPLES {
                                 for d in 0..DIRECTIONS {
                                     let sign = if signed { signs.at(&[n, d, 0]) } else { 1.0 };
-                                    sum += sign
+                                    let term = sign
                                         * left.rows.at(&[n, d, row])
                                         * right.rows.at(&[n, d, column]);
+                                    sum += term;
+                                    size += term * term;
                                 }
                             }
+                            greatest = greatest.max(sum.abs()).max(size.sqrt());
                             expected[(origin.0 + i) * width + origin.1 + j] = sum;
                         }
                     }
-                    c.compare(
+                    c.compare_at(
                         &found,
                         &expected,
+                        greatest,
                         &format!(
                             "{} {r:?} × {} {q:?}, signed {signed}",
                             left.name, right.name

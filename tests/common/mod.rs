@@ -114,12 +114,19 @@ impl<B: Backend> Conformance<B> {
     /// Compares values one by one: equal where not finite, else within the tolerance of the greatest.
     #[track_caller]
     pub fn compare<R: Real>(&self, values: &[R], expected: &[f64], what: &str) {
-        assert_eq!(values.len(), expected.len(), "length of {what}");
         let finite = |v: &&f64| v.is_finite();
         let greatest = expected
             .iter()
             .filter(finite)
             .fold(0.0f64, |m, v| m.max(v.abs()));
+        self.compare_at(values, expected, greatest, what);
+    }
+
+    /// Compares values one by one: equal where not finite, else within the tolerance of `greatest`, which
+    /// is that of the terms where the sums themselves may cancel.
+    #[track_caller]
+    pub fn compare_at<R: Real>(&self, values: &[R], expected: &[f64], greatest: f64, what: &str) {
+        assert_eq!(values.len(), expected.len(), "length of {what}");
         for (k, (value, expected)) in values.iter().zip(expected).enumerate() {
             let value = value.to_f64();
             let same = if expected.is_finite() {
