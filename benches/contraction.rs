@@ -14,7 +14,12 @@ const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;
 
 fn factor<B: Contract>(kind: SiteKind<B::Tensor>, shape: &[usize]) -> Factor<B::Tensor> {
-    Factor::new(vec![Site::new(kind, shape)], shape.iter().product(), SAMPLES, DIRECTIONS)
+    Factor::new(
+        vec![Site::new(kind, shape)],
+        shape.iter().product(),
+        SAMPLES,
+        DIRECTIONS,
+    )
 }
 
 fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
@@ -27,9 +32,15 @@ fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
         },
         &[120, 256],
     );
-    let dense = factor::<B>(SiteKind::Rows(tensor(backend, SAMPLES, DIRECTIONS, &[2048])), &[2048]);
+    let dense = factor::<B>(
+        SiteKind::Rows(tensor(backend, SAMPLES, DIRECTIONS, &[2048])),
+        &[2048],
+    );
     let bias = factor::<B>(
-        SiteKind::Elementwise { cotangents: tensor(backend, SAMPLES, DIRECTIONS, &[1, 120]), derivative: None },
+        SiteKind::Elementwise {
+            cotangents: tensor(backend, SAMPLES, DIRECTIONS, &[1, 120]),
+            derivative: None,
+        },
         &[120],
     );
     let mut group = criterion.benchmark_group(format!("contraction/{name}"));
@@ -42,14 +53,20 @@ fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
         ("dense × dense", &dense, &dense),
     ] {
         let (rows, columns) = (left.count.min(2048), right.count.min(2048));
-        let segment = |factor, range| Segment { factor, range, origin: 0 };
+        let segment = |factor, range| Segment {
+            factor,
+            range,
+            origin: 0,
+        };
         let (left, right) = (segment(left, 0..rows), segment(right, 0..columns));
         group.throughput(Throughput::Elements(contraction(backend, &left, &right).1));
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut tile = backend.accumulator(rows, columns);
                 accumulate(backend, &mut tile, &left, &right, None);
-                backend.collect(backend.finish(tile)).expect("the device works")
+                backend
+                    .collect(backend.finish(tile))
+                    .expect("the device works")
             });
         });
     }

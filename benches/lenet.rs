@@ -31,8 +31,12 @@ fn session() -> Session {
         .initialize(1)
         .build()
         .expect("a network");
-    let images = ArrayD::from_shape_vec(IxDyn(&[SAMPLES, 1, 28, 28]), common::numbers(SAMPLES * 784));
-    let labels = ArrayD::from_shape_vec(IxDyn(&[SAMPLES]), (0..SAMPLES as i64).map(|k| k % 10).collect());
+    let images =
+        ArrayD::from_shape_vec(IxDyn(&[SAMPLES, 1, 28, 28]), common::numbers(SAMPLES * 784));
+    let labels = ArrayD::from_shape_vec(
+        IxDyn(&[SAMPLES]),
+        (0..SAMPLES as i64).map(|k| k % 10).collect(),
+    );
     let data = Dataset::from_arrays(
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.expect("the count fits")),
@@ -40,13 +44,23 @@ fn session() -> Session {
     Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
 }
 
-fn parts<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B, session: &Session, wanted: &[&str]) {
+fn parts<B: Contract>(
+    criterion: &mut Criterion,
+    name: &str,
+    backend: &B,
+    session: &Session,
+    wanted: &[&str],
+) {
     let mut group = criterion.benchmark_group(format!("lenet/{name}"));
     group.sample_size(10);
     for text in wanted {
         let part: Part = text.parse().expect("a part");
         group.bench_function(*text, |b| {
-            b.iter(|| session.to_memory(backend, std::slice::from_ref(&part)).expect("a run"));
+            b.iter(|| {
+                session
+                    .to_memory(backend, std::slice::from_ref(&part))
+                    .expect("a run")
+            });
         });
     }
     group.finish();
@@ -56,15 +70,31 @@ fn all(criterion: &mut Criterion) {
     let session = session();
     let blocks = ["layer=dense1", "layer=dense2", "layer=conv2", "diag"];
     parts(criterion, "cpu f32", &Cpu::<f32>::new(), &session, &blocks);
-    parts(criterion, "cpu f64", &Cpu::<f64>::new(), &session, &blocks[1..]);
+    parts(
+        criterion,
+        "cpu f64",
+        &Cpu::<f64>::new(),
+        &session,
+        &blocks[1..],
+    );
     #[cfg(feature = "gpu")]
     if let Some(gpu) = common::gpu() {
         let software = gpu.report().is_software();
-        parts(criterion, "gpu", &gpu, &session, if software { &blocks[1..] } else { &blocks });
+        parts(
+            criterion,
+            "gpu",
+            &gpu,
+            &session,
+            if software { &blocks[1..] } else { &blocks },
+        );
     }
     let device = Device::cpu(Precision::F32);
     criterion.bench_function("lenet/cpu f32/gradient", |b| {
-        b.iter(|| session.gradient(&device, RunOptions::default(), &Control::none()).expect("a gradient"));
+        b.iter(|| {
+            session
+                .gradient(&device, RunOptions::default(), &Control::none())
+                .expect("a gradient")
+        });
     });
 }
 

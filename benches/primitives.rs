@@ -12,7 +12,12 @@ const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;
 
 /// Runs every primitive; `wait` makes an enqueued result real.
-fn primitives<B: Backend>(criterion: &mut Criterion, name: &str, backend: &B, wait: impl Fn(&B::Tensor)) {
+fn primitives<B: Backend>(
+    criterion: &mut Criterion,
+    name: &str,
+    backend: &B,
+    wait: impl Fn(&B::Tensor),
+) {
     let mut group = criterion.benchmark_group(format!("primitives/{name}"));
     group.sample_size(10);
     let conv = Window {
@@ -46,19 +51,29 @@ fn primitives<B: Backend>(criterion: &mut Criterion, name: &str, backend: &B, wa
     let mut bench = |what: &str, run: &dyn Fn() -> B::Tensor| {
         group.bench_function(what, |b| b.iter(|| wait(&run())));
     };
-    bench("einsum forward", &|| backend.einsum(&forward, &wide, &dense));
-    bench("einsum reverse", &|| backend.einsum(&reverse, &back, &dense));
+    bench("einsum forward", &|| {
+        backend.einsum(&forward, &wide, &dense)
+    });
+    bench("einsum reverse", &|| {
+        backend.einsum(&reverse, &back, &dense)
+    });
     bench("conv", &|| backend.conv(&x, &w, &conv, 1));
     bench("conv_inputs", &|| backend.conv_inputs(&delta, &w, &conv, 1));
-    bench("conv_weights rows", &|| backend.conv_weights(&delta, &x, &conv, 1, false));
-    bench("conv_weights sum", &|| backend.conv_weights(&delta, &x, &conv, 1, true));
+    bench("conv_weights rows", &|| {
+        backend.conv_weights(&delta, &x, &conv, 1, false)
+    });
+    bench("conv_weights sum", &|| {
+        backend.conv_weights(&delta, &x, &conv, 1, true)
+    });
     bench("window_sum", &|| backend.window_sum(&delta, &pool));
     bench("window_spread", &|| backend.window_spread(&pooled, &pool));
     bench("gather", &|| backend.gather(&delta, &chosen, &pool));
     bench("scatter", &|| backend.scatter(&pooled, &chosen, &pool));
     bench("map tanh", &|| backend.map(&tanh, &[&delta]));
     bench("map product", &|| backend.multiply(&delta, &value));
-    bench("reduce_sum positions", &|| backend.reduce_sum(&delta, &[4, 5]));
+    bench("reduce_sum positions", &|| {
+        backend.reduce_sum(&delta, &[4, 5])
+    });
     bench("reduce_sum samples", &|| backend.reduce_sum(&delta, &[0]));
     bench("permute", &|| backend.permute(&delta, &[0, 2, 3, 1]));
     bench("slice", &|| backend.slice(&delta, 3, 3, 11));
@@ -76,7 +91,8 @@ fn all(criterion: &mut Criterion) {
         let wait = |t: &_| {
             let shape = gpu.shape(t);
             let flat = gpu.reshape(t, &[shape.rest_len()]);
-            gpu.read(&gpu.slice(&gpu.slice(&flat, 0, 0, 1), 2, 0, 1)).expect("the device works");
+            gpu.read(&gpu.slice(&gpu.slice(&flat, 0, 0, 1), 2, 0, 1))
+                .expect("the device works");
         };
         primitives(criterion, "gpu", &gpu, wait);
     }

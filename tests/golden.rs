@@ -47,7 +47,11 @@ fn session(case: &Value) -> Session {
         .unwrap_or_else(|e| panic!("{name}: {e}"));
     let spec = &case["loss"];
     let options = LossOptions {
-        reduction: Some(if spec["reduction"] == "sum" { Reduction::Sum } else { Reduction::Mean }),
+        reduction: Some(if spec["reduction"] == "sum" {
+            Reduction::Sum
+        } else {
+            Reduction::Mean
+        }),
         class_weights: numbers(&spec["options"]["class_weights"]),
         label_smoothing: spec["options"]["label_smoothing"].as_f64(),
         ignore_index: spec["options"]["ignore_index"].as_i64(),
@@ -60,12 +64,18 @@ fn session(case: &Value) -> Session {
 
 /// The greatest |found − expected| over the greatest |expected|.
 fn error(found: impl Iterator<Item = f64>, expected: &[f64]) -> f64 {
-    let most = expected.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let most = expected
+        .iter()
+        .fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let mut count = 0;
     let worst = found.zip(expected).fold(0.0f64, |worst, (a, b)| {
         count += 1;
         let error = (a - b).abs();
-        if error.is_nan() { f64::INFINITY } else { worst.max(error) }
+        if error.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(error)
+        }
     });
     assert_eq!(count, expected.len());
     worst / most
@@ -89,7 +99,10 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
         let found = session.blocks(device, &[Part::Full, Part::Diagonal]);
         let found = found.unwrap_or_else(|e| panic!("{name}: {e}"));
         let (full, diagonal) = (&found[0].1, &found[1].1);
-        let rows: Vec<usize> = values(&case, "rows").into_iter().map(|r| r as usize).collect();
+        let rows: Vec<usize> = values(&case, "rows")
+            .into_iter()
+            .map(|r| r as usize)
+            .collect();
         let expected_rows = values(&case, "G_rows");
         let expected_diagonal = values(&case, "G_diagonal");
         // Rows are measured against the greatest entry of G, which lies on its diagonal.
@@ -99,17 +112,32 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
         for ((i, j), expected) in entries.zip(&expected_rows) {
             let error = (full[[i, j]] - expected).abs();
             worst = worst.max(error / most);
-            let scale = (expected_diagonal[i] * expected_diagonal[j]).max(0.0).sqrt();
-            if error > 5.0 * tolerance * scale && error > 1e-3 * tolerance * most || error.is_nan() {
-                faults.push(format!("{name}: G[{i}, {j}] is {}, not {expected} (scale {scale:e})", full[[i, j]]));
+            let scale = (expected_diagonal[i] * expected_diagonal[j])
+                .max(0.0)
+                .sqrt();
+            if error > 5.0 * tolerance * scale && error > 1e-3 * tolerance * most || error.is_nan()
+            {
+                faults.push(format!(
+                    "{name}: G[{i}, {j}] is {}, not {expected} (scale {scale:e})",
+                    full[[i, j]]
+                ));
                 break;
             }
         }
         let measures = [
-            ("loss", error(std::iter::once(gradient.loss), &values(&case, "loss"))),
-            ("gradient", error(gradient.values.iter().copied(), &values(&case, "gradient"))),
+            (
+                "loss",
+                error(std::iter::once(gradient.loss), &values(&case, "loss")),
+            ),
+            (
+                "gradient",
+                error(gradient.values.iter().copied(), &values(&case, "gradient")),
+            ),
             ("rows of G", worst),
-            ("diagonal of G", error(diagonal.iter().copied(), &expected_diagonal)),
+            (
+                "diagonal of G",
+                error(diagonal.iter().copied(), &expected_diagonal),
+            ),
         ];
         for (what, error) in measures {
             if error > tolerance || error.is_nan() {
@@ -118,7 +146,12 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
         }
     }
     assert!(tried > 10, "only {tried} cases");
-    assert!(faults.is_empty(), "{} of {tried} cases:\n{}", faults.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{} of {tried} cases:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
 }
 
 #[test]
@@ -136,7 +169,9 @@ fn cpu_f32_agrees_with_pytorch() {
 #[test]
 fn gpu_agrees_with_pytorch() {
     match Device::open("llvmpipe", Precision::F32) {
-        Ok((gpu, _)) => agree_with_pytorch(&gpu, 2e-6, |name| name.ends_with(".new") || name.ends_with(".old")),
+        Ok((gpu, _)) => agree_with_pytorch(&gpu, 2e-6, |name| {
+            name.ends_with(".new") || name.ends_with(".old")
+        }),
         Err(error) if std::env::var_os("HESSBLOCK_REQUIRE_GPU").is_some() => panic!("{error}"),
         Err(error) => eprintln!("skipped: {error}"),
     }
@@ -147,7 +182,13 @@ fn f32_rounds_where_f64_does_not() {
     // Guards the two tests above against comparing a device with itself.
     let case = &cases()[0];
     let session = session(case);
-    let row = |precision| session.blocks(&Device::cpu(precision), &[Part::Full]).expect("a block")[0].1.clone();
+    let row = |precision| {
+        session
+            .blocks(&Device::cpu(precision), &[Part::Full])
+            .expect("a block")[0]
+            .1
+            .clone()
+    };
     assert_ne!(row(Precision::F32), row(Precision::F64));
     assert_eq!(f32::NAME, "f32");
 }

@@ -17,7 +17,12 @@ pub fn numbers(count: usize) -> Vec<f64> {
 }
 
 /// A tensor of such numbers.
-pub fn tensor<B: Backend>(backend: &B, samples: usize, directions: usize, rest: &[usize]) -> B::Tensor {
+pub fn tensor<B: Backend>(
+    backend: &B,
+    samples: usize,
+    directions: usize,
+    rest: &[usize],
+) -> B::Tensor {
     let shape = Shape::new(samples, directions, rest);
     backend.upload(&shape, HostSlice::F64(&numbers(shape.len())))
 }
@@ -33,7 +38,9 @@ pub fn gpu() -> Option<hessblock::tensor::gpu::Gpu> {
     match Gpu::open(&selector, None) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
-            eprintln!("no GPU measured: {error} (HESSBLOCK_BENCH_DEVICE=llvmpipe takes the software one)");
+            eprintln!(
+                "no GPU measured: {error} (HESSBLOCK_BENCH_DEVICE=llvmpipe takes the software one)"
+            );
             None
         }
     }
