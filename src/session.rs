@@ -76,6 +76,16 @@ impl Target {
         Ok(target)
     }
 
+    /// Whether the disk has room for parts, before anything is planned.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the bytes needed and free.
+    pub fn check_room(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
+        let entries: u128 = parts.iter().map(ResolvedPart::entries).sum();
+        let needed = u64::try_from(entries * number_bytes as u128).unwrap_or(u64::MAX);
+        self.files::<f32>()?.check_room(needed)
+    }
+
     /// The sink that writes there.
     ///
     /// # Errors

@@ -288,7 +288,7 @@ fn squares_of_every_factor_are_those_of_its_rows<B: Contract>(c: &Conformance<B>
 
 conformance_tests!(
     cpu_f32,
-    Cpu::<f32>::new(),
+    Some(Cpu::<f32>::new()),
     2e-6,
     [
         every_pair_of_factors_contracts_to_its_block,
@@ -297,8 +297,18 @@ conformance_tests!(
 );
 conformance_tests!(
     cpu_f64,
-    Cpu::<f64>::new(),
+    Some(Cpu::<f64>::new()),
     1e-12,
+    [
+        every_pair_of_factors_contracts_to_its_block,
+        squares_of_every_factor_are_those_of_its_rows,
+    ]
+);
+#[cfg(feature = "gpu")]
+conformance_tests!(
+    gpu,
+    common::gpu::open(true),
+    2e-6,
     [
         every_pair_of_factors_contracts_to_its_block,
         squares_of_every_factor_are_those_of_its_rows,

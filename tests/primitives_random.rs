@@ -185,3 +185,29 @@ proptest! {
         check_outer(&cpu(), samples, &sides);
     }
 }
+
+#[cfg(feature = "gpu")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn einsum_agrees_on_any_formula_on_the_gpu(formula in formulas()) {
+        let units = [(formula.left[0], formula.right[0]), (formula.left[1], formula.right[1])];
+        prop_assume!(units.iter().all(|(a, b)| a == b || *a == 1 || *b == 1));
+        if let Some(backend) = common::gpu::open(false) {
+            check_einsum(&Conformance { backend, tolerance: 2e-6 }, &formula);
+        }
+    }
+
+    #[test]
+    fn outer_products_agree_on_any_layout_on_the_gpu(
+        sides in [sides(), sides()],
+        samples in prop_oneof![Just(1usize), 2usize..9, Just(67)],
+        shared in any::<[bool; 3]>(),
+    ) {
+        let samples = shared.map(|shared| if shared { 1 } else { samples });
+        if let Some(backend) = common::gpu::open(false) {
+            check_outer(&Conformance { backend, tolerance: 2e-6 }, samples, &sides);
+        }
+    }
+}

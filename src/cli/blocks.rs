@@ -3,7 +3,7 @@
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
 use super::{CANCEL, note, print, print_json};
-use hessblock::schedule::budget::Bytes;
+use hessblock::bytes::Bytes;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
 use hessblock::{Device, Error, Result, Session, Target};
@@ -61,6 +61,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
+    target.check_room(&parts, number_bytes(&device))?;
     if parts.len() > 1 && out.extension().is_some_and(|e| e == "npy") {
         return Err(Error::Request(format!(
             "{}: {} parts go to a folder, not to one .npy file",

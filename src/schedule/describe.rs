@@ -1,7 +1,7 @@
 //! A plan as people and machines read it.
 
-use super::budget::Bytes;
 use super::plan::{Keep, PairPlan, Plan};
+use crate::bytes::Bytes;
 use serde::Serialize;
 use std::fmt;
 
