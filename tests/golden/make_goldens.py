@@ -163,7 +163,7 @@ def write_data(data, path, module, parameters, inputs, spec, full):
     rows = np.arange(p) if full and p <= FULL else np.unique(np.linspace(0, p - 1, 5).astype(np.int64))
     arrays = {
         "inputs": inputs.numpy(), "targets": targets.numpy(), "outputs": outputs.detach().numpy(),
-        "loss": value.detach().numpy(), "gradient": gradient.detach().numpy(), "rows": rows,
+        "loss": value.detach().reshape(1).numpy(), "gradient": gradient.detach().numpy(), "rows": rows,
         "G_rows": ggn.detach().numpy()[rows], "H_rows": exact.detach().numpy()[rows],
         "G_diagonal": ggn.detach().diagonal().numpy(), "H_diagonal": exact.detach().diagonal().numpy(),
     }

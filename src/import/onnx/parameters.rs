@@ -211,14 +211,14 @@ fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> O
     let of = |k: usize| node.input(k).and_then(|i| origins.get(i));
     let first = of(0).cloned().unwrap_or_default();
     let operation = node.op_type();
-    if operation == "Identity" {
-        if let (Some(root), Some(output)) = (first.view, node.proto.output.first()) {
-            // The older exporter writes equal-valued parameters once and gives the others this way.
-            let own = output.contains('.') || node.proto.name.starts_with("Identity_");
-            if own && !made_up(output) && !roots.by_name.contains_key(output) {
-                let array = roots.entries[root].array.clone();
-                return add_root(roots, output, &array);
-            }
+    if operation == "Identity"
+        && let (Some(root), Some(output)) = (first.view, node.proto.output.first())
+    {
+        // The older exporter writes equal-valued parameters once and gives the others this way.
+        let own = output.contains('.') || node.proto.name.starts_with("Identity_");
+        if own && !made_up(output) && !roots.by_name.contains_key(output) {
+            let array = roots.entries[root].array.clone();
+            return add_root(roots, output, &array);
         }
     }
     if VIEWS.contains(&operation) {

@@ -136,15 +136,13 @@ impl Lowering<'_> {
         if node.op_type() == "Cast" && !super::is_float(to) {
             return refuse("a cast of activations or parameters to integers has no derivative");
         }
-        if node.op_type() == "Dropout" {
-            if let Some(Some(Value::Host(flag))) = inputs.get(2) {
-                if flag[1].scalar() == Some(1.0) {
-                    self.network.warnings.push(format!(
-                        "node {:?} (Dropout) was exported in training mode; it is left out, as at inference",
-                        node.name()
-                    ));
-                }
-            }
+        if let ("Dropout", Some(Some(Value::Host(flag)))) = (node.op_type(), inputs.get(2))
+            && flag[1].scalar() == Some(1.0)
+        {
+            self.network.warnings.push(format!(
+                "node {:?} (Dropout) was exported in training mode; it is left out, as at inference",
+                node.name()
+            ));
         }
         self.tensor(node, inputs, 0)
     }

@@ -9,6 +9,7 @@ mod inputs;
 mod layout;
 mod pointwise;
 mod pool;
+mod rules;
 
 use super::OnnxOptions;
 use super::fold::{self, FOLDED};
@@ -21,6 +22,7 @@ use crate::network::{Network, Operand, Parameter};
 use crate::ops::Op;
 use crate::tensor::HostArray;
 use inputs::{Batch, inputs};
+use rules::{RULES, why_not};
 use std::collections::HashMap;
 
 /// A value of the file.
@@ -220,18 +222,18 @@ impl Lowering<'_> {
         {
             return Ok(vec![self.root_value(root)]);
         }
-        if matches!(node.op_type(), "Shape" | "Size") {
-            if let Some(Some(Value::Tensor(tensor))) = inputs.first() {
-                let [one, many] = self.batch.sizes.map(|size| {
-                    let shape = tensor.shape(size);
-                    if node.op_type() == "Size" {
-                        Array::ints(&[], vec![shape.iter().product::<usize>() as i64])
-                    } else {
-                        fold::shape_of(node, &shape)
-                    }
-                });
-                return Ok(vec![Value::Host([one, many])]);
-            }
+        if let ("Shape" | "Size", Some(Some(Value::Tensor(tensor)))) =
+            (node.op_type(), inputs.first())
+        {
+            let [one, many] = self.batch.sizes.map(|size| {
+                let shape = tensor.shape(size);
+                if node.op_type() == "Size" {
+                    Array::ints(&[], vec![shape.iter().product::<usize>() as i64])
+                } else {
+                    fold::shape_of(node, &shape)
+                }
+            });
+            return Ok(vec![Value::Host([one, many])]);
         }
         if let ("CastLike", Some(Some(Value::Host(arrays)))) = (node.op_type(), inputs.first()) {
             // Like an activation, whose numbers are reals.
@@ -414,80 +416,8 @@ impl Tensor {
     }
 }
 
-/// Operations with a rule.
-const RULES: &[&str] = &[
-    "Abs",
-    "Add",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "CastLike",
-    "Celu",
-    "Clip",
-    "Concat",
-    "Conv",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Exp",
-    "Expand",
-    "Flatten",
-    "Gemm",
-    "GlobalAveragePool",
-    "Greater",
-    "GreaterOrEqual",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "MatMul",
-    "MaxPool",
-    "Mul",
-    "Neg",
-    "Not",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "Reciprocal",
-    "ReduceMean",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Selu",
-    "Shape",
-    "Sigmoid",
-    "Size",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Tanh",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-];
-
 fn folds(inputs: &[Option<Value>], node: &Node) -> bool {
     FOLDED.contains(&node.op_type()) && inputs.iter().flatten().all(|i| matches!(i, Value::Host(_)))
-}
-
-/// Why an operation is not supported, and what is.
-fn why_not(node: &Node) -> String {
-    match node.op_type() {
-        "Softmax" | "LogSoftmax" => {
-            "the losses take logits: export the network without its last softmax".into()
-        }
-        operation if FOLDED.contains(&operation) => {
-            "it is supported for constants only, and its operands depend on the data or on parameters".into()
-        }
-        _ if !node.standard() => format!("operations of the domain {:?} are not", node.proto.domain),
-        _ => format!("supported are {}", RULES.join(", ")),
-    }
 }
 
 fn describe(node: &Node, why: &str) -> String {
