@@ -120,6 +120,15 @@ impl Session {
         };
         dataset.bind_input(input)?;
         let mut outputs = network.rest(network.output).to_vec();
+        if outputs
+            .get(network.output_sample_axis)
+            .is_some_and(|&rows| rows > 1)
+        {
+            return Err(Error::Request(format!(
+                "the network's output holds {} rows for each sample on one axis, shape {outputs:?} at batch 1; reshape it to [samples, classes, positions] before the export",
+                outputs[network.output_sample_axis]
+            )));
+        }
         if network.output_sample_axis < outputs.len() {
             outputs.remove(network.output_sample_axis);
         }
@@ -237,10 +246,10 @@ impl Session {
         target: &Target,
         control: &Control<'_>,
     ) -> Result<Report> {
-        with_backend!(device, backend => self.into_files(backend, plan, target, control))
+        with_backend!(device, backend => self.write_files(backend, plan, target, control))
     }
 
-    fn into_files<B: Contract>(
+    fn write_files<B: Contract>(
         &self,
         backend: &B,
         plan: &Plan,

@@ -309,7 +309,7 @@ impl fmt::Display for Inspection {
             f,
             "{} parameters; the whole Hessian takes {} in single precision",
             self.parameter_count,
-            Bytes(self.hessian_bytes).to_string()
+            Bytes(self.hessian_bytes)
         )?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

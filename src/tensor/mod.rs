@@ -283,7 +283,7 @@ pub trait Contract: Backend {
     /// A tile of zeros.
     fn accumulator(&self, rows: usize, columns: usize) -> Self::Accumulator;
 
-    /// tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q'].
+    /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']`.
     ///
     /// `left` and `right` are `[samples, directions, q]`; DESIGN §2, dense × dense.
     fn accumulate_dense(
@@ -294,7 +294,7 @@ pub trait Contract: Backend {
         right: &Self::Tensor,
     );
 
-    /// tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i'].
+    /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']`.
     ///
     /// `pairs` is P of shape `[samples, 1, O, O']`; DESIGN §2, outer × outer, and with P = W and
     /// a' = 1 outer × dense.
