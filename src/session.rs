@@ -258,7 +258,15 @@ impl Session {
     ) -> Result<Report> {
         let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
             .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
-        let mut files = target.files()?.plan(description);
+        // What decides the order of accumulation, and so the bits (DESIGN §4).
+        let order = serde_json::json!({
+            "unit_samples": plan.unit,
+            "unit_directions": plan.chunk,
+            "tile": crate::schedule::tiles::TILE,
+        });
+        let mut provenance = target.provenance.clone();
+        provenance.options.insert("plan".into(), order);
+        let mut files = target.files()?.plan(description).provenance(provenance);
         let mut report = run(backend, &self.work(), plan, &mut files, control)?;
         control.check()?;
         let start = std::time::Instant::now();
@@ -280,7 +288,7 @@ impl Session {
         let limits = Limits {
             device: u64::MAX,
             host: u64::MAX,
-            tensor: u64::MAX,
+            tensor: backend.largest_tensor(),
             unified: true,
         };
         let plan = self.plan_for(self.resolve(parts)?, size_of::<B::Real>(), limits, None)?;

@@ -115,11 +115,13 @@ pub fn run(command: &Blocks) -> Result<()> {
         report.sync_seconds,
         report.write_seconds,
     ))?;
-    let peak = report
-        .peak_anonymous_bytes
-        .map_or("unknown".to_string(), |b| Bytes(b.into()).to_string());
+    let size = |bytes: u64| Bytes(bytes.into()).to_string();
+    let host = report.peak_anonymous_bytes.map_or("unknown".into(), size);
+    let device = report
+        .peak_device_bytes
+        .map_or(String::new(), |b| format!(", device {}", size(b)));
     print(&format!(
-        "work      {}, {}; {} tiles; peak anonymous memory {peak}",
+        "work      {}, {}; {} tiles; peak memory: anonymous {host}{device}",
         engineering(report.operations as f64, "flop"),
         engineering(report.gflops() * 1e9, "flop/s"),
         report.tiles,

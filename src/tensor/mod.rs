@@ -139,6 +139,16 @@ pub trait Backend {
     /// Positions chosen by [`Backend::max_pool_indices`].
     type Indices: Clone;
 
+    /// Bytes of the largest tensor that the device takes.
+    fn largest_tensor(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// The most bytes of device memory in use at a time so far, where that is not the host's memory.
+    fn peak_device_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The tensor's shape. A dual tensor's is its primal's.
     fn shape(&self, tensor: &Self::Tensor) -> Shape;
 
