@@ -1,6 +1,8 @@
 //! The command stream: launches cut into submissions of a fraction of a second, by work and observed speed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::device::{Device, lock};
@@ -27,6 +29,8 @@ struct Flight {
     submitted: Instant,
     /// Nothing else was under way, so its time starts at its submission.
     alone: bool,
+    /// Set by a callback once it is over.
+    done: Arc<AtomicBool>,
 }
 
 /// Commands recorded but not yet submitted, and how fast work gets done.
@@ -181,44 +185,38 @@ impl Device {
             stream.params.clear();
         }
         stream.writes = (0, 0);
+        let before = Instant::now();
         let index = self.queue.submit(commands);
+        let done = Arc::new(AtomicBool::new(false));
+        let flag = done.clone();
+        self.queue
+            .on_submitted_work_done(move || flag.store(true, Ordering::Release));
         let alone = stream.flights.is_empty();
         stream.flights.push_back(Flight {
             index: index.clone(),
             work: std::mem::take(&mut stream.work),
-            submitted: Instant::now(),
+            submitted: before,
             alone,
+            done,
         });
+        // Also frees what finished submissions held.
+        self.poll();
+        stream.settle(before);
         while stream.flights.len() > IN_FLIGHT && !self.is_lost() {
-            self.retire(stream);
+            let before = Instant::now();
+            let oldest = stream.flights.len();
+            self.wait(stream.flights[0].index.clone());
+            stream.settle(before);
+            if stream.flights.len() == oldest {
+                // It is over, even where nobody said so.
+                stream.flights.pop_front();
+                stream.ended = None;
+            }
         }
         if self.is_lost() {
             stream.flights.clear();
         }
         index
-    }
-
-    /// Waits for the oldest submission, and learns from the time it took.
-    fn retire(&self, stream: &mut Stream) {
-        let Some(flight) = stream.flights.pop_front() else {
-            return;
-        };
-        let before = Instant::now();
-        self.wait(flight.index);
-        let after = Instant::now();
-        // Only where this call saw it end is the end known.
-        let seen = after - before > Duration::from_millis(1);
-        let start = match (flight.alone, stream.ended) {
-            (true, _) => Some(flight.submitted),
-            (false, Some(ended)) => Some(ended.max(flight.submitted)),
-            (false, None) => None,
-        };
-        if let (true, Some(start)) = (seen, start) {
-            let took = (after - start).as_secs_f64();
-            tracing::trace!(took, rates = ?stream.rates, "submission");
-            stream.learn(flight.work, took);
-        }
-        stream.ended = seen.then_some(after);
     }
 
     /// Lets callbacks run, without waiting for long.
@@ -267,8 +265,42 @@ impl Stream {
         seconds(&self.work, &self.rates)
     }
 
+    /// Takes note of the submissions that ended during a call that began at `before`: the wait for the
+    /// oldest, or the next submission (lavapipe waits in it for the one before).
+    fn settle(&mut self, before: Instant) {
+        let now = Instant::now();
+        let mut start = None;
+        let mut work = [0.0; FAMILIES];
+        let mut any = false;
+        while let Some(flight) = self.flights.front()
+            && flight.done.load(Ordering::Acquire)
+        {
+            if !any {
+                start = match flight.alone {
+                    true => Some(flight.submitted),
+                    false => self.ended.map(|ended| ended.max(flight.submitted)),
+                };
+            }
+            any = true;
+            for (sum, work) in work.iter_mut().zip(flight.work) {
+                *sum += work;
+            }
+            self.flights.pop_front();
+        }
+        if !any {
+            return;
+        }
+        // A call that did not block found them ended some time ago.
+        let seen = now - before > Duration::from_millis(1);
+        if let (true, Some(start)) = (seen, start) {
+            self.learn(work, (now - start).as_secs_f64());
+        }
+        self.ended = seen.then_some(now);
+    }
+
     fn learn(&mut self, work: [f64; FAMILIES], took: f64) {
         let expected = seconds(&work, &self.rates);
+        tracing::trace!(took, expected, rates = ?self.rates, "submission");
         // Short ones are mostly overhead.
         if expected < 1e-3 && took < 1e-2 {
             return;
