@@ -1,7 +1,8 @@
 //! Where the work runs: the CPU in either precision, or a GPU.
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::schedule::budget::{Bytes, available_memory};
+use crate::schedule::budget::available_memory;
 use crate::schedule::plan::Limits;
 use crate::tensor::cpu::Cpu;
 #[cfg(feature = "gpu")]

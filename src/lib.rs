@@ -1,6 +1,7 @@
 //! hessblock computes the Hessian of a neural network's loss, block by block, on any GPU and on the CPU.
 #![warn(missing_docs)]
 
+pub mod bytes;
 pub mod contraction;
 pub mod device;
 mod error;

@@ -76,6 +76,16 @@ impl Target {
         Ok(target)
     }
 
+    /// Whether the disk has room for parts, before anything is planned.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the bytes needed and free.
+    pub fn check_room(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
+        let entries: u128 = parts.iter().map(ResolvedPart::entries).sum();
+        let needed = u64::try_from(entries * number_bytes as u128).unwrap_or(u64::MAX);
+        self.files::<f32>()?.check_room(needed)
+    }
+
     /// The sink that writes there.
     ///
     /// # Errors
@@ -110,6 +120,15 @@ impl Session {
         };
         dataset.bind_input(input)?;
         let mut outputs = network.rest(network.output).to_vec();
+        if outputs
+            .get(network.output_sample_axis)
+            .is_some_and(|&rows| rows > 1)
+        {
+            return Err(Error::Request(format!(
+                "the network's output holds {} rows for each sample on one axis, shape {outputs:?} at batch 1; reshape it to [samples, classes, positions] before the export",
+                outputs[network.output_sample_axis]
+            )));
+        }
         if network.output_sample_axis < outputs.len() {
             outputs.remove(network.output_sample_axis);
         }
@@ -227,10 +246,10 @@ impl Session {
         target: &Target,
         control: &Control<'_>,
     ) -> Result<Report> {
-        with_backend!(device, backend => self.into_files(backend, plan, target, control))
+        with_backend!(device, backend => self.write_files(backend, plan, target, control))
     }
 
-    fn into_files<B: Contract>(
+    fn write_files<B: Contract>(
         &self,
         backend: &B,
         plan: &Plan,
@@ -239,7 +258,15 @@ impl Session {
     ) -> Result<Report> {
         let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
             .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
-        let mut files = target.files()?.plan(description);
+        // What decides the order of accumulation, and so the bits (DESIGN §4).
+        let order = serde_json::json!({
+            "unit_samples": plan.unit,
+            "unit_directions": plan.chunk,
+            "tile": crate::schedule::tiles::TILE,
+        });
+        let mut provenance = target.provenance.clone();
+        provenance.options.insert("plan".into(), order);
+        let mut files = target.files()?.plan(description).provenance(provenance);
         let mut report = run(backend, &self.work(), plan, &mut files, control)?;
         control.check()?;
         let start = std::time::Instant::now();
@@ -261,7 +288,7 @@ impl Session {
         let limits = Limits {
             device: u64::MAX,
             host: u64::MAX,
-            tensor: u64::MAX,
+            tensor: backend.largest_tensor(),
             unified: true,
         };
         let plan = self.plan_for(self.resolve(parts)?, size_of::<B::Real>(), limits, None)?;

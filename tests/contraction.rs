@@ -183,7 +183,13 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
     let signs = Array::new(
         hessblock::tensor::Shape::new(SAMPLES, DIRECTIONS, &[1]),
         (0..SAMPLES * DIRECTIONS)
-            .map(|_| if numbers.next() % 2 == 0 { 1.0 } else { -1.0 })
+            .map(|_| {
+                if numbers.next().is_multiple_of(2) {
+                    1.0
+                } else {
+                    -1.0
+                }
+            })
             .collect(),
     );
     let device_signs = c.upload(&signs);
@@ -265,7 +271,13 @@ fn squares_of_every_factor_are_those_of_its_rows<B: Contract>(c: &Conformance<B>
     let signs = Array::new(
         hessblock::tensor::Shape::new(SAMPLES, DIRECTIONS, &[1]),
         (0..SAMPLES * DIRECTIONS)
-            .map(|_| if numbers.next() % 2 == 0 { 1.0 } else { -1.0 })
+            .map(|_| {
+                if numbers.next().is_multiple_of(2) {
+                    1.0
+                } else {
+                    -1.0
+                }
+            })
             .collect(),
     );
     let device_signs = c.upload(&signs);

@@ -108,6 +108,13 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
         // Rows are measured against the greatest entry of G, which lies on its diagonal.
         let most = expected_diagonal.iter().fold(0.0f64, |m, v| m.max(*v));
         let entries = rows.iter().flat_map(|&i| (0..p).map(move |j| (i, j)));
+        // The batch norms of this network take off means that are near their inputs: single precision itself
+        // loses two digits there, on the CPU as on the GPU.
+        let slack = if name.starts_with("fused_norm") {
+            3.0
+        } else {
+            1.0
+        };
         let mut worst = 0.0f64;
         for ((i, j), expected) in entries.zip(&expected_rows) {
             let error = (full[[i, j]] - expected).abs();
@@ -115,7 +122,8 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
             let scale = (expected_diagonal[i] * expected_diagonal[j])
                 .max(0.0)
                 .sqrt();
-            if error > 5.0 * tolerance * scale && error > 1e-3 * tolerance * most || error.is_nan()
+            if error > 5.0 * slack * tolerance * scale && error > 1e-3 * tolerance * most
+                || error.is_nan()
             {
                 faults.push(format!(
                     "{name}: G[{i}, {j}] is {}, not {expected} (scale {scale:e})",

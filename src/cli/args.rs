@@ -1,7 +1,7 @@
 //! The arguments.
 
 use clap::{Args, Parser, Subcommand};
-use hessblock::schedule::budget::Bytes;
+use hessblock::bytes::Bytes;
 use hessblock::{Part, Precision, Source};
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
 use super::{CANCEL, note, print, print_json};
-use hessblock::schedule::budget::Bytes;
+use hessblock::bytes::Bytes;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
 use hessblock::{Device, Error, Result, Session, Target};
@@ -61,6 +61,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
+    target.check_room(&parts, number_bytes(&device))?;
     if parts.len() > 1 && out.extension().is_some_and(|e| e == "npy") {
         return Err(Error::Request(format!(
             "{}: {} parts go to a folder, not to one .npy file",
@@ -114,11 +115,13 @@ pub fn run(command: &Blocks) -> Result<()> {
         report.sync_seconds,
         report.write_seconds,
     ))?;
-    let peak = report
-        .peak_anonymous_bytes
-        .map_or("unknown".to_string(), |b| Bytes(b.into()).to_string());
+    let size = |bytes: u64| Bytes(bytes.into()).to_string();
+    let host = report.peak_anonymous_bytes.map_or("unknown".into(), size);
+    let device = report
+        .peak_device_bytes
+        .map_or(String::new(), |b| format!(", device {}", size(b)));
     print(&format!(
-        "work      {}, {}; {} tiles; peak anonymous memory {peak}",
+        "work      {}, {}; {} tiles; peak memory: anonymous {host}{device}",
         engineering(report.operations as f64, "flop"),
         engineering(report.gflops() * 1e9, "flop/s"),
         report.tiles,

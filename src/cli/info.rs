@@ -2,7 +2,8 @@
 
 use super::args::Info;
 use super::{print, print_json};
-use hessblock::schedule::budget::{Bytes, available_memory};
+use hessblock::bytes::Bytes;
+use hessblock::schedule::budget::available_memory;
 use hessblock::{Device, Precision, Result};
 
 /// `hessblock info`.

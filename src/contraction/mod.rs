@@ -4,9 +4,9 @@
 //!
 //! | pair | formula | inner dimension |
 //! |---|---|---|
-//! | outer × outer | G[(o,i),(o',i')] = Σ_n P_n[o,o'] a_n[i] a'_n[i'], P_n = Σ_r s_r Δ_n[r,o] Δ'_n[r,o'] | N |
-//! | outer × dense | G[(o,i),q] = Σ_n a_n[i] W_n[o,q], W_n = Σ_r s_r Δ_n[r,o] V_n[r,q] | N |
-//! | dense × dense | G[q,q'] = Σ_n Σ_r s_r V_n[r,q] V'_n[r,q'] | N·R |
+//! | outer × outer | `G[(o,i),(o',i')] = Σ_n P_n[o,o'] a_n[i] a'_n[i']`, `P_n = Σ_r s_r Δ_n[r,o] Δ'_n[r,o']` | N |
+//! | outer × dense | `G[(o,i),q] = Σ_n a_n[i] W_n[o,q]`, `W_n = Σ_r s_r Δ_n[r,o] V_n[r,q]` | N |
+//! | dense × dense | `G[q,q'] = Σ_n Σ_r s_r V_n[r,q] V'_n[r,q']` | N·R |
 //!
 //! The kernels are the backends' ([`Contract`]); this folder must not know of files.
 
@@ -264,7 +264,7 @@ pub fn accumulate<B: Contract>(
     }
 }
 
-/// tile[(o,i),(o',i')] += Σ_n (Σ_r Δ_n[r,o] Δ'_n[r,o']) a_n[i] a'_n[i'], in turns of samples.
+/// `tile[(o,i),(o',i')] += Σ_n (Σ_r Δ_n[r,o] Δ'_n[r,o']) a_n[i] a'_n[i']`, in turns of samples.
 fn outer_pair<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,

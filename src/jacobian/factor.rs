@@ -107,7 +107,7 @@ impl<T: Clone> Factor<T> {
 
     /// Σ_n Σ_r s_r V²: the unit's part of the diagonal of G, `[1, 1, count]`.
     ///
-    /// An outer factor's is Σ_n (Σ_r s_r Δ²)[o]·a²[i] (DESIGN §2). Otherwise rows are formed for as many
+    /// An outer factor's is `Σ_n (Σ_r s_r Δ²)[o]·a²[i]` (DESIGN §2). Otherwise rows are formed for as many
     /// entries at a time as `budget` numbers hold, never for all of a large parameter.
     pub fn squares<B: Backend<Tensor = T>>(
         &self,

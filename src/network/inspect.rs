@@ -10,6 +10,7 @@
 //! ```
 
 use super::{Network, Node, Operand};
+use crate::bytes::Bytes;
 use crate::ops::Op;
 use crate::tensor::expression::Node as Formula;
 use serde::Serialize;
@@ -230,22 +231,6 @@ impl Inspection {
     }
 }
 
-/// "1.4 GB"
-fn bytes(bytes: u128) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
-}
-
 /// "1×28×28"
 fn shape(shape: &[usize]) -> String {
     let extents: Vec<String> = shape.iter().map(|e| e.to_string()).collect();
@@ -295,7 +280,7 @@ impl fmt::Display for Inspection {
                     row.offset.to_string(),
                     row.count.to_string(),
                     row.factor.to_string(),
-                    first(bytes(layer.block_bytes)),
+                    first(Bytes(layer.block_bytes).to_string()),
                 ]);
             }
         }
@@ -324,7 +309,7 @@ impl fmt::Display for Inspection {
             f,
             "{} parameters; the whole Hessian takes {} in single precision",
             self.parameter_count,
-            bytes(self.hessian_bytes)
+            Bytes(self.hessian_bytes)
         )?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

@@ -1,9 +1,9 @@
 //! The gradient of the loss, with its value: a user's first sanity check.
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, backward, forward};
 use crate::network::Network;
-use crate::schedule::budget::Bytes;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Progress, Work};
 use crate::schedule::unit::{per_sample, read_outputs};

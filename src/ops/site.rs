@@ -60,7 +60,7 @@ pub enum Step {
     Reshape(Vec<usize>),
 }
 
-/// An outer factor: V[(o, i)] = Δ[o]·a[i].
+/// An outer factor: `V[(o, i)] = Δ[o]·a[i]`.
 #[derive(Clone)]
 pub struct Outer<T> {
     /// Δ: `[s, d, O]`.

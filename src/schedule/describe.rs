@@ -1,7 +1,7 @@
 //! A plan as people and machines read it.
 
-use super::budget::Bytes;
 use super::plan::{Keep, PairPlan, Plan};
+use crate::bytes::Bytes;
 use serde::Serialize;
 use std::fmt;
 
@@ -124,16 +124,11 @@ impl fmt::Display for Description {
                 pair.operations as f64 / 1e9
             )?;
         }
-        if let Some(rest) = pairs.get(PAIRS..) {
-            if !rest.is_empty() {
-                let operations: u64 = rest.iter().map(|p| p.operations).sum();
-                writeln!(
-                    f,
-                    "… {} pairs more {:>47.3}",
-                    rest.len(),
-                    operations as f64 / 1e9
-                )?;
-            }
+        if pairs.len() > PAIRS {
+            let rest = &pairs[PAIRS..];
+            let operations: u64 = rest.iter().map(|p| p.operations).sum();
+            let count = format!("… {} pairs more", rest.len());
+            writeln!(f, "{count:<62} {:>10.3}", operations as f64 / 1e9)?;
         }
         writeln!(f)?;
         let keep = match self.keep {

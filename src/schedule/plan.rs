@@ -1,9 +1,9 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
-use super::budget::Bytes;
 use super::request::ResolvedPart;
 use super::tiles::{Run, Strip, TILE, strips};
 use super::unit::{BlankSeeds, Unit, units};
+use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Segment, accumulate, contraction};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights};
@@ -21,6 +21,9 @@ pub const RING: usize = 2;
 
 /// Finished tiles that wait for the writer, or are being written.
 pub const WRITING: usize = 2;
+
+/// Entries of a part at most: a million tiles. What is larger has no disk to go to.
+pub const MOST_ENTRIES: u128 = 1 << 42;
 
 /// Numbers that the rows of a diagonal's piece may hold.
 pub const DIAGONAL_ROWS: usize = 1 << 22;
@@ -409,6 +412,19 @@ pub fn plan(
     work: Workload,
     limits: Limits,
 ) -> Result<Plan> {
+    if let Some(part) = parts.iter().max_by_key(|part| part.entries())
+        && part.entries() > MOST_ENTRIES
+    {
+        let (rows, columns) = part.shape();
+        return Err(Error::Request(format!(
+            "part {} is {rows} × {}: {} in {}-byte numbers, more than the {} that can be planned; ask for smaller parts, such as layer=NAME, range=R0..R1,C0..C1 or diag, or leave it out by --skip-larger",
+            part.name,
+            columns.unwrap_or(1),
+            Bytes(part.entries() * work.number_bytes as u128),
+            work.number_bytes,
+            Bytes(MOST_ENTRIES * work.number_bytes as u128),
+        )));
+    }
     let reach = Reach::new(network, wanted(network, &parts));
     let mut tiles = Vec::new();
     let parts: Vec<PartPlan> = parts

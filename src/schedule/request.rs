@@ -145,6 +145,7 @@ pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
         ))
     };
     let parameter = |name: &str| Ok(vec![network.parameters[network.parameter(name)?].range()]);
+    let everything = || std::iter::once(0..p).collect::<Vec<_>>();
     let mut out = Vec::new();
     for part in parts {
         let name = part.to_string();
@@ -156,10 +157,10 @@ pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
             });
         };
         match part {
-            Part::Full => matrix(vec![0..p], vec![0..p]),
+            Part::Full => matrix(everything(), everything()),
             Part::Diagonal => out.push(ResolvedPart {
                 name,
-                rows: vec![0..p],
+                rows: everything(),
                 columns: None,
             }),
             Part::Layers => {

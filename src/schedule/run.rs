@@ -87,6 +87,8 @@ pub struct Report {
     pub tiles: usize,
     /// Most anonymous resident memory seen during the run, where the system tells.
     pub peak_anonymous_bytes: Option<u64>,
+    /// Most device memory in use at a time, on a GPU.
+    pub peak_device_bytes: Option<u64>,
 }
 
 impl Report {
@@ -175,6 +177,7 @@ pub fn run<B: Contract>(
     report.entries = plan.entries() as u64;
     report.bytes = report.entries * size_of::<B::Real>() as u64;
     report.tiles = plan.tiles.len();
+    report.peak_device_bytes = backend.peak_device_bytes();
     report.peak_anonymous_bytes = Some(peak.into_inner()).filter(|&bytes| bytes > 0);
     Ok(report)
 }

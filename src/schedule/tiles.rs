@@ -63,7 +63,7 @@ pub fn strips(network: &Network, ranges: &[Range<usize>], tile: usize) -> Vec<St
                 let room = tile - open.positions.len();
                 let mut to = end;
                 if end - at > room {
-                    if open.positions.len() > 0 {
+                    if !open.positions.is_empty() {
                         close(&mut open);
                     }
                     let limit = at - own.start + tile;

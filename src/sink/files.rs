@@ -3,8 +3,9 @@
 use super::layout::{BLOCK, PartLayout, Written, transpose};
 use super::partial::{Partial, Place};
 use super::{Provenance, Sink};
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::files::{bytes_text, free_bytes, npy::write_header, parent, write_all_at};
+use crate::files::{free_bytes, npy::write_header, parent, write_all_at};
 use crate::tensor::Real;
 use serde_json::json;
 use std::fs::{File, OpenOptions};
@@ -101,6 +102,26 @@ impl<R: Real> Files<R> {
     pub fn provenance(mut self, provenance: Provenance) -> Self {
         self.provenance = provenance;
         self
+    }
+
+    /// Whether the disk has room for that many bytes.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the bytes needed and free.
+    pub fn check_room(&self, needed: u64) -> Result<()> {
+        let folder = parent(&self.place.target);
+        match free_bytes(&folder) {
+            Some(free) if free < needed => Err(Error::file(
+                &self.place.target,
+                format!(
+                    "needs {} and {} has only {} free: ask for fewer parts, or write to another disk",
+                    Bytes(needed.into()),
+                    folder.display(),
+                    Bytes(free.into())
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn part(&self, part: usize) -> Result<(&Open, &OpenPart)> {
@@ -200,18 +221,7 @@ impl<R: Real> Sink<R> for Files<R> {
         // The older attempt removes its files before the new one makes its own of the same names.
         self.open = None;
         let partial = self.place.start(&self.plan)?;
-        let folder = parent(&self.place.target);
-        if let Some(free) = free_bytes(&folder).filter(|free| *free < needed) {
-            return Err(Error::file(
-                &self.place.target,
-                format!(
-                    "needs {} and {} has only {} free: ask for fewer parts, or write to another disk",
-                    bytes_text(needed),
-                    folder.display(),
-                    bytes_text(free)
-                ),
-            ));
-        }
+        self.check_room(needed)?;
         let mut open = Open {
             parts: Vec::new(),
             partial,

@@ -139,6 +139,16 @@ pub trait Backend {
     /// Positions chosen by [`Backend::max_pool_indices`].
     type Indices: Clone;
 
+    /// Bytes of the largest tensor that the device takes.
+    fn largest_tensor(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// The most bytes of device memory in use at a time so far, where that is not the host's memory.
+    fn peak_device_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The tensor's shape. A dual tensor's is its primal's.
     fn shape(&self, tensor: &Self::Tensor) -> Shape;
 
@@ -283,7 +293,7 @@ pub trait Contract: Backend {
     /// A tile of zeros.
     fn accumulator(&self, rows: usize, columns: usize) -> Self::Accumulator;
 
-    /// tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q'].
+    /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']`.
     ///
     /// `left` and `right` are `[samples, directions, q]`; DESIGN §2, dense × dense.
     fn accumulate_dense(
@@ -294,7 +304,7 @@ pub trait Contract: Backend {
         right: &Self::Tensor,
     );
 
-    /// tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i'].
+    /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']`.
     ///
     /// `pairs` is P of shape `[samples, 1, O, O']`; DESIGN §2, outer × outer, and with P = W and
     /// a' = 1 outer × dense.

@@ -58,7 +58,11 @@ impl ArraySource {
         if path.is_dir() {
             return Self::open_folder(path);
         }
-        let stored = formats::open(path)?;
+        let mut stored = formats::open(path)?;
+        if stored.shape.is_empty() {
+            // A single number, such as a weight: an array of one.
+            stored.shape = vec![1];
+        }
         Ok(ArraySource {
             path: stored.path.clone(),
             shape: stored.shape.clone(),

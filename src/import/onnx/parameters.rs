@@ -133,7 +133,10 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
                 .enumerate()
                 .filter(|(_, i)| !i.is_empty())
         };
-        if given().all(|(_, i)| origins.contains_key(i.as_str())) {
+        // Shapes are known whatever they are shapes of, and so is what is computed of them.
+        if matches!(node.op_type(), "Shape" | "Size")
+            || given().all(|(_, i)| origins.contains_key(i.as_str()))
+        {
             let origin = through(&mut roots, node, &origins);
             for output in &node.proto.output {
                 origins.insert(output, origin.clone());
@@ -208,14 +211,14 @@ fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> O
     let of = |k: usize| node.input(k).and_then(|i| origins.get(i));
     let first = of(0).cloned().unwrap_or_default();
     let operation = node.op_type();
-    if operation == "Identity" {
-        if let (Some(root), Some(output)) = (first.view, node.proto.output.first()) {
-            // The older exporter writes equal-valued parameters once and gives the others this way.
-            let own = output.contains('.') || node.proto.name.starts_with("Identity_");
-            if own && !made_up(output) && !roots.by_name.contains_key(output) {
-                let array = roots.entries[root].array.clone();
-                return add_root(roots, output, &array);
-            }
+    if operation == "Identity"
+        && let (Some(root), Some(output)) = (first.view, node.proto.output.first())
+    {
+        // The older exporter writes equal-valued parameters once and gives the others this way.
+        let own = output.contains('.') || node.proto.name.starts_with("Identity_");
+        if own && !made_up(output) && !roots.by_name.contains_key(output) {
+            let array = roots.entries[root].array.clone();
+            return add_root(roots, output, &array);
         }
     }
     if VIEWS.contains(&operation) {

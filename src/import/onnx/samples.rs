@@ -55,9 +55,9 @@ pub(crate) fn locate(
 ) -> Option<(Sample, Vec<usize>)> {
     let mut slower = 1usize;
     for (axis, &extent) in shape.iter().enumerate() {
-        if slower != 0 && elements_before % slower == 0 {
+        if slower != 0 && elements_before.is_multiple_of(slower) {
             let before = elements_before / slower;
-            if before != 0 && extent % (before * batch) == 0 {
+            if before != 0 && extent.is_multiple_of(before * batch) {
                 let after = extent / (before * batch);
                 let mut rest = shape.to_vec();
                 rest[axis] = before * after;

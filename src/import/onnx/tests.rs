@@ -482,3 +482,21 @@ fn an_output_must_be_named_where_there_are_several() {
         "Relu"
     );
 }
+
+#[test]
+fn at_batch_one_squeeze_and_unsqueeze_say_where_the_samples_are() {
+    let network = Sketch::new(&[1, 3])
+        .ints("first", &[0])
+        .node("Unsqueeze", &["x", "first"], "u")
+        .node("Squeeze", &["u", "first"], "s")
+        .weight("w", &[3, 2])
+        .node("MatMul", &["s", "w"], "y")
+        .load("y")
+        .unwrap();
+    assert_eq!(network.output_sample_axis, 0);
+    let sketch = Sketch::new(&[1, 3])
+        .ints("first", &[0])
+        .node("Unsqueeze", &["x", "first"], "u")
+        .node("ReduceMean axes=1", &["u"], "y");
+    assert!(sketch.refused("y").contains("mixes"));
+}

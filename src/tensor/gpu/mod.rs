@@ -100,6 +100,14 @@ impl Backend for Gpu {
     type Tensor = GpuTensor;
     type Indices = GpuIndices;
 
+    fn largest_tensor(&self) -> u64 {
+        self.max_tensor_bytes()
+    }
+
+    fn peak_device_bytes(&self) -> Option<u64> {
+        Some(self.peak_memory())
+    }
+
     fn shape(&self, tensor: &GpuTensor) -> Shape {
         tensor.shape.clone()
     }

@@ -272,7 +272,7 @@ fn concat(parts: &[&Array], axis: i64) -> Outcome<Array> {
             && p.is_float() == first.is_float()
             && (0..p.shape.len()).all(|k| k == axis || p.shape[k] == first.shape[k])
     };
-    if !parts.iter().all(|p| fits(p)) {
+    if !parts.iter().all(fits) {
         return Err("its operands do not fit each other".into());
     }
     let mut shape = first.shape.clone();

@@ -123,7 +123,7 @@ pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Out
         .try_fold(1usize, |a, &d| a.checked_mul(d))
         .ok_or_else(fault)?;
     match open {
-        Some(axis) if known != 0 && all % known == 0 => shape[axis] = all / known,
+        Some(axis) if known != 0 && all.is_multiple_of(known) => shape[axis] = all / known,
         None if known == all => {}
         _ => return Err(fault()),
     }

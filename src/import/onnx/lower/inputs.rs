@@ -48,10 +48,8 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                 || matches!(name, "N" | "n" | "samples")
         };
         let rank = shape.dim.len();
-        let axis = match (0..rank).find(|&k| named(k).is_some_and(like_batch)) {
-            Some(axis) => axis,
-            None => 0,
-        };
+        let batch_axis = (0..rank).find(|&k| named(k).is_some_and(like_batch));
+        let axis = batch_axis.unwrap_or(0);
         if rank == 0 {
             return Err(fault(format!(
                 "input {:?} is a scalar: it has no axis for the samples",

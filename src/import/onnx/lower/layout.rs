@@ -46,11 +46,6 @@ impl Lowering<'_> {
         let many = match shapes.swap_remove(0) {
             Ok(many) => many,
             // A shape baked for the batch of the example input fits no other batch.
-            Err(why) if self.batch.open && one.is_ok() => {
-                return refuse(format!(
-                    "{why}: its shape was baked for one batch size; export with a fixed batch, or reshape by x.shape[0]"
-                ));
-            }
             Err(why) if self.batch.open => {
                 return refuse(format!(
                     "{why}: its shape was baked for the batch of the example input; export with a fixed batch, or reshape by x.shape[0]"
@@ -65,7 +60,12 @@ impl Lowering<'_> {
             return self.reshape_to(node, &x, many, None);
         };
         let batch = self.batch.sizes[1];
-        let Some((sample, rest)) = self.place(node, &x, place, &many, batch) else {
+        let axes = match (node.op_type(), inputs.get(1)) {
+            ("Squeeze" | "Unsqueeze", Some(Some(Value::Host(axes)))) => axes[1].as_ints(),
+            ("Squeeze" | "Unsqueeze", _) => node.ints("axes"),
+            _ => None,
+        };
+        let Some((sample, rest)) = self.place(node, &x, place, &many, axes) else {
             return refuse(format!(
                 "it reshapes {:?} to {many:?}, which mixes samples: {batch} samples no longer lie on an axis of their own",
                 x.shape(batch)
@@ -86,18 +86,22 @@ impl Lowering<'_> {
         x: &Tensor,
         place: Sample,
         shape: &[usize],
-        batch: usize,
+        axes: Option<&[i64]>,
     ) -> Option<(Sample, Vec<usize>)> {
-        // Extents of 1 leave a choice that is only real at batch 1, and there Squeeze and Unsqueeze say it.
-        if batch == 1 && node.op_type() == "Unsqueeze" && place.before * place.after == 1 {
-            let added: Vec<i64> = node.ints("axes").map(|a| a.to_vec()).unwrap_or_default();
-            let rank = shape.len();
-            let new: Vec<usize> = added
+        let batch = self.batch.sizes[1];
+        // At batch 1 extents of 1 leave a choice; Squeeze and Unsqueeze say which axis it is.
+        if let (1, Some(axes), 1) = (batch, axes, place.before * place.after) {
+            let rank = x.rest.len().max(shape.len());
+            let changed: Vec<usize> = axes
                 .iter()
                 .filter_map(|&a| fold::axis_of(a, rank).ok())
                 .collect();
-            if !new.is_empty() {
-                let axis = (0..rank).filter(|k| !new.contains(k)).nth(place.axis)?;
+            let mut kept = (0..rank).filter(|k| !changed.contains(k));
+            let axis = match node.op_type() {
+                "Unsqueeze" => kept.nth(place.axis),
+                _ => kept.position(|k| k == place.axis),
+            };
+            if let Some(axis) = axis {
                 return Some((Sample::alone(axis), shape.to_vec()));
             }
         }
@@ -132,15 +136,13 @@ impl Lowering<'_> {
         if node.op_type() == "Cast" && !super::is_float(to) {
             return refuse("a cast of activations or parameters to integers has no derivative");
         }
-        if node.op_type() == "Dropout" {
-            if let Some(Some(Value::Host(flag))) = inputs.get(2) {
-                if flag[1].scalar() == Some(1.0) {
-                    self.network.warnings.push(format!(
-                        "node {:?} (Dropout) was exported in training mode; it is left out, as at inference",
-                        node.name()
-                    ));
-                }
-            }
+        if let ("Dropout", Some(Some(Value::Host(flag)))) = (node.op_type(), inputs.get(2))
+            && flag[1].scalar() == Some(1.0)
+        {
+            self.network.warnings.push(format!(
+                "node {:?} (Dropout) was exported in training mode; it is left out, as at inference",
+                node.name()
+            ));
         }
         self.tensor(node, inputs, 0)
     }
@@ -205,7 +207,9 @@ impl Lowering<'_> {
                     self.constant(node, &array)?
                 }
                 Value::Tensor(tensor) => tensor.clone(),
-                Value::Unknown => return refuse("an operand is not known"),
+                Value::Condition(_) | Value::Unknown => {
+                    return refuse("an operand is not a number");
+                }
             });
         }
         let rank = tensors[0].rest.len();

@@ -9,6 +9,7 @@ mod inputs;
 mod layout;
 mod pointwise;
 mod pool;
+mod rules;
 
 use super::OnnxOptions;
 use super::fold::{self, FOLDED};
@@ -21,6 +22,7 @@ use crate::network::{Network, Operand, Parameter};
 use crate::ops::Op;
 use crate::tensor::HostArray;
 use inputs::{Batch, inputs};
+use rules::{RULES, why_not};
 use std::collections::HashMap;
 
 /// A value of the file.
@@ -30,8 +32,18 @@ pub(super) enum Value {
     Host([Array; 2]),
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
+    /// A comparison of two values, which a Where may use.
+    Condition(Box<Condition>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
+}
+
+/// `left ≤ right`, or its contrary.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    pub left: Value,
+    pub right: Value,
+    pub contrary: bool,
 }
 
 /// A tensor of the network.
@@ -48,7 +60,7 @@ pub(super) struct Tensor {
 pub(super) struct Lowering<'g> {
     pub graph: &'g Graph,
     pub network: Network,
-    pub batch: Batch,
+    batch: Batch,
     values: HashMap<String, Value>,
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
@@ -210,18 +222,18 @@ impl Lowering<'_> {
         {
             return Ok(vec![self.root_value(root)]);
         }
-        if matches!(node.op_type(), "Shape" | "Size") {
-            if let Some(Some(Value::Tensor(tensor))) = inputs.first() {
-                let [one, many] = self.batch.sizes.map(|size| {
-                    let shape = tensor.shape(size);
-                    if node.op_type() == "Size" {
-                        Array::ints(&[], vec![shape.iter().product::<usize>() as i64])
-                    } else {
-                        fold::shape_of(node, &shape)
-                    }
-                });
-                return Ok(vec![Value::Host([one, many])]);
-            }
+        if let ("Shape" | "Size", Some(Some(Value::Tensor(tensor)))) =
+            (node.op_type(), inputs.first())
+        {
+            let [one, many] = self.batch.sizes.map(|size| {
+                let shape = tensor.shape(size);
+                if node.op_type() == "Size" {
+                    Array::ints(&[], vec![shape.iter().product::<usize>() as i64])
+                } else {
+                    fold::shape_of(node, &shape)
+                }
+            });
+            return Ok(vec![Value::Host([one, many])]);
         }
         if let ("CastLike", Some(Some(Value::Host(arrays)))) = (node.op_type(), inputs.first()) {
             // Like an activation, whose numbers are reals.
@@ -251,6 +263,10 @@ impl Lowering<'_> {
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
+            "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" => {
+                vec![self.compare(node, inputs)?]
+            }
+            "Where" => one(self.choose(node, inputs)?),
             "Identity" | "Dropout" | "Cast" | "CastLike" => one(self.identity(node, inputs)?),
             _ => vec![self.pointwise_node(node, inputs)?],
         })
@@ -400,74 +416,8 @@ impl Tensor {
     }
 }
 
-/// Operations with a rule.
-const RULES: &[&str] = &[
-    "Abs",
-    "Add",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "CastLike",
-    "Celu",
-    "Clip",
-    "Concat",
-    "Conv",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Exp",
-    "Expand",
-    "Flatten",
-    "Gemm",
-    "GlobalAveragePool",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Log",
-    "MatMul",
-    "MaxPool",
-    "Mul",
-    "Neg",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "Reciprocal",
-    "ReduceMean",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Selu",
-    "Shape",
-    "Sigmoid",
-    "Size",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Tanh",
-    "Transpose",
-    "Unsqueeze",
-];
-
 fn folds(inputs: &[Option<Value>], node: &Node) -> bool {
     FOLDED.contains(&node.op_type()) && inputs.iter().flatten().all(|i| matches!(i, Value::Host(_)))
-}
-
-/// Why an operation is not supported, and what is.
-fn why_not(node: &Node) -> String {
-    match node.op_type() {
-        "Softmax" | "LogSoftmax" => {
-            "the losses take logits: export the network without its last softmax".into()
-        }
-        operation if FOLDED.contains(&operation) => {
-            "it is supported for constants only, and its operands depend on the data or on parameters".into()
-        }
-        _ if !node.standard() => format!("operations of the domain {:?} are not", node.proto.domain),
-        _ => format!("supported are {}", RULES.join(", ")),
-    }
 }
 
 fn describe(node: &Node, why: &str) -> String {

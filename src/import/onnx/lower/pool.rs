@@ -62,10 +62,10 @@ impl Lowering<'_> {
         let mut expr = Expr::input(0);
         let mut factor = 1.0;
         let mut axes = Vec::new();
-        for axis in 0..n {
+        for (axis, &end_padding) in padding_after.iter().enumerate() {
             // As in PyTorch, what a window of ceil mode has past the padding does not count.
             let (before, after) = if with_padding {
-                (window.padding[axis], padding_after[axis])
+                (window.padding[axis], end_padding)
             } else {
                 (0, 0)
             };

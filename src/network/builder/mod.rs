@@ -17,82 +17,18 @@
 //! # Ok::<(), hessblock::Error>(())
 //! ```
 
+mod draw;
+mod window;
+
+pub use window::Window2d;
+
+use draw::uniform;
+
 use super::{Input, Network, Operand, Parameter, ValueId};
 use crate::error::{Error, Result};
 use crate::ops::{Conv, Elementwise, Linear, MaxPool, Op, ReduceSum, Reshape, WindowSum};
 use crate::tensor::expression::Unary;
-use crate::tensor::{Expr, HostArray, Window};
-
-/// Geometry of a square window over two axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window2d {
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    dilation: usize,
-    groups: usize,
-}
-
-impl Window2d {
-    /// A window of `kernel` × `kernel`, with stride 1 and no padding.
-    pub fn new(kernel: usize) -> Self {
-        Self {
-            kernel,
-            stride: 1,
-            padding: 0,
-            dilation: 1,
-            groups: 1,
-        }
-    }
-
-    /// Step of the window.
-    pub fn stride(self, stride: usize) -> Self {
-        Self { stride, ..self }
-    }
-
-    /// Padding on all sides.
-    pub fn padding(self, padding: usize) -> Self {
-        Self { padding, ..self }
-    }
-
-    /// Distance between the kernel's taps.
-    pub fn dilation(self, dilation: usize) -> Self {
-        Self { dilation, ..self }
-    }
-
-    /// Groups of channels, for convolutions.
-    pub fn groups(self, groups: usize) -> Self {
-        Self { groups, ..self }
-    }
-
-    fn over(&self, input: &[usize]) -> Result<Window> {
-        let fault = || Error::Shape(format!("{self:?} on an input of {input:?}"));
-        let span = self
-            .kernel
-            .checked_sub(1)
-            .and_then(|k| k.checked_mul(self.dilation));
-        let span = span.and_then(|s| s.checked_add(1)).ok_or_else(fault)?;
-        if self.stride == 0 || self.dilation == 0 {
-            return Err(fault());
-        }
-        let output = |&extent: &usize| {
-            let padded = self
-                .padding
-                .checked_mul(2)
-                .and_then(|p| p.checked_add(extent));
-            let room = padded.and_then(|p| p.checked_sub(span)).ok_or_else(fault)?;
-            Ok(room / self.stride + 1)
-        };
-        Ok(Window {
-            input: input.to_vec(),
-            output: input.iter().map(output).collect::<Result<_>>()?,
-            kernel: vec![self.kernel; 2],
-            stride: vec![self.stride; 2],
-            dilation: vec![self.dilation; 2],
-            padding: vec![self.padding; 2],
-        })
-    }
-}
+use crate::tensor::{Expr, HostArray};
 
 /// Builds a network; every method continues from the result of the one before.
 ///
@@ -329,6 +265,7 @@ impl Builder {
     }
 
     /// Adds the result that was marked: a residual connection.
+    #[allow(clippy::should_implement_trait)] // a step of the chain, not a sum of builders
     pub fn add(self, mark: &str) -> Self {
         self.then(|b| {
             let found = b.marks.iter().rev().find(|(name, _)| name == mark);
@@ -497,19 +434,6 @@ impl Builder {
         self.fans.push(fan);
         Ok(Operand::Parameter(self.network.parameters.len() - 1))
     }
-}
-
-/// A number in [0, 1) from a counter: the finalizer of SplitMix64 over seed, stream and position.
-fn uniform(seed: u64, stream: u64, position: u64) -> f64 {
-    let mix = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-    let start = mix(mix(seed.wrapping_add(STEP)).wrapping_add(stream.wrapping_mul(STEP)));
-    let bits = mix(start.wrapping_add(position.wrapping_add(1).wrapping_mul(STEP)));
-    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
