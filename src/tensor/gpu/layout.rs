@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Gpu;
-use super::device::Launch;
 use super::kernel::{Kernel, MAX_MAP_AXES, PARAM_WORDS, REDUCE_CHUNK, THREADS};
+use super::stream::Launch;
 use super::tensor::{Axis, Content, GpuTensor, View, merge, write_axes};
 use crate::tensor::{Shape, broadcast_strides, strides};
 

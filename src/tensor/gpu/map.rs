@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Gpu;
-use super::device::Launch;
 use super::kernel::{Kernel, MAX_MAP_AXES, MAX_MAP_INPUTS, PARAM_WORDS, THREADS};
+use super::stream::Launch;
 use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
 use crate::tensor::expression::{Binary, Node, Unary};
 use crate::tensor::{Expr, Shape, broadcast_strides};

@@ -16,6 +16,7 @@ mod layout;
 mod map;
 mod pool;
 mod product;
+mod stream;
 mod tensor;
 mod window;
 

@@ -1,11 +1,11 @@
 //! The product kernel: einsum, convolutions and both contractions are strided batched products.
 
 use super::Gpu;
-use super::device::Launch;
 use super::kernel::{
     Kernel, MAX_AXES, MAX_MAP_INPUTS, PARAM_WORDS, PRODUCT_AXES, PRODUCT_AXIS_WORDS, PRODUCT_FLAGS,
     ProductKernel, TILE_SHAPES, TileShape,
 };
+use super::stream::Launch;
 use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
 use crate::tensor::{Einsum, Expr, strides};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::kernel::{Kernel, PARAM_WORDS, THREADS};
 use super::pool::Block;
-use super::{Gpu, device::Launch};
+use super::{Gpu, stream::Launch};
 use crate::tensor::{HostSlice, Shape};
 
 /// A tensor on the device: contiguous, from an element offset of a shared buffer.

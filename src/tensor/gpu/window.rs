@@ -1,8 +1,8 @@
 //! Pooling: window sums, maxima, and the gathers and scatters that go with them.
 
 use super::Gpu;
-use super::device::Launch;
 use super::kernel::{Kernel, PARAM_WORDS, THREADS, WindowKernel};
+use super::stream::Launch;
 use super::tensor::{GpuIndices, GpuTensor, View};
 use crate::tensor::{Shape, Window};
 

@@ -1,0 +1,388 @@
+//! The command stream: launches cut into submissions of a fraction of a second, by work and observed speed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::device::{Device, lock};
+use super::kernel::{FAMILIES, Kernel, PARAM_WORDS};
+
+/// Estimated seconds of work per submission. Operating systems kill what takes seconds and stutter above
+/// a quarter of one; below a few milliseconds the submission itself shows.
+const TARGET_SECONDS: f64 = 0.06;
+/// Submissions under way at most.
+const IN_FLIGHT: usize = 2;
+/// Longest wait for one submission. Work is cut to a fraction of a second, so silence this long is a fault.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Workgroups along one axis of a dispatch.
+const MAX_GRID: u64 = 65_535;
+/// Uploads and their bytes between submissions: wgpu frees their copies only then.
+const MAX_WRITES: (usize, u64) = (32, 64 << 20);
+/// Launches per submission: slots of the parameter buffer.
+pub(super) const SLOTS: usize = 256;
+
+/// A submission under way.
+struct Flight {
+    index: wgpu::SubmissionIndex,
+    work: [f64; FAMILIES],
+    submitted: Instant,
+    /// Nothing else was under way, so its time starts at its submission.
+    alone: bool,
+    /// Set by a callback once it is over.
+    done: Arc<AtomicBool>,
+}
+
+/// Commands recorded but not yet submitted, and how fast work gets done.
+pub(super) struct Stream {
+    encoder: Option<wgpu::CommandEncoder>,
+    pass: Option<wgpu::ComputePass<'static>>,
+    params: Vec<u32>,
+    work: [f64; FAMILIES],
+    /// Work per second and kind, as observed.
+    rates: [f64; FAMILIES],
+    flights: VecDeque<Flight>,
+    /// When the last submission was seen to end, where that was observed as it happened.
+    ended: Option<Instant>,
+    writes: (usize, u64),
+}
+
+/// One kernel over one work list.
+pub(super) struct Launch<'a> {
+    pub kernel: Kernel,
+    pub inputs: &'a [&'a wgpu::Buffer],
+    pub output: &'a wgpu::Buffer,
+    /// Launch parameters; the first two words are set per dispatch.
+    pub words: [u32; PARAM_WORDS],
+    /// Workgroups.
+    pub groups: u64,
+    /// Operations per workgroup.
+    pub work: f64,
+}
+
+impl Device {
+    /// Records a kernel, in as many dispatches and submissions as its work asks for.
+    pub fn launch(&self, launch: Launch<'_>) {
+        if self.is_lost() || launch.groups == 0 {
+            return;
+        }
+        let (group_layout, pipeline_layout) = self.layout(launch.inputs.len());
+        let pipeline = self.pipeline(&launch.kernel, &pipeline_layout);
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &self.params,
+                offset: 0,
+                size: wgpu::BufferSize::new(PARAM_WORDS as u64 * 4),
+            }),
+        }];
+        let buffers = launch.inputs.iter().copied().chain([launch.output]);
+        entries.extend(buffers.enumerate().map(|(k, buffer)| wgpu::BindGroupEntry {
+            binding: k as u32 + 1,
+            resource: buffer.as_entire_binding(),
+        }));
+        let bindings = self.wgpu.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &group_layout,
+            entries: &entries,
+        });
+        if self.is_lost() {
+            // The pipeline did not compile: recording it would only add to the first message.
+            return;
+        }
+        let family = launch.kernel.family();
+        let mut stream = lock(&self.stream);
+        let mut first = 0;
+        while first < launch.groups {
+            let rate = stream.rates[family];
+            let left = (TARGET_SECONDS - stream.seconds()) * rate / launch.work.max(1.0);
+            if stream.encoder.is_some() && (left < 1.0 || stream.slots() == SLOTS) {
+                self.submit(&mut stream);
+                continue;
+            }
+            let count = (left.max(1.0) as u64)
+                .min(launch.groups - first)
+                .min(MAX_GRID * MAX_GRID);
+            let (columns, rows) = fold(count);
+            let mut words = launch.words;
+            words[0] = first as u32;
+            words[1] = count as u32;
+            let offset = (stream.slots() * PARAM_WORDS * 4) as u32;
+            stream.params.extend_from_slice(&words);
+            stream.work[family] += count as f64 * launch.work;
+            let pass = self.pass(&mut stream);
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &bindings, &[offset]);
+            pass.dispatch_workgroups(columns, rows, 1);
+            first += count;
+        }
+    }
+
+    fn encoder<'a>(&self, stream: &'a mut Stream) -> &'a mut wgpu::CommandEncoder {
+        stream.pass = None;
+        stream
+            .encoder
+            .get_or_insert_with(|| self.wgpu.create_command_encoder(&Default::default()))
+    }
+
+    fn pass<'a>(&self, stream: &'a mut Stream) -> &'a mut wgpu::ComputePass<'static> {
+        if stream.pass.is_none() {
+            let pass = self
+                .encoder(stream)
+                .begin_compute_pass(&Default::default())
+                .forget_lifetime();
+            stream.pass = Some(pass);
+        }
+        stream.pass.as_mut().expect("set just above")
+    }
+
+    /// Records a copy between buffers; offsets and size in bytes.
+    pub fn copy(&self, from: (&wgpu::Buffer, u64), to: (&wgpu::Buffer, u64), bytes: u64) {
+        let mut stream = lock(&self.stream);
+        self.encoder(&mut stream)
+            .copy_buffer_to_buffer(from.0, from.1, to.0, to.1, bytes);
+    }
+
+    /// Records zeros over a whole buffer.
+    pub fn clear(&self, buffer: &wgpu::Buffer) {
+        let mut stream = lock(&self.stream);
+        self.encoder(&mut stream).clear_buffer(buffer, 0, None);
+    }
+
+    /// Writes host bytes at the start of a buffer that no recorded command is to read as it was.
+    pub fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
+        let mut stream = lock(&self.stream);
+        // Queue writes overtake recorded commands, which may still use this buffer's previous life.
+        if stream.encoder.is_some() {
+            self.submit(&mut stream);
+        }
+        self.queue.write_buffer(buffer, 0, bytes);
+        stream.writes.0 += 1;
+        stream.writes.1 += bytes.len() as u64;
+        if stream.writes.0 >= MAX_WRITES.0 || stream.writes.1 >= MAX_WRITES.1 {
+            self.submit(&mut stream);
+        }
+    }
+
+    /// Submits what was recorded; the index of the last submission.
+    pub fn flush(&self) -> wgpu::SubmissionIndex {
+        let mut stream = lock(&self.stream);
+        self.submit(&mut stream)
+    }
+
+    /// Submits and waits for everything.
+    pub fn finish(&self) {
+        let index = self.flush();
+        self.wait(index);
+    }
+
+    fn submit(&self, stream: &mut Stream) -> wgpu::SubmissionIndex {
+        stream.pass = None;
+        let commands = stream.encoder.take().map(wgpu::CommandEncoder::finish);
+        if !stream.params.is_empty() {
+            self.queue
+                .write_buffer(&self.params, 0, bytemuck::cast_slice(&stream.params));
+            stream.params.clear();
+        }
+        stream.writes = (0, 0);
+        let before = Instant::now();
+        let index = self.queue.submit(commands);
+        let done = Arc::new(AtomicBool::new(false));
+        let flag = done.clone();
+        self.queue
+            .on_submitted_work_done(move || flag.store(true, Ordering::Release));
+        let alone = stream.flights.is_empty();
+        stream.flights.push_back(Flight {
+            index: index.clone(),
+            work: std::mem::take(&mut stream.work),
+            submitted: before,
+            alone,
+            done,
+        });
+        // Also frees what finished submissions held.
+        self.poll();
+        stream.settle(before);
+        while stream.flights.len() > IN_FLIGHT && !self.is_lost() {
+            let before = Instant::now();
+            let oldest = stream.flights.len();
+            self.wait(stream.flights[0].index.clone());
+            stream.settle(before);
+            if stream.flights.len() == oldest {
+                // It is over, even where nobody said so.
+                stream.flights.pop_front();
+                stream.ended = None;
+            }
+        }
+        if self.is_lost() {
+            stream.flights.clear();
+        }
+        index
+    }
+
+    /// Lets callbacks run, without waiting for long.
+    pub fn poll(&self) {
+        // Without a wait there is nothing to time out.
+        let _ = self.wgpu.poll(wgpu::PollType::Poll);
+        std::thread::yield_now();
+    }
+
+    /// Waits for a submission; silence beyond all patience counts as a lost device.
+    pub fn wait(&self, index: wgpu::SubmissionIndex) {
+        let waited = self.wgpu.poll(wgpu::PollType::Wait {
+            submission_index: Some(index),
+            timeout: Some(PATIENCE),
+        });
+        if let Err(error) = waited {
+            self.fail_for_good(format!(
+                "no answer within {} s ({error})",
+                PATIENCE.as_secs()
+            ));
+        }
+    }
+}
+
+impl Stream {
+    /// An idle stream; `rates` are operations per second and family to start from.
+    pub fn new(rates: [f64; FAMILIES]) -> Stream {
+        Stream {
+            encoder: None,
+            pass: None,
+            params: Vec::new(),
+            work: [0.0; FAMILIES],
+            rates,
+            flights: VecDeque::new(),
+            ended: None,
+            writes: (0, 0),
+        }
+    }
+
+    fn slots(&self) -> usize {
+        self.params.len() / PARAM_WORDS
+    }
+
+    /// Estimated time of what is recorded.
+    fn seconds(&self) -> f64 {
+        seconds(&self.work, &self.rates)
+    }
+
+    /// Takes note of the submissions that ended during a call that began at `before`: the wait for the
+    /// oldest, or the next submission (lavapipe waits in it for the one before).
+    fn settle(&mut self, before: Instant) {
+        let now = Instant::now();
+        let mut start = None;
+        let mut work = [0.0; FAMILIES];
+        let mut any = false;
+        while let Some(flight) = self.flights.front()
+            && flight.done.load(Ordering::Acquire)
+        {
+            if !any {
+                start = match flight.alone {
+                    true => Some(flight.submitted),
+                    false => self.ended.map(|ended| ended.max(flight.submitted)),
+                };
+            }
+            any = true;
+            for (sum, work) in work.iter_mut().zip(flight.work) {
+                *sum += work;
+            }
+            self.flights.pop_front();
+        }
+        if !any {
+            return;
+        }
+        // A call that did not block found them ended some time ago.
+        let seen = now - before > Duration::from_millis(1);
+        if let (true, Some(start)) = (seen, start) {
+            self.learn(work, (now - start).as_secs_f64());
+        }
+        self.ended = seen.then_some(now);
+    }
+
+    fn learn(&mut self, work: [f64; FAMILIES], took: f64) {
+        let expected = seconds(&work, &self.rates);
+        tracing::trace!(took, expected, rates = ?self.rates, "submission");
+        // Short ones are mostly overhead.
+        if expected < 1e-3 && took < 1e-2 {
+            return;
+        }
+        // At most twice as fast at a time: too large a submission is worse than too small a one.
+        let factor = (expected / took.max(1e-6)).clamp(0.1, 2.0);
+        for (rate, work) in self.rates.iter_mut().zip(work) {
+            let share = work / *rate / expected.max(1e-9);
+            *rate = (*rate * factor.powf(share.min(1.0))).clamp(1e6, 1e15);
+        }
+    }
+}
+
+/// Grid of at least `count` workgroups, each side within the limit; kernels skip what is too many.
+fn fold(count: u64) -> (u32, u32) {
+    let rows = count.div_ceil(MAX_GRID).max(1);
+    (count.div_ceil(rows) as u32, rows as u32)
+}
+
+fn seconds(work: &[f64; FAMILIES], rates: &[f64; FAMILIES]) -> f64 {
+    work.iter().zip(rates).map(|(w, r)| w / r).sum()
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // A pass or encoder left open would be reported as an error of the callers'.
+        let mut stream = lock(&self.stream);
+        stream.pass = None;
+        stream.encoder = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::gpu::{Gpu, Selector, adapters};
+    use crate::tensor::{Backend, HostSlice, Shape};
+
+    fn gpu() -> Option<Gpu> {
+        let index = adapters().iter().position(|r| r.is_software())?;
+        Some(Gpu::open(&Selector::Index(index), None).expect("the adapter opens"))
+    }
+
+    #[test]
+    fn grids_fold_within_the_limit() {
+        for count in [1, 65_535, 65_536, 70_001, 65_535 * 65_535] {
+            let (columns, rows) = fold(count);
+            let (x, y) = (u64::from(columns), u64::from(rows));
+            assert!(x <= MAX_GRID && y <= MAX_GRID && x * y >= count, "{count}");
+            assert!(x * y < count + y, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_folded_dispatch_reaches_every_element_once() {
+        let Some(gpu) = gpu() else { return };
+        // So fast a device gets everything in one dispatch.
+        lock(&gpu.device.stream).rates = [1e15; FAMILIES];
+        let len = (MAX_GRID as usize + 300) * super::super::kernel::THREADS + 17;
+        let x = gpu.fill(&Shape::new(1, 1, &[len]), 3.0);
+        let values = gpu.read(&x).unwrap();
+        assert!(values.iter().all(|&v| v == 3.0));
+    }
+
+    #[test]
+    fn an_error_of_the_device_reaches_the_next_read() {
+        let Some(gpu) = gpu() else { return };
+        let x = gpu.upload(&Shape::new(1, 1, &[4]), HostSlice::F32(&[1.0; 4]));
+        let buffer = x.view().expect("it has elements").buffer;
+        // Beyond the end of the buffer: a validation error.
+        gpu.device.copy((buffer, 1 << 20), (buffer, 0), 256);
+        let sum = gpu.add(&x, &x);
+        assert!(gpu.read(&sum).is_err());
+        assert!(gpu.read(&gpu.fill(&Shape::new(1, 1, &[2]), 0.0)).is_err());
+    }
+
+    #[test]
+    fn rates_follow_what_was_seen_but_grow_slowly() {
+        let mut stream = Stream::new([1e9; FAMILIES]);
+        stream.learn([6e7, 0.0, 0.0], 0.6);
+        assert!((stream.rates[0] - 1e8).abs() < 1e3 && stream.rates[1] == 1e9);
+        stream.learn([6e7, 0.0, 0.0], 0.01);
+        assert!((stream.rates[0] - 2e8).abs() < 1e3);
+    }
+}
