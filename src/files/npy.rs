@@ -402,9 +402,10 @@ mod tests {
             cut in 0usize..128, at in 0usize..128, byte: u8,
         ) {
             let mut bytes = write_header("<f4", &[3, 4]);
-            bytes[at % 128] = byte;
+            prop_assert!(parse(&bytes[..cut]).is_err());
+            bytes[at] = byte;
             let _ = parse(&bytes);
-            prop_assert!(parse(&bytes[..cut.min(127)]).is_err());
+            let _ = parse(&bytes[..cut]);
         }
     }
 

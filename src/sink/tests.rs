@@ -239,7 +239,7 @@ fn places_that_cannot_be_written_are_refused_before_work() {
     // 4·10^14 bytes: beyond this disk.
     let large = [square("a", 10_000_000)];
     let text = message(single.begin(&large));
-    assert!(text.contains("400000000000128 bytes") && text.contains("free"));
+    assert!(text.contains("363.8 TiB") && text.contains("free"));
     assert!(matches!(
         Memory::<f64>::new().begin(&[square("a", 2_000_000_000)]),
         Err(Error::Budget(_))
