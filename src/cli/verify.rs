@@ -19,6 +19,10 @@ pub fn run(command: &Verify) -> Result<()> {
         weights: command.weights.clone(),
         inputs: command.inputs.clone(),
         targets: command.targets.clone(),
+        loss_hessian: command.loss_hessian.clone(),
+        class_weights: command.class_weights.clone(),
+        positive_weight: command.positive_weight.clone(),
+        mean_image: command.mean_image.clone(),
         entries: command.entries as usize,
         seed: command.seed,
     };

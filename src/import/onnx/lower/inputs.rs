@@ -71,7 +71,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                     Some(&extent) => extent as i64,
                     None => {
                         return Err(fault(format!(
-                            "axis {k} of input {:?} is the open dimension {name:?}; say its extent",
+                            "axis {k} of input {:?} is the open dimension {name:?}; say its extent (--dimension {name}=N), or export it with a fixed one",
                             info.name
                         )));
                     }
