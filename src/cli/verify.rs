@@ -28,7 +28,14 @@ pub fn run(command: &Verify) -> Result<()> {
     };
     let verdict = verify(&command.out, &options, &control);
     reporter.finish();
-    let verdict = verdict?;
+    let verdict = verdict.inspect_err(|error| {
+        if matches!(error, Error::Io { .. }) {
+            super::note(
+                command.quiet,
+                "files that were moved are given by --model, --weights, --inputs, --targets, …",
+            );
+        }
+    })?;
     if command.json {
         print_json(&verdict)?;
     } else {
