@@ -261,6 +261,35 @@ fn memory_is_counted_bounded_and_given_back() {
 }
 
 #[test]
+fn a_budget_bounds_what_the_driver_holds_whatever_the_sizes() {
+    if common::gpu::open(true).is_none() {
+        return;
+    }
+    let gpu = Gpu::open(&common::gpu::selector(), None).unwrap();
+    let budget = 32 << 20;
+    gpu.set_budget(budget);
+    let ones = gpu.fill(&Shape::new(1, 1, &[1]), 1.0);
+    let mut sum = gpu.fill(&Shape::new(1, 1, &[1]), 0.0);
+    let scaled = Expr::input(0) + Expr::input(1) * Expr::input(2);
+    for k in 0..60 {
+        // Every size its own class: nothing is recycled, 60 times 4 to 8 MiB are asked for.
+        let len = (1 << 20) + k * 17_389;
+        let wide = gpu.broadcast(&ones, &[len]);
+        let scale = gpu.fill(&Shape::new(1, 1, &[1]), 1.0 / len as f64);
+        sum = gpu.map(&scaled, &[&sum, &scale, &gpu.reduce_sum(&wide, &[2])]);
+    }
+    assert!((gpu.read(&sum).unwrap()[0] - 60.0).abs() < 1e-3);
+    assert!(gpu.peak_memory() <= budget, "{}", gpu.peak_memory());
+    assert!(gpu.peak_memory() > budget / 2, "{}", gpu.peak_memory());
+    // A tighter budget on the way: what is unused goes first.
+    gpu.set_budget(12 << 20);
+    let held = [0, 1].map(|_| gpu.fill(&Shape::new(1, 1, &[(3 << 20) / 2]), 0.5));
+    assert_eq!(gpu.read(&held[1]).unwrap()[7], 0.5);
+    let more = gpu.fill(&Shape::new(1, 1, &[1 << 20]), 0.5);
+    assert!(gpu.read(&more).is_err());
+}
+
+#[test]
 fn software_is_only_opened_when_asked_for() {
     let found = adapters();
     for (index, report) in found.iter().enumerate() {
