@@ -6,7 +6,7 @@ mod common;
 use common::{random, random_in};
 use hessblock::tensor::expression::Unary;
 use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
-use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape};
+use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
 
 /// Distance of an f32 from an exact value, in units of the last place of that value.
 fn ulps(value: f32, exact: f64) -> f64 {
@@ -258,6 +258,105 @@ fn memory_is_counted_bounded_and_given_back() {
     drop((held, sum, x));
     assert_eq!(gpu.memory_in_use(), 0);
     assert_eq!(gpu.read(&gpu.fill(&shape, 2.0)).unwrap()[0], 2.0);
+}
+
+#[test]
+fn a_budget_bounds_what_the_driver_holds_whatever_the_sizes() {
+    if common::gpu::open(true).is_none() {
+        return;
+    }
+    let gpu = Gpu::open(&common::gpu::selector(), None).unwrap();
+    let budget = 32 << 20;
+    gpu.set_budget(budget);
+    let ones = gpu.fill(&Shape::new(1, 1, &[1]), 1.0);
+    let mut sum = gpu.fill(&Shape::new(1, 1, &[1]), 0.0);
+    let scaled = Expr::input(0) + Expr::input(1) * Expr::input(2);
+    for k in 0..60 {
+        // Every size its own class: nothing is recycled, 60 times 4 to 8 MiB are asked for.
+        let len = (1 << 20) + k * 17_389;
+        let wide = gpu.broadcast(&ones, &[len]);
+        let scale = gpu.fill(&Shape::new(1, 1, &[1]), 1.0 / len as f64);
+        sum = gpu.map(&scaled, &[&sum, &scale, &gpu.reduce_sum(&wide, &[2])]);
+    }
+    assert!((gpu.read(&sum).unwrap()[0] - 60.0).abs() < 1e-3);
+    assert!(gpu.peak_memory() <= budget, "{}", gpu.peak_memory());
+    assert!(gpu.peak_memory() > budget / 2, "{}", gpu.peak_memory());
+    // A tighter budget on the way: what is unused goes first.
+    gpu.set_budget(12 << 20);
+    let held = [0, 1].map(|_| gpu.fill(&Shape::new(1, 1, &[(3 << 20) / 2]), 0.5));
+    assert_eq!(gpu.read(&held[1]).unwrap()[7], 0.5);
+    let more = gpu.fill(&Shape::new(1, 1, &[1 << 20]), 0.5);
+    assert!(gpu.read(&more).is_err());
+}
+
+/// 3 × 3 windows over 64 × 64, padded by one.
+fn window(stride: usize) -> Window {
+    Window {
+        input: vec![64; 2],
+        output: vec![64 / stride; 2],
+        kernel: vec![3; 2],
+        stride: vec![stride; 2],
+        dilation: vec![1; 2],
+        padding: vec![1; 2],
+    }
+}
+
+#[test]
+fn convolutions_copy_in_portions_that_leave_no_trace() {
+    if common::gpu::open(true).is_none() {
+        return;
+    }
+    // Its own device: its peak is this test's.
+    let gpu = Gpu::open(&common::gpu::selector(), None).unwrap();
+    let upload = |seed, samples, directions, rest: &[usize]| {
+        let x = random(seed, samples, directions, rest);
+        gpu.upload(&x.shape, HostSlice::F64(&x.values))
+    };
+    let weights = upload(20, 1, 1, &[8, 16, 3, 3]);
+    // Inputs in two portions of samples, cotangents in portions of directions: as if each came alone.
+    let x = upload(21, 12, 1, &[1, 16, 64, 64]);
+    let before = gpu.peak_memory();
+    let whole = gpu.read(&gpu.conv(&x, &weights, &window(1), 1)).unwrap();
+    let (tensor, output) = (12 * 16 * 64 * 64 * 4, 12 * 8 * 64 * 64 * 4);
+    let beside = gpu.peak_memory() - before;
+    assert!(beside <= (tensor + output) * 17 / 16, "{beside}");
+    let alone: Vec<f32> = (0..12)
+        .flat_map(|n| {
+            let x = gpu.slice(&x, 0, n, n + 1);
+            gpu.read(&gpu.conv(&x, &weights, &window(1), 1)).unwrap()
+        })
+        .collect();
+    assert!(whole == alone);
+
+    let z = upload(22, 2, 40, &[1, 8, 32, 32]);
+    let back = |z: &_| {
+        gpu.read(&gpu.conv_inputs(z, &weights, &window(2), 1))
+            .unwrap()
+    };
+    let alone: Vec<f32> = (0..80)
+        .flat_map(|k| {
+            let z = gpu.slice(&z, 0, k / 40, k / 40 + 1);
+            back(&gpu.slice(&z, 1, k % 40, k % 40 + 1))
+        })
+        .collect();
+    assert!(back(&z) == alone);
+
+    let z = upload(23, 12, 2, &[1, 8, 64, 64]);
+    let each = gpu.conv_weights(&z, &x, &window(1), 1, false);
+    let alone: Vec<f32> = (0..12)
+        .flat_map(|n| {
+            let [z, x] = [&z, &x].map(|t| gpu.slice(t, 0, n, n + 1));
+            gpu.read(&gpu.conv_weights(&z, &x, &window(1), 1, false))
+                .unwrap()
+        })
+        .collect();
+    assert!(gpu.read(&each).unwrap() == alone);
+    let sum = gpu.read(&gpu.conv_weights(&z, &x, &window(1), 1, true));
+    let expected = gpu.read(&gpu.reduce_sum(&each, &[0])).unwrap();
+    for (found, expected) in sum.unwrap().iter().zip(expected) {
+        // Sums of 50 thousand products of numbers up to one.
+        assert!((found - expected).abs() < 1e-2, "{found} {expected}");
+    }
 }
 
 #[test]

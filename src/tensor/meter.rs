@@ -3,6 +3,7 @@
 //! Running the same passes over a [`Meter`] as over a device is what keeps `plan` and the run from
 //! disagreeing (DESIGN §3, Execution).
 
+use super::placement::Placement;
 use super::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
 use crate::error::Result;
 use std::cell::Cell;
@@ -105,6 +106,18 @@ impl Meter {
         MeterTensor { shape, memory }
     }
 
+    /// The result of a convolution, while a portion of `placed` is copied into its place.
+    fn convolved(
+        &self,
+        placed: &MeterTensor,
+        placement: Placement,
+        shape: Shape,
+        operations: u64,
+    ) -> MeterTensor {
+        let _copy = self.allocate(placement.copied(&placed.shape));
+        self.tensor(shape, operations)
+    }
+
     fn count(&self, operations: u64) {
         self.counters
             .operations
@@ -191,7 +204,8 @@ impl Backend for Meter {
         rest.extend_from_slice(&window.output);
         let directions = x.directions.max(w.directions);
         let operations = conv_operations(x.samples, directions, x.rest[0], &w.rest, window);
-        self.tensor(Shape::new(x.samples, directions, &rest), operations)
+        let shape = Shape::new(x.samples, directions, &rest);
+        self.convolved(inputs, Placement::of_inputs(window), shape, operations)
     }
 
     fn conv_inputs(
@@ -206,7 +220,9 @@ impl Backend for Meter {
         rest.extend_from_slice(&window.input);
         let directions = c.directions.max(w.directions);
         let operations = conv_operations(c.samples, directions, c.rest[0], &w.rest, window);
-        self.tensor(Shape::new(c.samples, directions, &rest), operations)
+        let shape = Shape::new(c.samples, directions, &rest);
+        let placement = Placement::of_cotangents(window);
+        self.convolved(cotangents, placement, shape, operations)
     }
 
     fn conv_weights(
@@ -223,10 +239,8 @@ impl Backend for Meter {
         let samples = c.samples.max(x.samples);
         let directions = c.directions.max(x.directions);
         let operations = conv_operations(samples, directions, c.rest[0], &rest, window);
-        self.tensor(
-            Shape::new(if sum_samples { 1 } else { samples }, directions, &rest),
-            operations,
-        )
+        let shape = Shape::new(if sum_samples { 1 } else { samples }, directions, &rest);
+        self.convolved(inputs, Placement::of_inputs(window), shape, operations)
     }
 
     fn window_sum(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {

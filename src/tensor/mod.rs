@@ -11,6 +11,7 @@ pub mod expression;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod meter;
+mod placement;
 mod real;
 mod shape;
 

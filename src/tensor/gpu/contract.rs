@@ -1,7 +1,8 @@
 //! Tiles of G: accumulated on the device, read back through a ring of staging buffers.
 
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+use futures::channel::oneshot;
 
 use super::Gpu;
 use super::product::Product;
@@ -25,7 +26,7 @@ struct OnTheWay {
     staging: wgpu::Buffer,
     bytes: u64,
     submission: wgpu::SubmissionIndex,
-    mapped: Receiver<bool>,
+    mapped: oneshot::Receiver<bool>,
 }
 
 fn broadcast(a: usize, b: usize) -> usize {
@@ -59,7 +60,7 @@ impl Gpu {
         let from = (view.buffer, view.offset as u64 * 4);
         self.device.copy(from, (&staging, 0), bytes);
         let submission = self.device.flush();
-        let (send, mapped) = channel();
+        let (send, mapped) = oneshot::channel();
         staging
             .slice(0..bytes)
             .map_async(wgpu::MapMode::Read, move |result| {
@@ -83,7 +84,7 @@ impl Gpu {
                 self.device.report.name
             )))
         };
-        let Some(way) = pending.on_the_way else {
+        let Some(mut way) = pending.on_the_way else {
             self.device.check()?;
             if pending.failed {
                 return lost("the result depends on an operation that failed before");
@@ -95,9 +96,10 @@ impl Gpu {
         let mapped = loop {
             // The mapping's callback runs in a poll after its submission is through.
             match way.mapped.try_recv() {
-                Ok(mapped) => break mapped,
-                Err(_) if self.device.is_lost() || Instant::now() > deadline => break false,
-                Err(_) => self.device.poll(),
+                Ok(Some(mapped)) => break mapped,
+                Err(oneshot::Canceled) => break false,
+                Ok(None) if self.device.is_lost() || Instant::now() > deadline => break false,
+                Ok(None) => self.device.poll(),
             }
         };
         self.device.check()?;

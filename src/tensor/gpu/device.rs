@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 /// How a device is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Most bytes of device memory; `None` leaves it to the driver.
+    /// Budget of device memory in bytes, as [`Gpu::set_budget`] sets it; `None` leaves it to the driver.
+    ///
+    /// [`Gpu::set_budget`]: super::Gpu::set_budget
     pub memory: Option<u64>,
     /// Compile kernels with bounds checks and loop bounds. Results must not change.
     pub checked: bool,
@@ -159,6 +161,10 @@ impl Device {
         let acquired = self.pool.acquire(bytes).or_else(|_| {
             // Dropped buffers are freed once the commands that used them are through.
             self.finish();
+            self.pool.make_room(bytes);
+            self.pool.acquire(bytes)
+        });
+        let acquired = acquired.or_else(|_| {
             self.pool.trim();
             self.pool.acquire(bytes)
         });

@@ -50,7 +50,7 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens an adapter; `memory` is the most bytes of its memory to use.
+    /// Opens an adapter; `memory` is its budget in bytes, see [`Gpu::set_budget`].
     ///
     /// # Errors
     /// [`crate::Error::Device`] when no adapter, or more than one, is meant, or it cannot be opened.
@@ -79,14 +79,23 @@ impl Gpu {
         &self.device.report
     }
 
-    /// Bytes of device memory that tensors and tiles hold now.
-    pub fn memory_in_use(&self) -> u64 {
-        self.device.pool.in_use().0
+    /// Sets the budget of device memory in bytes, for all clones.
+    ///
+    /// Buffers of dropped tensors are kept for new ones as long as all buffers together fit the budget, and
+    /// are given back to the driver before they would not. Where the tensors in use alone would exceed it
+    /// by more than a tenth, the next read fails.
+    pub fn set_budget(&self, bytes: u64) {
+        self.device.pool.set_budget(bytes);
     }
 
-    /// Most bytes of device memory that tensors and tiles have held at a time.
+    /// Bytes of device memory that tensors and tiles hold now.
+    pub fn memory_in_use(&self) -> u64 {
+        self.device.pool.live_bytes()
+    }
+
+    /// Most bytes of device memory held at a time: tensors, tiles, and buffers kept for new ones.
     pub fn peak_memory(&self) -> u64 {
-        self.device.pool.in_use().1
+        self.device.pool.peak_bytes()
     }
 
     /// Size of the largest tensor or tile, in bytes.

@@ -6,11 +6,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Bytes of unused buffers kept at least, whatever the tensors in use.
+/// Bytes of unused buffers kept at least where there is no budget, whatever the tensors in use.
 const KEEP_BYTES: u64 = 256 << 20;
+/// A request is rounded up by at most one part in this many.
+const CLASS_PARTS: u64 = 16;
+/// Tensors in use may exceed the budget by one part in this many, for the rounding and for what a plan
+/// does not foresee.
+const TOLERANCE_PARTS: u64 = 10;
 
 #[derive(Default)]
 struct State {
+    /// Most bytes of buffers, in use or not, where the caller set any.
+    budget: Option<u64>,
     free: HashMap<u64, Vec<wgpu::Buffer>>,
     free_bytes: u64,
     live_bytes: u64,
@@ -21,8 +28,6 @@ struct State {
 /// All buffers of one device.
 pub(super) struct Pool {
     device: wgpu::Device,
-    /// Most bytes in all, where the caller set a limit.
-    limit: Option<u64>,
     /// Largest buffer.
     largest: u64,
     state: Mutex<State>,
@@ -49,12 +54,14 @@ impl Drop for Block {
 }
 
 impl Pool {
-    pub fn new(device: wgpu::Device, limit: Option<u64>, largest: u64) -> Arc<Pool> {
+    pub fn new(device: wgpu::Device, budget: Option<u64>, largest: u64) -> Arc<Pool> {
         Arc::new(Pool {
             device,
-            limit,
             largest,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                budget,
+                ..State::default()
+            }),
         })
     }
 
@@ -63,47 +70,59 @@ impl Pool {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Size class of a request: four steps per power of two.
+    /// Sets the most bytes of buffers, in use or not.
+    pub fn set_budget(&self, bytes: u64) {
+        let mut state = self.state();
+        state.budget = Some(bytes);
+        let unused = bytes.saturating_sub(state.live_bytes);
+        state.trim(unused);
+    }
+
+    /// Size class of a request, so that buffers of nearly the same size serve each other's tensors.
     fn class(&self, bytes: u64) -> u64 {
         let bytes = bytes.max(256);
-        let step = (bytes.next_power_of_two() / 8).max(64);
+        let power = 1 << bytes.ilog2();
+        let step = (power / CLASS_PARTS).max(16);
         let class = bytes.div_ceil(step) * step;
         if class > self.largest { bytes } else { class }
     }
 
-    /// A buffer of at least `bytes` bytes, or why there is none.
+    /// A buffer of at least `bytes` bytes, or why there is none. Where unused buffers stand in the budget's
+    /// way, [`Pool::make_room`] helps.
     pub fn acquire(self: &Arc<Self>, bytes: u64) -> Result<Block, String> {
         let class = self.class(bytes);
         let mut state = self.state();
-        let block = |buffer| Block {
+        let recycled = state.free.get_mut(&class).and_then(Vec::pop);
+        if recycled.is_some() {
+            state.free_bytes -= class;
+        }
+        let live = state.live_bytes + class;
+        if let Some(budget) = state.budget {
+            let most = match recycled.is_some() || state.free_bytes == 0 {
+                true => budget.saturating_add(budget / TOLERANCE_PARTS),
+                false => budget.saturating_sub(state.free_bytes),
+            };
+            if live > most {
+                let message = format!(
+                    "out of the memory allowed: {class} bytes wanted, {} of {budget} in use",
+                    state.live_bytes
+                );
+                if let Some(buffer) = recycled {
+                    state.put(buffer);
+                }
+                return Err(message);
+            }
+        }
+        let buffer = match recycled {
+            Some(buffer) => buffer,
+            None => self.create(class)?,
+        };
+        state.live_bytes = live;
+        state.peak_bytes = state.peak_bytes.max(live + state.free_bytes);
+        Ok(Block {
             buffer: Some(buffer),
             pool: self.clone(),
-        };
-        if let Some(limit) = self.limit
-            && state.live_bytes + class > limit
-        {
-            return Err(format!(
-                "out of the memory allowed: {class} bytes wanted, {} of {limit} in use",
-                state.live_bytes
-            ));
-        }
-        let recycled = state.free.get_mut(&class).and_then(Vec::pop);
-        let buffer = match recycled {
-            Some(buffer) => {
-                state.free_bytes -= class;
-                buffer
-            }
-            None => {
-                if let Some(limit) = self.limit {
-                    let allowed = limit - state.live_bytes - class;
-                    state.trim(allowed);
-                }
-                self.create(class)?
-            }
-        };
-        state.live_bytes += class;
-        state.peak_bytes = state.peak_bytes.max(state.live_bytes);
-        Ok(block(buffer))
+        })
     }
 
     fn create(&self, size: u64) -> Result<wgpu::Buffer, String> {
@@ -132,15 +151,24 @@ impl Pool {
 
     fn release(&self, buffer: wgpu::Buffer) {
         let mut state = self.state();
-        let size = buffer.size();
-        state.live_bytes -= size;
-        state.free_bytes += size;
-        state.free.entry(size).or_default().push(buffer);
+        state.live_bytes -= buffer.size();
+        state.put(buffer);
         let keep = state.live_bytes.max(KEEP_BYTES);
-        if state.free_bytes > keep {
+        if state.budget.is_none() && state.free_bytes > keep {
             // To half, so that this does not happen at every release.
             state.trim(keep / 2);
         }
+    }
+
+    /// Gives unused buffers back to the driver until `bytes` more fit the budget; some beyond that, so that
+    /// it is not needed at every turn. The commands that used them should be through: the driver keeps a
+    /// buffer as long.
+    pub fn make_room(&self, bytes: u64) {
+        let class = self.class(bytes);
+        let mut state = self.state();
+        let budget = state.budget.unwrap_or(0);
+        let unused = budget.saturating_sub(state.live_bytes + class);
+        state.trim(unused / 2);
     }
 
     /// Gives all unused buffers back to the driver.
@@ -172,14 +200,24 @@ impl Pool {
         }
     }
 
-    /// Bytes that tensors and tiles hold now, and the most they ever held.
-    pub fn in_use(&self) -> (u64, u64) {
-        let state = self.state();
-        (state.live_bytes, state.peak_bytes)
+    /// Bytes that tensors and tiles hold now.
+    pub fn live_bytes(&self) -> u64 {
+        self.state().live_bytes
+    }
+
+    /// The most bytes of buffers there ever were, in use or not.
+    pub fn peak_bytes(&self) -> u64 {
+        self.state().peak_bytes
     }
 }
 
 impl State {
+    /// Keeps an unused buffer.
+    fn put(&mut self, buffer: wgpu::Buffer) {
+        self.free_bytes += buffer.size();
+        self.free.entry(buffer.size()).or_default().push(buffer);
+    }
+
     /// Drops unused buffers, the largest first, until at most `allowed` bytes of them are left.
     fn trim(&mut self, allowed: u64) {
         while self.free_bytes > allowed {
