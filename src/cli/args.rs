@@ -320,6 +320,9 @@ impl Run {
     /// Opens the device and says what there is to say about it.
     pub fn device(&self) -> hessblock::Result<hessblock::Device> {
         let (device, word) = hessblock::Device::open(&self.device, self.precision)?;
+        if let Some(bytes) = self.options().memory {
+            device.set_memory(bytes);
+        }
         for text in word.into_iter().chain(device.budget_note(self.memory)) {
             super::note(self.quiet, &text);
         }
