@@ -34,7 +34,7 @@ fn several_parts_go_to_a_folder_with_an_index() {
         &[&parts[..], &["--out", "out"]].concat(),
     ));
     assert!(
-        text.contains("4 parts of G over 16 samples") && text.contains("Gflop/s"),
+        text.contains("4 parts of G over 16 samples") && text.contains("flop/s"),
         "{text}"
     );
     assert_eq!(place.names(), ["out"]);
