@@ -28,6 +28,7 @@ pub fn run(command: &Gradient) -> Result<()> {
     let gradient = gradient?;
     if let Some(mut target) = target {
         target.provenance = source.provenance(&session, &device)?;
+        target.provenance.curvature = None;
         if device.precision() == "f64" {
             write::<f64>(&target, &gradient.values)?;
         } else {

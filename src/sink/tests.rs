@@ -172,7 +172,12 @@ fn a_leftover_is_started_again_and_a_run_under_way_is_not() {
         first.finish().unwrap();
         assert_eq!(Blocks::open(&path).unwrap().entry(0, 0, 1).unwrap(), 1.0);
     }
-    std::fs::write(folder.path().join("c.npy.partial"), "leftover").unwrap();
+    for name in ["c.npy.partial", "c.npy.partial.done"] {
+        std::fs::write(folder.path().join(name), "leftover").unwrap();
+    }
+    // Without the list of done tiles it is somebody else's file.
+    std::fs::write(folder.path().join("f.npy.partial"), "mine").unwrap();
+    assert!(message(Files::<f32>::create(folder.path().join("f.npy"))).contains("not a result"));
     std::fs::create_dir(folder.path().join("d.partial")).unwrap();
     for name in ["0007.npy", "done", "plan.json"] {
         std::fs::write(folder.path().join("d.partial").join(name), "leftover").unwrap();

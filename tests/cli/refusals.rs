@@ -252,7 +252,6 @@ fn options_out_of_range_are_refused() {
 }
 
 #[test]
-#[ignore = "src/sink/partial.rs replaces any FILE.npy by --force"]
 fn force_replaces_no_array_of_the_user() {
     let place = Workplace::new();
     place.small(4);
