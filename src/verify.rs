@@ -227,28 +227,18 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
 fn check_files(path: &Path, provenance: &Provenance, source: &Source) -> Result<()> {
     let (model, data) = source.hashes()?;
     for (then, now) in [(&provenance.model, &model), (&provenance.data, &data)] {
-        if then.len() != now.len() {
-            return Err(Error::file(
-                path,
-                format!(
-                    "it was made from {} files of this kind, not from {}",
-                    then.len(),
-                    now.len()
+        for k in 0..then.len().max(now.len()) {
+            let fault = match (then.get(k), now.get(k)) {
+                (Some(then), Some(now)) if then.sha256 == now.sha256 => continue,
+                (Some(_), Some(now)) => format!(
+                    "{} is not the file that it was made from (its SHA-256 differs)",
+                    now.path
                 ),
-            ));
-        }
-        if let Some((_, now)) = then
-            .iter()
-            .zip(now.iter())
-            .find(|(then, now)| then.sha256 != now.sha256)
-        {
-            return Err(Error::file(
-                &now.path,
-                format!(
-                    "it is not the file that {} was made from (its SHA-256 differs)",
-                    path.display()
-                ),
-            ));
+                (None, Some(now)) => format!("{} is no file that it was made from", now.path),
+                (Some(then), _) => format!("it was made from {} too", then.path),
+                (None, None) => continue,
+            };
+            return Err(Error::file(path, fault));
         }
     }
     Ok(())
