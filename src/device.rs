@@ -177,6 +177,15 @@ impl Device {
         }
     }
 
+    /// Bounds what the device's driver holds for this process; nothing on the CPU.
+    pub fn set_memory(&self, bytes: u64) {
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) => _ = bytes,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.set_budget(bytes),
+        }
+    }
+
     /// A line about budgets that do not apply.
     pub fn budget_note(&self, memory: Option<Bytes>) -> Option<String> {
         match self {

@@ -6,7 +6,7 @@ use crate::import::data::Dataset;
 use crate::loss::Loss;
 use crate::network::Network;
 use crate::operator::{self, Gradient};
-use crate::schedule::plan::{Limits, Plan, Workload, plan};
+use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run};
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
@@ -22,11 +22,10 @@ use std::path::PathBuf;
 /// use hessblock::network::builder::Builder;
 /// use hessblock::tensor::cpu::Cpu;
 /// use hessblock::{Part, Session};
-/// use ndarray::arr2;
+/// use ndarray::{arr1, arr2};
 ///
 /// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
-/// let inputs = arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]).into_dyn();
-/// let data = Dataset::from_classes(inputs, vec![0, 1])?;
+/// let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
 /// let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
 /// let blocks = session.to_memory(&Cpu::<f64>::new(), &["layer=fc1".parse::<Part>()?])?;
 /// assert_eq!(blocks[0].1.dim(), (16, 16));
@@ -100,8 +99,8 @@ impl Target {
     }
 }
 
-/// Samples whose targets are looked at together when a loss is prepared.
-const PREPARE: usize = 4096;
+/// Bytes of targets, in double precision, that are looked at together when a loss is prepared.
+const PREPARE_BYTES: usize = 16 << 20;
 
 impl Session {
     /// Checks network, data and loss against each other.
@@ -133,9 +132,13 @@ impl Session {
             outputs.remove(network.output_sample_axis);
         }
         let samples = dataset.len();
+        let target = dataset
+            .target_source()
+            .map_or(1, |t| t.shape()[1..].iter().product::<usize>());
+        let step = (PREPARE_BYTES / 8 / target.max(1)).max(1);
         let mut start = 0;
         loss.prepare(&outputs, &mut || {
-            let range = start..(start + PREPARE).min(samples);
+            let range = start..(start + step).min(samples);
             start = range.end;
             if range.is_empty() {
                 Ok(None)
@@ -192,14 +195,18 @@ impl Session {
         limits: Limits,
         batch: Option<usize>,
     ) -> Result<Plan> {
-        let work = Workload {
+        let sizes = Sizes {
             samples: self.dataset.len(),
             directions: self.loss.directions(self.network.outputs()),
             signed: self.loss.signed(),
             number_bytes,
+            target: self
+                .dataset
+                .target_source()
+                .map_or(0, |t| t.shape()[1..].iter().product()),
             batch,
         };
-        plan(&self.network, parts, work, limits)
+        plan(&self.network, parts, sizes, limits)
     }
 
     /// Plans parts for a device.

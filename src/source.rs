@@ -2,13 +2,14 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess};
+use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key};
 use crate::import::onnx::{self, OnnxOptions};
-use crate::loss::{self, LossOptions, Reduction};
+use crate::loss::{self, LossOptions};
 use crate::session::Session;
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The files of network, data and loss, with every option that decides the numbers.
 ///
@@ -26,13 +27,15 @@ pub struct Source {
     pub trainable: Vec<String>,
     /// Shared initializers that become one parameter per use.
     pub untie: Vec<String>,
+    /// Extents of symbolic dimensions other than the batch.
+    pub dimensions: BTreeMap<String, usize>,
     /// Inputs.
     pub inputs: PathBuf,
     /// Targets.
     pub targets: Option<PathBuf>,
     /// Samples taken, half-open.
     pub samples: Option<(usize, usize)>,
-    /// Input = (x·scale − mean) / std.
+    /// Input = ((x − mean image)·scale − mean) / std.
     pub scale: Option<f64>,
     /// One number, or one per channel.
     pub mean: Vec<f64>,
@@ -67,6 +70,7 @@ impl Source {
             trainable: self.trainable.clone(),
             untie: self.untie.clone(),
             weights: self.weights.clone(),
+            dimensions: self.dimensions.clone(),
             ..OnnxOptions::default()
         };
         onnx::load(&self.model, &options)
@@ -79,16 +83,7 @@ impl Source {
             let count = source.shape().first().copied().unwrap_or(1);
             source.read_f64(0..count).map(Some)
         };
-        let reduction = match self.reduction.as_deref() {
-            None => None,
-            Some("mean") => Some(Reduction::Mean),
-            Some("sum") => Some(Reduction::Sum),
-            Some(other) => {
-                return Err(Error::Request(format!(
-                    "no reduction {other:?}: there are mean and sum"
-                )));
-            }
-        };
+        let reduction = self.reduction.as_deref().map(str::parse).transpose()?;
         let options = LossOptions {
             reduction,
             class_weights: values(&self.class_weights)?,
@@ -152,22 +147,30 @@ impl Source {
         Session::new(network, dataset, loss)
     }
 
-    /// The files that decide the numbers, the network's first.
-    fn files(&self) -> (Vec<&Path>, Vec<&Path>) {
-        let mut model = vec![self.model.as_path()];
-        model.extend(self.weights.as_deref());
-        let mut data = vec![strip_key(&self.inputs)];
-        let others = [
-            &self.targets,
-            &self.loss_hessian,
-            &self.class_weights,
-            &self.positive_weight,
+    /// The files that decide the numbers: the network's, and those of data and loss, without keys.
+    fn files(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let mut model = vec![self.model.clone()];
+        model.extend(self.weights.clone());
+        let mean_image = self
+            .mean_image
+            .as_ref()
+            .filter(|f| *f != "self")
+            .map(PathBuf::from);
+        let data = [
+            Some(&self.inputs),
+            self.targets.as_ref(),
+            self.loss_hessian.as_ref(),
+            self.class_weights.as_ref(),
+            self.positive_weight.as_ref(),
+            mean_image.as_ref(),
         ];
-        data.extend(others.into_iter().flatten().map(|path| strip_key(path)));
-        if let Some(file) = self.mean_image.as_deref().filter(|&f| f != "self") {
-            data.push(strip_key(Path::new(file)));
-        }
-        (model, data)
+        (
+            model,
+            data.into_iter()
+                .flatten()
+                .map(|path| split_key(path).0)
+                .collect(),
+        )
     }
 
     /// Hashes of the files of the network, external data included, and of the data.
@@ -175,17 +178,15 @@ impl Source {
     /// # Errors
     /// [`Error::Io`] where a file cannot be read.
     pub fn hashes(&self) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
-        let (model, data) = self.files();
-        let external = onnx::external_files(&self.model)?;
-        let model = model
-            .into_iter()
-            .chain(external.iter().map(PathBuf::as_path));
-        Ok((
-            model.map(HashedFile::new).collect::<Result<_>>()?,
-            data.into_iter()
-                .map(HashedFile::new)
-                .collect::<Result<_>>()?,
-        ))
+        let (mut model, data) = self.files();
+        model.extend(onnx::external_files(&self.model)?);
+        let hash = |files: Vec<PathBuf>| {
+            files
+                .iter()
+                .map(|file| HashedFile::new(file))
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok((hash(model)?, hash(data)?))
     }
 
     /// Hashes every file and says what they were run with.
@@ -246,16 +247,5 @@ impl Source {
             *file = path.display().to_string();
         }
         source
-    }
-}
-
-/// `FILE.npz` of `FILE.npz:KEY`.
-fn strip_key(path: &Path) -> &Path {
-    match path.to_str().and_then(|text| text.rsplit_once(".npz:")) {
-        Some((stem, _)) => {
-            let text = path.to_str().unwrap_or_default();
-            Path::new(&text[..stem.len() + 4])
-        }
-        None => path,
     }
 }

@@ -1,6 +1,7 @@
 //! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
 
 use crate::error::{Error, Result};
+use crate::schedule::request::Part;
 use crate::schedule::run::Control;
 use crate::sink::{Blocks, Provenance};
 use crate::source::Source;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Where things are that are no longer where they were, and which entries are taken.
+/// Where files are that are no longer where they were, and which entries are taken.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The network.
@@ -19,6 +20,14 @@ pub struct Options {
     pub inputs: Option<PathBuf>,
     /// The targets.
     pub targets: Option<PathBuf>,
+    /// The given Hessian of the loss.
+    pub loss_hessian: Option<PathBuf>,
+    /// The weights of the classes.
+    pub class_weights: Option<PathBuf>,
+    /// The weight of positive labels.
+    pub positive_weight: Option<PathBuf>,
+    /// The mean image.
+    pub mean_image: Option<PathBuf>,
     /// How many entries.
     pub entries: usize,
     /// Which entries.
@@ -32,8 +41,42 @@ impl Default for Options {
             weights: None,
             inputs: None,
             targets: None,
+            loss_hessian: None,
+            class_weights: None,
+            positive_weight: None,
+            mean_image: None,
             entries: 64,
             seed: 0,
+        }
+    }
+}
+
+impl Options {
+    /// Puts the files that were moved in their place.
+    fn apply(&self, source: &mut Source) {
+        let required = [
+            (&mut source.model, &self.model),
+            (&mut source.inputs, &self.inputs),
+        ];
+        for (file, moved) in required {
+            if let Some(moved) = moved {
+                file.clone_from(moved);
+            }
+        }
+        let optional = [
+            (&mut source.weights, &self.weights),
+            (&mut source.targets, &self.targets),
+            (&mut source.loss_hessian, &self.loss_hessian),
+            (&mut source.class_weights, &self.class_weights),
+            (&mut source.positive_weight, &self.positive_weight),
+        ];
+        for (file, moved) in optional {
+            if moved.is_some() {
+                file.clone_from(moved);
+            }
+        }
+        if let Some(moved) = &self.mean_image {
+            source.mean_image = Some(moved.display().to_string());
         }
     }
 }
@@ -87,15 +130,20 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     let provenance: Provenance = serde_json::from_value(blocks.provenance().clone())
         .map_err(|e| Error::file(path, format!("its provenance cannot be read: {e}")))?;
     let mut source = Source::from_provenance(&provenance)?;
-    let replace = |file: &mut PathBuf, with: &Option<PathBuf>| {
-        if let Some(with) = with {
-            file.clone_from(with);
-        }
-    };
-    replace(&mut source.model, &options.model);
-    replace(&mut source.inputs, &options.inputs);
-    source.weights = options.weights.clone().or(source.weights);
-    source.targets = options.targets.clone().or(source.targets);
+    options.apply(&mut source);
+    if let Some(part) = blocks
+        .parts()
+        .iter()
+        .find(|p| p.layout.name.parse::<Part>().is_err())
+    {
+        return Err(Error::file(
+            path,
+            format!(
+                "it holds {:?}, which is no part of G; verify takes what `blocks` made",
+                part.layout.name
+            ),
+        ));
+    }
     let session = source.open()?;
     check_files(path, &provenance, &source)?;
     let places = choose(&blocks, options.entries, options.seed);
@@ -179,6 +227,16 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
 fn check_files(path: &Path, provenance: &Provenance, source: &Source) -> Result<()> {
     let (model, data) = source.hashes()?;
     for (then, now) in [(&provenance.model, &model), (&provenance.data, &data)] {
+        if then.len() != now.len() {
+            return Err(Error::file(
+                path,
+                format!(
+                    "it was made from {} files of this kind, not from {}",
+                    then.len(),
+                    now.len()
+                ),
+            ));
+        }
         if let Some((_, now)) = then
             .iter()
             .zip(now.iter())

@@ -1,12 +1,14 @@
 //! Blocks as a user asks for them, against the definition entry by entry, on every backend.
 
+mod common;
+
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, Loss, Reduction, Sample, SquaredError};
-use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Keep, Limits};
+use hessblock::network::{Network, Operand};
+use hessblock::schedule::plan::{Keep, Limits, Plan};
 use hessblock::schedule::run::Control;
-use hessblock::sink::{Memory, Sink};
+use hessblock::sink::{Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::{Contract, Real};
 use hessblock::{Part, Session};
@@ -68,6 +70,41 @@ fn small_cnn() -> Network {
         .expect("a network")
 }
 
+/// One weight and bias used twice, at one position each.
+fn tied() -> Network {
+    let mut network = Builder::new(&[4])
+        .linear("fc", 4)
+        .tanh()
+        .linear("again", 4)
+        .sigmoid()
+        .linear("head", 3)
+        .initialize(3)
+        .build()
+        .expect("a network");
+    // The second layer takes the first one's parameters in place of its own.
+    let place = |network: &Network, name: &str| network.parameter(name).expect("known");
+    for suffix in ["weight", "bias"] {
+        let kept = place(&network, &format!("fc.{suffix}"));
+        let gone = place(&network, &format!("again.{suffix}"));
+        network.parameters.remove(gone);
+        for operand in network.nodes.iter_mut().flat_map(|n| &mut n.inputs) {
+            if let Operand::Parameter(k) = operand {
+                *k = if *k == gone {
+                    kept
+                } else {
+                    *k - usize::from(*k > gone)
+                };
+            }
+        }
+    }
+    let mut offset = 0;
+    for parameter in &mut network.parameters {
+        parameter.offset = offset;
+        offset += parameter.data.len();
+    }
+    network
+}
+
 fn session(network: Network, data: Dataset, loss: Box<dyn Loss>) -> Session {
     Session::new(network, data, loss).expect("a session")
 }
@@ -106,6 +143,7 @@ fn sessions() -> Vec<(&'static str, Session)> {
             "mlp, a user's indefinite loss",
             dense(Box::new(Saddle), 0.0),
         ),
+        ("tied, cross-entropy", labelled(tied(), 9, &[4], 3)),
         (
             "cnn, cross-entropy",
             labelled(small_cnn(), 11, &[2, 9, 9], 3),
@@ -220,22 +258,8 @@ fn cpu_f32_gives_the_definition() {
 #[cfg(feature = "gpu")]
 #[test]
 fn gpu_gives_the_definition() {
-    if let Some(gpu) = gpu() {
+    if let Some(gpu) = common::gpu::open(false) {
         full_matrix_and_diagonal_are_those_of_the_definition(&gpu, 2e-6);
-    }
-}
-
-/// The software device, or `None` where there is none and none is required.
-#[cfg(feature = "gpu")]
-fn gpu() -> Option<hessblock::tensor::gpu::Gpu> {
-    use hessblock::tensor::gpu::{Gpu, Selector};
-    match Gpu::open(&Selector::Name("llvmpipe".into()), None) {
-        Ok(gpu) => Some(gpu),
-        Err(error) if std::env::var_os("HESSBLOCK_REQUIRE_GPU").is_some() => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
     }
 }
 
@@ -320,63 +344,118 @@ fn wide() -> Session {
     )
 }
 
+/// Limits that only the device's memory bounds.
+fn device_limit(device: u64) -> Limits {
+    Limits {
+        device,
+        host: u64::MAX,
+        tensor: u64::MAX,
+        unified: false,
+    }
+}
+
 #[test]
 fn tiles_and_budgets_change_nothing_but_the_order_of_work() {
     let session = wide();
-    let parts = || {
-        session
+    let plan = |device: u64, batch: usize| {
+        let parts = session
             .resolve(&[part("full"), part("diag")])
-            .expect("parts")
+            .expect("parts");
+        session.plan_for(parts, 4, device_limit(device), Some(batch))
     };
-    let backend = Cpu::<f32>::new();
-    let run = |device: u64, batch: Option<usize>| {
-        let limits = Limits {
-            device,
-            host: u64::MAX,
-            tensor: u64::MAX,
-            unified: false,
-        };
-        let plan = session.plan_for(parts(), 4, limits, batch).expect("a plan");
-        assert!(plan.tiles.len() > 2, "one tile shows nothing");
+    let run = |plan: &Plan| {
         let mut sink = Memory::<f32>::new();
+        let backend = Cpu::<f32>::new();
         session
-            .run_on(&backend, &plan, &mut sink, &Control::none())
+            .run_on(&backend, plan, &mut sink, &Control::none())
             .expect("a run");
         Sink::<f32>::finish(&mut sink).expect("whole");
-        (plan.keep, plan.unit, plan.passes(), sink.into_parts())
+        sink.into_parts()
     };
-    let (keep, unit, _, plenty) = run(u64::MAX, Some(8));
-    assert_eq!((keep, unit), (Keep::Rows, 8));
-    // Just under what all factors take, the tiles go in waves: the same bits.
-    let mut recomputed = None;
-    for budget in (1..200).map(|k| k << 18) {
-        let limits = Limits {
-            device: budget,
-            host: u64::MAX,
-            tensor: u64::MAX,
-            unified: false,
-        };
-        if let Ok(plan) = session.plan_for(parts(), 4, limits, Some(8))
-            && plan.keep == Keep::Recompute
-            && plan.unit == 8
-        {
-            recomputed = Some(run(budget, Some(8)));
-            break;
+    let same = |a: &[(PartLayout, Array2<f32>)], b: &[(PartLayout, Array2<f32>)]| {
+        a.iter().zip(b).all(|(a, b)| a.1 == b.1)
+    };
+    let plenty = plan(u64::MAX, 8).expect("a plan");
+    assert!(plenty.tiles.len() > 2, "one tile shows nothing");
+    assert_eq!(
+        (plenty.keep, plenty.unit, plenty.chunk),
+        (Keep::Rows, 8, 30)
+    );
+    let expected = run(&plenty);
+    assert!(
+        same(&expected, &run(&plenty)),
+        "the same plan gives the same bits"
+    );
+    // Ever smaller budgets: kept factors, then waves of tiles, then fewer samples.
+    let (mut kept, mut waves, mut smaller) = (false, false, false);
+    let most = expected[0].1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let mut budget = plenty.device_bytes;
+    while let Ok(plan) = plan(budget, 8) {
+        assert!(plan.device_bytes <= budget);
+        let new = (plan.keep == Keep::Factors && !kept)
+            || (plan.passes() > 1 && !waves)
+            || (plan.unit < 8 && !smaller);
+        if new {
+            kept |= plan.keep == Keep::Factors;
+            waves |= plan.passes() > 1;
+            smaller |= plan.unit < 8;
+            let found = run(&plan);
+            if plan.unit == 8 && plan.chunk == 30 && plan.keep == Keep::Recompute {
+                assert!(same(&expected, &found), "waves change no bit");
+            }
+            for (a, b) in expected.iter().zip(&found) {
+                for (a, b) in a.1.iter().zip(&b.1) {
+                    assert!(
+                        (a - b).abs() <= 2e-6 * most,
+                        "{:?} {} {}",
+                        plan.keep,
+                        plan.unit,
+                        plan.chunk
+                    );
+                }
+            }
         }
+        budget -= budget / 200 + 1;
     }
-    if let Some((_, _, passes, tight)) = recomputed {
-        assert!(passes >= 1);
-        for (a, b) in plenty.iter().zip(&tight) {
-            assert_eq!(a.1, b.1, "{}", a.0.name);
+    assert!(
+        waves && smaller,
+        "some way was never taken: {waves} {smaller}"
+    );
+}
+
+#[test]
+fn chunks_of_directions_add_up() {
+    let session = wide();
+    let plan = |device: u64| {
+        let parts = session.resolve(&[part("diag")]).expect("parts");
+        session.plan_for(parts, 8, device_limit(device), Some(1))
+    };
+    let run = |plan: &Plan| {
+        let mut sink = Memory::<f64>::new();
+        let backend = Cpu::<f64>::new();
+        session
+            .run_on(&backend, plan, &mut sink, &Control::none())
+            .expect("a run");
+        Sink::<f64>::finish(&mut sink).expect("whole");
+        sink.into_parts().remove(0).1
+    };
+    let whole = plan(u64::MAX).expect("a plan");
+    let mut budget = whole.device_bytes;
+    let chunked = loop {
+        budget -= 64;
+        let plan = plan(budget).expect("directions can be cut");
+        if plan.chunk < whole.chunk {
+            break plan;
         }
-    }
-    let (_, _, _, again) = run(u64::MAX, Some(8));
-    assert_eq!(plenty[0].1, again[0].1, "the same plan gives the same bits");
-    let (_, _, _, other) = run(u64::MAX, Some(5));
-    let most = plenty[0].1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    for (a, b) in plenty[0].1.iter().zip(&other[0].1) {
-        assert!((a - b).abs() <= 2e-6 * most);
-    }
+    };
+    let (expected, found) = (run(&whole), run(&chunked));
+    let most = largest(&expected);
+    assert!(
+        expected
+            .iter()
+            .zip(&found)
+            .all(|(a, b)| (a - b).abs() <= 1e-13 * most)
+    );
 }
 
 #[test]

@@ -174,6 +174,15 @@ fn cases<B: Contract>(c: &Conformance<B>) -> Vec<Case<B::Tensor>> {
         factor: factor(sites.collect(), &tied),
         rows: tied,
     });
+    // The same with its rows formed once and kept, as the scheduler does where they fit.
+    let last = cases.last().expect("the case above");
+    let (mut factor, rows) = (last.factor.clone(), last.rows.clone());
+    factor.keep_rows(&c.backend);
+    cases.push(Case {
+        name: "tied weight with rows kept",
+        factor,
+        rows,
+    });
     cases
 }
 

@@ -2,6 +2,8 @@
 //!
 //! `tests/golden/make_goldens.py` made models and arrays; `index.json` lists the cases.
 
+mod common;
+
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::import::onnx::{self, OnnxOptions};
 use hessblock::loss::{self, LossOptions, Reduction};
@@ -176,12 +178,9 @@ fn cpu_f32_agrees_with_pytorch() {
 #[cfg(feature = "gpu")]
 #[test]
 fn gpu_agrees_with_pytorch() {
-    match Device::open("llvmpipe", Precision::F32) {
-        Ok((gpu, _)) => agree_with_pytorch(&gpu, 2e-6, |name| {
-            name.ends_with(".new") || name.ends_with(".old")
-        }),
-        Err(error) if std::env::var_os("HESSBLOCK_REQUIRE_GPU").is_some() => panic!("{error}"),
-        Err(error) => eprintln!("skipped: {error}"),
+    if let Some(gpu) = common::gpu::open(false) {
+        let chosen = |name: &str| name.ends_with(".new") || name.ends_with(".old");
+        agree_with_pytorch(&Device::Gpu(gpu), 2e-6, chosen);
     }
 }
 

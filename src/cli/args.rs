@@ -59,6 +59,32 @@ pub struct Model {
     /// Split a shared initializer into one parameter per use.
     #[arg(long, value_name = "NAME")]
     pub untie: Vec<String>,
+    /// Extent of a symbolic dimension other than the batch.
+    #[arg(long, value_name = "NAME=N", value_parser = dimension)]
+    pub dimension: Vec<(String, usize)>,
+}
+
+/// `NAME=N`.
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let parts = text.rsplit_once('=');
+    let parts =
+        parts.and_then(|(name, extent)| Some((name.to_string(), extent.trim().parse().ok()?)));
+    parts.ok_or_else(|| format!("{text:?} is not NAME=N"))
+}
+
+impl Model {
+    /// The part of a source that names the network.
+    pub fn source(&self) -> Source {
+        Source {
+            model: self.model.clone(),
+            weights: self.weights.clone(),
+            constant: self.constant.clone(),
+            trainable: self.trainable.clone(),
+            untie: self.untie.clone(),
+            dimensions: self.dimension.iter().cloned().collect(),
+            ..Source::default()
+        }
+    }
 }
 
 /// The data.
@@ -80,9 +106,10 @@ pub struct Data {
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     pub mean: Vec<f64>,
     /// One number, or one per channel, separated by commas.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     pub std: Vec<f64>,
-    /// Subtract a mean per pixel: from a file, or of the samples taken.
+    /// Subtract a mean per pixel, in the units of the input file, before all else: from a file, or of the
+    /// samples taken. Input = ((x − image)·scale − mean) / std.
     #[arg(long, value_name = "FILE|self")]
     pub mean_image: Option<String>,
 }
@@ -100,7 +127,7 @@ pub struct Loss {
     #[arg(long, value_name = "FILE")]
     pub class_weights: Option<PathBuf>,
     /// Cross-entropy: share of the target spread over all classes.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub label_smoothing: Option<f64>,
     /// Cross-entropy: the label that does not count.
     #[arg(long, value_name = "K", allow_hyphen_values = true)]
@@ -117,16 +144,16 @@ pub struct Loss {
 #[derive(Debug, Args)]
 pub struct Run {
     /// auto, cpu, gpu, an adapter's index, or a unique part of its name.
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", allow_hyphen_values = true)]
     pub device: String,
     /// f32, or f64 on the CPU.
     #[arg(long, default_value = "f32", value_parser = precision)]
     pub precision: Precision,
     /// Memory on the device, such as 4GiB.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<Bytes>,
     /// Anonymous host memory, such as 1GiB.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub host_memory: Option<Bytes>,
     /// Samples per unit; otherwise planned.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -216,6 +243,18 @@ pub struct Verify {
     /// The targets, where they are no longer where they were.
     #[arg(long, value_name = "FILE")]
     pub targets: Option<PathBuf>,
+    /// The loss's Hessian, where it is no longer where it was.
+    #[arg(long, value_name = "FILE")]
+    pub loss_hessian: Option<PathBuf>,
+    /// The class weights, where they are no longer where they were.
+    #[arg(long, value_name = "FILE")]
+    pub class_weights: Option<PathBuf>,
+    /// The positive weight, where it is no longer where it was.
+    #[arg(long, value_name = "FILE")]
+    pub positive_weight: Option<PathBuf>,
+    /// The mean image, where it is no longer where it was.
+    #[arg(long, value_name = "FILE")]
+    pub mean_image: Option<PathBuf>,
     /// How many entries.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub entries: u64,
@@ -249,11 +288,6 @@ fn precision(text: &str) -> Result<Precision, String> {
 /// The source that the arguments name.
 pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
     Source {
-        model: model.model.clone(),
-        weights: model.weights.clone(),
-        constant: model.constant.clone(),
-        trainable: model.trainable.clone(),
-        untie: model.untie.clone(),
         inputs: data.inputs.clone(),
         targets: data.targets.clone(),
         samples: data.samples,
@@ -268,6 +302,7 @@ pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
         ignore_index: loss.ignore_index,
         positive_weight: loss.positive_weight.clone(),
         loss_hessian: loss.loss_hessian.clone(),
+        ..model.source()
     }
 }
 
@@ -285,6 +320,9 @@ impl Run {
     /// Opens the device and says what there is to say about it.
     pub fn device(&self) -> hessblock::Result<hessblock::Device> {
         let (device, word) = hessblock::Device::open(&self.device, self.precision)?;
+        if let Some(bytes) = self.options().memory {
+            device.set_memory(bytes);
+        }
         for text in word.into_iter().chain(device.budget_note(self.memory)) {
             super::note(self.quiet, &text);
         }

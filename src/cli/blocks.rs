@@ -72,6 +72,10 @@ pub fn run(command: &Blocks) -> Result<()> {
     let plan = session.plan(parts, &device, command.run.options())?;
     let source = args::source(&command.model, &command.data, &command.loss);
     target.provenance = source.provenance(&session, &device)?;
+    if !skipped.is_empty() {
+        let list = serde_json::json!(skipped);
+        target.provenance.options.insert("skipped".into(), list);
+    }
     let reporter = Reporter::new(command.run.quiet, "flop");
     let control = Control {
         progress: &|progress| reporter.update(progress),
@@ -80,6 +84,15 @@ pub fn run(command: &Blocks) -> Result<()> {
     let report = session.run_to_files(&device, &plan, &target, &control);
     reporter.finish();
     let report = report?;
+    if report.non_finite > 0 {
+        let text = format!(
+            "warning: {} of {} entries are NaN or infinite: the numbers overflow {}; scale inputs and targets",
+            report.non_finite,
+            report.entries,
+            device.precision()
+        );
+        note(command.run.quiet, &text);
+    }
     if command.run.json {
         return print_json(&Summary {
             out: out.display().to_string(),
@@ -155,9 +168,14 @@ fn parts(
         }
     }
     if kept.is_empty() {
-        return Err(Error::Request(
-            "every part is larger than --skip-larger: nothing is left to do".into(),
-        ));
+        let sizes: Vec<String> = skipped
+            .iter()
+            .map(|s| format!("{} ({})", s.part, Bytes(s.bytes)))
+            .collect();
+        return Err(Error::Request(format!(
+            "every part is larger than --skip-larger: {}",
+            sizes.join(", ")
+        )));
     }
     Ok((kept, skipped))
 }

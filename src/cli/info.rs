@@ -31,6 +31,15 @@ pub fn run(command: &Info) -> Result<()> {
     #[cfg(feature = "gpu")]
     for adapter in &adapters {
         print(&adapter.to_string())?;
+        let bytes = |b: u64| Bytes(b.into()).to_string();
+        print(&format!(
+            "   largest tensor {}, buffer {}; {} of shared memory and {} threads per workgroup; f32; --device {}",
+            bytes(adapter.max_binding_bytes),
+            bytes(adapter.max_buffer_bytes),
+            bytes(adapter.shared_memory_bytes.into()),
+            adapter.max_workgroup_threads,
+            adapter.index
+        ))?;
     }
     if adapters.is_empty() {
         print("adapters   none found")?;

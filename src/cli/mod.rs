@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
         if CANCEL.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
+        eprintln!("hessblock: stopping after the work under way; once more stops at once");
     });
     if let Err(error) = handler {
         tracing::warn!("Ctrl-C will leave .partial files: {error}");

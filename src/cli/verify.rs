@@ -19,12 +19,23 @@ pub fn run(command: &Verify) -> Result<()> {
         weights: command.weights.clone(),
         inputs: command.inputs.clone(),
         targets: command.targets.clone(),
+        loss_hessian: command.loss_hessian.clone(),
+        class_weights: command.class_weights.clone(),
+        positive_weight: command.positive_weight.clone(),
+        mean_image: command.mean_image.clone(),
         entries: command.entries as usize,
         seed: command.seed,
     };
     let verdict = verify(&command.out, &options, &control);
     reporter.finish();
-    let verdict = verdict?;
+    let verdict = verdict.inspect_err(|error| {
+        if matches!(error, Error::Io { .. }) {
+            super::note(
+                command.quiet,
+                "files that were moved are given by --model, --weights, --inputs, --targets, …",
+            );
+        }
+    })?;
     if command.json {
         print_json(&verdict)?;
     } else {

@@ -48,6 +48,9 @@ pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
             continue;
         }
         match decode(&view) {
+            Some(array) if array.to_f64().iter().any(|v| !v.is_finite()) => {
+                faults.push(format!("{} holds NaN or infinity", place.name));
+            }
             Some(array) => values.push((place.name.clone(), array)),
             None => faults.push(format!(
                 "{} holds {:?}; f16, bf16, f32 and f64 are read",

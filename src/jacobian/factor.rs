@@ -68,7 +68,8 @@ impl<T: Clone> Factor<T> {
     /// The outer factor, where the parameter has a single site and that is outer.
     pub fn outer<B: Backend<Tensor = T>>(&self, backend: &B) -> Option<Outer<T>> {
         match &self.sites[..] {
-            [site] => site.outer(backend),
+            // Rows that were kept are the sum over all sites; a single site would not be the parameter.
+            [site] if self.rows.is_none() => site.outer(backend),
             _ => None,
         }
     }
@@ -76,7 +77,7 @@ impl<T: Clone> Factor<T> {
     /// Forms the rows of the whole parameter now, to be sliced later.
     pub fn keep_rows<B: Backend<Tensor = T>>(&mut self, backend: &B) {
         self.rows = Some(self.rows(backend, 0..self.count));
-        self.sites.truncate(1);
+        self.sites.clear();
     }
 
     /// The rows V of a flat range of the parameter: `[samples, directions, range]`.

@@ -120,11 +120,11 @@ impl CrossEntropy {
         q.iter().sum()
     }
 
-    /// Calls `each(position, classes, q, ω, π, log-sum-exp)` for every position.
+    /// Calls `each(position, q, ω, π, what [`softmax`] returns)` for every position.
     fn for_positions(
         &self,
         sample: &Sample<'_>,
-        mut each: impl FnMut(usize, &[f64], f64, &[f64], f64),
+        mut each: impl FnMut(usize, &[f64], f64, &[f64], (f64, f64)),
     ) {
         let (classes, positions) = self.extents(sample);
         let (mut q, mut pi) = (vec![0.0; classes], vec![0.0; classes]);
@@ -244,9 +244,9 @@ impl Default for CrossEntropy {
     }
 }
 
-/// π of one position into `pi`; returns the log-sum-exp. The largest output is taken off first, so that no
-/// exponential overflows.
-fn softmax(outputs: &[f64], positions: usize, position: usize, pi: &mut [f64]) -> f64 {
+/// π of one position into `pi`; returns the largest output and the logarithm of the sum of exponentials with
+/// it taken off, whose sum is the log-sum-exp: apart they cancel nothing against a large output.
+fn softmax(outputs: &[f64], positions: usize, position: usize, pi: &mut [f64]) -> (f64, f64) {
     let z = |c: usize| outputs[c * positions + position];
     let largest = (0..pi.len()).map(z).fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
@@ -257,7 +257,7 @@ fn softmax(outputs: &[f64], positions: usize, position: usize, pi: &mut [f64]) -
     for pi in pi.iter_mut() {
         *pi /= sum;
     }
-    largest + sum.ln()
+    (largest, sum.ln())
 }
 
 impl Loss for CrossEntropy {
@@ -335,11 +335,11 @@ impl Loss for CrossEntropy {
     fn value(&self, sample: &Sample<'_>) -> f64 {
         let (_, positions) = self.extents(sample);
         let mut value = 0.0;
-        self.for_positions(sample, |t, q, _, _, lse| {
+        self.for_positions(sample, |t, q, _, _, (largest, log_sum)| {
             for (c, q) in q.iter().enumerate() {
                 // A class of no weight adds nothing, even if its output is -inf.
                 if *q != 0.0 {
-                    value += q * (lse - sample.outputs[c * positions + t]);
+                    value += q * ((largest - sample.outputs[c * positions + t]) + log_sum);
                 }
             }
         });

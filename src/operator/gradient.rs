@@ -37,6 +37,11 @@ pub fn gradient<B: Backend>(
 ) -> Result<Gradient> {
     let network = work.network;
     let reach = Reach::new(network, vec![true; network.parameters.len()]);
+    if network.parameters.is_empty() {
+        return Err(Error::Request(
+            "the network has no parameters to differentiate".into(),
+        ));
+    }
     let samples = work.dataset.len();
     let chunk = fit(
         network,
@@ -116,6 +121,7 @@ pub fn gradient<B: Backend>(
             tile_count: 0,
         });
     }
+    control.check()?;
     Ok(result)
 }
 

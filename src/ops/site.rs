@@ -81,22 +81,6 @@ impl<T: Clone> Site<T> {
         }
     }
 
-    /// Shape of the parameter at the far end of the steps.
-    pub fn parameter_shape(&self) -> Vec<usize> {
-        self.steps
-            .iter()
-            .fold(self.shape.clone(), |shape, step| match step {
-                Step::Reshape(to) => to.clone(),
-                Step::Permute(order) => {
-                    let mut back = vec![0; order.len()];
-                    for (k, &axis) in order.iter().enumerate() {
-                        back[axis] = shape[k];
-                    }
-                    back
-                }
-            })
-    }
-
     /// The rows V: `[s, d, parameter shape…]`.
     pub fn rows<B: Backend<Tensor = T>>(&self, backend: &B) -> T {
         let rows = match &self.kind {

@@ -4,6 +4,7 @@
 
 pub mod budget;
 pub mod describe;
+mod footprint;
 pub mod plan;
 pub mod request;
 pub mod run;

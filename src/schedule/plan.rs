@@ -1,16 +1,14 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
+use super::footprint::{Footprint, Planner};
 use super::request::ResolvedPart;
 use super::tiles::{Run, Strip, TILE, strips};
-use super::unit::{BlankSeeds, Unit, units};
+use super::unit::Unit;
 use crate::bytes::Bytes;
-use crate::contraction::{Contraction, Segment, accumulate, contraction};
+use crate::contraction::{Contraction, Segment};
 use crate::error::{Error, Result};
-use crate::jacobian::passes::{Reach, Weights};
+use crate::jacobian::passes::Reach;
 use crate::network::Network;
-use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Contract, HostSlice, Shape};
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Rows of V (samples × directions) in a unit at most: partial sums are cut there (DESIGN §4, §5).
@@ -153,9 +151,9 @@ impl Plan {
     }
 }
 
-/// What a plan is made of, apart from the network.
+/// The numbers that a plan is made of, apart from the network.
 #[derive(Clone, Copy, Debug)]
-pub struct Workload {
+pub struct Sizes {
     /// Number of samples.
     pub samples: usize,
     /// Directions R of the loss.
@@ -164,6 +162,8 @@ pub struct Workload {
     pub signed: bool,
     /// Bytes of a number.
     pub number_bytes: usize,
+    /// Numbers in a sample's target.
+    pub target: usize,
     /// Samples per unit where the user sets it.
     pub batch: Option<usize>,
 }
@@ -195,7 +195,7 @@ pub fn wanted_of(network: &Network, plan: &Plan) -> Vec<bool> {
 
 /// Pairs of segments where a tile's rows and columns meet, with both factors of a unit.
 ///
-/// On the diagonal of a symmetric part only pairs on or above the diagonal: [`mirror`] fills the rest.
+/// On the diagonal of a symmetric part only pairs on or above the diagonal: the writer mirrors it.
 pub fn segment_pairs<'a, T>(
     unit: &'a Unit<T>,
     part: &'a PartPlan,
@@ -223,185 +223,6 @@ pub fn segment_pairs<'a, T>(
     })
 }
 
-/// Fills a diagonal tile below its diagonal from above it, so that it is symmetric to the bit.
-pub fn mirror<R: Copy>(width: usize, values: &mut [R]) {
-    /// Rows and columns that stay in cache while they are transposed.
-    const BLOCK: usize = 32;
-    for top in (0..width).step_by(BLOCK) {
-        for left in (0..=top).step_by(BLOCK) {
-            for row in top..(top + BLOCK).min(width) {
-                for column in left..(left + BLOCK).min(row) {
-                    values[row * width + column] = values[column * width + row];
-                }
-            }
-        }
-    }
-}
-
-/// The memory of one choice of unit and chunk, in bytes.
-struct Footprint {
-    weights: u64,
-    /// Peak while a unit's factors are made, weights included.
-    unit_peak: u64,
-    /// A unit's factors.
-    kept: u64,
-    /// A unit's factors with dense rows formed.
-    kept_rows: u64,
-    /// Peak of a tile's accumulator and temporaries, factors not included.
-    tile_peak: u64,
-    tile: u64,
-    largest: u64,
-}
-
-struct Planner<'a> {
-    network: &'a Network,
-    reach: &'a Reach,
-    parts: &'a [PartPlan],
-    tiles: &'a [TileJob],
-    work: Workload,
-}
-
-/// Contractions found so far: (row parameter, column parameter, rule) → operations.
-type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
-
-impl Planner<'_> {
-    fn make_units(
-        &self,
-        meter: &Meter,
-        weights: &Weights<MeterTensor>,
-        samples: usize,
-        chunk: usize,
-    ) -> Result<Vec<Unit<MeterTensor>>> {
-        let input = Shape::new(samples, 1, &self.network.inputs[0].rest);
-        let inputs = crate::tensor::Backend::upload(meter, &input, HostSlice::F32(&[]));
-        let mut made = Vec::new();
-        let mut seeds = BlankSeeds {
-            signed: self.work.signed,
-        };
-        // One chunk of directions stands for all: they are alike, and are made one after another.
-        let directions = 0..chunk.min(self.work.directions);
-        units(
-            meter,
-            self.network,
-            weights,
-            self.reach,
-            inputs,
-            directions,
-            chunk,
-            &mut seeds,
-            |unit| made.push(unit),
-        )?;
-        Ok(made)
-    }
-
-    fn run_tiles(
-        &self,
-        meter: &Meter,
-        unit: &Unit<MeterTensor>,
-        tiles: &[TileJob],
-        repeat: u64,
-        pairs: &mut Pairs,
-    ) -> u64 {
-        let base = meter.live();
-        meter.reset_peak();
-        for job in tiles {
-            let part = &self.parts[job.part];
-            let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
-            let mut tile = meter.accumulator(rows.positions.len(), columns.positions.len());
-            for (row, column, left, right) in segment_pairs(unit, part, job) {
-                let (rule, _) = contraction(meter, &left, &right);
-                let before = meter.operations();
-                accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());
-                *pairs.entry((row, column, rule)).or_default() +=
-                    (meter.operations() - before) * repeat;
-            }
-        }
-        meter.peak() - base
-    }
-
-    fn diagonal(&self, meter: &Meter, unit: &Unit<MeterTensor>) -> u64 {
-        let base = meter.live();
-        meter.reset_peak();
-        for factor in unit.factors.iter().flatten() {
-            factor.squares(meter, unit.signs.as_ref(), DIAGONAL_ROWS);
-        }
-        meter.peak() - base
-    }
-
-    fn footprint(&self, samples: usize, chunk: usize) -> Result<Footprint> {
-        let meter = Meter::new(self.work.number_bytes);
-        let weights = Weights::upload(&meter, self.network);
-        let base = meter.live();
-        let mut made = self.make_units(&meter, &weights, samples, chunk)?;
-        let unit_peak = meter.peak();
-        let kept = meter.live() - base;
-        let mut pairs = Pairs::new();
-        // Tiles of a grid are much alike: the first few and the last show the peak.
-        let mut sample: Vec<TileJob> = self.tiles.iter().copied().take(64).collect();
-        sample.extend(self.tiles.iter().rev().copied().take(64));
-        let mut tile_peak = 0;
-        for unit in &made {
-            tile_peak = tile_peak.max(self.run_tiles(&meter, unit, &sample, 1, &mut pairs));
-            if self.parts.iter().any(|p| p.part.columns.is_none()) {
-                tile_peak = tile_peak.max(self.diagonal(&meter, unit));
-            }
-        }
-        for factor in made.iter_mut().flat_map(|u| &mut u.factors).flatten() {
-            if factor.outer(&meter).is_none() {
-                factor.keep_rows(&meter);
-            }
-        }
-        let tile = self.tiles.iter().map(|t| {
-            let part = &self.parts[t.part];
-            part.rows[t.row].positions.len() * part.columns[t.column].positions.len()
-        });
-        let tile = tile.max().unwrap_or(0) as u64 * self.work.number_bytes as u64;
-        Ok(Footprint {
-            weights: base,
-            unit_peak,
-            kept,
-            kept_rows: meter.live() - base,
-            tile_peak: tile_peak.max(tile),
-            tile,
-            largest: meter.largest(),
-        })
-    }
-
-    /// Operations of all contractions, by pair.
-    fn count(&self, unit: usize, chunk: usize) -> Result<(Pairs, u64)> {
-        let mut pairs = Pairs::new();
-        let mut factor_operations = 0;
-        let (whole, rest) = (self.work.samples / unit, self.work.samples % unit);
-        for (samples, repeat) in [(unit, whole as u64), (rest, 1)] {
-            if samples == 0 || repeat == 0 {
-                continue;
-            }
-            for (chunk, repeat) in direction_chunks(self.work.directions, chunk, repeat) {
-                let meter = Meter::new(self.work.number_bytes);
-                let weights = Weights::upload(&meter, self.network);
-                let made = self.make_units(&meter, &weights, samples, chunk)?;
-                factor_operations += meter.operations() * repeat;
-                for unit in &made {
-                    self.run_tiles(&meter, unit, self.tiles, repeat, &mut pairs);
-                }
-            }
-        }
-        Ok((pairs, factor_operations))
-    }
-}
-
-/// Chunks of directions: (size, how often).
-fn direction_chunks(
-    directions: usize,
-    chunk: usize,
-    repeat: u64,
-) -> impl Iterator<Item = (usize, u64)> {
-    let (whole, rest) = (directions / chunk, directions % chunk);
-    [(chunk, whole as u64 * repeat), (rest, repeat)]
-        .into_iter()
-        .filter(|&(size, times)| size > 0 && times > 0)
-}
-
 /// Plans the parts: grid, unit, what is kept, contractions, operations and memory.
 ///
 /// # Errors
@@ -409,164 +230,73 @@ fn direction_chunks(
 pub fn plan(
     network: &Network,
     parts: Vec<ResolvedPart>,
-    work: Workload,
+    sizes: Sizes,
     limits: Limits,
 ) -> Result<Plan> {
-    if let Some(part) = parts.iter().max_by_key(|part| part.entries())
-        && part.entries() > MOST_ENTRIES
-    {
-        let (rows, columns) = part.shape();
-        return Err(Error::Request(format!(
-            "part {} is {rows} × {}: {} in {}-byte numbers, more than the {} that can be planned; ask for smaller parts, such as layer=NAME, range=R0..R1,C0..C1 or diag, or leave it out by --skip-larger",
-            part.name,
-            columns.unwrap_or(1),
-            Bytes(part.entries() * work.number_bytes as u128),
-            work.number_bytes,
-            Bytes(MOST_ENTRIES * work.number_bytes as u128),
-        )));
-    }
+    check_size(&parts, sizes)?;
     let reach = Reach::new(network, wanted(network, &parts));
-    let mut tiles = Vec::new();
-    let parts: Vec<PartPlan> = parts
-        .into_iter()
-        .enumerate()
-        .map(|(index, part)| {
-            let Some(columns) = &part.columns else {
-                return PartPlan {
-                    part,
-                    rows: Vec::new(),
-                    columns: Vec::new(),
-                };
-            };
-            let rows = strips(network, &part.rows, TILE);
-            let columns = strips(network, columns, TILE);
-            let symmetric = part.symmetric();
-            for row in 0..rows.len() {
-                // A tile job owns its mirror: below the diagonal nothing is computed.
-                for column in if symmetric { row } else { 0 }..columns.len() {
-                    tiles.push(TileJob {
-                        part: index,
-                        row,
-                        column,
-                    });
-                }
-            }
-            PartPlan {
-                part,
-                rows,
-                columns,
-            }
-        })
-        .collect();
+    let (parts, tiles) = grid(network, parts);
     let planner = Planner {
         network,
         reach: &reach,
         parts: &parts,
         tiles: &tiles,
-        work,
+        sizes,
     };
-    let mut unit = work
+    let most = sizes
         .batch
-        .unwrap_or((UNIT_ROWS / work.directions.max(1)).max(1))
-        .clamp(1, work.samples.max(1));
-    let mut chunk = work.directions.max(1);
-    let (footprint, host) = loop {
+        .unwrap_or((UNIT_ROWS / sizes.directions.max(1)).max(1));
+    let mut unit = most.clamp(1, sizes.samples.max(1));
+    let mut chunk = sizes.directions.max(1);
+    let (footprint, host, device) = loop {
         let footprint = planner.footprint(unit, chunk)?;
-        // On the CPU finished tiles lie in the same memory as those under way.
-        let host = footprint.tile * (RING + WRITING) as u64;
-        let device = limits
-            .device
-            .saturating_sub(if limits.unified { host } else { 0 });
-        let least = footprint
-            .unit_peak
-            .max(footprint.weights + footprint.kept + footprint.tile_peak);
-        if least <= device && footprint.largest <= limits.tensor && host <= limits.host {
-            break (footprint, host);
+        let host = host_bytes(network, &footprint, sizes, unit, chunk);
+        // On the CPU the host's buffers lie in the same memory as tensors and tiles.
+        let device = if limits.unified {
+            limits.device.min(limits.host).saturating_sub(host)
+        } else {
+            limits.device
+        };
+        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
+        if fits && footprint.largest <= limits.tensor {
+            break (footprint, host, device);
         }
         if unit > 1 {
             unit = unit.div_ceil(2);
         } else if chunk > 1 {
             chunk = chunk.div_ceil(2);
         } else {
-            let unified = if limits.unified { host } else { 0 };
-            return Err(Error::Budget(format!(
-                "the memory budget of {} is too small: one sample and one direction take {} for the weights, {} for a pass, {} for one tile and its temporaries, and {} for finished tiles (largest tensor {}, the device takes {}); raise {}",
-                Bytes(if limits.unified {
-                    limits.device.min(limits.host)
-                } else {
-                    limits.device
-                } as u128),
-                Bytes(footprint.weights as u128),
-                Bytes((footprint.unit_peak - footprint.weights) as u128),
-                Bytes(footprint.tile_peak as u128),
-                Bytes(if limits.unified { unified } else { host } as u128),
-                Bytes(footprint.largest as u128),
-                Bytes(limits.tensor as u128),
-                if limits.unified || host > limits.host {
-                    "--host-memory"
-                } else {
-                    "--memory"
-                },
-            )));
+            return Err(too_small(&footprint, host, limits));
         }
     };
-    let device = limits
-        .device
-        .saturating_sub(if limits.unified { host } else { 0 });
-    let count = (work.samples.div_ceil(unit) * work.directions.div_ceil(chunk)) as u64;
-    let working = footprint.unit_peak - footprint.weights;
-    let whole = |kept: u64| {
-        footprint.weights + count * kept + working.saturating_sub(kept).max(footprint.tile_peak)
-    };
-    // Tiles under way and on the ring are accumulators on the device.
-    let ring = if limits.unified {
-        0
-    } else {
-        RING as u64 * footprint.tile
-    };
+    let count = (sizes.samples.div_ceil(unit) * sizes.directions.div_ceil(chunk)) as u64;
+    let rows = footprint.keep_rows(count, limits.unified);
+    let factors = footprint.keep_factors(count, limits.unified);
     let (keep, wave, device_bytes) = if tiles.is_empty() {
-        (
-            Keep::Recompute,
-            1,
-            footprint
-                .unit_peak
-                .max(footprint.weights + footprint.kept + footprint.tile_peak),
-        )
-    } else if whole(footprint.kept_rows) + ring <= device {
-        (Keep::Rows, tiles.len(), whole(footprint.kept_rows) + ring)
-    } else if whole(footprint.kept) + ring <= device {
-        (Keep::Factors, tiles.len(), whole(footprint.kept) + ring)
+        (Keep::Recompute, 1, footprint.recompute(1, limits.unified))
+    } else if rows <= device && footprint.largest_rows <= limits.tensor {
+        (Keep::Rows, tiles.len(), rows)
+    } else if factors <= device {
+        (Keep::Factors, tiles.len(), factors)
     } else {
-        let one = footprint
-            .unit_peak
-            .max(footprint.weights + footprint.kept + footprint.tile_peak);
+        let one = footprint.recompute(1, limits.unified);
         let more = (device - one) / footprint.tile.max(1);
-        let wave = (1 + more as usize).min(tiles.len());
+        let wave = (1 + more).min(tiles.len() as u64);
         (
             Keep::Recompute,
-            wave,
-            one + (wave as u64 - 1) * footprint.tile,
+            wave as usize,
+            footprint.recompute(wave, limits.unified),
         )
     };
-    let (found, factor_operations) = planner.count(unit, chunk)?;
-    let name = |k: usize| network.parameters[k].name.clone();
-    let pairs: Vec<PairPlan> = found
-        .into_iter()
-        .map(|((row, column, contraction), operations)| PairPlan {
-            rows: name(row),
-            columns: name(column),
-            contraction,
-            operations,
-        })
-        .collect();
+    let (pairs, factor_operations) = planner.count(unit, chunk)?;
     let contraction_operations = pairs.iter().map(|p| p.operations).sum();
     let host_bytes = host + if limits.unified { device_bytes } else { 0 };
     Ok(Plan {
         parts,
         tiles,
-        samples: work.samples,
+        samples: sizes.samples,
         unit,
-        directions: work.directions,
+        directions: sizes.directions,
         chunk,
         keep,
         wave,
@@ -576,4 +306,112 @@ pub fn plan(
         device_bytes,
         host_bytes,
     })
+}
+
+/// Refuses a part that nothing could hold, with the arithmetic.
+fn check_size(parts: &[ResolvedPart], sizes: Sizes) -> Result<()> {
+    let Some(part) = parts.iter().max_by_key(|part| part.entries()) else {
+        return Ok(());
+    };
+    if part.entries() <= MOST_ENTRIES {
+        return Ok(());
+    }
+    let (rows, columns) = part.shape();
+    Err(Error::Request(format!(
+        "part {} is {rows} × {}: {} in {}-byte numbers, more than the {} that can be planned; ask for smaller parts, such as layer=NAME, range=R0..R1,C0..C1 or diag, or leave it out by --skip-larger",
+        part.name,
+        columns.unwrap_or(1),
+        Bytes(part.entries() * sizes.number_bytes as u128),
+        sizes.number_bytes,
+        Bytes(MOST_ENTRIES * sizes.number_bytes as u128),
+    )))
+}
+
+/// Cuts every matrix part into strips and lists its tiles; a symmetric part's above the diagonal.
+fn grid(network: &Network, parts: Vec<ResolvedPart>) -> (Vec<PartPlan>, Vec<TileJob>) {
+    let mut tiles = Vec::new();
+    let cut = |(index, part): (usize, ResolvedPart)| {
+        let Some(columns) = &part.columns else {
+            return PartPlan {
+                part,
+                rows: Vec::new(),
+                columns: Vec::new(),
+            };
+        };
+        let rows = strips(network, &part.rows, TILE);
+        let columns = strips(network, columns, TILE);
+        let symmetric = part.symmetric();
+        for row in 0..rows.len() {
+            // A tile job owns its mirror: below the diagonal nothing is computed.
+            let first = if symmetric { row } else { 0 };
+            tiles.extend((first..columns.len()).map(|column| TileJob {
+                part: index,
+                row,
+                column,
+            }));
+        }
+        PartPlan {
+            part,
+            rows,
+            columns,
+        }
+    };
+    let parts = parts.into_iter().enumerate().map(cut).collect();
+    (parts, tiles)
+}
+
+/// Bytes of the host's buffers: finished tiles, the network's arrays, a unit's data and loss factor.
+fn host_bytes(
+    network: &Network,
+    footprint: &Footprint,
+    sizes: Sizes,
+    unit: usize,
+    chunk: usize,
+) -> u64 {
+    let input: usize = network
+        .inputs
+        .iter()
+        .map(|i| i.rest.iter().product::<usize>())
+        .sum();
+    let outputs = network.outputs();
+    // Read in double precision and once more rounded; S, its columns and they again rounded.
+    let numbers = unit * (2 * input + outputs + sizes.target) + 3 * unit * chunk * (outputs + 1);
+    let arrays = network
+        .parameters
+        .iter()
+        .map(|p| &p.data)
+        .chain(&network.constants);
+    let stored: usize = arrays.map(|a| a.len() * 4).sum();
+    footprint.tile * (RING + WRITING) as u64 + (8 * numbers + stored) as u64
+}
+
+fn too_small(footprint: &Footprint, host: u64, limits: Limits) -> Error {
+    let bytes = |b: u64| Bytes(b.into());
+    let budget = if limits.unified {
+        limits.device.min(limits.host)
+    } else {
+        limits.device
+    };
+    let option = if limits.unified || host > limits.host {
+        "--host-memory"
+    } else {
+        "--memory"
+    };
+    if footprint.largest > limits.tensor {
+        return Error::Budget(format!(
+            "the largest tensor takes {}, the device binds {} at most; use --device cpu, or ask for smaller parts",
+            bytes(footprint.largest),
+            bytes(limits.tensor)
+        ));
+    }
+    Error::Budget(format!(
+        "the memory budget of {} is too small: one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; raise {option}",
+        bytes(if option == "--host-memory" {
+            limits.host.min(budget)
+        } else {
+            budget
+        }),
+        bytes(footprint.recompute(1, limits.unified)),
+        bytes(host),
+    ))
 }

@@ -1,7 +1,7 @@
 //! Execution of a plan: factors, tiles, read-back and writing, overlapped.
 
 use super::budget::anonymous_resident;
-use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, mirror, segment_pairs};
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs};
 use super::unit::{LossSeeds, Unit, units};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
@@ -87,6 +87,8 @@ pub struct Report {
     pub tiles: usize,
     /// Most anonymous resident memory seen during the run, where the system tells.
     pub peak_anonymous_bytes: Option<u64>,
+    /// Entries that are NaN or infinite.
+    pub non_finite: u64,
     /// Most device memory in use at a time, on a GPU.
     pub peak_device_bytes: Option<u64>,
 }
@@ -118,9 +120,22 @@ impl Work<'_> {
     /// Uploads the inputs of a range of samples: `[samples, 1, rest…]`.
     ///
     /// # Errors
-    /// What reading the data reports.
+    /// What reading the data reports; [`Error::Value`] for a number that the backend's precision cannot hold.
     pub fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<B::Tensor> {
         let values = self.dataset.inputs(range.clone())?;
+        if let Some(at) = values
+            .iter()
+            .position(|&v| !B::Real::from_f64(v).to_f64().is_finite())
+        {
+            return Err(Error::Value(format!(
+                "sample {} holds {:e}, which {} cannot hold; scale the inputs (--scale, --std) or use --precision f64",
+                self.dataset.sample_range().start
+                    + range.start
+                    + at / (values.len() / range.len()).max(1),
+                values[at],
+                B::Real::NAME
+            )));
+        }
         let shape = Shape::new(range.len(), 1, &self.network.inputs[0].rest);
         Ok(backend.upload(&shape, HostSlice::F64(&values)))
     }
@@ -144,6 +159,8 @@ pub fn run<B: Contract>(
     let stop = AtomicBool::new(false);
     let (send, receive) = sync_channel::<Item<B::Real>>(1);
     let mut report = std::thread::scope(|scope| {
+        // Also when the driver panics, as a user's loss may: the scope waits for the watcher.
+        let _stop = StopOnDrop(&stop);
         scope.spawn(|| watch_memory(&peak, &stop));
         let writer = scope.spawn(move || write(plan, sink, receive));
         let mut driver = Driver {
@@ -160,14 +177,14 @@ pub fn run<B: Contract>(
         let Driver { send, report, .. } = driver;
         drop(send);
         let written = writer.join();
-        stop.store(true, Ordering::Relaxed);
         let written = written
             .unwrap_or_else(|_| Err(Error::Device("the writer stopped unexpectedly".into())));
         // A writer that failed makes sending fail: its error is the cause.
         match (written, driven) {
             (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok(busy), Ok(())) => Ok(Report {
+            (Ok((busy, non_finite)), Ok(())) => Ok(Report {
                 write_seconds: busy,
+                non_finite,
                 ..report
             }),
         }
@@ -191,28 +208,42 @@ fn layout(part: &super::request::ResolvedPart) -> PartLayout {
     }
 }
 
+/// Sets its flag when it goes out of scope.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Samples the process's anonymous memory until told to stop.
 fn watch_memory(peak: &AtomicU64, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        let Some(bytes) = anonymous_resident() else {
-            return;
-        };
+    // At least once, however short the run.
+    while let Some(bytes) = anonymous_resident() {
         peak.fetch_max(bytes, Ordering::Relaxed);
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
 
-/// The writer: gives every item to the sink; returns the seconds it was busy.
+/// The writer: gives every item to the sink; returns the seconds it was busy and the entries that are not
+/// finite.
 fn write<R: Real>(
     plan: &Plan,
     sink: &mut dyn Sink<R>,
     items: std::sync::mpsc::Receiver<Item<R>>,
-) -> Result<f64> {
-    let mut busy = 0.0;
+) -> Result<(f64, u64)> {
+    let (mut busy, mut non_finite) = (0.0, 0);
     for item in items {
         let start = Instant::now();
         match item {
-            Item::Vector { part, values } => sink.vector(part, &values)?,
+            Item::Vector { part, values } => {
+                non_finite += count_non_finite(&values);
+                sink.vector(part, &values)?;
+            }
             Item::Tile { job, mut values } => {
                 let part = &plan.parts[job.part];
                 let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
@@ -220,6 +251,7 @@ fn write<R: Real>(
                 if part.on_diagonal(&job) {
                     mirror(rows.positions.len(), &mut values);
                 }
+                non_finite += count_non_finite(&values) * if mirrored { 2 } else { 1 };
                 sink.tile(
                     job.part,
                     rows.positions.clone(),
@@ -231,7 +263,26 @@ fn write<R: Real>(
         }
         busy += start.elapsed().as_secs_f64();
     }
-    Ok(busy)
+    Ok((busy, non_finite))
+}
+
+fn count_non_finite<R: Real>(values: &[R]) -> u64 {
+    values.iter().filter(|v| !v.to_f64().is_finite()).count() as u64
+}
+
+/// Fills a diagonal tile below its diagonal from above it, so that it is symmetric to the bit.
+fn mirror<R: Copy>(width: usize, values: &mut [R]) {
+    /// Rows and columns that stay in cache while they are transposed.
+    const BLOCK: usize = 32;
+    for top in (0..width).step_by(BLOCK) {
+        for left in (0..=top).step_by(BLOCK) {
+            for row in top..(top + BLOCK).min(width) {
+                for column in left..(left + BLOCK).min(row) {
+                    values[row * width + column] = values[column * width + row];
+                }
+            }
+        }
+    }
 }
 
 struct Driver<'a, B: Contract> {
@@ -333,7 +384,6 @@ impl<B: Contract> Driver<'_, B> {
             let first = self.work.dataset.sample_range().start + range.start;
             let mut seeds = LossSeeds::new(self.work.loss, first, &targets);
             let (backend, network) = (self.backend, self.work.network);
-            let mut visited = Ok(());
             units(
                 backend,
                 network,
@@ -344,12 +394,10 @@ impl<B: Contract> Driver<'_, B> {
                 plan.chunk,
                 &mut seeds,
                 |unit| {
-                    if visited.is_ok() {
-                        visited = visit(self, unit);
-                    }
+                    self.control.check()?;
+                    visit(self, unit)
                 },
             )?;
-            visited?;
             let contracted = self.report.contraction_seconds - before;
             self.report.factor_seconds += start.elapsed().as_secs_f64() - contracted;
             self.advance(
@@ -366,11 +414,11 @@ impl<B: Contract> Driver<'_, B> {
         tile: &mut B::Accumulator,
         unit: &Unit<B::Tensor>,
     ) -> Result<()> {
-        self.control.check()?;
         let start = Instant::now();
         let part = &self.plan.parts[job.part];
         let mut operations = 0;
         for (_, _, rows, columns) in segment_pairs(unit, part, job) {
+            self.control.check()?;
             operations += crate::contraction::contraction(self.backend, &rows, &columns).1;
             accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref());
         }

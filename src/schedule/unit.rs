@@ -31,7 +31,7 @@ pub trait Seeds<B: Backend> {
     /// Columns `directions` of S for the samples of `output`.
     ///
     /// # Errors
-    /// What reading the output or the loss reports.
+    /// What reading the output reports; [`Error::Value`] where the loss's Hessian is not finite.
     fn seed(
         &mut self,
         backend: &B,
@@ -43,7 +43,7 @@ pub trait Seeds<B: Backend> {
 /// Runs forward once and backward per range of `chunk` directions, and gives each unit to `visit`.
 ///
 /// # Errors
-/// What the seeds report.
+/// What the seeds or `visit` report.
 #[allow(clippy::too_many_arguments)]
 pub fn units<B: Backend>(
     backend: &B,
@@ -54,7 +54,7 @@ pub fn units<B: Backend>(
     directions: Range<usize>,
     chunk: usize,
     seeds: &mut dyn Seeds<B>,
-    mut visit: impl FnMut(Unit<B::Tensor>),
+    mut visit: impl FnMut(Unit<B::Tensor>) -> Result<()>,
 ) -> Result<()> {
     let trace = forward(backend, network, weights, vec![inputs], reach);
     let samples = backend.shape(&trace.output).samples;
@@ -90,7 +90,7 @@ pub fn units<B: Backend>(
         visit(Unit {
             factors,
             signs: seed.signs,
-        });
+        })?;
     }
     Ok(())
 }
@@ -186,6 +186,14 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
             },
         );
         let slot = count * (width + 1);
+        if let Some(at) = slots.iter().position(|v| !v.is_finite()) {
+            return Err(Error::Value(format!(
+                "the Hessian of the loss {} is {} for sample {}",
+                self.loss.name(),
+                slots[at],
+                self.first + at / slot.max(1)
+            )));
+        }
         let part = |from: usize, to: usize| -> Vec<f64> {
             slots
                 .chunks_exact(slot.max(1))

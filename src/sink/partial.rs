@@ -84,31 +84,41 @@ impl Place {
 
     /// Refuses a target that may not be replaced.
     fn check_target(&self) -> Result<()> {
+        let present = |path: &Path| std::fs::symlink_metadata(path).is_ok();
+        if self.single {
+            let index = with_suffix(&self.target, ".json");
+            // A file of the user's may have the name that the result or its JSON takes.
+            if present(&index) && !is_index(&index) {
+                return Err(not_ours(&index));
+            }
+            if present(&self.partial()) && !present(&self.beside("done")) {
+                return Err(not_ours(&self.partial()));
+            }
+        }
         let Ok(meta) = std::fs::symlink_metadata(&self.target) else {
             return Ok(());
         };
         if !self.force {
             return Err(Error::file(
                 &self.target,
-                "exists already: choose another name, remove it, or force its replacement",
+                "exists already: choose another name, remove it, or replace it with --force",
             ));
         }
         let ours = match (self.single, meta.is_dir()) {
-            (true, directory) => !directory,
+            (true, directory) => !directory && is_index(&with_suffix(&self.target, ".json")),
             (false, true) => {
-                self.target.join("index.json").is_file()
-                    || std::fs::read_dir(&self.target).is_ok_and(|mut d| d.next().is_none())
+                let empty = std::fs::read_dir(&self.target).is_ok_and(|mut d| d.next().is_none());
+                empty
+                    || (is_index(&self.target.join("index.json"))
+                        && check_leftover(&self.target).is_ok())
             }
             (false, false) => false,
         };
-        if !ours {
-            return Err(Error::file(
-                &self.target,
-                "exists and is not a result of hessblock, so it is not replaced even by force: choose another \
-                 name",
-            ));
+        if ours {
+            Ok(())
+        } else {
+            Err(not_ours(&self.target))
         }
-        Ok(())
     }
 
     fn partial(&self) -> PathBuf {
@@ -200,6 +210,21 @@ impl Place {
 /// `0003.npy`.
 fn file_name(part: usize) -> String {
     format!("{part:04}.npy")
+}
+
+fn not_ours(path: &Path) -> Error {
+    Error::file(
+        path,
+        "exists and is not a result of hessblock, so it is not replaced even by --force: choose another name",
+    )
+}
+
+/// Whether a file is the index of a result: JSON with parts and their provenance.
+fn is_index(path: &Path) -> bool {
+    let value: Option<serde_json::Value> = std::fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    value.is_some_and(|v| v["parts"].is_array() && v["provenance"].is_object())
 }
 
 /// Refuses a folder `NAME.partial` that holds anything but what this module writes.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::loss::TargetBatch;
 use crate::network::Input;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Samples: inputs, and targets where the loss needs them.
 ///
@@ -324,17 +324,6 @@ impl Dataset {
     /// What is done to inputs.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
-    }
-
-    /// The files and folders read, for provenance.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = self.inputs.file().into_iter().collect();
-        files.extend(self.targets.as_ref().and_then(ArraySource::file));
-        if let MeanImage::File(path) = &self.preprocess.mean_image {
-            files.push(path.clone());
-        }
-        files.dedup();
-        files
     }
 
     /// Inputs of the selected samples `range` (of `0..len()`), preprocessed: `[samples, rest…]`.

@@ -19,7 +19,7 @@ pub(super) struct Stored {
 }
 
 /// Splits `FILE.npz:KEY`; a path that exists is taken as it is.
-pub(super) fn split_key(path: &Path) -> (PathBuf, Option<String>) {
+pub(crate) fn split_key(path: &Path) -> (PathBuf, Option<String>) {
     let text = path.to_string_lossy();
     if let Some(at) = text.rfind(".npz:").filter(|_| !path.exists()) {
         let (file, key) = text.split_at(at + 4);

@@ -31,7 +31,7 @@ impl Sample {
         rest[..self.axis].iter().product::<usize>() * self.before
     }
 
-    /// The shape in the file at a batch size.
+    /// The shape in the file at a batch size. Lowering makes no value whose elements overflow with the batch.
     pub fn shape(&self, rest: &[usize], batch: usize) -> Vec<usize> {
         let mut shape = rest.to_vec();
         shape[self.axis] *= batch;
@@ -57,8 +57,9 @@ pub(crate) fn locate(
     for (axis, &extent) in shape.iter().enumerate() {
         if slower != 0 && elements_before.is_multiple_of(slower) {
             let before = elements_before / slower;
-            if before != 0 && extent.is_multiple_of(before * batch) {
-                let after = extent / (before * batch);
+            let run = before.checked_mul(batch)?;
+            if before != 0 && extent.is_multiple_of(run) {
+                let after = extent / run;
                 let mut rest = shape.to_vec();
                 rest[axis] = before * after;
                 let sample = Sample {

@@ -132,15 +132,31 @@ impl Array {
     }
 }
 
-/// The extents of a tensor, checked: none negative, the product within `usize`.
+/// Elements above which an array is taken for damaged, however many samples it was baked for.
+const MOST: usize = 1 << 40;
+
+/// Elements that an empty array may have beside its axes of extent 0: nothing bounds them but this.
+const MOST_BESIDE_NONE: usize = 1 << 22;
+
+/// The number of elements of a shape; `None` where its extents are larger than can be, so that products of
+/// any of them stay within `usize`.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    let empty = shape.contains(&0);
+    let most = if empty { MOST_BESIDE_NONE } else { MOST };
+    let all = shape
+        .iter()
+        .try_fold(1usize, |all, &d| all.checked_mul(d.max(1)))
+        .filter(|&all| all <= most)?;
+    Some(if empty { 0 } else { all })
+}
+
+/// The extents of a tensor, checked: none negative, the product as [`elements`] allows.
 pub(crate) fn extents(dims: &[i64]) -> Option<Vec<usize>> {
     let shape: Vec<usize> = dims
         .iter()
         .map(|&d| usize::try_from(d).ok())
         .collect::<Option<_>>()?;
-    shape
-        .iter()
-        .try_fold(1usize, |all, &d| all.checked_mul(d.max(1)))?;
+    elements(&shape)?;
     Some(shape)
 }
 

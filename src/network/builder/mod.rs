@@ -17,6 +17,7 @@
 //! # Ok::<(), hessblock::Error>(())
 //! ```
 
+mod activations;
 mod draw;
 mod window;
 
@@ -27,7 +28,6 @@ use draw::uniform;
 use super::{Input, Network, Operand, Parameter, ValueId};
 use crate::error::{Error, Result};
 use crate::ops::{Conv, Elementwise, Linear, MaxPool, Op, ReduceSum, Reshape, WindowSum};
-use crate::tensor::expression::Unary;
 use crate::tensor::{Expr, HostArray};
 
 /// Builds a network; every method continues from the result of the one before.
@@ -203,57 +203,6 @@ impl Builder {
                 &[Operand::Value(b.current)],
             )
         })
-    }
-
-    /// max(x, 0)
-    pub fn relu(self) -> Self {
-        let (x, zero) = (Expr::input(0), Expr::constant(0.0));
-        let expr = Expr::if_less_equal(x.clone(), zero.clone(), zero, x);
-        self.activation("relu", "Relu", expr)
-    }
-
-    /// x where positive, α·x elsewhere.
-    pub fn leaky_relu(self, alpha: f64) -> Self {
-        let x = Expr::input(0);
-        let low = Expr::constant(alpha) * x.clone();
-        let expr = Expr::if_less_equal(x.clone(), Expr::constant(0.0), low, x);
-        self.activation("leaky_relu", "LeakyRelu", expr)
-    }
-
-    /// x where positive, α·(eˣ − 1) elsewhere.
-    pub fn elu(self, alpha: f64) -> Self {
-        let x = Expr::input(0);
-        let low = Expr::constant(alpha) * x.clone().unary(Unary::ExpM1);
-        let expr = Expr::if_less_equal(x.clone(), Expr::constant(0.0), low, x);
-        self.activation("elu", "Elu", expr)
-    }
-
-    /// tanh x
-    pub fn tanh(self) -> Self {
-        self.activation("tanh", "Tanh", Expr::input(0).unary(Unary::Tanh))
-    }
-
-    /// 1 / (1 + e⁻ˣ)
-    pub fn sigmoid(self) -> Self {
-        self.activation("sigmoid", "Sigmoid", Expr::input(0).unary(Unary::Sigmoid))
-    }
-
-    /// ln(1 + eˣ)
-    pub fn softplus(self) -> Self {
-        self.activation(
-            "softplus",
-            "Softplus",
-            Expr::input(0).unary(Unary::Softplus),
-        )
-    }
-
-    /// Any formula of one input, at every position.
-    pub fn map(self, expr: Expr) -> Self {
-        self.activation("map", "Map", expr)
-    }
-
-    fn activation(self, name: &str, operation: &str, expr: Expr) -> Self {
-        self.then(|b| b.pointwise(name, operation, expr, &[]))
     }
 
     /// Keeps the present result under a name, for [`Builder::add`].

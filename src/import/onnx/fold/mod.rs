@@ -140,6 +140,12 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
                 Some(value) => inner(value)?,
                 None => Array::reals(&[1], vec![0.0], false),
             };
+            if value.len() != 1 {
+                return Err(format!(
+                    "its value has {} elements where one is meant",
+                    value.len()
+                ));
+            }
             one(expand(&value.reshaped(&[]), &shape)?)
         }
         "Range" => one(range(input(0)?, input(1)?, input(2)?)?),
@@ -231,17 +237,22 @@ fn walk(shape: &[usize], steps: &[usize], origin: usize) -> Vec<usize> {
     positions
 }
 
+/// Refuses a result of more elements than folding makes, unless its largest operand has as many.
+fn bounded(shape: &[usize], operand: usize) -> Outcome<()> {
+    match tensor::elements(shape) {
+        Some(count) if count <= MOST.max(operand) => Ok(()),
+        _ => Err(format!(
+            "a constant of shape {shape:?} is too large to be folded"
+        )),
+    }
+}
+
 /// An array repeated to a shape it broadcasts to.
 pub(crate) fn expand(x: &Array, shape: &[usize]) -> Outcome<Array> {
     if x.shape == shape {
         return Ok(x.clone());
     }
-    let count = shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d));
-    if count.is_none_or(|count| count > MOST.max(x.len())) {
-        return Err(format!(
-            "a constant of shape {shape:?} is too large to be folded"
-        ));
-    }
+    bounded(shape, x.len())?;
     let missing = shape.len() - x.shape.len();
     let own = strides(&x.shape);
     let steps: Vec<usize> = (0..shape.len())
@@ -276,7 +287,9 @@ fn concat(parts: &[&Array], axis: i64) -> Outcome<Array> {
         return Err("its operands do not fit each other".into());
     }
     let mut shape = first.shape.clone();
-    shape[axis] = parts.iter().map(|p| p.shape[axis]).sum();
+    let extents = parts.iter().map(|p| p.shape[axis]);
+    shape[axis] = extents.fold(0, usize::saturating_add);
+    bounded(&shape, parts.iter().map(|p| p.len()).max().unwrap_or(0))?;
     let outer: usize = shape[..axis].iter().product();
     if first.is_float() {
         let double = parts.iter().any(|p| p.is_double());
@@ -311,14 +324,7 @@ fn gather(x: &Array, indices: &Array, axis: i64) -> Outcome<Array> {
     let mut shape = x.shape[..axis].to_vec();
     shape.extend_from_slice(&indices.shape);
     shape.extend_from_slice(&x.shape[axis + 1..]);
-    let count = outer
-        .checked_mul(inner)
-        .and_then(|c| c.checked_mul(chosen.len()));
-    if count.is_none_or(|count| count > MOST.max(x.len())) {
-        return Err(format!(
-            "a constant of shape {shape:?} is too large to be folded"
-        ));
-    }
+    bounded(&shape, x.len())?;
     let mut positions = Vec::new();
     for o in 0..outer {
         for &k in &chosen {

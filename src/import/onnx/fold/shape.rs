@@ -1,7 +1,7 @@
 //! What the operands and attributes of layout operations say: axes, permutations, target shapes.
 
 use super::super::graph::Node;
-use super::super::tensor::Array;
+use super::super::tensor::{Array, elements};
 use super::Outcome;
 
 /// The integers of an operand.
@@ -118,10 +118,7 @@ pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Out
         });
     }
     let all: usize = from.iter().product();
-    let known = shape
-        .iter()
-        .try_fold(1usize, |a, &d| a.checked_mul(d))
-        .ok_or_else(fault)?;
+    let known = elements(&shape).ok_or_else(fault)?;
     match open {
         Some(axis) if known != 0 && all.is_multiple_of(known) => shape[axis] = all / known,
         None if known == all => {}

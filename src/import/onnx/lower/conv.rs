@@ -6,6 +6,10 @@ use crate::error::{Error, Result};
 use crate::ops::Conv;
 use crate::tensor::{Expr, Window};
 
+/// Strides, dilations, pads and windows above which a file is taken for damaged: no image is that large, sums
+/// of them stay far from overflow, and the GPU counts them in 32 bits.
+pub(super) const MOST_EXTENT: usize = 1 << 20;
+
 /// How a window's extents and paddings are written.
 pub(super) struct Spatial {
     pub window: Window,
@@ -16,7 +20,7 @@ pub(super) struct Spatial {
 /// The geometry of a convolution or pool over the axes `input`.
 ///
 /// # Errors
-/// [`Error::Shape`] where attributes do not fit each other or the input.
+/// [`Error::Shape`] where attributes do not fit each other or the input, or exceed [`MOST_EXTENT`].
 pub(super) fn spatial(
     node: &Node,
     input: &[usize],
@@ -31,11 +35,10 @@ pub(super) fn spatial(
             None => Ok(vec![default; count]),
             Some(values) if values.len() == count => values
                 .iter()
-                // Above this no extent is meant, and sums stay far from overflow.
                 .map(|&v| {
                     usize::try_from(v)
                         .ok()
-                        .filter(|&v| v <= 1 << 32)
+                        .filter(|&v| v <= MOST_EXTENT)
                         .ok_or_else(|| fault(name))
                 })
                 .collect(),
@@ -44,7 +47,7 @@ pub(super) fn spatial(
     };
     let stride = list("strides", n, 1)?;
     let dilation = list("dilations", n, 1)?;
-    if kernel.len() != n || kernel.iter().any(|&k| k == 0 || k > 1 << 32) {
+    if kernel.len() != n || kernel.iter().any(|&k| k == 0 || k > MOST_EXTENT) {
         return Err(fault("kernel"));
     }
     if stride.contains(&0) || dilation.contains(&0) {
@@ -52,8 +55,8 @@ pub(super) fn spatial(
     }
     let span = |k: usize| -> Result<usize> {
         let span = (kernel[k] - 1).checked_mul(dilation[k]).map(|s| s + 1);
-        span.filter(|&s| s <= 1 << 32)
-            .ok_or_else(|| fault("kernel"))
+        span.filter(|&s| s <= MOST_EXTENT)
+            .ok_or_else(|| fault("kernel and dilations"))
     };
     let automatic = node.text("auto_pad").unwrap_or_else(|| "NOTSET".into());
     let (mut before, mut after) = (vec![0; n], vec![0; n]);

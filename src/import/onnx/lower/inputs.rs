@@ -4,7 +4,7 @@ use super::super::OnnxOptions;
 use super::super::graph::{Graph, is_float};
 use super::super::proto::dimension;
 use crate::error::{Error, Result};
-use crate::network::Input;
+use crate::network::{Input, MOST_ELEMENTS};
 
 /// The batch sizes at which shapes are inferred: 1 and a prime where the file leaves the batch open, else
 /// the file's own, for which its constants were baked.
@@ -71,7 +71,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                     Some(&extent) => extent as i64,
                     None => {
                         return Err(fault(format!(
-                            "axis {k} of input {:?} is the open dimension {name:?}; say its extent",
+                            "axis {k} of input {:?} is the open dimension {name:?}; say its extent (--dimension {name}=N), or export it with a fixed one",
                             info.name
                         )));
                     }
@@ -107,7 +107,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
             }
         }
         let elements = rest.iter().try_fold(1usize, |all, &d| all.checked_mul(d));
-        if elements.is_none_or(|e| e > crate::network::MOST_ELEMENTS) {
+        if elements.is_none_or(|e| e > MOST_ELEMENTS) {
             return Err(fault(format!(
                 "input {:?} of shape {rest:?} per sample is larger than can be",
                 info.name
@@ -119,6 +119,16 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
             sample_axis: axis,
             integer: !is_float(tensor.map_or(1, |t| t.elem_type)),
         });
+    }
+    if let Some(batch) = fixed {
+        let all = |input: &Input| input.rest.iter().try_fold(batch, |a, &d| a.checked_mul(d));
+        let large = |input: &&Input| all(input).is_none_or(|all| all > MOST_ELEMENTS);
+        if let Some(input) = inputs.iter().find(large) {
+            return Err(fault(format!(
+                "input {:?} of {batch} samples of shape {:?} is larger than can be; export with a smaller batch",
+                input.name, input.rest
+            )));
+        }
     }
     let batch = match fixed {
         Some(batch) => Batch {

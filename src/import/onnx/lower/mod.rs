@@ -18,7 +18,7 @@ use super::parameters::Roots;
 use super::samples::Sample;
 use super::tensor::Array;
 use crate::error::{Error, Result};
-use crate::network::{Network, Operand, Parameter};
+use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::HostArray;
 use inputs::{Batch, inputs};
@@ -308,6 +308,18 @@ impl Lowering<'_> {
         let value = self
             .network
             .append(node.name(), node.op_type(), op, inputs)?;
+        // With a fixed batch, shapes are inferred at that batch.
+        let rest = self.network.rest(value);
+        let all = rest
+            .iter()
+            .try_fold(self.batch.sizes[1], |a, &d| a.checked_mul(d));
+        let large = all.is_none_or(|all| all > MOST_ELEMENTS);
+        if !self.batch.open && sample.is_some() && large {
+            return Err(Error::Shape(format!(
+                "a result of {} samples of shape {rest:?} is larger than can be; export with a smaller batch",
+                self.batch.sizes[1]
+            )));
+        }
         Ok(Tensor {
             operand: Operand::Value(value),
             rest: self.network.rest(value).to_vec(),
@@ -318,8 +330,14 @@ impl Lowering<'_> {
     /// Adds a constant to the network.
     ///
     /// # Errors
-    /// [`Error::Value`] where it is not finite.
+    /// [`Error::Value`] where it is not finite, [`Error::Shape`] where it is empty.
     pub(super) fn constant(&mut self, node: &Node, array: &Array) -> Result<Tensor> {
+        if array.len() == 0 {
+            return Err(Error::Shape(format!(
+                "a constant of shape {:?} is empty",
+                array.shape
+            )));
+        }
         let host = array.to_host();
         check_finite(self.graph, node.name(), &host)?;
         self.network.constants.push(host);
@@ -369,18 +387,18 @@ impl Lowering<'_> {
     fn finish(mut self) -> Result<Network> {
         let output = self.graph.output.as_str();
         let fault = |message: String| Error::file(&self.graph.path, message);
-        let tensor = match self.values.get(output) {
-            Some(Value::Tensor(tensor)) => tensor.clone(),
+        // A parameter repeated for every sample has samples, but not of the input.
+        let (value, sample) = match self.values.get(output) {
+            Some(Value::Tensor(Tensor {
+                operand: Operand::Value(value),
+                sample: Some(sample),
+                ..
+            })) if reads_input(&self.network, *value) => (*value, *sample),
             _ => {
                 return Err(fault(format!(
                     "the output {output:?} does not depend on the input"
                 )));
             }
-        };
-        let (Operand::Value(value), Some(sample)) = (tensor.operand, tensor.sample) else {
-            return Err(fault(format!(
-                "the output {output:?} does not depend on the input"
-            )));
         };
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
@@ -414,6 +432,16 @@ impl Tensor {
     pub fn samples_on(&self, axis: usize) -> bool {
         self.sample.is_some_and(|s| s.axis == axis)
     }
+}
+
+/// Whether a value is computed from an input of the network.
+fn reads_input(network: &Network, value: ValueId) -> bool {
+    let mut reads = vec![true; network.inputs.len()];
+    for node in &network.nodes {
+        let from_input = |i: &Operand| matches!(i, Operand::Value(v) if reads[*v]);
+        reads.push(node.inputs.iter().any(from_input));
+    }
+    reads[value]
 }
 
 fn folds(inputs: &[Option<Value>], node: &Node) -> bool {

@@ -94,7 +94,7 @@ impl Lowering<'_> {
             "Sub" => binary().map(|(x, y)| x - y)?,
             "Mul" => binary().map(|(x, y)| x * y)?,
             "Div" => binary().map(|(x, y)| x / y)?,
-            "Sum" => (1..given.len()).fold(Expr::input(0), |sum, k| sum + Expr::input(k)),
+            "Sum" => return Ok(Value::Tensor(self.sum(node, given)?)),
             "PRelu" => {
                 let (x, slope) = binary()?;
                 below(&x.clone(), 0.0, slope * x.clone(), x)
@@ -114,9 +114,29 @@ impl Lowering<'_> {
         Ok(Value::Tensor(self.pointwise(node, expr, &given)?))
     }
 
+    /// Sum: one addition after another, as a GPU kernel reads few operands.
+    fn sum(&mut self, node: &Node, mut given: Vec<Value>) -> Result<Tensor> {
+        // What has samples comes first: it says how many rows a constant baked for the batch has.
+        given.sort_by_key(|v| !matches!(v, Value::Tensor(t) if t.sample.is_some()));
+        let mut given = given.into_iter();
+        let Some(first) = given.next() else {
+            return Err(Error::Shape("it has no operands".into()));
+        };
+        let mut sum = self.pointwise(node, Expr::input(0), &[first])?;
+        for next in given {
+            let operands = [Value::Tensor(sum), next];
+            sum = self.pointwise(node, Expr::input(0) + Expr::input(1), &operands)?;
+        }
+        Ok(sum)
+    }
+
     /// Greater, Less and the like, kept until a Where uses them.
     pub(super) fn compare(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Value> {
         let given: Vec<&Value> = inputs.iter().flatten().collect();
+        let comparison = |v: &&Value| matches!(v, Value::Condition(_));
+        if node.op_type() != "Not" && given.iter().any(comparison) {
+            return refuse("it compares a comparison, where numbers are meant");
+        }
         let (left, right, contrary) = match (node.op_type(), &given[..]) {
             ("LessOrEqual", [a, b]) => (*a, *b, false),
             ("GreaterOrEqual", [a, b]) => (*b, *a, false),
@@ -336,12 +356,15 @@ impl Lowering<'_> {
         };
         let axis = rank - back;
         let extent = array.shape[axis];
+        if array.len() == 0 {
+            return refuse("a constant is empty");
+        }
         if extent == 1 {
             return Ok(array.clone());
         }
         let positions = place.before * place.after;
         let mut batch = self.batch.sizes[1];
-        if extent != batch * positions {
+        if batch.checked_mul(positions) != Some(extent) {
             // Baked for the batch of the example input although the file leaves the batch open.
             if positions != 1 || !self.batch.open {
                 return refuse(format!(

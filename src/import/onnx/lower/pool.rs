@@ -2,14 +2,11 @@
 
 use super::super::fold;
 use super::super::graph::Node;
-use super::conv::{Spatial, spatial};
+use super::conv::{MOST_EXTENT, Spatial, spatial};
 use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::ops::{MaxPool, WindowSum};
 use crate::tensor::{Expr, Window};
-
-/// Extents above which per-axis counts are not written out: no image is that large.
-const MOST_EXTENT: usize = 1 << 20;
 
 impl Lowering<'_> {
     fn pool_window(&mut self, node: &Node, x: &Tensor) -> Result<Spatial> {

@@ -1,0 +1,234 @@
+//! What a unit and a tile take, measured by running them on shapes alone.
+
+use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, RING, Sizes, TileJob, segment_pairs};
+use super::unit::{BlankSeeds, Unit, units};
+use crate::contraction::{Contraction, accumulate, contraction};
+use crate::error::Result;
+use crate::jacobian::passes::{Reach, Weights};
+use crate::network::Network;
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Backend, Contract, HostSlice, Shape};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The memory of one choice of unit and chunk of directions, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Footprint {
+    /// Parameters and constants.
+    weights: u64,
+    /// Peak while a unit is made, without weights.
+    making: u64,
+    /// What lives while a unit is used, its factors aside: activations and seeds.
+    trace: u64,
+    /// A unit's factors.
+    kept: u64,
+    /// A unit's factors with dense rows formed.
+    kept_rows: u64,
+    /// Temporaries of a tile, or of the diagonal.
+    temporary: u64,
+    /// The largest tile.
+    pub(super) tile: u64,
+    /// The largest tensor, and that where dense rows are formed for whole parameters.
+    pub(super) largest: u64,
+    pub(super) largest_rows: u64,
+}
+
+impl Footprint {
+    /// Tiles on the ring are on the device; on the CPU they count as the host's.
+    fn ring(&self, unified: bool) -> u64 {
+        if unified { 0 } else { RING as u64 * self.tile }
+    }
+
+    /// Peak where each unit is used while its activations live, with `wave` tiles under way.
+    pub(super) fn recompute(&self, wave: u64, unified: bool) -> u64 {
+        let using = self.trace + self.kept + self.temporary;
+        self.weights + wave * self.tile + self.making.max(using) + self.ring(unified)
+    }
+
+    /// Peak where the factors of `count` units are kept.
+    pub(super) fn keep_factors(&self, count: u64, unified: bool) -> u64 {
+        let making =
+            (count - 1) * self.kept + self.making.max(self.trace + self.kept + self.temporary);
+        let using = count * self.kept + self.tile + self.temporary + self.ring(unified);
+        self.weights + making.max(using)
+    }
+
+    /// Peak where the factors of `count` units are kept with their dense rows.
+    pub(super) fn keep_rows(&self, count: u64, unified: bool) -> u64 {
+        let forming = self.trace + self.kept + self.kept_rows + self.temporary;
+        let making = (count - 1) * self.kept_rows + self.making.max(forming);
+        let using = count * self.kept_rows + self.tile + self.temporary + self.ring(unified);
+        self.weights + making.max(using)
+    }
+}
+
+/// Runs units and tiles on a [`Meter`].
+pub(super) struct Planner<'a> {
+    pub(super) network: &'a Network,
+    pub(super) reach: &'a Reach,
+    pub(super) parts: &'a [PartPlan],
+    pub(super) tiles: &'a [TileJob],
+    pub(super) sizes: Sizes,
+}
+
+/// Contractions found so far: (row parameter, column parameter, rule) → operations.
+type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
+
+impl Planner<'_> {
+    /// Makes one unit of `samples` and `chunk` directions and gives it to `visit` while its trace lives.
+    fn unit(
+        &self,
+        meter: &Meter,
+        weights: &Weights<MeterTensor>,
+        samples: usize,
+        chunk: usize,
+        visit: impl FnMut(Unit<MeterTensor>) -> Result<()>,
+    ) -> Result<()> {
+        let input = Shape::new(samples, 1, &self.network.inputs[0].rest);
+        let inputs = meter.upload(&input, HostSlice::F32(&[]));
+        let mut seeds = BlankSeeds {
+            signed: self.sizes.signed,
+        };
+        units(
+            meter,
+            self.network,
+            weights,
+            self.reach,
+            inputs,
+            0..chunk,
+            chunk,
+            &mut seeds,
+            visit,
+        )
+    }
+
+    /// Runs tiles over one unit; returns the most bytes above what lived before, tiles not counted.
+    fn run_tiles<'t>(
+        &self,
+        meter: &Meter,
+        unit: &Unit<MeterTensor>,
+        tiles: impl Iterator<Item = &'t TileJob>,
+        repeat: u64,
+        pairs: &mut Pairs,
+    ) -> u64 {
+        let mut temporary = 0;
+        for job in tiles {
+            let part = &self.parts[job.part];
+            let (rows, columns) = (
+                &part.rows[job.row].positions,
+                &part.columns[job.column].positions,
+            );
+            let mut tile = meter.accumulator(rows.len(), columns.len());
+            let base = meter.live();
+            meter.reset_peak();
+            for (row, column, left, right) in segment_pairs(unit, part, job) {
+                let (rule, _) = contraction(meter, &left, &right);
+                let before = meter.operations();
+                accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());
+                *pairs.entry((row, column, rule)).or_default() +=
+                    (meter.operations() - before) * repeat;
+            }
+            temporary = temporary.max(meter.peak() - base);
+        }
+        temporary
+    }
+
+    /// One tile for every combination of parameters that tiles meet, the largest: others are like it.
+    fn samples_of_tiles(&self) -> Vec<&TileJob> {
+        let mut seen = BTreeSet::new();
+        let mut order: Vec<&TileJob> = self.tiles.iter().collect();
+        order.sort_by_key(|job| std::cmp::Reverse(self.tile_entries(job)));
+        order.retain(|job| {
+            let part = &self.parts[job.part];
+            let parameters = |strip: &super::tiles::Strip| {
+                strip.runs.iter().map(|r| r.parameter).collect::<Vec<_>>()
+            };
+            seen.insert((
+                parameters(&part.rows[job.row]),
+                parameters(&part.columns[job.column]),
+            ))
+        });
+        order
+    }
+
+    fn tile_entries(&self, job: &TileJob) -> usize {
+        let part = &self.parts[job.part];
+        part.rows[job.row].positions.len() * part.columns[job.column].positions.len()
+    }
+
+    /// Measures one choice of unit and chunk.
+    pub(super) fn footprint(&self, samples: usize, chunk: usize) -> Result<Footprint> {
+        let meter = Meter::new(self.sizes.number_bytes);
+        let weights = Weights::upload(&meter, self.network);
+        let base = meter.live();
+        let tiles = self.samples_of_tiles();
+        let diagonal = self.parts.iter().any(|p| p.part.columns.is_none());
+        let most = tiles.first().map_or(0, |job| self.tile_entries(job));
+        let mut footprint = Footprint {
+            weights: base,
+            tile: most as u64 * self.sizes.number_bytes as u64,
+            ..Footprint::default()
+        };
+        self.unit(&meter, &weights, samples, chunk, |mut unit| {
+            footprint.making = meter.peak() - base;
+            let live = meter.live();
+            let tiles = tiles.iter().copied();
+            footprint.temporary = self.run_tiles(&meter, &unit, tiles, 0, &mut Pairs::new());
+            if diagonal {
+                meter.reset_peak();
+                for factor in unit.factors.iter().flatten() {
+                    factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);
+                }
+                footprint.temporary = footprint.temporary.max(meter.peak() - live);
+            }
+            footprint.largest = meter.largest();
+            for factor in unit.factors.iter_mut().flatten() {
+                if factor.outer(&meter).is_none() {
+                    factor.keep_rows(&meter);
+                }
+            }
+            footprint.largest_rows = meter.largest();
+            // What stays alive with and without the unit tells its factors from the trace.
+            footprint.kept_rows = meter.live();
+            drop(unit);
+            footprint.kept_rows -= meter.live();
+            footprint.trace = meter.live() - base;
+            footprint.kept = live - meter.live();
+            Ok(())
+        })?;
+        Ok(footprint)
+    }
+
+    /// Operations of all contractions by pair of parameters, and of one pass that makes the factors.
+    pub(super) fn count(&self, unit: usize, chunk: usize) -> Result<(Vec<PairPlan>, u64)> {
+        let mut pairs = Pairs::new();
+        let mut factor_operations = 0;
+        for (samples, times) in pieces(self.sizes.samples, unit) {
+            for (directions, repeat) in pieces(self.sizes.directions, chunk) {
+                let meter = Meter::new(self.sizes.number_bytes);
+                let weights = Weights::upload(&meter, self.network);
+                self.unit(&meter, &weights, samples, directions, |unit| {
+                    factor_operations += meter.operations() * times * repeat;
+                    self.run_tiles(&meter, &unit, self.tiles.iter(), times * repeat, &mut pairs);
+                    Ok(())
+                })?;
+            }
+        }
+        let name = |k: usize| self.network.parameters[k].name.clone();
+        let pairs = pairs
+            .into_iter()
+            .map(|((row, column, contraction), operations)| PairPlan {
+                rows: name(row),
+                columns: name(column),
+                contraction,
+                operations,
+            });
+        Ok((pairs.collect(), factor_operations))
+    }
+}
+
+/// Cuts `total` into pieces of `size`: (size of a piece, how often).
+fn pieces(total: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
+    [(size, (total / size) as u64), (total % size, 1)]
+        .into_iter()
+        .filter(|&(size, times)| size > 0 && times > 0)
+}

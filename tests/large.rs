@@ -1,0 +1,160 @@
+//! LeNet-5 on 28 × 28 images: layer blocks under a memory budget that all factors would not fit.
+
+use hessblock::files::npy::write_header;
+use hessblock::import::data::{ArraySource, Dataset, Preprocess};
+use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::network::Network;
+use hessblock::network::builder::{Builder, Window2d};
+use hessblock::schedule::budget::anonymous_resident;
+use hessblock::schedule::run::Control;
+use hessblock::sink::Blocks;
+use hessblock::{Device, Part, Precision, RunOptions, Session, Target};
+use std::path::{Path, PathBuf};
+
+const SAMPLES: usize = 64;
+const BUDGET: u64 = 256 << 20;
+/// What the process may take beyond what it had: the budget, and as much again for the allocator and rayon.
+const ALLOWED: u64 = 512 << 20;
+
+fn lenet() -> Network {
+    let network = Builder::new(&[1, 28, 28])
+        .conv2d("conv1", 6, Window2d::new(5))
+        .tanh()
+        .avg_pool2d(Window2d::new(2).stride(2))
+        .conv2d("conv2", 16, Window2d::new(5))
+        .tanh()
+        .avg_pool2d(Window2d::new(2).stride(2))
+        .flatten()
+        .linear("dense1", 120)
+        .tanh()
+        .linear("dense2", 84)
+        .tanh()
+        .linear("dense3", 10)
+        .initialize(1)
+        .build()
+        .expect("a network");
+    assert_eq!(network.parameter_count(), 44_426);
+    network
+}
+
+/// Runs two layer blocks to disk within the budget and checks memory, and entries by the definition.
+fn layer_blocks_keep_to_the_budget(data: Dataset) {
+    let session = Session::new(lenet(), data, Box::new(CrossEntropy::new(Reduction::Mean)))
+        .expect("a session");
+    let parts: Vec<Part> = ["layer=conv2", "layer=dense2"]
+        .iter()
+        .map(|text| text.parse().expect("a part"))
+        .collect();
+    let device = Device::cpu(Precision::F32);
+    let options = RunOptions {
+        host_memory: Some(BUDGET),
+        ..RunOptions::default()
+    };
+    let plan = session
+        .plan(session.resolve(&parts).expect("parts"), &device, options)
+        .expect("a plan within the budget");
+    assert!(plan.device_bytes <= BUDGET && plan.host_bytes <= BUDGET);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = Target::new(folder.path().join("out"), false).expect("a target");
+    let before = anonymous_resident();
+    let report = session
+        .run_to_files(&device, &plan, &target, &Control::none())
+        .expect("a run");
+    if let (Some(before), Some(peak)) = (before, report.peak_anonymous_bytes) {
+        let taken = peak.saturating_sub(before);
+        assert!(
+            taken < ALLOWED,
+            "{} MiB were taken beyond the {} MiB before",
+            taken >> 20,
+            before >> 20
+        );
+    }
+    let blocks = Blocks::open(&target.path).expect("a result");
+    for (k, count) in [2416, 10_164].into_iter().enumerate() {
+        let layout = &blocks.parts()[k].layout;
+        assert_eq!(layout.shape(), [count, count]);
+        let flat = layout.rows[0].start;
+        // Corners, and pairs in different tiles.
+        let places = [
+            (0, 0),
+            (0, count - 1),
+            (count - 1, 3),
+            (count / 2, count / 3),
+        ];
+        let pairs: Vec<(usize, usize)> = places
+            .iter()
+            .flat_map(|&(i, j)| [(i, j), (i, i), (j, j)])
+            .map(|(i, j)| (flat + i, flat + j))
+            .collect();
+        let expected = session
+            .entries(&pairs, &Control::none())
+            .expect("entries by the definition");
+        for ((i, j), values) in places.into_iter().zip(expected.chunks_exact(3)) {
+            let found = blocks.entry(k, i, j).expect("an entry");
+            let scale = (values[1] * values[2]).sqrt();
+            assert!(
+                (found - values[0]).abs() <= 1e-5 * scale,
+                "{}: entry ({i}, {j}) is {found}, not {}",
+                layout.name,
+                values[0]
+            );
+        }
+    }
+}
+
+/// Two runs at a time would each see the other's memory.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn layer_blocks_of_lenet_keep_to_the_budget() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut bytes = write_header("|u1", &[SAMPLES, 28, 28]);
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    bytes.extend((0..SAMPLES * 784).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 56) as u8
+    }));
+    let images = folder.path().join("images.npy");
+    std::fs::write(&images, bytes).expect("the folder takes a file");
+    let mut bytes = write_header("|u1", &[SAMPLES]);
+    bytes.extend((0..SAMPLES).map(|k| (k * 7 % 10) as u8));
+    let labels = folder.path().join("labels.npy");
+    std::fs::write(&labels, bytes).expect("the folder takes a file");
+    layer_blocks_keep_to_the_budget(open(&images, &labels));
+}
+
+#[test]
+fn layer_blocks_on_fashion_mnist_keep_to_the_budget() {
+    let _alone = ALONE.lock();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = [
+        PathBuf::from("/work/shared/data/fashion-mnist-900"),
+        root.join("../shared/data/fashion-mnist-900"),
+    ];
+    let Some(folder) = places.into_iter().find(|place| place.is_dir()) else {
+        eprintln!("skipped: no fashion-mnist-900 here");
+        return;
+    };
+    let images = folder.join("train-images-idx3-ubyte.gz");
+    assert!(
+        !ArraySource::open(&images)
+            .expect("images")
+            .shape()
+            .is_empty()
+    );
+    let data = open(&images, &folder.join("train-labels-idx1-ubyte.gz"));
+    layer_blocks_keep_to_the_budget(data.with_samples(0..SAMPLES).expect("900 images"));
+}
+
+fn open(images: &Path, labels: &Path) -> Dataset {
+    Dataset::open(images)
+        .and_then(|data| data.with_targets(labels))
+        .expect("images and labels")
+        .with_preprocess(Preprocess {
+            scale: 1.0 / 255.0,
+            ..Preprocess::default()
+        })
+}
