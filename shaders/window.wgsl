@@ -7,6 +7,9 @@
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
 @group(0) @binding(3) var<storage, read_write> found: array<u32>;
 
+// Constants from Rust: TRANSPOSED reads windows and writes input positions, CHOSEN takes only the windows
+// that chose the position.
+
 // Terms summed in one register before it joins the second level.
 const CHUNK: u32 = 256u;
 
@@ -66,6 +69,14 @@ fn window_at(place: vec3<u32>, tap: vec3<u32>) -> u32 {
     return select(OUTSIDE, flat(window, extents), covered);
 }
 
+// What a tap reads for the output element at `place`.
+fn read_at(place: vec3<u32>, tap: vec3<u32>) -> u32 {
+    if TRANSPOSED {
+        return window_at(place, tap);
+    }
+    return input_at(place, tap);
+}
+
 fn element_of(id: vec3<u32>, grid: vec3<u32>, thread: u32) -> u32 {
     let group = group_index(id, grid);
     let element = group * THREADS + thread;
@@ -80,6 +91,7 @@ fn put(element: u32, value: f32) {
     }
 }
 
+// The sum over a window, and its transposes over all windows (spread) or those that chose (scatter).
 @compute @workgroup_size(THREADS)
 fn window_sum(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -90,73 +102,20 @@ fn window_sum(
     if element == OUTSIDE {
         return;
     }
-    let at = lead_of(element, three(22u));
+    let extents = three(select(22u, 19u, TRANSPOSED));
+    let at = lead_of(element, extents);
+    let own = flat(at.position, extents);
     let kernel = three(25u);
     var tap = unflat(word(8u), kernel);
     var total = 0.0;
     for (var chunk = word(8u); chunk < word(9u); chunk += CHUNK) {
         var sum = 0.0;
         for (var k = chunk; k < min(chunk + CHUNK, word(9u)); k += 1u) {
-            let position = input_at(at.position, tap);
+            let position = read_at(at.position, tap);
             if position != OUTSIDE {
-                sum += input[at.input + position];
-            }
-            tap = next(tap, kernel);
-        }
-        total += sum;
-    }
-    put(element, total);
-}
-
-@compute @workgroup_size(THREADS)
-fn window_spread(
-    @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let element = element_of(id, grid, thread);
-    if element == OUTSIDE {
-        return;
-    }
-    let at = lead_of(element, three(19u));
-    let kernel = three(25u);
-    var tap = unflat(word(8u), kernel);
-    var total = 0.0;
-    for (var chunk = word(8u); chunk < word(9u); chunk += CHUNK) {
-        var sum = 0.0;
-        for (var k = chunk; k < min(chunk + CHUNK, word(9u)); k += 1u) {
-            let window = window_at(at.position, tap);
-            if window != OUTSIDE {
-                sum += input[at.input + window];
-            }
-            tap = next(tap, kernel);
-        }
-        total += sum;
-    }
-    put(element, total);
-}
-
-@compute @workgroup_size(THREADS)
-fn scatter(
-    @builtin(workgroup_id) id: vec3<u32>,
-    @builtin(num_workgroups) grid: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let element = element_of(id, grid, thread);
-    if element == OUTSIDE {
-        return;
-    }
-    let at = lead_of(element, three(19u));
-    let kernel = three(25u);
-    let own = flat(at.position, three(19u));
-    var tap = unflat(word(8u), kernel);
-    var total = 0.0;
-    for (var chunk = word(8u); chunk < word(9u); chunk += CHUNK) {
-        var sum = 0.0;
-        for (var k = chunk; k < min(chunk + CHUNK, word(9u)); k += 1u) {
-            let window = window_at(at.position, tap);
-            if window != OUTSIDE && chosen[at.chosen + window] == own {
-                sum += input[at.input + window];
+                if !CHOSEN || chosen[at.chosen + position] == own {
+                    sum += input[at.input + position];
+                }
             }
             tap = next(tap, kernel);
         }

@@ -49,7 +49,8 @@ pub(super) struct Device {
     pub pool: Arc<Pool>,
     pub params: wgpu::Buffer,
     layouts: Mutex<HashMap<usize, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
-    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    /// Compiled kernels, numbered in the order of their compilation.
+    pipelines: Mutex<HashMap<Kernel, (usize, wgpu::ComputePipeline)>>,
     pub stream: Mutex<Stream>,
     failure: Arc<Mutex<Failure>>,
 }
@@ -98,11 +99,11 @@ impl Device {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        // Pessimistic starting rates: products in multiply-adds, windows in taps, maps in elements.
-        let rates = match report.device_type {
-            wgpu::DeviceType::DiscreteGpu => [1e11, 2e9, 1e9],
-            wgpu::DeviceType::Cpu => [5e8, 1e8, 1e8],
-            _ => [2e10, 5e8, 5e8],
+        // Pessimistic: products in multiply-adds, windows in taps, maps in elements.
+        let first_rates = match report.device_type {
+            wgpu::DeviceType::DiscreteGpu => [2e10, 5e8, 5e8],
+            wgpu::DeviceType::Cpu => [2e8, 5e7, 5e7],
+            _ => [5e9, 2e8, 2e8],
         };
         Ok(Device {
             pool: Pool::new(device.clone(), options.memory, max_bytes),
@@ -114,7 +115,7 @@ impl Device {
             params,
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
-            stream: Mutex::new(Stream::new(rates)),
+            stream: Mutex::new(Stream::new(first_rates)),
             failure,
         })
     }
@@ -214,14 +215,15 @@ impl Device {
         layouts.entry(inputs).or_insert_with(make).clone()
     }
 
+    /// The compiled kernel and its number.
     pub fn pipeline(
         &self,
         kernel: &Kernel,
         layout: &wgpu::PipelineLayout,
-    ) -> wgpu::ComputePipeline {
+    ) -> (usize, wgpu::ComputePipeline) {
         let mut pipelines = lock(&self.pipelines);
-        if let Some(pipeline) = pipelines.get(kernel) {
-            return pipeline.clone();
+        if let Some(numbered) = pipelines.get(kernel) {
+            return numbered.clone();
         }
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: None,
@@ -256,7 +258,8 @@ impl Device {
                 },
                 cache: None,
             });
-        pipelines.insert(kernel.clone(), pipeline.clone());
-        pipeline
+        let numbered = (pipelines.len(), pipeline);
+        pipelines.insert(kernel.clone(), numbered.clone());
+        numbered
     }
 }

@@ -66,7 +66,7 @@ pub(super) struct ProductKernel {
     pub pair: bool,
 }
 
-/// The entry points of `window.wgsl`.
+/// What `window.wgsl` computes: an entry point and its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum WindowKernel {
     Sum,
@@ -74,6 +74,13 @@ pub(super) enum WindowKernel {
     Gather,
     Scatter,
     MaxPoolIndices,
+}
+
+impl WindowKernel {
+    /// Whether it reads windows and writes input positions.
+    pub fn is_transposed(self) -> bool {
+        matches!(self, WindowKernel::Spread | WindowKernel::Scatter)
+    }
 }
 
 /// A kernel and its configuration: the key of the pipeline cache.
@@ -87,7 +94,7 @@ pub(super) enum Kernel {
     Fill,
 }
 
-/// Kinds of work with rates of their own, for metering.
+/// Kinds of work with first rates of their own, for metering.
 pub(super) const FAMILIES: usize = 3;
 
 impl Kernel {
@@ -103,11 +110,9 @@ impl Kernel {
     /// Name of the entry point.
     pub fn entry(&self) -> &'static str {
         match self {
-            Kernel::Window(WindowKernel::Sum) => "window_sum",
-            Kernel::Window(WindowKernel::Spread) => "window_spread",
             Kernel::Window(WindowKernel::Gather) => "gather",
-            Kernel::Window(WindowKernel::Scatter) => "scatter",
             Kernel::Window(WindowKernel::MaxPoolIndices) => "max_pool_indices",
+            Kernel::Window(_) => "window_sum",
             _ => "main",
         }
     }
@@ -139,8 +144,11 @@ impl Kernel {
                 text.push_str(COMMON);
                 text.push_str(include_str!("../../../shaders/gemm.wgsl"));
             }
-            Kernel::Window(_) => {
+            Kernel::Window(kernel) => {
                 constant("THREADS", THREADS);
+                let chosen = *kernel == WindowKernel::Scatter;
+                let _ = writeln!(text, "const TRANSPOSED: bool = {};", kernel.is_transposed());
+                let _ = writeln!(text, "const CHOSEN: bool = {chosen};");
                 text.push_str(COMMON);
                 text.push_str(NUMERIC);
                 text.push_str(include_str!("../../../shaders/window.wgsl"));

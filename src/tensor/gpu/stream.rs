@@ -1,6 +1,6 @@
 //! The command stream: launches cut into submissions of a fraction of a second, by work and observed speed.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,10 +22,13 @@ const MAX_WRITES: (usize, u64) = (32, 64 << 20);
 /// Launches per submission: slots of the parameter buffer.
 pub(super) const SLOTS: usize = 256;
 
+/// Operations by number of their kernel.
+type Work = HashMap<usize, f64>;
+
 /// A submission under way.
 struct Flight {
     index: wgpu::SubmissionIndex,
-    work: [f64; FAMILIES],
+    work: Work,
     submitted: Instant,
     /// Nothing else was under way, so its time starts at its submission.
     alone: bool,
@@ -38,9 +41,11 @@ pub(super) struct Stream {
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
     params: Vec<u32>,
-    work: [f64; FAMILIES],
-    /// Work per second and kind, as observed.
-    rates: [f64; FAMILIES],
+    work: Work,
+    /// Operations per second of each kernel, as observed: a fast kernel says nothing about another's speed.
+    rates: HashMap<usize, f64>,
+    /// What a kernel is taken for before it ran, by family.
+    first_rates: [f64; FAMILIES],
     flights: VecDeque<Flight>,
     /// When the last submission was seen to end, where that was observed as it happened.
     ended: Option<Instant>,
@@ -67,7 +72,7 @@ impl Device {
             return;
         }
         let (group_layout, pipeline_layout) = self.layout(launch.inputs.len());
-        let pipeline = self.pipeline(&launch.kernel, &pipeline_layout);
+        let (number, pipeline) = self.pipeline(&launch.kernel, &pipeline_layout);
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -94,7 +99,7 @@ impl Device {
         let mut stream = lock(&self.stream);
         let mut first = 0;
         while first < launch.groups {
-            let rate = stream.rates[family];
+            let rate = stream.rate(number, family);
             let left = (TARGET_SECONDS - stream.seconds()) * rate / launch.work.max(1.0);
             if stream.encoder.is_some() && (left < 1.0 || stream.slots() == SLOTS) {
                 self.submit(&mut stream);
@@ -109,7 +114,7 @@ impl Device {
             words[1] = count as u32;
             let offset = (stream.slots() * PARAM_WORDS * 4) as u32;
             stream.params.extend_from_slice(&words);
-            stream.work[family] += count as f64 * launch.work;
+            *stream.work.entry(number).or_default() += count as f64 * launch.work;
             let pass = self.pass(&mut stream);
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &bindings, &[offset]);
@@ -242,14 +247,15 @@ impl Device {
 }
 
 impl Stream {
-    /// An idle stream; `rates` are operations per second and family to start from.
-    pub fn new(rates: [f64; FAMILIES]) -> Stream {
+    /// An idle stream; `first_rates` are operations per second of a kernel of each family that has not run.
+    pub fn new(first_rates: [f64; FAMILIES]) -> Stream {
         Stream {
             encoder: None,
             pass: None,
             params: Vec::new(),
-            work: [0.0; FAMILIES],
-            rates,
+            work: Work::new(),
+            rates: HashMap::new(),
+            first_rates,
             flights: VecDeque::new(),
             ended: None,
             writes: (0, 0),
@@ -258,6 +264,12 @@ impl Stream {
 
     fn slots(&self) -> usize {
         self.params.len() / PARAM_WORDS
+    }
+
+    /// Operations per second of a kernel.
+    fn rate(&mut self, kernel: usize, family: usize) -> f64 {
+        let first = self.first_rates[family];
+        *self.rates.entry(kernel).or_insert(first)
     }
 
     /// Estimated time of what is recorded.
@@ -270,7 +282,7 @@ impl Stream {
     fn settle(&mut self, before: Instant) {
         let now = Instant::now();
         let mut start = None;
-        let mut work = [0.0; FAMILIES];
+        let mut work = Work::new();
         let mut any = false;
         while let Some(flight) = self.flights.front()
             && flight.done.load(Ordering::Acquire)
@@ -282,8 +294,8 @@ impl Stream {
                 };
             }
             any = true;
-            for (sum, work) in work.iter_mut().zip(flight.work) {
-                *sum += work;
+            for (&kernel, &operations) in &flight.work {
+                *work.entry(kernel).or_default() += operations;
             }
             self.flights.pop_front();
         }
@@ -293,21 +305,24 @@ impl Stream {
         // A call that did not block found them ended some time ago.
         let seen = now - before > Duration::from_millis(1);
         if let (true, Some(start)) = (seen, start) {
-            self.learn(work, (now - start).as_secs_f64());
+            self.learn(&work, (now - start).as_secs_f64());
         }
         self.ended = seen.then_some(now);
     }
 
-    fn learn(&mut self, work: [f64; FAMILIES], took: f64) {
-        let expected = seconds(&work, &self.rates);
-        tracing::trace!(took, expected, rates = ?self.rates, "submission");
+    fn learn(&mut self, work: &Work, took: f64) {
+        let expected = seconds(work, &self.rates);
+        tracing::trace!(took, expected, kernels = work.len(), "submission");
         // Short ones are mostly overhead.
         if expected < 1e-3 && took < 1e-2 {
             return;
         }
         // At most twice as fast at a time: too large a submission is worse than too small a one.
         let factor = (expected / took.max(1e-6)).clamp(0.1, 2.0);
-        for (rate, work) in self.rates.iter_mut().zip(work) {
+        for (kernel, work) in work {
+            let Some(rate) = self.rates.get_mut(kernel) else {
+                continue;
+            };
             let share = work / *rate / expected.max(1e-9);
             *rate = (*rate * factor.powf(share.min(1.0))).clamp(1e6, 1e15);
         }
@@ -320,8 +335,10 @@ fn fold(count: u64) -> (u32, u32) {
     (count.div_ceil(rows) as u32, rows as u32)
 }
 
-fn seconds(work: &[f64; FAMILIES], rates: &[f64; FAMILIES]) -> f64 {
-    work.iter().zip(rates).map(|(w, r)| w / r).sum()
+fn seconds(work: &Work, rates: &HashMap<usize, f64>) -> f64 {
+    // Whatever was recorded asked for its rate before.
+    let of = |(kernel, work): (&usize, &f64)| rates.get(kernel).map_or(0.0, |rate| work / rate);
+    work.iter().map(of).sum()
 }
 
 impl Drop for Device {
@@ -358,7 +375,7 @@ mod tests {
     fn a_folded_dispatch_reaches_every_element_once() {
         let Some(gpu) = gpu() else { return };
         // So fast a device gets everything in one dispatch.
-        lock(&gpu.device.stream).rates = [1e15; FAMILIES];
+        lock(&gpu.device.stream).first_rates = [1e15; FAMILIES];
         let len = (MAX_GRID as usize + 300) * super::super::kernel::THREADS + 17;
         let x = gpu.fill(&Shape::new(1, 1, &[len]), 3.0);
         let values = gpu.read(&x).unwrap();
@@ -380,9 +397,14 @@ mod tests {
     #[test]
     fn rates_follow_what_was_seen_but_grow_slowly() {
         let mut stream = Stream::new([1e9; FAMILIES]);
-        stream.learn([6e7, 0.0, 0.0], 0.6);
-        assert!((stream.rates[0] - 1e8).abs() < 1e3 && stream.rates[1] == 1e9);
-        stream.learn([6e7, 0.0, 0.0], 0.01);
-        assert!((stream.rates[0] - 2e8).abs() < 1e3);
+        assert_eq!((stream.rate(3, 0), stream.rate(5, 0)), (1e9, 1e9));
+        let work = Work::from([(3, 6e7)]);
+        stream.learn(&work, 0.6);
+        assert!((stream.rates[&3] - 1e8).abs() < 1e3 && stream.rates[&5] == 1e9);
+        stream.learn(&work, 0.01);
+        assert!((stream.rates[&3] - 2e8).abs() < 1e3);
+        // Two kernels: neither more than twice as fast.
+        stream.learn(&Work::from([(3, 6e7), (5, 6e6)]), 1e-3);
+        assert!(stream.rates[&3] <= 4e8 && stream.rates[&5] <= 2e9);
     }
 }

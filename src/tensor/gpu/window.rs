@@ -17,8 +17,7 @@ impl Gpu {
         chosen: Option<&GpuIndices>,
         window: &Window,
     ) -> GpuTensor {
-        let transposed = matches!(kernel, WindowKernel::Spread | WindowKernel::Scatter);
-        let into = match transposed {
+        let into = match kernel.is_transposed() {
             true => &window.input,
             false => &window.output,
         };
