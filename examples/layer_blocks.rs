@@ -14,7 +14,11 @@ fn main() -> hessblock::Result<()> {
     let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
 
     let (device, note) = Device::open("auto", Precision::F32)?;
-    println!("on {} {}", device.name(), note.unwrap_or_default());
+    println!(
+        "on {}{}",
+        device.name(),
+        note.map_or(String::new(), |n| format!(": {n}"))
+    );
     for (layout, block) in session.blocks(&device, &[Part::Layers])? {
         let trace = block.diag().sum();
         println!(

@@ -48,16 +48,14 @@ fn main() -> hessblock::Result<()> {
         .linear("out", 2)
         .initialize(7)
         .build()?;
-    let wave =
-        |count: usize, step: f64| (0..count).map(|k| 2.0 * (k as f64 * step).sin()).collect();
-    let array = |columns: usize, step: f64| {
-        ArrayD::from_shape_vec(IxDyn(&[50, columns]), wave(50 * columns, step))
-            .expect("the count fits")
+    let array = |columns: usize, size: f64, step: f64| {
+        let values = (0..50 * columns)
+            .map(|k| size * (k as f64 * step).sin())
+            .collect();
+        ArrayD::from_shape_vec(IxDyn(&[50, columns]), values).expect("the count fits")
     };
-    let data = Dataset::from_arrays(
-        ArraySource::from(array(3, 0.7)),
-        ArraySource::from(array(2, 1.3)),
-    );
+    let (inputs, targets) = (array(3, 1.0, 0.7), array(2, 6.0, 1.3));
+    let data = Dataset::from_arrays(ArraySource::from(inputs), ArraySource::from(targets));
     let session = Session::new(network, data, Box::new(Cauchy))?;
 
     let parts = session.to_memory(&Cpu::<f64>::new(), &[Part::Full, Part::Diagonal])?;

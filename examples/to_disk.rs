@@ -1,4 +1,4 @@
-//! A plan, its run into a folder with progress, and reading one row back without loading the block.
+//! A plan, its run into a folder with progress, and reading a row back without loading the block.
 //!
 //! `cargo run --release --example to_disk`
 
@@ -47,9 +47,11 @@ fn main() -> hessblock::Result<()> {
 
     let blocks = Blocks::open(&target.path)?;
     let part = blocks.find("layer=dense1,head")?;
+    let row = blocks.rows(part, 300..301)?;
     println!(
-        "its first row begins with {:?}",
-        &blocks.rows(part, 0..1)?.as_slice().unwrap_or_default()[..3]
+        "row 300 of {} begins with {:.2e}",
+        target.path.display(),
+        row.slice(ndarray::s![0, ..4])
     );
     Ok(())
 }
