@@ -9,6 +9,7 @@ pub mod files;
 pub mod import;
 pub mod jacobian;
 pub mod loss;
+mod memory;
 pub mod network;
 pub mod operator;
 pub mod ops;

@@ -3,6 +3,7 @@
 use super::Sink;
 use super::layout::{PartLayout, Written, transpose};
 use crate::error::{Error, Result};
+
 use crate::tensor::Real;
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
@@ -152,33 +153,5 @@ fn zeros<R: Real>(layout: &PartLayout) -> Result<Vec<R>> {
     Vec::<R>::new()
         .try_reserve_exact(entries)
         .map_err(|_| refused())?;
-    let mut values = vec![R::default(); entries];
-    advise_huge_pages(&mut values);
-    Ok(values)
-}
-
-/// Asks for 2 MiB pages before a large buffer is touched: with pages of 4 KiB, faulting a block of 3.8 GB
-/// takes 1.2-2.5 s, with these 0.2 s (DESIGN §7).
-fn advise_huge_pages<R>(values: &mut [R]) {
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 4096;
-        let bytes = size_of_val(values);
-        let skip = values.as_ptr().align_offset(PAGE).min(values.len());
-        let inside = bytes.saturating_sub(skip * size_of::<R>());
-        if inside >= 2 << 20 {
-            let start = values[skip..].as_mut_ptr();
-            // SAFETY: the pages lie wholly within this slice, which is borrowed mutably, and the advice
-            // changes neither content nor validity; a refusal is harmless.
-            let _ = unsafe {
-                rustix::mm::madvise(
-                    start.cast(),
-                    inside / PAGE * PAGE,
-                    rustix::mm::Advice::LinuxHugepage,
-                )
-            };
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = values;
+    Ok(crate::memory::zeros(entries))
 }

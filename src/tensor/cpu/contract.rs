@@ -1,10 +1,10 @@
 //! Tiles of G accumulated in host memory (DESIGN §2): dense × dense and outer × outer.
 
 use super::matrix::{Axis, Tiles, View, disjoint, multiply, offsets};
-use super::memory::zeros;
 use super::symmetric::{self, Symmetric};
 use super::{Cpu, Tensor, common, pick};
 use crate::error::Result;
+use crate::memory::zeros;
 use crate::tensor::{Contract, OuterSide, Real, Shape};
 use faer::MatMut;
 

@@ -3,8 +3,8 @@
 use super::Tensor;
 use super::einsum::einsum;
 use super::matrix::{Axis, PARALLEL_WORK, View, multiply};
-use super::memory::zeros;
 use super::patches::Geometry;
+use crate::memory::zeros;
 use crate::tensor::{Einsum, Real, Shape, Window};
 use faer::MatMut;
 use rayon::prelude::*;

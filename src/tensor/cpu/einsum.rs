@@ -7,8 +7,8 @@
 
 use super::Tensor;
 use super::matrix::{Axis, PARALLEL_WORK, Tiles, View, column_slice, multiply, offsets};
-use super::memory::zeros;
 use super::reduce::{LANES, dot, pairwise, reduce_sum};
+use crate::memory::zeros;
 use crate::tensor::{Einsum, Real, strides};
 
 /// An axis with its strides in left, right and output; 0 where it is absent or repeated.

@@ -4,8 +4,8 @@
 //! all registers stay in the first-level cache.
 
 use super::Tensor;
-use super::memory::zeros;
 use super::walk::{Shared, collapse, expand};
+use crate::memory::zeros;
 use crate::tensor::expression::{Binary, Node, Unary};
 use crate::tensor::{Expr, Real, Shape, broadcast_strides};
 use rayon::prelude::*;

@@ -2,8 +2,8 @@
 
 use super::Tensor;
 use super::matrix::offsets;
-use super::memory::zeros;
 use super::walk::{Shared, collapse, expand};
+use crate::memory::zeros;
 use crate::tensor::{Real, Shape, strides};
 use rayon::prelude::*;
 

@@ -9,7 +9,6 @@ mod einsum;
 mod elementwise;
 mod layout;
 mod matrix;
-mod memory;
 mod patches;
 mod reduce;
 mod symmetric;

@@ -1,7 +1,7 @@
 //! Sums over axes, pairwise, so that the error grows with the logarithm of the number of terms.
 
 use super::Tensor;
-use super::memory::zeros;
+use crate::memory::zeros;
 use crate::tensor::{Real, Shape};
 use rayon::prelude::*;
 

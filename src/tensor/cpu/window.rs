@@ -1,7 +1,7 @@
 //! Windows over the last axes: sums and their transpose, maxima, gather and scatter.
 
 use super::Tensor;
-use super::memory::zeros;
+use crate::memory::zeros;
 use crate::tensor::{Real, Shape, Window};
 use rayon::prelude::*;
 use std::sync::Arc;
