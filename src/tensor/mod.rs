@@ -271,7 +271,8 @@ pub trait Backend {
 
 /// One side of an outer × outer product: how an entry (o, i) of a factor lies in the tile.
 ///
-/// The tile's row (or column) of (o, i) is `origin + o·output_stride + i·input_stride`.
+/// The tile's row (or column) of (o, i) is `origin + o·output_stride + i·input_stride`; no two entries share
+/// one: the kernels write places in parallel.
 #[derive(Clone)]
 pub struct OuterSide<'a, T> {
     /// a of shape `[samples, 1, I]`; `None` is a = 1 with I = 1 (a bias).
