@@ -6,7 +6,7 @@ mod common;
 use common::{random, random_in};
 use hessblock::tensor::expression::Unary;
 use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
-use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
+use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, Shape, Window};
 
 /// Distance of an f32 from an exact value, in units of the last place of that value.
 fn ulps(value: f32, exact: f64) -> f64 {
@@ -380,73 +380,4 @@ fn software_is_only_opened_when_asked_for() {
         let gpu = Gpu::open_with(&Selector::Index(0), options).unwrap();
         assert_eq!(gpu.report(), report);
     }
-}
-
-/// Speeds, for a person to read: `cargo test --release --test gpu -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints timings"]
-fn timings() {
-    let options = Options {
-        checked: false,
-        poison: false,
-        memory: None,
-    };
-    let gpu = Gpu::open_with(&common::gpu::selector(), options).unwrap();
-    eprintln!("{}", gpu.report());
-    let time = |what: &str, operations: f64, run: &dyn Fn()| {
-        run();
-        let start = std::time::Instant::now();
-        run();
-        let seconds = start.elapsed().as_secs_f64();
-        eprintln!(
-            "{what}: {seconds:.3} s, {:.2} G/s",
-            operations / seconds / 1e9
-        );
-    };
-    for (samples, size) in [(1280, 2048), (1280, 300), (4096, 64)] {
-        let x = random(1, samples, 1, &[size]);
-        let x = gpu.upload(&x.shape, HostSlice::F64(&x.values));
-        let flops = 2.0 * (size * size * samples) as f64;
-        time(&format!("dense {size}² × {samples}"), flops, &|| {
-            let mut tile = gpu.accumulator(size, size);
-            gpu.accumulate_dense(&mut tile, (0, 0), &x, &x);
-            gpu.collect(gpu.finish(tile)).unwrap();
-        });
-    }
-    let (outputs, inputs, samples) = (8, 256, 128);
-    let pairs = random(2, samples, 1, &[outputs, outputs]);
-    let pairs = gpu.upload(&pairs.shape, HostSlice::F64(&pairs.values));
-    let a = random(3, samples, 1, &[inputs]);
-    let a = gpu.upload(&a.shape, HostSlice::F64(&a.values));
-    let size = outputs * inputs;
-    time("outer", 2.0 * (size * size * samples) as f64, &|| {
-        let mut tile = gpu.accumulator(size, size);
-        let side = || OuterSide {
-            inputs: Some(&a),
-            origin: 0,
-            output_stride: inputs,
-            input_stride: 1,
-        };
-        gpu.accumulate_outer(&mut tile, &pairs, side(), side());
-        gpu.collect(gpu.finish(tile)).unwrap();
-    });
-    let delta = random(4, 1000, 10, &[10]);
-    let delta = gpu.upload(&delta.shape, HostSlice::F64(&delta.values));
-    let einsum = Einsum::new("sdo,sdp->s1op");
-    time("1000 pairs 10×10, 10 directions", 2e6, &|| {
-        gpu.read(&gpu.einsum(&einsum, &delta, &delta)).unwrap();
-    });
-    let x = random(5, 1000, 1, &[10_000]);
-    let x = gpu.upload(&x.shape, HostSlice::F64(&x.values));
-    let expr = Expr::input(0).unary(Unary::Tanh) * Expr::input(1);
-    time("tanh(x)·y of 10⁷", 1e7, &|| {
-        gpu.map(&expr, &[&x, &x]);
-        gpu.read(&gpu.fill(&Shape::new(1, 1, &[1]), 0.0)).unwrap();
-    });
-    time("sum of 10⁷", 1e7, &|| {
-        gpu.read(&gpu.reduce_sum(&x, &[0, 2])).unwrap();
-    });
-    time("read 4·10⁷ bytes", 4e7, &|| {
-        gpu.read(&x).unwrap();
-    });
 }
