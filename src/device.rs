@@ -157,6 +157,7 @@ impl Device {
     }
 
     /// The limits that a plan keeps: the budgets given, else a share of what is free.
+    #[cfg_attr(not(feature = "gpu"), allow(unused_variables))] // the device's memory is a GPU's
     pub fn limits(&self, memory: Option<u64>, host_memory: Option<u64>) -> Limits {
         let free = available_memory().unwrap_or(4 << 30);
         let host = host_memory.unwrap_or((free as f64 * SHARE) as u64);
