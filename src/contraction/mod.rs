@@ -193,7 +193,8 @@ pub fn contraction<B: Backend>(
     (contraction, operations * rows.factor.samples as u64)
 }
 
-/// Adds one unit's contribution to the part of a tile where two segments meet.
+/// Adds one unit's contribution to the part of a tile where two segments meet; returns the rule taken and its
+/// operations, which are those of [`contraction`].
 ///
 /// `signs` is `[samples, directions, 1]` where the loss factor carries signs.
 pub fn accumulate<B: Contract>(
@@ -202,12 +203,12 @@ pub fn accumulate<B: Contract>(
     rows: &Segment<'_, B::Tensor>,
     columns: &Segment<'_, B::Tensor>,
     signs: Option<&B::Tensor>,
-) {
+) -> (Contraction, u64) {
     let signed = |x: &B::Tensor| match signs {
         Some(signs) => backend.multiply(x, signs),
         None => x.clone(),
     };
-    let (kind, _) = contraction(backend, rows, columns);
+    let (kind, operations) = contraction(backend, rows, columns);
     let outer = |segment: &Segment<'_, B::Tensor>| {
         let outer = segment
             .factor
@@ -218,14 +219,17 @@ pub fn accumulate<B: Contract>(
     match kind {
         Contraction::OuterOuter => {
             let right = outer(columns);
+            let right: Vec<_> = right
+                .iter()
+                .map(|piece| (piece, signed(&piece.cotangents)))
+                .collect();
             for left in outer(rows) {
-                for right in &right {
-                    let signed_right = signed(&right.cotangents);
+                for (right, signed_right) in &right {
                     outer_pair(
                         backend,
                         tile,
                         (&left, &left.cotangents),
-                        (right, &signed_right),
+                        (right, signed_right),
                     );
                 }
             }
@@ -262,6 +266,7 @@ pub fn accumulate<B: Contract>(
             backend.accumulate_dense(tile, (rows.origin, columns.origin), &left, &right);
         }
     }
+    (kind, operations)
 }
 
 /// `tile[(o,i),(o',i')] += Σ_n (Σ_r Δ_n[r,o] Δ'_n[r,o']) a_n[i] a'_n[i']`, in turns of samples.

@@ -1,6 +1,6 @@
 //! One parameter's factor of V for a unit of samples and directions.
 
-use crate::ops::{Outer, Site, SiteKind, Step};
+use crate::ops::{Outer, Site, SiteKind};
 use crate::tensor::{Backend, Einsum, Shape};
 use std::ops::Range;
 
@@ -184,40 +184,31 @@ fn restrict<B: Backend>(
     site: &Site<B::Tensor>,
     range: &Range<usize>,
 ) -> Option<(Site<B::Tensor>, Range<usize>)> {
-    if !site
-        .steps
-        .iter()
-        .all(|step| matches!(step, Step::Reshape(_)))
-    {
+    if !site.keeps_flat_order() {
         return None;
     }
     let inner: usize = site.shape.get(1..)?.iter().product();
-    let (outputs, kind) = match &site.kind {
+    let (slow, kind) = match &site.kind {
         SiteKind::Linear {
             cotangents,
             inputs,
-            outputs_first: true,
+            outputs_first,
         } => {
-            let outputs = range.start / inner..range.end.div_ceil(inner);
-            let kind = SiteKind::Linear {
-                cotangents: slice(backend, cotangents, 3, &outputs),
-                inputs: inputs.clone(),
-                outputs_first: true,
+            // The slow axis of the weight: outputs of O×I, inputs of I×O.
+            let slow = range.start / inner..range.end.div_ceil(inner);
+            let (mut cotangents, mut inputs) = (cotangents.clone(), inputs.clone());
+            let cut = if *outputs_first {
+                &mut cotangents
+            } else {
+                &mut inputs
             };
-            (outputs, kind)
-        }
-        SiteKind::Linear {
-            cotangents,
-            inputs,
-            outputs_first: false,
-        } => {
-            let inputs_range = range.start / inner..range.end.div_ceil(inner);
+            *cut = slice(backend, cut, 3, &slow);
             let kind = SiteKind::Linear {
-                cotangents: cotangents.clone(),
-                inputs: slice(backend, inputs, 3, &inputs_range),
-                outputs_first: false,
+                cotangents,
+                inputs,
+                outputs_first: *outputs_first,
             };
-            (inputs_range, kind)
+            (slow, kind)
         }
         SiteKind::Conv {
             cotangents,
@@ -251,8 +242,8 @@ fn restrict<B: Backend>(
         _ => return None,
     };
     let mut shape = site.shape.clone();
-    shape[0] = outputs.len();
-    let covered = outputs.start * inner..outputs.end * inner;
+    shape[0] = slow.len();
+    let covered = slow.start * inner..slow.end * inner;
     Some((Site::new(kind, &shape), covered))
 }
 

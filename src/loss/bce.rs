@@ -1,7 +1,7 @@
 //! Logistic loss, PyTorch's `BCEWithLogitsLoss`.
 
 use super::reduction::{not_finite, number, walk_dense};
-use super::{Loss, Reduction, Sample, TargetBatch};
+use super::{Loss, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -153,11 +153,9 @@ impl Loss for BinaryCrossEntropy {
         signs: &mut [f64],
     ) {
         let outputs = sample.outputs.len();
-        factor.fill(0.0);
-        signs.fill(1.0);
-        for (column, r) in factor.chunks_exact_mut(outputs.max(1)).zip(directions) {
-            column[r] = self.diagonal(sample, r).sqrt();
-        }
+        diagonal_factor(outputs, directions, factor, signs, |r| {
+            self.diagonal(sample, r).sqrt()
+        });
     }
 
     fn accuracy(&self, sample: &Sample<'_>) -> Option<(usize, usize)> {

@@ -200,3 +200,18 @@ impl TargetBatch {
         }
     }
 }
+
+/// Columns of a diagonal S, `entry(r)` at (r, r), as [`Loss::factor`] gives them; all signs are +1.
+fn diagonal_factor(
+    outputs: usize,
+    directions: Range<usize>,
+    factor: &mut [f64],
+    signs: &mut [f64],
+    entry: impl Fn(usize) -> f64,
+) {
+    factor.fill(0.0);
+    signs.fill(1.0);
+    for (column, r) in factor.chunks_exact_mut(outputs.max(1)).zip(directions) {
+        column[r] = entry(r);
+    }
+}

@@ -1,7 +1,7 @@
 //! Squared error, PyTorch's `MSELoss`.
 
 use super::reduction::{not_finite, number, walk_dense};
-use super::{Loss, Reduction, Sample, TargetBatch};
+use super::{Loss, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -95,10 +95,8 @@ impl Loss for SquaredError {
         signs: &mut [f64],
     ) {
         let outputs = sample.outputs.len();
-        factor.fill(0.0);
-        signs.fill(1.0);
-        for (column, r) in factor.chunks_exact_mut(outputs.max(1)).zip(directions) {
-            column[r] = (2.0 * self.weight).sqrt();
-        }
+        diagonal_factor(outputs, directions, factor, signs, |_| {
+            (2.0 * self.weight).sqrt()
+        });
     }
 }

@@ -167,7 +167,8 @@ impl<T: Clone> Site<T> {
         }
     }
 
-    fn keeps_flat_order(&self) -> bool {
+    /// Whether the steps leave the flat order as it is.
+    pub(crate) fn keeps_flat_order(&self) -> bool {
         self.steps.iter().all(|s| matches!(s, Step::Reshape(_)))
     }
 
@@ -203,11 +204,7 @@ impl<T: Clone> Site<T> {
                     if kept.len() == 2 && kept[0] > kept[1] {
                         transposed = !transposed;
                     }
-                    let mut back = vec![0; order.len()];
-                    for (k, &axis) in order.iter().enumerate() {
-                        back[axis] = shape[k];
-                    }
-                    shape = back;
+                    shape = inverse(order).into_iter().map(|k| shape[k]).collect();
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, RING, Sizes, TileJob, segment_pairs};
 use super::unit::{BlankSeeds, Unit, units};
-use crate::contraction::{Contraction, accumulate, contraction};
+use crate::contraction::{Contraction, accumulate};
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights};
 use crate::network::Network;
@@ -121,9 +121,8 @@ impl Planner<'_> {
             let base = meter.live();
             meter.reset_peak();
             for (row, column, left, right) in segment_pairs(unit, part, job) {
-                let (rule, _) = contraction(meter, &left, &right);
                 let before = meter.operations();
-                accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());
+                let (rule, _) = accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());
                 *pairs.entry((row, column, rule)).or_default() +=
                     (meter.operations() - before) * repeat;
             }

@@ -169,7 +169,10 @@ pub struct Sizes {
 }
 
 /// The parameters that any part touches.
-pub fn wanted(network: &Network, parts: &[ResolvedPart]) -> Vec<bool> {
+pub fn wanted<'a>(
+    network: &Network,
+    parts: impl Iterator<Item = &'a ResolvedPart> + Clone,
+) -> Vec<bool> {
     let touches = |ranges: &[Range<usize>], own: &Range<usize>| {
         ranges
             .iter()
@@ -180,17 +183,11 @@ pub fn wanted(network: &Network, parts: &[ResolvedPart]) -> Vec<bool> {
         .iter()
         .map(|parameter| {
             let own = parameter.range();
-            parts.iter().any(|part| {
+            parts.clone().any(|part| {
                 touches(&part.rows, &own) || part.columns.as_ref().is_some_and(|c| touches(c, &own))
             })
         })
         .collect()
-}
-
-/// The parameters that a plan's parts touch.
-pub fn wanted_of(network: &Network, plan: &Plan) -> Vec<bool> {
-    let parts: Vec<ResolvedPart> = plan.parts.iter().map(|p| p.part.clone()).collect();
-    wanted(network, &parts)
 }
 
 /// Pairs of segments where a tile's rows and columns meet, with both factors of a unit.
@@ -234,7 +231,7 @@ pub fn plan(
     limits: Limits,
 ) -> Result<Plan> {
     check_size(&parts, sizes)?;
-    let reach = Reach::new(network, wanted(network, &parts));
+    let reach = Reach::new(network, wanted(network, parts.iter()));
     let (parts, tiles) = grid(network, parts);
     let planner = Planner {
         network,

@@ -1,7 +1,7 @@
 //! Execution of a plan: factors, tiles, read-back and writing, overlapped.
 
 use super::budget::anonymous_resident;
-use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs};
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs, wanted};
 use super::unit::{LossSeeds, Unit, units};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
@@ -300,7 +300,7 @@ struct Driver<'a, B: Contract> {
 impl<B: Contract> Driver<'_, B> {
     fn drive(&mut self) -> Result<()> {
         let plan = self.plan;
-        let wanted = super::plan::wanted_of(self.work.network, plan);
+        let wanted = wanted(self.work.network, plan.parts.iter().map(|p| &p.part));
         let reach = Reach::new(self.work.network, wanted);
         let weights = Weights::upload(self.backend, self.work.network);
         let mut diagonal = Diagonal::new(self.work.network, plan);
@@ -419,8 +419,7 @@ impl<B: Contract> Driver<'_, B> {
         let mut operations = 0;
         for (_, _, rows, columns) in segment_pairs(unit, part, job) {
             self.control.check()?;
-            operations += crate::contraction::contraction(self.backend, &rows, &columns).1;
-            accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref());
+            operations += accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref()).1;
         }
         self.report.contraction_seconds += start.elapsed().as_secs_f64();
         self.advance(operations);
