@@ -9,7 +9,7 @@ mod common;
 
 use common::{Array, Conformance, random, random_in, window};
 use hessblock::ops::{
-    Broadcast, Concat, Conv, Elementwise, Linear, MatMul, MaxPool, Op, Operation, Permute,
+    Broadcast, Concat, Conv, Einsum, Elementwise, Linear, MaxPool, Op, Operation, Permute,
     Pullback, ReduceSum, Reshape, Site, WindowSum,
 };
 use hessblock::tensor::dual::{Dual, DualTensor};
@@ -64,12 +64,12 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "product of activations",
-            MatMul.into(),
+            Einsum::matmul(3, 3).into(),
             vec![activation(5, &[2, 3, 4]), activation(6, &[2, 4, 5])],
         ),
         case(
             "product with a broadcast parameter",
-            MatMul.into(),
+            Einsum::matmul(3, 2).into(),
             vec![activation(7, &[2, 3, 4]), parameter(8, &[4, 3])],
         ),
         case(

@@ -239,6 +239,19 @@ fn restrict<B: Backend>(
             };
             (outputs, kind)
         }
+        SiteKind::Lookup {
+            cotangents,
+            indices,
+            range: all,
+        } => {
+            let slow = range.start / inner..range.end.div_ceil(inner);
+            let kind = SiteKind::Lookup {
+                cotangents: cotangents.clone(),
+                indices: indices.clone(),
+                range: all.start + slow.start..all.start + slow.end,
+            };
+            (slow, kind)
+        }
         _ => return None,
     };
     let mut shape = site.shape.clone();

@@ -47,14 +47,17 @@ impl Reach {
         let mut last_use = vec![0; values];
         sampled[..inputs].fill(true);
         for (k, node) in network.nodes.iter().enumerate() {
-            for operand in &node.inputs {
+            for (j, operand) in node.inputs.iter().enumerate() {
+                let varies = node.op.differentiates(j);
                 match *operand {
                     Operand::Value(value) => {
-                        active[inputs + k] |= active[value];
+                        active[inputs + k] |= varies && active[value];
                         sampled[inputs + k] |= sampled[value];
                         last_use[value] = k;
                     }
-                    Operand::Parameter(parameter) => active[inputs + k] |= wanted[parameter],
+                    Operand::Parameter(parameter) => {
+                        active[inputs + k] |= varies && wanted[parameter]
+                    }
                     Operand::Constant(_) => {}
                 }
             }
@@ -192,6 +195,9 @@ pub fn backward<B: Backend>(
                 cotangent,
             };
             for (j, &input) in node.inputs.iter().enumerate() {
+                if !node.op.differentiates(j) {
+                    continue;
+                }
                 match input {
                     Operand::Value(value) if reach.active[value] && reach.sampled[value] => {
                         let back = node.op.vjp(backend, &pullback, j);

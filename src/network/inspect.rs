@@ -11,7 +11,7 @@
 
 use super::{Network, Node, Operand};
 use crate::bytes::Bytes;
-use crate::ops::Op;
+use crate::ops::{Conv, ConvTranspose, Op};
 use crate::tensor::expression::Node as Formula;
 use serde::Serialize;
 use std::fmt;
@@ -212,6 +212,12 @@ fn factor(network: &Network, parameter: usize) -> &'static str {
         Op::Linear(_) => {
             let x = network.operand_rest(node.inputs[0]);
             operand == 1 && x[..x.len() - 1].iter().product::<usize>() == 1
+        }
+        // A window over all of its input is one position.
+        Op::Conv(Conv { window, groups: 1 })
+        | Op::ConvTranspose(ConvTranspose { window, groups: 1 }) => {
+            let whole = window.kernel == window.input && window.padding.iter().all(|&p| p == 0);
+            operand == 1 && whole && network.operand_rest(node.inputs[0])[0] == 1
         }
         // A bias: every entry is added to one output.
         Op::Elementwise(op) => {

@@ -1,4 +1,4 @@
-//! Convolution over one to three spatial axes, with groups.
+//! Convolution over one to three spatial axes, with groups, and its transpose.
 
 use super::{Forward, Operation, Pullback, SiteKind, shape_error};
 use crate::error::Result;
@@ -72,6 +72,77 @@ impl Operation for Conv {
         SiteKind::Conv {
             cotangents: pullback.cotangent.clone(),
             inputs: pullback.inputs[0].clone(),
+            window: self.window.clone(),
+            groups: self.groups,
+        }
+    }
+}
+
+/// z[B, c, t·stride + k·dilation − padding] = Σ_{o, k} x[B, o, t] W[o, c, k]: the transpose of [`Conv`] in its
+/// inputs. Operands: x, W.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvTranspose {
+    /// Geometry of the convolution that this transposes: its output is x, its input z.
+    pub window: Window,
+    /// Groups.
+    pub groups: usize,
+}
+
+impl Operation for ConvTranspose {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        let spatial = self.window.kernel.len();
+        match inputs {
+            [x, w]
+                if x.len() == spatial + 2
+                    && w.len() == spatial + 2
+                    && x[2..] == self.window.output[..]
+                    && w[2..] == self.window.kernel[..]
+                    && w[0] == x[1]
+                    && w[0] % self.groups == 0 =>
+            {
+                let mut rest = vec![x[0], w[1] * self.groups];
+                rest.extend_from_slice(&self.window.input);
+                Ok(rest)
+            }
+            _ => shape_error(format!(
+                "a transposed convolution with {} groups of inputs and weight {inputs:?}",
+                self.groups
+            )),
+        }
+    }
+
+    fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {
+        Forward::value(backend.conv_inputs(&inputs[0], &inputs[1], &self.window, self.groups))
+    }
+
+    fn vjp<B: Backend>(
+        &self,
+        backend: &B,
+        pullback: &Pullback<'_, B>,
+        operand: usize,
+    ) -> B::Tensor {
+        assert_eq!(operand, 0, "a weight is a site");
+        backend.conv(
+            pullback.cotangent,
+            &pullback.inputs[1],
+            &self.window,
+            self.groups,
+        )
+    }
+
+    fn site<B: Backend>(
+        &self,
+        backend: &B,
+        pullback: &Pullback<'_, B>,
+        operand: usize,
+    ) -> SiteKind<B::Tensor> {
+        if operand == 0 {
+            return SiteKind::Rows(self.vjp(backend, pullback, 0));
+        }
+        // x and Δ change places: the weight's rows are those of the convolution from z to x.
+        SiteKind::Conv {
+            cotangents: pullback.inputs[0].clone(),
+            inputs: pullback.cotangent.clone(),
             window: self.window.clone(),
             groups: self.groups,
         }

@@ -47,6 +47,10 @@ impl Operation for Elementwise {
         Ok(rest)
     }
 
+    fn differentiates(&self, operand: usize) -> bool {
+        self.expr.derivative(operand).as_constant() != Some(0.0)
+    }
+
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {
         let inputs: Vec<&B::Tensor> = inputs.iter().collect();
         Forward::value(backend.map(&self.expr, &inputs))

@@ -5,25 +5,32 @@
 
 mod concat;
 mod conv;
+mod einsum;
 mod elementwise;
 mod linear;
-mod matmul;
 mod permute;
 mod pool;
 mod reduce;
 mod reshape;
 mod site;
+mod slice;
+mod softmax;
+mod take;
 
 pub use concat::Concat;
-pub use conv::Conv;
+pub use conv::{Conv, ConvTranspose};
+pub use einsum::Einsum;
+pub(crate) use einsum::LABELS;
 pub use elementwise::Elementwise;
 pub use linear::Linear;
-pub use matmul::MatMul;
 pub use permute::Permute;
 pub use pool::{MaxPool, WindowSum};
 pub use reduce::ReduceSum;
 pub use reshape::{Broadcast, Reshape};
 pub use site::{Outer, Site, SiteKind, Step};
+pub use slice::Slice;
+pub use softmax::Softmax;
+pub use take::{Lookup, Take};
 
 use crate::error::{Error, Result};
 use crate::tensor::Backend;
@@ -54,6 +61,12 @@ pub trait Operation {
     /// [`Error::Shape`] saying what does not fit.
     fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>>;
 
+    /// Whether the result has a derivative in an operand that is not zero everywhere: numbers of entries
+    /// and sides of comparisons have none, and no cotangent is asked for them.
+    fn differentiates(&self, _operand: usize) -> bool {
+        true
+    }
+
     /// The result.
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B>;
 
@@ -82,6 +95,9 @@ macro_rules! operations {
             fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
                 match self { $(Op::$name(op) => op.shape(inputs)),* }
             }
+            fn differentiates(&self, operand: usize) -> bool {
+                match self { $(Op::$name(op) => op.differentiates(operand)),* }
+            }
             fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {
                 match self { $(Op::$name(op) => op.forward(backend, inputs)),* }
             }
@@ -101,13 +117,18 @@ operations!(
     Broadcast,
     Concat,
     Conv,
+    ConvTranspose,
+    Einsum,
     Elementwise,
     Linear,
-    MatMul,
+    Lookup,
     MaxPool,
     Permute,
     ReduceSum,
     Reshape,
+    Slice,
+    Softmax,
+    Take,
     WindowSum
 );
 

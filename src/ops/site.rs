@@ -4,6 +4,7 @@
 //! sum over samples (a gradient), or kept as an outer factor.
 
 use crate::tensor::{Backend, Einsum, Window};
+use std::ops::Range;
 
 /// How a site's rows follow from cotangents Δ and inputs a.
 #[derive(Clone)]
@@ -34,6 +35,15 @@ pub enum SiteKind<T> {
         cotangents: T,
         /// ∂f/∂w: `[s, 1, rest…]`; `None` is 1.
         derivative: Option<T>,
+    },
+    /// V[v, i] = Σ_t Δ[t, i] over the places t that looked up row v of a table.
+    Lookup {
+        /// Δ: `[s, d, T, I]`.
+        cotangents: T,
+        /// The rows that were looked up: `[s, 1, T]`.
+        indices: T,
+        /// The rows of the table that V has.
+        range: Range<usize>,
     },
     /// V itself: `[s, d, shape…]`.
     Rows(T),
@@ -105,6 +115,11 @@ impl<T: Clone> Site<T> {
                 };
                 super::reduce_to(backend, &product, &self.shape)
             }
+            SiteKind::Lookup {
+                cotangents,
+                indices,
+                range,
+            } => lookup(backend, cotangents, indices, range, &self.shape, false),
             SiteKind::Rows(rows) => rows.clone(),
         };
         self.step_back(backend, rows)
@@ -124,6 +139,11 @@ impl<T: Clone> Site<T> {
                 window,
                 groups,
             } => backend.conv_weights(cotangents, inputs, window, *groups, true),
+            SiteKind::Lookup {
+                cotangents,
+                indices,
+                range,
+            } => lookup(backend, cotangents, indices, range, &self.shape, true),
             _ => return backend.reduce_sum(&self.rows(backend), &[0]),
         };
         self.step_back(backend, sum)
@@ -161,6 +181,36 @@ impl<T: Clone> Site<T> {
                     cotangents: backend.reshape(cotangents, &[count]),
                     inputs: None,
                     outputs_first: true,
+                })
+            }
+            // A window over all of its input is a linear operation at one position.
+            SiteKind::Conv {
+                cotangents,
+                inputs,
+                window,
+                groups: 1,
+            } if window.output.iter().all(|&e| e == 1)
+                && window.kernel == window.input
+                && (window.padding.iter().all(|&p| p == 0))
+                && self.keeps_flat_order() =>
+            {
+                let (c, x) = (backend.shape(cotangents), backend.shape(inputs));
+                let (outputs, width) = (c.rest_len(), x.rest_len());
+                // Of a transposed convolution the inputs carry the directions.
+                (c.rest[0] == 1 && (x.directions == 1 || c.directions == 1)).then(|| {
+                    let cotangents = backend.reshape(cotangents, &[outputs]);
+                    let inputs = backend.reshape(inputs, &[width]);
+                    let transposed = x.directions > 1;
+                    let (cotangents, inputs) = if transposed {
+                        (inputs, cotangents)
+                    } else {
+                        (cotangents, inputs)
+                    };
+                    Outer {
+                        cotangents,
+                        inputs: Some(inputs),
+                        outputs_first: !transposed,
+                    }
                 })
             }
             _ => None,
@@ -243,4 +293,16 @@ fn linear<B: Backend>(
         cotangents,
         inputs,
     )
+}
+
+fn lookup<B: Backend>(
+    backend: &B,
+    cotangents: &B::Tensor,
+    indices: &B::Tensor,
+    range: &Range<usize>,
+    shape: &[usize],
+    sum_samples: bool,
+) -> B::Tensor {
+    let rows = backend.put(cotangents, indices, 2, range.clone(), sum_samples);
+    backend.reshape(&rows, shape)
 }

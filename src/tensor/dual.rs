@@ -6,6 +6,7 @@
 
 use super::{Backend, Einsum, Expr, HostSlice, Shape, Window};
 use crate::error::Result;
+use std::ops::Range;
 
 /// A primal value and its tangent; `None` is a structural zero.
 ///
@@ -223,6 +224,24 @@ impl<B: Backend> Backend for Dual<'_, B> {
         extent: usize,
     ) -> Self::Tensor {
         self.linear(inputs, |x| self.inner.embed(x, axis, start, extent))
+    }
+
+    fn take(&self, inputs: &Self::Tensor, indices: &Self::Tensor, axis: usize) -> Self::Tensor {
+        self.linear(inputs, |x| self.inner.take(x, &indices.primal, axis))
+    }
+
+    fn put(
+        &self,
+        cotangents: &Self::Tensor,
+        indices: &Self::Tensor,
+        axis: usize,
+        range: Range<usize>,
+        sum_samples: bool,
+    ) -> Self::Tensor {
+        self.linear(cotangents, |x| {
+            let range = range.clone();
+            self.inner.put(x, &indices.primal, axis, range, sum_samples)
+        })
     }
 
     fn concat(&self, inputs: &[&Self::Tensor], axis: usize) -> Self::Tensor {

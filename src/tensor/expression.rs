@@ -60,6 +60,8 @@ pub enum Unary {
     Sqrt,
     /// 1 / x
     Reciprocal,
+    /// the error function, 2/√π ∫₀ˣ e^(−t²) dt
+    Erf,
 }
 
 /// Functions of two arguments.
@@ -73,6 +75,8 @@ pub enum Binary {
     Multiply,
     /// x / y
     Divide,
+    /// xʸ, as C's `pow`: of a negative x with a whole y too
+    Power,
 }
 
 impl PartialEq for Node {
@@ -171,8 +175,15 @@ impl Expr {
             Binary::Multiply if self.is(1.0) => other,
             Binary::Multiply | Binary::Divide if other.is(1.0) => self,
             Binary::Divide if self.is(0.0) => self,
+            Binary::Power if other.is(0.0) => Expr::constant(1.0),
+            Binary::Power if other.is(1.0) => self,
             _ => Expr(Arc::new(Node::Binary(function, self, other))),
         }
+    }
+
+    /// self to the power of `exponent`.
+    pub fn power(self, exponent: Expr) -> Expr {
+        self.binary(Binary::Power, exponent)
     }
 
     /// `if left ≤ right { then } else { otherwise }`.
@@ -217,6 +228,10 @@ impl Expr {
                     Unary::Softplus => x.unary(Unary::Sigmoid),
                     Unary::Sqrt => Expr::constant(0.5) / this,
                     Unary::Reciprocal => -(this.clone() * this),
+                    Unary::Erf => {
+                        Expr::constant(std::f64::consts::FRAC_2_SQRT_PI)
+                            * (-(x.clone() * x)).unary(Unary::Exp)
+                    }
                 };
                 outer * inner
             }
@@ -228,6 +243,14 @@ impl Expr {
                     Binary::Subtract => dx - dy,
                     Binary::Multiply => dx * y + x * dy,
                     Binary::Divide => dx / y.clone() - self.clone() * dy / y,
+                    Binary::Power => {
+                        let lower = x.clone().power(y.clone() - one());
+                        let first = dx * (y * lower);
+                        if dy.is(0.0) {
+                            return first;
+                        }
+                        first + dy * (self.clone() * x.unary(Unary::Log))
+                    }
                 }
             }
             Node::IfLessEqual {
@@ -346,6 +369,7 @@ impl Unary {
             Unary::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
             Unary::Sqrt => x.sqrt(),
             Unary::Reciprocal => 1.0 / x,
+            Unary::Erf => libm::erf(x),
         }
     }
 }
@@ -358,6 +382,7 @@ impl Binary {
             Binary::Subtract => x - y,
             Binary::Multiply => x * y,
             Binary::Divide => x / y,
+            Binary::Power => x.powf(y),
         }
     }
 }
@@ -406,7 +431,7 @@ impl fmt::Debug for Expr {
 mod tests {
     use super::*;
 
-    const UNARY: [Unary; 10] = [
+    const UNARY: [Unary; 11] = [
         Unary::Negate,
         Unary::Exp,
         Unary::ExpM1,
@@ -417,6 +442,7 @@ mod tests {
         Unary::Softplus,
         Unary::Sqrt,
         Unary::Reciprocal,
+        Unary::Erf,
     ];
 
     /// Compares ∂f/∂x_k with Richardson's extrapolation of central differences, error O(h⁴).

@@ -7,6 +7,7 @@ use super::placement::Placement;
 use super::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
 use crate::error::Result;
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Counts the bytes alive, their peak, and the floating-point operations of what runs on it.
@@ -307,6 +308,31 @@ impl Backend for Meter {
         let mut axes = inputs.shape.axes();
         axes[axis] = extent;
         self.tensor(Shape::from_axes(&axes), 0)
+    }
+
+    fn take(&self, inputs: &MeterTensor, indices: &MeterTensor, axis: usize) -> MeterTensor {
+        let mut axes = inputs.shape.axes();
+        axes[axis] = indices.shape.rest_len();
+        axes[0] = axes[0].max(indices.shape.samples);
+        self.tensor(Shape::from_axes(&axes), 0)
+    }
+
+    fn put(
+        &self,
+        cotangents: &MeterTensor,
+        indices: &MeterTensor,
+        axis: usize,
+        range: Range<usize>,
+        sum_samples: bool,
+    ) -> MeterTensor {
+        let mut axes = cotangents.shape.axes();
+        axes[axis] = range.len();
+        axes[0] = if sum_samples {
+            1
+        } else {
+            axes[0].max(indices.shape.samples)
+        };
+        self.tensor(Shape::from_axes(&axes), cotangents.shape.len() as u64)
     }
 
     fn concat(&self, inputs: &[&MeterTensor], axis: usize) -> MeterTensor {

@@ -255,6 +255,23 @@ pub trait Backend {
         extent: usize,
     ) -> Self::Tensor;
 
+    /// Picks entries of an axis of the rest (numbered over all axes) by number: inputs
+    /// `[s, d, …, E, …]` and indices `[s, 1, K]`, whole numbers in 0..E, → `[s, d, …, K, …]`. Samples
+    /// broadcast. A number outside 0..E picks 0.
+    fn take(&self, inputs: &Self::Tensor, indices: &Self::Tensor, axis: usize) -> Self::Tensor;
+
+    /// Transpose of [`Backend::take`] in its inputs, of which it makes the entries `range`: cotangents
+    /// `[s, d, …, K, …]` and indices `[s, 1, K]` → `[s, d, …, range, …]`, equal indices summed; summed over
+    /// samples too (`[1, d, …]`) where `sum_samples`.
+    fn put(
+        &self,
+        cotangents: &Self::Tensor,
+        indices: &Self::Tensor,
+        axis: usize,
+        range: std::ops::Range<usize>,
+        sum_samples: bool,
+    ) -> Self::Tensor;
+
     /// Joins along an axis of the rest (numbered over all axes); samples and directions broadcast.
     fn concat(&self, inputs: &[&Self::Tensor], axis: usize) -> Self::Tensor;
 

@@ -30,6 +30,8 @@ pub trait Real:
     fn bytes(values: &[Self]) -> std::borrow::Cow<'_, [u8]>;
     /// Applies a function of one argument at this precision.
     fn unary(self, function: crate::tensor::expression::Unary) -> Self;
+    /// selfᵉ at this precision, as C's `pow`.
+    fn power(self, exponent: Self) -> Self;
     /// `into (+)= scale · left · right` by faer. It stands here since faer's own bound on its numbers
     /// would have to be repeated at every generic function.
     fn matmul(
@@ -43,7 +45,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($type:ty, $numpy:literal, $name:literal) => {
+    ($type:ty, $numpy:literal, $name:literal, $erf:path) => {
         impl Real for $type {
             const NUMPY: &'static str = $numpy;
             const NAME: &'static str = $name;
@@ -92,13 +94,17 @@ macro_rules! real {
                     Unary::Softplus => self.max(0.0) + (-self.abs()).exp().ln_1p(),
                     Unary::Sqrt => self.sqrt(),
                     Unary::Reciprocal => 1.0 / self,
+                    Unary::Erf => $erf(self),
                 }
+            }
+            fn power(self, exponent: Self) -> Self {
+                self.powf(exponent)
             }
         }
     };
 }
-real!(f32, "<f4", "f32");
-real!(f64, "<f8", "f64");
+real!(f32, "<f4", "f32", libm::erff);
+real!(f64, "<f8", "f64", libm::erf);
 
 /// Borrowed host values in the precision of their file.
 #[derive(Clone, Copy, Debug)]

@@ -297,7 +297,7 @@ fn unary<R: Real>(function: Unary, x: &[R], target: &mut [R]) {
         };
     }
     loops!(
-        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal
+        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal, Erf
     );
 }
 
@@ -308,5 +308,6 @@ fn binary<R: Real>(function: Binary, x: &[R], y: &[R], target: &mut [R]) {
         Binary::Subtract => pairs.for_each(|(t, (x, y))| *t = *x - *y),
         Binary::Multiply => pairs.for_each(|(t, (x, y))| *t = *x * *y),
         Binary::Divide => pairs.for_each(|(t, (x, y))| *t = *x / *y),
+        Binary::Power => pairs.for_each(|(t, (x, y))| *t = x.power(*y)),
     }
 }

@@ -8,6 +8,7 @@ mod convolution;
 mod einsum;
 mod elementwise;
 mod layout;
+mod lookup;
 mod matrix;
 mod patches;
 mod reduce;
@@ -230,6 +231,21 @@ impl<R: Real> Backend for Cpu<R> {
 
     fn embed(&self, inputs: &Tensor<R>, axis: usize, start: usize, extent: usize) -> Tensor<R> {
         layout::embed(inputs, axis, start, extent)
+    }
+
+    fn take(&self, inputs: &Tensor<R>, indices: &Tensor<R>, axis: usize) -> Tensor<R> {
+        lookup::take(inputs, indices, axis)
+    }
+
+    fn put(
+        &self,
+        cotangents: &Tensor<R>,
+        indices: &Tensor<R>,
+        axis: usize,
+        range: std::ops::Range<usize>,
+        sum_samples: bool,
+    ) -> Tensor<R> {
+        lookup::put(cotangents, indices, axis, range, sum_samples)
     }
 
     fn concat(&self, inputs: &[&Tensor<R>], axis: usize) -> Tensor<R> {

@@ -91,17 +91,18 @@ impl Writer {
                     Unary::Sigmoid => format!("sigmoid_({x})"),
                     Unary::Softplus => format!("softplus_({x})"),
                     Unary::Sqrt => format!("sqrt({x})"),
+                    Unary::Erf => format!("erf_({x})"),
                 }
             }
             Node::Binary(function, x, y) => {
                 let (x, y) = (self.value(x), self.value(y));
-                let operator = match function {
-                    Binary::Add => '+',
-                    Binary::Subtract => '-',
-                    Binary::Multiply => '*',
-                    Binary::Divide => '/',
-                };
-                format!("{x} {operator} {y}")
+                match function {
+                    Binary::Add => format!("{x} + {y}"),
+                    Binary::Subtract => format!("{x} - {y}"),
+                    Binary::Multiply => format!("{x} * {y}"),
+                    Binary::Divide => format!("{x} / {y}"),
+                    Binary::Power => format!("power_({x}, {y})"),
+                }
             }
             Node::IfLessEqual {
                 left,

@@ -221,6 +221,21 @@ impl Backend for Gpu {
         self.embed_tensor(inputs, axis, start, extent)
     }
 
+    fn take(&self, _: &GpuTensor, _: &GpuTensor, _: usize) -> GpuTensor {
+        unimplemented!("kernels branch")
+    }
+
+    fn put(
+        &self,
+        _: &GpuTensor,
+        _: &GpuTensor,
+        _: usize,
+        _: std::ops::Range<usize>,
+        _: bool,
+    ) -> GpuTensor {
+        unimplemented!("kernels branch")
+    }
+
     fn concat(&self, inputs: &[&GpuTensor], axis: usize) -> GpuTensor {
         self.concat_tensors(inputs, axis)
     }

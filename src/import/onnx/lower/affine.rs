@@ -4,7 +4,7 @@ use super::super::graph::Node;
 use super::super::samples::Sample;
 use super::{Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
-use crate::ops::{Elementwise, Linear, MatMul, Permute, Reshape};
+use crate::ops::{Einsum, Elementwise, Linear, Permute, Reshape};
 use crate::tensor::Expr;
 
 impl Lowering<'_> {
@@ -139,7 +139,8 @@ impl Lowering<'_> {
             }
         }
         let sample = sample.map(|(back, s)| s.on(rank - back));
-        self.append(node, MatMul, &[a.operand, b.operand], sample)
+        let product = Einsum::matmul(m, n);
+        self.append(node, product, &[a.operand, b.operand], sample)
     }
 
     /// x·W (or x·Wᵀ) on the last axis of x.
