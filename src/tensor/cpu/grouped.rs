@@ -304,7 +304,7 @@ fn add_parts<R: Real>(parts: &mut [R], into: &mut [R]) {
         while width > 1 {
             width /= 2;
             for k in 0..width {
-                parts[k] = parts[k] + parts[k + width];
+                parts[k] += parts[k + width];
             }
         }
         *into += parts[0];
@@ -458,9 +458,7 @@ pub(super) fn conv_inputs<R: Real>(
                     arch.dispatch(Correlate { planes, taps, run });
                     let stride = shifts.axes[2].stride;
                     shifts.rows(*phase, |from, at, length| {
-                        let to = to[at..].iter_mut().step_by(stride);
-                        to.zip(&run[from..from + length])
-                            .for_each(|(to, x)| *to = *x);
+                        place(stride, &run[from..from + length], &mut to[at..]);
                     });
                 }
             }
