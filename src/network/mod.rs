@@ -60,6 +60,8 @@ pub struct Input {
     pub sample_axis: usize,
     /// Whether the network takes integers here (tokens).
     pub integer: bool,
+    /// What tokens must stay below: the rows of the table that they are looked up in.
+    pub limit: Option<usize>,
 }
 
 /// A node: an operation and what it reads.

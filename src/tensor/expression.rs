@@ -191,6 +191,9 @@ impl Expr {
         if then == otherwise {
             return then;
         }
+        if let (Some(a), Some(b)) = (left.as_constant(), right.as_constant()) {
+            return if a <= b { then } else { otherwise };
+        }
         Expr(Arc::new(Node::IfLessEqual {
             left,
             right,

@@ -56,6 +56,7 @@ impl Builder {
                     rest,
                     sample_axis: 0,
                     integer: false,
+                    limit: None,
                 }],
                 ..Network::default()
             },

@@ -4,9 +4,14 @@
 //! tensor of the network with the place of its samples.
 
 mod affine;
+mod attention;
 mod conv;
+mod einsum;
+mod index;
 mod inputs;
 mod layout;
+mod logic;
+mod norm;
 mod pointwise;
 mod pool;
 mod rules;
@@ -32,18 +37,8 @@ pub(super) enum Value {
     Host([Array; 2]),
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
-    /// A comparison of two values, which a Where may use.
-    Condition(Box<Condition>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
-}
-
-/// `left ≤ right`, or its contrary.
-#[derive(Clone, Debug)]
-pub(super) struct Condition {
-    pub left: Value,
-    pub right: Value,
-    pub contrary: bool,
 }
 
 /// A tensor of the network.
@@ -54,6 +49,9 @@ pub(super) struct Tensor {
     pub rest: Vec<usize>,
     /// Where the samples sit; `None` for what all samples share.
     pub sample: Option<Sample>,
+    /// Whether it holds integers or truth values (as reals: there is no other kind of tensor), which have no
+    /// derivative.
+    pub integer: bool,
 }
 
 /// The state of lowering.
@@ -65,6 +63,10 @@ pub(super) struct Lowering<'g> {
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
 }
+
+/// What is added to a score that attention must not see, and stands for the −∞ of the file's masks: its
+/// exponential is 0 beside any other, and GPUs need no infinities.
+pub(super) const MASKED: f64 = -1e38;
 
 /// What a rule says of a node it cannot take.
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
@@ -95,6 +97,7 @@ pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Resul
                 operand: Operand::Value(k),
                 rest: input.rest.clone(),
                 sample: Some(Sample::alone(input.sample_axis)),
+                integer: input.integer,
             }),
         );
         lowering.network.inputs.push(input);
@@ -153,6 +156,7 @@ impl Lowering<'_> {
                 operand: Operand::Parameter(k),
                 rest: array.shape.clone(),
                 sample: None,
+                integer: false,
             }),
             None => Value::Host([array.clone(), array.clone()]),
         }
@@ -174,20 +178,12 @@ impl Lowering<'_> {
         };
         match results {
             Ok(results) => {
-                let used = |name: &str| {
-                    name == self.graph.output
-                        || self
-                            .graph
-                            .nodes
-                            .iter()
-                            .any(|n| n.proto.input.iter().any(|i| i == name))
-                };
                 for (k, name) in node.proto.output.iter().enumerate() {
                     if name.is_empty() {
                         continue;
                     }
                     let value = results.get(k).cloned().unwrap_or(Value::Unknown);
-                    if k >= results.len() && !unknown && used(name) {
+                    if k >= results.len() && !unknown && self.is_used(name) {
                         problems.push(describe(
                             node,
                             &format!("its output {k} ({name:?}) is used, which is not supported"),
@@ -213,6 +209,12 @@ impl Lowering<'_> {
             Err(other) => return Err(other),
         }
         Ok(())
+    }
+
+    /// Whether a value is read by a node or is the output.
+    fn is_used(&self, name: &str) -> bool {
+        let reads = |n: &Node| n.proto.input.iter().any(|i| i == name);
+        name == self.graph.output || self.graph.nodes.iter().any(reads)
     }
 
     fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
@@ -249,6 +251,18 @@ impl Lowering<'_> {
         if folds(inputs, node) {
             return self.fold(node, inputs);
         }
+        let mut results = self.lowered(node, inputs)?;
+        let integer = logic::makes_integers(node, inputs);
+        for result in &mut results {
+            if let Value::Tensor(tensor) = result {
+                tensor.integer = integer;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Lowers a node of which an input is a tensor.
+    fn lowered(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         let one = |tensor: Tensor| vec![Value::Tensor(tensor)];
         Ok(match node.op_type() {
             "Gemm" => one(self.gemm(node, inputs)?),
@@ -263,11 +277,23 @@ impl Lowering<'_> {
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
-            "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" => {
-                vec![self.compare(node, inputs)?]
-            }
+            "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
+            | "Xor" => one(self.compare(node, inputs)?),
             "Where" => one(self.choose(node, inputs)?),
-            "Identity" | "Dropout" | "Cast" | "CastLike" => one(self.identity(node, inputs)?),
+            "Cast" | "CastLike" => one(self.cast(node, inputs)?),
+            "Identity" | "Dropout" => one(self.identity(node, inputs)?),
+            "Gather" => one(self.gather(node, inputs)?),
+            "Slice" => one(self.slice(node, inputs)?),
+            "Split" => self.split(node, inputs)?,
+            "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
+            "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
+            "Attention" => one(self.attention(node, inputs)?),
+            "Einsum" => one(self.einsum(node, inputs)?),
+            "LayerNormalization" | "RMSNormalization" => one(self.layer_norm(node, inputs)?),
+            "GroupNormalization" | "InstanceNormalization" => one(self.group_norm(node, inputs)?),
+            "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
+            "LpNormalization" => one(self.lp_norm(node, inputs)?),
+            "LRN" => one(self.local_response(node, inputs)?),
             _ => vec![self.pointwise_node(node, inputs)?],
         })
     }
@@ -324,6 +350,7 @@ impl Lowering<'_> {
             operand: Operand::Value(value),
             rest: self.network.rest(value).to_vec(),
             sample,
+            integer: false,
         })
     }
 
@@ -345,6 +372,7 @@ impl Lowering<'_> {
             operand: Operand::Constant(self.network.constants.len() - 1),
             rest: array.shape.clone(),
             sample: None,
+            integer: !array.is_float(),
         })
     }
 
