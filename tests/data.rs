@@ -166,7 +166,6 @@ fn inputs_of_integers_stay_integers() {
         sample_axis: 0,
         integer: true,
         limit: None,
-        limit: None,
     };
     let mut data = Dataset::from_inputs(array![[5i64, 6], [7, 8]]);
     data.bind_input(&input).unwrap();

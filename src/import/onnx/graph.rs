@@ -140,12 +140,7 @@ impl Graph {
         Self::prune(path, graph, opset, options)
     }
 
-    fn prune(
-        path: &Path,
-        graph: proto::Graph,
-        opset: i64,
-        options: &OnnxOptions,
-    ) -> Result<Graph> {
+    fn prune(path: &Path, graph: proto::Graph, opset: i64, options: &OnnxOptions) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
         let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
         let output = match &options.output {

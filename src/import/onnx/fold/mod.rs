@@ -4,7 +4,8 @@ mod arithmetic;
 mod shape;
 
 pub(crate) use shape::{
-    axes_of, axis_of, ints, parts, permutation, reshape_target, shape_of, sliced, squeezed, unsqueezed,
+    axes_of, axis_of, ints, parts, permutation, reshape_target, shape_of, sliced, squeezed,
+    unsqueezed,
 };
 
 use arithmetic::{binary, cast, like, range, unary};

@@ -199,11 +199,20 @@ pub(crate) fn parts(
     let extent = shape[axis];
     let outputs = node.proto.output.len().max(1);
     let given = match sizes {
-        Some(sizes) => Some(ints(sizes)?),
-        None => node.ints("split"),
+        Some(sizes) => Some((ints(sizes)?, sizes.shape.is_empty())),
+        None => node.ints("split").map(|sizes| (sizes, false)),
     };
     let sizes = match given {
-        Some(sizes) => extents(sizes).ok_or("its parts cannot be")?,
+        // A single number says how long each part is, the last one aside.
+        Some((&[each], true)) => {
+            let each = usize::try_from(each).ok().filter(|&each| each > 0);
+            let each = each.ok_or("its parts cannot be")?;
+            (0..extent)
+                .step_by(each)
+                .map(|start| each.min(extent - start))
+                .collect()
+        }
+        Some((sizes, _)) => extents(sizes).ok_or("its parts cannot be")?,
         None => {
             let each = extent.div_ceil(outputs);
             (0..outputs)

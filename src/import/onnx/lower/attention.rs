@@ -48,9 +48,17 @@ impl Lowering<'_> {
     pub(super) fn attention(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let given = |k: usize| inputs.get(k).is_some_and(Option::is_some);
         if given(4) || given(5) || given(6) {
-            return refuse("keys and values of earlier calls are not supported; export without a cache");
+            return refuse(
+                "keys and values of earlier calls are not supported; export without a cache",
+            );
         }
-        if node.proto.output.iter().skip(1).any(|o| !o.is_empty() && self.is_used(o)) {
+        if node
+            .proto
+            .output
+            .iter()
+            .skip(1)
+            .any(|o| !o.is_empty() && self.is_used(o))
+        {
             return refuse("its outputs other than the first are used, which is not supported");
         }
         let flat = self.tensor(node, inputs, 0)?.rest.len() == 3;

@@ -189,7 +189,12 @@ impl Lowering<'_> {
         if !outputs_first && [&summed[..], &free[..]].concat() != w.labels {
             return Ok(None);
         }
-        let size = |labels: &[u8]| labels.iter().filter_map(|l| w.extent(*l)).product::<usize>();
+        let size = |labels: &[u8]| {
+            labels
+                .iter()
+                .filter_map(|l| w.extent(*l))
+                .product::<usize>()
+        };
         let (inputs, outputs) = (size(&summed), size(&free));
         // x with the labels summed at the end, as one axis.
         let kept: Vec<u8> = x

@@ -203,7 +203,7 @@ impl Lowering<'_> {
                     self.constant(node, &array)?
                 }
                 Value::Tensor(tensor) => tensor.clone(),
-                Value::Unknown => {
+                Value::Sequence(_) | Value::Unknown => {
                     return refuse("an operand is not a number");
                 }
             });

@@ -17,12 +17,12 @@ pub(super) fn makes_integers(node: &Node, inputs: &[Option<Value>]) -> bool {
     let integer = |value: &Value| match value {
         Value::Tensor(tensor) => tensor.integer,
         Value::Host(arrays) => !arrays[1].is_float(),
-        Value::Unknown => false,
+        Value::Sequence(_) | Value::Unknown => false,
     };
     let all = |from: usize| inputs.iter().skip(from).flatten().all(integer);
     match node.op_type() {
         "And" | "Equal" | "Greater" | "GreaterOrEqual" | "IsNaN" | "Less" | "LessOrEqual"
-        | "Not" | "Or" | "Xor" => true,
+        | "Not" | "OneHot" | "Or" | "Xor" => true,
         "Cast" => !is_float(node.int("to", 1) as i32),
         "Where" | "CastLike" => all(1),
         _ => all(0),
@@ -87,5 +87,3 @@ impl Lowering<'_> {
         self.pointwise(node, truth, &[Value::Tensor(x)])
     }
 }
-
-

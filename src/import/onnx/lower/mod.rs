@@ -37,6 +37,8 @@ pub(super) enum Value {
     Host([Array; 2]),
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
+    /// The parts of a SplitToSequence.
+    Sequence(Vec<Value>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
 }
@@ -237,7 +239,9 @@ impl Lowering<'_> {
             });
             return Ok(vec![Value::Host([one, many])]);
         }
-        if let ("CastLike", Some(Some(Value::Host(arrays)))) = (node.op_type(), inputs.first()) {
+        if let ("CastLike", [Some(Value::Host(arrays)), Some(Value::Tensor(_))]) =
+            (node.op_type(), inputs)
+        {
             // Like an activation, whose numbers are reals.
             let real = |a: &Array| {
                 if a.is_float() {
@@ -277,14 +281,19 @@ impl Lowering<'_> {
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
-            "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
-            | "Xor" => one(self.compare(node, inputs)?),
+            "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not"
+            | "Or" | "Xor" => one(self.compare(node, inputs)?),
             "Where" => one(self.choose(node, inputs)?),
             "Cast" | "CastLike" => one(self.cast(node, inputs)?),
             "Identity" | "Dropout" => one(self.identity(node, inputs)?),
             "Gather" => one(self.gather(node, inputs)?),
             "Slice" => one(self.slice(node, inputs)?),
+            "GatherElements" => one(self.gather_elements(node, inputs)?),
+            "GatherND" => one(self.gather_nd(node, inputs)?),
+            "OneHot" => one(self.one_hot(node, inputs)?),
             "Split" => self.split(node, inputs)?,
+            "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
+            "SequenceAt" => vec![self.sequence_at(inputs)?],
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
             "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
             "Attention" => one(self.attention(node, inputs)?),

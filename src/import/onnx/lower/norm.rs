@@ -74,7 +74,6 @@ impl Lowering<'_> {
         self.pointwise(node, (x(0) - x(3)) * x(4) * x(1) + x(2), &operands)
     }
 
-
     /// Layer and RMS norm: over the axes from `axis` on.
     pub(super) fn layer_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let x = self.tensor(node, inputs, 0)?;
@@ -112,7 +111,9 @@ impl Lowering<'_> {
         let each = channels / groups;
         let mut grouped = x.rest.clone();
         grouped.splice(1..2, [groups, each]);
-        let sample = x.sample.map(|s| if s.axis > 1 { s.on(s.axis + 1) } else { s });
+        let sample = x
+            .sample
+            .map(|s| if s.axis > 1 { s.on(s.axis + 1) } else { s });
         let y = self.append(node, Reshape { rest: grouped }, &[x.operand], sample)?;
         let axes: Vec<usize> = (2..=rank).collect();
         let mut affine = Vec::with_capacity(2);
@@ -162,7 +163,13 @@ impl Lowering<'_> {
         epsilon: f32,
         affine: &[Value],
     ) -> Result<Tensor> {
-        if node.proto.output.iter().skip(1).any(|o| !o.is_empty() && self.is_used(o)) {
+        if node
+            .proto
+            .output
+            .iter()
+            .skip(1)
+            .any(|o| !o.is_empty() && self.is_used(o))
+        {
             return refuse("its statistics are used as outputs, which is not supported");
         }
         for &axis in axes {

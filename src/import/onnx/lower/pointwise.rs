@@ -188,7 +188,7 @@ impl Lowering<'_> {
         let rank_of = |value: &Value| match value {
             Value::Tensor(t) => t.rest.len(),
             Value::Host(arrays) => arrays[1].shape.len(),
-            Value::Unknown => 0,
+            Value::Sequence(_) | Value::Unknown => 0,
         };
         let rank = operands.iter().map(rank_of).max().unwrap_or(0);
         let sample = self.common_sample(operands)?;
@@ -223,7 +223,7 @@ impl Lowering<'_> {
                     }
                     tensors.push(tensor.clone());
                 }
-                Value::Unknown => return refuse("an operand is not known"),
+                Value::Sequence(_) | Value::Unknown => return refuse("an operand is no tensor"),
             }
             formula.push(Expr::input(tensors.len() - 1));
         }
