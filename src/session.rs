@@ -3,7 +3,7 @@
 use crate::device::{Device, with_backend};
 use crate::error::{Error, Result};
 use crate::import::data::Dataset;
-use crate::loss::Loss;
+use crate::loss::{Loss, OutputShape};
 use crate::network::Network;
 use crate::operator::{self, Gradient};
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
@@ -102,39 +102,38 @@ impl Target {
 /// Bytes of targets, in double precision, that are looked at together when a loss is prepared.
 const PREPARE_BYTES: usize = 16 << 20;
 
+/// The shape of a network's outputs, with the samples in it.
+fn output_shape(network: &Network) -> Result<OutputShape> {
+    let mut shape = OutputShape {
+        sample: network.rest(network.output).to_vec(),
+        sample_axis: network.output_sample_axis,
+        merged: network.output_positions() > 1,
+    };
+    if network.output_positions_first {
+        return Err(Error::Request(format!(
+            "the first axis of the network's output holds {0} positions with the samples of each beside each \
+             other, {0}·N rows, so that a sample's lie scattered; transpose to [samples, positions, …] before \
+             the last reshape of the module, and export it again",
+            network.output_positions()
+        )));
+    }
+    if !shape.merged && shape.sample_axis < shape.sample.len() {
+        shape.sample.remove(shape.sample_axis);
+    }
+    Ok(shape)
+}
+
 impl Session {
     /// Checks network, data and loss against each other.
     ///
     /// # Errors
     /// [`Error::Shape`] where shapes do not fit, [`Error::Value`] for labels out of range, [`Error::Request`]
-    /// for a network of several inputs.
+    /// where the network's inputs and the arrays given for them are not the same.
     pub fn new(network: Network, mut dataset: Dataset, mut loss: Box<dyn Loss>) -> Result<Session> {
-        let [input] = &network.inputs[..] else {
-            let names: Vec<&str> = network.inputs.iter().map(|i| i.name.as_str()).collect();
-            return Err(Error::Request(format!(
-                "the network has {} inputs ({}); one is supported",
-                names.len(),
-                names.join(", ")
-            )));
-        };
-        dataset.bind_input(input)?;
-        let mut outputs = network.rest(network.output).to_vec();
-        if outputs
-            .get(network.output_sample_axis)
-            .is_some_and(|&rows| rows > 1)
-        {
-            return Err(Error::Request(format!(
-                "the network's output holds {} rows for each sample on one axis, shape {outputs:?} at batch 1; reshape it to [samples, classes, positions] before the export",
-                outputs[network.output_sample_axis]
-            )));
-        }
-        if network.output_sample_axis < outputs.len() {
-            outputs.remove(network.output_sample_axis);
-        }
+        dataset.bind(&network)?;
+        let outputs = output_shape(&network)?;
         let samples = dataset.len();
-        let target = dataset
-            .target_source()
-            .map_or(1, |t| t.shape()[1..].iter().product::<usize>());
+        let target: usize = dataset.target_shape().unwrap_or_default().iter().product();
         let step = (PREPARE_BYTES / 8 / target.max(1)).max(1);
         let mut start = 0;
         loss.prepare(&outputs, &mut || {
@@ -200,10 +199,10 @@ impl Session {
             directions: self.loss.directions(self.network.outputs()),
             signed: self.loss.signed(),
             number_bytes,
-            target: self
-                .dataset
-                .target_source()
-                .map_or(0, |t| t.shape()[1..].iter().product()),
+            target: match self.dataset.target_shape() {
+                Some(shape) => shape.iter().product(),
+                None => 0,
+            },
             batch,
         };
         plan(&self.network, parts, sizes, limits)
