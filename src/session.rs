@@ -1,18 +1,22 @@
 //! A network, its data and a loss, checked against each other and ready for work.
 
+use crate::bytes::Bytes;
 use crate::device::{Device, with_backend};
 use crate::error::{Error, Result};
+use crate::files::{free_bytes, parent};
 use crate::import::data::Dataset;
 use crate::loss::{Loss, OutputShape};
 use crate::network::Network;
 use crate::operator::{self, Gradient};
+use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run};
+use crate::schedule::shortage;
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
 use crate::tensor::{Contract, Real};
 use ndarray::Array2;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A network, its data and a loss.
 ///
@@ -73,16 +77,6 @@ impl Target {
         };
         target.files::<f32>()?;
         Ok(target)
-    }
-
-    /// Whether the disk has room for parts, before anything is planned.
-    ///
-    /// # Errors
-    /// [`Error::File`] with the bytes needed and free.
-    pub fn check_room(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
-        let entries: u128 = parts.iter().map(ResolvedPart::entries).sum();
-        let needed = u64::try_from(entries * number_bytes as u128).unwrap_or(u64::MAX);
-        self.files::<f32>()?.check_room(needed)
     }
 
     /// The sink that writes there.
@@ -183,10 +177,46 @@ impl Session {
         resolve(&self.network, parts)
     }
 
+    /// Whether the disk that holds `path` has room for parts in numbers of that many bytes.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the arithmetic, what is free, and the parts that would fit.
+    pub fn check_disk(
+        &self,
+        parts: &[ResolvedPart],
+        number_bytes: usize,
+        path: &Path,
+    ) -> Result<()> {
+        let folder = parent(path);
+        let Some(free) = free_bytes(&folder) else {
+            return Ok(());
+        };
+        let holder = format!("{} has only {} free", folder.display(), Bytes(free.into()));
+        match shortage(&self.network, parts, number_bytes, free.into(), &holder)? {
+            Some(message) => Err(Error::file(path, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this machine has memory for parts in numbers of that many bytes, where the system tells.
+    fn check_memory(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
+        let Some(free) = available_memory() else {
+            return Ok(());
+        };
+        let holder = format!(
+            "this machine has only {} of memory free",
+            Bytes(free.into())
+        );
+        match shortage(&self.network, parts, number_bytes, free.into(), &holder)? {
+            Some(message) => Err(Error::Budget(message)),
+            None => Ok(()),
+        }
+    }
+
     /// Plans parts for a number type and limits, without running anything.
     ///
     /// # Errors
-    /// [`Error::Budget`] where not even one tile fits.
+    /// [`Error::Budget`] where not even one tile fits; [`Error::Request`] for parts that no disk could hold.
     pub fn plan_for(
         &self,
         parts: Vec<ResolvedPart>,
@@ -285,7 +315,8 @@ impl Session {
     /// Computes parts into memory: vectors as one column.
     ///
     /// # Errors
-    /// As [`Session::resolve`] and [`Session::run_on`].
+    /// As [`Session::resolve`] and [`Session::run_on`]; [`Error::Budget`] where the parts need more memory than
+    /// there is, with those that would fit.
     pub fn to_memory<B: Contract>(
         &self,
         backend: &B,
@@ -297,7 +328,9 @@ impl Session {
             tensor: backend.largest_tensor(),
             unified: true,
         };
-        let plan = self.plan_for(self.resolve(parts)?, size_of::<B::Real>(), limits, None)?;
+        let parts = self.resolve(parts)?;
+        self.check_memory(&parts, size_of::<B::Real>())?;
+        let plan = self.plan_for(parts, size_of::<B::Real>(), limits, None)?;
         let mut sink = Memory::<B::Real>::new();
         self.run_on(backend, &plan, &mut sink, &Control::none())?;
         sink.finish()?;

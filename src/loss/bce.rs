@@ -1,7 +1,7 @@
 //! Logistic loss, PyTorch's `BCEWithLogitsLoss`.
 
-use super::reduction::{not_finite, number, walk_dense};
 use super::axes::Axes;
+use super::reduction::{not_finite, number, walk_dense};
 use super::{Loss, OutputShape, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::{Error, Result};
 use std::ops::Range;

@@ -159,7 +159,8 @@ impl CrossEntropy {
             } => {
                 if !same_shape(shape, &wanted) {
                     let cure = if same_shape(shape, &outputs.sample) {
-                        "; class probabilities (one-hot labels too) must be floating-point numbers".into()
+                        "; class probabilities (one-hot labels too) must be floating-point numbers"
+                            .into()
                     } else {
                         outputs.hint(axis, shape)
                     };

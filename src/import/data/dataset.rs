@@ -595,7 +595,9 @@ fn check_integers(
     let why = match input.limit {
         _ if value.fract() != 0.0 => "takes integers".into(),
         Some(limit) if !(-rows <= value && value < rows) => {
-            format!("looks up a table of {limit} rows: it takes 0..{limit}, or from the end -{limit}..0")
+            format!(
+                "looks up a table of {limit} rows: it takes 0..{limit}, or from the end -{limit}..0"
+            )
         }
         _ => format!("takes integers up to {EXACT}, which are exact in single precision"),
     };
