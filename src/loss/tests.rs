@@ -29,7 +29,7 @@ fn batch_of(golden: &Golden) -> TargetBatch {
     if golden.targets.iter().all(serde_json::Number::is_i64) {
         TargetBatch::Classes {
             first: 0,
-            positions: golden.target_shape.iter().product(),
+            shape: golden.target_shape.clone(),
             values: golden.targets.iter().filter_map(|n| n.as_i64()).collect(),
         }
     } else {
@@ -43,7 +43,7 @@ fn batch_of(golden: &Golden) -> TargetBatch {
 
 fn prepared(loss: &mut dyn Loss, outputs: &[usize], batch: &TargetBatch) -> Result<()> {
     let mut batches = vec![batch.clone()];
-    loss.prepare(outputs, &mut || Ok(batches.pop()))
+    loss.prepare(&OutputShape::new(outputs), &mut || Ok(batches.pop()))
 }
 
 /// S·diag(signs)·Sᵀ from factors asked for in ragged ranges of directions.
@@ -80,6 +80,7 @@ fn losses_agree_with_pytorch_for_every_option() {
             label_smoothing: golden.label_smoothing,
             ignore_index: golden.ignore_index,
             positive_weight: golden.positive_weight.clone(),
+            class_axis: None,
         };
         let mut loss = parse(&golden.loss, &options).unwrap();
         let batch = batch_of(golden);
@@ -169,7 +170,7 @@ proptest! {
         let shape = [classes, positions];
         let labels: Vec<i64> = labels[..positions].iter().map(|l| l % classes as i64).collect();
         let dense = TargetBatch::Dense { first: 0, shape: shape.to_vec(), values: soft[..each].to_vec() };
-        let indices = TargetBatch::Classes { first: 0, positions, values: labels };
+        let indices = TargetBatch::Classes { first: 0, shape: vec![positions], values: labels };
         let cross = CrossEntropy::new(Reduction::Mean).label_smoothing(smoothing)
             .class_weights((0..classes).map(|c| 0.5 + c as f64).collect());
         let bce = BinaryCrossEntropy::new(Reduction::Sum).positive_weight(vec![2.5]);
@@ -207,7 +208,7 @@ fn outputs_of_a_thousand_stay_finite() {
     let mut loss = CrossEntropy::default();
     let batch = TargetBatch::Classes {
         first: 0,
-        positions: 1,
+        shape: vec![],
         values: vec![0],
     };
     prepared(&mut loss, &[2], &batch).unwrap();
@@ -221,7 +222,7 @@ fn outputs_of_a_thousand_stay_finite() {
     let mut bce = BinaryCrossEntropy::new(Reduction::Sum);
     let batch = TargetBatch::Classes {
         first: 0,
-        positions: 2,
+        shape: vec![2],
         values: vec![1, 0],
     };
     prepared(&mut bce, &[2], &batch).unwrap();
@@ -243,7 +244,7 @@ fn message(loss: &mut dyn Loss, outputs: &[usize], batch: &TargetBatch) -> Strin
 fn bad_targets_are_refused_by_sample_and_value() {
     let classes = |values: &[i64]| TargetBatch::Classes {
         first: 70,
-        positions: 1,
+        shape: vec![],
         values: values.to_vec(),
     };
     let dense = |shape: &[usize], values: &[f64]| TargetBatch::Dense {

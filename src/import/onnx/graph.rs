@@ -154,7 +154,7 @@ impl Graph {
             None if outputs.len() == 1 => outputs[0].to_string(),
             None => {
                 return Err(fault(format!(
-                    "it has several outputs ({}); name the one the loss is taken of",
+                    "it has several outputs ({}); name the one the loss is taken of (--output NAME)",
                     outputs.join(", ")
                 )));
             }

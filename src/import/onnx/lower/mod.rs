@@ -439,6 +439,7 @@ impl Lowering<'_> {
         };
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
+        self.network.output_positions_first = sample.before > 1;
         for (k, parameter) in self.network.parameters.iter().enumerate() {
             let used = self
                 .network
