@@ -178,12 +178,12 @@ class Gpt(nn.Module):
     """A decoder of language models: tokens, learned positions, causal blocks, a class at every position."""
 
     def __init__(self, vocabulary=7, width=4, heads=2, length=5, blocks=1, tied=False, transposed=False,
-                 written=False, norm=nn.LayerNorm, gate=False):
+                 written=False, norm=nn.LayerNorm, gate=False, scale=0.75):
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(length, width)
         self.blocks = nn.ModuleList(
-            Decoder(width, heads, length, written, norm, gate) for _ in range(blocks))
+            Decoder(width, heads, length, written, norm, gate, scale) for _ in range(blocks))
         self.norm = norm(width, eps=EPSILON)
         self.head = nn.Linear(width, vocabulary, bias=False)
         if tied:
@@ -202,7 +202,7 @@ class Gpt(nn.Module):
 class Decoder(nn.Module):
     """One block; `written` spells attention as nanoGPT does, `gate` the MLP as LLaMA does."""
 
-    def __init__(self, width, heads, length, written, norm, gate):
+    def __init__(self, width, heads, length, written, norm, gate, scale):
         super().__init__()
         self.norm1, self.norm2 = norm(width, eps=EPSILON), norm(width, eps=EPSILON)
         self.qkv = nn.Linear(width, 3 * width)
@@ -210,7 +210,7 @@ class Decoder(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(2 * width, width)
         self.gate = nn.Linear(width, 2 * width, bias=False) if gate else None
-        self.heads, self.written = heads, written
+        self.heads, self.written, self.scale = heads, written, scale
         self.register_buffer("mask", torch.tril(torch.ones(length, length)).view(1, 1, length, length))
 
     def forward(self, x):
@@ -218,11 +218,11 @@ class Decoder(nn.Module):
         q, k, v = self.qkv(self.norm1(x)).split(d, dim=2)
         q, k, v = (a.view(n, t, self.heads, d // self.heads).transpose(1, 2) for a in (q, k, v))
         if self.written:
-            scores = (q @ k.transpose(-2, -1)) * 0.75
+            scores = (q @ k.transpose(-2, -1)) * self.scale
             scores = scores.masked_fill(self.mask[:, :, :t, :t] == 0, float("-inf"))
             h = F.softmax(scores, dim=-1) @ v
         else:
-            h = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.75)
+            h = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
         x = x + self.project(h.transpose(1, 2).contiguous().view(n, t, d))
         h = self.norm2(x)
         h = F.gelu(self.up(h)) if self.gate is None else F.silu(self.gate(h)) * self.up(h)

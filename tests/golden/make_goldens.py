@@ -171,10 +171,11 @@ def file_parameters(model, module):
                  and np.array_equal(v, array.squeeze())]
         if not same:
             continue
-        assert made_up(name), name
         source, transposed = same[0]
         layer = source.rpartition(".")[0]
-        if f"{layer}.bias" not in names or not layer:
+        if not made_up(name):  # named for the operation that was folded, such as the rows of an embedding
+            layer = name.rpartition(".")[0] or name
+        elif f"{layer}.bias" not in names or not layer:
             layer = next(n.name for n in model.graph.node if name in n.input)
         found.append((name, layer, source, transposed))
     assert {f[2] for f in found} == set(named), (found, list(named))
