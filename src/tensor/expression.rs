@@ -62,6 +62,10 @@ pub enum Unary {
     Reciprocal,
     /// the error function, 2/√π ∫₀ˣ e^(−t²) dt
     Erf,
+    /// sine
+    Sin,
+    /// cosine
+    Cos,
 }
 
 /// Functions of two arguments.
@@ -231,6 +235,8 @@ impl Expr {
                     Unary::Softplus => x.unary(Unary::Sigmoid),
                     Unary::Sqrt => Expr::constant(0.5) / this,
                     Unary::Reciprocal => -(this.clone() * this),
+                    Unary::Sin => x.unary(Unary::Cos),
+                    Unary::Cos => -x.unary(Unary::Sin),
                     Unary::Erf => {
                         Expr::constant(std::f64::consts::FRAC_2_SQRT_PI)
                             * (-(x.clone() * x)).unary(Unary::Exp)
@@ -373,6 +379,8 @@ impl Unary {
             Unary::Sqrt => x.sqrt(),
             Unary::Reciprocal => 1.0 / x,
             Unary::Erf => libm::erf(x),
+            Unary::Sin => x.sin(),
+            Unary::Cos => x.cos(),
         }
     }
 }
@@ -434,7 +442,7 @@ impl fmt::Debug for Expr {
 mod tests {
     use super::*;
 
-    const UNARY: [Unary; 11] = [
+    const UNARY: [Unary; 13] = [
         Unary::Negate,
         Unary::Exp,
         Unary::ExpM1,
@@ -446,6 +454,8 @@ mod tests {
         Unary::Sqrt,
         Unary::Reciprocal,
         Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ];
 
     /// Compares ∂f/∂x_k with Richardson's extrapolation of central differences, error O(h⁴).
