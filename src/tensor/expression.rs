@@ -181,6 +181,8 @@ impl Expr {
             Binary::Divide if self.is(0.0) => self,
             Binary::Power if other.is(0.0) => Expr::constant(1.0),
             Binary::Power if other.is(1.0) => self,
+            Binary::Power if other.is(2.0) => self.clone() * self,
+            Binary::Power if other.is(-1.0) => self.unary(Unary::Reciprocal),
             _ => Expr(Arc::new(Node::Binary(function, self, other))),
         }
     }
