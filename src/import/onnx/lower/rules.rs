@@ -15,12 +15,15 @@ pub(super) const RULES: &[&str] = &[
     "Clip",
     "Concat",
     "Conv",
+    "ConvTranspose",
     "Div",
     "Dropout",
     "Elu",
+    "Erf",
     "Exp",
     "Expand",
     "Flatten",
+    "Gelu",
     "Gemm",
     "GlobalAveragePool",
     "Greater",
@@ -28,12 +31,16 @@ pub(super) const RULES: &[&str] = &[
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "IsNaN",
     "LeakyRelu",
     "Less",
     "LessOrEqual",
     "Log",
     "MatMul",
+    "Max",
     "MaxPool",
+    "Min",
+    "Mish",
     "Mul",
     "Neg",
     "Not",
@@ -47,7 +54,9 @@ pub(super) const RULES: &[&str] = &[
     "Reshape",
     "Selu",
     "Shape",
+    "Shrink",
     "Sigmoid",
+    "Sign",
     "Size",
     "Softplus",
     "Softsign",
@@ -55,7 +64,9 @@ pub(super) const RULES: &[&str] = &[
     "Squeeze",
     "Sub",
     "Sum",
+    "Swish",
     "Tanh",
+    "ThresholdedRelu",
     "Transpose",
     "Unsqueeze",
     "Where",
@@ -66,6 +77,25 @@ pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
         "Softmax" | "LogSoftmax" => {
             "the losses take logits: export the network without its last softmax".into()
+        }
+        "RNN" | "LSTM" | "GRU" => {
+            "recurrent layers are out of scope".into()
+        }
+        "Loop" | "Scan" | "If" => {
+            "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
+        }
+        operation if operation.contains("Sequence") || operation.starts_with("Optional") => {
+            "lists of tensors are out of scope; export with fixed shapes, so that the exporter splits them".into()
+        }
+        "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
+            "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
+        }
+        "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
+            "of parameters or of the data it has no derivative, or none but 0".into()
+        }
+        "ReduceProd" => "a product over an axis of parameters or of the data is not".into(),
+        "LpPool" | "GlobalLpPool" => {
+            "norms over windows are not; average and maximum pools are".into()
         }
         operation if FOLDED.contains(&operation) => {
             "it is supported for constants only, and its operands depend on the data or on parameters".into()
