@@ -86,6 +86,15 @@ impl Array {
         })
     }
 
+    /// Whether a value is not a number (NaN).
+    pub fn has_nan(&self) -> bool {
+        match &self.data {
+            Data::F32(v) => v.iter().any(|x| x.is_nan()),
+            Data::F64(v) => v.iter().any(|x| x.is_nan()),
+            Data::Int(_) => false,
+        }
+    }
+
     /// The same values under another shape of the same size.
     pub fn reshaped(&self, shape: &[usize]) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), self.len());

@@ -3,7 +3,7 @@
 use super::super::fold;
 use super::super::graph::Node;
 use super::index::triangle;
-use super::{Array, Lowering, MASKED, Tensor, Value, refuse};
+use super::{Array, INFINITE, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::ops::{Broadcast, Einsum, Reshape, Softmax};
 use crate::tensor::Expr;
@@ -165,12 +165,14 @@ impl Lowering<'_> {
     ) -> Result<Vec<Value>> {
         let mut masks = Vec::new();
         // A truth value says what is attended to.
-        let hidden = |truth: Expr| Expr::constant(MASKED) * (Expr::constant(1.0) - truth);
+        let hidden = |truth: Expr| Expr::constant(-INFINITE) * (Expr::constant(1.0) - truth);
         match inputs.get(3) {
             Some(Some(Value::Host(arrays))) if !arrays[1].is_float() => {
                 masks.push(Value::Host(arrays.clone().map(|array| {
                     let values = array.to_f64();
-                    let added = values.iter().map(|&t| if t == 0.0 { MASKED } else { 0.0 });
+                    let added = values
+                        .iter()
+                        .map(|&t| if t == 0.0 { -INFINITE } else { 0.0 });
                     Array::reals(&array.shape, added.collect(), true)
                 })));
             }
@@ -184,7 +186,11 @@ impl Lowering<'_> {
         }
         if node.int("is_causal", 0) != 0 {
             let past = triangle(length, keyed, |query, key| key <= query)?;
-            let added = past.to_f64().iter().map(|t| MASKED * (1.0 - t)).collect();
+            let added = past
+                .to_f64()
+                .iter()
+                .map(|t| -INFINITE * (1.0 - t))
+                .collect();
             let future = Array::reals(&past.shape, added, true);
             masks.push(Value::Host([future.clone(), future]));
         }

@@ -3,6 +3,7 @@
 //! A value of the file is either known on the host (at both batch sizes at which shapes are inferred) or a
 //! tensor of the network with the place of its samples.
 
+mod activation;
 mod affine;
 mod attention;
 mod conv;
@@ -25,10 +26,11 @@ use super::tensor::Array;
 use crate::error::{Error, Result};
 use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
-use crate::tensor::HostArray;
+use crate::tensor::{HostArray, HostData};
 use inputs::{Batch, inputs};
 use rules::{RULES, why_not};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A value of the file.
 #[derive(Clone, Debug)]
@@ -66,13 +68,23 @@ pub(super) struct Lowering<'g> {
     parameter_of_root: Vec<Option<usize>>,
 }
 
-/// What is added to a score that attention must not see, and stands for the −∞ of the file's masks: its
-/// exponential is 0 beside any other, and GPUs need no infinities.
-pub(super) const MASKED: f64 = -1e38;
-
 /// What a rule says of a node it cannot take.
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
     Err(Error::Unsupported(vec![why.into()]))
+}
+
+/// What an infinite constant becomes: large enough that its softmax is 0 in single precision, and far enough
+/// from overflow that a few masks may be added.
+pub(super) const INFINITE: f64 = 1e38;
+
+/// A constant with its infinities made finite: attention masks hold −∞, and kernels need not keep infinities
+/// (shading languages leave them undefined). NaN stays.
+pub(super) fn finite(value: f64) -> f64 {
+    if value.is_infinite() {
+        INFINITE.copysign(value)
+    } else {
+        value
+    }
 }
 
 /// Lowers the whole graph.
@@ -273,6 +285,7 @@ impl Lowering<'_> {
             "MatMul" => one(self.matmul_node(node, inputs)?),
             "Conv" => one(self.conv(node, inputs)?),
             "AveragePool" => one(self.average_pool(node, inputs)?),
+            "ConvTranspose" => one(self.conv_transpose(node, inputs)?),
             "MaxPool" => one(self.max_pool(node, inputs)?),
             "Pad" => one(self.pad(node, inputs)?),
             "GlobalAveragePool" | "ReduceMean" | "ReduceSum" => one(self.reduce(node, inputs)?),
@@ -303,6 +316,8 @@ impl Lowering<'_> {
             "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
             "LpNormalization" => one(self.lp_norm(node, inputs)?),
             "LRN" => one(self.local_response(node, inputs)?),
+            "Clip" => one(self.clip(node, inputs)?),
+            "Pow" => one(self.power(node, inputs)?),
             _ => vec![self.pointwise_node(node, inputs)?],
         })
     }
@@ -363,10 +378,10 @@ impl Lowering<'_> {
         })
     }
 
-    /// Adds a constant to the network.
+    /// Adds a constant to the network, infinities made [`finite`].
     ///
     /// # Errors
-    /// [`Error::Value`] where it is not finite, [`Error::Shape`] where it is empty.
+    /// [`Error::Value`] where it holds a NaN, [`Error::Shape`] where it is empty.
     pub(super) fn constant(&mut self, node: &Node, array: &Array) -> Result<Tensor> {
         if array.len() == 0 {
             return Err(Error::Shape(format!(
@@ -374,7 +389,16 @@ impl Lowering<'_> {
                 array.shape
             )));
         }
-        let host = array.to_host();
+        let mut host = array.to_host();
+        match &mut host.data {
+            HostData::F32(v) if v.iter().any(|x| x.is_infinite()) => {
+                *v = Arc::new(v.iter().map(|&x| finite(x.into()) as f32).collect());
+            }
+            HostData::F64(v) if v.iter().any(|x| x.is_infinite()) => {
+                *v = Arc::new(v.iter().map(|&x| finite(x)).collect());
+            }
+            _ => {}
+        }
         check_finite(self.graph, node.name(), &host)?;
         self.network.constants.push(host);
         Ok(Tensor {
@@ -411,6 +435,9 @@ impl Lowering<'_> {
     /// A known operand, or the values of a parameter used as a constant here.
     pub(super) fn host(&self, inputs: &[Option<Value>], k: usize) -> Result<Option<Array>> {
         match inputs.get(k) {
+            Some(Some(Value::Host(arrays))) if arrays[0] != arrays[1] => {
+                refuse(format!("its input {k} depends on the number of samples"))
+            }
             Some(Some(Value::Host(arrays))) => Ok(Some(arrays[1].clone())),
             Some(Some(Value::Tensor(Tensor {
                 operand: Operand::Parameter(p),
@@ -492,13 +519,13 @@ fn describe(node: &Node, why: &str) -> String {
 
 fn check_finite(graph: &Graph, name: &str, array: &HostArray) -> Result<()> {
     let bad = match &array.data {
-        crate::tensor::HostData::F32(v) => v.iter().position(|x| !x.is_finite()),
-        crate::tensor::HostData::F64(v) => v.iter().position(|x| !x.is_finite()),
+        HostData::F32(v) => v.iter().position(|x| !x.is_finite()),
+        HostData::F64(v) => v.iter().position(|x| !x.is_finite()),
     };
     match bad {
         None => Ok(()),
         Some(at) => Err(Error::Value(format!(
-            "{}: {name:?} holds a value that is not finite at position {at}; train or export it again",
+            "{}: {name:?} holds a value that is not finite at position {at}; train or export it again, or, if it is a mask, pass --constant {name}",
             graph.path.display()
         ))),
     }

@@ -3,7 +3,7 @@
 
 use super::super::fold;
 use super::super::graph::Node;
-use super::{Lowering, Tensor, Value, refuse};
+use super::{Lowering, Tensor, Value, check_finite, refuse};
 use crate::error::{Error, Result};
 use crate::ops::{ReduceSum, Reshape, WindowSum};
 use crate::tensor::expression::Unary;
@@ -45,6 +45,7 @@ impl Lowering<'_> {
                 if !fits(&array.shape) {
                     return Err(fault(&array.shape));
                 }
+                check_finite(self.graph, node.name(), &array.to_host())?;
                 let array = if k == 4 {
                     let epsilon = node.float("epsilon", 1e-5);
                     let inverse = array

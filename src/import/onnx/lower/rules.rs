@@ -17,18 +17,21 @@ pub(super) const RULES: &[&str] = &[
     "Clip",
     "Concat",
     "Conv",
+    "ConvTranspose",
     "CumSum",
     "Div",
     "Dropout",
     "Einsum",
     "Elu",
     "Equal",
+    "Erf",
     "Exp",
     "Expand",
     "Flatten",
     "Gather",
     "GatherElements",
     "GatherND",
+    "Gelu",
     "Gemm",
     "GlobalAveragePool",
     "Greater",
@@ -38,6 +41,7 @@ pub(super) const RULES: &[&str] = &[
     "HardSwish",
     "Identity",
     "InstanceNormalization",
+    "IsNaN",
     "LRN",
     "LayerNormalization",
     "LeakyRelu",
@@ -47,8 +51,11 @@ pub(super) const RULES: &[&str] = &[
     "LogSoftmax",
     "LpNormalization",
     "MatMul",
+    "Max",
     "MaxPool",
     "MeanVarianceNormalization",
+    "Min",
+    "Mish",
     "Mul",
     "Neg",
     "Not",
@@ -66,7 +73,9 @@ pub(super) const RULES: &[&str] = &[
     "Selu",
     "SequenceAt",
     "Shape",
+    "Shrink",
     "Sigmoid",
+    "Sign",
     "Size",
     "Slice",
     "Softmax",
@@ -78,7 +87,9 @@ pub(super) const RULES: &[&str] = &[
     "Squeeze",
     "Sub",
     "Sum",
+    "Swish",
     "Tanh",
+    "ThresholdedRelu",
     "Transpose",
     "Trilu",
     "Unsqueeze",
@@ -89,6 +100,28 @@ pub(super) const RULES: &[&str] = &[
 /// Why an operation is not supported, and what is.
 pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
+        "Softmax" | "LogSoftmax" => {
+            "the losses take logits: export the network without its last softmax".into()
+        }
+        "RNN" | "LSTM" | "GRU" => {
+            "recurrent layers are out of scope".into()
+        }
+        "Loop" | "Scan" | "If" => {
+            "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
+        }
+        operation if operation.contains("Sequence") || operation.starts_with("Optional") => {
+            "lists of tensors are out of scope; export with fixed shapes, so that the exporter splits them".into()
+        }
+        "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
+            "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
+        }
+        "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
+            "of parameters or of the data it has no derivative, or none but 0".into()
+        }
+        "ReduceProd" => "a product over an axis of parameters or of the data is not".into(),
+        "LpPool" | "GlobalLpPool" => {
+            "norms over windows are not; average and maximum pools are".into()
+        }
         operation if FOLDED.contains(&operation) => {
             "it is supported for constants only, and its operands depend on the data or on parameters".into()
         }
