@@ -69,7 +69,7 @@ pub fn shortage(
     let at_a_time = room / (columns as u128 * number_bytes as u128).max(1);
     if largest.columns.is_some() && at_a_time > 0 {
         message += &format!(
-            "; of {} up to {} rows fit at a time (range=R0..R1,C0..C1)",
+            "; up to {1} rows of {0} fit at a time (range=R0..R1,C0..C1)",
             largest.name,
             at_a_time.min(rows as u128)
         );
