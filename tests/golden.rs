@@ -58,6 +58,7 @@ fn session(case: &Value) -> Session {
         label_smoothing: spec["options"]["label_smoothing"].as_f64(),
         ignore_index: spec["options"]["ignore_index"].as_i64(),
         positive_weight: numbers(&spec["options"]["pos_weight"]),
+        class_axis: spec["class_axis"].as_i64(),
     };
     let loss = loss::parse(&text(&spec["name"]).replace('_', "-"), &options).expect("a loss");
     let data = Dataset::from_arrays(array(case, "inputs"), array(case, "targets"));
