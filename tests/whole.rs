@@ -51,10 +51,7 @@ fn source(folder: &Path, case: &Value) -> Source {
                 path: file(path),
             })
             .collect(),
-        path => vec![InputFile {
-            name: None,
-            path: file(path),
-        }],
+        path => vec![file(path).into()],
     };
     let optional = |key: &str| case[key].as_str().map(str::to_string);
     let constant = case["constant"].as_array().into_iter().flatten();
