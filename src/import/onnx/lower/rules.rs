@@ -16,6 +16,7 @@ pub(super) const RULES: &[&str] = &[
     "Concat",
     "Conv",
     "ConvTranspose",
+    "DepthToSpace",
     "Div",
     "Dropout",
     "Elu",
@@ -26,6 +27,8 @@ pub(super) const RULES: &[&str] = &[
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
     "HardSigmoid",
@@ -48,10 +51,18 @@ pub(super) const RULES: &[&str] = &[
     "Pad",
     "Pow",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
     "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "Resize",
     "Selu",
     "Shape",
     "Shrink",
@@ -60,6 +71,7 @@ pub(super) const RULES: &[&str] = &[
     "Size",
     "Softplus",
     "Softsign",
+    "SpaceToDepth",
     "Sqrt",
     "Squeeze",
     "Sub",
@@ -67,8 +79,10 @@ pub(super) const RULES: &[&str] = &[
     "Swish",
     "Tanh",
     "ThresholdedRelu",
+    "Tile",
     "Transpose",
     "Unsqueeze",
+    "Upsample",
     "Where",
 ];
 
@@ -94,7 +108,7 @@ pub(super) fn why_not(node: &Node) -> String {
             "of parameters or of the data it has no derivative, or none but 0".into()
         }
         "ReduceProd" => "a product over an axis of parameters or of the data is not".into(),
-        "LpPool" | "GlobalLpPool" => {
+        "LpPool" => {
             "norms over windows are not; average and maximum pools are".into()
         }
         operation if FOLDED.contains(&operation) => {
