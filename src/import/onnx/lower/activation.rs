@@ -24,6 +24,13 @@ fn equal(x: &Expr, y: &Expr, then: Expr, otherwise: Expr) -> Expr {
     Expr::if_less_equal(x.clone(), y.clone(), at_least, otherwise)
 }
 
+/// |x|, with the derivative 0 at 0.
+pub(super) fn absolute() -> Expr {
+    let (x, zero) = (Expr::input(0), Expr::constant(0.0));
+    let at_zero = Expr::if_less_equal(zero.clone(), x.clone(), zero.clone(), -x.clone());
+    Expr::if_less_equal(x.clone(), zero, at_zero, x)
+}
+
 /// The larger (or smaller) of two; at a tie each has half the derivative.
 pub(super) fn extremum(largest: bool) -> Expr {
     let (x, y) = (Expr::input(0), Expr::input(1));
@@ -85,11 +92,7 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
             let top = Expr::if_less_equal(constant(3.0), x.clone(), x.clone(), middle);
             below(&x, -3.0, constant(0.0), top)
         }
-        "Abs" => {
-            // sign(0) = 0.
-            let at_zero = Expr::if_less_equal(constant(0.0), x.clone(), constant(0.0), -x.clone());
-            below(&x, 0.0, at_zero, x.clone())
-        }
+        "Abs" => absolute(),
         "Softsign" => {
             let one = || constant(1.0);
             below(

@@ -6,6 +6,7 @@
 mod activation;
 mod affine;
 mod attention;
+mod blocks;
 mod conv;
 mod einsum;
 mod index;
@@ -13,8 +14,11 @@ mod inputs;
 mod layout;
 mod logic;
 mod norm;
+mod pad;
 mod pointwise;
 mod pool;
+mod reduce;
+mod resize;
 mod rules;
 
 use super::OnnxOptions;
@@ -288,7 +292,14 @@ impl Lowering<'_> {
             "ConvTranspose" => one(self.conv_transpose(node, inputs)?),
             "MaxPool" => one(self.max_pool(node, inputs)?),
             "Pad" => one(self.pad(node, inputs)?),
-            "GlobalAveragePool" | "ReduceMean" | "ReduceSum" => one(self.reduce(node, inputs)?),
+            "GlobalMaxPool" | "ReduceMax" | "ReduceMin" => one(self.extreme(node, inputs)?),
+            "GlobalAveragePool" | "GlobalLpPool" | "ReduceL1" | "ReduceL2" | "ReduceLogSum"
+            | "ReduceLogSumExp" | "ReduceMean" | "ReduceSum" | "ReduceSumSquare" => {
+                one(self.reduce(node, inputs)?)
+            }
+            "Resize" | "Upsample" => one(self.resize(node, inputs)?),
+            "DepthToSpace" | "SpaceToDepth" => one(self.blocks(node, inputs)?),
+            "Tile" => one(self.tile(node, inputs)?),
             "BatchNormalization" => one(self.batch_norm(node, inputs)?),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => one(self.reshape(node, inputs)?),
             "Transpose" => one(self.transpose(node, inputs)?),

@@ -19,6 +19,7 @@ pub(super) const RULES: &[&str] = &[
     "Conv",
     "ConvTranspose",
     "CumSum",
+    "DepthToSpace",
     "Div",
     "Dropout",
     "Einsum",
@@ -34,6 +35,8 @@ pub(super) const RULES: &[&str] = &[
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
     "GroupNormalization",
@@ -66,10 +69,18 @@ pub(super) const RULES: &[&str] = &[
     "Pow",
     "RMSNormalization",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
     "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "Resize",
     "Selu",
     "SequenceAt",
     "Shape",
@@ -81,6 +92,7 @@ pub(super) const RULES: &[&str] = &[
     "Softmax",
     "Softplus",
     "Softsign",
+    "SpaceToDepth",
     "Split",
     "SplitToSequence",
     "Sqrt",
@@ -90,9 +102,11 @@ pub(super) const RULES: &[&str] = &[
     "Swish",
     "Tanh",
     "ThresholdedRelu",
+    "Tile",
     "Transpose",
     "Trilu",
     "Unsqueeze",
+    "Upsample",
     "Where",
     "Xor",
 ];
@@ -119,7 +133,7 @@ pub(super) fn why_not(node: &Node) -> String {
             "of parameters or of the data it has no derivative, or none but 0".into()
         }
         "ReduceProd" => "a product over an axis of parameters or of the data is not".into(),
-        "LpPool" | "GlobalLpPool" => {
+        "LpPool" => {
             "norms over windows are not; average and maximum pools are".into()
         }
         operation if FOLDED.contains(&operation) => {

@@ -2,6 +2,8 @@
 
 mod activations;
 mod damage;
+mod entries;
+mod reductions;
 mod run;
 mod windows;
 
