@@ -38,12 +38,35 @@ class RMSNormalization(OpRun):
         return (x / np.sqrt((x ** 2).mean(axes, keepdims=True) + epsilon) * scale,)
 
 
+class GroupNormalization(OpRun):
+    def _run(self, x, scale, shift, epsilon=None, num_groups=None, stash_type=None):
+        grouped = x.reshape(x.shape[0], num_groups, -1)
+        center = grouped - grouped.mean(2, keepdims=True)
+        y = (center / np.sqrt((center ** 2).mean(2, keepdims=True) + epsilon)).reshape(x.shape)
+        affine = (1, -1) + (1,) * (x.ndim - 2)
+        return (y * scale.reshape(affine) + shift.reshape(affine),)
+
+
+class Attention(OpRun):
+    def _run(self, q, k, v, mask=None, is_causal=None, scale=None, **_):
+        repeat = q.shape[1] // k.shape[1]
+        k, v = k.repeat(repeat, 1), v.repeat(repeat, 1)
+        scores = q @ k.swapaxes(2, 3) * (scale or q.shape[-1] ** -0.5)
+        if is_causal:
+            scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+        if mask is not None:
+            scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        return (weights / weights.sum(-1, keepdims=True) @ v,)
+
+
 class Erf(OpRun):
     def _run(self, x):
         return (erf(x),)
 
 
-OPERATIONS = [Gelu, HardSwish, Erf, LayerNormalization, RMSNormalization]
+OPERATIONS = [Gelu, HardSwish, Erf, LayerNormalization, RMSNormalization, GroupNormalization,
+              Attention]
 
 
 def doubled(model):
