@@ -115,6 +115,7 @@ fn tokens(vocabulary: usize, width: usize) -> Network {
             rest: vec![1, TOKENS],
             sample_axis: 0,
             integer: true,
+            limit: None,
         }],
         ..Network::default()
     };

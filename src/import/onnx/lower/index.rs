@@ -25,7 +25,7 @@ impl Lowering<'_> {
         let numbers = fold::ints(&indices).map_err(Error::Shape)?;
         let numbers = numbers.iter().map(|&k| fold::axis_of(k, x.rest[axis]));
         let numbers: Vec<usize> = numbers.collect::<Result<_, _>>().map_err(Error::Shape)?;
-        let taken = self.entries(node, &x, axis, &numbers)?;
+        let taken = self.entries(node, &x, axis, numbers.into_iter().map(Some).collect())?;
         if indices.shape.len() == 1 {
             return Ok(taken);
         }
@@ -43,26 +43,32 @@ impl Lowering<'_> {
         self.append(node, Reshape { rest }, &[taken.operand], sample)
     }
 
-    /// The entries listed of an axis, which does not hold the samples.
+    /// Entries of an axis by number, `None` being 0: as a slice where they are a run.
     pub(super) fn entries(
         &mut self,
         node: &Node,
         x: &Tensor,
         axis: usize,
-        numbers: &[usize],
+        indices: Vec<Option<usize>>,
     ) -> Result<Tensor> {
-        let Some(&first) = numbers.first() else {
+        self.not_over_samples(x, axis)?;
+        if indices.is_empty() {
             return refuse("it takes no entries at all");
+        }
+        let run = |first: usize| {
+            indices
+                .iter()
+                .enumerate()
+                .all(|(k, &i)| i == Some(first + k))
         };
-        let run = first..first + numbers.len();
-        if !numbers.iter().copied().eq(run.clone()) {
-            let indices = numbers.iter().map(|&k| Some(k)).collect();
-            return self.append(node, Take { axis, indices }, &[x.operand], x.sample);
+        match indices.first().copied().flatten() {
+            Some(0) if indices.len() == x.rest[axis] && run(0) => Ok(x.clone()),
+            Some(first) if run(first) => {
+                let range = first..first + indices.len();
+                self.append(node, Slice { axis, range }, &[x.operand], x.sample)
+            }
+            _ => self.append(node, Take { axis, indices }, &[x.operand], x.sample),
         }
-        if run == (0..x.rest[axis]) {
-            return Ok(x.clone());
-        }
-        self.append(node, Slice { axis, range: run }, &[x.operand], x.sample)
     }
 
     /// Entries that each sample names itself: tokens of an embedding table.
@@ -160,14 +166,14 @@ impl Lowering<'_> {
             for (&k, &extent) in tuple.iter().zip(&extents) {
                 number = number * extent + fold::axis_of(k, extent).map_err(Error::Shape)?;
             }
-            numbers.push(number);
+            numbers.push(Some(number));
         }
         let back = |s: Sample, by: usize| s.on(s.axis + by - count);
         let mut rest = vec![extents.iter().product()];
         rest.extend_from_slice(&x.rest[count..]);
         let sample = x.sample.map(|s| back(s, 1));
         let flat = self.append(node, Reshape { rest }, &[x.operand], sample)?;
-        let taken = self.entries(node, &flat, 0, &numbers)?;
+        let taken = self.entries(node, &flat, 0, numbers)?;
         let rest = [places, &x.rest[count..]].concat();
         let sample = x.sample.map(|s| back(s, places.len()));
         self.append(node, Reshape { rest }, &[taken.operand], sample)
@@ -242,11 +248,12 @@ impl Lowering<'_> {
                 let places = place(&indices.shape)?;
                 let numbers = fold::ints(&indices).map_err(Error::Shape)?;
                 let numbers = numbers.iter().zip(places).map(|(&k, place)| {
-                    Ok(place + step * fold::axis_of(k, x.rest[axis]).map_err(Error::Shape)?)
+                    let k = fold::axis_of(k, x.rest[axis]).map_err(Error::Shape)?;
+                    Ok(Some(place + step * k))
                 });
-                let numbers: Vec<usize> = numbers.collect::<Result<_>>()?;
+                let numbers = numbers.collect::<Result<_>>()?;
                 let x = self.append(node, Reshape { rest: flat }, &[x.operand], x.sample)?;
-                (indices.shape, self.entries(node, &x, lead, &numbers)?)
+                (indices.shape, self.entries(node, &x, lead, numbers)?)
             }
             Some(Some(Value::Tensor(indices))) => {
                 let places = place(&indices.rest)?;
@@ -347,7 +354,7 @@ impl Lowering<'_> {
             if *few != numbers {
                 return refuse("where it cuts depends on the number of samples");
             }
-            x = self.entries(node, &x, axis, &numbers)?;
+            x = self.entries(node, &x, axis, numbers.into_iter().map(Some).collect())?;
         }
         Ok(x)
     }
@@ -368,9 +375,9 @@ impl Lowering<'_> {
         let mut start = 0;
         let mut parts = Vec::with_capacity(sizes.len());
         for size in sizes {
-            let numbers: Vec<usize> = (start..start + size).collect();
+            let numbers = (start..start + size).map(Some).collect();
             start += size;
-            parts.push(Value::Tensor(self.entries(node, &x, axis, &numbers)?));
+            parts.push(Value::Tensor(self.entries(node, &x, axis, numbers)?));
         }
         Ok(parts)
     }

@@ -7,8 +7,6 @@ use super::conv::MOST_EXTENT;
 use super::layout::fits;
 use super::{Array, Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
-use crate::ops::{Slice, Take};
-
 use crate::tensor::Expr;
 
 /// The entry that stands at position `at` of an axis of `extent`, which lies outside where it is padded.
@@ -28,31 +26,6 @@ fn source(mode: &str, at: i64, extent: i64) -> Option<usize> {
 }
 
 impl Lowering<'_> {
-    /// Entries of an axis by number, `None` being 0: as a slice where they are a run.
-    pub(super) fn entries(
-        &mut self,
-        node: &Node,
-        x: &Tensor,
-        axis: usize,
-        indices: Vec<Option<usize>>,
-    ) -> Result<Tensor> {
-        self.not_over_samples(x, axis)?;
-        let run = |first: usize| {
-            indices
-                .iter()
-                .enumerate()
-                .all(|(k, &i)| i == Some(first + k))
-        };
-        match indices.first().copied().flatten() {
-            Some(0) if indices.len() == x.rest[axis] && run(0) => Ok(x.clone()),
-            Some(first) if run(first) => {
-                let range = first..first + indices.len();
-                self.append(node, Slice { axis, range }, &[x.operand], x.sample)
-            }
-            _ => self.append(node, Take { axis, indices }, &[x.operand], x.sample),
-        }
-    }
-
     /// Pad: an axis after the other, what is cut off first.
     pub(super) fn pad(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let mut x = self.tensor(node, inputs, 0)?;
