@@ -215,17 +215,16 @@ impl Lowering<'_> {
         self.append(node, fused, &before.inputs, *sample).map(Some)
     }
 
-    /// Pow by an exponent that is known.
+    /// Pow, with formulas of their own for exponents that are known.
     pub(super) fn power(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let [Some(base), Some(exponent)] = inputs else {
             return Err(Error::Shape("a power has two operands".into()));
         };
-        let Value::Host(exponents) = exponent else {
-            return refuse(
-                "its exponent depends on parameters or on the data; a constant exponent is supported",
-            );
-        };
         let x = Expr::input(0);
+        let Value::Host(exponents) = exponent else {
+            let operands = [base.clone(), exponent.clone()];
+            return self.pointwise(node, x.power(Expr::input(1)), &operands);
+        };
         if let Some(value) = exponents[1]
             .scalar()
             .filter(|_| exponents[0] == exponents[1])
