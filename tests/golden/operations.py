@@ -5,7 +5,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from networks import EPSILON, Mlp
-from spec import Network, Tokens, between, chain, sane
+from spec import Network, between, chain, sane
 
 ALL = ("new_optimized", "old_folded", "new_newest")
 SIXTH = float(torch.tensor(1 / 6))
