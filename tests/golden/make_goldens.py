@@ -270,6 +270,12 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
     stem = data_name(order) if data_name else name
     data = DATA / f"{stem}.npz"
     if not (KEEP and data.exists()):
+        if data_name is None:
+            with torch.no_grad():
+                outputs = network.chosen(network.module(*inputs))
+            run = check(path, inputs, outputs, network)
+            if run != "agrees":
+                print(f"  {name}: ONNX Runtime {run}")
         write_data(data, network, parameters, inputs, full)
     case = {
         "name": name, "model": f"models/{path.name}", "data": f"data/{stem}.npz",
@@ -343,7 +349,7 @@ def main():
     onnxruntime.set_default_logger_severity(4)
     for folder in (MODELS, DATA):
         folder.mkdir(exist_ok=True)
-        for old in [] if KEEP else folder.iterdir():
+        for old in [] if KEEP or NAMES else folder.iterdir():
             old.unlink()
     before = json.loads((HERE / "index.json").read_text()) if NAMES else {"cases": []}
     index = []
@@ -367,9 +373,9 @@ def main():
             variants = {k: (VARIANTS | MORE)[k] for k in made.exports + made.variants}
             every_export(index, network, made, variants)
     if ONLY_MODELS:
-        refusals.write(MODELS, KEEP)
+        refusals.write(MODELS, KEEP or NAMES)
     else:
-        refused = refusals.write(MODELS, KEEP)
+        refused = refusals.write(MODELS, KEEP or NAMES)
         made = {c["name"] for c in index}
         kept = [c for c in before["cases"] if c["name"] not in made and not wanted(c["name"].split(".")[0])]
         lines = lambda cases: "[\n" + ",\n".join(map(json.dumps, cases)) + "\n]"
