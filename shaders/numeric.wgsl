@@ -83,15 +83,21 @@ fn log1p_tail(z: f32) -> f32 {
     return p * z * z * z;
 }
 
+// x = 2^n (1 + z) of a positive finite x with sqrt(1/2) <= 1 + z < sqrt(2); returns (n, z).
+fn reduce_log(x: f32) -> vec2<f32> {
+    let denormal = x < 1.17549435e-38;
+    let bits = bitcast<u32>(select(x, x * 8388608.0, denormal));
+    // The offset moves the cut of the exponent to sqrt(1/2).
+    let shifted = bits + (0x3f800000u - 0x3f3504f3u);
+    let n = i32(shifted >> 23u) - 127 - select(0, 23, denormal);
+    return vec2<f32>(f32(n), bitcast<f32>((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0);
+}
+
 // ln x of a positive finite x plus a correction that is small beside it.
 fn log_positive(x: f32, correction: f32) -> f32 {
-    let denormal = x < 1.17549435e-38;
-    let normal = select(x, x * 8388608.0, denormal);
-    let bits = bitcast<u32>(normal);
-    // Mantissa in [sqrt(1/2), sqrt(2)): the offset moves the cut of the exponent there.
-    let shifted = bits + (0x3f800000u - 0x3f3504f3u);
-    let n = f32(i32(shifted >> 23u) - 127 - select(0, 23, denormal));
-    let z = bitcast<f32>((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0;
+    let reduced = reduce_log(x);
+    let n = reduced.x;
+    let z = reduced.y;
     var tail = log1p_tail(z) + n * -2.12194440e-4 + correction;
     tail = opaque(tail - 0.5 * z * z);
     return opaque(z + tail) + n * 0.693359375;
@@ -138,4 +144,119 @@ fn sigmoid_(x: f32) -> f32 {
 // ln(1 + e^x)
 fn softplus_(x: f32) -> f32 {
     return select(select(0.0, x, x > 0.0) + log1p_(exp_(-abs(x))), x, is_nan(x));
+}
+
+// x = n pi/2 + r with |r| <= pi/4; returns (n mod 4, r). Cody and Waite: pi/2 in three parts, which holds for
+// |x| up to some thousands.
+fn reduce_angle(x: f32) -> vec2<f32> {
+    let n = round(x * 0.6366197723675814);
+    let high = opaque(x - n * 1.5703125);
+    let middle = opaque(high - n * 4.837512969970703e-4);
+    let r = middle - n * 7.549789954891882e-8;
+    return vec2<f32>(n - 4.0 * floor(0.25 * n), r);
+}
+
+// sin r and cos r of a reduced angle, the quarter turns put back. Source: Cephes, sinf and cosf.
+fn sine_of_quarter(quarter: f32, r: f32) -> f32 {
+    let z = r * r;
+    let sine = r + r * z * ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1);
+    let tail = z * z * ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2);
+    let cosine = opaque(1.0 - 0.5 * z) + tail;
+    let odd = quarter == 1.0 || quarter == 3.0;
+    let y = select(sine, cosine, odd);
+    return select(y, -y, quarter >= 2.0);
+}
+
+// sine
+fn sin_(x: f32) -> f32 {
+    let angle = reduce_angle(x);
+    let y = sine_of_quarter(angle.x, angle.y);
+    return select(select(y, x, abs(x) < 1e-4), x, is_nan(x));
+}
+
+// cosine
+fn cos_(x: f32) -> f32 {
+    let angle = reduce_angle(x);
+    let quarter = angle.x + 1.0;
+    let y = sine_of_quarter(select(quarter, 0.0, quarter == 4.0), angle.y);
+    return select(y, x, is_nan(x));
+}
+
+// The error function. Both polynomials are near-minimax fits (Chebyshev): of erf(x) / x - 1 in x^2 on 0..1, and of
+// ln(1 - erf(x)) on 1..4, where erf is 1 from 4 on.
+fn erf_(x: f32) -> f32 {
+    let a = min(abs(x), 4.0);
+    let s = a * a;
+    var p = 7.87587506e-5;
+    p = p * s - 8.01686429e-4;
+    p = p * s + 5.18908742e-3;
+    p = p * s - 2.685421201e-2;
+    p = p * s + 1.128359471e-1;
+    p = p * s - 3.761262667e-1;
+    p = p * s + 1.283791658e-1;
+    let near = x + x * p;
+    var q = 1.6371514e-6;
+    q = q * a - 4.6058043e-5;
+    q = q * a + 5.9680563e-4;
+    q = q * a - 4.7595963e-3;
+    q = q * a + 2.64211360e-2;
+    q = q * a - 1.100800830e-1;
+    q = q * a - 6.318260516e-1;
+    q = q * a - 1.1302334348;
+    q = q * a + 3.20138050e-4;
+    let far = 1.0 - exp_(q);
+    let signed = bitcast<f32>(bitcast<u32>(far) | (bitcast<u32>(x) & 0x80000000u));
+    return select(select(signed, near, a < 1.0), x, is_nan(x));
+}
+
+// The leading twelve bits of x: products of two such numbers are exact.
+fn leading(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u);
+}
+
+// ln x of a positive finite x as a sum of two, with half as many digits again.
+fn log_parts(x: f32) -> vec2<f32> {
+    let reduced = reduce_log(x);
+    let n = reduced.x;
+    let z = reduced.y;
+    // z - z^2 / 2 + tail, the square in an exact part and the rest of it.
+    let zh = leading(z);
+    let square = -0.5 * zh * zh;
+    let rest = -0.5 * (z + zh) * (z - zh);
+    let sum = opaque(z + square);
+    let high = opaque(n * 0.693359375 + sum);
+    // What the two sums lost.
+    let lost = (square - opaque(sum - z)) + (sum - opaque(high - n * 0.693359375));
+    return vec2<f32>(high, lost + (rest + log1p_tail(z) + n * -2.12194440e-4));
+}
+
+// x^y as C's pow: of a negative x with a whole y too.
+fn power_(x: f32, y: f32) -> f32 {
+    let a = abs(x);
+    let infinity = from_bits(0x7f800000u);
+    let ordinary = a > 0.0 && bitcast<u32>(a) < 0x7f800000u && !is_nan(y);
+    let ln = log_parts(select(1.0, a, ordinary));
+    let estimate = y * ln.x;
+    // y ln x as an exact product and what is small beside it.
+    let usable = ordinary && abs(estimate) < 110.0;
+    let e = select(0.0, y, usable);
+    let eh = leading(e);
+    let lh = leading(ln.x);
+    let product = eh * lh;
+    let beside = eh * opaque(ln.x - lh) + opaque(e - eh) * ln.x + e * ln.y;
+    let n = round((product + beside) * 1.4426950408889634);
+    let r = opaque(product - n * 0.693359375) - n * -2.12194440e-4 + beside;
+    var size = scale(1.0 + expm1_reduced(r), i32(n));
+    // Beyond all numbers; with x = 0 or infinite; with x = 1 or -1, or y = 0.
+    size = select(size, select(0.0, infinity, estimate > 0.0), ordinary && !usable);
+    size = select(size, select(0.0, infinity, (a > 1.0) == (y > 0.0)), !ordinary);
+    size = select(size, 1.0, a == 1.0 || y == 0.0);
+    // The sign is that of x where y is odd. A y from 2^24 on is even.
+    let whole = floor(y) == y;
+    let odd = whole && abs(y) < 16777216.0 && (i32(clamp(y, -16777216.0, 16777216.0)) & 1) != 0;
+    let negative = (bitcast<u32>(x) & 0x80000000u) != 0u;
+    let signed = select(size, -size, negative && odd);
+    let defined = select(signed, from_bits(0x7fc00000u), x < 0.0 && !whole && a < infinity);
+    let nan = select(select(defined, y, is_nan(y)), x, is_nan(x));
+    return select(nan, 1.0, y == 0.0 && !is_nan(y) || x == 1.0 && !is_nan(x));
 }

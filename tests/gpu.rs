@@ -76,6 +76,10 @@ fn elementary_functions_are_accurate_everywhere() {
         (Unary::Softplus, -100.0, 100.0),
         (Unary::Sqrt, 0.0, 1e30),
         (Unary::Reciprocal, 1e-30, 1e30),
+        (Unary::Sin, -60.0, 60.0),
+        (Unary::Cos, -60.0, 60.0),
+        (Unary::Erf, -5.0, 5.0),
+        (Unary::Erf, 0.9, 1.1),
     ] {
         let (error, x, y) = worst(&gpu, function, low, high);
         eprintln!("{function:?} {low}..{high}: {error:.2} ulp at {x:e} ({y:e})");
@@ -104,12 +108,111 @@ fn nan_and_infinities_come_through() {
         Unary::Softplus,
         Unary::Sqrt,
         Unary::Reciprocal,
+        Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ] {
         let result = gpu.map(&Expr::input(0).unary(function), &[&tensor]);
         for (&x, y) in x.iter().zip(gpu.read(&result).unwrap()) {
             let exact = function.evaluate(f64::from(x)) as f32;
             let same = y == exact || y.is_nan() && exact.is_nan();
             assert!(same, "{function:?} of {x} is {y}, not {exact}");
+        }
+    }
+}
+
+/// x^y on the GPU, pair by pair.
+fn powers(gpu: &Gpu, x: &[f32], y: &[f32]) -> Vec<f32> {
+    let upload =
+        |values: &[f32]| gpu.upload(&Shape::new(1, 1, &[values.len()]), HostSlice::F32(values));
+    let power = Expr::input(0).power(Expr::input(1));
+    gpu.read(&gpu.map(&power, &[&upload(x), &upload(y)]))
+        .unwrap()
+}
+
+#[test]
+fn powers_are_accurate_wherever_they_are_numbers() {
+    let Some(gpu) = common::gpu::open(false) else {
+        return;
+    };
+    let mut numbers = common::Numbers(5);
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    for _ in 0..200_000 {
+        // Bases of every size and ever closer to 1, exponents that keep ln of the result within ±87.
+        let spread = 2f64.powf(numbers.uniform(-20.0, 6.4));
+        let ln = numbers.uniform(-spread, spread);
+        let base = ln.exp() as f32;
+        let most = 87.0 / f64::from(base).ln().abs().max(1e-6);
+        let exponent = numbers.uniform(-most, most) as f32;
+        x.extend([base, -base]);
+        y.extend([exponent, exponent.trunc()]);
+    }
+    for whole in -6..=6 {
+        for base in [0.3f32, 1.7, -2.5, 10.0, 1e-3] {
+            x.push(base);
+            y.push(whole as f32);
+        }
+    }
+    let mut worst = (0.0f64, 0.0, 0.0);
+    for ((&x, &y), found) in x.iter().zip(&y).zip(powers(&gpu, &x, &y)) {
+        let exact = f64::from(x).powf(f64::from(y));
+        // An error of ln x counts y times.
+        let allowed = 4e-7 + 1.5e-8 * exact.abs().ln().abs();
+        let error = ((f64::from(found) - exact) / exact).abs() / allowed;
+        if error > worst.0 {
+            worst = (error, x, y);
+        }
+    }
+    eprintln!(
+        "power: {:.2} of the error allowed at {:e}^{:e}",
+        worst.0, worst.1, worst.2
+    );
+    assert!(worst.0 < 1.0, "{worst:?}");
+}
+
+#[test]
+fn powers_at_the_edges_are_those_of_c() {
+    for checked in [true, false] {
+        let Some(gpu) = common::gpu::open(checked) else {
+            return;
+        };
+        let edges = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            -0.5,
+            2.0,
+            -2.0,
+            3.0,
+            -3.0,
+            1e-40,
+            1e30,
+            -1e30,
+            16_777_215.0,
+            16_777_216.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ];
+        let pairs: Vec<(f32, f32)> = edges
+            .iter()
+            .flat_map(|&x| edges.iter().map(move |&y| (x, y)))
+            .collect();
+        let (x, y): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
+        for ((x, y), found) in pairs.into_iter().zip(powers(&gpu, &x, &y)) {
+            let exact = f64::from(x).powf(f64::from(y)) as f32;
+            // A base of 1e-40 may be flushed to 0.
+            let close = (found - exact).abs() <= 1e-6 * exact.abs();
+            let same = found == exact && found.is_sign_positive() == exact.is_sign_positive();
+            let denormal = exact.abs() < f32::MIN_POSITIVE && found.abs() < f32::MIN_POSITIVE;
+            assert!(
+                same || close && exact != 0.0
+                    || denormal && exact != 0.0
+                    || found.is_nan() && exact.is_nan(),
+                "{x:e}^{y:e} is {found:e}, not {exact:e}"
+            );
         }
     }
 }

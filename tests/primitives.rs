@@ -19,7 +19,7 @@ const BROADCASTS: [[usize; 4]; 6] = [
     [3, 2, 1, 1],
 ];
 
-const UNARY: [Unary; 10] = [
+const UNARY: [Unary; 11] = [
     Unary::Negate,
     Unary::Exp,
     Unary::ExpM1,
@@ -30,6 +30,7 @@ const UNARY: [Unary; 10] = [
     Unary::Softplus,
     Unary::Sqrt,
     Unary::Reciprocal,
+    Unary::Erf,
 ];
 
 fn map_applies_every_unary_function<B: Contract>(c: &Conformance<B>) {
@@ -51,7 +52,7 @@ fn map_applies_every_unary_function<B: Contract>(c: &Conformance<B>) {
         // Far out nothing may overflow that has a finite limit.
         if matches!(
             function,
-            Unary::Tanh | Unary::Sigmoid | Unary::Softplus | Unary::ExpM1 | Unary::Exp
+            Unary::Tanh | Unary::Sigmoid | Unary::Softplus | Unary::ExpM1 | Unary::Exp | Unary::Erf
         ) {
             let top = if matches!(function, Unary::Exp | Unary::ExpM1) {
                 1.0
@@ -63,6 +64,31 @@ fn map_applies_every_unary_function<B: Contract>(c: &Conformance<B>) {
             let result = c.backend.map(&expr, &[&c.upload(&x)]);
             let what = format!("{function:?} far out");
             c.check(&result, &reference::map(&expr, &[&x]), &what);
+        }
+    }
+}
+
+fn map_raises_to_powers<B: Contract>(c: &Conformance<B>) {
+    let power = Expr::input(0).power(Expr::input(1));
+    let whole = |array: &mut Array| array.values.iter_mut().for_each(|y| *y = y.round());
+    for (size, most) in [(8.0, 4.0), (1.5, 30.0), (1e-3, 3.0)] {
+        let x = random_in(48, 3, 1, &[5, 67], 0.0, size);
+        let signed = random_in(49, 3, 1, &[5, 67], -size, size);
+        let y = random_in(50, 1, 1, &[67], 0.0, most);
+        let mut n = y.clone();
+        whole(&mut n);
+        for (x, y) in [(&x, &y), (&signed, &n)] {
+            let result = c.backend.map(&power, &[&c.upload(x), &c.upload(y)]);
+            let what = format!("powers of numbers up to {size}");
+            c.check(&result, &reference::map(&power, &[x, y]), &what);
+        }
+        for exponent in [0.5, 2.0, 3.0, -1.0, -0.5, 1.7] {
+            let power = Expr::input(0).power(Expr::constant(exponent));
+            let x = random_in(51, 1, 1, &[131], size / 4.0, size);
+            for expr in [&power, &power.derivative(0)] {
+                let result = c.backend.map(expr, &[&c.upload(&x)]);
+                c.check(&result, &reference::map(expr, &[&x]), &format!("{expr:?}"));
+            }
         }
     }
 }
@@ -442,6 +468,83 @@ fn layouts_move_every_element<B: Contract>(c: &Conformance<B>) {
     );
 }
 
+/// Whole numbers from a little below 0 to a little above `extent`, many of them equal.
+fn numbers_around(seed: u64, samples: usize, count: usize, extent: usize) -> Array {
+    let mut list = random_in(seed, samples, 1, &[count], -1.4, extent as f64 + 0.4);
+    list.values.iter_mut().for_each(|v| *v = v.round());
+    list
+}
+
+fn take_and_put_agree<B: Contract>(c: &Conformance<B>) {
+    let sizes = [[3, 1, 3], [3, 2, 3], [1, 2, 3], [3, 2, 1], [1, 1, 1]];
+    for (rest, axis) in [
+        (&[7][..], 2),
+        (&[7, 67], 2),
+        (&[5, 31], 3),
+        (&[3, 11, 17], 3),
+        (&[2, 3, 1], 4),
+    ] {
+        let extent = rest[axis - 2];
+        for [s, d, n] in sizes {
+            for count in [1, 5, 37] {
+                let list = numbers_around(52, n, count, extent);
+                let x = random(53, s, d, rest);
+                let result = c.backend.take(&c.upload(&x), &c.upload(&list), axis);
+                let what = format!("{count} entries of axis {axis} of {:?}, {n} lists", x.shape);
+                c.check(&result, &reference::take(&x, &list, axis), &what);
+                let mut taken = rest.to_vec();
+                taken[axis - 2] = count;
+                let z = random(54, s, d, &taken);
+                for range in [0..extent, extent / 2..extent, 0..extent.min(2), 1..1] {
+                    for sum in [false, true] {
+                        let (z_there, list_there) = (c.upload(&z), c.upload(&list));
+                        let result = c
+                            .backend
+                            .put(&z_there, &list_there, axis, range.clone(), sum);
+                        let expected = reference::put(&z, &list, axis, range.clone(), sum);
+                        c.check(&result, &expected, &format!("{what}, put to {range:?}"));
+                    }
+                }
+            }
+        }
+    }
+    // Longer lists and more samples than one pass takes; one row gets nearly all.
+    for (samples, lists, count) in [(2, 2, 9001), (700, 700, 11), (700, 1, 11), (1, 5000, 2)] {
+        let mut list = numbers_around(55, lists, count, 3);
+        list.values.iter_mut().step_by(2).for_each(|v| *v = 1.0);
+        let z = random(56, samples, 2, &[count, 3]);
+        for sum in [false, true] {
+            let result = c.backend.put(&c.upload(&z), &c.upload(&list), 2, 0..3, sum);
+            let what = format!("{samples} samples, {lists} lists of {count}");
+            c.check(&result, &reference::put(&z, &list, 2, 0..3, sum), &what);
+        }
+    }
+    // A list of none, and parts of other tensors.
+    let none = c.upload(&random(57, 2, 1, &[0]));
+    let x = random(58, 2, 1, &[4, 3]);
+    let whole = c.upload(&x);
+    let taken = c.backend.take(&whole, &none, 2);
+    let expected = reference::take(&x, &Array::zeros(Shape::new(2, 1, &[0])), 2);
+    c.check(&taken, &expected, "no entry");
+    let put = c.backend.put(&taken, &none, 2, 0..5, true);
+    c.check(
+        &put,
+        &Array::zeros(Shape::new(1, 1, &[5, 3])),
+        "no entry, put",
+    );
+    let list = numbers_around(59, 2, 6, 4);
+    let slice = |array: &Array| {
+        let part = c.backend.slice(&c.upload(array), 0, 1, 2);
+        (part, reference::slice(array, 0, 1, 2))
+    };
+    let ((x_there, x), (list_there, list)) = (slice(&x), slice(&list));
+    let taken = c.backend.take(&x_there, &list_there, 2);
+    c.check(&taken, &reference::take(&x, &list, 2), "of a part");
+    let expected = reference::put(&reference::take(&x, &list, 2), &list, 2, 0..4, false);
+    let put = c.backend.put(&taken, &list_there, 2, 0..4, false);
+    c.check(&put, &expected, "a part, put");
+}
+
 fn concat_joins_and_broadcasts<B: Contract>(c: &Conformance<B>) {
     for axis in [2, 3, 4] {
         for [s0, d0, s1, d1] in BROADCASTS {
@@ -706,11 +809,12 @@ fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<
 macro_rules! conformance {
     ($name:ident, $backend:expr, $tolerance:expr) => {
         conformance!(@tests $name, $backend, $tolerance,
-            map_applies_every_unary_function, map_broadcasts_its_inputs, map_runs_long_expressions,
+            map_applies_every_unary_function, map_raises_to_powers, map_broadcasts_its_inputs,
+            map_runs_long_expressions,
             einsum_agrees_on_the_formulas_in_use, einsum_agrees_on_ragged_sizes,
             einsum_sums_a_long_inner_dimension, conv_agrees, conv_inputs_agrees, conv_weights_agrees,
             window_sum_and_spread_agree, max_pool_gathers_and_scatters, reduce_sum_agrees,
-            layouts_move_every_element, concat_joins_and_broadcasts, nothing_is_a_size_too,
+            layouts_move_every_element, take_and_put_agree, concat_joins_and_broadcasts, nothing_is_a_size_too,
             dense_products_accumulate, outer_products_accumulate,
             outer_products_of_a_site_with_itself_accumulate);
     };

@@ -1,9 +1,9 @@
-//! Einsum and the outer product on random sizes and layouts, against nested loops.
+//! Einsum, the outer product and lookups on random sizes and layouts, against nested loops.
 
 mod common;
 
 use common::{Array, Conformance, random, reference};
-use hessblock::tensor::{Backend, Contract, Einsum, OuterSide, cpu::Cpu};
+use hessblock::tensor::{Backend, Contract, Einsum, OuterSide, Shape, cpu::Cpu};
 use proptest::prelude::*;
 
 /// Where a label occurs: left, right, output.
@@ -183,6 +183,74 @@ fn check_einsum<B: Backend>(c: &Conformance<B>, formula: &Formula) {
     c.compare_at(&values, &expected.values, greatest, &formula.text);
 }
 
+/// A tensor, an axis of it, and lists of numbers in and around its entries.
+#[derive(Clone, Debug)]
+struct Lookup {
+    units: [usize; 2],
+    rest: Vec<usize>,
+    axis: usize,
+    lists: usize,
+    list: Vec<usize>,
+    range: std::ops::Range<usize>,
+    sum: bool,
+}
+
+fn lookups() -> impl Strategy<Value = Lookup> {
+    let sizes = (
+        prop::collection::vec(1usize..9, 1..4),
+        prop::array::uniform2(1usize..6),
+    );
+    let numbers = prop::collection::vec(any::<u16>(), 0..60);
+    (sizes, numbers, any::<[u16; 3]>(), any::<[bool; 3]>()).prop_map(
+        |((rest, [samples, directions]), numbers, places, flags)| {
+            let axis = places[0] as usize % rest.len();
+            let extent = rest[axis];
+            let lists = if flags[1] { samples } else { 1 };
+            let count = numbers.len() / lists;
+            let start = places[1] as usize % (extent + 1);
+            Lookup {
+                units: [if flags[0] { samples } else { 1 }, directions],
+                axis: axis + 2,
+                lists,
+                // Entries, and one number outside.
+                list: numbers[..count * lists]
+                    .iter()
+                    .map(|&n| n as usize % (extent + 1))
+                    .collect(),
+                range: start..start + places[2] as usize % (extent + 1 - start),
+                sum: flags[2],
+                rest,
+            }
+        },
+    )
+}
+
+fn check_lookup<B: Backend>(c: &Conformance<B>, case: &Lookup) {
+    let count = case.list.len() / case.lists;
+    let list = Array::new(
+        Shape::new(case.lists, 1, &[count]),
+        case.list.iter().map(|&k| k as f64).collect(),
+    );
+    let [samples, directions] = case.units;
+    let x = random(6, samples, directions, &case.rest);
+    let result = c.backend.take(&c.upload(&x), &c.upload(&list), case.axis);
+    c.check(&result, &reference::take(&x, &list, case.axis), "take");
+    let mut rest = case.rest.clone();
+    rest[case.axis - 2] = count;
+    let z = random(7, samples, directions, &rest);
+    let (z_there, list_there) = (c.upload(&z), c.upload(&list));
+    let range = case.range.clone();
+    let result = c
+        .backend
+        .put(&z_there, &list_there, case.axis, range.clone(), case.sum);
+    let expected = reference::put(&z, &list, case.axis, range, case.sum);
+    assert_eq!(c.backend.shape(&result), expected.shape);
+    let values = c.backend.read(&result).expect("the device works");
+    // Sums of up to 60 numbers of either sign may cancel.
+    let greatest = expected.values.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+    c.compare_at(&values, &expected.values, greatest, "put");
+}
+
 fn cpu() -> Conformance<Cpu<f64>> {
     Conformance {
         backend: Cpu::new(),
@@ -209,6 +277,11 @@ proptest! {
         let samples = shared.map(|shared| if shared { 1 } else { samples });
         check_outer(&cpu(), samples, &sides);
     }
+
+    #[test]
+    fn lookups_agree_on_any_lists(case in lookups()) {
+        check_lookup(&cpu(), &case);
+    }
 }
 
 #[cfg(feature = "gpu")]
@@ -233,6 +306,12 @@ proptest! {
         let samples = shared.map(|shared| if shared { 1 } else { samples });
         if let Some(backend) = common::gpu::open(false) {
             check_outer(&Conformance { backend, tolerance: 2e-6 }, samples, &sides);
+        }
+    }
+    #[test]
+    fn lookups_agree_on_any_lists_on_the_gpu(case in lookups()) {
+        if let Some(backend) = common::gpu::open(false) {
+            check_lookup(&Conformance { backend, tolerance: 2e-6 }, &case);
         }
     }
 }

@@ -22,6 +22,9 @@ fn expressions() -> Vec<Expr> {
         Unary::Softplus,
         Unary::Sqrt,
         Unary::Reciprocal,
+        Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ]
     .into_iter()
     .flat_map(|function| {
@@ -30,6 +33,14 @@ fn expressions() -> Vec<Expr> {
     })
     .collect();
     all.push((x(0) + x(1)) * x(2) / (x(3) - x(1)));
+    for exponent in [x(1), Expr::constant(1.5)] {
+        let power = x(0).power(exponent);
+        all.extend([
+            power.derivative(0).derivative(0),
+            power.derivative(1),
+            power,
+        ]);
+    }
     all.push((0..7).map(x).fold(Expr::constant(0.1), |sum, y| sum + y));
     all.push(Expr::if_less_equal(
         x(0),

@@ -62,6 +62,10 @@ pub enum Unary {
     Reciprocal,
     /// the error function, 2/√π ∫₀ˣ e^(−t²) dt
     Erf,
+    /// sine
+    Sin,
+    /// cosine
+    Cos,
 }
 
 /// Functions of two arguments.
@@ -177,6 +181,8 @@ impl Expr {
             Binary::Divide if self.is(0.0) => self,
             Binary::Power if other.is(0.0) => Expr::constant(1.0),
             Binary::Power if other.is(1.0) => self,
+            Binary::Power if other.is(2.0) => self.clone() * self,
+            Binary::Power if other.is(-1.0) => self.unary(Unary::Reciprocal),
             _ => Expr(Arc::new(Node::Binary(function, self, other))),
         }
     }
@@ -190,6 +196,9 @@ impl Expr {
     pub fn if_less_equal(left: Expr, right: Expr, then: Expr, otherwise: Expr) -> Expr {
         if then == otherwise {
             return then;
+        }
+        if let (Some(a), Some(b)) = (left.as_constant(), right.as_constant()) {
+            return if a <= b { then } else { otherwise };
         }
         Expr(Arc::new(Node::IfLessEqual {
             left,
@@ -228,6 +237,8 @@ impl Expr {
                     Unary::Softplus => x.unary(Unary::Sigmoid),
                     Unary::Sqrt => Expr::constant(0.5) / this,
                     Unary::Reciprocal => -(this.clone() * this),
+                    Unary::Sin => x.unary(Unary::Cos),
+                    Unary::Cos => -x.unary(Unary::Sin),
                     Unary::Erf => {
                         Expr::constant(std::f64::consts::FRAC_2_SQRT_PI)
                             * (-(x.clone() * x)).unary(Unary::Exp)
@@ -370,6 +381,8 @@ impl Unary {
             Unary::Sqrt => x.sqrt(),
             Unary::Reciprocal => 1.0 / x,
             Unary::Erf => libm::erf(x),
+            Unary::Sin => x.sin(),
+            Unary::Cos => x.cos(),
         }
     }
 }
@@ -431,7 +444,7 @@ impl fmt::Debug for Expr {
 mod tests {
     use super::*;
 
-    const UNARY: [Unary; 11] = [
+    const UNARY: [Unary; 13] = [
         Unary::Negate,
         Unary::Exp,
         Unary::ExpM1,
@@ -443,6 +456,8 @@ mod tests {
         Unary::Sqrt,
         Unary::Reciprocal,
         Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ];
 
     /// Compares ∂f/∂x_k with Richardson's extrapolation of central differences, error O(h⁴).

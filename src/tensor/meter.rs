@@ -3,6 +3,7 @@
 //! Running the same passes over a [`Meter`] as over a device is what keeps `plan` and the run from
 //! disagreeing (DESIGN §3, Execution).
 
+use super::chains::Chains;
 use super::placement::Placement;
 use super::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
 use crate::error::Result;
@@ -326,12 +327,11 @@ impl Backend for Meter {
         sum_samples: bool,
     ) -> MeterTensor {
         let mut axes = cotangents.shape.axes();
+        let samples = axes[0].max(indices.shape.samples);
+        let chains = Chains::new(&indices.shape, samples, range.len());
+        let _links = self.allocate(chains.numbers);
         axes[axis] = range.len();
-        axes[0] = if sum_samples {
-            1
-        } else {
-            axes[0].max(indices.shape.samples)
-        };
+        axes[0] = if sum_samples { 1 } else { samples };
         self.tensor(Shape::from_axes(&axes), cotangents.shape.len() as u64)
     }
 

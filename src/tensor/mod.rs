@@ -5,6 +5,7 @@
 //! predict bytes and operations) and, through [`dual::Dual`], in forward mode on any of them.
 //! This folder must not know of networks.
 
+mod chains;
 pub mod cpu;
 pub mod dual;
 pub mod expression;

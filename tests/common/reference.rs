@@ -319,6 +319,68 @@ pub fn embed(inputs: &Array, axis: usize, start: usize, extent: usize) -> Array 
     result
 }
 
+/// Calls `meet(position in the taken from, position in the taken)` for every index that names an entry.
+fn lookups(
+    (samples, directions): (usize, usize),
+    (rest, axis): (&[usize], usize),
+    indices: &Array,
+    extent: usize,
+    mut meet: impl FnMut(&[usize], &[usize]),
+) {
+    let mut axes = vec![samples, directions];
+    axes.extend_from_slice(rest);
+    axes[axis] = indices.shape.rest_len();
+    for taken in positions(&axes) {
+        let list = &indices.values[taken[0].min(indices.shape.samples - 1) * axes[axis]..];
+        let mut from = taken.clone();
+        for entry in 0..extent {
+            if list[taken[axis]] == entry as f64 {
+                from[axis] = entry;
+                meet(&from, &taken);
+            }
+        }
+    }
+}
+
+pub fn take(inputs: &Array, indices: &Array, axis: usize) -> Array {
+    let shape = &inputs.shape;
+    let samples = broadcast(shape.samples, indices.shape.samples);
+    let mut rest = shape.rest.clone();
+    rest[axis - 2] = indices.shape.rest_len();
+    let mut result = Array::zeros(Shape::new(samples, shape.directions, &rest));
+    let (lead, extent) = ((samples, shape.directions), shape.rest[axis - 2]);
+    lookups(lead, (&shape.rest, axis), indices, extent, |from, to| {
+        let index = result.index(to);
+        result.values[index] = inputs.at(from);
+    });
+    result
+}
+
+pub fn put(
+    cotangents: &Array,
+    indices: &Array,
+    axis: usize,
+    range: std::ops::Range<usize>,
+    sum_samples: bool,
+) -> Array {
+    let shape = &cotangents.shape;
+    let samples = broadcast(shape.samples, indices.shape.samples);
+    let mut rest = shape.rest.clone();
+    rest[axis - 2] = range.len();
+    let kept = if sum_samples { 1 } else { samples };
+    let mut result = Array::zeros(Shape::new(kept, shape.directions, &rest));
+    let lead = (samples, shape.directions);
+    lookups(lead, (&shape.rest, axis), indices, range.end, |from, to| {
+        if from[axis] >= range.start {
+            let mut into = from.to_vec();
+            into[axis] -= range.start;
+            let index = result.index(&into);
+            result.values[index] += cotangents.at(to);
+        }
+    });
+    result
+}
+
 pub fn concat(inputs: &[&Array], axis: usize) -> Array {
     let mut axes = inputs[0].shape.axes();
     axes[0] = inputs.iter().fold(1, |s, x| broadcast(s, x.shape.samples));

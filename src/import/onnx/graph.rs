@@ -77,6 +77,8 @@ pub(crate) struct Graph {
     pub inputs: Vec<proto::ValueInfo>,
     /// Name of the output the loss is taken of.
     pub output: String,
+    /// Version of the standard operations.
+    pub opset: i64,
 }
 
 /// Reads the protobuf.
@@ -135,10 +137,10 @@ impl Graph {
         if graph.output.is_empty() {
             return Err(fault("its graph has no output".into()));
         }
-        Self::prune(path, graph, options)
+        Self::prune(path, graph, opset, options)
     }
 
-    fn prune(path: &Path, graph: proto::Graph, options: &OnnxOptions) -> Result<Graph> {
+    fn prune(path: &Path, graph: proto::Graph, opset: i64, options: &OnnxOptions) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
         let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
         let output = match &options.output {
@@ -152,7 +154,7 @@ impl Graph {
             None if outputs.len() == 1 => outputs[0].to_string(),
             None => {
                 return Err(fault(format!(
-                    "it has several outputs ({}); name the one the loss is taken of",
+                    "it has several outputs ({}); name the one the loss is taken of (--output NAME)",
                     outputs.join(", ")
                 )));
             }
@@ -211,6 +213,7 @@ impl Graph {
             initializers,
             inputs,
             output,
+            opset,
         };
         for name in &options.untie {
             result.untie(name)?;

@@ -6,6 +6,11 @@ use crate::tensor::{Real, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Elements of a result that go to one thread.
+const PARALLEL: usize = 1 << 14;
+/// Terms added up before their sum joins the others.
+const CHUNK: usize = 64;
+
 /// An axis's surroundings in the rest: extents before it and after it.
 fn around(shape: &Shape, axis: usize) -> (usize, usize) {
     assert!(
@@ -77,6 +82,18 @@ pub(super) fn take<R: Real>(inputs: &Tensor<R>, indices: &Tensor<R>, axis: usize
     Tensor::new(shape, output)
 }
 
+/// The entries that name a row of the result, by row, then in their order: (row, sample, k).
+fn by_row(numbers: &[Vec<Option<usize>>], samples: Range<usize>) -> Vec<(usize, usize, usize)> {
+    let mut list: Vec<(usize, usize, usize)> = samples
+        .flat_map(|s| {
+            let of_sample = numbers[pick(s, numbers.len())].iter().enumerate();
+            of_sample.filter_map(move |(k, number)| number.map(|row| (row, s, k)))
+        })
+        .collect();
+    list.sort_unstable();
+    list
+}
+
 /// `[s, d, …, K, …]` and `[s, 1, K]` → `[s, d, …, range, …]`, or `[1, d, …]` summed over samples.
 pub(super) fn put<R: Real>(
     cotangents: &Tensor<R>,
@@ -89,31 +106,49 @@ pub(super) fn put<R: Real>(
     let count = cotangents.shape.rest[axis - 2];
     let numbers = numbers(indices, &range);
     let samples = common(cotangents.shape.samples, indices.shape.samples);
-    let made = if sum_samples { 1 } else { samples };
-    let shape = shape_with(&cotangents.shape, made, axis, range.len());
+    let lists: Vec<_> = if sum_samples {
+        vec![by_row(&numbers, 0..samples)]
+    } else {
+        (0..samples).map(|s| by_row(&numbers, s..s + 1)).collect()
+    };
+    let shape = shape_with(&cotangents.shape, lists.len(), axis, range.len());
     let mut output: Vec<R> = zeros(shape.len());
-    let block = range.len() * after;
+    if output.is_empty() {
+        return Tensor::new(shape, output);
+    }
     let directions = shape.directions;
+    // Rows at a time: large tables are filled by several threads.
+    let step = (PARALLEL / after).max(1);
     let add = |(k, block): (usize, &mut [R])| {
         let (unit, outer) = (k / before, k % before);
-        let (s, d) = (unit / directions, unit % directions);
-        let of = if sum_samples { 0..samples } else { s..s + 1 };
-        for s in of {
-            let from = (cotangents.unit(s, d) * before + outer) * count * after;
-            let source = &cotangents.values()[from..from + count * after];
-            let chosen = &numbers[pick(s, numbers.len())];
-            for (cotangent, number) in source.chunks_exact(after).zip(chosen) {
-                if let Some(number) = number {
-                    let into = &mut block[number * after..(number + 1) * after];
-                    for (into, cotangent) in into.iter_mut().zip(cotangent) {
-                        *into += *cotangent;
+        let (list, d) = (&lists[unit / directions], unit % directions);
+        let cotangent = |s: usize, k: usize| {
+            let at = ((cotangents.unit(s, d) * before + outer) * count + k) * after;
+            &cotangents.values()[at..at + after]
+        };
+        let add = |(part, rows): (usize, &mut [R])| {
+            let first = part * step;
+            let start = list.partition_point(|entry| entry.0 < first);
+            let stop = list.partition_point(|entry| entry.0 < first + rows.len() / after);
+            let mut sum = vec![R::default(); after];
+            for entries in list[start..stop].chunk_by(|a, b| a.0 == b.0) {
+                let row = &mut rows[(entries[0].0 - first) * after..][..after];
+                for chunk in entries.chunks(CHUNK) {
+                    sum.fill(R::default());
+                    for &(_, s, k) in chunk {
+                        for (sum, cotangent) in sum.iter_mut().zip(cotangent(s, k)) {
+                            *sum += *cotangent;
+                        }
+                    }
+                    for (row, sum) in row.iter_mut().zip(&sum) {
+                        *row += *sum;
                     }
                 }
             }
-        }
+        };
+        block.par_chunks_mut(step * after).enumerate().for_each(add);
     };
-    if !output.is_empty() {
-        output.par_chunks_mut(block).enumerate().for_each(add);
-    }
+    let block = range.len() * after;
+    output.par_chunks_mut(block).enumerate().for_each(add);
     Tensor::new(shape, output)
 }

@@ -83,11 +83,20 @@ impl WindowKernel {
     }
 }
 
+/// What `lookup.wgsl` computes: an entry point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum LookupKernel {
+    Take,
+    Chain,
+    Put,
+}
+
 /// A kernel and its configuration: the key of the pipeline cache.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kernel {
     Product(ProductKernel),
     Window(WindowKernel),
+    Lookup(LookupKernel),
     Map { expr: Expr, axes: usize },
     Reduce { kept: usize, reduced: usize },
     Layout { axes: usize },
@@ -102,7 +111,7 @@ impl Kernel {
     pub fn family(&self) -> usize {
         match self {
             Kernel::Product(_) => 0,
-            Kernel::Window(_) | Kernel::Reduce { .. } => 1,
+            Kernel::Window(_) | Kernel::Lookup(_) | Kernel::Reduce { .. } => 1,
             Kernel::Map { .. } | Kernel::Layout { .. } | Kernel::Fill => 2,
         }
     }
@@ -113,6 +122,9 @@ impl Kernel {
             Kernel::Window(WindowKernel::Gather) => "gather",
             Kernel::Window(WindowKernel::MaxPoolIndices) => "max_pool_indices",
             Kernel::Window(_) => "window_sum",
+            Kernel::Lookup(LookupKernel::Take) => "take",
+            Kernel::Lookup(LookupKernel::Chain) => "chain",
+            Kernel::Lookup(LookupKernel::Put) => "put",
             _ => "main",
         }
     }
@@ -152,6 +164,11 @@ impl Kernel {
                 text.push_str(COMMON);
                 text.push_str(NUMERIC);
                 text.push_str(include_str!("../../../shaders/window.wgsl"));
+            }
+            Kernel::Lookup(_) => {
+                constant("THREADS", THREADS);
+                text.push_str(COMMON);
+                text.push_str(include_str!("../../../shaders/lookup.wgsl"));
             }
             Kernel::Map { expr, axes } => {
                 constant("THREADS", THREADS);
@@ -255,6 +272,9 @@ pub fn shader_sources() -> Vec<ShaderSource> {
         WindowKernel::MaxPoolIndices,
     ] {
         kernels.push(Kernel::Window(kernel));
+    }
+    for kernel in [LookupKernel::Take, LookupKernel::Chain, LookupKernel::Put] {
+        kernels.push(Kernel::Lookup(kernel));
     }
     for shape in TILE_SHAPES {
         for axes in [[1; 4], [2, 1, 4, 4], [1, 2, 1, 6], [MAX_AXES; 4]] {

@@ -13,6 +13,7 @@ mod conv;
 mod device;
 mod kernel;
 mod layout;
+mod lookup;
 mod map;
 mod pool;
 mod product;
@@ -221,19 +222,19 @@ impl Backend for Gpu {
         self.embed_tensor(inputs, axis, start, extent)
     }
 
-    fn take(&self, _: &GpuTensor, _: &GpuTensor, _: usize) -> GpuTensor {
-        unimplemented!("kernels branch")
+    fn take(&self, inputs: &GpuTensor, indices: &GpuTensor, axis: usize) -> GpuTensor {
+        self.take_tensor(inputs, indices, axis)
     }
 
     fn put(
         &self,
-        _: &GpuTensor,
-        _: &GpuTensor,
-        _: usize,
-        _: std::ops::Range<usize>,
-        _: bool,
+        cotangents: &GpuTensor,
+        indices: &GpuTensor,
+        axis: usize,
+        range: std::ops::Range<usize>,
+        sum_samples: bool,
     ) -> GpuTensor {
-        unimplemented!("kernels branch")
+        self.put_tensor(cotangents, indices, axis, range, sum_samples)
     }
 
     fn concat(&self, inputs: &[&GpuTensor], axis: usize) -> GpuTensor {

@@ -4,7 +4,8 @@ mod arithmetic;
 mod shape;
 
 pub(crate) use shape::{
-    axes_of, axis_of, ints, permutation, reshape_target, shape_of, squeezed, unsqueezed,
+    axes_of, axis_of, ints, parts, permutation, reshape_target, shape_of, sliced, squeezed,
+    unsqueezed,
 };
 
 use arithmetic::{binary, cast, like, range, unary};
@@ -340,54 +341,8 @@ fn slice(node: &Node, inputs: &[Option<Array>]) -> Outcome<Array> {
         .first()
         .and_then(|x| x.as_ref())
         .ok_or("input 0 is missing")?;
-    let list = |k: usize, name: &str| -> Outcome<Option<Vec<i64>>> {
-        match inputs.get(k).and_then(|i| i.as_ref()) {
-            Some(array) => Ok(Some(ints(array)?.to_vec())),
-            None => Ok(node.ints(name).map(|v| v.to_vec())),
-        }
-    };
-    let starts = list(1, "starts")?.ok_or("its starts are missing")?;
-    let ends = list(2, "ends")?.ok_or("its ends are missing")?;
-    let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Err("its starts, ends, axes and steps differ in number".into());
-    }
     let mut result = x.clone();
-    for k in 0..starts.len() {
-        let axis = axis_of(axes[k], result.shape.len())?;
-        let extent = result.shape[axis] as i64;
-        let bound = |at: i64| {
-            if at < 0 {
-                at.saturating_add(extent)
-            } else {
-                at
-            }
-        };
-        let chosen: Vec<usize> = match steps[k] {
-            0 => return Err("a step of 0".into()),
-            step if step > 0 => {
-                let (from, to) = (
-                    bound(starts[k]).clamp(0, extent),
-                    bound(ends[k]).clamp(0, extent),
-                );
-                (from..to)
-                    .step_by(step as usize)
-                    .map(|v| v as usize)
-                    .collect()
-            }
-            step => {
-                let from = bound(starts[k]).clamp(-1, extent - 1);
-                let to = bound(ends[k]).clamp(-1, extent - 1);
-                let mut chosen = Vec::new();
-                let mut at = from;
-                while at > to {
-                    chosen.push(at as usize);
-                    at = at.saturating_add(step);
-                }
-                chosen
-            }
-        };
+    for (axis, chosen) in sliced(node, &x.shape, inputs)? {
         let picked = chosen.iter().map(|&v| v as i64).collect();
         result = gather(&result, &Array::ints(&[chosen.len()], picked), axis as i64)?;
     }
@@ -399,23 +354,8 @@ fn split(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Array>> {
         .first()
         .and_then(|x| x.as_ref())
         .ok_or("input 0 is missing")?;
-    let axis = axis_of(node.int("axis", 0), x.shape.len())?;
-    let outputs = node.proto.output.len().max(1);
-    let sizes: Vec<usize> = match inputs.get(1).and_then(|i| i.as_ref()) {
-        Some(sizes) => tensor::extents(ints(sizes)?).ok_or("its parts cannot be")?,
-        None => match node.ints("split") {
-            Some(sizes) => tensor::extents(sizes).ok_or("its parts cannot be")?,
-            None => {
-                let each = x.shape[axis].div_ceil(outputs);
-                (0..outputs)
-                    .map(|k| each.min(x.shape[axis].saturating_sub(k * each)))
-                    .collect()
-            }
-        },
-    };
-    if sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(x.shape[axis]) {
-        return Err(format!("parts {sizes:?} of an axis of {}", x.shape[axis]));
-    }
+    let sizes = inputs.get(1).and_then(|i| i.as_ref());
+    let (axis, sizes) = parts(node, &x.shape, sizes)?;
     let mut start = 0;
     Ok(sizes
         .iter()

@@ -130,12 +130,8 @@ impl Lowering<'_> {
         self.permute(node, &x, &order)
     }
 
-    /// Identity, Dropout (as at inference), and casts between reals.
+    /// Identity, and Dropout as at inference.
     pub(super) fn identity(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let to = node.int("to", 1) as i32;
-        if node.op_type() == "Cast" && !super::is_float(to) {
-            return refuse("a cast of activations or parameters to integers has no derivative");
-        }
         if let ("Dropout", Some(Some(Value::Host(flag)))) = (node.op_type(), inputs.get(2))
             && flag[1].scalar() == Some(1.0)
         {
@@ -207,7 +203,7 @@ impl Lowering<'_> {
                     self.constant(node, &array)?
                 }
                 Value::Tensor(tensor) => tensor.clone(),
-                Value::Condition(_) | Value::Unknown => {
+                Value::Sequence(_) | Value::Unknown => {
                     return refuse("an operand is not a number");
                 }
             });

@@ -5,10 +5,15 @@
 
 mod activation;
 mod affine;
+mod attention;
 mod blocks;
 mod conv;
+mod einsum;
+mod index;
 mod inputs;
 mod layout;
+mod logic;
+mod norm;
 mod pad;
 mod pointwise;
 mod pool;
@@ -38,18 +43,10 @@ pub(super) enum Value {
     Host([Array; 2]),
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
-    /// A comparison of two values, which a Where may use.
-    Condition(Box<Condition>),
+    /// The parts of a SplitToSequence.
+    Sequence(Vec<Value>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
-}
-
-/// `left ≤ right`, or its contrary.
-#[derive(Clone, Debug)]
-pub(super) struct Condition {
-    pub left: Value,
-    pub right: Value,
-    pub contrary: bool,
 }
 
 /// A tensor of the network.
@@ -60,6 +57,9 @@ pub(super) struct Tensor {
     pub rest: Vec<usize>,
     /// Where the samples sit; `None` for what all samples share.
     pub sample: Option<Sample>,
+    /// Whether it holds integers or truth values (as reals: there is no other kind of tensor), which have no
+    /// derivative.
+    pub integer: bool,
 }
 
 /// The state of lowering.
@@ -79,7 +79,7 @@ pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
 
 /// What an infinite constant becomes: large enough that its softmax is 0 in single precision, and far enough
 /// from overflow that a few masks may be added.
-const INFINITE: f64 = 1e38;
+pub(super) const INFINITE: f64 = 1e38;
 
 /// A constant with its infinities made finite: attention masks hold −∞, and kernels need not keep infinities
 /// (shading languages leave them undefined). NaN stays.
@@ -115,6 +115,7 @@ pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Resul
                 operand: Operand::Value(k),
                 rest: input.rest.clone(),
                 sample: Some(Sample::alone(input.sample_axis)),
+                integer: input.integer,
             }),
         );
         lowering.network.inputs.push(input);
@@ -173,6 +174,7 @@ impl Lowering<'_> {
                 operand: Operand::Parameter(k),
                 rest: array.shape.clone(),
                 sample: None,
+                integer: false,
             }),
             None => Value::Host([array.clone(), array.clone()]),
         }
@@ -194,20 +196,12 @@ impl Lowering<'_> {
         };
         match results {
             Ok(results) => {
-                let used = |name: &str| {
-                    name == self.graph.output
-                        || self
-                            .graph
-                            .nodes
-                            .iter()
-                            .any(|n| n.proto.input.iter().any(|i| i == name))
-                };
                 for (k, name) in node.proto.output.iter().enumerate() {
                     if name.is_empty() {
                         continue;
                     }
                     let value = results.get(k).cloned().unwrap_or(Value::Unknown);
-                    if k >= results.len() && !unknown && used(name) {
+                    if k >= results.len() && !unknown && self.is_used(name) {
                         problems.push(describe(
                             node,
                             &format!("its output {k} ({name:?}) is used, which is not supported"),
@@ -235,6 +229,12 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Whether a value is read by a node or is the output.
+    fn is_used(&self, name: &str) -> bool {
+        let reads = |n: &Node| n.proto.input.iter().any(|i| i == name);
+        name == self.graph.output || self.graph.nodes.iter().any(reads)
+    }
+
     fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         if let Some(&root) = (node.op_type() == "Identity")
             .then(|| self.roots.by_name.get(&node.proto.output[0]))
@@ -255,7 +255,9 @@ impl Lowering<'_> {
             });
             return Ok(vec![Value::Host([one, many])]);
         }
-        if let ("CastLike", Some(Some(Value::Host(arrays)))) = (node.op_type(), inputs.first()) {
+        if let ("CastLike", [Some(Value::Host(arrays)), Some(Value::Tensor(_))]) =
+            (node.op_type(), inputs)
+        {
             // Like an activation, whose numbers are reals.
             let real = |a: &Array| {
                 if a.is_float() {
@@ -269,6 +271,18 @@ impl Lowering<'_> {
         if folds(inputs, node) {
             return self.fold(node, inputs);
         }
+        let mut results = self.lowered(node, inputs)?;
+        let integer = logic::makes_integers(node, inputs);
+        for result in &mut results {
+            if let Value::Tensor(tensor) = result {
+                tensor.integer = integer;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Lowers a node of which an input is a tensor.
+    fn lowered(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         let one = |tensor: Tensor| vec![Value::Tensor(tensor)];
         Ok(match node.op_type() {
             "Gemm" => one(self.gemm(node, inputs)?),
@@ -291,13 +305,30 @@ impl Lowering<'_> {
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
-            "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" => {
-                vec![self.compare(node, inputs)?]
-            }
+            "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not"
+            | "Or" | "Xor" => one(self.compare(node, inputs)?),
             "Where" => one(self.choose(node, inputs)?),
+            "Cast" | "CastLike" => one(self.cast(node, inputs)?),
+            "Identity" | "Dropout" => one(self.identity(node, inputs)?),
+            "Gather" => one(self.gather(node, inputs)?),
+            "Slice" => one(self.slice(node, inputs)?),
+            "GatherElements" => one(self.gather_elements(node, inputs)?),
+            "GatherND" => one(self.gather_nd(node, inputs)?),
+            "OneHot" => one(self.one_hot(node, inputs)?),
+            "Split" => self.split(node, inputs)?,
+            "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
+            "SequenceAt" => vec![self.sequence_at(inputs)?],
+            "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
+            "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
+            "Attention" => one(self.attention(node, inputs)?),
+            "Einsum" => one(self.einsum(node, inputs)?),
+            "LayerNormalization" | "RMSNormalization" => one(self.layer_norm(node, inputs)?),
+            "GroupNormalization" | "InstanceNormalization" => one(self.group_norm(node, inputs)?),
+            "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
+            "LpNormalization" => one(self.lp_norm(node, inputs)?),
+            "LRN" => one(self.local_response(node, inputs)?),
             "Clip" => one(self.clip(node, inputs)?),
             "Pow" => one(self.power(node, inputs)?),
-            "Identity" | "Dropout" | "Cast" | "CastLike" => one(self.identity(node, inputs)?),
             _ => vec![self.pointwise_node(node, inputs)?],
         })
     }
@@ -354,6 +385,7 @@ impl Lowering<'_> {
             operand: Operand::Value(value),
             rest: self.network.rest(value).to_vec(),
             sample,
+            integer: false,
         })
     }
 
@@ -384,6 +416,7 @@ impl Lowering<'_> {
             operand: Operand::Constant(self.network.constants.len() - 1),
             rest: array.shape.clone(),
             sample: None,
+            integer: !array.is_float(),
         })
     }
 
@@ -444,6 +477,7 @@ impl Lowering<'_> {
         };
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
+        self.network.output_positions_first = sample.before > 1;
         for (k, parameter) in self.network.parameters.iter().enumerate() {
             let used = self
                 .network

@@ -7,7 +7,6 @@ use super::conv::MOST_EXTENT;
 use super::layout::fits;
 use super::{Array, Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
-use crate::ops::{Slice, Take};
 
 use crate::tensor::Expr;
 
@@ -28,31 +27,6 @@ fn source(mode: &str, at: i64, extent: i64) -> Option<usize> {
 }
 
 impl Lowering<'_> {
-    /// Entries of an axis by number, `None` being 0: as a slice where they are a run.
-    pub(super) fn entries(
-        &mut self,
-        node: &Node,
-        x: &Tensor,
-        axis: usize,
-        indices: Vec<Option<usize>>,
-    ) -> Result<Tensor> {
-        self.not_over_samples(x, axis)?;
-        let run = |first: usize| {
-            indices
-                .iter()
-                .enumerate()
-                .all(|(k, &i)| i == Some(first + k))
-        };
-        match indices.first().copied().flatten() {
-            Some(0) if indices.len() == x.rest[axis] && run(0) => Ok(x.clone()),
-            Some(first) if run(first) => {
-                let range = first..first + indices.len();
-                self.append(node, Slice { axis, range }, &[x.operand], x.sample)
-            }
-            _ => self.append(node, Take { axis, indices }, &[x.operand], x.sample),
-        }
-    }
-
     /// Pad: an axis after the other, what is cut off first.
     pub(super) fn pad(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let mut x = self.tensor(node, inputs, 0)?;
@@ -79,7 +53,7 @@ impl Lowering<'_> {
             let kept: Vec<_> = (cut(before)..x.rest[axis].saturating_sub(cut(after)))
                 .map(Some)
                 .collect();
-            x = self.entries(node, &x, axis, kept)?;
+            x = self.entries_or_zero(node, &x, axis, kept)?;
             let extent = x.rest[axis] as i64;
             let indices: Vec<_> = (-before.max(0)..extent + after.max(0))
                 .map(|at| source(&mode, at, extent))
@@ -88,7 +62,7 @@ impl Lowering<'_> {
                 .iter()
                 .map(|i| if i.is_none() { value } else { 0.0 })
                 .collect();
-            x = self.entries(node, &x, axis, indices)?;
+            x = self.entries_or_zero(node, &x, axis, indices)?;
             if mode == "constant" && value != 0.0 && new.contains(&value) {
                 let mut shape = vec![1; x.rest.len() - axis];
                 shape[0] = new.len();
@@ -159,7 +133,7 @@ impl Lowering<'_> {
             if total != x.rest[axis] {
                 let extent = x.rest[axis];
                 let indices = (0..total).map(|k| Some(k % extent)).collect();
-                x = self.entries(node, &x, axis, indices)?;
+                x = self.entries_or_zero(node, &x, axis, indices)?;
             }
         }
         Ok(x)

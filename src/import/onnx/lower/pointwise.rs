@@ -5,7 +5,7 @@ use super::super::graph::Node;
 use super::super::samples::Sample;
 use super::super::tensor::Array;
 use super::activation::{below, extremum};
-use super::{Condition, Lowering, Tensor, Value, finite, refuse};
+use super::{Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
 
@@ -71,67 +71,12 @@ impl Lowering<'_> {
         Ok(Value::Host([(); 2].map(|()| Array::ints(&shape, vec![0]))))
     }
 
-    /// Greater, Less and the like, kept until a Where uses them.
-    pub(super) fn compare(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Value> {
-        let given: Vec<&Value> = inputs.iter().flatten().collect();
-        let comparison = |v: &&Value| matches!(v, Value::Condition(_));
-        if node.op_type() != "Not" && given.iter().any(comparison) {
-            return refuse("it compares a comparison, where numbers are meant");
-        }
-        let (left, right, contrary) = match (node.op_type(), &given[..]) {
-            ("LessOrEqual", [a, b]) => (*a, *b, false),
-            ("GreaterOrEqual", [a, b]) => (*b, *a, false),
-            ("Greater", [a, b]) => (*a, *b, true),
-            ("Less", [a, b]) => (*b, *a, true),
-            ("Not", [Value::Condition(condition)]) => {
-                let mut condition = condition.clone();
-                condition.contrary = !condition.contrary;
-                return Ok(Value::Condition(condition));
-            }
-            _ => return refuse("its operands should be numbers (or a comparison, for Not)"),
-        };
-        Ok(Value::Condition(Box::new(Condition {
-            left: left.clone(),
-            right: right.clone(),
-            contrary,
-        })))
-    }
-
-    /// Where: one of two values by a comparison or by a constant mask.
-    pub(super) fn choose(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let [Some(condition), Some(then), Some(otherwise)] = inputs else {
-            return Err(Error::Shape("a Where has three operands".into()));
-        };
-        let condition = match condition {
-            Value::Condition(condition) => (**condition).clone(),
-            // A mask holds 0 or 1.
-            mask @ Value::Host(_) => Condition {
-                left: mask.clone(),
-                right: Value::Host([(); 2].map(|()| Array::ints(&[], vec![0]))),
-                contrary: true,
-            },
-            _ => return refuse("its condition should be a comparison or a constant"),
-        };
-        let (mut yes, mut no) = (Expr::input(2), Expr::input(3));
-        if condition.contrary {
-            std::mem::swap(&mut yes, &mut no);
-        }
-        let expr = Expr::if_less_equal(Expr::input(0), Expr::input(1), yes, no);
-        let operands = [
-            condition.left,
-            condition.right,
-            then.clone(),
-            otherwise.clone(),
-        ];
-        self.pointwise(node, expr, &operands)
-    }
-
     /// How many axes a value has.
     pub(super) fn rank(&self, value: &Value) -> usize {
         match value {
             Value::Tensor(tensor) => tensor.rest.len(),
             Value::Host(arrays) => arrays[1].shape.len(),
-            Value::Condition(_) | Value::Unknown => 0,
+            Value::Sequence(_) | Value::Unknown => 0,
         }
     }
 
@@ -179,10 +124,7 @@ impl Lowering<'_> {
                     }
                     tensors.push(tensor.clone());
                 }
-                Value::Condition(_) => {
-                    return refuse("an operand is a comparison, which only Where takes");
-                }
-                Value::Unknown => return refuse("an operand is not known"),
+                Value::Sequence(_) | Value::Unknown => return refuse("an operand is no tensor"),
             }
             formula.push(Expr::input(tensors.len() - 1));
         }

@@ -7,6 +7,8 @@ use super::super::graph::Node;
 pub(super) const RULES: &[&str] = &[
     "Abs",
     "Add",
+    "And",
+    "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",
@@ -16,14 +18,20 @@ pub(super) const RULES: &[&str] = &[
     "Concat",
     "Conv",
     "ConvTranspose",
+    "CumSum",
     "DepthToSpace",
     "Div",
     "Dropout",
+    "Einsum",
     "Elu",
+    "Equal",
     "Erf",
     "Exp",
     "Expand",
     "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -31,25 +39,35 @@ pub(super) const RULES: &[&str] = &[
     "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "InstanceNormalization",
     "IsNaN",
+    "LRN",
+    "LayerNormalization",
     "LeakyRelu",
     "Less",
     "LessOrEqual",
     "Log",
+    "LogSoftmax",
+    "LpNormalization",
     "MatMul",
     "Max",
     "MaxPool",
+    "MeanVarianceNormalization",
     "Min",
     "Mish",
     "Mul",
     "Neg",
     "Not",
+    "OneHot",
+    "Or",
     "PRelu",
     "Pad",
     "Pow",
+    "RMSNormalization",
     "Reciprocal",
     "ReduceL1",
     "ReduceL2",
@@ -64,14 +82,19 @@ pub(super) const RULES: &[&str] = &[
     "Reshape",
     "Resize",
     "Selu",
+    "SequenceAt",
     "Shape",
     "Shrink",
     "Sigmoid",
     "Sign",
     "Size",
+    "Slice",
+    "Softmax",
     "Softplus",
     "Softsign",
     "SpaceToDepth",
+    "Split",
+    "SplitToSequence",
     "Sqrt",
     "Squeeze",
     "Sub",
@@ -81,17 +104,16 @@ pub(super) const RULES: &[&str] = &[
     "ThresholdedRelu",
     "Tile",
     "Transpose",
+    "Trilu",
     "Unsqueeze",
     "Upsample",
     "Where",
+    "Xor",
 ];
 
 /// Why an operation is not supported, and what is.
 pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
-        "Softmax" | "LogSoftmax" => {
-            "the losses take logits: export the network without its last softmax".into()
-        }
         "RNN" | "LSTM" | "GRU" => {
             "recurrent layers are out of scope".into()
         }
@@ -99,7 +121,7 @@ pub(super) fn why_not(node: &Node) -> String {
             "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
         }
         operation if operation.contains("Sequence") || operation.starts_with("Optional") => {
-            "lists of tensors are out of scope; export with fixed shapes, so that the exporter splits them".into()
+            "lists of tensors are out of scope, but for the parts of a split; leave them out of the exported module".into()
         }
         "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
             "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
