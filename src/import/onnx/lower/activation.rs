@@ -1,7 +1,7 @@
 //! The formulas of one operand: activations, powers, clipping, each with PyTorch's choice at every kink.
 
 use super::super::graph::Node;
-use super::{Lowering, Tensor, Value, refuse};
+use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::network::Operand;
 use crate::ops::Op;
@@ -215,17 +215,21 @@ impl Lowering<'_> {
         self.append(node, fused, &before.inputs, *sample).map(Some)
     }
 
-    /// Pow by an exponent that is known.
+    /// Pow: by an exponent that is known, or of a positive number that is.
     pub(super) fn power(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let [Some(base), Some(exponent)] = inputs else {
             return Err(Error::Shape("a power has two operands".into()));
         };
+        let (x, y) = (Expr::input(0), Expr::input(1));
         let Value::Host(exponents) = exponent else {
+            let positive = |base: &Array| base.to_f64().iter().all(|&b| b > 0.0);
+            if matches!(base, Value::Host(bases) if bases.iter().all(positive)) {
+                return self.pointwise(node, x.power(y), &[base.clone(), exponent.clone()]);
+            }
             return refuse(
-                "its exponent depends on parameters or on the data; a constant exponent is supported",
+                "its exponent depends on parameters or on the data; that is supported of a positive constant, else a constant exponent",
             );
         };
-        let x = Expr::input(0);
         if let Some(value) = exponents[1]
             .scalar()
             .filter(|_| exponents[0] == exponents[1])
@@ -237,7 +241,6 @@ impl Lowering<'_> {
             };
         }
         // x⁰ and x¹ apart: their derivatives as powers would be 0·∞ at x = 0.
-        let y = Expr::input(1);
         let first = equal(&y, &Expr::constant(1.0), x.clone(), x.power(y.clone()));
         let expr = equal(&y, &Expr::constant(0.0), Expr::constant(1.0), first);
         self.pointwise(node, expr, &[base.clone(), exponent.clone()])
