@@ -33,6 +33,13 @@ pub struct InputFile {
     pub path: PathBuf,
 }
 
+/// The file of a network of one input.
+impl From<PathBuf> for InputFile {
+    fn from(path: PathBuf) -> InputFile {
+        InputFile { name: None, path }
+    }
+}
+
 impl FromStr for InputFile {
     type Err = Error;
 

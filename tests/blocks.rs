@@ -5,12 +5,14 @@ mod common;
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, Loss, Reduction, Sample, SquaredError};
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::network::{Network, Operand};
+use hessblock::network::{Input, Network, Operand, Parameter};
+use hessblock::ops::{Einsum, Elementwise, Linear, Lookup, Op, ReduceSum, Softmax};
 use hessblock::schedule::plan::{Keep, Limits, Plan};
 use hessblock::schedule::run::Control;
 use hessblock::sink::{Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{Contract, Real};
+use hessblock::tensor::expression::Unary;
+use hessblock::tensor::{Contract, Expr, HostArray, Real};
 use hessblock::{Part, Session};
 use ndarray::{Array2, ArrayD, IxDyn};
 
@@ -105,6 +107,119 @@ fn tied() -> Network {
     network
 }
 
+/// Attention over tokens whose table, `vocabulary` rows of `width`, is the head's weight too.
+fn tokens(vocabulary: usize, width: usize) -> Network {
+    let mut network = Network {
+        inputs: vec![Input {
+            name: "tokens".into(),
+            rest: vec![1, TOKENS],
+            sample_axis: 0,
+            integer: true,
+            limit: None,
+        }],
+        ..Network::default()
+    };
+    let mut offset = 0;
+    for (k, (name, shape)) in [
+        ("embedding.weight", [vocabulary, width]),
+        ("positions.weight", [TOKENS, width]),
+        ("mix.weight", [width, width]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let scale = 2.0 / (width as f64).sqrt();
+        let values = numbers(20 + k as u64, shape.iter().product());
+        let values = values.iter().map(|&v| (v * scale) as f32).collect();
+        let data = HostArray::f32(&shape, values);
+        network.parameters.push(Parameter {
+            name: name.into(),
+            layer: name.trim_end_matches(".weight").into(),
+            offset,
+            data,
+        });
+        offset = network.parameters[k].range().end;
+    }
+    let labels = |text: &str| text.as_bytes().to_vec();
+    let product = |left, right, output| Einsum {
+        left: labels(left),
+        right: labels(right),
+        output: labels(output),
+    };
+    let linear = Linear {
+        outputs_first: true,
+    };
+    let x = Expr::input;
+    let nodes: Vec<(Op, Vec<Operand>)> = vec![
+        (
+            Lookup { axis: 0 }.into(),
+            vec![Operand::Parameter(0), Operand::Value(0)],
+        ),
+        (
+            Elementwise::new(x(0) + x(1)).into(),
+            vec![Operand::Value(1), Operand::Parameter(1)],
+        ),
+        // Every place looks at all, itself included: softmax(x xᵀ) x.
+        (
+            product("bik", "bjk", "bij").into(),
+            vec![Operand::Value(2), Operand::Value(2)],
+        ),
+        (
+            Softmax {
+                axis: 2,
+                log: false,
+            }
+            .into(),
+            vec![Operand::Value(3)],
+        ),
+        (
+            product("bij", "bjk", "bik").into(),
+            vec![Operand::Value(4), Operand::Value(2)],
+        ),
+        (
+            linear.clone().into(),
+            vec![Operand::Value(5), Operand::Parameter(2)],
+        ),
+        (
+            Elementwise::new(x(0) * x(0).unary(Unary::Erf)).into(),
+            vec![Operand::Value(6)],
+        ),
+        (
+            ReduceSum {
+                axes: vec![1],
+                keep: false,
+            }
+            .into(),
+            vec![Operand::Value(7)],
+        ),
+        (
+            linear.into(),
+            vec![Operand::Value(8), Operand::Parameter(0)],
+        ),
+    ];
+    for (op, inputs) in nodes {
+        network.output = network
+            .append("node", "Op", op, &inputs)
+            .expect("operands that fit");
+    }
+    network
+}
+
+/// Whole numbers below `count`, `TOKENS` per sample.
+fn token_data(samples: usize, count: usize) -> Dataset {
+    let values = numbers(5, samples * TOKENS);
+    let values = values
+        .iter()
+        .map(|v| ((v + 1.0) / 2.0 * count as f64).floor());
+    let tokens = ArrayD::from_shape_vec(IxDyn(&[samples, TOKENS]), values.collect());
+    Dataset::from_arrays(
+        ArraySource::from(tokens.expect("the count fits")),
+        ArraySource::from(classes(samples, count as i64)),
+    )
+}
+
+const TOKENS: usize = 5;
+
 fn session(network: Network, data: Dataset, loss: Box<dyn Loss>) -> Session {
     Session::new(network, data, loss).expect("a session")
 }
@@ -147,6 +262,14 @@ fn sessions() -> Vec<(&'static str, Session)> {
         (
             "cnn, cross-entropy",
             labelled(small_cnn(), 11, &[2, 9, 9], 3),
+        ),
+        (
+            "tokens with a tied table, cross-entropy",
+            session(
+                tokens(9, 4),
+                token_data(13, 9),
+                Box::new(CrossEntropy::new(Reduction::Mean)),
+            ),
         ),
     ]
 }
@@ -421,6 +544,78 @@ fn tiles_and_budgets_change_nothing_but_the_order_of_work() {
         waves && smaller,
         "some way was never taken: {waves} {smaller}"
     );
+}
+
+#[test]
+fn a_table_larger_than_a_tile_is_formed_range_by_range() {
+    let session = session(
+        tokens(70, 32),
+        token_data(8, 70),
+        Box::new(CrossEntropy::new(Reduction::Mean)),
+    );
+    let table = session.network().parameters[0].range();
+    let plan = |number_bytes: usize, device: u64| {
+        let asked = ["layer=embedding", "layer=positions,embedding", "diag"];
+        let parts = session.resolve(&asked.map(part)).expect("parts");
+        session.plan_for(parts, number_bytes, device_limit(device), Some(4))
+    };
+    fn run<B: Contract>(session: &Session, backend: &B, plan: &Plan) -> Vec<Array2<f64>> {
+        let mut sink = Memory::<B::Real>::new();
+        session
+            .run_on(backend, plan, &mut sink, &Control::none())
+            .expect("a run");
+        Sink::<B::Real>::finish(&mut sink).expect("whole");
+        let parts = sink.into_parts().into_iter();
+        parts.map(|(_, block)| block.mapv(Real::to_f64)).collect()
+    }
+    let plenty = plan(8, u64::MAX).expect("a plan");
+    assert!(table.len() > 2048 && plenty.tiles.len() > 3);
+    let expected = run(&session, &Cpu::<f64>::new(), &plenty);
+    // Some entries of the table's block by definition: rows that were looked up and rows that were not.
+    let mut pairs = Vec::new();
+    for k in 0..40 {
+        pairs.push((k * 61 % table.len(), (k * 977 + 5) % table.len()));
+    }
+    let exact = session.entries(&pairs, &Control::none()).expect("entries");
+    let most = largest(&expected[0]);
+    for (&(i, j), exact) in pairs.iter().zip(exact) {
+        let found = expected[0][[i, j]];
+        assert!(
+            (found - exact).abs() <= 1e-12 * most,
+            "({i}, {j}): {found}, not {exact}"
+        );
+    }
+    let check = |found: &[Array2<f64>], tolerance: f64, what: &str| {
+        for (found, expected) in found.iter().zip(&expected) {
+            let most = largest(expected);
+            let error = largest(&(found - expected));
+            assert!(error <= tolerance * most, "{what}: {error:e} of {most:e}");
+        }
+    };
+    for keep in [Keep::Factors, Keep::Recompute] {
+        let mut budget = plenty.device_bytes;
+        let tight = loop {
+            let tight = plan(8, budget).expect("such a way fits");
+            if tight.keep == keep {
+                break tight;
+            }
+            budget -= budget / 50 + 1;
+        };
+        let found = run(&session, &Cpu::<f64>::new(), &tight);
+        check(&found, 1e-12, &format!("{keep:?}"));
+    }
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = common::gpu::open(false) {
+        let mut budget = plan(4, u64::MAX).expect("a plan").device_bytes;
+        let tight = loop {
+            let tight = plan(4, budget).expect("such a way fits");
+            if tight.keep == Keep::Factors {
+                break tight;
+            }
+            budget -= budget / 50 + 1;
+        };
+        check(&run(&session, &gpu, &tight), 2e-6, "GPU");
+    }
 }
 
 #[test]

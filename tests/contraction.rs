@@ -5,11 +5,11 @@
 #[macro_use]
 mod common;
 
-use common::{Array, Conformance, Numbers, random, window};
+use common::{Array, Conformance, Numbers, random, random_in, reference, window};
 use hessblock::contraction::{Contraction, Segment, accumulate, contraction};
 use hessblock::jacobian::Factor;
 use hessblock::ops::{Site, SiteKind, Step};
-use hessblock::tensor::{Contract, Window, cpu::Cpu};
+use hessblock::tensor::{Contract, Einsum, Window, cpu::Cpu};
 use std::collections::BTreeSet;
 
 const SAMPLES: usize = 11;
@@ -132,6 +132,95 @@ fn cases<B: Contract>(c: &Conformance<B>) -> Vec<Case<B::Tensor>> {
         name: "grouped convolution",
         factor: factor(vec![Site::new(kind, &[6, 2, 3])], &conv),
         rows: conv,
+    });
+
+    // One window over all of the input; transposed, it is the input that carries the directions.
+    let whole = window(&[[7, 1, 7, 1, 1, 0]]);
+    let (delta, x) = (cotangents(32, &[1, 5, 1]), inputs(33, &[1, 3, 7]));
+    let conv = conv_rows(&delta, &x, &whole, 1);
+    let kind = SiteKind::Conv {
+        cotangents: c.upload(&delta),
+        inputs: c.upload(&x),
+        window: whole.clone(),
+        groups: 1,
+    };
+    cases.push(Case {
+        name: "convolution of a whole window",
+        factor: factor(vec![Site::new(kind, &[5, 3, 7])], &conv),
+        rows: conv,
+    });
+    let (x, delta) = (inputs(34, &[1, 5, 1]), cotangents(35, &[1, 3, 7]));
+    let conv = rows(5 * 21, |n, r, q| {
+        x.at(&[n, 0, 0, q / 21, 0]) * delta.at(&[n, r, 0, q / 7 % 3, q % 7])
+    });
+    let kind = SiteKind::Conv {
+        cotangents: c.upload(&x),
+        inputs: c.upload(&delta),
+        window: whole,
+        groups: 1,
+    };
+    cases.push(Case {
+        name: "transposed convolution of a whole window",
+        factor: factor(vec![Site::new(kind, &[5, 3, 7])], &conv),
+        rows: conv,
+    });
+
+    // As wide as its input, but its taps reach past it.
+    let dilated = window(&[[3, 1, 3, 1, 2, 0]]);
+    let (delta, x) = (cotangents(42, &[1, 4, 1]), inputs(43, &[1, 2, 3]));
+    let conv = conv_rows(&delta, &x, &dilated, 1);
+    let kind = SiteKind::Conv {
+        cotangents: c.upload(&delta),
+        inputs: c.upload(&x),
+        window: dilated,
+        groups: 1,
+    };
+    cases.push(Case {
+        name: "dilated convolution",
+        factor: factor(vec![Site::new(kind, &[4, 2, 3])], &conv),
+        rows: conv,
+    });
+
+    // A table of 9 rows of 2 × 2, looked up six times; one number is no row's.
+    let delta = cotangents(36, &[6, 4]);
+    let mut indices = random_in(37, SAMPLES, 1, &[6], -0.5, 8.5);
+    indices.values.iter_mut().for_each(|v| *v = v.round());
+    indices.values[1] = 9.0;
+    let table = rows(36, |n, r, q| {
+        (0..6)
+            .filter(|&t| indices.at(&[n, 0, t]) == (q / 4) as f64)
+            .map(|t| delta.at(&[n, r, t, q % 4]))
+            .sum()
+    });
+    let kind = SiteKind::Lookup {
+        cotangents: c.upload(&delta),
+        indices: c.upload(&indices),
+        range: 0..9,
+    };
+    cases.push(Case {
+        name: "table",
+        factor: factor(vec![Site::new(kind.clone(), &[9, 2, 2])], &table),
+        rows: table.clone(),
+    });
+    // The same table read the other way round by a linear head (I×O in the file), as tied embeddings are.
+    let (head, a) = (cotangents(38, &[3, 9]), inputs(39, &[3, 4]));
+    let head_rows = linear_rows(&head, &a, true);
+    let tied = rows(36, |n, r, q| {
+        table.at(&[n, r, q]) + head_rows.at(&[n, r, q])
+    });
+    let mut linear = Site::new(
+        SiteKind::Linear {
+            cotangents: c.upload(&head),
+            inputs: c.upload(&a),
+            outputs_first: true,
+        },
+        &[9, 4],
+    );
+    linear.steps = vec![Step::Reshape(vec![9, 2, 2])];
+    cases.push(Case {
+        name: "table tied to the head",
+        factor: factor(vec![linear, Site::new(kind, &[9, 2, 2])], &tied),
+        rows: tied,
     });
 
     let (delta, slope) = (cotangents(40, &[1, 3, 8]), inputs(41, &[1, 3, 8]));
@@ -275,6 +364,59 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
     );
 }
 
+fn rows_of_a_range_are_a_slice_of_all<B: Contract>(c: &Conformance<B>) {
+    let mut numbers = Numbers(11);
+    for case in cases(c) {
+        let count = case.factor.count;
+        for k in 0..12 {
+            let start = numbers.next() as usize % count;
+            let range = match k {
+                0 => 0..count,
+                1 => start..start,
+                2 => start..start + 1,
+                _ => start..start + 1 + numbers.next() as usize % (count - start),
+            };
+            let found = case.factor.rows(&c.backend, range.clone());
+            let expected = reference::slice(&case.rows, 2, range.start, range.end);
+            assert_eq!(c.backend.shape(&found), expected.shape, "{}", case.name);
+            let found = c.backend.read(&found).expect("rows");
+            // Beside entries of its own size a slice may hold only small ones.
+            let greatest = case.rows.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let what = format!("{}, {range:?}", case.name);
+            c.compare_at(&found, &expected.values, greatest, &what);
+        }
+    }
+}
+
+fn outer_factors_are_their_rows<B: Contract>(c: &Conformance<B>) {
+    let mut outer = Vec::new();
+    for case in cases(c) {
+        let Some(factor) = case.factor.outer(&c.backend) else {
+            continue;
+        };
+        outer.push(case.name);
+        let rows = match &factor.inputs {
+            None => factor.cotangents,
+            Some(inputs) => {
+                let order = if factor.outputs_first { "oi" } else { "io" };
+                let formula = Einsum::new(&format!("sdo,sdi->sd{order}"));
+                let product = c.backend.einsum(&formula, &factor.cotangents, inputs);
+                c.backend.reshape(&product, &[case.factor.count])
+            }
+        };
+        c.check(&rows, &case.rows, case.name);
+    }
+    let expected = [
+        "linear O×I",
+        "linear I×O",
+        "linear behind a transpose",
+        "bias",
+        "convolution of a whole window",
+        "transposed convolution of a whole window",
+    ];
+    assert_eq!(outer, expected);
+}
+
 fn squares_of_every_factor_are_those_of_its_rows<B: Contract>(c: &Conformance<B>) {
     let mut numbers = Numbers(7);
     let signs = Array::new(
@@ -320,6 +462,8 @@ conformance_tests!(
     2e-6,
     [
         every_pair_of_factors_contracts_to_its_block,
+        rows_of_a_range_are_a_slice_of_all,
+        outer_factors_are_their_rows,
         squares_of_every_factor_are_those_of_its_rows,
     ]
 );
@@ -329,6 +473,8 @@ conformance_tests!(
     1e-12,
     [
         every_pair_of_factors_contracts_to_its_block,
+        rows_of_a_range_are_a_slice_of_all,
+        outer_factors_are_their_rows,
         squares_of_every_factor_are_those_of_its_rows,
     ]
 );
@@ -339,6 +485,8 @@ conformance_tests!(
     2e-6,
     [
         every_pair_of_factors_contracts_to_its_block,
+        rows_of_a_range_are_a_slice_of_all,
+        outer_factors_are_their_rows,
         squares_of_every_factor_are_those_of_its_rows,
     ]
 );

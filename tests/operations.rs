@@ -7,10 +7,10 @@
 #[macro_use]
 mod common;
 
-use common::{Array, Conformance, random, random_in, window};
+use common::{Array, Conformance, random, random_in, reference, window};
 use hessblock::ops::{
-    Broadcast, Concat, Conv, Einsum, Elementwise, Linear, MaxPool, Op, Operation, Permute,
-    Pullback, ReduceSum, Reshape, Site, WindowSum,
+    Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
+    Operation, Permute, Pullback, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
 };
 use hessblock::tensor::dual::{Dual, DualTensor};
 use hessblock::tensor::expression::Unary;
@@ -32,6 +32,218 @@ fn activation(seed: u64, rest: &[usize]) -> Array {
 
 fn parameter(seed: u64, rest: &[usize]) -> Array {
     random(seed, 1, 1, rest)
+}
+
+/// Numbers of entries of an axis of extent `extent`, and one that names none.
+fn numbers(seed: u64, samples: usize, rest: &[usize], extent: usize) -> Array {
+    let mut list = random_in(seed, samples, 1, rest, -0.5, extent as f64 - 0.5);
+    list.values.iter_mut().for_each(|v| *v = v.round());
+    list.values[1] = extent as f64;
+    list
+}
+
+/// A product of operands labelled as in `"ab,bc->ac"`.
+fn einsum(formula: &str) -> Op {
+    let (operands, output) = formula.split_once("->").expect("an arrow");
+    let (left, right) = operands.split_once(',').expect("a comma");
+    let labels = |text: &str| text.as_bytes().to_vec();
+    Einsum {
+        left: labels(left),
+        right: labels(right),
+        output: labels(output),
+    }
+    .into()
+}
+
+/// What whole networks need beside layers and activations.
+fn further_cases() -> Vec<Case> {
+    let case = |name, op: Op, operands| Case { name, op, operands };
+    let x = |k| Expr::input(k);
+    let positive = |seed, rest: &[usize]| random_in(seed, SAMPLES, 1, rest, 0.3, 2.0);
+    let taken = vec![Some(2), None, Some(0), Some(2), Some(2)];
+    let take = |axis| Take {
+        axis,
+        indices: taken.clone(),
+    };
+    let transposed = |axes: &[[usize; 6]], groups| ConvTranspose {
+        window: window(axes),
+        groups,
+    };
+    // Columns of [input, output, kernel, stride, dilation, padding]; of a transposed convolution the output
+    // is what it reads, and the input reaches further than that needs (output padding).
+    let box_3d = [[4, 2, 3, 2, 1, 1], [5, 3, 2, 1, 2, 0], [3, 3, 3, 1, 1, 1]];
+    let spread_3d = [[5, 3, 2, 2, 1, 1], [4, 3, 2, 1, 1, 0], [6, 2, 3, 3, 1, 0]];
+    let power = |exponent: f64| Elementwise::new(x(0).power(Expr::constant(exponent)));
+    let mut cases = vec![
+        case(
+            "slice",
+            Slice {
+                axis: 1,
+                range: 1..3,
+            }
+            .into(),
+            vec![activation(40, &[2, 5, 3])],
+        ),
+        case(
+            "slice of a parameter",
+            Slice {
+                axis: 0,
+                range: 3..4,
+            }
+            .into(),
+            vec![parameter(41, &[5, 3])],
+        ),
+        case("take", take(1).into(), vec![activation(42, &[2, 4, 3])]),
+        case(
+            "take of a parameter",
+            take(0).into(),
+            vec![parameter(43, &[3, 2])],
+        ),
+        case(
+            "take of nothing",
+            Take {
+                axis: 0,
+                indices: vec![None, None],
+            }
+            .into(),
+            vec![activation(44, &[3, 2])],
+        ),
+        case(
+            "lookup in a table",
+            Lookup { axis: 0 }.into(),
+            vec![parameter(45, &[7, 5]), numbers(46, SAMPLES, &[4, 2], 7)],
+        ),
+        case(
+            "lookup in a table, the same for all samples",
+            Lookup { axis: 0 }.into(),
+            vec![parameter(47, &[7, 2, 3]), numbers(48, 1, &[6], 7)],
+        ),
+        case(
+            "lookup along the second axis of a parameter",
+            Lookup { axis: 1 }.into(),
+            vec![parameter(49, &[2, 6, 3]), numbers(50, SAMPLES, &[5], 6)],
+        ),
+        case(
+            "lookup in an activation",
+            Lookup { axis: 1 }.into(),
+            vec![activation(51, &[2, 6, 3]), numbers(52, SAMPLES, &[5], 6)],
+        ),
+        case(
+            "lookup of one entry of an activation",
+            Lookup { axis: 0 }.into(),
+            vec![activation(53, &[6, 3]), {
+                let mut one = numbers(54, SAMPLES, &[], 6);
+                one.values[1] = 4.0;
+                one
+            }],
+        ),
+        case(
+            "transposed convolution, 1-D, grouped, output padding",
+            transposed(&[[10, 5, 3, 2, 1, 1]], 2).into(),
+            vec![activation(55, &[1, 4, 5]), parameter(56, &[4, 3, 3])],
+        ),
+        case(
+            "transposed convolution, 2-D, dilated",
+            transposed(&[[12, 4, 2, 3, 2, 0], [7, 5, 3, 1, 2, 1]], 1).into(),
+            vec![activation(57, &[2, 3, 4, 5]), parameter(58, &[3, 2, 2, 3])],
+        ),
+        case(
+            "transposed convolution, 3-D",
+            transposed(&spread_3d, 1).into(),
+            vec![
+                activation(59, &[1, 2, 3, 3, 2]),
+                parameter(60, &[2, 3, 2, 2, 3]),
+            ],
+        ),
+        case(
+            "transposed convolution to a whole window",
+            transposed(&[[3, 1, 3, 1, 1, 0], [2, 1, 2, 1, 1, 0]], 1).into(),
+            vec![activation(61, &[1, 4, 1, 1]), parameter(62, &[4, 2, 3, 2])],
+        ),
+        case(
+            "convolution, 3-D",
+            Conv {
+                window: window(&box_3d),
+                groups: 1,
+            }
+            .into(),
+            vec![
+                activation(63, &[1, 2, 4, 5, 3]),
+                parameter(64, &[3, 2, 3, 2, 3]),
+            ],
+        ),
+        case(
+            "depthwise convolution, two outputs per channel",
+            Conv {
+                window: window(&[[7, 4, 3, 2, 1, 1], [6, 6, 5, 1, 1, 2]]),
+                groups: 3,
+            }
+            .into(),
+            vec![activation(65, &[1, 3, 7, 6]), parameter(66, &[6, 1, 3, 5])],
+        ),
+        case(
+            "window sum, 3-D",
+            WindowSum {
+                window: window(&box_3d),
+            }
+            .into(),
+            vec![activation(67, &[1, 2, 4, 5, 3])],
+        ),
+        case(
+            "max-pool, 3-D",
+            MaxPool {
+                window: window(&box_3d),
+            }
+            .into(),
+            vec![activation(68, &[1, 2, 4, 5, 3])],
+        ),
+        case("x^2.5", power(2.5).into(), vec![positive(69, &[1, 17])]),
+        case("x^3", power(3.0).into(), vec![activation(70, &[1, 17])]),
+        case("x^-1.5", power(-1.5).into(), vec![positive(71, &[1, 17])]),
+        case(
+            "x^y",
+            Elementwise::new(x(0).power(x(1))).into(),
+            vec![positive(72, &[2, 17]), parameter(73, &[17])],
+        ),
+    ];
+    for axis in [0, 1, 2] {
+        for log in [false, true] {
+            let op = Softmax { axis, log };
+            cases.push(case(
+                "softmax",
+                op.clone().into(),
+                vec![activation(74, &[4, 3, 5])],
+            ));
+            let large = random_in(75, SAMPLES, 1, &[4, 3, 5], -200.0, 200.0);
+            cases.push(case("softmax of large logits", op.into(), vec![large]));
+        }
+    }
+    for (name, formula, left, right) in [
+        (
+            "queries by keys",
+            "hqk,hmk->hqm",
+            &[2, 3, 4][..],
+            &[2, 5, 4][..],
+        ),
+        ("shared keys", "hqk,amk->hqam", &[2, 3, 4], &[1, 5, 4]),
+        ("heads of extent 1", "hqk,hmk->hqm", &[1, 3, 4], &[3, 5, 4]),
+        ("transposed result", "ab,bc->ca", &[3, 4], &[4, 5]),
+        ("outer product", "a,b->ba", &[3], &[5]),
+        ("product of entries", "ab,ba->ab", &[3, 1], &[4, 3]),
+        ("inner product", "ab,ab->", &[3, 4], &[3, 4]),
+        ("scaled", ",ab->ab", &[], &[3, 4]),
+    ] {
+        let operands =
+            |weights: fn(u64, &[usize]) -> Array| vec![activation(76, left), weights(77, right)];
+        cases.push(case(name, einsum(formula), operands(activation)));
+        cases.push(case(name, einsum(formula), operands(parameter)));
+    }
+    // The same tensor twice.
+    for formula in ["ab,cb->ac", "ab,ab->b", "ab,cb->ca"] {
+        let x = activation(78, &[5, 4]);
+        cases.push(case("twice the same", einsum(formula), vec![x.clone(), x]));
+    }
+    cases
 }
 
 fn cases() -> Vec<Case> {
@@ -179,18 +391,39 @@ fn cases() -> Vec<Case> {
             ],
         ),
     ];
-    for function in [Unary::Tanh, Unary::Sigmoid, Unary::Softplus, Unary::ExpM1] {
+    for function in [
+        Unary::Tanh,
+        Unary::Sigmoid,
+        Unary::Softplus,
+        Unary::ExpM1,
+        Unary::Erf,
+    ] {
         cases.push(case(
             "activation",
             Elementwise::new(apply(function)).into(),
             vec![activation(34, &[1, 17])],
         ));
     }
+    cases.extend(further_cases());
     cases
 }
 
+/// The operands on the backend; equal ones are one tensor.
+fn upload<B: Contract>(c: &Conformance<B>, operands: &[Array]) -> Vec<B::Tensor> {
+    let mut tensors: Vec<B::Tensor> = Vec::new();
+    for (k, x) in operands.iter().enumerate() {
+        let same = |y: &Array| y.shape == x.shape && y.values == x.values;
+        let tensor = match operands[..k].iter().position(same) {
+            Some(j) => tensors[j].clone(),
+            None => c.upload(x),
+        };
+        tensors.push(tensor);
+    }
+    tensors
+}
+
 fn forward<B: Contract>(c: &Conformance<B>, case: &Case, operands: &[Array]) -> Array {
-    let operands: Vec<B::Tensor> = operands.iter().map(|x| c.upload(x)).collect();
+    let operands = upload(c, operands);
     download(c, &case.op.forward(&c.backend, &operands).output)
 }
 
@@ -204,7 +437,7 @@ fn download<B: Contract>(c: &Conformance<B>, tensor: &B::Tensor) -> Array {
 
 /// The cotangent of one operand: the vjp of an activation, the rows of a parameter's site.
 fn pulled<B: Contract>(c: &Conformance<B>, case: &Case, cotangent: &Array, k: usize) -> Array {
-    let inputs: Vec<B::Tensor> = case.operands.iter().map(|x| c.upload(x)).collect();
+    let inputs = upload(c, &case.operands);
     let result = case.op.forward(&c.backend, &inputs);
     let cotangent = c.upload(cotangent);
     let pullback = Pullback {
@@ -220,6 +453,20 @@ fn pulled<B: Contract>(c: &Conformance<B>, case: &Case, cotangent: &Array, k: us
         case.op.vjp(&c.backend, &pullback, k)
     };
     download(c, &tensor)
+}
+
+/// The cotangent of a parameter, summed over samples as its site sums it.
+fn summed<B: Contract>(c: &Conformance<B>, case: &Case, cotangent: &Array, k: usize) -> Array {
+    let inputs = upload(c, &case.operands);
+    let result = case.op.forward(&c.backend, &inputs);
+    let pullback = Pullback {
+        inputs: &inputs,
+        indices: result.indices.as_ref(),
+        cotangent: &c.upload(cotangent),
+    };
+    let kind = case.op.site(&c.backend, &pullback, k);
+    let site = Site::new(kind, &case.operands[k].shape.rest);
+    download(c, &site.sum(&c.backend))
 }
 
 fn cotangent_of(case: &Case) -> Array {
@@ -243,7 +490,7 @@ fn vjps_and_tangents_are_finite_differences() {
     };
     for case in cases() {
         let cotangent = cotangent_of(&case);
-        for k in 0..case.operands.len() {
+        for k in (0..case.operands.len()).filter(|&k| case.op.differentiates(k)) {
             let direction = random(
                 99,
                 case.operands[k].shape.samples,
@@ -328,7 +575,7 @@ fn operations_agree_with_cpu_f64<B: Contract>(c: &Conformance<B>) {
             case.name,
         );
         let cotangent = cotangent_of(&case);
-        for k in 0..case.operands.len() {
+        for k in (0..case.operands.len()).filter(|&k| case.op.differentiates(k)) {
             let found = pulled(c, &case, &cotangent, k);
             let expected = pulled(&reference, &case, &cotangent, k);
             assert_eq!(found.shape, expected.shape, "{}", case.name);
@@ -337,6 +584,13 @@ fn operations_agree_with_cpu_f64<B: Contract>(c: &Conformance<B>) {
                 &expected.values,
                 &format!("{}, cotangent of operand {k}", case.name),
             );
+            if case.operands[k].shape.samples == 1 {
+                let sum = reference::reduce_sum(&expected, &[0]);
+                let found = summed(c, &case, &cotangent, k);
+                assert_eq!(found.shape, sum.shape, "{}, summed", case.name);
+                let what = format!("{}, sum of operand {k}", case.name);
+                c.compare(&found.values, &sum.values, &what);
+            }
         }
     }
 }

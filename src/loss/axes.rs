@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn positions_and_classes_cover_every_output_once() {
         let axes = Axes::new(&[2, 3, 4], 1);
-        let mut seen = vec![0; 24];
+        let mut seen = [0; 24];
         for t in 0..axes.positions() {
             let position = axes.position(t);
             for c in 0..axes.classes {

@@ -189,11 +189,7 @@ impl<T: Clone> Site<T> {
                 inputs,
                 window,
                 groups: 1,
-            } if window.output.iter().all(|&e| e == 1)
-                && window.kernel == window.input
-                && (window.padding.iter().all(|&p| p == 0))
-                && self.keeps_flat_order() =>
-            {
+            } if window.is_whole() && self.keeps_flat_order() => {
                 let (c, x) = (backend.shape(cotangents), backend.shape(inputs));
                 let (outputs, width) = (c.rest_len(), x.rest_len());
                 // Of a transposed convolution the inputs carry the directions.

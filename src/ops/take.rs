@@ -75,14 +75,18 @@ impl Operation for Take {
 
     fn vjp<B: Backend>(&self, backend: &B, pullback: &Pullback<'_, B>, _: usize) -> B::Tensor {
         // A sum of takes in place of a put: no entry of x searches the list for itself.
-        let extent = backend.shape(&pullback.inputs[0]).rest[self.axis];
+        let rest = backend.shape(&pullback.inputs[0]).rest;
+        let extent = rest[self.axis];
         let parts = self.transposed(extent).into_iter().map(|indices| {
             let indices = upload(backend, &indices);
             backend.take(pullback.cotangent, &indices, self.axis + 2)
         });
         parts
             .reduce(|sum, part| backend.add(&sum, &part))
-            .unwrap_or_else(|| backend.fill(&backend.shape(&pullback.inputs[0]), 0.0))
+            .unwrap_or_else(|| {
+                let shape = backend.shape(pullback.cotangent);
+                backend.fill(&Shape::new(shape.samples, shape.directions, &rest), 0.0)
+            })
     }
 
     fn site<B: Backend>(

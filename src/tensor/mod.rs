@@ -43,6 +43,14 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether there is one window, and it is the input: the convolution is a plain product.
+    pub fn is_whole(&self) -> bool {
+        self.kernel == self.input
+            && self.output.iter().all(|&extent| extent == 1)
+            && self.dilation.iter().all(|&step| step == 1)
+            && self.padding.iter().all(|&padding| padding == 0)
+    }
+
     /// The same geometry over exactly three spatial axes, leading ones added.
     pub fn three_dimensional(&self) -> Window {
         let pad = |v: &[usize], with: usize| {

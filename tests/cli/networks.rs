@@ -241,6 +241,8 @@ fn one_of_several_outputs_is_chosen_by_name() {
     let features = [&run[..], &["--output", "features"]].concat();
     assert_eq!(block(&place, &features, "full").len(), 24 * 24);
     place.done(&["verify", "block.npy"]);
+    let text = place.done(&["inspect", "two.onnx"]);
+    assert!(text.contains("tokens  1×2 per sample, integers"), "{text}");
     let text = place.done(&["inspect", "outputs.onnx", "--output", "features"]);
     assert!(!text.contains("head"), "{text}");
 }
@@ -472,14 +474,14 @@ fn a_request_of_many_terabytes_is_refused_with_what_would_fit() {
         let fits = ["each of these would fit: diag (11.5 MiB), layer=head (77.4 MiB)"];
         let not = [
             "too large alone: layer=big (32.8 TiB)",
-            "rows fit at a time",
+            "of full fit at a time",
         ];
         place.refused(1, &run(command, "full"), &[&full[..], &fits, &not].concat());
         let layer = [
             "3001500 × 3001500",
             "diag",
             "param=big.bias (8.6 MiB)",
-            "rows fit",
+            "rows of layer=big fit",
         ];
         place.refused(1, &run(command, "layer=big"), &layer);
         let layers = ["the 2 parts take 32.8 TiB", "layer=head", "--skip-larger"];

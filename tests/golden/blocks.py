@@ -5,7 +5,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from networks import EPSILON
-from operations import ALL
+from operations import ALL, hard_sigmoid
 from spec import Network, Tokens, between, chain, sane
 
 CE = "cross_entropy"
@@ -547,11 +547,11 @@ def threec3d():
         nn.Linear(16, 10), nn.ReLU(), nn.Linear(10, 4))
 
 
-def attention(mask=None, heads=(2, 2), newest=("new_newest",), length=3, **options):
+def attention(mask=None, heads=(2, 2), newest=("new_newest",), length=3, exports=("new", "old"), **options):
     """Scaled dot products of queries and keys that a linear layer each gives."""
     q, kv = heads
     return between(Scaled(mask, **options), (q, length, 2), (kv, length, 2), (kv, length, 2), width=2,
-                   variants=newest)
+                   variants=newest, exports=exports)
 
 
 def makers():
@@ -564,11 +564,11 @@ def makers():
     return {
         "squeeze_excite": lambda: chain((1, 3, 3), nn.Conv2d(1, 4, 2), Squeeze(4, 2), variants=ALL),
         "squeeze_excite_hard": lambda: chain(
-            (1, 3, 3), nn.Conv2d(1, 4, 2), Squeeze(4, 2, F.relu, F.hardsigmoid), nn.Hardswish()),
-        "inverted_residual": lambda: chain((2, 4, 4), sane(Inverted(2, 2)), variants=ALL),
+            (1, 3, 3), nn.Conv2d(1, 4, 2), Squeeze(4, 2, F.relu, hard_sigmoid), nn.Hardswish()),
+        "inverted_residual": lambda: chain((2, 4, 4), sane(Inverted(2, 2)), variants=("new_newest",)),
         "inverted_residual_strided": lambda: chain((2, 4, 4), sane(Inverted(2, 3, 2, 5, 2))),
         "basic_blocks": lambda: chain((2, 4, 4), sane(nn.Sequential(Basic(2, 2), Basic(2, 3, 2))),
-                                      nn.AdaptiveAvgPool2d(1), out=3, loss=CE, variants=ALL),
+                                      nn.AdaptiveAvgPool2d(1), out=3, loss=CE, variants=("new_newest",)),
         "dense_block": lambda: chain((2, 3, 3), sane(Dense()), nn.AdaptiveAvgPool2d(1), variants=ALL),
         "shuffle_unit": lambda: chain((4, 3, 3), Shuffle(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                                       variants=ALL),
@@ -586,8 +586,10 @@ def makers():
         "attention_causal_scale": lambda: attention(is_causal=True, scale=0.25),
         "attention_bias": lambda: attention(bias, newest=ALL, scale=0.25),
         "attention_mask": lambda: attention(lower, newest=ALL, scale=0.25),
-        "attention_grouped": lambda: attention(heads=(4, 2), enable_gqa=True, scale=0.25, length=2),
-        "attention_one_key": lambda: attention(heads=(2, 1), enable_gqa=True, is_causal=True, scale=0.25),
+        "attention_grouped": lambda: attention(heads=(4, 2), enable_gqa=True, scale=0.25, length=2,
+                                               exports=("new",)),
+        "attention_one_key": lambda: attention(heads=(2, 1), enable_gqa=True, is_causal=True, scale=0.25,
+                                               exports=("new",)),
         "rotary": lambda: chain((3, 2), nn.Linear(2, 4), Rotary(), nn.Linear(4, 3), torch.tanh, variants=ALL),
         "encoder_layer": lambda: Network(encoder(False, "gelu"), {"x": (3, 4)}, variants=ALL),
         "encoder_layer_relu": lambda: Network(encoder(False, "relu"), {"x": (3, 4)}),
@@ -603,14 +605,16 @@ def makers():
         "lookup": lambda: Network(Lookup(), {"x": (2, 3)}),
         "gpt": lambda: Network(Gpt(), tokens, CE, "mean", {"ignore_index": -1}, class_axis=-1, variants=ALL),
         "gpt_transposed": lambda: Network(Gpt(transposed=True), tokens, CE, "sum", variants=ALL),
-        "gpt_tied": lambda: Network(Gpt(tied=True), tokens, CE, class_axis=-1, variants=ALL),
+        "gpt_tied": lambda: Network(Gpt(tied=True), tokens, CE, class_axis=-1,
+                                    variants=("new_newest",)),  # folding copies the table
         "gpt_written": lambda: Network(Gpt(written=True), tokens, CE, class_axis=-1, variants=ALL),
-        "gpt_rms": lambda: Network(Gpt(norm=nn.RMSNorm, gate=True), tokens, CE, class_axis=-1, variants=ALL),
+        "gpt_rms": lambda: Network(Gpt(norm=nn.RMSNorm, gate=True), tokens, CE, class_axis=-1,
+                                   exports=("new",), variants=("new_optimized", "new_newest")),
         "rnn_unrolled": lambda: Network(Unrolled(), {"x": (3, 2)}, exports=("new",),
                                         variants=("new_optimized",)),
         "vit": lambda: Network(Vit(), {"x": (1, 4, 4)}, CE, variants=ALL),
         # Shared weights, several inputs and outputs.
-        "tied_transposed": lambda: Network(Tied(), {"x": (4,)}, variants=ALL),
+        "tied_transposed": lambda: Network(Tied(), {"x": (4,)}, variants=("old_folded", "new_newest")),
         "tied_layers": lambda: Network(TiedLayers(), {"x": (4,)}, variants=ALL),
         "thrice": lambda: Network(Thrice(), {"x": (2, 4)}, variants=ALL),
         "two_inputs_added": lambda: Network(Added(), {"a": (3,), "b": (2,)}, CE, variants=ALL),
@@ -624,9 +628,8 @@ def makers():
         "two_outputs_value": lambda: Network(TwoHeads(), {"x": (3,)}, "mse", outputs=("scores", "value"),
                                              output="value"),
         # Small whole networks.
-        "small_resnet18": lambda: Network(resnet(), {"x": image}, CE, large=True, variants=("new_optimized",)),
-        "small_efficientnet": lambda: Network(efficientnet(), {"x": image}, CE, large=True,
-                                              variants=("new_optimized",)),
+        "small_resnet18": lambda: Network(resnet(), {"x": image}, CE, large=True),
+        "small_efficientnet": lambda: Network(efficientnet(), {"x": image}, CE, large=True),
         "small_mobilenet": lambda: Network(mobilenet(), {"x": image}, CE, large=True),
         "small_allcnn": lambda: Network(allcnn(), {"x": (3, 12, 12)}, CE, large=True),
         "small_3c3d": lambda: Network(threec3d(), {"x": (3, 18, 18)}, CE, large=True),

@@ -8,6 +8,14 @@ from networks import EPSILON, Mlp
 from spec import Network, Tokens, between, chain, sane
 
 ALL = ("new_optimized", "old_folded", "new_newest")
+SIXTH = float(torch.tensor(1 / 6))
+
+
+def hard_sigmoid(x):
+    """F.hardsigmoid, in double precision (where it lacks a derivative) with the slope that files have."""
+    return torch.clamp(x * SIXTH + 0.5, 0, 1) if x.dtype == torch.float64 else F.hardsigmoid(x)
+
+
 ACTIVATIONS = {
     "relu": torch.relu,
     "tanh": torch.tanh,
@@ -20,7 +28,7 @@ ACTIVATIONS = {
     "silu": F.silu,
     "mish": F.mish,
     "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
+    "hardsigmoid": hard_sigmoid,
     "hardtanh": lambda x: F.hardtanh(x, -0.5, 0.25),
     "relu6": F.relu6,
     "softplus": F.softplus,
@@ -168,7 +176,6 @@ SPATIAL = {  # on [N, 2, 4, 6] unless said
     "average_ceil": lambda h: F.avg_pool2d(h, 3, stride=2, ceil_mode=True),
     "average_counted": lambda h: F.avg_pool2d(h, 3, stride=(2, 3), padding=1, count_include_pad=True),
     "average_uncounted": lambda h: F.avg_pool2d(h, 3, stride=(2, 3), padding=1, count_include_pad=False),
-    "average_divisor": lambda h: F.avg_pool2d(h, 2, divisor_override=3),
     "lp_pool": lambda h: F.lp_pool2d(h, 2, 2),
     "local_response": lambda h: F.local_response_norm(h, 3, alpha=0.5, beta=0.75, k=1.0),
 }
@@ -253,6 +260,12 @@ class WeightNormal(nn.Module):
         return F.linear(x, self.length * self.direction / self.direction.norm(dim=1, keepdim=True))
 
 
+def exports(name):
+    """The older exporter lacks some."""
+    lacking = ("threshold", "log1p_expm1", "nearest_exact", "channel_shuffle")
+    return ("new",) if name in lacking else ("new", "old")
+
+
 def slopes(count):
     """A PRelu whose slopes differ."""
     module = nn.PReLU(count)
@@ -272,7 +285,7 @@ def makers():
             loss = ["mse", "bce", "cross_entropy"][len(made) % 3]
             made[f"act_{name}" + ("" if bias else "_nobias")] = lambda f=f, bias=bias, loss=loss, name=name: (
                 Network(linears(f, bias), {"x": (3,)}, loss,
-                        variants=ACTIVATION_VARIANTS.get(name, ()) if bias else ()))
+                        variants=ACTIVATION_VARIANTS.get(name, ()) if bias else (), exports=exports(name)))
     made |= {
         "act_prelu": lambda: Network(
             Mlp([3, 4, 3, 2], nn.ModuleList([nn.PReLU(init=0.25), nn.PReLU(init=0.125)])), {"x": (3,)}),
@@ -289,7 +302,8 @@ def makers():
             "bilinear_size_aligned": ("new_optimized",), "expand": ALL, "pixel_shuffle": ALL,
             "adaptive_average": ALL, "cumsum_constant": ALL, "logsumexp": ALL, "unfold": ("new_optimized",)}
     for name, f in FUNCTIONS.items():
-        made[f"fn_{name}"] = lambda f=f, name=name: between(f, (6,), variants=more.get(name, ()))
+        made[f"fn_{name}"] = lambda f=f, name=name: between(
+            f, (6,), variants=more.get(name, ()), exports=exports(name))
     for name, f in PAIRS.items():
         made[f"pair_{name}"] = lambda f=f, name=name: between(f, (4,), (4,), variants=more.get(name, ()))
     for name, f in RANKED.items():
@@ -297,7 +311,7 @@ def makers():
             f, (2, 4, 3), width=2, variants=more.get(name, ()))
     for name, f in SPATIAL.items():
         made[f"space_{name}"] = lambda f=f, name=name: between(
-            f, (2, 4, 6), width=1, out=1, variants=more.get(name, ()))
+            f, (2, 4, 6), width=1, out=1, variants=more.get(name, ()), exports=exports(name))
     for name, (equation, *shapes) in EINSUMS.items():
         made[name] = lambda e=equation, s=shapes: between(
             lambda a, b: torch.einsum(e, a, b), *s, variants=("new_optimized", "old_folded"))
@@ -328,7 +342,7 @@ def makers():
             nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 4)), {"x": (3, 4)}, "cross_entropy",
             "mean", {"label_smoothing": 0.125}, class_axis=-1),
         "broadcast": lambda: between(Broadcast(), (2, 4, 3), width=2),
-        "bilinear_layer": lambda: between(Bilinear(), (3,), (2,)),
+        "bilinear_layer": lambda: between(Bilinear(), (3,), (2,), exports=("new",)),
         "weight_norm": lambda: chain((4,), WeightNormal(), torch.tanh),
     }
     # Convolutions of every rank, plain, grouped and transposed.
@@ -337,12 +351,12 @@ def makers():
     for rank, (forth, back, size) in convolutions.items():
         made |= {
             f"conv{rank}d": lambda f=forth, size=size: chain((2, *size), f(2, 2, 2), torch.tanh),
-            f"conv{rank}d_strided": lambda f=forth, size=size: chain(
-                (1, *size), f(1, 3, 2, stride=2, padding=1), torch.tanh, f(3, 2, 1, bias=False)),
+            f"conv{rank}d_strided": lambda f=forth, size=size, rank=rank: chain(
+                (1, *size), f(1, 3, 2, stride=2, padding=1), torch.tanh, f(3, 2, 1, bias=rank == 3)),
             f"conv{rank}d_grouped": lambda f=forth, size=size: chain(
                 (4, *size), f(4, 4, 2, groups=2), torch.tanh),
-            f"conv{rank}d_depthwise": lambda f=forth, size=size: chain(
-                (2, *size), f(2, 4, 2, padding=1, groups=2, bias=False), torch.tanh),
+            f"conv{rank}d_depthwise": lambda f=forth, size=size, rank=rank: chain(
+                (2, *size), f(2, 4, 2, padding=1, groups=2, bias=rank == 3), torch.tanh, out=1),
             f"transposed{rank}d": lambda f=back, size=size: chain((2, *size), f(2, 2, 2), torch.tanh),
             f"transposed{rank}d_strided": lambda f=back, size=size: chain(
                 (1, *size), f(1, 2, 3, stride=2, padding=1, output_padding=1), torch.tanh, out=1),
@@ -363,6 +377,9 @@ def makers():
         "conv2d_separable": lambda: chain(
             (2, 5, 5), nn.Conv2d(2, 2, 3, groups=2, padding=1, stride=2), nn.Conv2d(2, 4, 1), nn.SiLU(),
             nn.Conv2d(4, 4, (1, 3), groups=4), variants=ALL),
+        "conv3d_nobias": lambda: chain(  # the new exporter writes a bias of another shape than ONNX has it
+            (2, 3, 2, 3), nn.Conv3d(2, 2, 2, bias=False), torch.tanh, exports=("old",),
+            variants=("new_optimized", "old_folded")),
         "pool3d_max": lambda: chain((1, 4, 4, 4), nn.Conv3d(1, 2, 2), torch.tanh,
                                     nn.MaxPool3d(2, stride=1), loss="cross_entropy", out=3),
         "pool3d_average": lambda: chain((1, 4, 4, 4), nn.Conv3d(1, 2, 2), torch.tanh,
@@ -407,7 +424,7 @@ def makers():
         "instance_norm_plain": lambda: chain(
             (1, 4, 4), nn.Conv2d(1, 3, 2), nn.InstanceNorm2d(3, eps=EPSILON), torch.tanh),
         "rms_norm": lambda: chain((3,), nn.Linear(3, 4), sane(nn.RMSNorm(4, eps=EPSILON)), nn.Linear(4, 3),
-                                  torch.tanh, variants=ALL),
+                                  torch.tanh, exports=("new",), variants=("new_optimized", "new_newest")),
         "rms_norm_written": lambda: chain((2, 3), nn.Linear(3, 4), Root(4), nn.Linear(4, 3), torch.tanh,
                                           variants=ALL),
         "batch_norm_first": lambda: chain((4,), sane(nn.BatchNorm1d(4, eps=EPSILON)), nn.Linear(4, 3),

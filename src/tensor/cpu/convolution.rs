@@ -64,14 +64,6 @@ fn each_unit<R: Real>(
     }
 }
 
-/// Whether a convolution is a plain product: one window that covers its input exactly.
-fn covers(window: &Window) -> bool {
-    window.kernel == window.input
-        && window.output.iter().all(|&extent| extent == 1)
-        && window.dilation.iter().all(|&step| step == 1)
-        && window.padding.iter().all(|&padding| padding == 0)
-}
-
 /// The tensor with its rest taken as `rest`.
 fn reshaped<R: Real>(tensor: &Tensor<R>, rest: &[usize]) -> Tensor<R> {
     tensor.with_shape(Shape::new(
@@ -213,7 +205,7 @@ pub(super) fn conv_inputs<R: Real>(
     let directions = super::common(cotangents.shape.directions, weights.shape.directions);
     let samples = cotangents.shape.samples;
     let shape = operand_shape(samples, directions, lead, channels, &window.input);
-    if covers(window) {
+    if window.is_whole() {
         let cotangents = reshaped(cotangents, &[lead, groups, geometry.outputs]);
         let weights = reshaped(weights, &[groups, geometry.outputs, geometry.rows()]);
         let product = Einsum::new("sdbgo,sdgoi->sdbgi");
@@ -283,7 +275,7 @@ pub(super) fn conv_weights<R: Real>(
     let geometry = Geometry::new(window, groups, channels, outputs);
     let samples = super::common(cotangents.shape.samples, inputs.shape.samples);
     let directions = super::common(cotangents.shape.directions, inputs.shape.directions);
-    if covers(window) {
+    if window.is_whole() {
         let lead = cotangents.shape.rest[0];
         let kept = if sum_samples { 1 } else { samples };
         let shape = operand_shape(kept, directions, outputs, geometry.channels, &window.kernel);

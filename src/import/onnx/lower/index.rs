@@ -25,7 +25,7 @@ impl Lowering<'_> {
         let numbers = fold::ints(&indices).map_err(Error::Shape)?;
         let numbers = numbers.iter().map(|&k| fold::axis_of(k, x.rest[axis]));
         let numbers: Vec<usize> = numbers.collect::<Result<_, _>>().map_err(Error::Shape)?;
-        let taken = self.entries(node, &x, axis, &numbers)?;
+        let taken = self.entries(node, &x, axis, numbers.into_iter().map(Some).collect())?;
         if indices.shape.len() == 1 {
             return Ok(taken);
         }
@@ -43,20 +43,8 @@ impl Lowering<'_> {
         self.append(node, Reshape { rest }, &[taken.operand], sample)
     }
 
-    /// The entries listed of an axis, which does not hold the samples.
-    pub(super) fn entries(
-        &mut self,
-        node: &Node,
-        x: &Tensor,
-        axis: usize,
-        numbers: &[usize],
-    ) -> Result<Tensor> {
-        let indices = numbers.iter().map(|&k| Some(k)).collect();
-        self.entries_or_zero(node, x, axis, indices)
-    }
-
     /// Entries of an axis by number, `None` being 0: as a slice where they are a run.
-    pub(super) fn entries_or_zero(
+    pub(super) fn entries(
         &mut self,
         node: &Node,
         x: &Tensor,
@@ -178,14 +166,14 @@ impl Lowering<'_> {
             for (&k, &extent) in tuple.iter().zip(&extents) {
                 number = number * extent + fold::axis_of(k, extent).map_err(Error::Shape)?;
             }
-            numbers.push(number);
+            numbers.push(Some(number));
         }
         let back = |s: Sample, by: usize| s.on(s.axis + by - count);
         let mut rest = vec![extents.iter().product()];
         rest.extend_from_slice(&x.rest[count..]);
         let sample = x.sample.map(|s| back(s, 1));
         let flat = self.append(node, Reshape { rest }, &[x.operand], sample)?;
-        let taken = self.entries(node, &flat, 0, &numbers)?;
+        let taken = self.entries(node, &flat, 0, numbers)?;
         let rest = [places, &x.rest[count..]].concat();
         let sample = x.sample.map(|s| back(s, places.len()));
         self.append(node, Reshape { rest }, &[taken.operand], sample)
@@ -260,11 +248,12 @@ impl Lowering<'_> {
                 let places = place(&indices.shape)?;
                 let numbers = fold::ints(&indices).map_err(Error::Shape)?;
                 let numbers = numbers.iter().zip(places).map(|(&k, place)| {
-                    Ok(place + step * fold::axis_of(k, x.rest[axis]).map_err(Error::Shape)?)
+                    let k = fold::axis_of(k, x.rest[axis]).map_err(Error::Shape)?;
+                    Ok(Some(place + step * k))
                 });
-                let numbers: Vec<usize> = numbers.collect::<Result<_>>()?;
+                let numbers = numbers.collect::<Result<_>>()?;
                 let x = self.append(node, Reshape { rest: flat }, &[x.operand], x.sample)?;
-                (indices.shape, self.entries(node, &x, lead, &numbers)?)
+                (indices.shape, self.entries(node, &x, lead, numbers)?)
             }
             Some(Some(Value::Tensor(indices))) => {
                 let places = place(&indices.rest)?;
@@ -365,7 +354,7 @@ impl Lowering<'_> {
             if *few != numbers {
                 return refuse("where it cuts depends on the number of samples");
             }
-            x = self.entries(node, &x, axis, &numbers)?;
+            x = self.entries(node, &x, axis, numbers.into_iter().map(Some).collect())?;
         }
         Ok(x)
     }
@@ -386,9 +375,9 @@ impl Lowering<'_> {
         let mut start = 0;
         let mut parts = Vec::with_capacity(sizes.len());
         for size in sizes {
-            let numbers: Vec<usize> = (start..start + size).collect();
+            let numbers = (start..start + size).map(Some).collect();
             start += size;
-            parts.push(Value::Tensor(self.entries(node, &x, axis, &numbers)?));
+            parts.push(Value::Tensor(self.entries(node, &x, axis, numbers)?));
         }
         Ok(parts)
     }

@@ -7,7 +7,6 @@ use super::conv::MOST_EXTENT;
 use super::layout::fits;
 use super::{Array, Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
-
 use crate::tensor::Expr;
 
 /// The entry that stands at position `at` of an axis of `extent`, which lies outside where it is padded.
@@ -53,7 +52,7 @@ impl Lowering<'_> {
             let kept: Vec<_> = (cut(before)..x.rest[axis].saturating_sub(cut(after)))
                 .map(Some)
                 .collect();
-            x = self.entries_or_zero(node, &x, axis, kept)?;
+            x = self.entries(node, &x, axis, kept)?;
             let extent = x.rest[axis] as i64;
             let indices: Vec<_> = (-before.max(0)..extent + after.max(0))
                 .map(|at| source(&mode, at, extent))
@@ -62,7 +61,7 @@ impl Lowering<'_> {
                 .iter()
                 .map(|i| if i.is_none() { value } else { 0.0 })
                 .collect();
-            x = self.entries_or_zero(node, &x, axis, indices)?;
+            x = self.entries(node, &x, axis, indices)?;
             if mode == "constant" && value != 0.0 && new.contains(&value) {
                 let mut shape = vec![1; x.rest.len() - axis];
                 shape[0] = new.len();
@@ -133,7 +132,7 @@ impl Lowering<'_> {
             if total != x.rest[axis] {
                 let extent = x.rest[axis];
                 let indices = (0..total).map(|k| Some(k % extent)).collect();
-                x = self.entries_or_zero(node, &x, axis, indices)?;
+                x = self.entries(node, &x, axis, indices)?;
             }
         }
         Ok(x)

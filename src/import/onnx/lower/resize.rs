@@ -114,7 +114,7 @@ impl Lowering<'_> {
                 };
                 let index = |p: f64| Some(p.clamp(0.0, last) as usize);
                 let indices = nearest.into_iter().map(index).collect();
-                self.entries_or_zero(node, &x, axis.axis, indices)?
+                self.entries(node, &x, axis.axis, indices)?
             };
         }
         Ok(x)
@@ -129,11 +129,11 @@ impl Lowering<'_> {
             .map(|&p| Some((p as usize + 1).min(last)))
             .collect();
         let weights: Vec<f64> = at.iter().map(|p| p.fract()).collect();
-        let first = self.entries_or_zero(node, x, axis, low)?;
+        let first = self.entries(node, x, axis, low)?;
         if weights.iter().all(|&w| w == 0.0) {
             return Ok(first);
         }
-        let second = self.entries_or_zero(node, x, axis, high)?;
+        let second = self.entries(node, x, axis, high)?;
         let mut shape = vec![1; x.rest.len() - axis];
         shape[0] = weights.len();
         let weights = self.constant(node, &Array::reals(&shape, weights, true))?;
