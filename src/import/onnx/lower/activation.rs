@@ -103,6 +103,8 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
             )
         }
         "Erf" => unary(Unary::Erf),
+        "Sin" => unary(Unary::Sin),
+        "Cos" => unary(Unary::Cos),
         "Gelu" => match node.text("approximate").as_deref() {
             None | Some("none" | "") => {
                 let normal = (x.clone() * constant(FRAC_1_SQRT_2)).unary(Unary::Erf);

@@ -18,6 +18,7 @@ pub(super) const RULES: &[&str] = &[
     "Concat",
     "Conv",
     "ConvTranspose",
+    "Cos",
     "CumSum",
     "DepthToSpace",
     "Div",
@@ -76,6 +77,7 @@ pub(super) const RULES: &[&str] = &[
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
+    "ReduceProd",
     "ReduceSum",
     "ReduceSumSquare",
     "Relu",
@@ -87,6 +89,7 @@ pub(super) const RULES: &[&str] = &[
     "Shrink",
     "Sigmoid",
     "Sign",
+    "Sin",
     "Size",
     "Slice",
     "Softmax",
@@ -129,7 +132,6 @@ pub(super) fn why_not(node: &Node) -> String {
         "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
             "of parameters or of the data it has no derivative, or none but 0".into()
         }
-        "ReduceProd" => "a product over an axis of parameters or of the data is not".into(),
         "LpPool" => {
             "norms over windows are not; average and maximum pools are".into()
         }
