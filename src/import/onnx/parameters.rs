@@ -174,6 +174,7 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     for root in only_statistic {
         roots.entries[root].statistic = true;
     }
+    leave_masks(&mut roots, &uses, &mut chosen);
     overrule(&roots, options, &uses, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let layers: Vec<(usize, String)> = chosen
@@ -241,6 +242,23 @@ fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> O
         }
     }
     origin
+}
+
+/// What is added and holds −∞ is an attention mask that the module keeps as a buffer, not a parameter.
+fn leave_masks(roots: &mut Roots, uses: &[Use], chosen: &mut HashSet<usize>) {
+    let masks = |k: &usize| {
+        let weight = |u: &Use| u.root == *k && matches!(u.role, Role::Weight | Role::Shared);
+        roots.entries[*k].array.is_mask() && !uses.iter().any(weight)
+    };
+    let mut masks: Vec<usize> = chosen.iter().copied().filter(masks).collect();
+    masks.sort_unstable();
+    for k in masks {
+        chosen.remove(&k);
+        roots.warnings.push(format!(
+            "{} holds -inf and is taken for a mask, which is constant",
+            roots.entries[k].name
+        ));
+    }
 }
 
 /// Applies `--trainable` and `--constant`.

@@ -107,6 +107,23 @@ impl Array {
         }
     }
 
+    /// Whether it holds −∞ and otherwise finite numbers alone.
+    pub fn is_mask(&self) -> bool {
+        let open = |x: f64| x == f64::NEG_INFINITY;
+        let (any, all) = match &self.data {
+            Data::F32(v) => (
+                v.iter().any(|&x| open(x.into())),
+                v.iter().all(|&x| open(x.into()) || x.is_finite()),
+            ),
+            Data::F64(v) => (
+                v.iter().any(|&x| open(x)),
+                v.iter().all(|&x| open(x) || x.is_finite()),
+            ),
+            Data::Int(_) => (false, false),
+        };
+        any && all
+    }
+
     /// The same values under another shape of the same size.
     pub fn reshaped(&self, shape: &[usize]) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), self.len());

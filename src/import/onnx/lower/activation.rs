@@ -1,7 +1,7 @@
 //! The formulas of one operand: activations, powers, clipping, each with PyTorch's choice at every kink.
 
 use super::super::graph::Node;
-use super::{Lowering, Tensor, Value, refuse};
+use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::network::Operand;
 use crate::ops::Op;
@@ -103,6 +103,8 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
             )
         }
         "Erf" => unary(Unary::Erf),
+        "Sin" => unary(Unary::Sin),
+        "Cos" => unary(Unary::Cos),
         "Gelu" => match node.text("approximate").as_deref() {
             None | Some("none" | "") => {
                 let normal = (x.clone() * constant(FRAC_1_SQRT_2)).unary(Unary::Erf);
@@ -236,7 +238,6 @@ impl Lowering<'_> {
             };
         }
         // x⁰ and x¹ apart: their derivatives as powers would be 0·∞ at x = 0.
-        let y = Expr::input(1);
         let first = equal(&y, &Expr::constant(1.0), x.clone(), x.power(y.clone()));
         let expr = equal(&y, &Expr::constant(0.0), Expr::constant(1.0), first);
         self.pointwise(node, expr, &[base.clone(), exponent.clone()])

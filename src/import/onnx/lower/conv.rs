@@ -122,14 +122,14 @@ pub(super) fn spatial(
     }
     let mut output = Vec::with_capacity(n);
     for k in 0..n {
-        let Some(room) = (input[k] + before[k] + after[k]).checked_sub(span[k]) else {
-            return cannot_be("window", input);
+        let whole = input[k] + before[k] + after[k];
+        let mut extent = match whole.checked_sub(span[k]) {
+            Some(room) if ceil => room.div_ceil(stride[k]) + 1,
+            Some(room) => room / stride[k] + 1,
+            // A window of ceil mode may reach past the end from the first position on.
+            None if ceil && span[k] - whole < stride[k] => 1,
+            None => return cannot_be("window", input),
         };
-        let mut extent = if ceil {
-            room.div_ceil(stride[k])
-        } else {
-            room / stride[k]
-        } + 1;
         // As in PyTorch, a window of ceil mode must start inside the input or the padding before it.
         if ceil && (extent - 1) * stride[k] >= input[k] + before[k] {
             extent -= 1;

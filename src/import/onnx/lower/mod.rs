@@ -30,7 +30,7 @@ use super::tensor::Array;
 use crate::error::{Error, Result};
 use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
-use crate::tensor::{HostArray, HostData};
+use crate::tensor::{HostArray, HostData, broadcast_rest};
 use inputs::{Batch, inputs};
 use rules::{RULES, why_not};
 use std::collections::HashMap;
@@ -297,6 +297,7 @@ impl Lowering<'_> {
             | "ReduceLogSumExp" | "ReduceMean" | "ReduceSum" | "ReduceSumSquare" => {
                 one(self.reduce(node, inputs)?)
             }
+            "ReduceProd" => one(self.reduce_product(node, inputs)?),
             "Resize" | "Upsample" => one(self.resize(node, inputs)?),
             "DepthToSpace" | "SpaceToDepth" => one(self.blocks(node, inputs)?),
             "Tile" => one(self.tile(node, inputs)?),
@@ -430,17 +431,32 @@ impl Lowering<'_> {
         match inputs.get(k) {
             Some(Some(Value::Tensor(tensor))) => Ok(tensor.clone()),
             Some(Some(Value::Host(arrays))) => {
-                if arrays[0] != arrays[1] {
+                let axis = self.rows_of_samples(arrays);
+                if axis.is_none() && arrays[0] != arrays[1] {
                     return refuse(format!("its input {k} depends on the number of samples"));
                 }
-                let array = arrays[0].clone();
-                self.constant(node, &array)
+                let sample = axis.map(Sample::alone);
+                let tensor = self.constant(node, &arrays[0])?;
+                Ok(Tensor { sample, ..tensor })
             }
             _ => Err(Error::Shape(describe(
                 node,
                 &format!("input {k} is missing"),
             ))),
         }
+    }
+
+    /// The axis along which a constant has one row per sample, all the same, where the file leaves the batch
+    /// open: the first hidden state of a recurrence written out, zeros(x.shape[0], H).
+    fn rows_of_samples(&self, arrays: &[Array; 2]) -> Option<usize> {
+        let [one, many] = arrays;
+        let axis = (0..one.shape.len()).find(|&k| many.shape.get(k) != Some(&one.shape[k]))?;
+        let [few, most] = self.batch.sizes;
+        let rows = (one.shape[axis], many.shape[axis]) == (few, most) && few == 1;
+        let rows = rows && one.shape.len() == many.shape.len();
+        let alike = |repeated: Array| rows && repeated == *many;
+        let fits = broadcast_rest(&one.shape, &many.shape).as_ref() == Some(&many.shape);
+        (fits && fold::expand(one, &many.shape).is_ok_and(alike)).then_some(axis)
     }
 
     /// A known operand, or the values of a parameter used as a constant here.
@@ -536,7 +552,7 @@ fn check_finite(graph: &Graph, name: &str, array: &HostArray) -> Result<()> {
     match bad {
         None => Ok(()),
         Some(at) => Err(Error::Value(format!(
-            "{}: {name:?} holds a value that is not finite at position {at}; train or export it again, or, if it is a mask, pass --constant {name}",
+            "{}: {name:?} holds a value that is not finite at position {at}; train or export it again",
             graph.path.display()
         ))),
     }

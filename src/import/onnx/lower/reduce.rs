@@ -129,20 +129,8 @@ impl Lowering<'_> {
 
     /// The maximum over axes: a pool with one window over all of them.
     fn maximum(&mut self, node: &Node, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
-        let count: usize = axes.iter().map(|&a| x.rest[a]).product();
-        if count > MOST_EXTENT {
-            return refuse(format!(
-                "a maximum over {count} entries is larger than can be"
-            ));
-        }
-        let kept: Vec<usize> = (0..x.rest.len()).filter(|a| !axes.contains(a)).collect();
-        let mut sorted = axes.to_vec();
-        sorted.sort_unstable();
-        let order = [&kept[..], &sorted].concat();
-        let moved = self.permute(node, x, &order)?;
-        let mut rest: Vec<usize> = kept.iter().map(|&a| x.rest[a]).collect();
-        rest.push(count);
-        let flat = self.append(node, Reshape { rest }, &[moved.operand], moved.sample)?;
+        let flat = self.last(node, x, axes)?;
+        let count = flat.rest[flat.rest.len() - 1];
         let one = || vec![1];
         let window = Window {
             input: vec![count],
@@ -152,13 +140,79 @@ impl Lowering<'_> {
             dilation: one(),
             padding: vec![0],
         };
-        let most = self.append(node, MaxPool { window }, &[flat.operand], moved.sample)?;
+        let most = self.append(node, MaxPool { window }, &[flat.operand], flat.sample)?;
+        self.unflattened(node, x, &most, axes, keep)
+    }
+
+    /// ReduceProd: one half of the entries times the other, until one is left. No entry is divided by, so
+    /// derivatives at 0 are right.
+    pub(super) fn reduce_product(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+    ) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let (axes, keep) = self.reduced(node, inputs, &x)?;
+        let mut left = self.last(node, &x, &axes)?;
+        let axis = left.rest.len() - 1;
+        let times = || Expr::input(0) * Expr::input(1);
+        let mut odd: Option<Tensor> = None;
+        while left.rest[axis] > 1 {
+            let half = left.rest[axis] / 2;
+            let mut part = |from: usize, to: usize| {
+                self.entries(node, &left, axis, (from..to).map(Some).collect())
+            };
+            let (first, second) = (part(0, half)?, part(half, 2 * half)?);
+            let last = if left.rest[axis] % 2 == 1 {
+                Some(part(2 * half, 2 * half + 1)?)
+            } else {
+                None
+            };
+            left = self.elementwise(node, times(), &[first, second], x.sample)?;
+            odd = match (odd, last) {
+                (Some(a), Some(b)) => Some(self.elementwise(node, times(), &[a, b], x.sample)?),
+                (a, b) => a.or(b),
+            };
+        }
+        if let Some(odd) = odd {
+            left = self.elementwise(node, times(), &[left, odd], x.sample)?;
+        }
+        self.unflattened(node, &x, &left, &axes, keep)
+    }
+
+    /// The tensor with the axes of a reduction merged into one, which is the last.
+    fn last(&mut self, node: &Node, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+        let count: usize = axes.iter().map(|&a| x.rest[a]).product();
+        if count > MOST_EXTENT {
+            return refuse(format!(
+                "a reduction over {count} entries is larger than can be"
+            ));
+        }
+        let kept: Vec<usize> = (0..x.rest.len()).filter(|a| !axes.contains(a)).collect();
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        let order = [&kept[..], &sorted].concat();
+        let moved = self.permute(node, x, &order)?;
+        let mut rest: Vec<usize> = kept.iter().map(|&a| x.rest[a]).collect();
+        rest.push(count);
+        self.append(node, Reshape { rest }, &[moved.operand], moved.sample)
+    }
+
+    /// What is left of x after a reduction over its merged axes, in its own axes again.
+    fn unflattened(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        reduced: &Tensor,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<Tensor> {
         let rest = (0..x.rest.len())
             .filter(|a| keep || !axes.contains(a))
             .map(|a| if axes.contains(&a) { 1 } else { x.rest[a] })
             .collect();
         let sample = self.kept_sample(x, axes, keep);
-        self.append(node, Reshape { rest }, &[most.operand], sample)
+        self.append(node, Reshape { rest }, &[reduced.operand], sample)
     }
 
     /// Drops axes of extent 1 unless they are to stay.

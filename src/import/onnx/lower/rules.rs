@@ -18,6 +18,7 @@ pub(super) const RULES: &[&str] = &[
     "Concat",
     "Conv",
     "ConvTranspose",
+    "Cos",
     "CumSum",
     "DepthToSpace",
     "Div",
@@ -76,6 +77,7 @@ pub(super) const RULES: &[&str] = &[
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
+    "ReduceProd",
     "ReduceSum",
     "ReduceSumSquare",
     "Relu",
@@ -87,6 +89,7 @@ pub(super) const RULES: &[&str] = &[
     "Shrink",
     "Sigmoid",
     "Sign",
+    "Sin",
     "Size",
     "Slice",
     "Softmax",
@@ -114,9 +117,6 @@ pub(super) const RULES: &[&str] = &[
 /// Why an operation is not supported, and what is.
 pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
-        "Softmax" | "LogSoftmax" => {
-            "the losses take logits: export the network without its last softmax".into()
-        }
         "RNN" | "LSTM" | "GRU" => {
             "recurrent layers are out of scope".into()
         }
@@ -124,7 +124,7 @@ pub(super) fn why_not(node: &Node) -> String {
             "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
         }
         operation if operation.contains("Sequence") || operation.starts_with("Optional") => {
-            "lists of tensors are out of scope; export with fixed shapes, so that the exporter splits them".into()
+            "lists of tensors are out of scope, but for the parts of a split; leave them out of the exported module".into()
         }
         "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
             "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
@@ -132,7 +132,6 @@ pub(super) fn why_not(node: &Node) -> String {
         "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
             "of parameters or of the data it has no derivative, or none but 0".into()
         }
-        "ReduceProd" => "a product over an axis of parameters or of the data is not".into(),
         "LpPool" => {
             "norms over windows are not; average and maximum pools are".into()
         }

@@ -163,6 +163,14 @@ fn an_exponent_for_each_position_is_a_power_of_two_operands() {
         [0.0, 1.0, 0.0]
     );
     assert_eq!(slope.derivative(0).evaluate(&[0.0, 1.0]), 0.0);
+    let network = Sketch::new(&[-1, 2])
+        .values("val_0", &[], &[2.0])
+        .node("Pow", &["val_0", "x"], "y")
+        .load("y")
+        .unwrap();
+    gives(&network, 1, &[3.0, -1.0], &[8.0, 0.5]);
+    let slope = formula(&network).derivative(0).evaluate(&[3.0]);
+    close(slope, 8.0 * std::f64::consts::LN_2);
     let message = Sketch::new(&[-1, 4])
         .node("Pow", &["x", "x"], "y")
         .refused("y");
@@ -217,11 +225,32 @@ fn infinite_constants_are_made_finite_and_others_refused() {
             "{refused}"
         );
     }
-    let message = Sketch::new(&[-1, 2])
-        .values("mask", &[2], &[0.0, f32::NEG_INFINITY])
-        .node("Add", &["x", "mask"], "y")
-        .refused("y");
-    assert!(message.contains("--constant mask"), "{message}");
+}
+
+#[test]
+fn what_is_added_and_holds_minus_infinity_is_a_mask() {
+    let make = |operation: &str, worst: f32| {
+        Sketch::new(&[-1, 2])
+            .values("fc.weight", &[2, 2], &[1.0; 4])
+            .values("mask", &[2], &[0.0, worst])
+            .node("MatMul", &["x", "fc.weight"], "a")
+            .node(operation, &["a", "mask"], "y")
+    };
+    let network = make("Add", f32::NEG_INFINITY).load("y").unwrap();
+    assert_eq!(network.parameter_count(), 4);
+    assert!(
+        network.warnings[0].contains("mask"),
+        "{:?}",
+        network.warnings
+    );
+    for worst in [f32::INFINITY, f32::NAN] {
+        assert!(make("Add", worst).refused("y").contains("\"mask\""));
+    }
+    let bias = Sketch::new(&[-1, 2])
+        .values("fc.weight", &[2, 2], &[1.0; 4])
+        .values("fc.bias", &[2], &[0.0, f32::NEG_INFINITY])
+        .node("Gemm", &["x", "fc.weight", "fc.bias"], "y");
+    assert!(bias.refused("y").contains("\"fc.bias\""));
 }
 
 #[test]

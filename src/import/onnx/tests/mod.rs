@@ -491,3 +491,32 @@ fn at_batch_one_squeeze_and_unsqueeze_say_where_the_samples_are() {
         .node("ReduceMean axes=1", &["u"], "y");
     assert!(sketch.refused("y").contains("mixes"));
 }
+
+#[test]
+fn a_constant_with_a_row_per_sample_goes_where_the_samples_are() {
+    // zeros(x.shape[0], 2) @ W + x
+    let network = Sketch::new(&[-1, 3])
+        .weight("hidden.weight", &[2, 3])
+        .node("Shape end=1", &["x"], "batch")
+        .ints("two", &[2])
+        .node("Concat axis=0", &["batch", "two"], "shape")
+        .node("ConstantOfShape", &["shape"], "h")
+        .node("MatMul", &["h", "hidden.weight"], "z")
+        .node("Add", &["x", "z"], "y")
+        .load("y")
+        .unwrap();
+    assert_eq!(network.constants[0].shape, [1, 2]);
+    run::gives(&network, 1, &[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]);
+    let range = Sketch::new(&[-1, 3])
+        .weight("hidden.weight", &[1, 3])
+        .node("Size", &["x"], "size")
+        .values("val_0", &[], &[0.0])
+        .values("val_1", &[], &[3.0])
+        .node("CastLike", &["size", "val_0"], "limit")
+        .node("Range", &["val_0", "limit", "val_1"], "rows")
+        .ints("last", &[1])
+        .node("Unsqueeze", &["rows", "last"], "column")
+        .node("MatMul", &["column", "hidden.weight"], "z")
+        .node("Add", &["x", "z"], "y");
+    assert!(range.refused("y").contains("number of samples"));
+}

@@ -1,4 +1,4 @@
-//! Transposed convolutions: extents and values as ONNX defines them.
+//! Windows of transposed convolutions and pools: extents and values as ONNX defines them.
 
 use super::run::gives;
 use super::*;
@@ -94,4 +94,25 @@ fn a_transposed_convolution_that_cannot_be_is_refused_by_name() {
     }
     let message = transposed("", &[2, 1, 3]).refused("y");
     assert!(message.contains("[2, 1, 3]"), "{message}");
+}
+
+#[test]
+fn a_window_of_ceil_mode_may_be_wider_than_its_input() {
+    let pool = |attributes: &str| {
+        Sketch::new(&[-1, 1, 2]).node(&format!("MaxPool {attributes}"), &["x"], "y")
+    };
+    let network = pool("kernel_shape=3 strides=2 ceil_mode=1")
+        .load("y")
+        .unwrap();
+    gives(&network, 1, &[1.0, 2.0], &[2.0]);
+    for attributes in [
+        "kernel_shape=3 strides=2",
+        "kernel_shape=4 strides=2 ceil_mode=1",
+    ] {
+        let message = pool(attributes).refused("y");
+        assert!(
+            message.contains("node_y") && message.contains("window"),
+            "{message}"
+        );
+    }
 }
