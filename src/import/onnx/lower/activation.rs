@@ -1,7 +1,7 @@
 //! The formulas of one operand: activations, powers, clipping, each with PyTorch's choice at every kink.
 
 use super::super::graph::Node;
-use super::{Array, Lowering, Tensor, Value, refuse};
+use super::{Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::network::Operand;
 use crate::ops::Op;
@@ -237,6 +237,7 @@ impl Lowering<'_> {
                 None => refuse(format!("its exponent is {value}")),
             };
         }
+        let y = Expr::input(1);
         // x⁰ and x¹ apart: their derivatives as powers would be 0·∞ at x = 0.
         let first = equal(&y, &Expr::constant(1.0), x.clone(), x.power(y.clone()));
         let expr = equal(&y, &Expr::constant(0.0), Expr::constant(1.0), first);
