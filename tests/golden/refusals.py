@@ -104,7 +104,7 @@ def makers():
         "topk": (net(Part(largest), 2), ["TopK"]),
         "sorted": (net(Part(lambda h: h.sort(1).values)), ["TopK"]),
         "rounded": (net(Part(torch.round)), ["Round"]),
-        "constant": (lambda path: exported(path, Constant(), (3,)), ["output", "input"]),
+        "constant": (lambda path: exported(path, Constant(), (3,)), ["no input"]),
         "loop": (lambda path: looped(path), ["Loop"]),
         "conditional": (lambda path: conditional(path), ["If"]),
         "unknown_operation": (lambda path: written(path, [

@@ -1,4 +1,4 @@
-//! Arithmetic of constants: integers exactly, reals in double precision rounded to their type.
+//! Arithmetic of constants: integers exactly, reals in double precision.
 
 use super::super::proto::data_type;
 use super::super::tensor::{Array, Data};
