@@ -1,6 +1,9 @@
 //! Evaluation of constant nodes on the host: the shape arithmetic that exporters leave behind.
 
 mod arithmetic;
+mod index;
+mod pad;
+mod reduce;
 mod shape;
 
 pub(crate) use shape::{
@@ -8,7 +11,10 @@ pub(crate) use shape::{
     unsqueezed,
 };
 
-use arithmetic::{binary, cast, like, range, unary};
+pub(crate) use pad::{PAD_MODES, padded};
+
+use arithmetic::{UNARY, binary, cast, clip, like, range, unary};
+use index::{gather, select};
 
 use super::graph::Node;
 use super::proto::data_type;
@@ -27,48 +33,83 @@ pub(crate) const FOLDED: &[&str] = &[
     "Cast",
     "CastLike",
     "Ceil",
+    "Clip",
     "Concat",
     "Constant",
     "ConstantOfShape",
+    "Cos",
+    "CumSum",
     "Div",
     "Equal",
+    "Erf",
     "Exp",
     "Expand",
+    "EyeLike",
     "Flatten",
     "Floor",
     "Gather",
+    "GatherElements",
+    "GatherND",
     "Greater",
     "GreaterOrEqual",
     "Identity",
+    "IsNaN",
     "Less",
     "LessOrEqual",
     "Log",
+    "MatMul",
     "Max",
     "Min",
     "Mod",
     "Mul",
     "Neg",
+    "NonZero",
     "Not",
+    "OneHot",
     "Or",
+    "Pad",
     "Pow",
     "Range",
     "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
     "ReduceProd",
+    "ReduceSum",
+    "Relu",
     "Reshape",
+    "Round",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
     "Shape",
+    "Sigmoid",
+    "Sign",
+    "Sin",
     "Size",
     "Slice",
     "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
+    "Tanh",
     "Tile",
     "Transpose",
+    "Trilu",
     "Unsqueeze",
     "Where",
+    "Xor",
 ];
 
 type Outcome<T> = Result<T, String>;
+
+/// Whether a node of known inputs is computed here; a large product of matrices is left to the device.
+pub(crate) fn folds(node: &Node, inputs: &[Option<&Array>]) -> bool {
+    match (node.op_type(), inputs) {
+        ("MatMul", [Some(a), Some(b)]) => reduce::small_product(a, b),
+        (operation, _) => FOLDED.contains(&operation),
+    }
+}
 
 /// The results of a node whose inputs are all known; `None` is an input left out.
 pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Array>> {
@@ -150,24 +191,38 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
             one(expand(&value.reshaped(&[]), &shape)?)
         }
         "Range" => one(range(input(0)?, input(1)?, input(2)?)?),
-        "ReduceProd" => {
-            let x = input(0)?;
-            let all = x.shape.len() <= 1;
-            let values = x
-                .as_ints()
-                .filter(|_| all)
-                .ok_or("it folds over one axis of integers")?;
-            let product = values.iter().try_fold(1i64, |a, &b| a.checked_mul(b));
-            let shape: &[usize] = if node.int("keepdims", 1) == 1 {
-                &[1]
-            } else {
-                &[]
-            };
-            one(Array::ints(
-                shape,
-                vec![product.ok_or("its product overflows")?],
-            ))
+        "ReduceSum" | "ReduceMean" | "ReduceProd" | "ReduceMax" | "ReduceMin" => {
+            one(reduce::reduce(node, input(0)?, input(1).ok())?)
         }
+        "CumSum" => one(reduce::cum_sum(node, input(0)?, input(1)?)?),
+        "MatMul" => one(reduce::matmul(input(0)?, input(1)?)?),
+        "GatherElements" => {
+            let axis = node.int("axis", 0);
+            one(index::gather_elements(input(0)?, input(1)?, axis)?)
+        }
+        "GatherND" => {
+            let batch = node.int("batch_dims", 0);
+            one(index::gather_nd(input(0)?, input(1)?, batch)?)
+        }
+        "ScatterND" | "ScatterElements" | "Scatter" => {
+            one(index::scatter(node, input(0)?, input(1)?, input(2)?)?)
+        }
+        "Trilu" => {
+            let offset = match input(1) {
+                Ok(offset) => offset.scalar().ok_or("its offset should be one number")?,
+                Err(_) => 0.0,
+            };
+            let upper = node.int("upper", 1) != 0;
+            one(index::trilu(input(0)?, offset as i64, upper)?)
+        }
+        "EyeLike" => one(index::eye_like(node, input(0)?)?),
+        "OneHot" => {
+            let axis = node.int("axis", -1);
+            one(index::one_hot(input(0)?, input(1)?, input(2)?, axis)?)
+        }
+        "NonZero" => one(index::non_zero(input(0)?)?),
+        "Pad" => one(pad::pad(node, inputs)?),
+        "Clip" => one(clip(node, input(0)?, input(1).ok(), input(2).ok())?),
         "Where" => {
             let (c, a, b) = (input(0)?, input(1)?, input(2)?);
             let shape = broadcast_rest(&c.shape, &a.shape)
@@ -178,18 +233,18 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
             let chosen = (0..c.len()).map(|k| if c[k] != 0.0 { av[k] } else { bv[k] });
             one(like(&shape, chosen.collect(), &a))
         }
-        "Not" | "Neg" | "Abs" | "Sqrt" | "Exp" | "Log" | "Floor" | "Ceil" | "Reciprocal" => {
-            one(unary(node.op_type(), input(0)?)?)
-        }
+        operation if UNARY.contains(&operation) => one(unary(operation, input(0)?)?),
         "Min" | "Max" => {
             let mut result = input(0)?.clone();
             for k in 1..inputs.len() {
-                result = binary(node.op_type(), &result, input(k)?)?;
+                result = binary(node.op_type(), false, &result, input(k)?)?;
             }
             one(result)
         }
-        "Mod" if node.int("fmod", 0) != 0 => Err("Mod with fmod does not fold".into()),
-        operation if FOLDED.contains(&operation) => one(binary(operation, input(0)?, input(1)?)?),
+        operation if FOLDED.contains(&operation) => {
+            let fmod = node.int("fmod", 0) != 0;
+            one(binary(operation, fmod, input(0)?, input(1)?)?)
+        }
         operation => Err(format!("{operation} of constants is not computed")),
     }
 }
@@ -312,28 +367,6 @@ fn interleave<T: Copy>(parts: &[&[T]], outer: usize) -> Vec<T> {
         }
     }
     all
-}
-
-fn gather(x: &Array, indices: &Array, axis: i64) -> Outcome<Array> {
-    let axis = axis_of(axis, x.shape.len())?;
-    let chosen: Vec<usize> = ints(indices)?
-        .iter()
-        .map(|&k| axis_of(k, x.shape[axis]))
-        .collect::<Outcome<_>>()?;
-    let outer: usize = x.shape[..axis].iter().product();
-    let inner: usize = x.shape[axis + 1..].iter().product();
-    let mut shape = x.shape[..axis].to_vec();
-    shape.extend_from_slice(&indices.shape);
-    shape.extend_from_slice(&x.shape[axis + 1..]);
-    bounded(&shape, x.len())?;
-    let mut positions = Vec::new();
-    for o in 0..outer {
-        for &k in &chosen {
-            let start = (o * x.shape[axis] + k) * inner;
-            positions.extend(start..start + inner);
-        }
-    }
-    Ok(x.pick(&shape, &positions))
 }
 
 fn slice(node: &Node, inputs: &[Option<Array>]) -> Outcome<Array> {

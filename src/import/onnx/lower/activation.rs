@@ -8,6 +8,7 @@ use crate::ops::Op;
 use crate::tensor::Expr;
 use crate::tensor::expression::{self, Unary};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
+use std::slice::from_ref;
 
 /// Whole exponents up to which a power is written as a product: it has derivatives at 0 and below, and is
 /// cheaper than a logarithm.
@@ -233,7 +234,7 @@ impl Lowering<'_> {
             && exponents[1].shape.len() <= self.rank(base)
         {
             return match power_of(x, value) {
-                Some(expr) => self.pointwise(node, expr, &[base.clone()]),
+                Some(expr) => self.pointwise(node, expr, from_ref(base)),
                 None => refuse(format!("its exponent is {value}")),
             };
         }

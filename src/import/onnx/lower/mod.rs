@@ -22,7 +22,7 @@ mod resize;
 mod rules;
 
 use super::OnnxOptions;
-use super::fold::{self, FOLDED};
+use super::fold;
 use super::graph::{Graph, Node, is_float};
 use super::parameters::Roots;
 use super::samples::Sample;
@@ -536,8 +536,17 @@ fn reads_input(network: &Network, value: ValueId) -> bool {
     reads[value]
 }
 
+/// Whether a node is computed at import: its inputs are all known.
 fn folds(inputs: &[Option<Value>], node: &Node) -> bool {
-    FOLDED.contains(&node.op_type()) && inputs.iter().flatten().all(|i| matches!(i, Value::Host(_)))
+    let known: Option<Vec<Option<&Array>>> = inputs
+        .iter()
+        .map(|input| match input {
+            None => Some(None),
+            Some(Value::Host(arrays)) => Some(Some(&arrays[1])),
+            Some(_) => None,
+        })
+        .collect();
+    known.is_some_and(|known| fold::folds(node, &known))
 }
 
 fn describe(node: &Node, why: &str) -> String {

@@ -9,28 +9,12 @@ use super::{Array, Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
 
-/// The entry that stands at position `at` of an axis of `extent`, which lies outside where it is padded.
-fn source(mode: &str, at: i64, extent: i64) -> Option<usize> {
-    let inside = match mode {
-        "edge" => at.clamp(0, extent - 1),
-        "wrap" => at.rem_euclid(extent),
-        // There and back again, the ends once.
-        "reflect" => {
-            let period = (2 * (extent - 1)).max(1);
-            let at = at.rem_euclid(period);
-            at.min(period - at)
-        }
-        _ => return usize::try_from(at).ok().filter(|_| at < extent),
-    };
-    usize::try_from(inside).ok()
-}
-
 impl Lowering<'_> {
-    /// Pad: an axis after the other, what is cut off first.
+    /// Pad: an axis after the other.
     pub(super) fn pad(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let mut x = self.tensor(node, inputs, 0)?;
         let mode = node.text("mode").unwrap_or_else(|| "constant".into());
-        if !["constant", "reflect", "edge", "wrap"].contains(&mode.as_str()) {
+        if !fold::PAD_MODES.contains(&mode.as_str()) {
             return refuse(format!(
                 "its mode is {mode:?}; constant, reflect, edge and wrap are supported"
             ));
@@ -43,26 +27,14 @@ impl Lowering<'_> {
         let Some(value) = value else {
             return refuse("the value it pads with should be one number");
         };
-        for (axis, before, after) in self.pads(node, inputs, x.rest.len())? {
-            if (before, after) == (0, 0) {
-                continue;
-            }
-            self.not_over_samples(&x, axis)?;
-            let cut = |amount: i64| amount.min(0).unsigned_abs() as usize;
-            let kept: Vec<_> = (cut(before)..x.rest[axis].saturating_sub(cut(after)))
-                .map(Some)
-                .collect();
-            x = self.entries(node, &x, axis, kept)?;
-            let extent = x.rest[axis] as i64;
-            let indices: Vec<_> = (-before.max(0)..extent + after.max(0))
-                .map(|at| source(&mode, at, extent))
-                .collect();
+        let (pads, axes) = (self.host(inputs, 1)?, self.host(inputs, 3)?);
+        for (axis, indices) in fits(fold::padded(node, &x.rest, pads.as_ref(), axes.as_ref()))? {
             let new: Vec<f64> = indices
                 .iter()
                 .map(|i| if i.is_none() { value } else { 0.0 })
                 .collect();
             x = self.entries(node, &x, axis, indices)?;
-            if mode == "constant" && value != 0.0 && new.contains(&value) {
+            if value != 0.0 && new.contains(&value) {
                 let mut shape = vec![1; x.rest.len() - axis];
                 shape[0] = new.len();
                 let new = self.constant(node, &Array::reals(&shape, new, true))?;
@@ -71,33 +43,6 @@ impl Lowering<'_> {
             }
         }
         Ok(x)
-    }
-
-    /// The axes that are padded, with what comes before and after; less than nothing cuts off.
-    fn pads(
-        &self,
-        node: &Node,
-        inputs: &[Option<Value>],
-        rank: usize,
-    ) -> Result<Vec<(usize, i64, i64)>> {
-        let pads = match self.host(inputs, 1)? {
-            Some(pads) => fits(fold::ints(&pads))?.to_vec(),
-            None => node.ints("pads").unwrap_or_default().to_vec(),
-        };
-        let axes: Vec<usize> = match self.host(inputs, 3)? {
-            Some(axes) => {
-                let axes = fits(fold::ints(&axes))?.to_vec();
-                let axes = axes.iter().map(|&a| fold::axis_of(a, rank));
-                fits(axes.collect::<Result<_, String>>())?
-            }
-            None => (0..rank).collect(),
-        };
-        let (n, most) = (axes.len(), MOST_EXTENT as u64);
-        if pads.len() != 2 * n || pads.iter().any(|p| p.unsigned_abs() > most) {
-            return Err(Error::Shape(format!("pads {pads:?} of the axes {axes:?}")));
-        }
-        let amounts = |(k, axis)| (axis, pads[k], pads[n + k]);
-        Ok(axes.into_iter().enumerate().map(amounts).collect())
     }
 
     /// Tile: all entries of an axis several times over.

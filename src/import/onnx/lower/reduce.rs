@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::ops::{MaxPool, ReduceSum, Reshape};
 use crate::tensor::expression::Unary;
 use crate::tensor::{Expr, Window};
+use std::slice::from_ref;
 
 impl Lowering<'_> {
     /// The axes of a reduction, none twice, and whether they stay with extent 1.
@@ -64,12 +65,12 @@ impl Lowering<'_> {
         };
         match operation {
             "ReduceL1" => {
-                let x = self.elementwise(node, absolute(), &[x.clone()], x.sample)?;
+                let x = self.elementwise(node, absolute(), from_ref(&x), x.sample)?;
                 self.sum(node, &x, &axes, keep)
             }
             "ReduceL2" | "ReduceSumSquare" => {
                 let square = each.clone() * each.clone();
-                let x = self.elementwise(node, square, &[x.clone()], x.sample)?;
+                let x = self.elementwise(node, square, from_ref(&x), x.sample)?;
                 let sum = self.sum(node, &x, &axes, keep)?;
                 if operation == "ReduceSumSquare" {
                     return Ok(sum);
@@ -78,11 +79,11 @@ impl Lowering<'_> {
                 let zero = Expr::constant(0.0);
                 let root = each.clone().unary(Unary::Sqrt);
                 let norm = Expr::if_less_equal(each, zero.clone(), zero, root);
-                self.elementwise(node, norm, &[sum.clone()], sum.sample)
+                self.elementwise(node, norm, from_ref(&sum), sum.sample)
             }
             "ReduceLogSum" => {
                 let sum = self.sum(node, &x, &axes, keep)?;
-                self.elementwise(node, each.unary(Unary::Log), &[sum.clone()], sum.sample)
+                self.elementwise(node, each.unary(Unary::Log), from_ref(&sum), sum.sample)
             }
             // ln Σ e^x = m + ln Σ e^(x − m): nothing overflows, and m's own derivative cancels.
             "ReduceLogSumExp" => {
@@ -100,7 +101,7 @@ impl Lowering<'_> {
                     return Ok(sum);
                 }
                 let mean = Expr::constant(1.0 / count as f64) * each;
-                self.elementwise(node, mean, &[sum.clone()], sum.sample)
+                self.elementwise(node, mean, from_ref(&sum), sum.sample)
             }
         }
     }
@@ -112,9 +113,9 @@ impl Lowering<'_> {
         if node.op_type() != "ReduceMin" {
             return self.maximum(node, &x, &axes, keep);
         }
-        let negative = self.elementwise(node, -Expr::input(0), &[x.clone()], x.sample)?;
+        let negative = self.elementwise(node, -Expr::input(0), from_ref(&x), x.sample)?;
         let most = self.maximum(node, &negative, &axes, keep)?;
-        self.elementwise(node, -Expr::input(0), &[most.clone()], most.sample)
+        self.elementwise(node, -Expr::input(0), from_ref(&most), most.sample)
     }
 
     /// Σ over axes.

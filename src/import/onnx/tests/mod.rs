@@ -3,6 +3,7 @@
 mod activations;
 mod damage;
 mod entries;
+mod folding;
 mod reductions;
 mod run;
 mod windows;
