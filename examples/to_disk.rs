@@ -11,7 +11,7 @@ fn main() -> hessblock::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
     let source = Source {
         model: folder.join("model.onnx"),
-        inputs: folder.join("images.npy"),
+        inputs: vec![folder.join("images.npy").into()],
         targets: Some(folder.join("labels.npy")),
         samples: Some((0, 500)),
         loss: Some("cross-entropy".into()),

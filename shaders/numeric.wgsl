@@ -146,6 +146,42 @@ fn softplus_(x: f32) -> f32 {
     return select(select(0.0, x, x > 0.0) + log1p_(exp_(-abs(x))), x, is_nan(x));
 }
 
+// x = n pi/2 + r with |r| <= pi/4; returns (n mod 4, r). Cody and Waite: pi/2 in three parts, which holds for
+// |x| up to some thousands.
+fn reduce_angle(x: f32) -> vec2<f32> {
+    let n = round(x * 0.6366197723675814);
+    let high = opaque(x - n * 1.5703125);
+    let middle = opaque(high - n * 4.837512969970703e-4);
+    let r = middle - n * 7.549789954891882e-8;
+    return vec2<f32>(n - 4.0 * floor(0.25 * n), r);
+}
+
+// sin r and cos r of a reduced angle, the quarter turns put back. Source: Cephes, sinf and cosf.
+fn sine_of_quarter(quarter: f32, r: f32) -> f32 {
+    let z = r * r;
+    let sine = r + r * z * ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1);
+    let tail = z * z * ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2);
+    let cosine = opaque(1.0 - 0.5 * z) + tail;
+    let odd = quarter == 1.0 || quarter == 3.0;
+    let y = select(sine, cosine, odd);
+    return select(y, -y, quarter >= 2.0);
+}
+
+// sine
+fn sin_(x: f32) -> f32 {
+    let angle = reduce_angle(x);
+    let y = sine_of_quarter(angle.x, angle.y);
+    return select(select(y, x, abs(x) < 1e-4), x, is_nan(x));
+}
+
+// cosine
+fn cos_(x: f32) -> f32 {
+    let angle = reduce_angle(x);
+    let quarter = angle.x + 1.0;
+    let y = sine_of_quarter(select(quarter, 0.0, quarter == 4.0), angle.y);
+    return select(y, x, is_nan(x));
+}
+
 // The error function. Both polynomials are near-minimax fits (Chebyshev): of erf(x) / x - 1 in x^2 on 0..1, and of
 // ln(1 - erf(x)) on 1..4, where erf is 1 from 4 on.
 fn erf_(x: f32) -> f32 {

@@ -24,4 +24,4 @@ pub use device::{Device, Precision};
 pub use error::{Error, Result};
 pub use schedule::request::Part;
 pub use session::{RunOptions, Session, Target};
-pub use source::Source;
+pub use source::{InputFile, Source};

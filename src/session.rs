@@ -1,18 +1,22 @@
 //! A network, its data and a loss, checked against each other and ready for work.
 
+use crate::bytes::Bytes;
 use crate::device::{Device, with_backend};
 use crate::error::{Error, Result};
+use crate::files::{free_bytes, parent};
 use crate::import::data::Dataset;
-use crate::loss::Loss;
+use crate::loss::{Loss, OutputShape};
 use crate::network::Network;
 use crate::operator::{self, Gradient};
+use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run};
+use crate::schedule::shortage;
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
 use crate::tensor::{Contract, Real};
 use ndarray::Array2;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A network, its data and a loss.
 ///
@@ -75,16 +79,6 @@ impl Target {
         Ok(target)
     }
 
-    /// Whether the disk has room for parts, before anything is planned.
-    ///
-    /// # Errors
-    /// [`Error::File`] with the bytes needed and free.
-    pub fn check_room(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
-        let entries: u128 = parts.iter().map(ResolvedPart::entries).sum();
-        let needed = u64::try_from(entries * number_bytes as u128).unwrap_or(u64::MAX);
-        self.files::<f32>()?.check_room(needed)
-    }
-
     /// The sink that writes there.
     ///
     /// # Errors
@@ -102,39 +96,38 @@ impl Target {
 /// Bytes of targets, in double precision, that are looked at together when a loss is prepared.
 const PREPARE_BYTES: usize = 16 << 20;
 
+/// The shape of a network's outputs, with the samples in it.
+fn output_shape(network: &Network) -> Result<OutputShape> {
+    let mut shape = OutputShape {
+        sample: network.rest(network.output).to_vec(),
+        sample_axis: network.output_sample_axis,
+        merged: network.output_positions() > 1,
+    };
+    if network.output_positions_first {
+        return Err(Error::Request(format!(
+            "the first axis of the network's output holds {0} positions with the samples of each beside each \
+             other, {0}·N rows, so that a sample's lie scattered; transpose to [samples, positions, …] before \
+             the last reshape of the module, and export it again",
+            network.output_positions()
+        )));
+    }
+    if !shape.merged && shape.sample_axis < shape.sample.len() {
+        shape.sample.remove(shape.sample_axis);
+    }
+    Ok(shape)
+}
+
 impl Session {
     /// Checks network, data and loss against each other.
     ///
     /// # Errors
     /// [`Error::Shape`] where shapes do not fit, [`Error::Value`] for labels out of range, [`Error::Request`]
-    /// for a network of several inputs.
+    /// where the network's inputs and the arrays given for them are not the same.
     pub fn new(network: Network, mut dataset: Dataset, mut loss: Box<dyn Loss>) -> Result<Session> {
-        let [input] = &network.inputs[..] else {
-            let names: Vec<&str> = network.inputs.iter().map(|i| i.name.as_str()).collect();
-            return Err(Error::Request(format!(
-                "the network has {} inputs ({}); one is supported",
-                names.len(),
-                names.join(", ")
-            )));
-        };
-        dataset.bind_input(input)?;
-        let mut outputs = network.rest(network.output).to_vec();
-        if outputs
-            .get(network.output_sample_axis)
-            .is_some_and(|&rows| rows > 1)
-        {
-            return Err(Error::Request(format!(
-                "the network's output holds {} rows for each sample on one axis, shape {outputs:?} at batch 1; reshape it to [samples, classes, positions] before the export",
-                outputs[network.output_sample_axis]
-            )));
-        }
-        if network.output_sample_axis < outputs.len() {
-            outputs.remove(network.output_sample_axis);
-        }
+        dataset.bind(&network)?;
+        let outputs = output_shape(&network)?;
         let samples = dataset.len();
-        let target = dataset
-            .target_source()
-            .map_or(1, |t| t.shape()[1..].iter().product::<usize>());
+        let target: usize = dataset.target_shape().unwrap_or_default().iter().product();
         let step = (PREPARE_BYTES / 8 / target.max(1)).max(1);
         let mut start = 0;
         loss.prepare(&outputs, &mut || {
@@ -184,10 +177,46 @@ impl Session {
         resolve(&self.network, parts)
     }
 
+    /// Whether the disk that holds `path` has room for parts in numbers of that many bytes.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the arithmetic, what is free, and the parts that would fit.
+    pub fn check_disk(
+        &self,
+        parts: &[ResolvedPart],
+        number_bytes: usize,
+        path: &Path,
+    ) -> Result<()> {
+        let folder = parent(path);
+        let Some(free) = free_bytes(&folder) else {
+            return Ok(());
+        };
+        let holder = format!("{} has only {} free", folder.display(), Bytes(free.into()));
+        match shortage(&self.network, parts, number_bytes, free.into(), &holder)? {
+            Some(message) => Err(Error::file(path, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this machine has memory for parts in numbers of that many bytes, where the system tells.
+    fn check_memory(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
+        let Some(free) = available_memory() else {
+            return Ok(());
+        };
+        let holder = format!(
+            "this machine has only {} of memory free",
+            Bytes(free.into())
+        );
+        match shortage(&self.network, parts, number_bytes, free.into(), &holder)? {
+            Some(message) => Err(Error::Budget(message)),
+            None => Ok(()),
+        }
+    }
+
     /// Plans parts for a number type and limits, without running anything.
     ///
     /// # Errors
-    /// [`Error::Budget`] where not even one tile fits.
+    /// [`Error::Budget`] where not even one tile fits; [`Error::Request`] for parts that no disk could hold.
     pub fn plan_for(
         &self,
         parts: Vec<ResolvedPart>,
@@ -200,10 +229,10 @@ impl Session {
             directions: self.loss.directions(self.network.outputs()),
             signed: self.loss.signed(),
             number_bytes,
-            target: self
-                .dataset
-                .target_source()
-                .map_or(0, |t| t.shape()[1..].iter().product()),
+            target: match self.dataset.target_shape() {
+                Some(shape) => shape.iter().product(),
+                None => 0,
+            },
             batch,
         };
         plan(&self.network, parts, sizes, limits)
@@ -286,7 +315,8 @@ impl Session {
     /// Computes parts into memory: vectors as one column.
     ///
     /// # Errors
-    /// As [`Session::resolve`] and [`Session::run_on`].
+    /// As [`Session::resolve`] and [`Session::run_on`]; [`Error::Budget`] where the parts need more memory than
+    /// there is, with those that would fit.
     pub fn to_memory<B: Contract>(
         &self,
         backend: &B,
@@ -298,7 +328,9 @@ impl Session {
             tensor: backend.largest_tensor(),
             unified: true,
         };
-        let plan = self.plan_for(self.resolve(parts)?, size_of::<B::Real>(), limits, None)?;
+        let parts = self.resolve(parts)?;
+        self.check_memory(&parts, size_of::<B::Real>())?;
+        let plan = self.plan_for(parts, size_of::<B::Real>(), limits, None)?;
         let mut sink = Memory::<B::Real>::new();
         self.run_on(backend, &plan, &mut sink, &Control::none())?;
         sink.finish()?;

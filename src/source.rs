@@ -9,7 +9,57 @@ use crate::session::Session;
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A file of inputs, with the network's input that it is for.
+///
+/// It is read from `FILE`, where the network has one input, or from `NAME=FILE`, where NAME is all before
+/// the first `=`. A text that as a whole names a file or folder that is there is taken for its path, so that
+/// paths may hold `=` (for another, `NAME=PATH` leaves no doubt).
+///
+/// ```
+/// use hessblock::InputFile;
+/// let file: InputFile = "tokens=data/x.npz:ids".parse()?;
+/// assert_eq!((file.name.as_deref(), file.path.to_str()), (Some("tokens"), Some("data/x.npz:ids")));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputFile {
+    /// The input; `None` where the network has only one.
+    pub name: Option<String>,
+    /// The file, folder, or array of an archive (`FILE.npz:KEY`).
+    pub path: PathBuf,
+}
+
+/// The file of a network of one input.
+impl From<PathBuf> for InputFile {
+    fn from(path: PathBuf) -> InputFile {
+        InputFile { name: None, path }
+    }
+}
+
+impl FromStr for InputFile {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<InputFile> {
+        let there = split_key(Path::new(text)).0.exists();
+        let (name, path) = match text.split_once('=').filter(|_| !there) {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => (Some(name), path),
+            Some(_) => {
+                return Err(Error::Request(format!(
+                    "{text:?} is no file that is there, and not NAME=FILE either"
+                )));
+            }
+            None => (None, text),
+        };
+        Ok(InputFile {
+            name: name.map(str::to_string),
+            path: path.into(),
+        })
+    }
+}
 
 /// The files of network, data and loss, with every option that decides the numbers.
 ///
@@ -29,8 +79,10 @@ pub struct Source {
     pub untie: Vec<String>,
     /// Extents of symbolic dimensions other than the batch.
     pub dimensions: BTreeMap<String, usize>,
-    /// Inputs.
-    pub inputs: PathBuf,
+    /// The output that the loss is taken of, where the network has several.
+    pub output: Option<String>,
+    /// Inputs, one file for each of the network's.
+    pub inputs: Vec<InputFile>,
     /// Targets.
     pub targets: Option<PathBuf>,
     /// Samples taken, half-open.
@@ -55,6 +107,8 @@ pub struct Source {
     pub ignore_index: Option<i64>,
     /// BCE: a file with the weight of positive labels.
     pub positive_weight: Option<PathBuf>,
+    /// Cross-entropy, and BCE with a positive weight: the axis of the outputs that holds the classes.
+    pub class_axis: Option<isize>,
     /// `[samples, outputs, outputs]` in place of loss and targets.
     pub loss_hessian: Option<PathBuf>,
 }
@@ -71,7 +125,7 @@ impl Source {
             untie: self.untie.clone(),
             weights: self.weights.clone(),
             dimensions: self.dimensions.clone(),
-            ..OnnxOptions::default()
+            output: self.output.clone(),
         };
         onnx::load(&self.model, &options)
     }
@@ -90,6 +144,7 @@ impl Source {
             label_smoothing: self.label_smoothing,
             ignore_index: self.ignore_index,
             positive_weight: values(&self.positive_weight)?,
+            class_axis: self.class_axis,
         };
         match (&self.loss, &self.loss_hessian) {
             (Some(_), Some(_)) => Err(Error::Request(
@@ -132,7 +187,11 @@ impl Source {
             Some("self") => MeanImage::SelfMean,
             Some(file) => MeanImage::File(file.into()),
         };
-        let mut dataset = Dataset::open(&self.inputs)?.with_preprocess(Preprocess {
+        let mut dataset = Dataset::new();
+        for file in &self.inputs {
+            dataset = dataset.with(file.name.clone(), ArraySource::open(&file.path)?);
+        }
+        dataset = dataset.with_preprocess(Preprocess {
             scale: self.scale.unwrap_or(1.0),
             mean: self.mean.clone(),
             std: self.std.clone(),
@@ -156,8 +215,8 @@ impl Source {
             .as_ref()
             .filter(|f| *f != "self")
             .map(PathBuf::from);
-        let data = [
-            Some(&self.inputs),
+        let inputs = self.inputs.iter().map(|file| &file.path);
+        let others = [
             self.targets.as_ref(),
             self.loss_hessian.as_ref(),
             self.class_weights.as_ref(),
@@ -166,8 +225,8 @@ impl Source {
         ];
         (
             model,
-            data.into_iter()
-                .flatten()
+            inputs
+                .chain(others.into_iter().flatten())
                 .map(|path| split_key(path).0)
                 .collect(),
         )
@@ -232,7 +291,8 @@ impl Source {
         };
         let mut source = self.clone();
         absolute(&mut source.model);
-        absolute(&mut source.inputs);
+        let inputs = source.inputs.iter_mut().map(|file| &mut file.path);
+        inputs.for_each(absolute);
         let optional = [
             &mut source.weights,
             &mut source.targets,

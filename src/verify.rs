@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::schedule::request::Part;
 use crate::schedule::run::Control;
 use crate::sink::{Blocks, Provenance};
-use crate::source::Source;
+use crate::source::{InputFile, Source};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ pub struct Options {
     pub model: Option<PathBuf>,
     /// The weights.
     pub weights: Option<PathBuf>,
-    /// The inputs.
-    pub inputs: Option<PathBuf>,
+    /// Files of inputs: by name, or without one where the result was made from one file.
+    pub inputs: Vec<InputFile>,
     /// The targets.
     pub targets: Option<PathBuf>,
     /// The given Hessian of the loss.
@@ -39,7 +39,7 @@ impl Default for Options {
         Self {
             model: None,
             weights: None,
-            inputs: None,
+            inputs: Vec::new(),
             targets: None,
             loss_hessian: None,
             class_weights: None,
@@ -53,15 +53,28 @@ impl Default for Options {
 
 impl Options {
     /// Puts the files that were moved in their place.
-    fn apply(&self, source: &mut Source) {
-        let required = [
-            (&mut source.model, &self.model),
-            (&mut source.inputs, &self.inputs),
-        ];
-        for (file, moved) in required {
-            if let Some(moved) = moved {
-                file.clone_from(moved);
-            }
+    ///
+    /// # Errors
+    /// [`Error::Request`] for inputs that the result was not made from.
+    fn apply(&self, source: &mut Source) -> Result<()> {
+        if let Some(moved) = &self.model {
+            source.model.clone_from(moved);
+        }
+        for moved in &self.inputs {
+            let single = source.inputs.len() == 1;
+            let same = |file: &&mut InputFile| {
+                file.name == moved.name || single && (file.name.is_none() || moved.name.is_none())
+            };
+            let Some(file) = source.inputs.iter_mut().find(same) else {
+                let names = source.inputs.iter().filter_map(|f| f.name.as_deref());
+                let names: Vec<&str> = names.collect();
+                return Err(Error::Request(format!(
+                    "--inputs {}: the result was made from inputs {}; give a file that was moved as NAME=FILE",
+                    moved.path.display(),
+                    names.join(", ")
+                )));
+            };
+            file.path.clone_from(&moved.path);
         }
         let optional = [
             (&mut source.weights, &self.weights),
@@ -78,6 +91,7 @@ impl Options {
         if let Some(moved) = &self.mean_image {
             source.mean_image = Some(moved.display().to_string());
         }
+        Ok(())
     }
 }
 
@@ -130,7 +144,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     let provenance: Provenance = serde_json::from_value(blocks.provenance().clone())
         .map_err(|e| Error::file(path, format!("its provenance cannot be read: {e}")))?;
     let mut source = Source::from_provenance(&provenance)?;
-    options.apply(&mut source);
+    options.apply(&mut source)?;
     if let Some(part) = blocks
         .parts()
         .iter()

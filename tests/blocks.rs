@@ -115,6 +115,7 @@ fn tokens(vocabulary: usize, width: usize) -> Network {
             rest: vec![1, TOKENS],
             sample_axis: 0,
             integer: true,
+            limit: None,
         }],
         ..Network::default()
     };
@@ -669,6 +670,63 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
     assert!(
         text.contains("64.0 KiB") && text.contains("--host-memory"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
+    let network = Builder::new(&[2000])
+        .linear("big", 1500)
+        .relu()
+        .linear("head", 10)
+        .initialize(5)
+        .build();
+    let data = Dataset::from_arrays(
+        ArraySource::from(inputs(2, &[2000])),
+        ArraySource::from(classes(2, 10)),
+    );
+    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    let session = session(network.expect("a network"), data, loss);
+    let refused = |error: hessblock::Error, parts: &[&str]| {
+        let text = error.to_string();
+        for part in parts {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+    };
+    let arithmetic = "3016510 × 3016510 entries of 8 bytes, 66.2 TiB";
+    let fits = ["diag (23.0 MiB)", "too large alone: layer=big", "rows of"];
+    let resolve = |text: &str| session.resolve(&[part(text)]).expect("a part");
+    // In memory: 1.7 GiB for the head's block may be there or not, 66 TiB are nowhere.
+    let memory = session.to_memory(&Cpu::<f64>::new(), &[part("full")]);
+    let error = memory.expect_err("66 TiB");
+    assert!(matches!(error, hessblock::Error::Budget(_)));
+    refused(
+        error,
+        &[&[arithmetic, "of memory free"][..], &fits].concat(),
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("out");
+    let disk = session.check_disk(&resolve("full"), 8, &path);
+    let place = folder.path().display().to_string();
+    refused(
+        disk.expect_err("66 TiB"),
+        &[&[arithmetic, place.as_str()][..], &fits].concat(),
+    );
+    session
+        .check_disk(&resolve("param=head.bias"), 8, &path)
+        .expect("800 bytes");
+    let limits = device_limit(u64::MAX);
+    let plan = |text: &str| session.plan_for(resolve(text), 8, limits, None);
+    let planned = [arithmetic, "can be planned", "layer=head (1.7 GiB)"];
+    refused(plan("full").expect_err("66 TiB"), &planned);
+    // Of a layer, its parameters and pieces.
+    let layer = plan("layer=big").expect_err("65 TiB");
+    refused(layer, &["3001500 × 3001500", "param=big.bias (17.2 MiB)"]);
+    // Between two layers there are pieces only.
+    let between = session.check_disk(&resolve("layer=big,head"), 1 << 20, &path);
+    refused(
+        between.expect_err("terabytes"),
+        &["3001500 × 15010", "diag", "range=R0..R1,C0..C1"],
     );
 }
 

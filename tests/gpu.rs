@@ -76,6 +76,8 @@ fn elementary_functions_are_accurate_everywhere() {
         (Unary::Softplus, -100.0, 100.0),
         (Unary::Sqrt, 0.0, 1e30),
         (Unary::Reciprocal, 1e-30, 1e30),
+        (Unary::Sin, -60.0, 60.0),
+        (Unary::Cos, -60.0, 60.0),
         (Unary::Erf, -5.0, 5.0),
         (Unary::Erf, 0.9, 1.1),
     ] {
@@ -107,6 +109,8 @@ fn nan_and_infinities_come_through() {
         Unary::Sqrt,
         Unary::Reciprocal,
         Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ] {
         let result = gpu.map(&Expr::input(0).unary(function), &[&tensor]);
         for (&x, y) in x.iter().zip(gpu.read(&result).unwrap()) {

@@ -23,6 +23,8 @@ fn expressions() -> Vec<Expr> {
         Unary::Sqrt,
         Unary::Reciprocal,
         Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ]
     .into_iter()
     .flat_map(|function| {

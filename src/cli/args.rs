@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use hessblock::bytes::Bytes;
-use hessblock::{Part, Precision, Source};
+use hessblock::{InputFile, Part, Precision, Source};
 use std::path::PathBuf;
 
 /// Hessians of a neural network's loss, block by block, on any GPU and on the CPU.
@@ -59,6 +59,9 @@ pub struct Model {
     /// Split a shared initializer into one parameter per use.
     #[arg(long, value_name = "NAME")]
     pub untie: Vec<String>,
+    /// The output that the loss is taken of, where the network has several.
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
     /// Extent of a symbolic dimension other than the batch.
     #[arg(long, value_name = "NAME=N", value_parser = dimension)]
     pub dimension: Vec<(String, usize)>,
@@ -81,6 +84,7 @@ impl Model {
             constant: self.constant.clone(),
             trainable: self.trainable.clone(),
             untie: self.untie.clone(),
+            output: self.output.clone(),
             dimensions: self.dimension.iter().cloned().collect(),
             ..Source::default()
         }
@@ -90,16 +94,18 @@ impl Model {
 /// The data.
 #[derive(Debug, Args)]
 pub struct Data {
-    /// Inputs: .npy, .npz (FILE.npz:KEY), IDX (gzipped or not), or a folder of .npy shards.
-    #[arg(long, value_name = "FILE")]
-    pub inputs: PathBuf,
+    /// Inputs: .npy, .npz (FILE.npz:KEY), IDX (gzipped or not), or a folder of .npy shards. NAME=FILE,
+    /// repeated, for a network of several inputs (`inspect` lists their names); a text that is the path of a
+    /// file is taken for it even if it holds '='.
+    #[arg(long, value_name = "[NAME=]FILE", required = true)]
+    pub inputs: Vec<InputFile>,
     /// Targets: class indices or dense values, in the same formats.
     #[arg(long, value_name = "FILE")]
     pub targets: Option<PathBuf>,
     /// Take these samples only, half-open and zero-based.
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub samples: Option<(usize, usize)>,
-    /// Input = (x·scale − mean) / std.
+    /// Input = (x·scale − mean) / std, for the network's one input of real numbers.
     #[arg(long, allow_hyphen_values = true)]
     pub scale: Option<f64>,
     /// One number, or one per channel, separated by commas.
@@ -132,6 +138,11 @@ pub struct Loss {
     /// Cross-entropy: the label that does not count.
     #[arg(long, value_name = "K", allow_hyphen_values = true)]
     pub ignore_index: Option<i64>,
+    /// The axis of the network's outputs that holds the classes, the axis of samples included: 1 as in
+    /// PyTorch unless given, -1 for the last, as in [N, T, C]. Cross-entropy; for BCE, the classes that
+    /// --positive-weight has numbers for.
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub class_axis: Option<isize>,
     /// BCE: weight of positive labels.
     #[arg(long, value_name = "FILE")]
     pub positive_weight: Option<PathBuf>,
@@ -237,9 +248,9 @@ pub struct Verify {
     /// The weights, where they are no longer where they were.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// The inputs, where they are no longer where they were.
-    #[arg(long, value_name = "FILE")]
-    pub inputs: Option<PathBuf>,
+    /// The inputs, where they are no longer where they were; repeatable.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub inputs: Vec<InputFile>,
     /// The targets, where they are no longer where they were.
     #[arg(long, value_name = "FILE")]
     pub targets: Option<PathBuf>,
@@ -301,6 +312,7 @@ pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
         label_smoothing: loss.label_smoothing,
         ignore_index: loss.ignore_index,
         positive_weight: loss.positive_weight.clone(),
+        class_axis: loss.class_axis,
         loss_hessian: loss.loss_hessian.clone(),
         ..model.source()
     }

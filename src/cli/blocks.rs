@@ -38,6 +38,9 @@ pub fn plan(command: &Blocks) -> Result<()> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
+    if let Some(out) = &command.out {
+        session.check_disk(&parts, number_bytes(&device), out)?;
+    }
     let plan = session.plan(parts, &device, command.run.options())?;
     let description = plan.describe(number_bytes(&device));
     if command.run.json {
@@ -61,7 +64,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
-    target.check_room(&parts, number_bytes(&device))?;
+    session.check_disk(&parts, number_bytes(&device), out)?;
     if parts.len() > 1 && out.extension().is_some_and(|e| e == "npy") {
         return Err(Error::Request(format!(
             "{}: {} parts go to a folder, not to one .npy file",

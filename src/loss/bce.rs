@@ -1,7 +1,8 @@
 //! Logistic loss, PyTorch's `BCEWithLogitsLoss`.
 
+use super::axes::Axes;
 use super::reduction::{not_finite, number, walk_dense};
-use super::{Loss, Reduction, Sample, TargetBatch, diagonal_factor};
+use super::{Loss, OutputShape, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -19,8 +20,14 @@ use std::ops::Range;
 pub struct BinaryCrossEntropy {
     /// Mean over samples and outputs, or sum.
     pub reduction: Reduction,
-    /// k: one number, one per class (first axis of a sample's outputs) or one per output.
+    /// k: one number, one per class or one per output.
     pub positive_weight: Option<Vec<f64>>,
+    /// The axis of the classes that k has numbers for, as in the file, the axis of samples included;
+    /// `None` is the first axis of a sample's outputs. (PyTorch broadcasts k from the last axis on: one per
+    /// class is written [C, 1] there for outputs [N, C, T], and [C] for [N, T, C], which is −1 here.)
+    pub class_axis: Option<isize>,
+    /// Where the classes lie, where an axis was given; found by [`Loss::prepare`].
+    axes: Option<Axes>,
     /// ω; NaN for a mean whose divisor [`Loss::prepare`] has not found yet.
     weight: f64,
 }
@@ -31,6 +38,8 @@ impl BinaryCrossEntropy {
         Self {
             reduction,
             positive_weight: None,
+            class_axis: None,
+            axes: None,
             weight: match reduction {
                 Reduction::Sum => 1.0,
                 Reduction::Mean => f64::NAN,
@@ -44,12 +53,24 @@ impl BinaryCrossEntropy {
         self
     }
 
+    /// Sets the axis of the classes that k has numbers for.
+    pub fn class_axis(mut self, axis: isize) -> Self {
+        self.class_axis = Some(axis);
+        self
+    }
+
     /// 1 + (k−1)·y, the factor of softplus(−z) for output `c` of `outputs`.
     fn curvature(&self, c: usize, outputs: usize, y: f64) -> f64 {
         match &self.positive_weight {
             None => 1.0,
-            // One number serves all outputs, one per class its positions, one per output itself.
-            Some(k) => 1.0 + (k[c * k.len() / outputs] - 1.0) * y,
+            Some(k) => {
+                let entry = match &self.axes {
+                    Some(axes) if k.len() == axes.classes => axes.class_of(c),
+                    // One number serves all outputs, one per class its positions, one per output itself.
+                    _ => c * k.len() / outputs,
+                };
+                1.0 + (k[entry] - 1.0) * y
+            }
         }
     }
 
@@ -72,23 +93,39 @@ impl Loss for BinaryCrossEntropy {
     fn name(&self) -> String {
         match &self.positive_weight {
             None => format!("bce({})", self.reduction),
-            Some(k) => format!("bce({}, positive weight {k:?})", self.reduction),
+            Some(k) => {
+                let axis = self.class_axis.map(|axis| format!(", class axis {axis}"));
+                format!(
+                    "bce({}, positive weight {k:?}{})",
+                    self.reduction,
+                    axis.unwrap_or_default()
+                )
+            }
         }
     }
 
     fn prepare(
         &mut self,
-        outputs: &[usize],
+        outputs: &OutputShape,
         targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
-        let each: usize = outputs.iter().product();
+        let each = outputs.count();
         if let Some(k) = &self.positive_weight {
-            let classes = outputs.first().copied().unwrap_or(1);
+            self.axes = match self.class_axis {
+                Some(_) => Some(Axes::new(
+                    &outputs.sample,
+                    outputs.class_axis(self.class_axis)?,
+                )),
+                None => None,
+            };
+            let first = outputs.sample.first().copied().unwrap_or(1);
+            let classes = self.axes.map_or(first, |axes| axes.classes);
             if ![1, classes, each].contains(&k.len()) {
                 return Err(Error::Shape(format!(
-                    "bce has {} positive weights for outputs of shape {outputs:?} per sample: give one, or one \
-                     per class ({classes})",
-                    k.len()
+                    "bce has {} positive weights for outputs of shape {:?} per sample: give one, or one \
+                     per class ({classes}); --class-axis says on which axis the classes lie",
+                    k.len(),
+                    outputs.sample
                 )));
             }
             if let Some(bad) = k.iter().find(|k| !(k.is_finite() && **k >= 0.0)) {

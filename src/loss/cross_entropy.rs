@@ -1,7 +1,8 @@
 //! Softmax cross-entropy, PyTorch's `CrossEntropyLoss`.
 
+use super::axes::{Axes, Position};
 use super::reduction::{missing, not_finite, same_shape};
-use super::{Loss, Reduction, Sample, Target, TargetBatch};
+use super::{Loss, OutputShape, Reduction, Sample, Target, TargetBatch};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -11,10 +12,10 @@ use std::ops::Range;
 /// With ω = Σ_c q_c per position: ∇ℓ = ωπ − q, ∇²ℓ = ω(diag(π) − ππᵀ), S = √ω(diag(√π) − π√πᵀ), block
 /// diagonal over positions.
 ///
-/// Outputs are `[classes]` or `[classes, positions…]` per sample. Targets are class indices
-/// `[positions…]` (whole numbers in a floating-point file count as such), or class probabilities shaped as
-/// the outputs. The divisor of a mean is Σ w_y over kept
-/// targets for indices and the number of targets for probabilities.
+/// Outputs are `[classes]` or `[classes, positions…]` per sample, or have the classes on another axis
+/// ([`CrossEntropy::class_axis`]). Targets are class indices, shaped as the outputs without that axis (whole
+/// numbers in a floating-point file count as such), or class probabilities shaped as the outputs. The
+/// divisor of a mean is Σ w_y over kept targets for indices and the number of targets for probabilities.
 ///
 /// ```
 /// use hessblock::loss::{CrossEntropy, Reduction};
@@ -30,10 +31,13 @@ pub struct CrossEntropy {
     pub label_smoothing: f64,
     /// Targets of this value count for nothing.
     pub ignore_index: Option<i64>,
+    /// The axis of the outputs that holds the classes, as in the file, the axis of samples included, and
+    /// from the end where negative; `None` is PyTorch's, 1.
+    pub class_axis: Option<isize>,
     /// What a mean divides by; NaN until [`Loss::prepare`] has found it.
     divisor: f64,
-    /// Classes, the first axis of a sample's outputs; 0 until [`Loss::prepare`].
-    classes: usize,
+    /// Where the classes lie; `None` until [`Loss::prepare`].
+    axes: Option<Axes>,
 }
 
 impl CrossEntropy {
@@ -44,11 +48,12 @@ impl CrossEntropy {
             class_weights: None,
             label_smoothing: 0.0,
             ignore_index: Some(-100),
+            class_axis: None,
             divisor: match reduction {
                 Reduction::Sum => 1.0,
                 Reduction::Mean => f64::NAN,
             },
-            classes: 0,
+            axes: None,
         }
     }
 
@@ -70,40 +75,45 @@ impl CrossEntropy {
         self
     }
 
+    /// Sets the axis of the outputs that holds the classes, as in the file: −1 for [N, T, C].
+    pub fn class_axis(mut self, axis: isize) -> Self {
+        self.class_axis = Some(axis);
+        self
+    }
+
     fn class_weight(&self, class: usize) -> f64 {
         self.class_weights.as_ref().map_or(1.0, |w| w[class])
     }
 
     /// The class index of a position; `None` where the target is class probabilities.
-    fn label(target: Target<'_>, classes: usize, positions: usize, position: usize) -> Option<i64> {
+    fn label(target: Target<'_>, axes: Axes, position: usize) -> Option<i64> {
         match target {
             Target::Classes(labels) => Some(labels[position]),
             // Whole numbers, as `prepare` has seen to.
-            Target::Dense(labels) if classes > 1 && labels.len() == positions => {
+            Target::Dense(labels) if axes.classes > 1 && labels.len() == axes.positions() => {
                 Some(labels[position] as i64)
             }
             _ => None,
         }
     }
 
-    /// Classes and positions of a sample with that many outputs.
-    fn extents(&self, sample: &Sample<'_>) -> (usize, usize) {
+    /// Where the classes lie in a sample's outputs.
+    fn axes(&self, sample: &Sample<'_>) -> Axes {
         let outputs = sample.outputs.len();
-        // Unprepared, the target tells: as many positions as labels, or probabilities at one position.
-        let classes = match (self.classes, sample.target) {
-            (0, Target::Classes(labels)) => outputs / labels.len().max(1),
-            (0, _) => outputs,
-            (classes, _) => classes,
-        };
-        (classes, outputs / classes.max(1))
+        self.axes.unwrap_or_else(|| {
+            // Unprepared, the target tells: as many positions as labels, or probabilities at one position.
+            let positions = match sample.target {
+                Target::Classes(labels) => labels.len().max(1),
+                _ => 1,
+            };
+            Axes::new(&[outputs / positions, positions], 0)
+        })
     }
 
     /// q_c of one position: `[classes]`; returns ω = Σ_c q_c, which is 0 where the target is ignored.
-    fn weights(&self, sample: &Sample<'_>, position: usize, q: &mut [f64]) -> f64 {
-        let classes = q.len();
-        let positions = sample.outputs.len() / classes.max(1);
-        let smooth = self.label_smoothing / classes as f64;
-        let label = Self::label(sample.target, classes, positions, position);
+    fn weights(&self, sample: &Sample<'_>, axes: Axes, position: Position, q: &mut [f64]) -> f64 {
+        let smooth = self.label_smoothing / axes.classes as f64;
+        let label = Self::label(sample.target, axes, position.index);
         if label.is_some() && label == self.ignore_index {
             q.fill(0.0);
             return 0.0;
@@ -111,7 +121,7 @@ impl CrossEntropy {
         for (c, q) in q.iter_mut().enumerate() {
             let target = match (label, sample.target) {
                 (Some(label), _) => f64::from(label == c as i64),
-                (None, Target::Dense(probabilities)) => probabilities[c * positions + position],
+                (None, Target::Dense(probabilities)) => probabilities[position.at(c)],
                 (None, _) => f64::NAN,
             };
             *q = (target * (1.0 - self.label_smoothing) + smooth) * self.class_weight(c)
@@ -124,37 +134,41 @@ impl CrossEntropy {
     fn for_positions(
         &self,
         sample: &Sample<'_>,
-        mut each: impl FnMut(usize, &[f64], f64, &[f64], (f64, f64)),
+        mut each: impl FnMut(Position, &[f64], f64, &[f64], (f64, f64)),
     ) {
-        let (classes, positions) = self.extents(sample);
-        let (mut q, mut pi) = (vec![0.0; classes], vec![0.0; classes]);
-        for t in 0..positions {
-            let omega = self.weights(sample, t, &mut q);
-            let lse = softmax(sample.outputs, positions, t, &mut pi);
+        let axes = self.axes(sample);
+        let (mut q, mut pi) = (vec![0.0; axes.classes], vec![0.0; axes.classes]);
+        for t in (0..axes.positions()).map(|t| axes.position(t)) {
+            let omega = self.weights(sample, axes, t, &mut q);
+            let lse = softmax(sample.outputs, t, &mut pi);
             each(t, &q, omega, &pi, lse);
         }
     }
 
     /// Checks one batch and returns its share of the mean's divisor.
-    fn check_batch(&self, outputs: &[usize], batch: &TargetBatch) -> Result<f64> {
-        let classes = outputs[0];
-        let positions: usize = outputs[1..].iter().product();
+    fn check_batch(&self, outputs: &OutputShape, axis: usize, batch: &TargetBatch) -> Result<f64> {
+        let Axes { classes, .. } = Axes::new(&outputs.sample, axis);
+        let wanted = outputs.without(axis);
+        let positions: usize = wanted.iter().product();
         match batch {
             TargetBatch::None(_) => Err(missing("cross-entropy")),
             TargetBatch::Classes {
                 first,
-                positions: given,
+                shape,
                 values,
             } => {
-                if *given != positions {
-                    let one_hot = if *given == classes * positions {
+                if !same_shape(shape, &wanted) {
+                    let cure = if same_shape(shape, &outputs.sample) {
                         "; class probabilities (one-hot labels too) must be floating-point numbers"
+                            .into()
                     } else {
-                        ""
+                        outputs.hint(axis, shape)
                     };
                     return Err(Error::Shape(format!(
-                        "cross-entropy needs {positions} class index(es) per sample for the network's outputs \
-                         {outputs:?} ([classes, positions…]), but the targets have {given} per sample{one_hot}"
+                        "cross-entropy needs {positions} class index(es) per sample, of shape {wanted:?}, for \
+                         the network's outputs {outputs} with {classes} classes on axis {}, but the targets \
+                         have shape {shape:?} per sample{cure}",
+                        outputs.in_file(axis)
                     )));
                 }
                 let mut divisor = 0.0;
@@ -183,7 +197,7 @@ impl CrossEntropy {
                 first,
                 shape,
                 values,
-            } if classes > 1 && same_shape(shape, &outputs[1..]) => {
+            } if classes > 1 && same_shape(shape, &wanted) => {
                 let mut labels = Vec::with_capacity(values.len());
                 for (k, value) in values.iter().enumerate() {
                     if value.fract() != 0.0 || value.abs() > 9e15 {
@@ -196,9 +210,10 @@ impl CrossEntropy {
                 }
                 self.check_batch(
                     outputs,
+                    axis,
                     &TargetBatch::Classes {
                         first: *first,
-                        positions,
+                        shape: shape.clone(),
                         values: labels,
                     },
                 )
@@ -208,10 +223,13 @@ impl CrossEntropy {
                 shape,
                 values,
             } => {
-                if !same_shape(shape, outputs) {
+                if !same_shape(shape, &outputs.sample) {
                     return Err(Error::Shape(format!(
-                        "cross-entropy needs class indices, or class probabilities shaped as the network's \
-                         outputs {outputs:?} (per sample), but the targets have shape {shape:?} per sample"
+                        "cross-entropy needs class indices of shape {wanted:?}, or class probabilities shaped \
+                         as the network's outputs {:?} (per sample), but the targets have shape {shape:?} per \
+                         sample{}",
+                        outputs.sample,
+                        outputs.hint(axis, shape)
                     )));
                 }
                 if let Some(index) = self.ignore_index.filter(|i| *i >= 0) {
@@ -246,8 +264,8 @@ impl Default for CrossEntropy {
 
 /// π of one position into `pi`; returns the largest output and the logarithm of the sum of exponentials with
 /// it taken off, whose sum is the log-sum-exp: apart they cancel nothing against a large output.
-fn softmax(outputs: &[f64], positions: usize, position: usize, pi: &mut [f64]) -> (f64, f64) {
-    let z = |c: usize| outputs[c * positions + position];
+fn softmax(outputs: &[f64], position: Position, pi: &mut [f64]) -> (f64, f64) {
+    let z = |c: usize| outputs[position.at(c)];
     let largest = (0..pi.len()).map(z).fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for (c, pi) in pi.iter_mut().enumerate() {
@@ -275,20 +293,27 @@ impl Loss for CrossEntropy {
                 None => name += ", ignore no index",
             }
         }
+        if let Some(axis) = self.class_axis {
+            name += &format!(", class axis {axis}");
+        }
         name + ")"
     }
 
     fn prepare(
         &mut self,
-        outputs: &[usize],
+        outputs: &OutputShape,
         targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
-        let Some(&classes) = outputs.first().filter(|c| **c > 0) else {
+        if outputs.sample.is_empty() || outputs.count() == 0 {
             return Err(Error::Shape(format!(
                 "cross-entropy needs outputs of shape [classes] or [classes, positions…] per sample, and the \
-                 network's are {outputs:?}"
+                 network's are {:?}",
+                outputs.sample
             )));
-        };
+        }
+        let axis = outputs.class_axis(self.class_axis)?;
+        let axes = Axes::new(&outputs.sample, axis);
+        let classes = axes.classes;
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             return Err(Error::Value(format!(
                 "label smoothing is {}: it must be between 0 and 1",
@@ -298,7 +323,7 @@ impl Loss for CrossEntropy {
         if let Some(weights) = &self.class_weights {
             if weights.len() != classes {
                 return Err(Error::Shape(format!(
-                    "{} class weights are given for a network of {classes} classes (outputs {outputs:?}): give \
+                    "{} class weights are given for a network of {classes} classes (outputs {outputs}): give \
                      one per class",
                     weights.len()
                 )));
@@ -311,7 +336,7 @@ impl Loss for CrossEntropy {
         }
         let (mut divisor, mut samples) = (0.0, 0);
         while let Some(batch) = targets()? {
-            divisor += self.check_batch(outputs, &batch)?;
+            divisor += self.check_batch(outputs, axis, &batch)?;
             samples += batch.samples();
         }
         if samples == 0 {
@@ -324,7 +349,7 @@ impl Loss for CrossEntropy {
                 self.ignore_index.map_or("none".into(), |i| i.to_string())
             )));
         }
-        self.classes = classes;
+        self.axes = Some(axes);
         self.divisor = match self.reduction {
             Reduction::Sum => 1.0,
             Reduction::Mean => divisor,
@@ -333,13 +358,12 @@ impl Loss for CrossEntropy {
     }
 
     fn value(&self, sample: &Sample<'_>) -> f64 {
-        let (_, positions) = self.extents(sample);
         let mut value = 0.0;
         self.for_positions(sample, |t, q, _, _, (largest, log_sum)| {
             for (c, q) in q.iter().enumerate() {
                 // A class of no weight adds nothing, even if its output is -inf.
                 if *q != 0.0 {
-                    value += q * ((largest - sample.outputs[c * positions + t]) + log_sum);
+                    value += q * ((largest - sample.outputs[t.at(c)]) + log_sum);
                 }
             }
         });
@@ -347,21 +371,19 @@ impl Loss for CrossEntropy {
     }
 
     fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {
-        let (_, positions) = self.extents(sample);
         self.for_positions(sample, |t, q, omega, pi, _| {
             for (c, (q, pi)) in q.iter().zip(pi).enumerate() {
-                gradient[c * positions + t] = omega * pi - q;
+                gradient[t.at(c)] = omega * pi - q;
             }
         });
     }
 
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
-        let (_, positions) = self.extents(sample);
         self.for_positions(sample, |t, _, omega, pi, _| {
-            let v = |c: usize| vector[c * positions + t];
+            let v = |c: usize| vector[t.at(c)];
             let mean: f64 = pi.iter().enumerate().map(|(c, pi)| pi * v(c)).sum();
             for (c, pi) in pi.iter().enumerate() {
-                product[c * positions + t] = omega * pi * (v(c) - mean);
+                product[t.at(c)] = omega * pi * (v(c) - mean);
             }
         });
     }
@@ -370,8 +392,8 @@ impl Loss for CrossEntropy {
         false
     }
 
-    /// Direction `r` is entry (class, position) = (r / positions, r % positions): column S[·, r] is
-    /// √ω(δ √π − π√π_r) at its position and zero at the others.
+    /// Direction `r` is that of output `r`, a class at a position: column S[·, r] is √ω(δ √π − π√π_r) at that
+    /// position and zero at the others.
     fn factor(
         &self,
         sample: &Sample<'_>,
@@ -379,38 +401,36 @@ impl Loss for CrossEntropy {
         factor: &mut [f64],
         signs: &mut [f64],
     ) {
-        let (_, positions) = self.extents(sample);
         let outputs = sample.outputs.len();
         factor.fill(0.0);
         signs.fill(1.0);
         self.for_positions(sample, |t, _, omega, pi, _| {
             let root = omega.sqrt();
-            // The directions of this position: those with r ≡ t.
-            let skip = (t + positions - directions.start % positions) % positions;
-            for r in (directions.start + skip..directions.end).step_by(positions) {
-                let k = r - directions.start;
+            // The directions of this position.
+            let first = t.classes_before(directions.start);
+            for class in first..t.classes_before(directions.end).min(pi.len()) {
+                let k = t.at(class) - directions.start;
                 let column = &mut factor[k * outputs..(k + 1) * outputs];
-                let class = r / positions;
                 let root_pi = pi[class].sqrt();
                 for (c, pi) in pi.iter().enumerate() {
                     let diagonal = if c == class { root_pi } else { 0.0 };
-                    column[c * positions + t] = root * (diagonal - pi * root_pi);
+                    column[t.at(c)] = root * (diagonal - pi * root_pi);
                 }
             }
         });
     }
 
     fn accuracy(&self, sample: &Sample<'_>) -> Option<(usize, usize)> {
-        let (classes, positions) = self.extents(sample);
-        let largest = |values: &[f64], t: usize| {
-            (0..classes).fold(0, |best, c| {
-                let better = values[c * positions + t] > values[best * positions + t];
+        let axes = self.axes(sample);
+        let largest = |values: &[f64], t: Position| {
+            (0..axes.classes).fold(0, |best, c| {
+                let better = values[t.at(c)] > values[t.at(best)];
                 if better { c } else { best }
             })
         };
         let (mut right, mut kept) = (0, 0);
-        for t in 0..positions {
-            let label = Self::label(sample.target, classes, positions, t);
+        for t in (0..axes.positions()).map(|t| axes.position(t)) {
+            let label = Self::label(sample.target, axes, t.index);
             let target = match (label, sample.target) {
                 (Some(_), _) if label == self.ignore_index => continue,
                 (Some(label), _) => usize::try_from(label).ok(),

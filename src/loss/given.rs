@@ -1,7 +1,7 @@
 //! A Hessian that the user gives, sample by sample.
 
 use super::reduction::missing;
-use super::{Loss, Sample, Target, TargetBatch};
+use super::{Loss, OutputShape, Sample, Target, TargetBatch};
 use crate::error::{Error, Result};
 
 /// ∇²_z ℓ_n is the target itself: C×C numbers per sample, symmetric, indefinite allowed.
@@ -29,10 +29,10 @@ impl Loss for GivenHessian {
 
     fn prepare(
         &mut self,
-        outputs: &[usize],
+        outputs: &OutputShape,
         targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
-        let c: usize = outputs.iter().product();
+        let c = outputs.count();
         let mut samples = 0;
         while let Some(batch) = targets()? {
             let TargetBatch::Dense { first, shape, .. } = &batch else {
@@ -48,7 +48,8 @@ impl Loss for GivenHessian {
             if shape.iter().product::<usize>() != c * c {
                 return Err(Error::Shape(format!(
                     "given-hessian needs targets of shape [{c}, {c}] per sample for the network's outputs \
-                     {outputs:?}, but the targets have shape {shape:?} per sample"
+                     {:?}, but the targets have shape {shape:?} per sample",
+                    outputs.sample
                 )));
             }
             for k in 0..batch.samples() {

@@ -3,6 +3,7 @@
 //! A loss sees one sample's outputs z (flattened, row-major) and target. It never forms S whole: it is
 //! asked for ranges of directions. This folder must not know of networks or devices.
 
+mod axes;
 mod bce;
 mod cross_entropy;
 mod eigen;
@@ -13,6 +14,7 @@ mod squared_error;
 #[cfg(test)]
 mod tests;
 
+pub use axes::OutputShape;
 pub use bce::BinaryCrossEntropy;
 pub use cross_entropy::CrossEntropy;
 pub use given::GivenHessian;
@@ -68,8 +70,8 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
     /// Name and options, for messages and provenance.
     fn name(&self) -> String;
 
-    /// Looks at the network's output shape (`rest` without the sample axis) and all targets once, before
-    /// any work: checks them and finds the divisor of a mean.
+    /// Looks at the shape of the network's outputs and all targets once, before any work: checks them and
+    /// finds the divisor of a mean.
     ///
     /// `targets` gives the targets of consecutive ranges of samples.
     ///
@@ -78,7 +80,7 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
     /// out of range, naming the sample.
     fn prepare(
         &mut self,
-        _outputs: &[usize],
+        _outputs: &OutputShape,
         _targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
         Ok(())
@@ -150,13 +152,13 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
 /// The targets of a range of samples.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetBatch {
-    /// Class indices, `positions` per sample.
+    /// Integers: class indices, one per position.
     Classes {
         /// Index of the first sample.
         first: usize,
-        /// Positions per sample.
-        positions: usize,
-        /// `[samples, positions]`.
+        /// Shape per sample, `[positions…]`.
+        shape: Vec<usize>,
+        /// `[samples, shape…]`.
         values: Vec<i64>,
     },
     /// Dense values.
@@ -176,12 +178,8 @@ impl TargetBatch {
     /// Number of samples.
     pub fn samples(&self) -> usize {
         match self {
-            TargetBatch::Classes {
-                positions, values, ..
-            } => values.len() / (*positions).max(1),
-            TargetBatch::Dense { shape, values, .. } => {
-                values.len() / shape.iter().product::<usize>().max(1)
-            }
+            TargetBatch::Classes { shape, values, .. } => values.len() / each(shape).max(1),
+            TargetBatch::Dense { shape, values, .. } => values.len() / each(shape).max(1),
             TargetBatch::None(samples) => *samples,
         }
     }
@@ -189,16 +187,20 @@ impl TargetBatch {
     /// The target of the `k`-th sample of the batch.
     pub fn get(&self, k: usize) -> Target<'_> {
         match self {
-            TargetBatch::Classes {
-                positions, values, ..
-            } => Target::Classes(&values[k * positions..(k + 1) * positions]),
+            TargetBatch::Classes { shape, values, .. } => {
+                Target::Classes(&values[k * each(shape)..(k + 1) * each(shape)])
+            }
             TargetBatch::Dense { shape, values, .. } => {
-                let each: usize = shape.iter().product();
-                Target::Dense(&values[k * each..(k + 1) * each])
+                Target::Dense(&values[k * each(shape)..(k + 1) * each(shape)])
             }
             TargetBatch::None(_) => Target::None,
         }
     }
+}
+
+/// Numbers in an array of that shape.
+fn each(shape: &[usize]) -> usize {
+    shape.iter().product()
 }
 
 /// Columns of a diagonal S, `entry(r)` at (r, r), as [`Loss::factor`] gives them; all signs are +1.

@@ -16,6 +16,8 @@ pub struct LossOptions {
     pub ignore_index: Option<i64>,
     /// BCE: the weight of positive labels, one or one per class.
     pub positive_weight: Option<Vec<f64>>,
+    /// Cross-entropy, and BCE with a positive weight: the axis of the outputs that holds the classes.
+    pub class_axis: Option<isize>,
 }
 
 /// The names that people give; `given-hessian` stands for a Hessian given in place of a loss.
@@ -47,6 +49,7 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
         ("label smoothing", options.label_smoothing.is_some()),
         ("an index to ignore", options.ignore_index.is_some()),
         ("a positive weight", options.positive_weight.is_some()),
+        ("a class axis", options.class_axis.is_some()),
         ("a reduction", options.reduction.is_some()),
     ];
     let allowed: &[&str] = match name {
@@ -54,10 +57,15 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
             "class weights",
             "label smoothing",
             "an index to ignore",
+            "a class axis",
             "a reduction",
         ],
         "mse" => &["a reduction"],
-        "bce" => &["a positive weight", "a reduction"],
+        "bce" if options.positive_weight.is_some() => {
+            &["a positive weight", "a class axis", "a reduction"]
+        }
+        // Without a weight per class its classes are outputs like any other.
+        "bce" => &["a reduction"],
         "given-hessian" => &[],
         _ => {
             let nearest = NAMES
@@ -86,12 +94,14 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
             loss.class_weights = options.class_weights.clone();
             loss.label_smoothing = options.label_smoothing.unwrap_or(0.0);
             loss.ignore_index = options.ignore_index.or(loss.ignore_index);
+            loss.class_axis = options.class_axis;
             Box::new(loss)
         }
         "mse" => Box::new(SquaredError::new(reduction)),
         "bce" => {
             let mut loss = BinaryCrossEntropy::new(reduction);
             loss.positive_weight = options.positive_weight.clone();
+            loss.class_axis = options.class_axis;
             Box::new(loss)
         }
         _ => Box::new(GivenHessian),

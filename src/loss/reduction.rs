@@ -1,6 +1,6 @@
 //! How samples' losses are summed, and the checks of targets that several losses share.
 
-use super::{Target, TargetBatch};
+use super::{OutputShape, Target, TargetBatch};
 use crate::error::{Error, Result};
 
 /// How the losses of samples (and positions) become one number, as in PyTorch.
@@ -57,27 +57,29 @@ pub(super) fn same_shape(left: &[usize], right: &[usize]) -> bool {
 /// `check` sees (sample, entry within the sample, value).
 pub(super) fn walk_dense(
     loss: &str,
-    outputs: &[usize],
+    outputs: &OutputShape,
     targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     check: &mut dyn FnMut(usize, usize, f64) -> Result<()>,
 ) -> Result<usize> {
-    let each: usize = outputs.iter().product();
+    let each = outputs.count();
+    let wanted = &outputs.sample;
     let mut samples = 0;
     while let Some(batch) = targets()? {
         let first = match &batch {
-            TargetBatch::Classes {
-                first, positions, ..
-            } if *positions == each => *first,
-            TargetBatch::Dense { first, shape, .. } if same_shape(shape, outputs) => *first,
-            TargetBatch::Classes { positions, .. } => {
+            TargetBatch::Classes { first, shape, .. } | TargetBatch::Dense { first, shape, .. }
+                if same_shape(shape, wanted) =>
+            {
+                *first
+            }
+            TargetBatch::Classes { shape, .. } => {
                 return Err(Error::Shape(format!(
-                    "{loss} needs targets shaped as the network's outputs {outputs:?} (per sample), but the \
-                     targets are {positions} integer(s) per sample; class indices are for cross-entropy"
+                    "{loss} needs targets shaped as the network's outputs {wanted:?} (per sample), but the \
+                     targets are integers of shape {shape:?} per sample; class indices are for cross-entropy"
                 )));
             }
             TargetBatch::Dense { shape, .. } => {
                 return Err(Error::Shape(format!(
-                    "{loss} needs targets shaped as the network's outputs {outputs:?} (per sample), but the \
+                    "{loss} needs targets shaped as the network's outputs {wanted:?} (per sample), but the \
                      targets have shape {shape:?} per sample"
                 )));
             }

@@ -1,7 +1,7 @@
 //! Squared error, PyTorch's `MSELoss`.
 
 use super::reduction::{not_finite, number, walk_dense};
-use super::{Loss, Reduction, Sample, TargetBatch, diagonal_factor};
+use super::{Loss, OutputShape, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ impl Loss for SquaredError {
 
     fn prepare(
         &mut self,
-        outputs: &[usize],
+        outputs: &OutputShape,
         targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
         let samples = walk_dense("mse", outputs, targets, &mut |n, _, value| {
@@ -57,7 +57,7 @@ impl Loss for SquaredError {
                 Err(not_finite(n, value))
             }
         })?;
-        let each: usize = outputs.iter().product();
+        let each = outputs.count();
         self.weight = match self.reduction {
             Reduction::Sum => 1.0,
             Reduction::Mean => 1.0 / (samples as f64 * each as f64),

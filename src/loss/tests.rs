@@ -29,7 +29,7 @@ fn batch_of(golden: &Golden) -> TargetBatch {
     if golden.targets.iter().all(serde_json::Number::is_i64) {
         TargetBatch::Classes {
             first: 0,
-            positions: golden.target_shape.iter().product(),
+            shape: golden.target_shape.clone(),
             values: golden.targets.iter().filter_map(|n| n.as_i64()).collect(),
         }
     } else {
@@ -43,7 +43,7 @@ fn batch_of(golden: &Golden) -> TargetBatch {
 
 fn prepared(loss: &mut dyn Loss, outputs: &[usize], batch: &TargetBatch) -> Result<()> {
     let mut batches = vec![batch.clone()];
-    loss.prepare(outputs, &mut || Ok(batches.pop()))
+    loss.prepare(&OutputShape::new(outputs), &mut || Ok(batches.pop()))
 }
 
 /// S·diag(signs)·Sᵀ from factors asked for in ragged ranges of directions.
@@ -80,6 +80,7 @@ fn losses_agree_with_pytorch_for_every_option() {
             label_smoothing: golden.label_smoothing,
             ignore_index: golden.ignore_index,
             positive_weight: golden.positive_weight.clone(),
+            class_axis: None,
         };
         let mut loss = parse(&golden.loss, &options).unwrap();
         let batch = batch_of(golden);
@@ -169,7 +170,7 @@ proptest! {
         let shape = [classes, positions];
         let labels: Vec<i64> = labels[..positions].iter().map(|l| l % classes as i64).collect();
         let dense = TargetBatch::Dense { first: 0, shape: shape.to_vec(), values: soft[..each].to_vec() };
-        let indices = TargetBatch::Classes { first: 0, positions, values: labels };
+        let indices = TargetBatch::Classes { first: 0, shape: vec![positions], values: labels };
         let cross = CrossEntropy::new(Reduction::Mean).label_smoothing(smoothing)
             .class_weights((0..classes).map(|c| 0.5 + c as f64).collect());
         let bce = BinaryCrossEntropy::new(Reduction::Sum).positive_weight(vec![2.5]);
@@ -202,12 +203,111 @@ proptest! {
     }
 }
 
+/// [before, classes, after] → [classes, before, after].
+fn classes_first<T: Copy>(values: &[T], [before, classes, after]: [usize; 3]) -> Vec<T> {
+    let entry = |k: usize| {
+        let (class, rest) = (k / (before * after), k % (before * after));
+        values[(rest / after * classes + class) * after + rest % after]
+    };
+    (0..before * classes * after).map(entry).collect()
+}
+
+proptest! {
+    #[test]
+    fn classes_on_any_axis_are_as_on_the_first(
+        extents in [1usize..4, 2usize..5, 1usize..4],
+        numbers in prop::collection::vec(-3.0..3.0f64, 36),
+        soft in prop::collection::vec(0.0..1.0f64, 36),
+        labels in prop::collection::vec(0i64..5, 9),
+        smoothing in 0.0..0.5f64,
+        merged: bool,
+    ) {
+        let [before, classes, after] = extents;
+        let each = before * classes * after;
+        let (outputs, soft) = (&numbers[..each], &soft[..each]);
+        let labels: Vec<i64> = labels[..before * after].iter().map(|l| l % classes as i64).collect();
+        let weights: Vec<f64> = (0..classes).map(|c| 0.5 + c as f64).collect();
+        // [N, before, classes, after] or [N·before, classes, after].
+        let shape = OutputShape { sample: extents.to_vec(), sample_axis: 0, merged };
+        let axis = if merged { 1 } else { -2 };
+        let dense = |shape: &[usize], values: Vec<f64>| {
+            TargetBatch::Dense { first: 0, shape: shape.to_vec(), values }
+        };
+        let indices = TargetBatch::Classes { first: 0, shape: vec![before, after], values: labels };
+        let first = [classes, before, after];
+        let cross = CrossEntropy::new(Reduction::Mean).label_smoothing(smoothing).class_weights(weights.clone());
+        let bce = BinaryCrossEntropy::new(Reduction::Mean).positive_weight(weights);
+        let soft = (dense(&extents, soft.to_vec()), dense(&first, classes_first(soft, extents)));
+        type Case<'a> = (Box<dyn Loss>, Box<dyn Loss>, (&'a TargetBatch, &'a TargetBatch));
+        let cases: [Case<'_>; 3] = [
+            (Box::new(cross.clone().class_axis(axis)), Box::new(cross.clone()), (&indices, &indices)),
+            (Box::new(cross.clone().class_axis(axis)), Box::new(cross), (&soft.0, &soft.1)),
+            (Box::new(bce.clone().class_axis(axis)), Box::new(bce), (&soft.0, &soft.1)),
+        ];
+        for (mut loss, mut reference, (batch, turned)) in cases {
+            let mut batches = vec![batch.clone()];
+            loss.prepare(&shape, &mut || Ok(batches.pop())).unwrap();
+            prepared(reference.as_mut(), &first, turned).unwrap();
+            let sample = Sample { index: 0, outputs, target: batch.get(0) };
+            let other = classes_first(outputs, extents);
+            let other = Sample { index: 0, outputs: &other, target: turned.get(0) };
+            prop_assert!(close(loss.value(&sample), reference.value(&other), 1e-14));
+            prop_assert_eq!(loss.accuracy(&sample), reference.accuracy(&other));
+            let (mut gradient, mut expected) = (vec![f64::NAN; each], vec![f64::NAN; each]);
+            loss.gradient(&sample, &mut gradient);
+            reference.gradient(&other, &mut expected);
+            prop_assert_eq!(classes_first(&gradient, extents), expected);
+            let rows: Vec<usize> = classes_first(&(0..each).collect::<Vec<_>>(), extents);
+            for factored in [true, false] {
+                let hessian = |loss: &dyn Loss, sample: &Sample<'_>| {
+                    if factored { from_factor(loss, sample) } else { loss.dense_hessian(sample) }
+                };
+                let (found, expected) = (hessian(loss.as_ref(), &sample), hessian(reference.as_ref(), &other));
+                for i in 0..each {
+                    for j in 0..each {
+                        prop_assert!(close(found[rows[i] * each + rows[j]], expected[i * each + j], 1e-14));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn targets_of_another_axis_are_answered_with_it() {
+    let labels = |shape: &[usize]| TargetBatch::Classes {
+        first: 0,
+        shape: shape.to_vec(),
+        values: vec![0; shape.iter().product()],
+    };
+    let cross = || CrossEntropy::new(Reduction::Mean);
+    let error = message(&mut cross(), &[7, 10], &labels(&[7]));
+    assert!(
+        error.contains("--class-axis -1 of the outputs [N, 7, 10]"),
+        "{error}"
+    );
+    // The same count in another order is no fit.
+    let error = message(&mut cross(), &[10, 2, 3], &labels(&[3, 2]));
+    assert!(
+        error.contains("[2, 3]") && error.contains("[3, 2]"),
+        "{error}"
+    );
+    let wrong = BinaryCrossEntropy::default()
+        .positive_weight(vec![1.0; 4])
+        .class_axis(2);
+    let error = message(&mut { wrong }, &[3, 5], &labels(&[3, 5]));
+    assert!(
+        error.contains("4 positive weights") && error.contains("(5)"),
+        "{error}"
+    );
+}
+
 #[test]
 fn outputs_of_a_thousand_stay_finite() {
     let mut loss = CrossEntropy::default();
     let batch = TargetBatch::Classes {
         first: 0,
-        positions: 1,
+        shape: vec![],
         values: vec![0],
     };
     prepared(&mut loss, &[2], &batch).unwrap();
@@ -221,7 +321,7 @@ fn outputs_of_a_thousand_stay_finite() {
     let mut bce = BinaryCrossEntropy::new(Reduction::Sum);
     let batch = TargetBatch::Classes {
         first: 0,
-        positions: 2,
+        shape: vec![2],
         values: vec![1, 0],
     };
     prepared(&mut bce, &[2], &batch).unwrap();
@@ -243,7 +343,7 @@ fn message(loss: &mut dyn Loss, outputs: &[usize], batch: &TargetBatch) -> Strin
 fn bad_targets_are_refused_by_sample_and_value() {
     let classes = |values: &[i64]| TargetBatch::Classes {
         first: 70,
-        positions: 1,
+        shape: vec![],
         values: values.to_vec(),
     };
     let dense = |shape: &[usize], values: &[f64]| TargetBatch::Dense {

@@ -46,6 +46,8 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Which axis holds the samples.
     pub sample_axis: usize,
+    /// Whether it holds integers (tokens).
+    pub integer: bool,
 }
 
 /// A parameter.
@@ -163,6 +165,7 @@ pub fn inspect(network: &Network) -> Inspection {
                 name: input.name.clone(),
                 shape: input.rest.clone(),
                 sample_axis: input.sample_axis,
+                integer: input.integer,
             })
             .collect(),
         output: Tensor {
@@ -172,6 +175,7 @@ pub fn inspect(network: &Network) -> Inspection {
             },
             shape: network.rest(network.output).to_vec(),
             sample_axis: network.output_sample_axis,
+            integer: false,
         },
         parameter_count: network.parameter_count(),
         hessian_bytes: 4 * (network.parameter_count() as u128).pow(2),
@@ -248,9 +252,10 @@ impl fmt::Display for Inspection {
         for input in &self.inputs {
             writeln!(
                 f,
-                "input   {}  {} per sample",
+                "input   {}  {} per sample{}",
                 input.name,
-                shape(&input.shape)
+                shape(&input.shape),
+                if input.integer { ", integers" } else { "" }
             )?;
         }
         writeln!(

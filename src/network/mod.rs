@@ -60,6 +60,31 @@ pub struct Input {
     pub sample_axis: usize,
     /// Whether the network takes integers here (tokens).
     pub integer: bool,
+    /// Rows of the table that its integers look up, where they do: they are then −limit..limit, as ONNX's
+    /// Gather counts negative ones from the end.
+    pub limit: Option<usize>,
+}
+
+impl Input {
+    /// An input of real numbers of that shape at batch 1, with the samples on the first axis.
+    pub fn new(name: impl Into<String>, rest: &[usize]) -> Input {
+        Input {
+            name: name.into(),
+            rest: rest.to_vec(),
+            sample_axis: 0,
+            integer: false,
+            limit: None,
+        }
+    }
+
+    /// The shape of a sample: `rest` without the axis of samples.
+    pub fn sample_shape(&self) -> Vec<usize> {
+        let mut shape = self.rest.clone();
+        if self.sample_axis < shape.len() {
+            shape.remove(self.sample_axis);
+        }
+        shape
+    }
 }
 
 /// A node: an operation and what it reads.
@@ -92,6 +117,8 @@ pub struct Network {
     pub output: ValueId,
     /// Which axis of the output's rest carries the samples.
     pub output_sample_axis: usize,
+    /// Whether the output holds positions on that axis that vary slower than the samples, [T·N, C].
+    pub output_positions_first: bool,
     /// Things a user should know (`inspect` prints them).
     pub warnings: Vec<String>,
 }
@@ -168,6 +195,12 @@ impl Network {
     /// Outputs per sample, C (times positions).
     pub fn outputs(&self) -> usize {
         self.rest(self.output).iter().product()
+    }
+
+    /// Positions of a sample on the output's axis of samples: more than 1 where it holds both, [N·T, C].
+    pub fn output_positions(&self) -> usize {
+        let rest = self.rest(self.output);
+        rest.get(self.output_sample_axis).copied().unwrap_or(1)
     }
 
     /// The layers, in the order of their first parameter.

@@ -67,7 +67,7 @@ pub fn entries(
                 &dual,
                 network,
                 &weights,
-                vec![DualTensor::constant(inputs.clone())],
+                inputs.iter().cloned().map(DualTensor::constant).collect(),
                 &reach,
             );
             if outputs.is_empty() {

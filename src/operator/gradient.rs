@@ -65,7 +65,7 @@ pub fn gradient<B: Backend>(
             backend,
             network,
             &weights,
-            vec![work.upload(backend, range.clone())?],
+            work.upload(backend, range.clone())?,
             &reach,
         );
         let outputs = read_outputs(backend, &trace.output, first)?;
@@ -137,8 +137,9 @@ fn fit(
     loop {
         let meter = Meter::new(number_bytes);
         let weights = Weights::upload(&meter, network);
-        let input = meter.fill(&Shape::new(chunk, 1, &network.inputs[0].rest), 0.0);
-        let trace = forward(&meter, network, &weights, vec![input], reach);
+        let inputs = network.inputs.iter();
+        let inputs = inputs.map(|i| meter.fill(&Shape::new(chunk, 1, &i.rest), 0.0));
+        let trace = forward(&meter, network, &weights, inputs.collect(), reach);
         let seed = meter.fill(&meter.shape(&trace.output), 0.0);
         let mut sums = Vec::new();
         backward(&meter, network, &weights, &trace, reach, seed, |_, site| {

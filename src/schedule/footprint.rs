@@ -83,8 +83,11 @@ impl Planner<'_> {
         chunk: usize,
         visit: impl FnMut(Unit<MeterTensor>) -> Result<()>,
     ) -> Result<()> {
-        let input = Shape::new(samples, 1, &self.network.inputs[0].rest);
-        let inputs = meter.upload(&input, HostSlice::F32(&[]));
+        let inputs = self.network.inputs.iter().map(|input| {
+            let shape = Shape::new(samples, 1, &input.rest);
+            meter.upload(&shape, HostSlice::F32(&[]))
+        });
+        let inputs = inputs.collect();
         let mut seeds = BlankSeeds {
             signed: self.sizes.signed,
         };

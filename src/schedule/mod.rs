@@ -7,6 +7,9 @@ pub mod describe;
 mod footprint;
 pub mod plan;
 pub mod request;
+mod room;
 pub mod run;
 pub mod tiles;
 pub mod unit;
+
+pub use room::shortage;

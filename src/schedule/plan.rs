@@ -2,6 +2,7 @@
 
 use super::footprint::{Footprint, Planner};
 use super::request::ResolvedPart;
+use super::room::shortage;
 use super::tiles::{Run, Strip, TILE, strips};
 use super::unit::Unit;
 use crate::bytes::Bytes;
@@ -20,7 +21,7 @@ pub const RING: usize = 2;
 /// Finished tiles that wait for the writer, or are being written.
 pub const WRITING: usize = 2;
 
-/// Entries of a part at most: a million tiles. What is larger has no disk to go to.
+/// Entries of all parts at most: a million tiles. What is larger has no disk to go to.
 pub const MOST_ENTRIES: u128 = 1 << 42;
 
 /// Numbers that the rows of a diagonal's piece may hold.
@@ -223,14 +224,15 @@ pub fn segment_pairs<'a, T>(
 /// Plans the parts: grid, unit, what is kept, contractions, operations and memory.
 ///
 /// # Errors
-/// [`Error::Budget`] with the arithmetic where not even one sample, one direction and one tile fit.
+/// [`Error::Budget`] with the arithmetic where not even one sample, one direction and one tile fit;
+/// [`Error::Request`] for parts that no disk could hold, with those that could be had.
 pub fn plan(
     network: &Network,
     parts: Vec<ResolvedPart>,
     sizes: Sizes,
     limits: Limits,
 ) -> Result<Plan> {
-    check_size(&parts, sizes)?;
+    check_size(network, &parts, sizes.number_bytes)?;
     let reach = Reach::new(network, wanted(network, parts.iter()));
     let (parts, tiles) = grid(network, parts);
     let planner = Planner {
@@ -305,23 +307,14 @@ pub fn plan(
     })
 }
 
-/// Refuses a part that nothing could hold, with the arithmetic.
-fn check_size(parts: &[ResolvedPart], sizes: Sizes) -> Result<()> {
-    let Some(part) = parts.iter().max_by_key(|part| part.entries()) else {
-        return Ok(());
-    };
-    if part.entries() <= MOST_ENTRIES {
-        return Ok(());
+/// Refuses parts that nothing could hold, with the arithmetic.
+fn check_size(network: &Network, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
+    let most = MOST_ENTRIES * number_bytes as u128;
+    let holder = format!("no more than {} can be planned", Bytes(most));
+    match shortage(network, parts, number_bytes, most, &holder)? {
+        Some(message) => Err(Error::Request(message)),
+        None => Ok(()),
     }
-    let (rows, columns) = part.shape();
-    Err(Error::Request(format!(
-        "part {} is {rows} × {}: {} in {}-byte numbers, more than the {} that can be planned; ask for smaller parts, such as layer=NAME, range=R0..R1,C0..C1 or diag, or leave it out by --skip-larger",
-        part.name,
-        columns.unwrap_or(1),
-        Bytes(part.entries() * sizes.number_bytes as u128),
-        sizes.number_bytes,
-        Bytes(MOST_ENTRIES * sizes.number_bytes as u128),
-    )))
 }
 
 /// Cuts every matrix part into strips and lists its tiles; a symmetric part's above the diagonal.

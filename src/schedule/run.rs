@@ -117,27 +117,32 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Uploads the inputs of a range of samples: `[samples, 1, rest…]`.
+    /// Uploads the inputs of a range of samples: `[samples, 1, rest…]` for each input of the network.
     ///
     /// # Errors
     /// What reading the data reports; [`Error::Value`] for a number that the backend's precision cannot hold.
-    pub fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<B::Tensor> {
-        let values = self.dataset.inputs(range.clone())?;
-        if let Some(at) = values
-            .iter()
-            .position(|&v| !B::Real::from_f64(v).to_f64().is_finite())
-        {
-            return Err(Error::Value(format!(
-                "sample {} holds {:e}, which {} cannot hold; scale the inputs (--scale, --std) or use --precision f64",
-                self.dataset.sample_range().start
-                    + range.start
-                    + at / (values.len() / range.len()).max(1),
-                values[at],
-                B::Real::NAME
-            )));
+    pub fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<Vec<B::Tensor>> {
+        let inputs = self.dataset.inputs(range.clone())?;
+        let mut tensors = Vec::with_capacity(inputs.len());
+        for (input, values) in self.network.inputs.iter().zip(inputs) {
+            if let Some(at) = values
+                .iter()
+                .position(|&v| !B::Real::from_f64(v).to_f64().is_finite())
+            {
+                return Err(Error::Value(format!(
+                    "sample {} of input {:?} holds {:e}, which {} cannot hold; scale the inputs (--scale, --std) or use --precision f64",
+                    self.dataset.sample_range().start
+                        + range.start
+                        + at / (values.len() / range.len()).max(1),
+                    input.name,
+                    values[at],
+                    B::Real::NAME
+                )));
+            }
+            let shape = Shape::new(range.len(), 1, &input.rest);
+            tensors.push(backend.upload(&shape, HostSlice::F64(&values)));
         }
-        let shape = Shape::new(range.len(), 1, &self.network.inputs[0].rest);
-        Ok(backend.upload(&shape, HostSlice::F64(&values)))
+        Ok(tensors)
     }
 }
 

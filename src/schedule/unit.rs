@@ -40,7 +40,8 @@ pub trait Seeds<B: Backend> {
     ) -> Result<Seed<B::Tensor>>;
 }
 
-/// Runs forward once and backward per range of `chunk` directions, and gives each unit to `visit`.
+/// Runs forward once on `inputs`, one per input of the network, and backward per range of `chunk` directions,
+/// and gives each unit to `visit`.
 ///
 /// # Errors
 /// What the seeds or `visit` report.
@@ -50,13 +51,13 @@ pub fn units<B: Backend>(
     network: &Network,
     weights: &Weights<B::Tensor>,
     reach: &Reach,
-    inputs: B::Tensor,
+    inputs: Vec<B::Tensor>,
     directions: Range<usize>,
     chunk: usize,
     seeds: &mut dyn Seeds<B>,
     mut visit: impl FnMut(Unit<B::Tensor>) -> Result<()>,
 ) -> Result<()> {
-    let trace = forward(backend, network, weights, vec![inputs], reach);
+    let trace = forward(backend, network, weights, inputs, reach);
     let samples = backend.shape(&trace.output).samples;
     let mut start = directions.start;
     while start < directions.end {

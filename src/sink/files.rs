@@ -108,7 +108,7 @@ impl<R: Real> Files<R> {
     ///
     /// # Errors
     /// [`Error::File`] with the bytes needed and free.
-    pub fn check_room(&self, needed: u64) -> Result<()> {
+    fn check_room(&self, needed: u64) -> Result<()> {
         let folder = parent(&self.place.target);
         match free_bytes(&folder) {
             Some(free) if free < needed => Err(Error::file(

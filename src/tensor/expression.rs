@@ -62,6 +62,10 @@ pub enum Unary {
     Reciprocal,
     /// the error function, 2/√π ∫₀ˣ e^(−t²) dt
     Erf,
+    /// sine
+    Sin,
+    /// cosine
+    Cos,
 }
 
 /// Functions of two arguments.
@@ -193,6 +197,9 @@ impl Expr {
         if then == otherwise {
             return then;
         }
+        if let (Some(a), Some(b)) = (left.as_constant(), right.as_constant()) {
+            return if a <= b { then } else { otherwise };
+        }
         Expr(Arc::new(Node::IfLessEqual {
             left,
             right,
@@ -230,6 +237,8 @@ impl Expr {
                     Unary::Softplus => x.unary(Unary::Sigmoid),
                     Unary::Sqrt => Expr::constant(0.5) / this,
                     Unary::Reciprocal => -(this.clone() * this),
+                    Unary::Sin => x.unary(Unary::Cos),
+                    Unary::Cos => -x.unary(Unary::Sin),
                     Unary::Erf => {
                         Expr::constant(std::f64::consts::FRAC_2_SQRT_PI)
                             * (-(x.clone() * x)).unary(Unary::Exp)
@@ -372,6 +381,8 @@ impl Unary {
             Unary::Sqrt => x.sqrt(),
             Unary::Reciprocal => 1.0 / x,
             Unary::Erf => libm::erf(x),
+            Unary::Sin => x.sin(),
+            Unary::Cos => x.cos(),
         }
     }
 }
@@ -433,7 +444,7 @@ impl fmt::Debug for Expr {
 mod tests {
     use super::*;
 
-    const UNARY: [Unary; 11] = [
+    const UNARY: [Unary; 13] = [
         Unary::Negate,
         Unary::Exp,
         Unary::ExpM1,
@@ -445,6 +456,8 @@ mod tests {
         Unary::Sqrt,
         Unary::Reciprocal,
         Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
     ];
 
     /// Compares ∂f/∂x_k with Richardson's extrapolation of central differences, error O(h⁴).

@@ -95,6 +95,8 @@ macro_rules! real {
                     Unary::Sqrt => self.sqrt(),
                     Unary::Reciprocal => 1.0 / self,
                     Unary::Erf => $erf(self),
+                    Unary::Sin => self.sin(),
+                    Unary::Cos => self.cos(),
                 }
             }
             fn power(self, exponent: Self) -> Self {

@@ -1,6 +1,9 @@
 //! The command line as a user meets it: the built binary on the digits that ship with the project.
 #![cfg(feature = "cli")]
 
+mod networks;
+#[path = "../common/onnx.rs"]
+mod onnx;
 mod refusals;
 mod results;
 mod verify;

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod pytorch;
 pub mod reference;
 
 use hessblock::tensor::{Backend, HostSlice, Real, Shape, Window};

@@ -2,22 +2,33 @@
 
     python make_goldens.py            # needs torch, onnx, onnxscript, onnxruntime
     python make_goldens.py --keep     # makes only what is not there yet
+    python make_goldens.py --keep act_gelu "rank_*"    # of these networks; the index keeps the others
+    python make_goldens.py --keep --models             # the ONNX files alone, and no index
 
 Reference values come from PyTorch in double precision: J by torch.func.jacrev, the Hessian of the loss in
 the outputs by torch.func.hessian, G = Jᵀ ∇²ℓ J, H by torch.func.hessian in the weights. The weights are
 rounded to the precision of the file first. The flat order is that of the file: its initializers in order.
 Per case index.json says: model, data, loss {name, reduction, options}, tolerance class, the parameters
 (name, layer, shape) in flat order, and the keys of the data file: inputs, targets, outputs, loss, gradient,
-rows (indices), G_rows and H_rows [rows, p], G_diagonal, H_diagonal.
+rows (indices), G_rows and H_rows [rows, p], G_diagonal, H_diagonal. Where there are several inputs, `inputs`
+names them and the data has inputs.NAME of each; `output` names the output that the loss takes where there
+are several; the loss has `class_axis` where it is not 1. Cases whose flat orders agree share a data file.
+
+Tolerance "exact": the file in double precision computes what the module does. "single": some constant of it
+(1/√2 in a GELU, a scale of attention) is rounded to single precision in the file, so outputs differ by that.
+
+`refused` lists models that must not be loaded, with what the message must say.
 """
 
 import copy
+import fnmatch
 import json
 import logging
 import pathlib
 import re
 import sys
 import warnings
+import zlib
 
 import numpy as np
 import onnx
@@ -25,8 +36,14 @@ import onnx.numpy_helper
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import blocks
+import double
+import operations
+import refusals
 from networks import FusedNorm, networks
+from spec import Network
 
 HERE = pathlib.Path(__file__).parent
 KEYS = ["inputs", "targets", "outputs", "loss", "gradient", "rows", "G_rows", "H_rows", "G_diagonal",
@@ -34,6 +51,8 @@ KEYS = ["inputs", "targets", "outputs", "loss", "gradient", "rows", "G_rows", "H
 MODELS, DATA = HERE / "models", HERE / "data"
 NEWEST = 25
 KEEP = "--keep" in sys.argv
+ONLY_MODELS = "--models" in sys.argv
+NAMES = [a for a in sys.argv[1:] if not a.startswith("--")]
 FULL = 90  # up to this many parameters the whole matrices are kept
 
 
@@ -41,20 +60,41 @@ def made_up(name):
     return bool(re.fullmatch(r"(val_|_val_)?\d+", name)) or name.startswith(("onnx::", "/"))
 
 
-def export(module, example, path, exporter, fold=True, opset=None, symbolic=True, external=False):
+dropped = []  # what the summary names at the end
+
+
+def drop(name, why):
+    dropped.append(f"{name}: {' '.join(why.split())[:160]}")
+    print(dropped[-1], flush=True)
+
+
+def wanted(network):
+    return not NAMES or any(fnmatch.fnmatch(network, n) for n in NAMES)
+
+
+def export(module, example, path, exporter, fold=True, opset=None, symbolic=True, external=False,
+           names=("x",), outputs=()):
     if KEEP and path.exists():
         return onnx.load(path)
     module = copy.deepcopy(module).eval()
+    example = example if isinstance(example, tuple) else (example,)
+    several = {"input_names": list(names)} if len(names) > 1 else {}
+    if outputs:
+        several["output_names"] = list(outputs)
     if exporter == "dynamo":
         batch = torch.export.Dim("batch")
         torch.onnx.export(
-            module, (example,), path, dynamo=True, optimize=fold, opset_version=opset, verbose=False,
-            dynamic_shapes=({0: batch},) if symbolic else None, external_data=external,
+            module, example, path, dynamo=True, optimize=fold, opset_version=opset, verbose=False,
+            dynamic_shapes=tuple({0: batch} for _ in example) if symbolic else None,
+            external_data=external, **several,
         )
+        if not external:
+            slim(path)
     else:
         torch.onnx.export(
-            module, (example,), path, dynamo=False, do_constant_folding=fold, opset_version=opset,
-            input_names=["x"], dynamic_axes={"x": {0: "batch"}} if symbolic else None,
+            module, example, path, dynamo=False, do_constant_folding=fold, opset_version=opset,
+            dynamic_axes={n: {0: "batch"} for n in names} if symbolic else None,
+            **{"input_names": list(names), **several},
         )
         if external:
             model = onnx.load(path)
@@ -63,8 +103,23 @@ def export(module, example, path, exporter, fold=True, opset=None, symbolic=True
     return onnx.load(path)
 
 
-def loss_function(name, reduction, options):
-    """(outputs, targets) → loss, as PyTorch defines it."""
+def slim(path):
+    """Leaves out the exporter's notes on every node (where in Python it came from): most of a small file.
+    Those on the graph stay: they say what is a parameter and what a buffer."""
+    model = onnx.load(path)
+    for part in [model, *model.graph.node, *model.graph.value_info, *model.graph.initializer,
+                 *model.graph.input, *model.graph.output]:
+        del part.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+    onnx.save(model, path)
+
+
+def loss_function(name, reduction, options, class_axis=None):
+    """(outputs, targets) → loss, as PyTorch defines it; the axis of the classes moved to where it has it."""
+    if class_axis is not None:
+        plain = loss_function(name, reduction, options)
+        return lambda z, y: plain(z.movedim(class_axis, 1), y)
     tensor = lambda key: torch.tensor(options[key], dtype=torch.float64) if key in options else None
     if name == "mse":
         return lambda z, y: F.mse_loss(z, y, reduction=reduction)
@@ -91,9 +146,11 @@ def targets_for(name, options, outputs, generator):
     return y
 
 
-def file_parameters(model, module):
+def file_parameters(model, module, output=None):
     """The file's initializers that are parameters: (name, layer, module's name, transposed)."""
     named = {k: v.detach().numpy() for k, v in module.named_parameters()}
+    first = {id(v): k for k, v in module.named_parameters()}  # a tied parameter has the file's name of it
+    tied = {k: first[id(v)] for k, v in module.named_parameters(remove_duplicate=False)}
     buffers = {k for k, _ in module.named_buffers()}
     names = {i.name for i in model.graph.initializer}
     arrays = [(i.name, onnx.numpy_helper.to_array(i)) for i in model.graph.initializer]
@@ -102,30 +159,53 @@ def file_parameters(model, module):
     for node in model.graph.node:
         if node.op_type == "Identity" and node.input[0] in values and "." in node.output[0]:
             arrays.append((node.output[0], values[node.input[0]]))
+    feeds = feeding(model, output)
+    told = any("graph_signature" in p.key for p in model.graph.metadata_props)
     found = []
     for name, array in arrays:
-        if name in buffers or array.dtype.kind != "f":
+        if name in buffers or array.dtype.kind != "f" or name not in feeds:
             continue
-        if name in named:
-            found.append((name, name.rpartition(".")[0] or name, name, False))
+        if name in tied:
+            found.append((name, name.rpartition(".")[0] or name, tied[name], False))
             continue
         same = [(k, t) for k, v in named.items() for t in (False, True)
                 if v.ndim <= 2 and (v.T if t else v).shape == array.shape
                 and np.array_equal(v.T if t else v, array) and array.size > 1]
+        # The slopes of a PRelu are given axes that broadcast.
+        same += [(k, False) for k, v in named.items()
+                 if v.shape == array.squeeze().shape != array.shape and array.size > 1
+                 and np.array_equal(v, array.squeeze())]
         if not same:
             continue
-        assert made_up(name), name
         source, transposed = same[0]
         layer = source.rpartition(".")[0]
-        if f"{layer}.bias" not in names or not layer:
+        users = [n.op_type for n in model.graph.node if name in n.input]
+        if made_up(name) and all(u in ("Add", "Mul") for u in users):  # no telling it from a constant
+            continue
+        if not made_up(name) and told:  # folding made it, and the file says that it is no parameter
+            continue
+        if not made_up(name):  # named for the operation that was folded, such as the rows of an embedding
+            layer = name.rpartition(".")[0] or name
+        elif f"{layer}.bias" not in names or not layer:
             layer = next(n.name for n in model.graph.node if name in n.input)
         found.append((name, layer, source, transposed))
-    assert {f[2] for f in found} == set(named), (found, list(named))
+    wanted = [k for k in named if output is None or k in feeds]
+    assert sorted(f[2] for f in found) == sorted(wanted), (found, list(named))
     return found
 
 
-def reference(module, parameters, inputs, loss, targets):
-    """Outputs, loss, gradient, G and H in the file's flat order."""
+def feeding(model, output=None):
+    """The names that an output feeds on, the first where none is named."""
+    needed = {output or model.graph.output[0].name}
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+    return needed
+
+
+def reference(network, parameters, inputs, loss, targets):
+    """Outputs, loss, gradient, G and H in the file's flat order; of a large network no H."""
+    module = network.module
     shapes = {k: v.shape for k, v in module.named_parameters()}
     values = dict(module.named_parameters())
     flat = torch.cat([
@@ -140,80 +220,129 @@ def reference(module, parameters, inputs, loss, targets):
             at += shape.numel()
         return result
 
-    network = lambda w: torch.func.functional_call(module, unflatten(w), (inputs,))
-    outputs = network(flat)
-    jacobian = torch.func.jacrev(network)(flat).reshape(outputs.numel(), -1)
+    compute = lambda w: network.chosen(torch.func.functional_call(module, unflatten(w), inputs))
+    outputs = compute(flat)
+    jacobian = torch.func.jacrev(compute)(flat).reshape(outputs.numel(), -1)
     curvature = torch.func.hessian(lambda z: loss(z.reshape(outputs.shape), targets))(outputs.reshape(-1))
-    total = lambda w: loss(network(w), targets)
-    return (outputs, total(flat), torch.func.grad(total)(flat), jacobian.T @ curvature @ jacobian,
-            torch.func.hessian(total)(flat))
+    total = lambda w: loss(compute(w), targets)
+    exact = None if network.large else torch.func.hessian(total)(flat)
+    return outputs, total(flat), torch.func.grad(total)(flat), jacobian.T @ curvature @ jacobian, exact
 
 
-def write_data(data, path, module, parameters, inputs, spec, full):
-    loss_name, reduction, options = spec
+def write_data(data, network, parameters, inputs, full):
     generator = torch.Generator().manual_seed(7)
-    module = copy.deepcopy(module).double()
     with torch.no_grad():
-        outputs = module(inputs)
-    targets = targets_for(loss_name, options, outputs, generator)
-    loss = loss_function(loss_name, reduction, options)
-    outputs, value, gradient, ggn, exact = reference(module, parameters, inputs, loss, targets)
-    check(path, inputs, outputs)
+        outputs = network.chosen(network.module(*inputs))
+    axis = network.class_axis
+    targets = targets_for(network.loss, network.options,
+                          outputs if axis is None else outputs.movedim(axis, 1), generator)
+    loss = loss_function(network.loss, network.reduction, network.options, axis)
+    if axis is not None and targets.is_floating_point():
+        targets = targets.movedim(1, axis)
+        plain, loss = loss, lambda z, y: plain(z, y.movedim(axis, 1))
+    outputs, value, gradient, ggn, exact = reference(network, parameters, inputs, loss, targets)
     p = gradient.numel()
-    rows = np.arange(p) if full and p <= FULL else np.unique(np.linspace(0, p - 1, 5).astype(np.int64))
-    arrays = {
-        "inputs": inputs.numpy(), "targets": targets.numpy(), "outputs": outputs.detach().numpy(),
+    count = 5 if full or p <= 120 and not network.large else 3
+    rows = np.arange(p) if full and p <= FULL else np.unique(np.linspace(0, p - 1, count).astype(np.int64))
+    several = len(network.inputs) > 1
+    arrays = {f"inputs.{k}" if several else "inputs": v.numpy() for k, v in zip(network.inputs, inputs)}
+    arrays |= {
+        "targets": targets.numpy(), "outputs": outputs.detach().numpy(),
         "loss": value.detach().reshape(1).numpy(), "gradient": gradient.detach().numpy(), "rows": rows,
-        "G_rows": ggn.detach().numpy()[rows], "H_rows": exact.detach().numpy()[rows],
-        "G_diagonal": ggn.detach().diagonal().numpy(), "H_diagonal": exact.detach().diagonal().numpy(),
+        "G_rows": ggn.detach().numpy()[rows], "G_diagonal": ggn.detach().diagonal().numpy(),
     }
+    if exact is not None:
+        arrays["H_rows"] = exact.detach().numpy()[rows]
+        arrays["H_diagonal"] = exact.detach().diagonal().numpy()
+    assert all(np.isfinite(a).all() for a in arrays.values()), data
     np.savez_compressed(data, **arrays)
-    print(f"{data.stem}: p = {p}, rows {len(rows)}")
+    print(f"{data.stem}: p = {p}, rows {len(rows)}", flush=True)
 
 
-def write_case(index, name, path, model, module, inputs, spec, full, tolerance="exact"):
-    loss_name, reduction, options = spec
-    module = copy.deepcopy(module).eval()
+def write_case(index, name, path, model, network, inputs, full, data_name=None, tolerance=None):
+    network = copy.copy(network)
+    network.module = copy.deepcopy(network.module).eval()
     try:
-        parameters = file_parameters(model, module)
-    except AssertionError:  # an optimising exporter multiplied a parameter into a constant
-        print(f"{name}: not kept, its parameters are not those of the module")
-        path.unlink()
+        parameters = file_parameters(model, network.module, network.output)
+    except AssertionError as error:  # an optimising exporter multiplied a parameter into a constant
+        drop(name, f"its parameters are not those of the module: {error}")
+        path.unlink(missing_ok=True)
         return
-    data = DATA / f"{name}.npz"
+    if ONLY_MODELS:
+        return
+    sizes = {k: list(v.shape) for k, v in network.module.named_parameters()}
+    network.module.double()
+    if tolerance is None:
+        with torch.no_grad():
+            outputs = network.chosen(network.module(*inputs))
+        run = check(path, inputs, outputs, network)
+        tolerance = double.tolerance(model, list(network.inputs), inputs, outputs, network.output)
+        if run == "agrees" and tolerance.startswith("not run"):
+            tolerance = "exact"  # an operation that is wrong in onnx's own evaluation
+        if tolerance not in ("exact", "single") or run == "differs":
+            drop(name, f"the file is not the module: by ONNX Runtime {run}; in double precision {tolerance}")
+            path.unlink(missing_ok=True)
+            return
+    order = [(s, t) for _, _, s, t in parameters]
+    dims = {i.name: list(i.dims) for i in model.graph.initializer}
+    stem = data_name(order) if data_name else name
+    data = DATA / f"{stem}.npz"
     if not (KEEP and data.exists()):
-        write_data(data, path, module, parameters, inputs, spec, full)
-    sizes = {k: list(v.shape) for k, v in module.named_parameters()}
-    index.append({
-        "name": name, "model": f"models/{path.name}", "data": f"data/{name}.npz",
-        "loss": {"name": loss_name, "reduction": reduction, "options": options},
-        "tolerance": tolerance, "p": sum(int(np.prod(sizes[s])) for _, _, s, _ in parameters),
+        if data_name is None:
+            with torch.no_grad():
+                outputs = network.chosen(network.module(*inputs))
+            run = check(path, inputs, outputs, network)
+            if run != "agrees":
+                print(f"  {name}: ONNX Runtime {run}")
+        write_data(data, network, parameters, inputs, full)
+    case = {
+        "name": name, "model": f"models/{path.name}", "data": f"data/{stem}.npz",
+        "loss": {"name": network.loss, "reduction": network.reduction, "options": network.options},
+        "tolerance": tolerance, "p": sum(int(np.prod(sizes[s])) for s, _ in order),
         "parameters": [
-            {"name": n, "layer": layer, "shape": sizes[s][::-1] if t else sizes[s]}
-            for n, layer, s, t in parameters],
+            {"name": n, "layer": layer, "shape": dims.get(n, sizes[s])} for n, layer, s, _ in parameters],
         "keys": KEYS,
-    })
+    }
+    buffers = {k for k, _ in network.module.named_buffers() if "running_" not in k}
+    constant = [i.name for i in model.graph.initializer
+                if i.name in buffers and i.data_type != onnx.TensorProto.INT64]
+    told = any("graph_signature" in p.key for p in model.graph.metadata_props)
+    if constant and not told:  # the older exporter does not say what is a buffer
+        case["constant"] = constant
+    if network.class_axis is not None:
+        case["loss"]["class_axis"] = network.class_axis
+    if network.output:
+        case["output"] = network.output
+    if len(network.inputs) > 1:
+        case["inputs"] = list(network.inputs)
+    if network.large:
+        case["keys"] = [k for k in KEYS if not k.startswith("H")]
+    if len(network.inputs) > 1:
+        case["keys"] = [f"inputs.{k}" for k in network.inputs] + case["keys"][1:]
+    index.append(case)
 
 
-def check(path, inputs, outputs):
-    """ONNX Runtime must agree that the file computes the module (as far as its batch allows)."""
+def check(path, inputs, outputs, network):
+    """Whether ONNX Runtime finds that the file computes the module (as far as its batch allows)."""
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # operations too new for the runtime
-        print(f"  not run: {str(error)[:90]}")
-        return
-    info = session.get_inputs()[0]
-    kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(info.type, np.float32)
-    batch = info.shape[0] if isinstance(info.shape[0], int) else len(inputs)
-    repeated = np.resize(inputs.numpy(), (batch, *inputs.shape[1:])).astype(kind)
+        return f"not run: {str(error)[:90]}"
+    half = False
+    feeds = {}
+    for info, values in zip(session.get_inputs(), inputs):
+        half |= info.type == "tensor(float16)"
+        kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64,
+                "tensor(int64)": np.int64}.get(info.type, np.float32)
+        batch = info.shape[0] if isinstance(info.shape[0], int) else len(values)
+        feeds[info.name] = np.resize(values.numpy(), (batch, *values.shape[1:])).astype(kind)
     try:
-        got = session.run(None, {info.name: repeated})[0][:len(inputs)]
+        got = session.run([network.output or session.get_outputs()[0].name], feeds)[0][:len(outputs)]
     except Exception as error:  # the runtime has no SAME padding with dilation
-        print(f"  not run: {str(error)[-90:]}")
-        return
-    off = np.abs(got - outputs.detach().numpy()[:len(got)]).max()
-    if off > (3e-2 if kind == np.float16 else 1e-5):
-        print(f"  ONNX Runtime differs by {off:.1e}")
+        return f"not run: {str(error)[-90:]}"
+    expected = outputs.detach().numpy()[:len(got)]
+    off = np.abs(got - expected).max() / max(1, np.abs(expected).max())
+    return "agrees" if off <= (3e-2 if half else 1e-5) else "differs"
 
 
 VARIANTS = {  # of every network
@@ -240,37 +369,72 @@ FOLDED = ["mlp_relu", "residual", "convolutions", "one_dimensional", "pools", "n
 
 def main():
     warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
+    onnxruntime.set_default_logger_severity(4)
     for folder in (MODELS, DATA):
         folder.mkdir(exist_ok=True)
-        for old in [] if KEEP else folder.iterdir():
+        for old in [] if KEEP or NAMES else folder.iterdir():
             old.unlink()
+    before = json.loads((HERE / "index.json").read_text()) if NAMES else {"cases": []}
     index = []
     for network, (module, shape, *spec) in networks().items():
-        module.eval()
-        generator = torch.Generator().manual_seed(11)
-        inputs = torch.randn((6, *shape), generator=generator).double()
         variants = dict(VARIANTS)
         if network in ("mlp_tanh", "lenet_tanh"):
             variants |= MORE
         elif network in FOLDED:
             variants |= {k: MORE[k] for k in ("new_optimized", "old_folded", "new_fixed_optimized",
                                               "old_opset11", "old_opset13_fixed")}
-        for k, (variant, settings) in enumerate(variants.items()):
-            name = f"{network}.{variant}"
-            path = MODELS / f"{name}.onnx"
-            example = inputs[:2 if settings.get("symbolic", True) else 4].float()
-            try:
-                model = export(module, example, path, **settings)
-            except Exception as error:
-                print(f"{name}: not exported: {str(error)[:200]}")
-                path.unlink(missing_ok=True)
-                continue
-            write_case(index, name, path, model, module, inputs, spec, full=k == 0)
-    precisions(index)
-    fused(index)
-    batch_of_one(index)
-    (HERE / "index.json").write_text(json.dumps({"cases": index}, indent=1) + "\n")
+        if wanted(network):
+            every_export(index, network, Network(module, {"x": shape}, *spec), variants, "exact")
+    if not NAMES:
+        precisions(index)
+        fused(index)
+        batch_of_one(index)
+    for network, make in (operations.makers() | blocks.makers()).items():
+        if wanted(network):
+            torch.manual_seed(zlib.crc32(network.encode()))
+            made = make()
+            variants = {k: (VARIANTS | MORE)[k] for k in made.exports + made.variants}
+            every_export(index, network, made, variants)
+    if ONLY_MODELS:
+        refusals.write(MODELS, KEEP or NAMES)
+    else:
+        refused = refusals.write(MODELS, KEEP or NAMES)
+        made = {c["name"] for c in index}
+        kept = [c for c in before["cases"] if c["name"] not in made and not wanted(c["name"].split(".")[0])]
+        lines = lambda cases: "[\n" + ",\n".join(map(json.dumps, cases)) + "\n]"
+        (HERE / "index.json").write_text(
+            f'{{"cases": {lines(kept + index)},\n"refused": {lines(refused)}}}\n')
+    print("", f"{len(dropped)} dropped:", *dropped, sep="\n")
+
+
+def every_export(index, name, network, variants, tolerance=None):
+    network.module.eval()
+    inputs = network.draw(6, torch.Generator().manual_seed(11))
+    shared = {}  # of the new networks
+
+    def data_name(order):
+        return shared.setdefault(tuple(order), f"{name}.{variant}")
+
+    for k, (variant, settings) in enumerate(variants.items()):
+        path = MODELS / f"{name}.{variant}.onnx"
+        count = 2 if settings.get("symbolic", True) else 4
+        example = tuple(v[:count].float() if v.is_floating_point() else v[:count] for v in inputs)
+        try:
+            model = export(network.module, example, path, names=tuple(network.inputs),
+                           outputs=network.outputs, **settings)
+        except Exception as error:
+            drop(path.stem, f"not exported: {error}")
+            path.unlink(missing_ok=True)
+            continue
+        try:
+            with sdpa_kernel(SDPBackend.MATH):  # the others have no forward derivative
+                write_case(index, path.stem, path, model, network, inputs, k == 0 and bool(tolerance),
+                           None if tolerance else data_name, tolerance)
+        except Exception as error:
+            if tolerance:
+                raise
+            drop(path.stem, f"no reference: {type(error).__name__} {error}")
 
 
 def precisions(index):
@@ -282,7 +446,8 @@ def precisions(index):
         path = MODELS / f"{name}.onnx"
         stored = copy.deepcopy(module).to(kind)
         model = export(stored, inputs[:2].to(kind), path, "script", opset=17)
-        write_case(index, name, path, model, stored, inputs, spec, full=True)
+        write_case(index, name, path, model, Network(stored, {"x": shape}, *spec), (inputs,), True,
+                   tolerance="exact")
 
 
 def fused(index):
@@ -309,7 +474,8 @@ def fused(index):
                 parameters.append((initializer.name, layer, source, False))
         global file_parameters
         kept, file_parameters = file_parameters, lambda *_: parameters
-        write_case(index, name, path, model, plain, inputs, spec, full=True)
+        write_case(index, name, path, model, Network(plain, {"x": shape}, *spec), (inputs,), True,
+                   tolerance="exact")
         file_parameters = kept
 
 
@@ -322,7 +488,8 @@ def batch_of_one(index):
             name = f"{network}.{variant}_one"
             path = MODELS / f"{name}.onnx"
             model = export(module.eval(), inputs[:1].float(), path, symbolic=False, **settings)
-            write_case(index, name, path, model, module, inputs, spec, full=False)
+            write_case(index, name, path, model, Network(module, {"x": shape}, *spec), (inputs,), False,
+                       tolerance="exact")
 
 
 if __name__ == "__main__":

@@ -1,59 +1,102 @@
-//! Inputs and targets, joined, selected, preprocessed and fitted to the network's input.
+//! Inputs and targets, joined, selected, preprocessed and fitted to the network's inputs.
 
-use super::{ArraySource, MeanImage, Preprocess};
+use super::{ArraySource, Preprocess};
 use crate::error::{Error, Result};
 use crate::loss::TargetBatch;
-use crate::network::Input;
 use std::ops::Range;
 use std::path::Path;
 
 /// Samples: inputs, and targets where the loss needs them.
 ///
-/// It is built, bound to a network's input (which checks everything that can be known before work), and
-/// then read by ranges of samples, `0..len()`.
+/// It is built, bound to a network (which checks everything that can be known before work), and then read
+/// by ranges of samples, `0..len()`.
 ///
 /// ```
 /// use hessblock::import::data::Dataset;
 /// use hessblock::loss::TargetBatch;
+/// use hessblock::network::builder::Builder;
 /// use ndarray::array;
+/// let network = Builder::new(&[2]).linear("fc", 2).initialize(0).build()?;
 /// let mut data = Dataset::from_arrays(array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], array![0i64, 1, 1])
 ///     .with_samples(1..3)?;
-/// data.bind(&[1, 2], 0)?; // The network's input at batch 1, whose axis 0 carries the samples.
-/// assert_eq!(data.inputs(0..1)?, [3.0, 4.0]);
-/// assert_eq!(data.targets(0..2)?, TargetBatch::Classes { first: 1, positions: 1, values: vec![1, 1] });
+/// data.bind(&network)?;
+/// assert_eq!(data.inputs(0..1)?, [[3.0, 4.0]]); // One list for each input of the network.
+/// assert_eq!(data.targets(0..2)?, TargetBatch::Classes { first: 1, shape: vec![], values: vec![1, 1] });
 /// # Ok::<(), hessblock::Error>(())
 /// ```
-#[derive(Debug)]
+///
+/// A network of several inputs takes an array for each, by the names that `inspect` lists:
+///
+/// ```
+/// # use hessblock::import::data::Dataset;
+/// # use ndarray::array;
+/// let data = Dataset::new()
+///     .with_input("tokens", array![[5i64, 6], [7, 8]])
+///     .with_input("lengths", array![2i64, 1])
+///     .with_target_array(array![0i64, 1]);
+/// assert_eq!(data.len(), 2);
+/// ```
+#[derive(Debug, Default)]
 pub struct Dataset {
-    inputs: ArraySource,
-    targets: Option<ArraySource>,
+    pub(super) inputs: Vec<Given>,
+    pub(super) targets: Option<ArraySource>,
     /// As asked for; `None` is all.
-    selected: Option<Range<usize>>,
-    preprocess: Preprocess,
-    bound: Option<Bound>,
+    pub(super) selected: Option<Range<usize>>,
+    pub(super) preprocess: Preprocess,
+    pub(super) bound: Option<Bound>,
+}
+
+/// An array for an input of the network.
+#[derive(Debug)]
+pub(super) struct Given {
+    /// The input; `None` where the network has only one.
+    pub(super) name: Option<String>,
+    pub(super) source: ArraySource,
 }
 
 /// What [`Dataset::bind`] settled.
 #[derive(Debug)]
-struct Bound {
+pub(super) struct Bound {
     /// The selected samples.
-    samples: Range<usize>,
-    /// Axis of the input file that carries the samples.
-    axis: usize,
-    /// Shape of a sample, without the axis of samples.
-    shape: Vec<usize>,
-    /// The network takes integers.
-    integer: bool,
-    /// The mean image, empty for none.
-    image: Vec<f64>,
+    pub(super) samples: Range<usize>,
+    /// One for each input of the network, in its order.
+    pub(super) inputs: Vec<BoundInput>,
+    /// Rows of the targets' array for each sample, where it has several.
+    pub(super) rows: Option<usize>,
 }
 
-/// Samples read at a time when the mean over all is taken, by the bytes of them in double precision.
-const PASS_BYTES: usize = 16 << 20;
+/// An input of the network with the array given for it.
+#[derive(Debug)]
+pub(super) struct BoundInput {
+    /// Its name in the network.
+    pub(super) name: String,
+    /// Which of the given arrays.
+    pub(super) given: usize,
+    /// Axis of the array that carries the samples.
+    pub(super) axis: usize,
+    /// Shape of a sample, without the axis of samples.
+    pub(super) shape: Vec<usize>,
+    /// The network takes integers.
+    pub(super) integer: bool,
+    /// Rows of the table that they look up.
+    pub(super) limit: Option<usize>,
+    /// Whether it is preprocessed.
+    pub(super) preprocessed: bool,
+    /// The mean image, empty for none.
+    pub(super) image: Vec<f64>,
+}
+
+/// The largest integer up to which all are exact in single precision.
+const EXACT: f64 = (1 << 24) as f64;
 
 impl Dataset {
-    /// Opens a file or folder of inputs; what [`ArraySource::open`] reads. Samples are the first axis, or
-    /// that which carries them in the network's input.
+    /// No inputs yet, and no targets.
+    pub fn new() -> Dataset {
+        Self::default()
+    }
+
+    /// Opens a file or folder of inputs for a network of one input; what [`ArraySource::open`] reads.
+    /// Samples are the first axis, or that which carries them in the network's input.
     ///
     /// # Errors
     /// As [`ArraySource::open`].
@@ -61,32 +104,41 @@ impl Dataset {
         Ok(Self::from_inputs(ArraySource::open(inputs)?))
     }
 
-    /// Inputs alone, such as an `ndarray` array.
+    /// Inputs alone for a network of one input, such as an `ndarray` array.
     pub fn from_inputs(inputs: impl Into<ArraySource>) -> Dataset {
-        Dataset {
-            inputs: inputs.into(),
-            targets: None,
-            selected: None,
-            preprocess: Preprocess::default(),
-            bound: None,
-        }
+        Self::new().with(None, inputs.into())
     }
 
-    /// Inputs and targets in memory.
+    /// Inputs for a network of one input, and targets, in memory.
     pub fn from_arrays(inputs: impl Into<ArraySource>, targets: impl Into<ArraySource>) -> Dataset {
-        let mut data = Self::from_inputs(inputs);
-        data.targets = Some(targets.into());
-        data
+        Self::from_inputs(inputs).with_target_array(targets)
+    }
+
+    /// Adds the array for the network's input of that name; an array in memory, or [`ArraySource::open`]'s.
+    pub fn with_input(self, name: impl Into<String>, source: impl Into<ArraySource>) -> Dataset {
+        self.with(Some(name.into()), source.into())
+    }
+
+    /// Adds an array, without a name where the network has one input.
+    pub(crate) fn with(mut self, name: Option<String>, source: ArraySource) -> Dataset {
+        self.inputs.push(Given { name, source });
+        self.bound = None;
+        self
     }
 
     /// Opens a file or folder of targets: integers are class indices, other numbers are taken as they are.
     ///
     /// # Errors
     /// As [`ArraySource::open`].
-    pub fn with_targets(mut self, targets: impl AsRef<Path>) -> Result<Dataset> {
-        self.targets = Some(ArraySource::open(targets)?);
+    pub fn with_targets(self, targets: impl AsRef<Path>) -> Result<Dataset> {
+        Ok(self.with_target_array(ArraySource::open(targets)?))
+    }
+
+    /// Sets the array of targets.
+    pub fn with_target_array(mut self, targets: impl Into<ArraySource>) -> Dataset {
+        self.targets = Some(targets.into());
         self.bound = None;
-        Ok(self)
+        self
     }
 
     /// Takes only these samples.
@@ -106,183 +158,11 @@ impl Dataset {
         Ok(self)
     }
 
-    /// Sets what is done to inputs.
+    /// Sets what is done to the network's one input of real numbers.
     pub fn with_preprocess(mut self, preprocess: Preprocess) -> Dataset {
         self.preprocess = preprocess;
         self.bound = None;
         self
-    }
-
-    /// Fits the data to an input of the network: its shape at batch 1 (`rest`) and the axis of that which
-    /// carries the samples.
-    ///
-    /// Axes of extent 1 are added or left out as needed; nothing else is reshaped. Where the samples are
-    /// not on axis 0, files of the network's own shape are read as such, else samples-first ones. A mean
-    /// image of the samples themselves is computed here, in one pass.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] with both shapes where they do not fit, or with both counts where inputs and targets
-    /// differ; [`Error::Request`] for samples that are not there; errors of reading.
-    pub fn bind(&mut self, rest: &[usize], sample_axis: usize) -> Result<()> {
-        self.bind_as(rest, sample_axis, false)
-    }
-
-    /// [`Dataset::bind`] to an input as the network knows it, integers included.
-    ///
-    /// # Errors
-    /// As [`Dataset::bind`]; [`Error::Request`] where inputs of integers are to be preprocessed.
-    pub fn bind_input(&mut self, input: &Input) -> Result<()> {
-        self.bind_as(&input.rest, input.sample_axis, input.integer)
-    }
-
-    fn bind_as(&mut self, rest: &[usize], sample_axis: usize, integer: bool) -> Result<()> {
-        self.bound = None;
-        let mut shape = rest.to_vec();
-        if sample_axis < shape.len() {
-            shape.remove(sample_axis);
-        }
-        let axis = self.fit(&shape, sample_axis)?;
-        let samples = self.settle_samples(axis)?;
-        if integer && !self.preprocess.is_identity() {
-            return Err(Error::Request(format!(
-                "the network takes integers (tokens), which cannot be scaled: leave out scale, mean and std for {}",
-                self.inputs.path().display()
-            )));
-        }
-        self.preprocess.check(&shape)?;
-        let mut bound = Bound {
-            samples,
-            axis,
-            shape,
-            integer,
-            image: Vec::new(),
-        };
-        bound.image = self.mean_image(&bound)?;
-        self.bound = Some(bound);
-        Ok(())
-    }
-
-    /// The axis of samples in the input file, where its shape fits that of a sample.
-    fn fit(&self, shape: &[usize], sample_axis: usize) -> Result<usize> {
-        let file = self.inputs.shape();
-        let fits = |axis: usize| {
-            axis < file.len()
-                && without_ones(&file[..axis], &file[axis + 1..]) == without_ones(shape, &[])
-        };
-        if let Some(axis) = [sample_axis, 0].into_iter().find(|axis| fits(*axis)) {
-            return Ok(axis);
-        }
-        let each = file.get(1..).unwrap_or(&[]);
-        let hint = if each.iter().product::<usize>() != shape.iter().product::<usize>() {
-            "they hold different counts of numbers: this is not the network's data, or it was exported for \
-             another size"
-        } else if sorted(each) == sorted(shape) {
-            "the axes are in another order: save numpy.transpose(x, …) of it"
-        } else {
-            "the counts agree, so reshape the file (numpy.reshape) if its order is the network's"
-        };
-        Err(Error::Shape(format!(
-            "{} of shape {file:?} has samples of shape {each:?}, and the network takes {shape:?} per sample; \
-             {hint}",
-            self.inputs.path().display()
-        )))
-    }
-
-    /// The range of selected samples, checked against inputs and targets.
-    fn settle_samples(&self, axis: usize) -> Result<Range<usize>> {
-        let inputs = &self.inputs;
-        let count = inputs.shape()[axis];
-        if let Some(targets) = &self.targets {
-            let labels = targets.shape().first().copied().ok_or_else(|| {
-                Error::Shape(format!(
-                    "{} is a single number: targets need a first axis of samples",
-                    targets.path().display()
-                ))
-            })?;
-            if labels != count {
-                return Err(Error::Shape(format!(
-                    "{} holds {count} samples and {} holds {labels} targets: they must agree",
-                    inputs.path().display(),
-                    targets.path().display()
-                )));
-            }
-        }
-        if count == 0 {
-            return Err(Error::Request(format!(
-                "{} of shape {:?} holds no samples",
-                inputs.path().display(),
-                inputs.shape()
-            )));
-        }
-        match &self.selected {
-            None => Ok(0..count),
-            Some(range) if range.end <= count => Ok(range.clone()),
-            Some(range) => Err(Error::Request(format!(
-                "the samples {}..{} are asked for, and {} holds {count} (0..{count})",
-                range.start,
-                range.end,
-                inputs.path().display()
-            ))),
-        }
-    }
-
-    /// The image that is taken off, in the units of the file.
-    fn mean_image(&self, bound: &Bound) -> Result<Vec<f64>> {
-        let each: usize = bound.shape.iter().product();
-        match &self.preprocess.mean_image {
-            MeanImage::None => Ok(Vec::new()),
-            MeanImage::File(path) => {
-                let source = ArraySource::open(path)?;
-                let shape = source.shape();
-                if without_ones(shape, &[]) != without_ones(&bound.shape, &[]) {
-                    return Err(Error::Shape(format!(
-                        "the mean image {} has shape {shape:?}, and a sample has {:?}",
-                        path.display(),
-                        bound.shape
-                    )));
-                }
-                let image = match shape.first() {
-                    Some(first) => source.read_f64(0..*first)?,
-                    None => source.read_f64_along(0, 0..1)?,
-                };
-                match image.iter().position(|v| !v.is_finite()) {
-                    None => Ok(image),
-                    Some(at) => Err(Error::Value(format!(
-                        "the mean image {} holds {} at entry {at}",
-                        path.display(),
-                        image[at]
-                    ))),
-                }
-            }
-            MeanImage::SelfMean => {
-                let mut sum = vec![0.0; each];
-                let step = (PASS_BYTES / (8 * each.max(1))).max(1);
-                for start in bound.samples.clone().step_by(step) {
-                    let range = start..(start + step).min(bound.samples.end);
-                    let values = self.inputs.read_f64_along(bound.axis, range.clone())?;
-                    self.check_finite(&values, each, range.start)?;
-                    for sample in values.chunks_exact(each.max(1)) {
-                        for (sum, x) in sum.iter_mut().zip(sample) {
-                            *sum += x;
-                        }
-                    }
-                }
-                let count = bound.samples.len() as f64;
-                Ok(sum.into_iter().map(|s| s / count).collect())
-            }
-        }
-    }
-
-    fn check_finite(&self, values: &[f64], each: usize, first: usize) -> Result<()> {
-        match values.iter().position(|v| !v.is_finite()) {
-            None => Ok(()),
-            Some(at) => Err(Error::Value(format!(
-                "{}: sample {} holds {}: inputs must be finite; mend the file or leave the sample out",
-                self.inputs.path().display(),
-                first + at / each.max(1),
-                values[at]
-            ))),
-        }
     }
 
     fn bound(&self) -> Result<&Bound> {
@@ -297,7 +177,10 @@ impl Dataset {
         match (&self.bound, &self.selected) {
             (Some(bound), _) => bound.samples.len(),
             (None, Some(range)) => range.len(),
-            (None, None) => self.inputs.shape().first().copied().unwrap_or(0),
+            (None, None) => {
+                let first = self.inputs.first().and_then(|i| i.source.shape().first());
+                first.copied().unwrap_or(0)
+            }
         }
     }
 
@@ -311,9 +194,9 @@ impl Dataset {
         }
     }
 
-    /// The array of inputs: its shape, and whether it holds integers.
-    pub fn input_source(&self) -> &ArraySource {
-        &self.inputs
+    /// The arrays of inputs, with the names they were given for.
+    pub fn input_sources(&self) -> impl Iterator<Item = (Option<&str>, &ArraySource)> {
+        self.inputs.iter().map(|i| (i.name.as_deref(), &i.source))
     }
 
     /// The array of targets.
@@ -326,33 +209,41 @@ impl Dataset {
         &self.preprocess
     }
 
-    /// Inputs of the selected samples `range` (of `0..len()`), preprocessed: `[samples, rest…]`.
+    /// Shape of a sample's target; `None` without targets.
+    pub fn target_shape(&self) -> Option<Vec<usize>> {
+        let each = self.targets.as_ref()?.shape().get(1..).unwrap_or(&[]);
+        let rows = self.bound.as_ref().and_then(|bound| bound.rows);
+        Some(rows.into_iter().chain(each.iter().copied()).collect())
+    }
+
+    /// Inputs of the selected samples `range` (of `0..len()`), preprocessed: for each input of the network,
+    /// in its order, `[samples, rest…]`.
     ///
     /// # Errors
-    /// [`Error::Value`] for NaN or infinity, or a fraction where the network takes integers, naming the
-    /// sample; errors of reading.
-    pub fn inputs(&self, range: Range<usize>) -> Result<Vec<f64>> {
+    /// [`Error::Value`] for NaN or infinity, or where the network takes integers for a fraction or a number
+    /// out of their range, naming the file and the sample; errors of reading.
+    pub fn inputs(&self, range: Range<usize>) -> Result<Vec<Vec<f64>>> {
         let bound = self.bound()?;
         let absolute = bound.absolute(&range)?;
-        let mut values = self.inputs.read_f64_along(bound.axis, absolute.clone())?;
-        let each: usize = bound.shape.iter().product();
-        if bound.integer {
-            if let Some(at) = values.iter().position(|v| v.fract() != 0.0) {
-                return Err(Error::Value(format!(
-                    "{}: sample {} holds {}, and the network takes integers",
-                    self.inputs.path().display(),
-                    absolute.start + at / each.max(1),
-                    values[at]
-                )));
-            }
+        let read = |input| self.read(input, absolute.clone());
+        bound.inputs.iter().map(read).collect()
+    }
+
+    /// One input of the samples `range` of the file.
+    fn read(&self, input: &BoundInput, range: Range<usize>) -> Result<Vec<f64>> {
+        let source = self.source(input);
+        let each: usize = input.shape.iter().product();
+        let mut values = source.read_f64_along(input.axis, range.clone())?;
+        if input.integer {
+            check_integers(source, input, &values, range.start)?;
             return Ok(values);
         }
-        if !self.preprocess.is_identity() {
-            let channels = bound.shape.first().copied().unwrap_or(1);
+        if input.preprocessed {
+            let channels = input.shape.first().copied().unwrap_or(1);
             self.preprocess
-                .apply(&mut values, each, channels, &bound.image);
+                .apply(&mut values, each, channels, &input.image);
         }
-        self.check_finite(&values, each, absolute.start)?;
+        check_finite(source, &values, each, range.start)?;
         Ok(values)
     }
 
@@ -363,22 +254,22 @@ impl Dataset {
     pub fn targets(&self, range: Range<usize>) -> Result<TargetBatch> {
         let bound = self.bound()?;
         let absolute = bound.absolute(&range)?;
-        let Some(targets) = &self.targets else {
+        let (Some(targets), Some(shape)) = (&self.targets, self.target_shape()) else {
             return Ok(TargetBatch::None(range.len()));
         };
-        let shape = targets.shape()[1..].to_vec();
-        let first = absolute.start;
+        let (first, rows) = (absolute.start, bound.rows.unwrap_or(1));
+        let read = absolute.start * rows..absolute.end * rows;
         Ok(if targets.integer() {
             TargetBatch::Classes {
                 first,
-                positions: shape.iter().product(),
-                values: targets.read_i64(absolute)?,
+                shape,
+                values: targets.read_i64(read)?,
             }
         } else {
             TargetBatch::Dense {
                 first,
                 shape,
-                values: targets.read_f64(absolute)?,
+                values: targets.read_f64(read)?,
             }
         })
     }
@@ -396,14 +287,51 @@ impl Bound {
     }
 }
 
-/// The axes longer than 1 of two parts of a shape, joined.
-fn without_ones(left: &[usize], right: &[usize]) -> Vec<usize> {
-    let axes = left.iter().chain(right);
-    axes.copied().filter(|extent| *extent != 1).collect()
+/// Refuses NaN and infinity; `first` is the sample that `values` begin with.
+pub(super) fn check_finite(
+    source: &ArraySource,
+    values: &[f64],
+    each: usize,
+    first: usize,
+) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::Value(format!(
+            "{}: sample {} holds {}: inputs must be finite; mend the file or leave the sample out",
+            source.path().display(),
+            first + at / each.max(1),
+            values[at]
+        ))),
+    }
 }
 
-fn sorted(shape: &[usize]) -> Vec<usize> {
-    let mut axes = without_ones(shape, &[]);
-    axes.sort_unstable();
-    axes
+/// Refuses fractions, and integers that the input's table does not have or that no precision holds exactly.
+fn check_integers(
+    source: &ArraySource,
+    input: &BoundInput,
+    values: &[f64],
+    first: usize,
+) -> Result<()> {
+    let rows = input.limit.map_or(f64::INFINITY, |limit| limit as f64);
+    let taken = |v: f64| v.fract() == 0.0 && -rows <= v && v < rows && v.abs() <= EXACT;
+    let Some(at) = values.iter().position(|&v| !taken(v)) else {
+        return Ok(());
+    };
+    let each: usize = input.shape.iter().product();
+    let value = values[at];
+    let why = match input.limit {
+        _ if value.fract() != 0.0 => "takes integers".into(),
+        Some(limit) if !(-rows <= value && value < rows) => {
+            format!(
+                "looks up a table of {limit} rows: it takes 0..{limit}, or from the end -{limit}..0"
+            )
+        }
+        _ => format!("takes integers up to {EXACT}, which are exact in single precision"),
+    };
+    Err(Error::Value(format!(
+        "{}: sample {} holds {value}, and the network's input {:?} {why}; mend the file or leave the sample out",
+        source.path().display(),
+        first + at / each.max(1),
+        input.name
+    )))
 }

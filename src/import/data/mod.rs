@@ -1,9 +1,10 @@
 //! Data sets: inputs and targets, read as they are needed.
 //!
 //! [`ArraySource`] is one array (`.npy`, `.npz`, IDX, gzipped ones, folders of shards, memory); a
-//! [`Dataset`] joins inputs and targets, selects samples, preprocesses, and fits the network's input.
+//! [`Dataset`] joins inputs and targets, selects samples, preprocesses, and fits the network's inputs.
 //! Must not know of Hessians.
 
+mod bind;
 mod dataset;
 mod formats;
 mod preprocess;

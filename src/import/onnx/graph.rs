@@ -77,6 +77,44 @@ pub(crate) struct Graph {
     pub inputs: Vec<proto::ValueInfo>,
     /// Name of the output the loss is taken of.
     pub output: String,
+    /// Version of the standard operations.
+    pub opset: i64,
+    /// What the newer exporter says the module's tensors are, by name; empty where it does not.
+    pub signature: Signature,
+    /// Names of the initializers that do not feed the output.
+    pub pruned: HashSet<String>,
+}
+
+/// The module's parameters, and its buffers and constants, as the newer exporter names them in a graph's metadata.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signature {
+    pub parameters: HashSet<String>,
+    pub constants: HashSet<String>,
+}
+
+impl Signature {
+    /// Reads lines such as `p_fc_weight: PARAMETER target='fc.weight'`.
+    fn read(entries: &[proto::Entry]) -> Signature {
+        let mut signature = Signature::default();
+        let text = entries
+            .iter()
+            .find(|e| e.key == "pkg.torch.export.ExportedProgram.graph_signature");
+        for line in text.iter().flat_map(|e| e.value.lines()) {
+            let words = line.split_once(": ").map(|(_, words)| words);
+            let Some((kind, rest)) = words.and_then(|w| w.split_once(" target='")) else {
+                continue;
+            };
+            let Some((name, _)) = rest.split_once('\'') else {
+                continue;
+            };
+            match kind {
+                "PARAMETER" => signature.parameters.insert(name.to_string()),
+                "BUFFER" | "CONSTANT_TENSOR" => signature.constants.insert(name.to_string()),
+                _ => false,
+            };
+        }
+        signature
+    }
 }
 
 /// Reads the protobuf.
@@ -135,10 +173,10 @@ impl Graph {
         if graph.output.is_empty() {
             return Err(fault("its graph has no output".into()));
         }
-        Self::prune(path, graph, options)
+        Self::prune(path, graph, opset, options)
     }
 
-    fn prune(path: &Path, graph: proto::Graph, options: &OnnxOptions) -> Result<Graph> {
+    fn prune(path: &Path, graph: proto::Graph, opset: i64, options: &OnnxOptions) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
         let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
         let output = match &options.output {
@@ -152,7 +190,7 @@ impl Graph {
             None if outputs.len() == 1 => outputs[0].to_string(),
             None => {
                 return Err(fault(format!(
-                    "it has several outputs ({}); name the one the loss is taken of",
+                    "it has several outputs ({}); name the one the loss is taken of (--output NAME)",
                     outputs.join(", ")
                 )));
             }
@@ -182,6 +220,7 @@ impl Graph {
             }
         }
         let mut initializers = Vec::new();
+        let mut pruned = HashSet::new();
         let mut known: HashSet<&str> = HashSet::new();
         for tensor in &graph.initializer {
             known.insert(&tensor.name);
@@ -190,6 +229,8 @@ impl Graph {
                     name: tensor.name.clone(),
                     array: tensor::read(tensor, path)?,
                 });
+            } else {
+                pruned.insert(tensor.name.clone());
             }
         }
         // Older files list every initializer among the inputs too.
@@ -211,6 +252,9 @@ impl Graph {
             initializers,
             inputs,
             output,
+            opset,
+            signature: Signature::read(&graph.metadata_props),
+            pruned,
         };
         for name in &options.untie {
             result.untie(name)?;
@@ -236,6 +280,9 @@ impl Graph {
                 let mut copy = format!("{name}@{user}");
                 while !taken.insert(copy.clone()) {
                     copy.push('\'');
+                }
+                if self.signature.parameters.contains(name) {
+                    self.signature.parameters.insert(copy.clone());
                 }
                 *input = copy.clone();
                 copies.push(Initializer {

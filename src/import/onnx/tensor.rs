@@ -16,11 +16,23 @@ pub(crate) struct Array {
 }
 
 /// The values of an [`Array`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Data {
     F32(Arc<Vec<f32>>),
     F64(Arc<Vec<f64>>),
     Int(Arc<Vec<i64>>),
+}
+
+/// The same memory is equal unread, so a NaN that two batch sizes share does not make them differ.
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Data::F32(a), Data::F32(b)) => Arc::ptr_eq(a, b) || a == b,
+            (Data::F64(a), Data::F64(b)) => Arc::ptr_eq(a, b) || a == b,
+            (Data::Int(a), Data::Int(b)) => Arc::ptr_eq(a, b) || a == b,
+            _ => false,
+        }
+    }
 }
 
 impl Array {
@@ -32,9 +44,11 @@ impl Array {
         }
     }
 
-    /// Real values, held in single precision unless `double`.
+    /// Real values, held in single precision where that is exact and they are not to be `double`: what is
+    /// computed of constants is not rounded on the way.
     pub fn reals(shape: &[usize], values: Vec<f64>, double: bool) -> Self {
-        let data = if double {
+        let rounds = |v: &f64| f64::from(*v as f32) != *v && !v.is_nan();
+        let data = if double || values.iter().any(rounds) {
             Data::F64(Arc::new(values))
         } else {
             Data::F32(Arc::new(values.into_iter().map(|x| x as f32).collect()))
@@ -84,6 +98,32 @@ impl Array {
             Data::F64(v) => v[0],
             Data::Int(v) => v[0] as f64,
         })
+    }
+
+    /// Whether a value is not a number (NaN).
+    pub fn has_nan(&self) -> bool {
+        match &self.data {
+            Data::F32(v) => v.iter().any(|x| x.is_nan()),
+            Data::F64(v) => v.iter().any(|x| x.is_nan()),
+            Data::Int(_) => false,
+        }
+    }
+
+    /// Whether it holds −∞ and otherwise finite numbers alone.
+    pub fn is_mask(&self) -> bool {
+        let open = |x: f64| x == f64::NEG_INFINITY;
+        let (any, all) = match &self.data {
+            Data::F32(v) => (
+                v.iter().any(|&x| open(x.into())),
+                v.iter().all(|&x| open(x.into()) || x.is_finite()),
+            ),
+            Data::F64(v) => (
+                v.iter().any(|&x| open(x)),
+                v.iter().all(|&x| open(x) || x.is_finite()),
+            ),
+            Data::Int(_) => (false, false),
+        };
+        any && all
     }
 
     /// The same values under another shape of the same size.

@@ -51,12 +51,7 @@ impl Builder {
         rest.extend_from_slice(input_shape);
         Self {
             network: Network {
-                inputs: vec![Input {
-                    name: "input".into(),
-                    rest,
-                    sample_axis: 0,
-                    integer: false,
-                }],
+                inputs: vec![Input::new("input", &rest)],
                 ..Network::default()
             },
             current: 0,

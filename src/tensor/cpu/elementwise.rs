@@ -297,7 +297,7 @@ fn unary<R: Real>(function: Unary, x: &[R], target: &mut [R]) {
         };
     }
     loops!(
-        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal, Erf
+        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal, Erf, Sin, Cos
     );
 }
 

@@ -92,6 +92,8 @@ impl Writer {
                     Unary::Softplus => format!("softplus_({x})"),
                     Unary::Sqrt => format!("sqrt({x})"),
                     Unary::Erf => format!("erf_({x})"),
+                    Unary::Sin => format!("sin_({x})"),
+                    Unary::Cos => format!("cos_({x})"),
                 }
             }
             Node::Binary(function, x, y) => {

@@ -1,5 +1,9 @@
-//! Arithmetic of constants: integers exactly, reals in double precision rounded to their type.
+//! Arithmetic of constants: integers exactly, reals in double precision.
+//!
+//! Reals are not rounded to the file's type in between, so that a run in double precision uses √(1/8) and not
+//! its single-precision neighbour; where they become whole numbers, they are (see [`whole`]).
 
+use super::super::graph::Node;
 use super::super::proto::data_type;
 use super::super::tensor::{Array, Data};
 use super::{MOST, Outcome, expand};
@@ -8,14 +12,28 @@ use std::sync::Arc;
 
 pub(super) fn cast(x: &Array, to: i32) -> Array {
     match (to, &x.data) {
-        (data_type::DOUBLE, _) => Array::reals(&x.shape, x.to_f64(), true),
-        (to, _) if data_type::is_float(to) => Array::reals(&x.shape, x.to_f64(), false),
+        (to, Data::Int(_)) if data_type::is_float(to) => Array::reals(&x.shape, x.to_f64(), true),
+        (to, _) if data_type::is_float(to) => x.clone(),
         (data_type::BOOL, _) => Array::ints(
             &x.shape,
             x.to_f64().iter().map(|&v| (v != 0.0) as i64).collect(),
         ),
         (_, Data::Int(_)) => x.clone(),
-        _ => Array::ints(&x.shape, x.to_f64().iter().map(|&v| v as i64).collect()),
+        _ => Array::ints(
+            &x.shape,
+            x.to_f64().iter().map(|&v| whole(v) as i64).collect(),
+        ),
+    }
+}
+
+/// A real that is about to become a whole number, as single precision has it: 10·0.7 is 7 there, while the 0.7
+/// of the file times 10 is a little less.
+fn whole(value: f64) -> f64 {
+    let single = f64::from(value as f32);
+    if single.abs() < 8_388_608.0 {
+        single
+    } else {
+        value
     }
 }
 
@@ -23,7 +41,7 @@ pub(super) fn cast(x: &Array, to: i32) -> Array {
 pub(super) fn like(shape: &[usize], values: Vec<f64>, model: &Array) -> Array {
     match model.data {
         Data::Int(_) => Array::ints(shape, values.iter().map(|&v| v as i64).collect()),
-        _ => Array::reals(shape, values, model.is_double()),
+        _ => Array::reals(shape, values, true),
     }
 }
 
@@ -38,15 +56,51 @@ pub(super) fn range(start: &Array, limit: &Array, step: &Array) -> Outcome<Array
     Ok(like(&[values.len()], values, start))
 }
 
+/// The functions of one operand.
+pub(super) const UNARY: &[&str] = &[
+    "Abs",
+    "Ceil",
+    "Cos",
+    "Erf",
+    "Exp",
+    "Floor",
+    "IsNaN",
+    "Log",
+    "Neg",
+    "Not",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sqrt",
+    "Tanh",
+];
+
 pub(super) fn unary(operation: &str, x: &Array) -> Outcome<Array> {
-    if let (Data::Int(v), "Neg" | "Abs" | "Not") = (&x.data, operation) {
+    if let Data::Int(v) = &x.data {
         let apply = |&a: &i64| match operation {
             "Neg" => a.checked_neg(),
             "Abs" => a.checked_abs(),
-            _ => Some((a == 0) as i64),
+            "Sign" => Some(a.signum()),
+            "Relu" => Some(a.max(0)),
+            "Not" => Some((a == 0) as i64),
+            _ => None,
         };
-        let values: Option<Vec<i64>> = v.iter().map(apply).collect();
-        return Ok(Array::ints(&x.shape, values.ok_or("it overflows")?));
+        if let Some(values) = v.iter().map(apply).collect() {
+            return Ok(Array::ints(&x.shape, values));
+        }
+        if matches!(operation, "Neg" | "Abs") {
+            return Err("it overflows".into());
+        }
+    }
+    let values = x.to_f64().into_iter();
+    if operation == "IsNaN" {
+        return Ok(Array::ints(
+            &x.shape,
+            values.map(|a| a.is_nan() as i64).collect(),
+        ));
     }
     let apply = |a: f64| match operation {
         "Neg" => -a,
@@ -54,18 +108,42 @@ pub(super) fn unary(operation: &str, x: &Array) -> Outcome<Array> {
         "Sqrt" => a.sqrt(),
         "Exp" => a.exp(),
         "Log" => a.ln(),
-        "Floor" => a.floor(),
-        "Ceil" => a.ceil(),
+        "Sin" => a.sin(),
+        "Cos" => a.cos(),
+        "Tanh" => a.tanh(),
+        "Erf" => libm::erf(a),
+        "Relu" => a.max(0.0),
+        "Sigmoid" => 1.0 / (1.0 + (-a).exp()),
+        "Floor" => whole(a).floor(),
+        "Ceil" => whole(a).ceil(),
+        "Round" => whole(a).round_ties_even(),
+        // Of 0 it is 0, where Rust's is 1.
+        "Sign" if a == 0.0 => 0.0,
+        "Sign" => a.signum(),
         _ => 1.0 / a,
     };
-    Ok(like(
-        &x.shape,
-        x.to_f64().into_iter().map(apply).collect(),
-        x,
-    ))
+    Ok(like(&x.shape, values.map(apply).collect(), x))
 }
 
-pub(super) fn binary(operation: &str, a: &Array, b: &Array) -> Outcome<Array> {
+/// Clip: bounds as attributes or as operands.
+pub(super) fn clip(
+    node: &Node,
+    x: &Array,
+    low: Option<&Array>,
+    high: Option<&Array>,
+) -> Outcome<Array> {
+    let bound = |given: Option<&Array>, name: &str, open: f64| match given {
+        Some(array) => array.scalar().ok_or("its bounds should be scalars"),
+        None => Ok(node.float(name, open as f32)),
+    };
+    let low = bound(low, "min", f64::NEG_INFINITY)?;
+    let high = bound(high, "max", f64::INFINITY)?;
+    let clipped = x.to_f64().into_iter().map(|v| v.max(low).min(high));
+    Ok(like(&x.shape, clipped.collect(), x))
+}
+
+/// A function of two operands; `fmod` gives Mod the sign of the first.
+pub(super) fn binary(operation: &str, fmod: bool, a: &Array, b: &Array) -> Outcome<Array> {
     let shape = broadcast_rest(&a.shape, &b.shape).ok_or("its operands do not broadcast")?;
     let (a, b) = (expand(a, &shape)?, expand(b, &shape)?);
     let compare = |x: f64, y: f64| match operation {
@@ -76,6 +154,7 @@ pub(super) fn binary(operation: &str, a: &Array, b: &Array) -> Outcome<Array> {
         "LessOrEqual" => Some(x <= y),
         "And" => Some(x != 0.0 && y != 0.0),
         "Or" => Some(x != 0.0 || y != 0.0),
+        "Xor" => Some((x != 0.0) != (y != 0.0)),
         _ => None,
     };
     if compare(0.0, 0.0).is_some() {
@@ -91,7 +170,7 @@ pub(super) fn binary(operation: &str, a: &Array, b: &Array) -> Outcome<Array> {
             // ONNX divides integers towards zero.
             "Div" => x.checked_div(y),
             "Mod" => x.checked_rem(y).map(|r| {
-                if r != 0 && (r < 0) != (y < 0) {
+                if !fmod && r != 0 && (r < 0) != (y < 0) {
                     r + y
                 } else {
                     r
@@ -118,8 +197,9 @@ pub(super) fn binary(operation: &str, a: &Array, b: &Array) -> Outcome<Array> {
         "Min" => x.min(y),
         "Max" => x.max(y),
         "Pow" => x.powf(y),
+        "Mod" if fmod => x % y,
         _ => f64::NAN,
     };
     let values = x.iter().zip(&y).map(apply).collect();
-    Ok(Array::reals(&shape, values, a.is_double() || b.is_double()))
+    Ok(Array::reals(&shape, values, true))
 }

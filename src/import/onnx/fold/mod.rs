@@ -1,13 +1,20 @@
 //! Evaluation of constant nodes on the host: the shape arithmetic that exporters leave behind.
 
 mod arithmetic;
+mod index;
+mod pad;
+mod reduce;
 mod shape;
 
 pub(crate) use shape::{
-    axes_of, axis_of, ints, permutation, reshape_target, shape_of, squeezed, unsqueezed,
+    axes_of, axis_of, ints, parts, permutation, reshape_target, shape_of, sliced, squeezed,
+    unsqueezed,
 };
 
-use arithmetic::{binary, cast, like, range, unary};
+pub(crate) use pad::{PAD_MODES, padded};
+
+use arithmetic::{UNARY, binary, cast, clip, like, range, unary};
+use index::{gather, select};
 
 use super::graph::Node;
 use super::proto::data_type;
@@ -26,48 +33,83 @@ pub(crate) const FOLDED: &[&str] = &[
     "Cast",
     "CastLike",
     "Ceil",
+    "Clip",
     "Concat",
     "Constant",
     "ConstantOfShape",
+    "Cos",
+    "CumSum",
     "Div",
     "Equal",
+    "Erf",
     "Exp",
     "Expand",
+    "EyeLike",
     "Flatten",
     "Floor",
     "Gather",
+    "GatherElements",
+    "GatherND",
     "Greater",
     "GreaterOrEqual",
     "Identity",
+    "IsNaN",
     "Less",
     "LessOrEqual",
     "Log",
+    "MatMul",
     "Max",
     "Min",
     "Mod",
     "Mul",
     "Neg",
+    "NonZero",
     "Not",
+    "OneHot",
     "Or",
+    "Pad",
     "Pow",
     "Range",
     "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
     "ReduceProd",
+    "ReduceSum",
+    "Relu",
     "Reshape",
+    "Round",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
     "Shape",
+    "Sigmoid",
+    "Sign",
+    "Sin",
     "Size",
     "Slice",
     "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
+    "Tanh",
     "Tile",
     "Transpose",
+    "Trilu",
     "Unsqueeze",
     "Where",
+    "Xor",
 ];
 
 type Outcome<T> = Result<T, String>;
+
+/// Whether a node of known inputs is computed here; a large product of matrices is left to the device.
+pub(crate) fn folds(node: &Node, inputs: &[Option<&Array>]) -> bool {
+    match (node.op_type(), inputs) {
+        ("MatMul", [Some(a), Some(b)]) => reduce::small_product(a, b),
+        (operation, _) => FOLDED.contains(&operation),
+    }
+}
 
 /// The results of a node whose inputs are all known; `None` is an input left out.
 pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Array>> {
@@ -149,24 +191,38 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
             one(expand(&value.reshaped(&[]), &shape)?)
         }
         "Range" => one(range(input(0)?, input(1)?, input(2)?)?),
-        "ReduceProd" => {
-            let x = input(0)?;
-            let all = x.shape.len() <= 1;
-            let values = x
-                .as_ints()
-                .filter(|_| all)
-                .ok_or("it folds over one axis of integers")?;
-            let product = values.iter().try_fold(1i64, |a, &b| a.checked_mul(b));
-            let shape: &[usize] = if node.int("keepdims", 1) == 1 {
-                &[1]
-            } else {
-                &[]
-            };
-            one(Array::ints(
-                shape,
-                vec![product.ok_or("its product overflows")?],
-            ))
+        "ReduceSum" | "ReduceMean" | "ReduceProd" | "ReduceMax" | "ReduceMin" => {
+            one(reduce::reduce(node, input(0)?, input(1).ok())?)
         }
+        "CumSum" => one(reduce::cum_sum(node, input(0)?, input(1)?)?),
+        "MatMul" => one(reduce::matmul(input(0)?, input(1)?)?),
+        "GatherElements" => {
+            let axis = node.int("axis", 0);
+            one(index::gather_elements(input(0)?, input(1)?, axis)?)
+        }
+        "GatherND" => {
+            let batch = node.int("batch_dims", 0);
+            one(index::gather_nd(input(0)?, input(1)?, batch)?)
+        }
+        "ScatterND" | "ScatterElements" | "Scatter" => {
+            one(index::scatter(node, input(0)?, input(1)?, input(2)?)?)
+        }
+        "Trilu" => {
+            let offset = match input(1) {
+                Ok(offset) => offset.scalar().ok_or("its offset should be one number")?,
+                Err(_) => 0.0,
+            };
+            let upper = node.int("upper", 1) != 0;
+            one(index::trilu(input(0)?, offset as i64, upper)?)
+        }
+        "EyeLike" => one(index::eye_like(node, input(0)?)?),
+        "OneHot" => {
+            let axis = node.int("axis", -1);
+            one(index::one_hot(input(0)?, input(1)?, input(2)?, axis)?)
+        }
+        "NonZero" => one(index::non_zero(input(0)?)?),
+        "Pad" => one(pad::pad(node, inputs)?),
+        "Clip" => one(clip(node, input(0)?, input(1).ok(), input(2).ok())?),
         "Where" => {
             let (c, a, b) = (input(0)?, input(1)?, input(2)?);
             let shape = broadcast_rest(&c.shape, &a.shape)
@@ -177,18 +233,18 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
             let chosen = (0..c.len()).map(|k| if c[k] != 0.0 { av[k] } else { bv[k] });
             one(like(&shape, chosen.collect(), &a))
         }
-        "Not" | "Neg" | "Abs" | "Sqrt" | "Exp" | "Log" | "Floor" | "Ceil" | "Reciprocal" => {
-            one(unary(node.op_type(), input(0)?)?)
-        }
+        operation if UNARY.contains(&operation) => one(unary(operation, input(0)?)?),
         "Min" | "Max" => {
             let mut result = input(0)?.clone();
             for k in 1..inputs.len() {
-                result = binary(node.op_type(), &result, input(k)?)?;
+                result = binary(node.op_type(), false, &result, input(k)?)?;
             }
             one(result)
         }
-        "Mod" if node.int("fmod", 0) != 0 => Err("Mod with fmod does not fold".into()),
-        operation if FOLDED.contains(&operation) => one(binary(operation, input(0)?, input(1)?)?),
+        operation if FOLDED.contains(&operation) => {
+            let fmod = node.int("fmod", 0) != 0;
+            one(binary(operation, fmod, input(0)?, input(1)?)?)
+        }
         operation => Err(format!("{operation} of constants is not computed")),
     }
 }
@@ -313,81 +369,13 @@ fn interleave<T: Copy>(parts: &[&[T]], outer: usize) -> Vec<T> {
     all
 }
 
-fn gather(x: &Array, indices: &Array, axis: i64) -> Outcome<Array> {
-    let axis = axis_of(axis, x.shape.len())?;
-    let chosen: Vec<usize> = ints(indices)?
-        .iter()
-        .map(|&k| axis_of(k, x.shape[axis]))
-        .collect::<Outcome<_>>()?;
-    let outer: usize = x.shape[..axis].iter().product();
-    let inner: usize = x.shape[axis + 1..].iter().product();
-    let mut shape = x.shape[..axis].to_vec();
-    shape.extend_from_slice(&indices.shape);
-    shape.extend_from_slice(&x.shape[axis + 1..]);
-    bounded(&shape, x.len())?;
-    let mut positions = Vec::new();
-    for o in 0..outer {
-        for &k in &chosen {
-            let start = (o * x.shape[axis] + k) * inner;
-            positions.extend(start..start + inner);
-        }
-    }
-    Ok(x.pick(&shape, &positions))
-}
-
 fn slice(node: &Node, inputs: &[Option<Array>]) -> Outcome<Array> {
     let x = inputs
         .first()
         .and_then(|x| x.as_ref())
         .ok_or("input 0 is missing")?;
-    let list = |k: usize, name: &str| -> Outcome<Option<Vec<i64>>> {
-        match inputs.get(k).and_then(|i| i.as_ref()) {
-            Some(array) => Ok(Some(ints(array)?.to_vec())),
-            None => Ok(node.ints(name).map(|v| v.to_vec())),
-        }
-    };
-    let starts = list(1, "starts")?.ok_or("its starts are missing")?;
-    let ends = list(2, "ends")?.ok_or("its ends are missing")?;
-    let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
-    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Err("its starts, ends, axes and steps differ in number".into());
-    }
     let mut result = x.clone();
-    for k in 0..starts.len() {
-        let axis = axis_of(axes[k], result.shape.len())?;
-        let extent = result.shape[axis] as i64;
-        let bound = |at: i64| {
-            if at < 0 {
-                at.saturating_add(extent)
-            } else {
-                at
-            }
-        };
-        let chosen: Vec<usize> = match steps[k] {
-            0 => return Err("a step of 0".into()),
-            step if step > 0 => {
-                let (from, to) = (
-                    bound(starts[k]).clamp(0, extent),
-                    bound(ends[k]).clamp(0, extent),
-                );
-                (from..to)
-                    .step_by(step as usize)
-                    .map(|v| v as usize)
-                    .collect()
-            }
-            step => {
-                let from = bound(starts[k]).clamp(-1, extent - 1);
-                let to = bound(ends[k]).clamp(-1, extent - 1);
-                let mut chosen = Vec::new();
-                let mut at = from;
-                while at > to {
-                    chosen.push(at as usize);
-                    at = at.saturating_add(step);
-                }
-                chosen
-            }
-        };
+    for (axis, chosen) in sliced(node, &x.shape, inputs)? {
         let picked = chosen.iter().map(|&v| v as i64).collect();
         result = gather(&result, &Array::ints(&[chosen.len()], picked), axis as i64)?;
     }
@@ -399,23 +387,8 @@ fn split(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Array>> {
         .first()
         .and_then(|x| x.as_ref())
         .ok_or("input 0 is missing")?;
-    let axis = axis_of(node.int("axis", 0), x.shape.len())?;
-    let outputs = node.proto.output.len().max(1);
-    let sizes: Vec<usize> = match inputs.get(1).and_then(|i| i.as_ref()) {
-        Some(sizes) => tensor::extents(ints(sizes)?).ok_or("its parts cannot be")?,
-        None => match node.ints("split") {
-            Some(sizes) => tensor::extents(sizes).ok_or("its parts cannot be")?,
-            None => {
-                let each = x.shape[axis].div_ceil(outputs);
-                (0..outputs)
-                    .map(|k| each.min(x.shape[axis].saturating_sub(k * each)))
-                    .collect()
-            }
-        },
-    };
-    if sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(x.shape[axis]) {
-        return Err(format!("parts {sizes:?} of an axis of {}", x.shape[axis]));
-    }
+    let sizes = inputs.get(1).and_then(|i| i.as_ref());
+    let (axis, sizes) = parts(node, &x.shape, sizes)?;
     let mut start = 0;
     Ok(sizes
         .iter()

@@ -1,7 +1,7 @@
 //! What the operands and attributes of layout operations say: axes, permutations, target shapes.
 
 use super::super::graph::Node;
-use super::super::tensor::{Array, elements};
+use super::super::tensor::{Array, elements, extents};
 use super::Outcome;
 
 /// The integers of an operand.
@@ -125,4 +125,103 @@ pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Out
         _ => return Err(fault()),
     }
     Ok(shape)
+}
+
+/// Each axis that a Slice of a tensor of that shape cuts, with the entries it takes.
+pub(crate) fn sliced(
+    node: &Node,
+    shape: &[usize],
+    inputs: &[Option<Array>],
+) -> Outcome<Vec<(usize, Vec<usize>)>> {
+    let list = |k: usize, name: &str| -> Outcome<Option<Vec<i64>>> {
+        match inputs.get(k).and_then(|i| i.as_ref()) {
+            Some(array) => Ok(Some(ints(array)?.to_vec())),
+            None => Ok(node.ints(name).map(|v| v.to_vec())),
+        }
+    };
+    let starts = list(1, "starts")?.ok_or("its starts are missing")?;
+    let ends = list(2, "ends")?.ok_or("its ends are missing")?;
+    let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+        return Err("its starts, ends, axes and steps differ in number".into());
+    }
+    let mut cuts: Vec<(usize, Vec<usize>)> = Vec::with_capacity(starts.len());
+    for k in 0..starts.len() {
+        let axis = axis_of(axes[k], shape.len())?;
+        if cuts.iter().any(|(other, _)| *other == axis) {
+            return Err(format!("axis {axis} is given twice"));
+        }
+        let extent = shape[axis] as i64;
+        let bound = |at: i64| {
+            if at < 0 {
+                at.saturating_add(extent)
+            } else {
+                at
+            }
+        };
+        let chosen: Vec<usize> = match steps[k] {
+            0 => return Err("a step of 0".into()),
+            step if step > 0 => {
+                let (from, to) = (
+                    bound(starts[k]).clamp(0, extent),
+                    bound(ends[k]).clamp(0, extent),
+                );
+                (from..to)
+                    .step_by(step as usize)
+                    .map(|v| v as usize)
+                    .collect()
+            }
+            step => {
+                let from = bound(starts[k]).clamp(-1, extent - 1);
+                let to = bound(ends[k]).clamp(-1, extent - 1);
+                let mut chosen = Vec::new();
+                let mut at = from;
+                while at > to {
+                    chosen.push(at as usize);
+                    at = at.saturating_add(step);
+                }
+                chosen
+            }
+        };
+        cuts.push((axis, chosen));
+    }
+    Ok(cuts)
+}
+
+/// The axis that a Split of a tensor of that shape cuts, and the extents of its parts.
+pub(crate) fn parts(
+    node: &Node,
+    shape: &[usize],
+    sizes: Option<&Array>,
+) -> Outcome<(usize, Vec<usize>)> {
+    let axis = axis_of(node.int("axis", 0), shape.len())?;
+    let extent = shape[axis];
+    let outputs = node.proto.output.len().max(1);
+    let given = match sizes {
+        Some(sizes) => Some((ints(sizes)?, sizes.shape.is_empty())),
+        None => node.ints("split").map(|sizes| (sizes, false)),
+    };
+    let sizes = match given {
+        // A single number says how long each part is, the last one aside.
+        Some((&[each], true)) => {
+            let each = usize::try_from(each).ok().filter(|&each| each > 0);
+            let each = each.ok_or("its parts cannot be")?;
+            (0..extent)
+                .step_by(each)
+                .map(|start| each.min(extent - start))
+                .collect()
+        }
+        Some((sizes, _)) => extents(sizes).ok_or("its parts cannot be")?,
+        None => {
+            let each = extent.div_ceil(outputs);
+            (0..outputs)
+                .map(|k| each.min(extent.saturating_sub(k.saturating_mul(each))))
+                .collect()
+        }
+    };
+    if sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(extent) {
+        return Err(format!("parts {sizes:?} of an axis of {extent}"));
+    }
+    Ok((axis, sizes))
 }

@@ -108,6 +108,9 @@ impl Lowering<'_> {
             let product = self.linear(node, &turned, a, true)?;
             return self.swap_last(node, &product);
         }
+        if m.max(n) > crate::ops::LABELS.len() - 3 {
+            return refuse(format!("products of {} axes are not supported", m.max(n)));
+        }
         self.not_over_samples(a, m - 1)?;
         self.not_over_samples(b, n - 2)?;
         // The samples' axis in the result, counted from the end.
@@ -199,70 +202,6 @@ impl Lowering<'_> {
         }
         let order = order.to_vec();
         self.append(node, Permute { order }, &[x.operand], sample)
-    }
-
-    /// (x − mean)·scale/√(variance + ε) + shift, with the statistics of the file.
-    pub(super) fn batch_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let training = node.int("training_mode", 0) != 0
-            || node.proto.output.iter().skip(1).any(|o| !o.is_empty());
-        if training {
-            return refuse(
-                "it was exported in training mode, where it mixes samples; call model.eval() before the export",
-            );
-        }
-        let x = self.tensor(node, inputs, 0)?;
-        if x.rest.len() < 2 {
-            return Err(Error::Shape(format!(
-                "a norm over channels of {:?}",
-                x.rest
-            )));
-        }
-        self.not_over_samples(&x, 1)?;
-        let channels = x.rest[1];
-        let mut shape = vec![channels];
-        shape.resize(x.rest.len() - 1, 1);
-        let mut operands = vec![Value::Tensor(x)];
-        for k in 1..=4 {
-            let fits = |rest: &[usize]| rest == [channels];
-            let fault = |rest: &[usize]| {
-                Error::Shape(format!(
-                    "input {k} of shape {rest:?} for {channels} channels"
-                ))
-            };
-            if k >= 3 {
-                // A statistic is a constant even where the exporter gave it the name of an equal scale.
-                let array = self.host(inputs, k)?;
-                let array = array.ok_or_else(|| Error::Shape(format!("input {k} is missing")))?;
-                if !fits(&array.shape) {
-                    return Err(fault(&array.shape));
-                }
-                let array = if k == 4 {
-                    let epsilon = node.float("epsilon", 1e-5);
-                    let inverse = array
-                        .to_f64()
-                        .iter()
-                        .map(|v| 1.0 / (v + epsilon).sqrt())
-                        .collect();
-                    super::Array::reals(&array.shape, inverse, true)
-                } else {
-                    array
-                };
-                let array = array.reshaped(&shape);
-                operands.push(Value::Tensor(self.constant(node, &array)?));
-                continue;
-            }
-            let mut tensor = self.tensor(node, inputs, k)?;
-            if !fits(&tensor.rest) {
-                return Err(fault(&tensor.rest));
-            }
-            if shape.len() > 1 {
-                let rest = shape.clone();
-                tensor = self.append(node, Reshape { rest }, &[tensor.operand], None)?;
-            }
-            operands.push(Value::Tensor(tensor));
-        }
-        let x = Expr::input;
-        self.pointwise(node, (x(0) - x(3)) * x(4) * x(1) + x(2), &operands)
     }
 
     /// An elementwise operation of this crate on tensors already aligned.

@@ -118,6 +118,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
             rest,
             sample_axis: axis,
             integer: !is_float(tensor.map_or(1, |t| t.elem_type)),
+            limit: None,
         });
     }
     if let Some(batch) = fixed {

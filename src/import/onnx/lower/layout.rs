@@ -1,14 +1,14 @@
-//! Operations that move elements without changing them, and sums over axes.
+//! Operations that move elements without changing them.
 
 use super::super::fold;
 use super::super::graph::Node;
 use super::super::samples::{Sample, locate};
 use super::{Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
-use crate::ops::{Broadcast, Concat, ReduceSum, Reshape};
-use crate::tensor::{Expr, broadcast_rest};
+use crate::ops::{Broadcast, Concat, Reshape};
+use crate::tensor::broadcast_rest;
 
-fn fits<T>(outcome: Result<T, String>) -> Result<T> {
+pub(super) fn fits<T>(outcome: Result<T, String>) -> Result<T> {
     outcome.map_err(Error::Shape)
 }
 
@@ -130,12 +130,8 @@ impl Lowering<'_> {
         self.permute(node, &x, &order)
     }
 
-    /// Identity, Dropout (as at inference), and casts between reals.
+    /// Identity, and Dropout as at inference.
     pub(super) fn identity(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let to = node.int("to", 1) as i32;
-        if node.op_type() == "Cast" && !super::is_float(to) {
-            return refuse("a cast of activations or parameters to integers has no derivative");
-        }
         if let ("Dropout", Some(Some(Value::Host(flag)))) = (node.op_type(), inputs.get(2))
             && flag[1].scalar() == Some(1.0)
         {
@@ -207,7 +203,7 @@ impl Lowering<'_> {
                     self.constant(node, &array)?
                 }
                 Value::Tensor(tensor) => tensor.clone(),
-                Value::Condition(_) | Value::Unknown => {
+                Value::Sequence(_) | Value::Unknown => {
                     return refuse("an operand is not a number");
                 }
             });
@@ -220,48 +216,5 @@ impl Lowering<'_> {
         }
         let operands: Vec<_> = tensors.iter().map(|t| t.operand).collect();
         self.append(node, Concat { axis }, &operands, sample)
-    }
-
-    /// ReduceSum, ReduceMean, GlobalAveragePool.
-    pub(super) fn reduce(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let x = self.tensor(node, inputs, 0)?;
-        let rank = x.rest.len();
-        let pool = node.op_type() == "GlobalAveragePool";
-        let axes = if pool {
-            Some((2..rank as i64).collect())
-        } else {
-            let operand = self.host(inputs, 1)?;
-            fits(fold::axes_of(node, operand.as_ref()))?
-        };
-        let axes = match axes {
-            Some(axes) if !axes.is_empty() => axes,
-            _ if node.int("noop_with_empty_axes", 0) != 0 => return Ok(x),
-            _ => (0..rank as i64).collect(),
-        };
-        let mut listed = Vec::with_capacity(axes.len());
-        for axis in axes {
-            let axis = fits(fold::axis_of(axis, rank))?;
-            self.not_over_samples(&x, axis)?;
-            if !listed.contains(&axis) {
-                listed.push(axis);
-            }
-        }
-        let axes = listed;
-        let keep = pool || node.int("keepdims", 1) != 0;
-        let count: usize = axes.iter().map(|&a| x.rest[a]).product();
-        let sample = x.sample.map(|s| {
-            let dropped = if keep {
-                0
-            } else {
-                axes.iter().filter(|&&a| a < s.axis).count()
-            };
-            s.on(s.axis - dropped)
-        });
-        let sum = self.append(node, ReduceSum { axes, keep }, &[x.operand], sample)?;
-        if node.op_type() == "ReduceSum" || count == 1 {
-            return Ok(sum);
-        }
-        let mean = Expr::constant(1.0 / count as f64) * Expr::input(0);
-        self.elementwise(node, mean, &[sum], sample)
     }
 }

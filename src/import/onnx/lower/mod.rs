@@ -3,16 +3,26 @@
 //! A value of the file is either known on the host (at both batch sizes at which shapes are inferred) or a
 //! tensor of the network with the place of its samples.
 
+mod activation;
 mod affine;
+mod attention;
+mod blocks;
 mod conv;
+mod einsum;
+mod index;
 mod inputs;
 mod layout;
+mod logic;
+mod norm;
+mod pad;
 mod pointwise;
 mod pool;
+mod reduce;
+mod resize;
 mod rules;
 
 use super::OnnxOptions;
-use super::fold::{self, FOLDED};
+use super::fold;
 use super::graph::{Graph, Node, is_float};
 use super::parameters::Roots;
 use super::samples::Sample;
@@ -20,10 +30,11 @@ use super::tensor::Array;
 use crate::error::{Error, Result};
 use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
-use crate::tensor::HostArray;
+use crate::tensor::{HostArray, HostData, broadcast_rest};
 use inputs::{Batch, inputs};
 use rules::{RULES, why_not};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A value of the file.
 #[derive(Clone, Debug)]
@@ -32,18 +43,10 @@ pub(super) enum Value {
     Host([Array; 2]),
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
-    /// A comparison of two values, which a Where may use.
-    Condition(Box<Condition>),
+    /// The parts of a SplitToSequence.
+    Sequence(Vec<Value>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
-}
-
-/// `left ≤ right`, or its contrary.
-#[derive(Clone, Debug)]
-pub(super) struct Condition {
-    pub left: Value,
-    pub right: Value,
-    pub contrary: bool,
 }
 
 /// A tensor of the network.
@@ -54,6 +57,9 @@ pub(super) struct Tensor {
     pub rest: Vec<usize>,
     /// Where the samples sit; `None` for what all samples share.
     pub sample: Option<Sample>,
+    /// Whether it holds integers or truth values (as reals: there is no other kind of tensor), which have no
+    /// derivative.
+    pub integer: bool,
 }
 
 /// The state of lowering.
@@ -69,6 +75,20 @@ pub(super) struct Lowering<'g> {
 /// What a rule says of a node it cannot take.
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
     Err(Error::Unsupported(vec![why.into()]))
+}
+
+/// What an infinite constant becomes: large enough that its softmax is 0 in single precision, and far enough
+/// from overflow that a few masks may be added.
+pub(super) const INFINITE: f64 = 1e38;
+
+/// A constant with its infinities made finite: attention masks hold −∞, and kernels need not keep infinities
+/// (shading languages leave them undefined). NaN stays.
+pub(super) fn finite(value: f64) -> f64 {
+    if value.is_infinite() {
+        INFINITE.copysign(value)
+    } else {
+        value
+    }
 }
 
 /// Lowers the whole graph.
@@ -95,6 +115,7 @@ pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Resul
                 operand: Operand::Value(k),
                 rest: input.rest.clone(),
                 sample: Some(Sample::alone(input.sample_axis)),
+                integer: input.integer,
             }),
         );
         lowering.network.inputs.push(input);
@@ -153,6 +174,7 @@ impl Lowering<'_> {
                 operand: Operand::Parameter(k),
                 rest: array.shape.clone(),
                 sample: None,
+                integer: false,
             }),
             None => Value::Host([array.clone(), array.clone()]),
         }
@@ -174,20 +196,12 @@ impl Lowering<'_> {
         };
         match results {
             Ok(results) => {
-                let used = |name: &str| {
-                    name == self.graph.output
-                        || self
-                            .graph
-                            .nodes
-                            .iter()
-                            .any(|n| n.proto.input.iter().any(|i| i == name))
-                };
                 for (k, name) in node.proto.output.iter().enumerate() {
                     if name.is_empty() {
                         continue;
                     }
                     let value = results.get(k).cloned().unwrap_or(Value::Unknown);
-                    if k >= results.len() && !unknown && used(name) {
+                    if k >= results.len() && !unknown && self.is_used(name) {
                         problems.push(describe(
                             node,
                             &format!("its output {k} ({name:?}) is used, which is not supported"),
@@ -215,6 +229,12 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Whether a value is read by a node or is the output.
+    fn is_used(&self, name: &str) -> bool {
+        let reads = |n: &Node| n.proto.input.iter().any(|i| i == name);
+        name == self.graph.output || self.graph.nodes.iter().any(reads)
+    }
+
     fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         if let Some(&root) = (node.op_type() == "Identity")
             .then(|| self.roots.by_name.get(&node.proto.output[0]))
@@ -235,7 +255,9 @@ impl Lowering<'_> {
             });
             return Ok(vec![Value::Host([one, many])]);
         }
-        if let ("CastLike", Some(Some(Value::Host(arrays)))) = (node.op_type(), inputs.first()) {
+        if let ("CastLike", [Some(Value::Host(arrays)), Some(Value::Tensor(_))]) =
+            (node.op_type(), inputs)
+        {
             // Like an activation, whose numbers are reals.
             let real = |a: &Array| {
                 if a.is_float() {
@@ -249,25 +271,65 @@ impl Lowering<'_> {
         if folds(inputs, node) {
             return self.fold(node, inputs);
         }
+        let mut results = self.lowered(node, inputs)?;
+        let integer = logic::makes_integers(node, inputs);
+        for result in &mut results {
+            if let Value::Tensor(tensor) = result {
+                tensor.integer = integer;
+            }
+        }
+        Ok(results)
+    }
+
+    /// Lowers a node of which an input is a tensor.
+    fn lowered(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         let one = |tensor: Tensor| vec![Value::Tensor(tensor)];
         Ok(match node.op_type() {
             "Gemm" => one(self.gemm(node, inputs)?),
             "MatMul" => one(self.matmul_node(node, inputs)?),
             "Conv" => one(self.conv(node, inputs)?),
             "AveragePool" => one(self.average_pool(node, inputs)?),
+            "ConvTranspose" => one(self.conv_transpose(node, inputs)?),
             "MaxPool" => one(self.max_pool(node, inputs)?),
             "Pad" => one(self.pad(node, inputs)?),
-            "GlobalAveragePool" | "ReduceMean" | "ReduceSum" => one(self.reduce(node, inputs)?),
+            "GlobalMaxPool" | "ReduceMax" | "ReduceMin" => one(self.extreme(node, inputs)?),
+            "GlobalAveragePool" | "GlobalLpPool" | "ReduceL1" | "ReduceL2" | "ReduceLogSum"
+            | "ReduceLogSumExp" | "ReduceMean" | "ReduceSum" | "ReduceSumSquare" => {
+                one(self.reduce(node, inputs)?)
+            }
+            "ReduceProd" => one(self.reduce_product(node, inputs)?),
+            "Resize" | "Upsample" => one(self.resize(node, inputs)?),
+            "DepthToSpace" | "SpaceToDepth" => one(self.blocks(node, inputs)?),
+            "Tile" => one(self.tile(node, inputs)?),
             "BatchNormalization" => one(self.batch_norm(node, inputs)?),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => one(self.reshape(node, inputs)?),
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
-            "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" => {
-                vec![self.compare(node, inputs)?]
-            }
+            "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not"
+            | "Or" | "Xor" => one(self.compare(node, inputs)?),
             "Where" => one(self.choose(node, inputs)?),
-            "Identity" | "Dropout" | "Cast" | "CastLike" => one(self.identity(node, inputs)?),
+            "Cast" | "CastLike" => one(self.cast(node, inputs)?),
+            "Identity" | "Dropout" => one(self.identity(node, inputs)?),
+            "Gather" => one(self.gather(node, inputs)?),
+            "Slice" => one(self.slice(node, inputs)?),
+            "GatherElements" => one(self.gather_elements(node, inputs)?),
+            "GatherND" => one(self.gather_nd(node, inputs)?),
+            "OneHot" => one(self.one_hot(node, inputs)?),
+            "Split" => self.split(node, inputs)?,
+            "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
+            "SequenceAt" => vec![self.sequence_at(inputs)?],
+            "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
+            "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
+            "Attention" => one(self.attention(node, inputs)?),
+            "Einsum" => one(self.einsum(node, inputs)?),
+            "LayerNormalization" | "RMSNormalization" => one(self.layer_norm(node, inputs)?),
+            "GroupNormalization" | "InstanceNormalization" => one(self.group_norm(node, inputs)?),
+            "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
+            "LpNormalization" => one(self.lp_norm(node, inputs)?),
+            "LRN" => one(self.local_response(node, inputs)?),
+            "Clip" => one(self.clip(node, inputs)?),
+            "Pow" => one(self.power(node, inputs)?),
             _ => vec![self.pointwise_node(node, inputs)?],
         })
     }
@@ -324,13 +386,14 @@ impl Lowering<'_> {
             operand: Operand::Value(value),
             rest: self.network.rest(value).to_vec(),
             sample,
+            integer: false,
         })
     }
 
-    /// Adds a constant to the network.
+    /// Adds a constant to the network, infinities made [`finite`].
     ///
     /// # Errors
-    /// [`Error::Value`] where it is not finite, [`Error::Shape`] where it is empty.
+    /// [`Error::Value`] where it holds a NaN, [`Error::Shape`] where it is empty.
     pub(super) fn constant(&mut self, node: &Node, array: &Array) -> Result<Tensor> {
         if array.len() == 0 {
             return Err(Error::Shape(format!(
@@ -338,13 +401,23 @@ impl Lowering<'_> {
                 array.shape
             )));
         }
-        let host = array.to_host();
+        let mut host = array.to_host();
+        match &mut host.data {
+            HostData::F32(v) if v.iter().any(|x| x.is_infinite()) => {
+                *v = Arc::new(v.iter().map(|&x| finite(x.into()) as f32).collect());
+            }
+            HostData::F64(v) if v.iter().any(|x| x.is_infinite()) => {
+                *v = Arc::new(v.iter().map(|&x| finite(x)).collect());
+            }
+            _ => {}
+        }
         check_finite(self.graph, node.name(), &host)?;
         self.network.constants.push(host);
         Ok(Tensor {
             operand: Operand::Constant(self.network.constants.len() - 1),
             rest: array.shape.clone(),
             sample: None,
+            integer: !array.is_float(),
         })
     }
 
@@ -358,11 +431,13 @@ impl Lowering<'_> {
         match inputs.get(k) {
             Some(Some(Value::Tensor(tensor))) => Ok(tensor.clone()),
             Some(Some(Value::Host(arrays))) => {
-                if arrays[0] != arrays[1] {
+                let axis = self.rows_of_samples(arrays);
+                if axis.is_none() && arrays[0] != arrays[1] {
                     return refuse(format!("its input {k} depends on the number of samples"));
                 }
-                let array = arrays[0].clone();
-                self.constant(node, &array)
+                let sample = axis.map(Sample::alone);
+                let tensor = self.constant(node, &arrays[0])?;
+                Ok(Tensor { sample, ..tensor })
             }
             _ => Err(Error::Shape(describe(
                 node,
@@ -371,9 +446,25 @@ impl Lowering<'_> {
         }
     }
 
+    /// The axis along which a constant has one row per sample, all the same, where the file leaves the batch
+    /// open: the first hidden state of a recurrence written out, zeros(x.shape[0], H).
+    fn rows_of_samples(&self, arrays: &[Array; 2]) -> Option<usize> {
+        let [one, many] = arrays;
+        let axis = (0..one.shape.len()).find(|&k| many.shape.get(k) != Some(&one.shape[k]))?;
+        let [few, most] = self.batch.sizes;
+        let rows = (one.shape[axis], many.shape[axis]) == (few, most) && few == 1;
+        let rows = rows && one.shape.len() == many.shape.len();
+        let alike = |repeated: Array| rows && repeated == *many;
+        let fits = broadcast_rest(&one.shape, &many.shape).as_ref() == Some(&many.shape);
+        (fits && fold::expand(one, &many.shape).is_ok_and(alike)).then_some(axis)
+    }
+
     /// A known operand, or the values of a parameter used as a constant here.
     pub(super) fn host(&self, inputs: &[Option<Value>], k: usize) -> Result<Option<Array>> {
         match inputs.get(k) {
+            Some(Some(Value::Host(arrays))) if arrays[0] != arrays[1] => {
+                refuse(format!("its input {k} depends on the number of samples"))
+            }
             Some(Some(Value::Host(arrays))) => Ok(Some(arrays[1].clone())),
             Some(Some(Value::Tensor(Tensor {
                 operand: Operand::Parameter(p),
@@ -402,6 +493,7 @@ impl Lowering<'_> {
         };
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
+        self.network.output_positions_first = sample.before > 1;
         for (k, parameter) in self.network.parameters.iter().enumerate() {
             let used = self
                 .network
@@ -444,8 +536,17 @@ fn reads_input(network: &Network, value: ValueId) -> bool {
     reads[value]
 }
 
+/// Whether a node is computed at import: its inputs are all known.
 fn folds(inputs: &[Option<Value>], node: &Node) -> bool {
-    FOLDED.contains(&node.op_type()) && inputs.iter().flatten().all(|i| matches!(i, Value::Host(_)))
+    let known: Option<Vec<Option<&Array>>> = inputs
+        .iter()
+        .map(|input| match input {
+            None => Some(None),
+            Some(Value::Host(arrays)) => Some(Some(&arrays[1])),
+            Some(_) => None,
+        })
+        .collect();
+    known.is_some_and(|known| fold::folds(node, &known))
 }
 
 fn describe(node: &Node, why: &str) -> String {
@@ -454,8 +555,8 @@ fn describe(node: &Node, why: &str) -> String {
 
 fn check_finite(graph: &Graph, name: &str, array: &HostArray) -> Result<()> {
     let bad = match &array.data {
-        crate::tensor::HostData::F32(v) => v.iter().position(|x| !x.is_finite()),
-        crate::tensor::HostData::F64(v) => v.iter().position(|x| !x.is_finite()),
+        HostData::F32(v) => v.iter().position(|x| !x.is_finite()),
+        HostData::F64(v) => v.iter().position(|x| !x.is_finite()),
     };
     match bad {
         None => Ok(()),

@@ -1,81 +1,13 @@
-//! Everything that acts position by position: activations, bias, residual sums, products, constants.
+//! Everything that acts position by position: bias, residual sums, products, comparisons, constants.
 
 use super::super::fold;
 use super::super::graph::Node;
 use super::super::samples::Sample;
 use super::super::tensor::Array;
-use super::{Condition, Lowering, Tensor, Value, refuse};
+use super::activation::{below, extremum};
+use super::{Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
-use crate::tensor::expression::Unary;
-
-/// `if x ≤ bound { then } else { otherwise }`.
-fn below(x: &Expr, bound: f64, then: Expr, otherwise: Expr) -> Expr {
-    Expr::if_less_equal(x.clone(), Expr::constant(bound), then, otherwise)
-}
-
-/// The formula of an activation, with PyTorch's choice at every kink.
-fn activation(node: &Node) -> Option<Expr> {
-    let x = Expr::input(0);
-    let constant = Expr::constant;
-    let unary = |function| Expr::input(0).unary(function);
-    Some(match node.op_type() {
-        "Relu" => below(&x, 0.0, constant(0.0), x.clone()),
-        "Tanh" => unary(Unary::Tanh),
-        "Sigmoid" => unary(Unary::Sigmoid),
-        "Softplus" => unary(Unary::Softplus),
-        "Exp" => unary(Unary::Exp),
-        "Log" => unary(Unary::Log),
-        "Sqrt" => unary(Unary::Sqrt),
-        "Reciprocal" => unary(Unary::Reciprocal),
-        "Neg" => -x,
-        "LeakyRelu" => {
-            let alpha = constant(node.float("alpha", 0.01));
-            below(&x, 0.0, alpha * x.clone(), x.clone())
-        }
-        "Elu" => {
-            let alpha = constant(node.float("alpha", 1.0));
-            below(&x, 0.0, alpha * unary(Unary::ExpM1), x.clone())
-        }
-        "Celu" => {
-            let alpha = constant(node.float("alpha", 1.0));
-            let low = alpha.clone() * (x.clone() / alpha).unary(Unary::ExpM1);
-            below(&x, 0.0, low, x.clone())
-        }
-        "Selu" => {
-            let alpha = constant(node.float("alpha", 1.673_263_2));
-            let gamma = constant(node.float("gamma", 1.050_701));
-            let low = gamma.clone() * alpha * unary(Unary::ExpM1);
-            below(&x, 0.0, low, gamma * x.clone())
-        }
-        "HardSigmoid" => {
-            let line = constant(node.float("alpha", 0.2)) * x + constant(node.float("beta", 0.5));
-            let top = Expr::if_less_equal(constant(1.0), line.clone(), constant(1.0), line.clone());
-            below(&line, 0.0, constant(0.0), top)
-        }
-        "HardSwish" => {
-            // Its derivative is 0 at −3 and 1 at 3.
-            let middle = x.clone() * (x.clone() + constant(3.0)) / constant(6.0);
-            let top = Expr::if_less_equal(constant(3.0), x.clone(), x.clone(), middle);
-            below(&x, -3.0, constant(0.0), top)
-        }
-        "Abs" => {
-            // sign(0) = 0.
-            let at_zero = Expr::if_less_equal(constant(0.0), x.clone(), constant(0.0), -x.clone());
-            below(&x, 0.0, at_zero, x.clone())
-        }
-        "Softsign" => {
-            let one = || constant(1.0);
-            below(
-                &x,
-                0.0,
-                x.clone() / (one() - x.clone()),
-                x.clone() / (one() + x.clone()),
-            )
-        }
-        _ => return None,
-    })
-}
 
 impl Lowering<'_> {
     /// Any pointwise node of the file.
@@ -85,8 +17,9 @@ impl Lowering<'_> {
         inputs: &[Option<Value>],
     ) -> Result<Value> {
         let given: Vec<Value> = inputs.iter().flatten().cloned().collect();
+        let (x, y) = (|| Expr::input(0), || Expr::input(1));
         let binary = || match given.len() {
-            2 => Ok((Expr::input(0), Expr::input(1))),
+            2 => Ok((x(), y())),
             n => Err(Error::Shape(format!("{n} operands instead of two"))),
         };
         let expr = match node.op_type() {
@@ -94,142 +27,57 @@ impl Lowering<'_> {
             "Sub" => binary().map(|(x, y)| x - y)?,
             "Mul" => binary().map(|(x, y)| x * y)?,
             "Div" => binary().map(|(x, y)| x / y)?,
-            "Sum" => return Ok(Value::Tensor(self.sum(node, given)?)),
+            "Sum" => return Ok(Value::Tensor(self.chain(node, x() + y(), given)?)),
+            "Min" | "Max" => {
+                let expr = extremum(node.op_type() == "Max");
+                return Ok(Value::Tensor(self.chain(node, expr, given)?));
+            }
             "PRelu" => {
                 let (x, slope) = binary()?;
                 below(&x.clone(), 0.0, slope * x.clone(), x)
             }
-            "Pow" => return Ok(Value::Tensor(self.power(node, inputs)?)),
-            "Clip" => return Ok(Value::Tensor(self.clip(node, inputs)?)),
-            _ => match activation(node) {
-                Some(expr) if given.len() == 1 => expr,
-                _ => {
-                    return Err(Error::Shape(format!(
-                        "{} operands instead of one",
-                        given.len()
-                    )));
-                }
-            },
+            "IsNaN" => return self.is_nan(&given),
+            _ => return Ok(Value::Tensor(self.activate(node, &given)?)),
         };
         Ok(Value::Tensor(self.pointwise(node, expr, &given)?))
     }
 
-    /// Sum: one addition after another, as a GPU kernel reads few operands.
-    fn sum(&mut self, node: &Node, mut given: Vec<Value>) -> Result<Tensor> {
+    /// Sum, Min and Max of any number of operands: one pair after another, as a GPU kernel reads few operands.
+    fn chain(&mut self, node: &Node, pair: Expr, mut given: Vec<Value>) -> Result<Tensor> {
         // What has samples comes first: it says how many rows a constant baked for the batch has.
         given.sort_by_key(|v| !matches!(v, Value::Tensor(t) if t.sample.is_some()));
         let mut given = given.into_iter();
         let Some(first) = given.next() else {
             return Err(Error::Shape("it has no operands".into()));
         };
-        let mut sum = self.pointwise(node, Expr::input(0), &[first])?;
+        let mut result = self.pointwise(node, Expr::input(0), &[first])?;
         for next in given {
-            let operands = [Value::Tensor(sum), next];
-            sum = self.pointwise(node, Expr::input(0) + Expr::input(1), &operands)?;
+            let operands = [Value::Tensor(result), next];
+            result = self.pointwise(node, pair.clone(), &operands)?;
         }
-        Ok(sum)
+        Ok(result)
     }
 
-    /// Greater, Less and the like, kept until a Where uses them.
-    pub(super) fn compare(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Value> {
-        let given: Vec<&Value> = inputs.iter().flatten().collect();
-        let comparison = |v: &&Value| matches!(v, Value::Condition(_));
-        if node.op_type() != "Not" && given.iter().any(comparison) {
-            return refuse("it compares a comparison, where numbers are meant");
-        }
-        let (left, right, contrary) = match (node.op_type(), &given[..]) {
-            ("LessOrEqual", [a, b]) => (*a, *b, false),
-            ("GreaterOrEqual", [a, b]) => (*b, *a, false),
-            ("Greater", [a, b]) => (*a, *b, true),
-            ("Less", [a, b]) => (*b, *a, true),
-            ("Not", [Value::Condition(condition)]) => {
-                let mut condition = condition.clone();
-                condition.contrary = !condition.contrary;
-                return Ok(Value::Condition(condition));
-            }
-            _ => return refuse("its operands should be numbers (or a comparison, for Not)"),
+    /// IsNaN of the data: never. The new exporter guards the softmax of rows that a mask covers wholly; with
+    /// masks made finite (see [`finite`]) no row is 0/0.
+    fn is_nan(&self, given: &[Value]) -> Result<Value> {
+        let [operand] = given else {
+            return Err(Error::Shape(format!(
+                "{} operands instead of one",
+                given.len()
+            )));
         };
-        Ok(Value::Condition(Box::new(Condition {
-            left: left.clone(),
-            right: right.clone(),
-            contrary,
-        })))
+        let shape = vec![1; self.rank(operand)];
+        Ok(Value::Host([(); 2].map(|()| Array::ints(&shape, vec![0]))))
     }
 
-    /// Where: one of two values by a comparison or by a constant mask.
-    pub(super) fn choose(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let [Some(condition), Some(then), Some(otherwise)] = inputs else {
-            return Err(Error::Shape("a Where has three operands".into()));
-        };
-        let condition = match condition {
-            Value::Condition(condition) => (**condition).clone(),
-            // A mask holds 0 or 1.
-            mask @ Value::Host(_) => Condition {
-                left: mask.clone(),
-                right: Value::Host([(); 2].map(|()| Array::ints(&[], vec![0]))),
-                contrary: true,
-            },
-            _ => return refuse("its condition should be a comparison or a constant"),
-        };
-        let (mut yes, mut no) = (Expr::input(2), Expr::input(3));
-        if condition.contrary {
-            std::mem::swap(&mut yes, &mut no);
+    /// How many axes a value has.
+    pub(super) fn rank(&self, value: &Value) -> usize {
+        match value {
+            Value::Tensor(tensor) => tensor.rest.len(),
+            Value::Host(arrays) => arrays[1].shape.len(),
+            Value::Sequence(_) | Value::Unknown => 0,
         }
-        let expr = Expr::if_less_equal(Expr::input(0), Expr::input(1), yes, no);
-        let operands = [
-            condition.left,
-            condition.right,
-            then.clone(),
-            otherwise.clone(),
-        ];
-        self.pointwise(node, expr, &operands)
-    }
-
-    fn power(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let exponent = self.host(inputs, 1)?.and_then(|e| e.scalar());
-        let x = Expr::input(0);
-        let expr = match exponent {
-            Some(1.0) => x,
-            Some(2.0) => x.clone() * x,
-            Some(3.0) => x.clone() * x.clone() * x,
-            Some(0.5) => x.unary(Unary::Sqrt),
-            Some(-1.0) => x.unary(Unary::Reciprocal),
-            other => {
-                return refuse(format!(
-                    "powers 1, 2, 3, 0.5 and -1 are supported, not {other:?}"
-                ));
-            }
-        };
-        let base = inputs.first().cloned().flatten();
-        let base = base.ok_or_else(|| Error::Shape("input 0 is missing".into()))?;
-        self.pointwise(node, expr, &[base])
-    }
-
-    fn clip(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let bound = |k: usize, name: &str, open: f64| -> Result<f64> {
-            match self.host(inputs, k)? {
-                Some(array) => match array.scalar() {
-                    Some(value) => Ok(value),
-                    None => refuse("its bounds should be scalars"),
-                },
-                None => Ok(node.attribute(name).map_or(open, |a| a.f.into())),
-            }
-        };
-        let low = bound(1, "min", f64::NEG_INFINITY)?;
-        let high = bound(2, "max", f64::INFINITY)?;
-        let x = Expr::input(0);
-        let constant = Expr::constant;
-        // The derivative is 0 at the bounds too.
-        let mut expr = x.clone();
-        if high < f64::INFINITY {
-            expr = Expr::if_less_equal(constant(high), x.clone(), constant(high), expr);
-        }
-        if low > f64::NEG_INFINITY {
-            expr = below(&x, low, constant(low), expr);
-        }
-        let base = inputs.first().cloned().flatten();
-        let base = base.ok_or_else(|| Error::Shape("input 0 is missing".into()))?;
-        self.pointwise(node, expr, &[base])
     }
 
     /// Applies a formula to operands that broadcast: scalars become part of it, constants baked for a batch
@@ -240,27 +88,25 @@ impl Lowering<'_> {
         expr: Expr,
         operands: &[Value],
     ) -> Result<Tensor> {
-        let rank_of = |value: &Value| match value {
-            Value::Tensor(t) => t.rest.len(),
-            Value::Host(arrays) => arrays[1].shape.len(),
-            Value::Condition(_) | Value::Unknown => 0,
-        };
-        let rank = operands.iter().map(rank_of).max().unwrap_or(0);
+        let rank = operands.iter().map(|v| self.rank(v)).max().unwrap_or(0);
         let sample = self.common_sample(operands)?;
         let tensor_rank = operands
             .iter()
             .filter(|v| matches!(v, Value::Tensor(_)))
-            .map(rank_of)
+            .map(|v| self.rank(v))
             .max();
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut formula = Vec::new();
         for operand in operands {
             match operand {
                 Value::Host(arrays) => {
+                    if arrays[1].has_nan() {
+                        return refuse("a constant holds what is not a number (NaN)");
+                    }
                     let scalar = arrays[1].scalar().filter(|_| arrays[0] == arrays[1]);
                     match scalar {
                         Some(value) if Some(arrays[1].shape.len()) <= tensor_rank => {
-                            formula.push(Expr::constant(value));
+                            formula.push(Expr::constant(finite(value)));
                             continue;
                         }
                         _ => {
@@ -278,10 +124,7 @@ impl Lowering<'_> {
                     }
                     tensors.push(tensor.clone());
                 }
-                Value::Condition(_) => {
-                    return refuse("an operand is a comparison, which only Where takes");
-                }
-                Value::Unknown => return refuse("an operand is not known"),
+                Value::Sequence(_) | Value::Unknown => return refuse("an operand is no tensor"),
             }
             formula.push(Expr::input(tensors.len() - 1));
         }

@@ -1,6 +1,5 @@
-//! Pools and Pad. An average pool is a sum over windows times the reciprocal counts, which factor over axes.
+//! Pools. An average pool is a sum over windows times the reciprocal counts, which factor over axes.
 
-use super::super::fold;
 use super::super::graph::Node;
 use super::conv::{MOST_EXTENT, Spatial, spatial};
 use super::{Array, Lowering, Tensor, Value, refuse};
@@ -88,72 +87,6 @@ impl Lowering<'_> {
             return Ok(tensors.remove(0));
         }
         self.elementwise(node, expr, &tensors, x.sample)
-    }
-
-    /// Pad with zeros: a window of one tap, whose output reaches past the input.
-    pub(super) fn pad(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let x = self.tensor(node, inputs, 0)?;
-        let rank = x.rest.len();
-        if node.text("mode").is_some_and(|mode| mode != "constant") {
-            return refuse("padding with a constant of 0 is supported, no other mode");
-        }
-        let value = match self.host(inputs, 2)? {
-            Some(value) => value.scalar(),
-            None => Some(node.float("value", 0.0)),
-        };
-        if value != Some(0.0) {
-            return refuse("padding with a constant of 0 is supported, no other value");
-        }
-        let pads = match self.host(inputs, 1)? {
-            Some(pads) => fold::ints(&pads).map_err(Error::Shape)?.to_vec(),
-            None => node.ints("pads").unwrap_or_default().to_vec(),
-        };
-        let axes: Vec<usize> = match self.host(inputs, 3)? {
-            Some(axes) => {
-                let axes = fold::ints(&axes).map_err(Error::Shape)?.to_vec();
-                let axes = axes.iter().map(|&a| fold::axis_of(a, rank));
-                axes.collect::<Result<_, String>>().map_err(Error::Shape)?
-            }
-            None => (0..rank).collect(),
-        };
-        if pads.len() != 2 * axes.len() {
-            return Err(Error::Shape(format!(
-                "{} pads for {} axes",
-                pads.len(),
-                axes.len()
-            )));
-        }
-        let (mut before, mut after) = (vec![0usize; rank], vec![0usize; rank]);
-        for (k, &axis) in axes.iter().enumerate() {
-            let amount = |v: i64| usize::try_from(v).ok().filter(|&v| v <= MOST_EXTENT);
-            match (amount(pads[k]), amount(pads[k + axes.len()])) {
-                (Some(a), Some(b)) => (before[axis], after[axis]) = (a, b),
-                _ => return refuse("pads that cut off are not supported"),
-            }
-            if before[axis] + after[axis] > 0 {
-                self.not_over_samples(&x, axis)?;
-            }
-        }
-        let Some(first) = (0..rank).find(|&k| before[k] + after[k] > 0) else {
-            return Ok(x);
-        };
-        if rank - first > 3 {
-            return refuse("padding of the last three axes is supported");
-        }
-        let input = x.rest[first..].to_vec();
-        let output = (first..rank)
-            .map(|k| x.rest[k] + before[k] + after[k])
-            .collect();
-        let ones = vec![1; rank - first];
-        let window = Window {
-            input,
-            output,
-            kernel: ones.clone(),
-            stride: ones.clone(),
-            dilation: ones,
-            padding: before[first..].to_vec(),
-        };
-        self.append(node, WindowSum { window }, &[x.operand], x.sample)
     }
 }
 

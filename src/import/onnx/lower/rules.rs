@@ -7,6 +7,8 @@ use super::super::graph::Node;
 pub(super) const RULES: &[&str] = &[
     "Abs",
     "Add",
+    "And",
+    "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",
@@ -15,57 +17,123 @@ pub(super) const RULES: &[&str] = &[
     "Clip",
     "Concat",
     "Conv",
+    "ConvTranspose",
+    "Cos",
+    "CumSum",
+    "DepthToSpace",
     "Div",
     "Dropout",
+    "Einsum",
     "Elu",
+    "Equal",
+    "Erf",
     "Exp",
     "Expand",
     "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Gelu",
     "Gemm",
     "GlobalAveragePool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "InstanceNormalization",
+    "IsNaN",
+    "LRN",
+    "LayerNormalization",
     "LeakyRelu",
     "Less",
     "LessOrEqual",
     "Log",
+    "LogSoftmax",
+    "LpNormalization",
     "MatMul",
+    "Max",
     "MaxPool",
+    "MeanVarianceNormalization",
+    "Min",
+    "Mish",
     "Mul",
     "Neg",
     "Not",
+    "OneHot",
+    "Or",
     "PRelu",
     "Pad",
     "Pow",
+    "RMSNormalization",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
     "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
+    "Resize",
     "Selu",
+    "SequenceAt",
     "Shape",
+    "Shrink",
     "Sigmoid",
+    "Sign",
+    "Sin",
     "Size",
+    "Slice",
+    "Softmax",
     "Softplus",
     "Softsign",
+    "SpaceToDepth",
+    "Split",
+    "SplitToSequence",
     "Sqrt",
     "Squeeze",
     "Sub",
     "Sum",
+    "Swish",
     "Tanh",
+    "ThresholdedRelu",
+    "Tile",
     "Transpose",
+    "Trilu",
     "Unsqueeze",
+    "Upsample",
     "Where",
+    "Xor",
 ];
 
 /// Why an operation is not supported, and what is.
 pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
-        "Softmax" | "LogSoftmax" => {
-            "the losses take logits: export the network without its last softmax".into()
+        "RNN" | "LSTM" | "GRU" => {
+            "recurrent layers are out of scope".into()
+        }
+        "Loop" | "Scan" | "If" => {
+            "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
+        }
+        operation if operation.contains("Sequence") || operation.starts_with("Optional") => {
+            "lists of tensors are out of scope, but for the parts of a split; leave them out of the exported module".into()
+        }
+        "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
+            "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
+        }
+        "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
+            "of parameters or of the data it has no derivative, or none but 0".into()
+        }
+        "LpPool" => {
+            "norms over windows are not; average and maximum pools are".into()
         }
         operation if FOLDED.contains(&operation) => {
             "it is supported for constants only, and its operands depend on the data or on parameters".into()

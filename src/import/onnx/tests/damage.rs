@@ -158,15 +158,6 @@ fn empty_constants_have_no_place() {
     assert!(sketch.refused("y").contains("node_c"));
 }
 
-#[test]
-fn a_comparison_is_not_compared() {
-    let sketch = Sketch::new(&[-1, 3])
-        .node("Greater", &["x", "x"], "a")
-        .node("Greater", &["a", "a"], "b")
-        .node("Where", &["b", "x", "x"], "y");
-    assert!(sketch.refused("y").contains("node_b"));
-}
-
 /// Every integer of a graph that says a size, an axis or the like.
 fn integers(model: &mut proto::Model) -> Vec<&mut i64> {
     fn of(tensor: &mut proto::Tensor) -> impl Iterator<Item = &mut i64> {

@@ -1,6 +1,12 @@
 //! Graphs written by hand: what mixes samples is refused, roles and layers are as DESIGN §3 says.
 
+mod activations;
 mod damage;
+mod entries;
+mod folding;
+mod reductions;
+mod run;
+mod windows;
 
 use super::proto::{self, data_type, dimension};
 use super::{OnnxOptions, load};
@@ -80,17 +86,27 @@ impl Sketch {
         self
     }
 
-    /// A node named after its output; `"Transpose perm=1,0"` has an attribute.
+    /// A node named after its output; `"Transpose perm=1,0"` has an attribute: integers, a number with a point,
+    /// or text.
     fn node(mut self, operation: &str, inputs: &[&str], output: &str) -> Self {
         let mut words = operation.split(' ');
         let op_type = words.next().unwrap().to_string();
         let attribute = words
             .map(|word| {
                 let (name, value) = word.split_once('=').unwrap();
-                let ints: Vec<i64> = value.split(',').map(|v| v.parse().unwrap()).collect();
+                let ints: Result<Vec<i64>, _> = value.split(',').map(|v| v.parse()).collect();
+                let (number, text) = (value.parse().ok(), value.as_bytes().to_vec());
+                let text = if ints.is_err() && number.is_none() {
+                    text
+                } else {
+                    vec![]
+                };
+                let ints = ints.unwrap_or_default();
                 proto::Attribute {
                     name: name.into(),
-                    i: ints[0],
+                    f: number.unwrap_or_default(),
+                    i: ints.first().copied().unwrap_or_default(),
+                    s: text.into(),
                     ints,
                     ..Default::default()
                 }
@@ -188,17 +204,17 @@ fn operands_whose_samples_lie_on_different_axes_do_not_meet() {
 #[test]
 fn all_unsupported_nodes_are_listed_at_once() {
     let sketch = Sketch::new(&[-1, 5])
-        .node("Softmax axis=1", &["x"], "a")
+        .node("Bernoulli", &["x"], "a")
         .node("Relu", &["a"], "b")
-        .node("Erf", &["b"], "c")
+        .node("Hardmax", &["b"], "c")
         .node("ReduceMean axes=0", &["x"], "d")
         .node("Add", &["c", "d"], "y");
     let Err(Error::Unsupported(list)) = sketch.load("y") else {
         panic!("it should be refused");
     };
     assert_eq!(list.len(), 3, "{list:?}");
-    assert!(list[0].contains("Softmax") && list[0].contains("logits"));
-    assert!(list[1].contains("Erf") && list[1].contains("supported are"));
+    assert!(list[0].contains("Bernoulli"));
+    assert!(list[1].contains("Hardmax") && list[1].contains("supported are"));
 }
 
 #[test]
@@ -475,4 +491,33 @@ fn at_batch_one_squeeze_and_unsqueeze_say_where_the_samples_are() {
         .node("Unsqueeze", &["x", "first"], "u")
         .node("ReduceMean axes=1", &["u"], "y");
     assert!(sketch.refused("y").contains("mixes"));
+}
+
+#[test]
+fn a_constant_with_a_row_per_sample_goes_where_the_samples_are() {
+    // zeros(x.shape[0], 2) @ W + x
+    let network = Sketch::new(&[-1, 3])
+        .weight("hidden.weight", &[2, 3])
+        .node("Shape end=1", &["x"], "batch")
+        .ints("two", &[2])
+        .node("Concat axis=0", &["batch", "two"], "shape")
+        .node("ConstantOfShape", &["shape"], "h")
+        .node("MatMul", &["h", "hidden.weight"], "z")
+        .node("Add", &["x", "z"], "y")
+        .load("y")
+        .unwrap();
+    assert_eq!(network.constants[0].shape, [1, 2]);
+    run::gives(&network, 1, &[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]);
+    let range = Sketch::new(&[-1, 3])
+        .weight("hidden.weight", &[1, 3])
+        .node("Size", &["x"], "size")
+        .values("val_0", &[], &[0.0])
+        .values("val_1", &[], &[3.0])
+        .node("CastLike", &["size", "val_0"], "limit")
+        .node("Range", &["val_0", "limit", "val_1"], "rows")
+        .ints("last", &[1])
+        .node("Unsqueeze", &["rows", "last"], "column")
+        .node("MatMul", &["column", "hidden.weight"], "z")
+        .node("Add", &["x", "z"], "y");
+    assert!(range.refused("y").contains("number of samples"));
 }

@@ -1,0 +1,199 @@
+//! Softmax on any axis, and attention where an exporter writes it as one node.
+
+use super::super::fold;
+use super::super::graph::Node;
+use super::index::triangle;
+use super::{Array, INFINITE, Lowering, Tensor, Value, refuse};
+use crate::error::{Error, Result};
+use crate::ops::{Broadcast, Einsum, Reshape, Softmax};
+use crate::tensor::Expr;
+use crate::tensor::expression::Unary;
+
+impl Lowering<'_> {
+    pub(super) fn softmax_node(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let rank = x.rest.len();
+        let log = node.op_type() == "LogSoftmax";
+        // Before version 13 all axes from the given one on were taken as one.
+        let old = self.graph.opset < 13;
+        let default = if old { 1 } else { -1 };
+        let axis = fold::axis_of(node.int("axis", default), rank).map_err(Error::Shape)?;
+        for k in axis..if old { rank } else { axis + 1 } {
+            self.not_over_samples(&x, k)?;
+        }
+        if node
+            .proto
+            .output
+            .first()
+            .is_some_and(|o| *o == self.graph.output)
+        {
+            self.network.warnings.push(format!(
+                "the output is that of a {} (node {:?}): cross-entropy takes logits, so export the network without it for that loss",
+                node.op_type(),
+                node.name()
+            ));
+        }
+        if !old || x.rest[axis + 1..].iter().all(|&e| e == 1) {
+            return self.append(node, Softmax { axis, log }, &[x.operand], x.sample);
+        }
+        let mut flat = x.rest[..axis].to_vec();
+        flat.push(x.rest[axis..].iter().product());
+        let flat = self.append(node, Reshape { rest: flat }, &[x.operand], x.sample)?;
+        let y = self.append(node, Softmax { axis, log }, &[flat.operand], x.sample)?;
+        let rest = x.rest.clone();
+        self.append(node, Reshape { rest }, &[y.operand], x.sample)
+    }
+
+    /// softmax(Q·Kᵀ·scale + mask)·V per head, as version 23 of the operations defines it.
+    pub(super) fn attention(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let given = |k: usize| inputs.get(k).is_some_and(Option::is_some);
+        if given(4) || given(5) || given(6) {
+            return refuse(
+                "keys and values of earlier calls are not supported; export without a cache",
+            );
+        }
+        if node
+            .proto
+            .output
+            .iter()
+            .skip(1)
+            .any(|o| !o.is_empty() && self.is_used(o))
+        {
+            return refuse("its outputs other than the first are used, which is not supported");
+        }
+        let flat = self.tensor(node, inputs, 0)?.rest.len() == 3;
+        let heads = |name: &str| usize::try_from(node.int(name, 0)).unwrap_or(0);
+        let queries = self.heads(node, inputs, 0, heads("q_num_heads"))?;
+        let keys = self.heads(node, inputs, 1, heads("kv_num_heads"))?;
+        let values = self.heads(node, inputs, 2, heads("kv_num_heads"))?;
+        let [_, many, length, width] = queries.rest[..] else {
+            return refuse("its queries should have three or four axes");
+        };
+        let [_, few, keyed, _] = keys.rest[..] else {
+            return refuse("its keys should have three or four axes");
+        };
+        if few == 0 || many % few != 0 || values.rest[1..3] != keys.rest[1..3] {
+            return Err(Error::Shape(format!(
+                "queries {:?}, keys {:?} and values {:?} do not fit each other",
+                queries.rest, keys.rest, values.rest
+            )));
+        }
+        let keys = self.repeated(node, keys, many)?;
+        let values = self.repeated(node, values, many)?;
+        let keys = self.permute(node, &keys, &[0, 1, 3, 2])?;
+        let scale = node.float("scale", 0.0);
+        let scale = if scale == 0.0 {
+            1.0 / (width as f64).sqrt()
+        } else {
+            scale
+        };
+        let product = [queries.operand, keys.operand];
+        let scores = self.append(node, Einsum::matmul(4, 4), &product, queries.sample)?;
+        let mut formula = Expr::constant(scale) * Expr::input(0);
+        let cap = node.float("softcap", 0.0);
+        if cap != 0.0 {
+            formula = Expr::constant(cap) * (formula / Expr::constant(cap)).unary(Unary::Tanh);
+        }
+        let mut operands = vec![Value::Tensor(scores)];
+        for mask in self.masks(node, inputs, length, keyed)? {
+            formula = formula + Expr::input(operands.len());
+            operands.push(mask);
+        }
+        let scores = self.pointwise(node, formula, &operands)?;
+        let softmax = Softmax {
+            axis: 3,
+            log: false,
+        };
+        let weights = self.append(node, softmax, &[scores.operand], scores.sample)?;
+        let product = [weights.operand, values.operand];
+        let result = self.append(node, Einsum::matmul(4, 4), &product, weights.sample)?;
+        if !flat {
+            return Ok(result);
+        }
+        let turned = self.permute(node, &result, &[0, 2, 1, 3])?;
+        let rest = vec![turned.rest[0], length, many * turned.rest[3]];
+        self.append(node, Reshape { rest }, &[turned.operand], turned.sample)
+    }
+
+    /// An operand as `[B, heads, positions, width]`.
+    fn heads(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        k: usize,
+        heads: usize,
+    ) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, k)?;
+        if x.sample.is_none_or(|s| s.axis != 0) {
+            return refuse(format!("the samples of its input {k} are not on axis 0"));
+        }
+        match x.rest[..] {
+            [_, _, _, _] => Ok(x),
+            [batch, length, width] if heads > 0 && width % heads == 0 => {
+                let rest = vec![batch, length, heads, width / heads];
+                let split = self.append(node, Reshape { rest }, &[x.operand], x.sample)?;
+                self.permute(node, &split, &[0, 2, 1, 3])
+            }
+            _ => Err(Error::Shape(format!(
+                "input {k} of shape {:?} for {heads} heads",
+                x.rest
+            ))),
+        }
+    }
+
+    /// Heads of keys or values repeated, each in place, for groups of queries.
+    fn repeated(&mut self, node: &Node, x: Tensor, heads: usize) -> Result<Tensor> {
+        let few = x.rest[1];
+        if few == heads {
+            return Ok(x);
+        }
+        let rest = vec![x.rest[0], few, 1, x.rest[2], x.rest[3]];
+        let split = self.append(node, Reshape { rest: rest.clone() }, &[x.operand], x.sample)?;
+        let wide = [rest[0], few, heads / few, rest[3], rest[4]].to_vec();
+        let wide = self.append(node, Broadcast { rest: wide }, &[split.operand], x.sample)?;
+        let rest = vec![rest[0], heads, rest[3], rest[4]];
+        self.append(node, Reshape { rest }, &[wide.operand], x.sample)
+    }
+
+    /// What is added to the scores: the mask given, and that of the future.
+    fn masks(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        length: usize,
+        keyed: usize,
+    ) -> Result<Vec<Value>> {
+        let mut masks = Vec::new();
+        // A truth value says what is attended to.
+        let hidden = |truth: Expr| Expr::constant(-INFINITE) * (Expr::constant(1.0) - truth);
+        match inputs.get(3) {
+            Some(Some(Value::Host(arrays))) if !arrays[1].is_float() => {
+                masks.push(Value::Host(arrays.clone().map(|array| {
+                    let values = array.to_f64();
+                    let added = values
+                        .iter()
+                        .map(|&t| if t == 0.0 { -INFINITE } else { 0.0 });
+                    Array::reals(&array.shape, added.collect(), true)
+                })));
+            }
+            Some(Some(Value::Tensor(mask))) if mask.integer => {
+                let truth = [Value::Tensor(mask.clone())];
+                let mask = self.pointwise(node, hidden(Expr::input(0)), &truth)?;
+                masks.push(Value::Tensor(mask));
+            }
+            Some(Some(mask)) => masks.push(mask.clone()),
+            _ => {}
+        }
+        if node.int("is_causal", 0) != 0 {
+            let past = triangle(length, keyed, |query, key| key <= query)?;
+            let added = past
+                .to_f64()
+                .iter()
+                .map(|t| -INFINITE * (1.0 - t))
+                .collect();
+            let future = Array::reals(&past.shape, added, true);
+            masks.push(Value::Host([future.clone(), future]));
+        }
+        Ok(masks)
+    }
+}

@@ -1,0 +1,273 @@
+//! Norms: evaluated batch norm, and those that take their statistics of the sample itself, composed of sums and
+//! elementwise formulas.
+
+use super::super::fold;
+use super::super::graph::Node;
+use super::{Lowering, Tensor, Value, check_finite, refuse};
+use crate::error::{Error, Result};
+use crate::ops::{ReduceSum, Reshape, WindowSum};
+use crate::tensor::expression::Unary;
+use crate::tensor::{Expr, Window};
+
+impl Lowering<'_> {
+    /// (x − mean)·scale/√(variance + ε) + shift, with the statistics of the file.
+    pub(super) fn batch_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let training = node.int("training_mode", 0) != 0
+            || node.proto.output.iter().skip(1).any(|o| !o.is_empty());
+        if training {
+            return refuse(
+                "it was exported in training mode, where it mixes samples; call model.eval() before the export",
+            );
+        }
+        let x = self.tensor(node, inputs, 0)?;
+        if x.rest.len() < 2 {
+            return Err(Error::Shape(format!(
+                "a norm over channels of {:?}",
+                x.rest
+            )));
+        }
+        self.not_over_samples(&x, 1)?;
+        let channels = x.rest[1];
+        let mut shape = vec![channels];
+        shape.resize(x.rest.len() - 1, 1);
+        let mut operands = vec![Value::Tensor(x)];
+        for k in 1..=4 {
+            let fits = |rest: &[usize]| rest == [channels];
+            let fault = |rest: &[usize]| {
+                Error::Shape(format!(
+                    "input {k} of shape {rest:?} for {channels} channels"
+                ))
+            };
+            if k >= 3 {
+                // A statistic is a constant even where the exporter gave it the name of an equal scale.
+                let array = self.host(inputs, k)?;
+                let array = array.ok_or_else(|| Error::Shape(format!("input {k} is missing")))?;
+                if !fits(&array.shape) {
+                    return Err(fault(&array.shape));
+                }
+                check_finite(self.graph, node.name(), &array.to_host())?;
+                let array = if k == 4 {
+                    let epsilon = node.float("epsilon", 1e-5);
+                    let inverse = array
+                        .to_f64()
+                        .iter()
+                        .map(|v| 1.0 / (v + epsilon).sqrt())
+                        .collect();
+                    crate::import::onnx::tensor::Array::reals(&array.shape, inverse, true)
+                } else {
+                    array
+                };
+                let array = array.reshaped(&shape);
+                operands.push(Value::Tensor(self.constant(node, &array)?));
+                continue;
+            }
+            let mut tensor = self.tensor(node, inputs, k)?;
+            if !fits(&tensor.rest) {
+                return Err(fault(&tensor.rest));
+            }
+            if shape.len() > 1 {
+                let rest = shape.clone();
+                tensor = self.append(node, Reshape { rest }, &[tensor.operand], None)?;
+            }
+            operands.push(Value::Tensor(tensor));
+        }
+        let x = Expr::input;
+        self.pointwise(node, (x(0) - x(3)) * x(4) * x(1) + x(2), &operands)
+    }
+
+    /// Layer and RMS norm: over the axes from `axis` on.
+    pub(super) fn layer_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let axis = fold::axis_of(node.int("axis", -1), x.rest.len()).map_err(Error::Shape)?;
+        let axes: Vec<usize> = (axis..x.rest.len()).collect();
+        let centred = node.op_type() == "LayerNormalization";
+        let affine: Vec<Value> = inputs.iter().skip(1).flatten().cloned().collect();
+        self.normalize(node, &x, &axes, centred, 1e-5, &affine)
+    }
+
+    /// Group and instance norm: over the channels of a group and all positions.
+    pub(super) fn group_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let rank = x.rest.len();
+        if rank < 3 {
+            return Err(Error::Shape(format!(
+                "a norm over the positions of {:?}, which has none",
+                x.rest
+            )));
+        }
+        self.not_over_samples(&x, 1)?;
+        let channels = x.rest[1];
+        let instance = node.op_type() == "InstanceNormalization";
+        let groups = if instance {
+            channels
+        } else {
+            usize::try_from(node.int("num_groups", 0))
+                .ok()
+                .filter(|&g| g > 0 && channels % g == 0)
+                .ok_or_else(|| {
+                    Error::Shape(format!("its num_groups cannot be, for {channels} channels"))
+                })?
+        };
+        // [B, C, …] as [B, groups, C / groups, …]; the extent of one channel per group stays as it is.
+        let each = channels / groups;
+        let mut grouped = x.rest.clone();
+        grouped.splice(1..2, [groups, each]);
+        let sample = x
+            .sample
+            .map(|s| if s.axis > 1 { s.on(s.axis + 1) } else { s });
+        let y = self.append(node, Reshape { rest: grouped }, &[x.operand], sample)?;
+        let axes: Vec<usize> = (2..=rank).collect();
+        let mut affine = Vec::with_capacity(2);
+        for k in 1..=2 {
+            let given = self.tensor(node, inputs, k)?;
+            // Before version 21 a group had one scale and shift.
+            let mut shape = match given.rest[..] {
+                [n] if n == channels => vec![groups, each],
+                [n] if n == groups => vec![groups, 1],
+                _ => {
+                    return Err(Error::Shape(format!(
+                        "input {k} of shape {:?} for {channels} channels in {groups} groups",
+                        given.rest
+                    )));
+                }
+            };
+            shape.resize(rank, 1);
+            let shaped = self.append(node, Reshape { rest: shape }, &[given.operand], None)?;
+            affine.push(Value::Tensor(shaped));
+        }
+        let y = self.normalize(node, &y, &axes, true, 1e-5, &affine)?;
+        let rest = x.rest.clone();
+        self.append(node, Reshape { rest }, &[y.operand], x.sample)
+    }
+
+    /// (x − mean) / standard deviation over the axes listed.
+    pub(super) fn mean_variance(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+    ) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let axes = node.ints("axes").unwrap_or(&[0, 2, 3]);
+        let axes = axes.iter().map(|&a| fold::axis_of(a, x.rest.len()));
+        let axes: Vec<usize> = axes.collect::<Result<_, _>>().map_err(Error::Shape)?;
+        self.normalize(node, &x, &axes, true, 1e-9, &[])
+    }
+
+    /// (x − mean)/√(variance + ε)·scale + shift with the statistics over `axes`; without the mean where it is not
+    /// `centred`. `affine` is scale and shift, as far as they are given.
+    fn normalize(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        axes: &[usize],
+        centred: bool,
+        epsilon: f32,
+        affine: &[Value],
+    ) -> Result<Tensor> {
+        if node
+            .proto
+            .output
+            .iter()
+            .skip(1)
+            .any(|o| !o.is_empty() && self.is_used(o))
+        {
+            return refuse("its statistics are used as outputs, which is not supported");
+        }
+        for &axis in axes {
+            self.not_over_samples(x, axis)?;
+        }
+        let share = 1.0 / axes.iter().map(|&a| x.rest[a] as f64).product::<f64>();
+        let epsilon = Expr::constant(node.float("epsilon", epsilon));
+        let input = Expr::input;
+        let sum_over = || ReduceSum {
+            axes: axes.to_vec(),
+            keep: true,
+        };
+        let y = if centred {
+            let sum = self.append(node, sum_over(), &[x.operand], x.sample)?;
+            let centre = input(0) - Expr::constant(share) * input(1);
+            self.elementwise(node, centre, &[x.clone(), sum], x.sample)?
+        } else {
+            x.clone()
+        };
+        let square = self.elementwise(node, input(0) * input(0), &[y.clone()], x.sample)?;
+        let squares = self.append(node, sum_over(), &[square.operand], x.sample)?;
+        let deviation = (Expr::constant(share) * input(1) + epsilon).unary(Unary::Sqrt);
+        let mut formula = input(0) / deviation;
+        if !affine.is_empty() {
+            formula = formula * input(2);
+        }
+        if affine.len() > 1 {
+            formula = formula + input(3);
+        }
+        let mut operands = vec![Value::Tensor(y), Value::Tensor(squares)];
+        operands.extend_from_slice(affine);
+        self.pointwise(node, formula, &operands)
+    }
+
+    /// x over its norm along an axis.
+    pub(super) fn lp_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let axis = fold::axis_of(node.int("axis", -1), x.rest.len()).map_err(Error::Shape)?;
+        self.not_over_samples(&x, axis)?;
+        let input = Expr::input;
+        let (measure, norm) = match node.int("p", 2) {
+            1 => {
+                let size = Expr::if_less_equal(Expr::constant(0.0), input(0), input(0), -input(0));
+                (size, input(1))
+            }
+            2 => (input(0) * input(0), input(1).unary(Unary::Sqrt)),
+            p => return refuse(format!("norms of order 1 and 2 are supported, not {p}")),
+        };
+        let measured = self.elementwise(node, measure, &[x.clone()], x.sample)?;
+        let sum = ReduceSum {
+            axes: vec![axis],
+            keep: true,
+        };
+        let sum = self.append(node, sum, &[measured.operand], x.sample)?;
+        self.elementwise(node, input(0) / norm, &[x.clone(), sum], x.sample)
+    }
+
+    /// x / (bias + α/size·Σ x²)^β, the sum over neighbouring channels.
+    pub(super) fn local_response(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+    ) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let rank = x.rest.len();
+        let size = usize::try_from(node.int("size", 0)).unwrap_or(0);
+        if rank < 2 || size == 0 || size > x.rest[1].saturating_mul(2) {
+            return Err(Error::Shape(format!(
+                "a window of {size} channels of {:?}",
+                x.rest
+            )));
+        }
+        if rank > 4 {
+            return refuse("it is supported over up to two axes of positions");
+        }
+        self.not_over_samples(&x, 1)?;
+        let input = Expr::input;
+        let square = self.elementwise(node, input(0) * input(0), &[x.clone()], x.sample)?;
+        let extents = x.rest[1..].to_vec();
+        let along = |first: usize, others: usize| {
+            let mut all = vec![others; extents.len()];
+            all[0] = first;
+            all
+        };
+        let window = Window {
+            kernel: along(size, 1),
+            stride: along(1, 1),
+            dilation: along(1, 1),
+            padding: along((size - 1) / 2, 0),
+            output: extents.clone(),
+            input: extents.clone(),
+        };
+        let sum = self.append(node, WindowSum { window }, &[square.operand], x.sample)?;
+        let constant = Expr::constant;
+        let share = node.float("alpha", 1e-4) / size as f64;
+        let base = constant(node.float("bias", 1.0)) + constant(share) * input(1);
+        let formula = input(0) / base.power(constant(node.float("beta", 0.75)));
+        self.elementwise(node, formula, &[x.clone(), sum], x.sample)
+    }
+}

@@ -1,0 +1,239 @@
+//! Reductions over axes: sums, means, norms and extremes.
+
+use super::super::fold;
+use super::super::graph::Node;
+use super::super::samples::Sample;
+use super::activation::absolute;
+use super::conv::MOST_EXTENT;
+use super::layout::fits;
+use super::{Lowering, Tensor, Value, refuse};
+use crate::error::Result;
+use crate::ops::{MaxPool, ReduceSum, Reshape};
+use crate::tensor::expression::Unary;
+use crate::tensor::{Expr, Window};
+use std::slice::from_ref;
+
+impl Lowering<'_> {
+    /// The axes of a reduction, none twice, and whether they stay with extent 1.
+    ///
+    /// # Errors
+    /// Refused where the samples sit on one of them.
+    fn reduced(
+        &self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        x: &Tensor,
+    ) -> Result<(Vec<usize>, bool)> {
+        let rank = x.rest.len();
+        if node.op_type().starts_with("Global") {
+            let axes: Vec<usize> = (2..rank).collect();
+            for &axis in &axes {
+                self.not_over_samples(x, axis)?;
+            }
+            return Ok((axes, true));
+        }
+        let operand = self.host(inputs, 1)?;
+        let axes = match fits(fold::axes_of(node, operand.as_ref()))? {
+            Some(axes) if !axes.is_empty() => axes,
+            _ if node.int("noop_with_empty_axes", 0) != 0 => vec![],
+            _ => (0..rank as i64).collect(),
+        };
+        let mut listed = Vec::with_capacity(axes.len());
+        for axis in axes {
+            let axis = fits(fold::axis_of(axis, rank))?;
+            self.not_over_samples(x, axis)?;
+            if !listed.contains(&axis) {
+                listed.push(axis);
+            }
+        }
+        Ok((listed, node.int("keepdims", 1) != 0))
+    }
+
+    /// Sums, means and norms; GlobalAveragePool.
+    pub(super) fn reduce(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let (axes, keep) = self.reduced(node, inputs, &x)?;
+        let count: usize = axes.iter().map(|&a| x.rest[a]).product();
+        let each = Expr::input(0);
+        let operation = match (node.op_type(), node.int("p", 2)) {
+            ("GlobalLpPool", 1) => "ReduceL1",
+            ("GlobalLpPool", 2) => "ReduceL2",
+            ("GlobalLpPool", p) => {
+                return refuse(format!("its norm is p = {p}; 1 and 2 are supported"));
+            }
+            (operation, _) => operation,
+        };
+        match operation {
+            "ReduceL1" => {
+                let x = self.elementwise(node, absolute(), from_ref(&x), x.sample)?;
+                self.sum(node, &x, &axes, keep)
+            }
+            "ReduceL2" | "ReduceSumSquare" => {
+                let square = each.clone() * each.clone();
+                let x = self.elementwise(node, square, from_ref(&x), x.sample)?;
+                let sum = self.sum(node, &x, &axes, keep)?;
+                if operation == "ReduceSumSquare" {
+                    return Ok(sum);
+                }
+                // At 0 its derivative is 0, as in PyTorch.
+                let zero = Expr::constant(0.0);
+                let root = each.clone().unary(Unary::Sqrt);
+                let norm = Expr::if_less_equal(each, zero.clone(), zero, root);
+                self.elementwise(node, norm, from_ref(&sum), sum.sample)
+            }
+            "ReduceLogSum" => {
+                let sum = self.sum(node, &x, &axes, keep)?;
+                self.elementwise(node, each.unary(Unary::Log), from_ref(&sum), sum.sample)
+            }
+            // ln Σ e^x = m + ln Σ e^(x − m): nothing overflows, and m's own derivative cancels.
+            "ReduceLogSumExp" => {
+                let most = self.maximum(node, &x, &axes, true)?;
+                let shifted = (each.clone() - Expr::input(1)).unary(Unary::Exp);
+                let x = self.elementwise(node, shifted, &[x.clone(), most.clone()], x.sample)?;
+                let sum = self.sum(node, &x, &axes, true)?;
+                let result = each.unary(Unary::Log) + Expr::input(1);
+                let result = self.elementwise(node, result, &[sum, most], x.sample)?;
+                self.dropped(node, result, &axes, keep)
+            }
+            _ => {
+                let sum = self.sum(node, &x, &axes, keep)?;
+                if node.op_type() == "ReduceSum" || count == 1 {
+                    return Ok(sum);
+                }
+                let mean = Expr::constant(1.0 / count as f64) * each;
+                self.elementwise(node, mean, from_ref(&sum), sum.sample)
+            }
+        }
+    }
+
+    /// ReduceMax, ReduceMin and GlobalMaxPool: of equals, the first has the derivative.
+    pub(super) fn extreme(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let (axes, keep) = self.reduced(node, inputs, &x)?;
+        if node.op_type() != "ReduceMin" {
+            return self.maximum(node, &x, &axes, keep);
+        }
+        let negative = self.elementwise(node, -Expr::input(0), from_ref(&x), x.sample)?;
+        let most = self.maximum(node, &negative, &axes, keep)?;
+        self.elementwise(node, -Expr::input(0), from_ref(&most), most.sample)
+    }
+
+    /// Σ over axes.
+    fn sum(&mut self, node: &Node, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
+        if axes.is_empty() {
+            return Ok(x.clone());
+        }
+        let axes = axes.to_vec();
+        let sample = self.kept_sample(x, &axes, keep);
+        self.append(node, ReduceSum { axes, keep }, &[x.operand], sample)
+    }
+
+    /// The maximum over axes: a pool with one window over all of them.
+    fn maximum(&mut self, node: &Node, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
+        let flat = self.last(node, x, axes)?;
+        let count = flat.rest[flat.rest.len() - 1];
+        let one = || vec![1];
+        let window = Window {
+            input: vec![count],
+            output: one(),
+            kernel: vec![count],
+            stride: one(),
+            dilation: one(),
+            padding: vec![0],
+        };
+        let most = self.append(node, MaxPool { window }, &[flat.operand], flat.sample)?;
+        self.unflattened(node, x, &most, axes, keep)
+    }
+
+    /// ReduceProd: one half of the entries times the other, until one is left. No entry is divided by, so
+    /// derivatives at 0 are right.
+    pub(super) fn reduce_product(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+    ) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let (axes, keep) = self.reduced(node, inputs, &x)?;
+        let mut left = self.last(node, &x, &axes)?;
+        let axis = left.rest.len() - 1;
+        let times = || Expr::input(0) * Expr::input(1);
+        let mut odd: Option<Tensor> = None;
+        while left.rest[axis] > 1 {
+            let half = left.rest[axis] / 2;
+            let mut part = |from: usize, to: usize| {
+                self.entries(node, &left, axis, (from..to).map(Some).collect())
+            };
+            let (first, second) = (part(0, half)?, part(half, 2 * half)?);
+            let last = if left.rest[axis] % 2 == 1 {
+                Some(part(2 * half, 2 * half + 1)?)
+            } else {
+                None
+            };
+            left = self.elementwise(node, times(), &[first, second], x.sample)?;
+            odd = match (odd, last) {
+                (Some(a), Some(b)) => Some(self.elementwise(node, times(), &[a, b], x.sample)?),
+                (a, b) => a.or(b),
+            };
+        }
+        if let Some(odd) = odd {
+            left = self.elementwise(node, times(), &[left, odd], x.sample)?;
+        }
+        self.unflattened(node, &x, &left, &axes, keep)
+    }
+
+    /// The tensor with the axes of a reduction merged into one, which is the last.
+    fn last(&mut self, node: &Node, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+        let count: usize = axes.iter().map(|&a| x.rest[a]).product();
+        if count > MOST_EXTENT {
+            return refuse(format!(
+                "a reduction over {count} entries is larger than can be"
+            ));
+        }
+        let kept: Vec<usize> = (0..x.rest.len()).filter(|a| !axes.contains(a)).collect();
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        let order = [&kept[..], &sorted].concat();
+        let moved = self.permute(node, x, &order)?;
+        let mut rest: Vec<usize> = kept.iter().map(|&a| x.rest[a]).collect();
+        rest.push(count);
+        self.append(node, Reshape { rest }, &[moved.operand], moved.sample)
+    }
+
+    /// What is left of x after a reduction over its merged axes, in its own axes again.
+    fn unflattened(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        reduced: &Tensor,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<Tensor> {
+        let rest = (0..x.rest.len())
+            .filter(|a| keep || !axes.contains(a))
+            .map(|a| if axes.contains(&a) { 1 } else { x.rest[a] })
+            .collect();
+        let sample = self.kept_sample(x, axes, keep);
+        self.append(node, Reshape { rest }, &[reduced.operand], sample)
+    }
+
+    /// Drops axes of extent 1 unless they are to stay.
+    fn dropped(&mut self, node: &Node, x: Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
+        if keep {
+            return Ok(x);
+        }
+        let rest = (0..x.rest.len())
+            .filter(|a| !axes.contains(a))
+            .map(|a| x.rest[a])
+            .collect();
+        let sample = self.kept_sample(&x, axes, keep);
+        self.append(node, Reshape { rest }, &[x.operand], sample)
+    }
+
+    /// Where the samples sit after axes before theirs were dropped.
+    fn kept_sample(&self, x: &Tensor, axes: &[usize], keep: bool) -> Option<Sample> {
+        x.sample.map(|s| {
+            let before = axes.iter().filter(|&&a| !keep && a < s.axis).count();
+            s.on(s.axis - before)
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! Values of small networks in double precision.
+
+use super::Network;
+use crate::jacobian::passes::{Reach, Weights, forward};
+use crate::tensor::cpu::Cpu;
+use crate::tensor::{Backend, HostSlice, Shape};
+
+/// The output of a network of one input, all samples one after another.
+pub(super) fn run(network: &Network, samples: usize, x: &[f64]) -> Vec<f64> {
+    let backend = Cpu::<f64>::new();
+    let weights = Weights::upload(&backend, network);
+    let shape = Shape::new(samples, 1, &network.inputs[0].rest);
+    let x = backend.upload(&shape, HostSlice::F64(x));
+    let reach = Reach::forward_only(network);
+    let trace = forward(&backend, network, &weights, vec![x], &reach);
+    backend.read(&trace.output).unwrap()
+}
+
+/// As [`run`], compared with what is expected to 1e-6 of the largest value.
+#[track_caller]
+pub(super) fn gives(network: &Network, samples: usize, x: &[f64], expected: &[f64]) {
+    let found = run(network, samples, x);
+    let scale = expected.iter().fold(1.0f64, |most, v| most.max(v.abs()));
+    let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-6 * scale;
+    let same = found.len() == expected.len() && found.iter().zip(expected).all(close);
+    assert!(same, "{found:?} instead of {expected:?}");
+}
