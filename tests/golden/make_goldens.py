@@ -104,9 +104,10 @@ def export(module, example, path, exporter, fold=True, opset=None, symbolic=True
 
 
 def slim(path):
-    """Leaves out the exporter's notes on every node (where in Python it came from): most of a small file."""
+    """Leaves out the exporter's notes on every node (where in Python it came from): most of a small file.
+    Those on the graph stay: they say what is a parameter and what a buffer."""
     model = onnx.load(path)
-    for part in [model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer,
+    for part in [model, *model.graph.node, *model.graph.value_info, *model.graph.initializer,
                  *model.graph.input, *model.graph.output]:
         del part.metadata_props[:]
     for node in model.graph.node:
@@ -145,7 +146,7 @@ def targets_for(name, options, outputs, generator):
     return y
 
 
-def file_parameters(model, module):
+def file_parameters(model, module, output=None):
     """The file's initializers that are parameters: (name, layer, module's name, transposed)."""
     named = {k: v.detach().numpy() for k, v in module.named_parameters()}
     first = {id(v): k for k, v in module.named_parameters()}  # a tied parameter has the file's name of it
@@ -158,9 +159,11 @@ def file_parameters(model, module):
     for node in model.graph.node:
         if node.op_type == "Identity" and node.input[0] in values and "." in node.output[0]:
             arrays.append((node.output[0], values[node.input[0]]))
+    feeds = feeding(model, output)
+    told = any("graph_signature" in p.key for p in model.graph.metadata_props)
     found = []
     for name, array in arrays:
-        if name in buffers or array.dtype.kind != "f":
+        if name in buffers or array.dtype.kind != "f" or name not in feeds:
             continue
         if name in tied:
             found.append((name, name.rpartition(".")[0] or name, tied[name], False))
@@ -176,13 +179,28 @@ def file_parameters(model, module):
             continue
         source, transposed = same[0]
         layer = source.rpartition(".")[0]
+        users = [n.op_type for n in model.graph.node if name in n.input]
+        if made_up(name) and all(u in ("Add", "Mul") for u in users):  # no telling it from a constant
+            continue
+        if not made_up(name) and told:  # folding made it, and the file says that it is no parameter
+            continue
         if not made_up(name):  # named for the operation that was folded, such as the rows of an embedding
             layer = name.rpartition(".")[0] or name
         elif f"{layer}.bias" not in names or not layer:
             layer = next(n.name for n in model.graph.node if name in n.input)
         found.append((name, layer, source, transposed))
-    assert sorted(f[2] for f in found) == sorted(named), (found, list(named))
+    wanted = [k for k in named if output is None or k in feeds]
+    assert sorted(f[2] for f in found) == sorted(wanted), (found, list(named))
     return found
+
+
+def feeding(model, output=None):
+    """The names that an output feeds on, the first where none is named."""
+    needed = {output or model.graph.output[0].name}
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            needed |= set(node.input)
+    return needed
 
 
 def reference(network, parameters, inputs, loss, targets):
@@ -245,7 +263,7 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
     network = copy.copy(network)
     network.module = copy.deepcopy(network.module).eval()
     try:
-        parameters = file_parameters(model, network.module)
+        parameters = file_parameters(model, network.module, network.output)
     except AssertionError as error:  # an optimising exporter multiplied a parameter into a constant
         drop(name, f"its parameters are not those of the module: {error}")
         path.unlink(missing_ok=True)
@@ -270,6 +288,12 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
     stem = data_name(order) if data_name else name
     data = DATA / f"{stem}.npz"
     if not (KEEP and data.exists()):
+        if data_name is None:
+            with torch.no_grad():
+                outputs = network.chosen(network.module(*inputs))
+            run = check(path, inputs, outputs, network)
+            if run != "agrees":
+                print(f"  {name}: ONNX Runtime {run}")
         write_data(data, network, parameters, inputs, full)
     case = {
         "name": name, "model": f"models/{path.name}", "data": f"data/{stem}.npz",
@@ -279,6 +303,12 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
             {"name": n, "layer": layer, "shape": dims.get(n, sizes[s])} for n, layer, s, _ in parameters],
         "keys": KEYS,
     }
+    buffers = {k for k, _ in network.module.named_buffers() if "running_" not in k}
+    constant = [i.name for i in model.graph.initializer
+                if i.name in buffers and i.data_type != onnx.TensorProto.INT64]
+    told = any("graph_signature" in p.key for p in model.graph.metadata_props)
+    if constant and not told:  # the older exporter does not say what is a buffer
+        case["constant"] = constant
     if network.class_axis is not None:
         case["loss"]["class_axis"] = network.class_axis
     if network.output:
@@ -343,7 +373,7 @@ def main():
     onnxruntime.set_default_logger_severity(4)
     for folder in (MODELS, DATA):
         folder.mkdir(exist_ok=True)
-        for old in [] if KEEP else folder.iterdir():
+        for old in [] if KEEP or NAMES else folder.iterdir():
             old.unlink()
     before = json.loads((HERE / "index.json").read_text()) if NAMES else {"cases": []}
     index = []
@@ -367,9 +397,9 @@ def main():
             variants = {k: (VARIANTS | MORE)[k] for k in made.exports + made.variants}
             every_export(index, network, made, variants)
     if ONLY_MODELS:
-        refusals.write(MODELS, KEEP)
+        refusals.write(MODELS, KEEP or NAMES)
     else:
-        refused = refusals.write(MODELS, KEEP)
+        refused = refusals.write(MODELS, KEEP or NAMES)
         made = {c["name"] for c in index}
         kept = [c for c in before["cases"] if c["name"] not in made and not wanted(c["name"].split(".")[0])]
         lines = lambda cases: "[\n" + ",\n".join(map(json.dumps, cases)) + "\n]"

@@ -104,12 +104,7 @@ def makers():
         "topk": (net(Part(largest), 2), ["TopK"]),
         "sorted": (net(Part(lambda h: h.sort(1).values)), ["TopK"]),
         "rounded": (net(Part(torch.round)), ["Round"]),
-        "constant": (lambda path: exported(path, Constant(), (3,)), ["output", "input"]),
-        "dropout_training": (lambda path: written(path, [
-            node("MatMul", ["x", "w"], ["h"], "first"),
-            node("Dropout", ["h", "ratio", "yes"], ["d"], "drop"),
-            node("MatMul", ["d", "v"], ["y"], "head"),
-        ], {"w": (3, 4), "v": (4, 2)}) or with_training(path), ["Dropout", "training"]),
+        "constant": (lambda path: exported(path, Constant(), (3,)), ["no input"]),
         "loop": (lambda path: looped(path), ["Loop"]),
         "conditional": (lambda path: conditional(path), ["If"]),
         "unknown_operation": (lambda path: written(path, [
@@ -117,14 +112,6 @@ def makers():
             node("Det", ["x"], ["z"], "second")], {"w": (3, 2)}, output=("z", [])), ["Det"]),
         "custom_domain": (lambda path: custom(path), ["com.example", "Wavelet"]),
     }
-
-
-def with_training(path):
-    """The ratio and the switch of a dropout that is on."""
-    model = onnx.load(path)
-    for name, kind, value in (("ratio", TensorProto.FLOAT, 0.5), ("yes", TensorProto.BOOL, True)):
-        model.graph.initializer.append(helper.make_tensor(name, kind, [], [value]))
-    onnx.save(model, path)
 
 
 def looped(path):

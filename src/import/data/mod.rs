@@ -4,6 +4,7 @@
 //! [`Dataset`] joins inputs and targets, selects samples, preprocesses, and fits the network's inputs.
 //! Must not know of Hessians.
 
+mod bind;
 mod dataset;
 mod formats;
 mod preprocess;

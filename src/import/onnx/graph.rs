@@ -79,6 +79,42 @@ pub(crate) struct Graph {
     pub output: String,
     /// Version of the standard operations.
     pub opset: i64,
+    /// What the newer exporter says the module's tensors are, by name; empty where it does not.
+    pub signature: Signature,
+    /// Names of the initializers that do not feed the output.
+    pub pruned: HashSet<String>,
+}
+
+/// The module's parameters, and its buffers and constants, as the newer exporter names them in a graph's metadata.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signature {
+    pub parameters: HashSet<String>,
+    pub constants: HashSet<String>,
+}
+
+impl Signature {
+    /// Reads lines such as `p_fc_weight: PARAMETER target='fc.weight'`.
+    fn read(entries: &[proto::Entry]) -> Signature {
+        let mut signature = Signature::default();
+        let text = entries
+            .iter()
+            .find(|e| e.key == "pkg.torch.export.ExportedProgram.graph_signature");
+        for line in text.iter().flat_map(|e| e.value.lines()) {
+            let words = line.split_once(": ").map(|(_, words)| words);
+            let Some((kind, rest)) = words.and_then(|w| w.split_once(" target='")) else {
+                continue;
+            };
+            let Some((name, _)) = rest.split_once('\'') else {
+                continue;
+            };
+            match kind {
+                "PARAMETER" => signature.parameters.insert(name.to_string()),
+                "BUFFER" | "CONSTANT_TENSOR" => signature.constants.insert(name.to_string()),
+                _ => false,
+            };
+        }
+        signature
+    }
 }
 
 /// Reads the protobuf.
@@ -184,6 +220,7 @@ impl Graph {
             }
         }
         let mut initializers = Vec::new();
+        let mut pruned = HashSet::new();
         let mut known: HashSet<&str> = HashSet::new();
         for tensor in &graph.initializer {
             known.insert(&tensor.name);
@@ -192,6 +229,8 @@ impl Graph {
                     name: tensor.name.clone(),
                     array: tensor::read(tensor, path)?,
                 });
+            } else {
+                pruned.insert(tensor.name.clone());
             }
         }
         // Older files list every initializer among the inputs too.
@@ -214,6 +253,8 @@ impl Graph {
             inputs,
             output,
             opset,
+            signature: Signature::read(&graph.metadata_props),
+            pruned,
         };
         for name in &options.untie {
             result.untie(name)?;
@@ -239,6 +280,9 @@ impl Graph {
                 let mut copy = format!("{name}@{user}");
                 while !taken.insert(copy.clone()) {
                     copy.push('\'');
+                }
+                if self.signature.parameters.contains(name) {
+                    self.signature.parameters.insert(copy.clone());
                 }
                 *input = copy.clone();
                 copies.push(Initializer {

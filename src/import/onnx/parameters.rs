@@ -34,6 +34,7 @@ pub(crate) fn made_up(name: &str) -> bool {
     };
     name.starts_with("onnx::")
         || name.starts_with('/')
+        || name == "scalar_tensor_default"
         || [
             "",
             "val_",
@@ -42,6 +43,7 @@ pub(crate) fn made_up(name: &str) -> bool {
             "lifted_tensor_",
             "c_lifted_tensor_",
             "_tensor_constant",
+            "scalar_tensor_default_",
         ]
         .iter()
         .any(|prefix| numbered(prefix))
@@ -54,7 +56,7 @@ enum Role {
     Weight,
     /// Bias of an affine operation, scale or shift of a norm: likewise.
     Shared,
-    /// Operand of Add, Sub, Mul or Concat: a parameter unless its name was made up.
+    /// Operand of Add, Sub, Mul, Div, Concat or Einsum: a parameter unless its name was made up.
     Addend,
     /// Mean or variance of a norm: never one.
     Statistic,
@@ -77,7 +79,7 @@ fn role(node: &Node, operand: usize) -> Role {
             1 | 2,
         ) => Role::Shared,
         ("BatchNormalization", 3 | 4) => Role::Statistic,
-        ("Add" | "Sub" | "Mul" | "Concat" | "Sum", _) => Role::Addend,
+        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Einsum", _) => Role::Addend,
         _ => Role::Other,
     }
 }
@@ -89,7 +91,7 @@ struct Origin {
     view: Option<usize>,
     /// Every root it is computed from.
     sources: BTreeSet<usize>,
-    /// Those of them that went through Add, Sub, Mul or Concat on the way.
+    /// Those of them that went through Add, Sub, Mul, Div or Concat on the way.
     mixed: BTreeSet<usize>,
 }
 
@@ -133,10 +135,15 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
                 .enumerate()
                 .filter(|(_, i)| !i.is_empty())
         };
-        // Shapes are known whatever they are shapes of, and so is what is computed of them.
-        if matches!(node.op_type(), "Shape" | "Size")
-            || given().all(|(_, i)| origins.contains_key(i.as_str()))
-        {
+        // Shapes are known whatever they are shapes of, and so is what is computed of them. A CastLike takes
+        // nothing but the type of its second operand.
+        let counted = if node.op_type() == "CastLike" {
+            1
+        } else {
+            usize::MAX
+        };
+        let mut made = given().take(counted).map(|(_, i)| i.as_str());
+        if matches!(node.op_type(), "Shape" | "Size") || made.all(|i| origins.contains_key(i)) {
             let origin = through(&mut roots, node, &origins);
             for output in &node.proto.output {
                 origins.insert(output, origin.clone());
@@ -175,6 +182,8 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
         roots.entries[root].statistic = true;
     }
     leave_masks(&mut roots, &uses, &mut chosen);
+    chosen.retain(|&k| !is_constant(graph, &roots.entries[k], &uses, k));
+    warn_missing(&mut roots, graph);
     overrule(&roots, options, &uses, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let layers: Vec<(usize, String)> = chosen
@@ -242,6 +251,44 @@ fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> O
         }
     }
     origin
+}
+
+/// Whether a root that has the role of a parameter is none: a buffer by the file's own word; what folding made, where
+/// the file says what the parameters are and it only has the role of an addend; the ones and zeros that an
+/// exporter wrote for a norm without scale and shift.
+fn is_constant(graph: &Graph, root: &Root, uses: &[Use], k: usize) -> bool {
+    let signature = &graph.signature;
+    let of_role = |role: fn(&Role) -> bool| uses.iter().any(|u| u.root == k && role(&u.role));
+    if signature.constants.contains(&root.name) {
+        return true;
+    }
+    let weight = of_role(|r| matches!(r, Role::Weight | Role::Shared));
+    if !signature.parameters.is_empty() && !signature.parameters.contains(&root.name) && !weight {
+        return true;
+    }
+    let values = root.array.to_f64();
+    let neutral = values.iter().all(|&v| v == 1.0) || values.iter().all(|&v| v == 0.0);
+    made_up(&root.name) && neutral && !of_role(|r| *r == Role::Weight)
+}
+
+/// A parameter that the exporter names and the file does not hold was folded into another one.
+fn warn_missing(roots: &mut Roots, graph: &Graph) {
+    let held = |name: &&String| roots.by_name.contains_key(*name) || graph.pruned.contains(*name);
+    let mut missing: Vec<&String> = graph
+        .signature
+        .parameters
+        .iter()
+        .filter(|n| !held(n))
+        .collect();
+    missing.sort_unstable();
+    if missing.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = missing.iter().map(|n| n.as_str()).collect();
+    roots.warnings.push(format!(
+        "the file looks optimised: it was exported from a module with the parameters {} and does not hold them under these names: folded into others, their Hessian is not the module's; export with examples/export.py, which leaves them",
+        names.join(", ")
+    ));
 }
 
 /// What is added and holds −∞ is an attention mask that the module keeps as a buffer, not a parameter.

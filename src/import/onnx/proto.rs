@@ -37,6 +37,8 @@ pub struct Graph {
     pub output: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "15")]
     pub sparse_initializer: Vec<Ignored>,
+    #[prost(message, repeated, tag = "16")]
+    pub metadata_props: Vec<Entry>,
 }
 
 /// A message whose content does not matter.

@@ -44,9 +44,11 @@ impl Array {
         }
     }
 
-    /// Real values, held in single precision unless `double`.
+    /// Real values, held in single precision where that is exact and they are not to be `double`: what is
+    /// computed of constants is not rounded on the way.
     pub fn reals(shape: &[usize], values: Vec<f64>, double: bool) -> Self {
-        let data = if double {
+        let rounds = |v: &f64| f64::from(*v as f32) != *v && !v.is_nan();
+        let data = if double || values.iter().any(rounds) {
             Data::F64(Arc::new(values))
         } else {
             Data::F32(Arc::new(values.into_iter().map(|x| x as f32).collect()))

@@ -1,7 +1,7 @@
 //! The formulas of one operand: activations, powers, clipping, each with PyTorch's choice at every kink.
 
 use super::super::graph::Node;
-use super::{Array, Lowering, Tensor, Value, refuse};
+use super::{Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::network::Operand;
 use crate::ops::Op;
@@ -218,20 +218,15 @@ impl Lowering<'_> {
         self.append(node, fused, &before.inputs, *sample).map(Some)
     }
 
-    /// Pow: by an exponent that is known, or of a positive number that is.
+    /// Pow, with formulas of their own for exponents that are known.
     pub(super) fn power(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let [Some(base), Some(exponent)] = inputs else {
             return Err(Error::Shape("a power has two operands".into()));
         };
-        let (x, y) = (Expr::input(0), Expr::input(1));
+        let x = Expr::input(0);
         let Value::Host(exponents) = exponent else {
-            let positive = |base: &Array| base.to_f64().iter().all(|&b| b > 0.0);
-            if matches!(base, Value::Host(bases) if bases.iter().all(positive)) {
-                return self.pointwise(node, x.power(y), &[base.clone(), exponent.clone()]);
-            }
-            return refuse(
-                "its exponent depends on parameters or on the data; that is supported of a positive constant, else a constant exponent",
-            );
+            let operands = [base.clone(), exponent.clone()];
+            return self.pointwise(node, x.power(Expr::input(1)), &operands);
         };
         if let Some(value) = exponents[1]
             .scalar()
@@ -243,6 +238,7 @@ impl Lowering<'_> {
                 None => refuse(format!("its exponent is {value}")),
             };
         }
+        let y = Expr::input(1);
         // x⁰ and x¹ apart: their derivatives as powers would be 0·∞ at x = 0.
         let first = equal(&y, &Expr::constant(1.0), x.clone(), x.power(y.clone()));
         let expr = equal(&y, &Expr::constant(0.0), Expr::constant(1.0), first);
