@@ -23,6 +23,8 @@ pub struct Errors {
     pub measures: Vec<(&'static str, f64)>,
     /// The first entry of G that is off by its own scale √(G_ii·G_jj).
     pub entry: Option<String>,
+    /// The share of entries that are.
+    pub share: f64,
 }
 
 /// An array of an archive.
@@ -79,11 +81,11 @@ pub fn compare(found: &Numbers, expected: &Numbers, indices: &[usize], tolerance
     ]);
     let p = expected.diagonal.len();
     let entries = indices.iter().flat_map(|&i| (0..p).map(move |j| (i, j)));
-    let mut pairs = entries.zip(found.rows.iter().zip(&expected.rows));
+    let pairs = entries.zip(found.rows.iter().zip(&expected.rows));
     // A row that is zero but for rounding (a bias before a norm that takes it off, a bias of attention's keys) has
     // no scale of its own: it is measured against the greatest entry alone.
     let vanishes = |k: usize| expected.diagonal[k].abs() < 1e-24 * most;
-    errors.entry = pairs.find_map(|((i, j), (found, expected_value))| {
+    let mut off = pairs.filter_map(|((i, j), (found, expected_value))| {
         if vanishes(i) || vanishes(j) {
             return found.is_nan().then(|| format!("G[{i}, {j}] is NaN"));
         }
@@ -95,6 +97,9 @@ pub fn compare(found: &Numbers, expected: &Numbers, indices: &[usize], tolerance
         (off || error.is_nan())
             .then(|| format!("G[{i}, {j}] is {found}, not {expected_value} (scale {scale:e})"))
     });
+    errors.entry = off.next();
+    let count = usize::from(errors.entry.is_some()) + off.count();
+    errors.share = count as f64 / expected.rows.len().max(1) as f64;
     errors
 }
 

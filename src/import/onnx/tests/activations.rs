@@ -171,6 +171,13 @@ fn an_exponent_for_each_position_is_a_power_of_two_operands() {
     gives(&network, 1, &[3.0, -1.0], &[8.0, 0.5]);
     let slope = formula(&network).derivative(0).evaluate(&[3.0]);
     close(slope, 8.0 * std::f64::consts::LN_2);
+    let network = Sketch::new(&[-1, 2])
+        .node("Pow", &["x", "x"], "y")
+        .load("y")
+        .unwrap();
+    gives(&network, 1, &[3.0, 0.5], &[27.0, 0.5f64.sqrt()]);
+    let slope = formula(&network).derivative(0).evaluate(&[3.0]);
+    close(slope, 27.0 * (1.0 + 3.0f64.ln()));
 }
 
 #[test]
