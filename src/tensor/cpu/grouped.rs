@@ -172,7 +172,7 @@ impl Shifts {
         let (plane, stride) = (self.plane(), self.axes[2].stride);
         for (phase, planes) in self.phases.iter().zip(planes.chunks_mut(plane)) {
             self.rows(*phase, |to, from, length| {
-                pick(stride, &input[from..], &mut planes[to..to + length]);
+                take_every(stride, &input[from..], &mut planes[to..to + length]);
             });
         }
     }
@@ -194,7 +194,7 @@ impl Shifts {
 }
 
 /// Takes every `stride`-th element; pairs, the commonest, in a loop that vectorises.
-fn pick<R: Real>(stride: usize, from: &[R], to: &mut [R]) {
+fn take_every<R: Real>(stride: usize, from: &[R], to: &mut [R]) {
     match stride {
         1 => to.iter_mut().zip(from).for_each(|(to, x)| *to = *x),
         2 => {
@@ -211,7 +211,7 @@ fn pick<R: Real>(stride: usize, from: &[R], to: &mut [R]) {
 }
 
 /// Writes to every `stride`-th element.
-fn place<R: Real>(stride: usize, from: &[R], to: &mut [R]) {
+fn write_every<R: Real>(stride: usize, from: &[R], to: &mut [R]) {
     match stride {
         1 => to.iter_mut().zip(from).for_each(|(to, x)| *to = *x),
         _ => {
@@ -458,7 +458,7 @@ pub(super) fn conv_inputs<R: Real>(
                     arch.dispatch(Correlate { planes, taps, run });
                     let stride = shifts.axes[2].stride;
                     shifts.rows(*phase, |from, at, length| {
-                        place(stride, &run[from..from + length], &mut to[at..]);
+                        write_every(stride, &run[from..from + length], &mut to[at..]);
                     });
                 }
             }
