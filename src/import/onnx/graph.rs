@@ -81,6 +81,8 @@ pub(crate) struct Graph {
     pub opset: i64,
     /// What the newer exporter says the module's tensors are, by name; empty where it does not.
     pub signature: Signature,
+    /// The program that wrote the file.
+    pub producer: String,
     /// Names of the initializers that do not feed the output.
     pub pruned: HashSet<String>,
 }
@@ -173,7 +175,11 @@ impl Graph {
         if graph.output.is_empty() {
             return Err(fault("its graph has no output".into()));
         }
-        Self::prune(path, graph, opset, options)
+        let graph = Self::prune(path, graph, opset, options)?;
+        Ok(Graph {
+            producer: model.producer_name,
+            ..graph
+        })
     }
 
     fn prune(path: &Path, graph: proto::Graph, opset: i64, options: &OnnxOptions) -> Result<Graph> {
@@ -254,6 +260,7 @@ impl Graph {
             output,
             opset,
             signature: Signature::read(&graph.metadata_props),
+            producer: String::new(),
             pruned,
         };
         for name in &options.untie {

@@ -1,12 +1,13 @@
 //! ONNX files, as PyTorch's exporters write them, into a [`Network`].
 //!
 //! `proto` and `tensor` read the file; `graph` keeps what feeds the output; `parameters` says which
-//! initializers are differentiated; `fold` computes constant nodes; `samples` follows the sample axis;
+//! initializers are differentiated; `fold` computes constant nodes; `merged` warns of optimised files; `samples` follows the sample axis;
 //! `lower` turns each node into operations of ours. The rest of a value is its ONNX shape at batch 1.
 
 mod fold;
 mod graph;
 mod lower;
+mod merged;
 mod parameters;
 mod proto;
 mod samples;
@@ -58,6 +59,7 @@ pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
     if let Some(weights) = &options.weights {
         replace(&mut roots, weights)?;
     }
+    roots.warnings.extend(merged::warnings(&graph));
     lower::lower(&graph, roots, options)
 }
 

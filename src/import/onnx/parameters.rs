@@ -183,7 +183,6 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     }
     leave_masks(&mut roots, &uses, &mut chosen);
     chosen.retain(|&k| !is_constant(graph, &roots.entries[k], &uses, k));
-    warn_missing(&mut roots, graph);
     overrule(&roots, options, &uses, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let layers: Vec<(usize, String)> = chosen
@@ -269,26 +268,6 @@ fn is_constant(graph: &Graph, root: &Root, uses: &[Use], k: usize) -> bool {
     let values = root.array.to_f64();
     let neutral = values.iter().all(|&v| v == 1.0) || values.iter().all(|&v| v == 0.0);
     made_up(&root.name) && neutral && !of_role(|r| *r == Role::Weight)
-}
-
-/// A parameter that the exporter names and the file does not hold was folded into another one.
-fn warn_missing(roots: &mut Roots, graph: &Graph) {
-    let held = |name: &&String| roots.by_name.contains_key(*name) || graph.pruned.contains(*name);
-    let mut missing: Vec<&String> = graph
-        .signature
-        .parameters
-        .iter()
-        .filter(|n| !held(n))
-        .collect();
-    missing.sort_unstable();
-    if missing.is_empty() {
-        return;
-    }
-    let names: Vec<&str> = missing.iter().map(|n| n.as_str()).collect();
-    roots.warnings.push(format!(
-        "the file looks optimised: it was exported from a module with the parameters {} and does not hold them under these names: folded into others, their Hessian is not the module's; export with examples/export.py, which leaves them",
-        names.join(", ")
-    ));
 }
 
 /// What is added and holds −∞ is an attention mask that the module keeps as a buffer, not a parameter.

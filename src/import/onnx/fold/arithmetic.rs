@@ -94,6 +94,8 @@ pub(super) fn unary(operation: &str, x: &Array) -> Outcome<Array> {
         if matches!(operation, "Neg" | "Abs") {
             return Err("it overflows".into());
         }
+    } else if operation == "Not" {
+        return Err("its operand should be a truth value".into());
     }
     let values = x.to_f64().into_iter();
     if operation == "IsNaN" {

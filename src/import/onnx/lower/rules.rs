@@ -138,6 +138,9 @@ pub(super) fn why_not(node: &Node) -> String {
         operation if FOLDED.contains(&operation) => {
             "it is supported for constants only, and its operands depend on the data or on parameters".into()
         }
+        _ if node.proto.domain.starts_with("com.microsoft") => {
+            "ONNX Runtime made it when it optimised the file, which merges parameters too; export with examples/export.py".into()
+        }
         _ if !node.standard() => format!("operations of the domain {:?} are not", node.proto.domain),
         _ => format!("supported are {}", RULES.join(", ")),
     }

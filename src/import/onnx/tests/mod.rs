@@ -4,6 +4,7 @@ mod activations;
 mod damage;
 mod entries;
 mod folding;
+mod merged;
 mod reductions;
 mod run;
 mod windows;
@@ -41,6 +42,7 @@ impl Sketch {
         };
         Sketch(proto::Model {
             ir_version: 8,
+            producer_name: "pytorch".into(),
             graph: Some(proto::Graph {
                 input: vec![input],
                 ..Default::default()
