@@ -80,6 +80,8 @@ def export(module, input_shape, out, opset=None, dtype=torch.float32, script=Fal
     model = onnx.load(str(out))
     mapping = parameter_map(model, module, unused)
     sign(model, module, mapping)
+    for part in [*model.graph.node, *model.graph.value_info]:
+        del part.metadata_props[:]  # Which lines of which file on this machine it came from.
     onnx.save(model, str(out))
     out.with_suffix(".parameters.json").write_text(json.dumps(mapping, indent=1) + "\n")
     return mapping
