@@ -142,9 +142,9 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
             rows: rows.iter().enumerate().flat_map(row).collect(),
             diagonal: diagonal.into_iter().collect(),
         };
-        // The batch norms of this network take off means that are near their inputs: single precision itself
-        // loses two digits there, on the CPU as on the GPU.
-        let slack = if name.starts_with("fused_norm") {
+        // The batch norms of the one take off means that are near their inputs, the weights of one unit of the other
+        // nearly cancel: single precision itself loses two digits there, on the CPU as on the GPU.
+        let slack = if name.starts_with("fused_norm") || name.starts_with("act_celu_nobias") {
             3.0
         } else {
             1.0

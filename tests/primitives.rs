@@ -272,7 +272,9 @@ fn with_channels(lead: &[usize], last: &[usize]) -> Vec<usize> {
 
 fn for_convolutions(mut case: impl FnMut(&Window, usize, [usize; 4], usize, usize, usize)) {
     for (number, window) in windows().iter().enumerate() {
-        for (groups, channels, outputs) in [(1, 3, 5), (2, 4, 6), (3, 3, 3)] {
+        // Plain, grouped with few and with more channels per group, depthwise with one and two outputs each.
+        for (groups, channels, outputs) in [(1, 3, 5), (2, 4, 6), (2, 8, 10), (3, 3, 3), (3, 3, 6)]
+        {
             let broadcast = [[3, 1, 1, 1], [2, 2, 1, 1], [3, 1, 1, 2], [1, 2, 1, 2]][number % 4];
             let lead = 1 + number % 2;
             case(window, groups, broadcast, channels, outputs, lead);
@@ -329,6 +331,67 @@ fn conv_weights_agrees<B: Contract>(c: &Conformance<B>) {
         .conv_weights(&c.upload(&z), &c.upload(&x), &window, 1, true);
     let expected = reference::conv_weights(&z, &x, &window, 1, true);
     c.check(&result, &expected, "37 samples");
+}
+
+fn depthwise_convolutions_agree_on_large_planes<B: Contract>(c: &Conformance<B>) {
+    for (window, samples, directions, groups, multiplier) in [
+        (
+            window(&[[23, 23, 3, 1, 1, 1], [19, 19, 5, 1, 1, 2]]),
+            3,
+            2,
+            3,
+            1,
+        ),
+        (
+            window(&[[45, 23, 3, 2, 1, 1], [37, 19, 5, 2, 1, 2]]),
+            2,
+            2,
+            2,
+            2,
+        ),
+        // Uneven: stride 3 reads phases that its taps skip, dilation reads both phases of stride 2.
+        (
+            window(&[[61, 21, 2, 3, 1, 2], [43, 22, 3, 2, 2, 3]]),
+            9,
+            1,
+            2,
+            1,
+        ),
+        (
+            window(&[[5, 5, 3, 1, 1, 1], [13, 13, 3, 1, 2, 2], [9, 9, 3, 1, 1, 1]]),
+            1,
+            2,
+            2,
+            1,
+        ),
+        // More positions than are summed in one register.
+        (
+            window(&[[97, 97, 3, 1, 1, 1], [95, 95, 1, 1, 1, 0]]),
+            1,
+            1,
+            2,
+            1,
+        ),
+    ] {
+        let outputs = groups * multiplier;
+        let x = random(60, samples, 1, &with_channels(&[1, groups], &window.input));
+        let w = random(61, 1, 1, &with_channels(&[outputs, 1], &window.kernel));
+        let z_rest = with_channels(&[1, outputs], &window.output);
+        let z = random(62, samples, directions, &z_rest);
+        let [x_there, w_there, z_there] = [&x, &w, &z].map(|array| c.upload(array));
+        let what = format!("{window:?}, {groups} groups, {multiplier} outputs each");
+        let result = c.backend.conv(&x_there, &w_there, &window, groups);
+        c.check(&result, &reference::conv(&x, &w, &window, groups), &what);
+        let result = c.backend.conv_inputs(&z_there, &w_there, &window, groups);
+        let expected = reference::conv_inputs(&z, &w, &window, groups);
+        c.check(&result, &expected, &what);
+        for sum in [false, true] {
+            let backend = &c.backend;
+            let result = backend.conv_weights(&z_there, &x_there, &window, groups, sum);
+            let expected = reference::conv_weights(&z, &x, &window, groups, sum);
+            c.check(&result, &expected, &what);
+        }
+    }
 }
 
 fn window_sum_and_spread_agree<B: Contract>(c: &Conformance<B>) {
@@ -813,6 +876,7 @@ macro_rules! conformance {
             map_runs_long_expressions,
             einsum_agrees_on_the_formulas_in_use, einsum_agrees_on_ragged_sizes,
             einsum_sums_a_long_inner_dimension, conv_agrees, conv_inputs_agrees, conv_weights_agrees,
+            depthwise_convolutions_agree_on_large_planes,
             window_sum_and_spread_agree, max_pool_gathers_and_scatters, reduce_sum_agrees,
             layouts_move_every_element, take_and_put_agree, concat_joins_and_broadcasts, nothing_is_a_size_too,
             dense_products_accumulate, outer_products_accumulate,

@@ -221,6 +221,18 @@ def reference(module, parameters, inputs, targets, class_axis, generator):
     }
 
 
+def single(module, parameters, inputs, targets, class_axis, gradient):
+    """How far PyTorch's own single precision is from `gradient`, relative to its greatest entry: what a network
+    whose activations nearly cancel allows."""
+    module = copy.deepcopy(module).float()
+    named = dict(module.named_parameters())
+    order = [(named[source], transposed) for _, _, source, transposed in parameters]
+    z = module(inputs if inputs.dtype == torch.int64 else inputs.float())
+    parts = torch.autograd.grad(F.cross_entropy(z.movedim(class_axis, 1), targets), [v for v, _ in order])
+    own = torch.cat([(g.T if t else g).reshape(-1) for g, (_, t) in zip(parts, order)]).double().numpy()
+    return float(np.abs(own - gradient).max() / np.abs(gradient).max())
+
+
 def make(name, out):
     begun = time.time()
     maker, shape, samples, count = CASES[name]
@@ -263,6 +275,7 @@ def make(name, out):
         "loss": "cross_entropy", "reduction": "mean", "class_axis": class_axis, "p": p,
         "parameters": [{"name": n, "layer": layer, "shape": sizes[n]} for n, layer, _, _ in parameters],
         "data": f"{name}.npz",
+        "single": single(module, parameters, inputs, targets, class_axis, arrays["gradient"]),
     }
 
 

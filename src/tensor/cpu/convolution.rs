@@ -2,6 +2,7 @@
 
 use super::Tensor;
 use super::einsum::einsum;
+use super::grouped;
 use super::matrix::{Axis, PARALLEL_WORK, View, multiply};
 use super::patches::Geometry;
 use crate::memory::zeros;
@@ -10,7 +11,7 @@ use faer::MatMut;
 use rayon::prelude::*;
 
 /// Into how many parts, whatever the number of threads, a sum over samples is cut.
-const SAMPLE_PARTS: usize = 8;
+pub(super) const SAMPLE_PARTS: usize = 8;
 
 /// A row-major matrix read from a slice.
 fn rows<R: Real>(data: &[R], rows: usize, columns: usize) -> View<'_, R> {
@@ -23,7 +24,7 @@ fn lead_and_channels(shape: &Shape) -> (usize, usize) {
 }
 
 /// Shape of an operand with B, channels and spatial extents.
-fn operand_shape(
+pub(super) fn operand_shape(
     samples: usize,
     directions: usize,
     lead: usize,
@@ -87,6 +88,9 @@ pub(super) fn conv<R: Real>(
         "a convolution's weights are shared"
     );
     let geometry = Geometry::new(window, groups, channels, outputs);
+    if grouped::suits(&geometry) {
+        return grouped::conv(inputs, weights, window, groups);
+    }
     let directions = super::common(inputs.shape.directions, weights.shape.directions);
     let shape = operand_shape(
         inputs.shape.samples,
@@ -211,6 +215,9 @@ pub(super) fn conv_inputs<R: Real>(
         let product = Einsum::new("sdbgo,sdgoi->sdbgi");
         return einsum(&product, &cotangents, &weights).with_shape(shape);
     }
+    if grouped::suits(&geometry) {
+        return grouped::conv_inputs(cotangents, weights, window, groups);
+    }
     // Its patch matrix has O rows per tap, where the one spread back has C.
     let turned = turned_window(window).filter(|_| outputs <= channels);
     if let Some(turned) = turned {
@@ -288,6 +295,9 @@ pub(super) fn conv_weights<R: Real>(
         });
         return einsum(&product, &cotangents, &inputs).with_shape(shape);
     }
+    if grouped::suits_weights(&geometry) {
+        return grouped::conv_weights(cotangents, inputs, window, groups, sum_samples);
+    }
     // The sum over samples is cut at places that depend on their number alone: same bits on any machine.
     let (parts, per_part) = if sum_samples {
         let per_part = samples.div_ceil(SAMPLE_PARTS).max(1);
@@ -295,7 +305,7 @@ pub(super) fn conv_weights<R: Real>(
     } else {
         (samples, 1)
     };
-    let mut shape = operand_shape(
+    let shape = operand_shape(
         parts,
         directions,
         outputs,
@@ -316,11 +326,18 @@ pub(super) fn conv_weights<R: Real>(
             }
         },
     );
-    if !sum_samples {
-        return Tensor::new(shape, output);
+    let partial = Tensor::new(shape, output);
+    if sum_samples {
+        sum_parts(partial)
+    } else {
+        partial
     }
-    let partial = Tensor::new(shape.clone(), output);
-    shape.samples = 1;
+}
+
+/// The sum over the parts that a sum over samples was cut into: `[1, …]`.
+pub(super) fn sum_parts<R: Real>(partial: Tensor<R>) -> Tensor<R> {
+    let mut shape = partial.shape.clone();
+    let parts = std::mem::replace(&mut shape.samples, 1);
     match parts {
         0 => Tensor::new(shape.clone(), vec![R::default(); shape.len()]),
         1 => partial.with_shape(shape),
@@ -355,9 +372,39 @@ fn add_sample<R: Real>(
             } else {
                 input_direction..input_direction + 1
             };
-            for direction in served {
+            let delta = |direction: usize| {
                 let unit = cotangents.unit(sample, direction) * lead + b;
-                let delta = &cotangents.values()[unit * output_unit..(unit + 1) * output_unit];
+                &cotangents.values()[unit * output_unit..]
+            };
+            if o < served.len() {
+                // A group has fewer output channels than there are directions: these are the rows then.
+                let from = delta(served.start);
+                let step = lead * output_unit;
+                for channel in 0..geometry.groups * o {
+                    let part = &patches[channel / o * ck * t..];
+                    multiply(
+                        // Turned round: faer 0.24 confuses the strides of the row-major constructor.
+                        MatMut::from_column_major_slice_with_stride_mut(
+                            &mut output[channel * ck..],
+                            ck,
+                            served.len(),
+                            per_direction,
+                        )
+                        .transpose_mut(),
+                        true,
+                        View::new(
+                            &from[channel * t..],
+                            Axis::new(served.len(), step),
+                            Axis::new(t, 1),
+                        ),
+                        rows(part, ck, t).transpose(),
+                        inside,
+                    );
+                }
+                continue;
+            }
+            for direction in served {
+                let delta = delta(direction);
                 for group in 0..geometry.groups {
                     let start = direction * per_direction + group * o * ck;
                     multiply(

@@ -7,6 +7,7 @@ mod contract;
 mod convolution;
 mod einsum;
 mod elementwise;
+mod grouped;
 mod layout;
 mod lookup;
 mod matrix;

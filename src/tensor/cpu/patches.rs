@@ -17,7 +17,7 @@ pub(super) struct Geometry {
     /// Positions of the output.
     pub positions: usize,
     /// Positions of the input.
-    input: usize,
+    pub input: usize,
     /// Reach of every tap, per axis.
     reaches: [Vec<Reach>; 3],
 }
