@@ -32,7 +32,8 @@ use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::{HostArray, HostData, broadcast_rest};
 use inputs::{Batch, inputs};
-use rules::{RULES, why_not};
+pub(super) use rules::RULES;
+use rules::why_not;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -448,7 +449,7 @@ impl Lowering<'_> {
 
     /// The axis along which a constant has one row per sample, all the same, where the file leaves the batch
     /// open: the first hidden state of a recurrence written out, zeros(x.shape[0], H).
-    fn rows_of_samples(&self, arrays: &[Array; 2]) -> Option<usize> {
+    pub(super) fn rows_of_samples(&self, arrays: &[Array; 2]) -> Option<usize> {
         let [one, many] = arrays;
         let axis = (0..one.shape.len()).find(|&k| many.shape.get(k) != Some(&one.shape[k]))?;
         let [few, most] = self.batch.sizes;
