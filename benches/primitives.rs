@@ -44,6 +44,18 @@ fn primitives<B: Backend>(
     let wide = tensor(backend, SAMPLES, DIRECTIONS, &[1, 256]);
     let dense = tensor(backend, 1, 1, &[120, 256]);
     let back = tensor(backend, SAMPLES, DIRECTIONS, &[1, 120]);
+    // A depthwise convolution of MobileNet or EfficientNet, 8 samples.
+    let depthwise = Window {
+        input: vec![28, 28],
+        output: vec![28, 28],
+        kernel: vec![5, 5],
+        stride: vec![1, 1],
+        dilation: vec![1, 1],
+        padding: vec![2, 2],
+    };
+    let plane = tensor(backend, 8, 1, &[1, 144, 28, 28]);
+    let taps = tensor(backend, 1, 1, &[144, 1, 5, 5]);
+    let planes = tensor(backend, 8, 2, &[1, 144, 28, 28]);
     let chosen = backend.max_pool_indices(&value, &pool);
     let forward = Einsum::new("sdti,sdoi->sdto");
     let reverse = Einsum::new("sdto,sdoi->sdti");
@@ -64,6 +76,15 @@ fn primitives<B: Backend>(
     });
     bench("conv_weights sum", &|| {
         backend.conv_weights(&delta, &x, &conv, 1, true)
+    });
+    bench("depthwise conv", &|| {
+        backend.conv(&plane, &taps, &depthwise, 144)
+    });
+    bench("depthwise conv_inputs", &|| {
+        backend.conv_inputs(&planes, &taps, &depthwise, 144)
+    });
+    bench("depthwise conv_weights rows", &|| {
+        backend.conv_weights(&planes, &plane, &depthwise, 144, false)
     });
     bench("window_sum", &|| backend.window_sum(&delta, &pool));
     bench("window_spread", &|| backend.window_spread(&pooled, &pool));

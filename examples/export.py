@@ -1,22 +1,33 @@
 """Exports any torch.nn.Module to an ONNX file that keeps every parameter's name.
 
     python examples/export.py module.py:make_model --input-shape 1,28,28 --out model.onnx
+    python examples/export.py text.py:make_model --input 'tokens=16:int64<27' --input mask=16:bool --out model.onnx
 
 `module.py:make_model` is a file and a function (or class) in it that takes no arguments and gives the module;
-the input shape is that of one sample, without the sample axis. Or from Python:
+a shape is that of one sample, without the sample axis, which is the first of every input and output. All other
+extents are fixed as given, the length of a sequence too. Or from Python:
 
     from export import export
     export(model, (1, 28, 28), "model.onnx")
+    export(model, {"tokens": "16:int64<27", "mask": "16:bool"}, "model.onnx", output_names=["logits"])
+
+Inputs are arguments of the module's `forward` where all have names of such, else they are given in order.
 
 Beside the file goes `model.parameters.json`: which of the file's parameters is which of
-`module.named_parameters()`, with its shape and place in the flat order of hessblock.
+`module.named_parameters()`, with its shape and place in the flat order of hessblock, and the other names of a
+tied one (`tied`); `unused` are the module's parameters that no output depends on, `lost` those that the file
+has no more. Where there are several outputs, `outputs` has a list for each, of what that output depends on.
 
-Names are kept by leaving the file as it was traced: what an exporter optimises it renames (`val_75`), merges
-(batch norms into convolutions) or writes once (equal biases). Needs torch, onnx and onnxscript.
+Names are kept by leaving the file as it was traced. An exporter that folds or optimises (both do unless told
+otherwise) multiplies batch norms into convolutions, transposes weights and renames them (`val_75`), and writes
+equal ones once; the Hessian of such a file is that with respect to the numbers it holds, which are not the
+module's parameters. The file's metadata say what the module's parameters and buffers are: the newer exporter
+writes that, and this script for the older one. Needs torch, onnx and onnxscript.
 """
 
 import argparse
 import importlib.util
+import inspect
 import json
 import logging
 import pathlib
@@ -24,66 +35,173 @@ import sys
 import warnings
 
 import torch
+from torch.utils import _pytree as pytree
+
+SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 
 
-def export(module, input_shape, out, opset=None, dtype=torch.float32, script=False):
+def export(module, input_shape, out, opset=None, dtype=torch.float32, script=False, output_names=None):
     """Writes `out` and its parameter map; returns the map.
 
-    `input_shape` is one sample's. `opset` is the version of the operations, the exporter's choice if None.
-    `script=True` takes the older (TorchScript) exporter. The module's mode is restored afterwards.
+    `input_shape` is one sample's, or a dictionary of inputs: name to shape, or to `SHAPE:TYPE` as on the command
+    line, or to an example of two samples. `opset` is the version of the operations, the exporter's choice if
+    None. `script=True` takes the older (TorchScript) exporter. The module's mode is restored afterwards.
     """
     import onnx
 
     out = pathlib.Path(out)
-    example = torch.randn(2, *input_shape).to(dtype)
+    given = input_shape if isinstance(input_shape, dict) else {"input": input_shape}
+    given = {name: example(what, dtype) for name, what in given.items()}
     training = module.training
     module.eval()
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if script:
-                torch.onnx.export(
-                    module, (example,), str(out), dynamo=False, opset_version=opset,
-                    do_constant_folding=False, training=torch.onnx.TrainingMode.EVAL,
-                    input_names=["input"], output_names=["output"],
-                    dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-                )
-            else:
-                torch.onnx.export(
-                    module, (example,), str(out), dynamo=True, optimize=False, opset_version=opset,
-                    input_names=["input"], output_names=["output"], external_data=False, verbose=False,
-                    dynamic_shapes=({0: torch.export.Dim("batch")},),
-                )
+            names, arguments = in_order(module, given)
+            outputs, unused = trial(module, arguments)
+            output_names = name_outputs(outputs, output_names)
+            common = dict(opset_version=opset, input_names=names, output_names=output_names)
+            with torch.no_grad():
+                if script:
+                    torch.onnx.export(
+                        module, arguments, str(out), dynamo=False, do_constant_folding=False,
+                        training=torch.onnx.TrainingMode.EVAL,
+                        dynamic_axes={name: {0: "batch"} for name in names + output_names}, **common,
+                    )
+                else:
+                    batch = {0: torch.export.Dim("batch")}
+                    torch.onnx.export(
+                        module, arguments, str(out), dynamo=True, optimize=False, external_data=False, verbose=False,
+                        dynamic_shapes=tuple(batch if isinstance(a, torch.Tensor) else None for a in arguments),
+                        **common,
+                    )
     finally:
         module.train(training)
-    mapping = parameter_map(onnx.load(str(out)), module)
+    model = onnx.load(str(out))
+    mapping = parameter_map(model, module, unused)
+    sign(model, module, mapping)
+    for part in [*model.graph.node, *model.graph.value_info]:
+        del part.metadata_props[:]  # Which lines of which file on this machine it came from.
+    onnx.save(model, str(out))
     out.with_suffix(".parameters.json").write_text(json.dumps(mapping, indent=1) + "\n")
     return mapping
 
 
-def parameter_map(model, module):
+def example(what, dtype):
+    """Two samples of an input given by its shape, by `SHAPE:TYPE`, or by an example."""
+    if isinstance(what, torch.Tensor):
+        return what
+    kind, limit = "", ""
+    if isinstance(what, str):
+        shape, _, kind = what.partition(":")
+        kind, _, limit = kind.partition("<")
+        what = [int(extent) for extent in shape.split(",") if extent.strip()]
+    shape = (2, *what)
+    kind = getattr(torch, kind) if kind else dtype
+    if not isinstance(kind, torch.dtype):
+        raise SystemExit(f"{kind} is not a type of numbers")
+    if kind == torch.bool:
+        return torch.ones(shape, dtype=kind)
+    if not kind.is_floating_point:
+        return torch.randint(int(limit or 2), shape).to(kind)
+    return torch.randn(shape).to(dtype if kind == torch.float32 else kind)
+
+
+def in_order(module, given):
+    """The names and arguments in the order of `forward`; arguments between them keep their defaults."""
+    parameters = inspect.signature(module.forward).parameters
+    if not set(given) <= set(parameters):
+        return list(given), tuple(given.values())
+    last = max(list(parameters).index(name) for name in given)
+    taken = list(parameters)[: last + 1]
+    arguments = tuple(given.get(name, parameters[name].default) for name in taken)
+    return [name for name in taken if name in given], arguments
+
+
+def trial(module, arguments):
+    """What the module gives, and the names of the parameters that no output depends on."""
+    leaves = {name: value.detach().requires_grad_() for name, value in module.named_parameters()}
+    with torch.enable_grad():
+        outputs = torch.func.functional_call(module, leaves, arguments)
+    real = [t.sum() for t in pytree.tree_leaves(outputs) if isinstance(t, torch.Tensor) and t.requires_grad]
+    if not real:
+        return outputs, list(leaves)
+    slopes = torch.autograd.grad(sum(real), list(leaves.values()), allow_unused=True)
+    return outputs, [name for name, slope in zip(leaves, slopes) if slope is None]
+
+
+def name_outputs(outputs, wanted):
+    """As wanted; else the keys of a dictionary, `output`, or `output0`, `output1`, …"""
+    count = sum(isinstance(t, torch.Tensor) for t in pytree.tree_leaves(outputs))
+    if wanted:
+        if len(wanted) != count:
+            raise SystemExit(f"{len(wanted)} names for {count} outputs")
+        return list(wanted)
+    if isinstance(outputs, dict) and len(outputs) == count:
+        return list(outputs)
+    return ["output"] if count == 1 else [f"output{k}" for k in range(count)]
+
+
+def parameter_map(model, module, unused=()):
     """Which of the file's initializers is which parameter of the module."""
     # remove_duplicate=False: a tied parameter has several names, and the file one of them.
     named = dict(module.named_parameters(remove_duplicate=False))
-    names = [(i.name, list(i.dims)) for i in model.graph.initializer]
-    shapes = dict(names)
+    names = {i.name: list(i.dims) for i in model.graph.initializer}
     for node in model.graph.node:
         # The older exporter gives equal-valued parameters as Identity of one of them.
-        if node.op_type == "Identity" and node.output[0] in named and node.input[0] in shapes:
-            names.append((node.output[0], shapes[node.input[0]]))
-            shapes[node.output[0]] = shapes[node.input[0]]
-    rows, offset, kept = [], 0, set()
-    for name, shape in names:
-        if name not in named:
-            continue
-        count = named[name].numel()
-        rows.append({"file": name, "module": name, "shape": shape, "offset": offset, "count": count})
-        offset += count
-        kept.add(id(named[name]))
-    lost = [name for name, value in named.items() if id(value) not in kept]
+        if node.op_type == "Identity" and node.output[0] in named and node.input[0] in names:
+            names[node.output[0]] = names[node.input[0]]
+    held = {id(named[name]) for name in names if name in named}
+    absent = [name for name, value in module.named_parameters() if id(value) not in held]
+    lost = [name for name in absent if name not in unused]
     if lost:
         print(f"warning: the file has no parameter of these names: {', '.join(lost)}", file=sys.stderr)
-    return {"parameters": rows, "count": offset, "lost": lost}
+    lists = {}
+    for output in model.graph.output:
+        fed = feeding(model.graph, output.name)
+        rows, offset = [], 0
+        for name in names:
+            if name not in named or name not in fed:
+                continue
+            value = named[name]
+            tied = [other for other in named if named[other] is value and other != name]
+            row = {"file": name, "module": name, "shape": names[name], "offset": offset, "count": value.numel()}
+            rows.append(row | ({"tied": tied} if tied else {}))
+            offset += value.numel()
+        lists[output.name] = {"parameters": rows, "count": offset}
+    rest = {"unused": list(unused), "lost": lost}
+    return (lists.popitem()[1] if len(lists) == 1 else {"outputs": lists}) | rest
+
+
+def feeding(graph, output):
+    """The names of all values that the output is computed from."""
+    needed = {output}
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+    return needed
+
+
+def sign(model, module, mapping):
+    """Writes into the metadata which of the file's names are the module's parameters and which its buffers.
+
+    A tied parameter goes by the name that the file has, and those that no output depends on are left out: what
+    else the file does not hold was folded into others, as `hessblock inspect` then says.
+    """
+    held = {i.name for i in model.graph.initializer} | {o for n in model.graph.node for o in n.output}
+    named = dict(module.named_parameters(remove_duplicate=False))
+    lines = ["# inputs"]
+    for name, value in module.named_parameters():
+        if name in mapping["unused"]:
+            continue
+        others = [other for other in named if named[other] is value and other in held] or [name]
+        lines += [f"p_{other.replace('.', '_')}: PARAMETER target='{other}'" for other in others]
+    for name, _ in module.named_buffers(remove_duplicate=False):
+        lines.append(f"b_{name.replace('.', '_')}: BUFFER target='{name}'")
+    entries = {e.key: e for e in model.graph.metadata_props}
+    entry = entries.get(SIGNATURE) or model.graph.metadata_props.add(key=SIGNATURE)
+    kept = [line for line in entry.value.splitlines() if ": PARAMETER target=" not in line and ": BUFFER " not in line]
+    entry.value = "\n".join(lines + [line for line in kept if line not in lines])
 
 
 def load(target):
@@ -107,7 +225,10 @@ def load(target):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("target", help="file.py:function that gives the module")
-    parser.add_argument("--input-shape", required=True, help="shape of one sample, such as 1,28,28")
+    parser.add_argument("--input-shape", help="shape of one sample of a single input, such as 1,28,28")
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=SHAPE[:TYPE]",
+                        help="an input, repeated: float32 by default, 'int64<VOCABULARY' for tokens, bool")
+    parser.add_argument("--output-names", help="names of the outputs, separated by commas")
     parser.add_argument("--out", required=True, help="the ONNX file to write")
     parser.add_argument("--weights", help="a .pt or .safetensors file with the module's state_dict")
     parser.add_argument("--opset", type=int, help="version of the ONNX operations")
@@ -115,6 +236,11 @@ def main():
     parser.add_argument("--double", action="store_true", help="store the weights in double precision")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
+    if bool(arguments.input) == bool(arguments.input_shape):
+        parser.error("give --input-shape for one input of real numbers, or --input for each")
+    inputs = {"input": arguments.input_shape}
+    if arguments.input:
+        inputs = dict(text.partition("=")[::2] for text in arguments.input)
     module = load(arguments.target)
     if arguments.weights:
         if arguments.weights.endswith(".safetensors"):
@@ -124,9 +250,11 @@ def main():
             state = torch.load(arguments.weights, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     dtype = torch.float64 if arguments.double else torch.float32
-    shape = [int(extent) for extent in arguments.input_shape.split(",") if extent.strip()]
-    mapping = export(module.to(dtype), shape, arguments.out, arguments.opset, dtype, arguments.script)
-    print(f"{arguments.out}: {len(mapping['parameters'])} parameters, {mapping['count']} entries")
+    names = arguments.output_names.split(",") if arguments.output_names else None
+    mapping = export(module.to(dtype), inputs, arguments.out, arguments.opset, dtype, arguments.script, names)
+    for output, part in mapping.get("outputs", {"": mapping}).items():
+        of = f" of output {output}" if output else ""
+        print(f"{arguments.out}: {len(part['parameters'])} parameters{of}, {part['count']} entries")
 
 
 if __name__ == "__main__":

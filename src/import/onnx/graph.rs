@@ -119,9 +119,8 @@ impl Signature {
     }
 }
 
-/// Reads the protobuf.
-fn decode(path: &Path) -> Result<proto::Model> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+/// Reads the protobuf of the file at `path`.
+fn decode(bytes: Vec<u8>, path: &Path) -> Result<proto::Model> {
     proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
         Error::file(
             path,
@@ -133,7 +132,8 @@ fn decode(path: &Path) -> Result<proto::Model> {
 /// The files beside `path` that its initializers' external data lie in, sorted.
 pub(super) fn external_files(path: &Path) -> Result<Vec<PathBuf>> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let initializers = decode(path)?
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let initializers = decode(bytes, path)?
         .graph
         .map(|g| g.initializer)
         .unwrap_or_default();
@@ -146,13 +146,13 @@ pub(super) fn external_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 impl Graph {
-    /// Reads a file and keeps what feeds the output.
+    /// Reads the bytes of a file and keeps what feeds the output; `path` is where they come from.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::File`] where the file is missing, cut off or no ONNX file.
-    pub fn read(path: &Path, options: &OnnxOptions) -> Result<Graph> {
+    /// [`Error::File`] where they are cut off or no ONNX file.
+    pub fn read(bytes: Vec<u8>, path: &Path, options: &OnnxOptions) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
-        let model = decode(path)?;
+        let model = decode(bytes, path)?;
         let opset = model
             .opset_import
             .iter()

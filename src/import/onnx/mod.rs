@@ -15,7 +15,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::Network;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,27 @@ pub struct OnnxOptions {
 /// [`crate::Error::Value`] for weights that are not finite.
 pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
     let path = path.as_ref();
-    let graph = graph::Graph::read(path, options)?;
+    load_bytes(std::fs::read(path).map_err(Error::io(path))?, path, options)
+}
+
+/// As [`load`], from the bytes of a file that are in memory already. `path` names it in messages, and external
+/// data lie beside it; nothing need be there.
+///
+/// ```no_run
+/// use hessblock::import::onnx::{load_bytes, OnnxOptions};
+/// let bytes: &[u8] = b"\x08\x08"; // include_bytes!("model.onnx")
+/// let network = load_bytes(bytes, "model.onnx", &OnnxOptions::default())?;
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes(
+    bytes: impl Into<Vec<u8>>,
+    path: impl AsRef<Path>,
+    options: &OnnxOptions,
+) -> Result<Network> {
+    let graph = graph::Graph::read(bytes.into(), path.as_ref(), options)?;
     let mut roots = parameters::find(&graph, options)?;
     if let Some(weights) = &options.weights {
         replace(&mut roots, weights)?;

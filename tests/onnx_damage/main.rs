@@ -1,0 +1,98 @@
+//! Files that are damaged, or made to do harm: an error or a network that runs, never a panic, and no more memory
+//! than their size allows. `fuzz/` does the same for longer.
+
+mod change;
+mod heap;
+#[allow(dead_code)] // the importer's own, of which this uses a part
+#[path = "../../src/import/onnx/proto.rs"]
+mod proto;
+mod run;
+
+use change::{Random, change, open_up};
+use hessblock::import::onnx::{OnnxOptions, load_bytes};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use prost::Message;
+use std::path::Path;
+use std::sync::LazyLock;
+
+#[global_allocator]
+static HEAP: heap::Counting = heap::Counting;
+
+/// The golden models with their names.
+static MODELS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+    let files = std::fs::read_dir(folder).expect("the golden models");
+    let mut files: Vec<_> = files.map(|f| f.expect("a file").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "onnx"));
+    files.sort();
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let read = |path: &std::path::PathBuf| (name(path), std::fs::read(path).expect("a file"));
+    files.iter().map(read).collect()
+});
+
+/// Bytes that any file may take, and those per byte of its own.
+const ANY: usize = 256 << 20;
+const PER_BYTE: usize = 1 << 10;
+
+/// Loads a file, and runs what comes out of it where that is small. Says whether it ran.
+fn check(bytes: &[u8]) -> bool {
+    let load = || load_bytes(bytes, "nowhere/damaged.onnx", &OnnxOptions::default());
+    let (network, peak) = heap::peak(load);
+    assert!(
+        peak <= ANY + PER_BYTE * bytes.len(),
+        "{peak} bytes for a file of {}",
+        bytes.len()
+    );
+    match network {
+        Ok(network) if run::small(&network) => run::run(network).is_ok(),
+        _ => false,
+    }
+}
+
+#[test]
+fn most_of_the_golden_models_run_as_they_are() {
+    let within: Vec<_> = MODELS.iter().step_by(5).collect();
+    let failed: Vec<_> = within
+        .iter()
+        .filter(|(_, bytes)| !check(bytes))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(failed.len() * 10 < within.len(), "{failed:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn changed_bytes_never_panic(
+        which in any::<Index>(),
+        flips in prop::collection::vec((any::<Index>(), 1u8..=255), 1..6),
+    ) {
+        let mut bytes = which.get(&MODELS).1.clone();
+        for (at, mask) in &flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+        }
+        check(&bytes);
+    }
+
+    #[test]
+    fn changed_graphs_never_panic(
+        which in any::<Index>(),
+        changes in prop::collection::vec(any::<u64>(), 1..5),
+    ) {
+        let bytes = &which.get(&MODELS).1;
+        let mut model = proto::Model::decode(bytes.as_slice()).expect("a golden model");
+        open_up(&mut model);
+        for seed in changes {
+            change(&mut model, &mut Random(seed));
+        }
+        check(&model.encode_to_vec());
+    }
+}
