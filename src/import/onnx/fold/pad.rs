@@ -2,7 +2,7 @@
 
 use super::super::graph::Node;
 use super::super::tensor::Array;
-use super::{Outcome, axis_of, bounded, ints, select};
+use super::{Outcome, axis_of, bounded, ints, listed, select};
 
 /// The entries of an axis after padding: positions of old ones, `None` for new ones.
 type Entries = Vec<Option<usize>>;
@@ -73,6 +73,7 @@ pub(crate) fn padded(
                 "pads {pads:?} leave no entries of axis {axis} of {shape:?}"
             ));
         }
+        listed(extent as usize)?;
         let entries = (-before.max(0)..extent + after.max(0))
             .map(|at| Some(source(&mode, at, extent)? + first as usize))
             .collect();

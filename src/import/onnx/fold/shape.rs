@@ -2,7 +2,7 @@
 
 use super::super::graph::Node;
 use super::super::tensor::{Array, elements, extents};
-use super::Outcome;
+use super::{Outcome, listed};
 
 /// The integers of an operand.
 pub(crate) fn ints(array: &Array) -> Outcome<&[i64]> {
@@ -152,6 +152,7 @@ pub(crate) fn sliced(
         if cuts.iter().any(|(other, _)| *other == axis) {
             return Err(format!("axis {axis} is given twice"));
         }
+        listed(shape[axis])?;
         let extent = shape[axis] as i64;
         let bound = |at: i64| {
             if at < 0 {
@@ -197,6 +198,7 @@ pub(crate) fn parts(
 ) -> Outcome<(usize, Vec<usize>)> {
     let axis = axis_of(node.int("axis", 0), shape.len())?;
     let extent = shape[axis];
+    listed(extent)?;
     let outputs = node.proto.output.len().max(1);
     let given = match sizes {
         Some(sizes) => Some((ints(sizes)?, sizes.shape.is_empty())),
