@@ -52,8 +52,12 @@ def export(module, input_shape, out, opset=None, dtype=torch.float32, script=Fal
     out = pathlib.Path(out)
     given = input_shape if isinstance(input_shape, dict) else {"input": input_shape}
     given = {name: example(what, dtype) for name, what in given.items()}
-    training = module.training
+    training, fast = module.training, torch.backends.mha.get_fastpath_enabled()
     module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)  # The older exporter does not know its operations.
+    # A pool over a permuted tensor is otherwise written as a look-up in all samples at once (as_strided).
+    pools = [m for m in module.modules() if isinstance(m, torch.nn.AdaptiveAvgPool2d)]
+    hooks = [m.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),)) for m in pools]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -77,6 +81,9 @@ def export(module, input_shape, out, opset=None, dtype=torch.float32, script=Fal
                     )
     finally:
         module.train(training)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for hook in hooks:
+            hook.remove()
     model = onnx.load(str(out))
     mapping = parameter_map(model, module, unused)
     sign(model, module, mapping)
