@@ -31,6 +31,7 @@ import inspect
 import json
 import logging
 import pathlib
+import re
 import sys
 import warnings
 
@@ -74,9 +75,11 @@ def export(module, input_shape, out, opset=None, dtype=torch.float32, script=Fal
                     )
                 else:
                     batch = {0: torch.export.Dim("batch")}
+                    bound = inspect.signature(module.forward).bind(*arguments).arguments
                     torch.onnx.export(
                         module, arguments, str(out), dynamo=True, optimize=False, external_data=False, verbose=False,
-                        dynamic_shapes=tuple(batch if isinstance(a, torch.Tensor) else None for a in arguments),
+                        dynamic_shapes=pytree.tree_map(
+                            lambda a: batch if isinstance(a, torch.Tensor) else None, dict(bound)),
                         **common,
                     )
     finally:
@@ -98,20 +101,19 @@ def example(what, dtype):
     """Two samples of an input given by its shape, by `SHAPE:TYPE`, or by an example."""
     if isinstance(what, torch.Tensor):
         return what
-    kind, limit = "", ""
+    kind, limit = None, None
     if isinstance(what, str):
-        shape, _, kind = what.partition(":")
-        kind, _, limit = kind.partition("<")
+        form = re.fullmatch(r"([\d, ]*)(?::(float32|float64|int32|int64|bool)(?:<(\d+))?)?", what)
+        if not form:
+            raise SystemExit(f"{what!r} is not of the form SHAPE[:TYPE], such as 1,28,28 or 16:int64<27 or 16:bool")
+        shape, kind, limit = form.groups()
         what = [int(extent) for extent in shape.split(",") if extent.strip()]
     shape = (2, *what)
-    kind = getattr(torch, kind) if kind else dtype
-    if not isinstance(kind, torch.dtype):
-        raise SystemExit(f"{kind} is not a type of numbers")
-    if kind == torch.bool:
-        return torch.ones(shape, dtype=kind)
-    if not kind.is_floating_point:
-        return torch.randint(int(limit or 2), shape).to(kind)
-    return torch.randn(shape).to(dtype if kind == torch.float32 else kind)
+    if kind == "bool":
+        return torch.ones(shape, dtype=torch.bool)
+    if kind in ("int32", "int64"):
+        return torch.randint(int(limit or 2), shape).to(getattr(torch, kind))
+    return torch.randn(shape).to(torch.float64 if kind == "float64" else dtype)
 
 
 def in_order(module, given):
@@ -248,6 +250,8 @@ def main():
     inputs = {"input": arguments.input_shape}
     if arguments.input:
         inputs = dict(text.partition("=")[::2] for text in arguments.input)
+        if not all("=" in text for text in arguments.input):
+            parser.error("an input is NAME=SHAPE[:TYPE]")
     module = load(arguments.target)
     if arguments.weights:
         if arguments.weights.endswith(".safetensors"):
