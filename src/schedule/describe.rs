@@ -133,7 +133,9 @@ impl fmt::Display for Description {
         writeln!(f)?;
         let keep = match self.keep {
             Keep::Rows => "factors and dense rows kept",
-            Keep::Factors => "factors kept, dense rows formed per tile",
+            Keep::Factors => {
+                "factors kept, dense rows where they are smaller, else formed per tile"
+            }
             Keep::Recompute => "factors recomputed per pass",
         };
         writeln!(
