@@ -151,10 +151,11 @@ impl fmt::Display for Description {
         )?;
         writeln!(
             f,
-            "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tiles",
+            "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tile{}",
             self.factor_operations as f64 / 1e9 * self.passes as f64,
             self.contraction_operations as f64 / 1e9,
-            self.tiles
+            self.tiles,
+            if self.tiles == 1 { "" } else { "s" }
         )?;
         write!(
             f,

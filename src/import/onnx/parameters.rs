@@ -412,9 +412,13 @@ fn layer(
 
 /// Norm scales and biases that serve several places were most likely equal by chance at export.
 fn warn_shared(roots: &mut Roots, graph: &Graph, uses: &[Use]) {
+    // Where the exporter lists the module's parameters and the file holds them all, what is shared is meant to be.
+    let told = &graph.signature.parameters;
+    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
+    let complete = told.iter().all(held);
     let mut warnings = Vec::new();
     for (k, root) in roots.entries.iter().enumerate() {
-        if root.layer.is_none() {
+        if root.layer.is_none() || complete && told.contains(&root.name) {
             continue;
         }
         let flat = root.array.shape.len() <= 1;

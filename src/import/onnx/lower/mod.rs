@@ -188,7 +188,9 @@ impl Lowering<'_> {
             .collect();
         let unknown = inputs.iter().flatten().any(|i| matches!(i, Value::Unknown));
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
-        let results = if !known {
+        // What is taken of constants alone may be one, were it not for what could not be taken before it.
+        let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
+        let results = if !known && !blocked {
             refuse(why_not(node))
         } else if unknown {
             Ok(vec![])
@@ -492,6 +494,7 @@ impl Lowering<'_> {
                 )));
             }
         };
+        self.network.output_name = output.to_string();
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;
