@@ -22,7 +22,7 @@ mod resize;
 mod rules;
 
 use super::OnnxOptions;
-use super::fold;
+use super::fold::{self, FOLDED};
 use super::graph::{Graph, Node, is_float};
 use super::parameters::Roots;
 use super::samples::Sample;
