@@ -338,21 +338,3 @@ fn weights_of_a_safetensors_file_replace_those_of_the_network() {
             .contains("safetensors")
     );
 }
-
-proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
-    #[test]
-    fn flipped_bytes_never_panic(
-        which in 0usize..6,
-        flips in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 1u8..=255), 1..6),
-    ) {
-        let name = ["mlp_tanh.old", "convolutions.old", "pools.old_opset11", "positions.new", "joined.new", "norms.old"][which];
-        let (_folder, path) = changed(name, |bytes| {
-            for (at, mask) in &flips {
-                let at = at.index(bytes.len());
-                bytes[at] ^= mask;
-            }
-        });
-        let _ = load(&path, &OnnxOptions::default());
-    }
-}

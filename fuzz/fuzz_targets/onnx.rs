@@ -1,7 +1,7 @@
 //! Any bytes as an ONNX file: an error, or a network that runs; libFuzzer's own changes of bytes.
 #![no_main]
 
-#[path = "../check.rs"]
+#[path = "../../tests/onnx_damage/check.rs"]
 mod check;
 #[path = "../../tests/onnx_damage/heap.rs"]
 mod heap;

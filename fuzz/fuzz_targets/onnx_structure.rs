@@ -3,7 +3,7 @@
 
 #[path = "../../tests/onnx_damage/change.rs"]
 mod change;
-#[path = "../check.rs"]
+#[path = "../../tests/onnx_damage/check.rs"]
 mod check;
 #[path = "../../tests/onnx_damage/heap.rs"]
 mod heap;

@@ -15,6 +15,9 @@ use std::ops::Range;
 /// Elements of one value per sample above which a network is taken for damaged.
 pub(crate) const MOST_ELEMENTS: usize = 1 << 32;
 
+/// Axes of one value above which a network is taken for damaged; as in NumPy and PyTorch.
+pub(crate) const MOST_AXES: usize = 64;
+
 /// A value in the graph: network inputs first, then one per node.
 pub type ValueId = usize;
 
@@ -156,6 +159,12 @@ impl Network {
             Error::Shape(message) => fault(message),
             other => other,
         })?;
+        if rest.len() > MOST_AXES {
+            return Err(fault(format!(
+                "a result of {} axes, where up to {MOST_AXES} can be",
+                rest.len()
+            )));
+        }
         let elements = rest.iter().try_fold(1usize, |all, &d| all.checked_mul(d));
         if elements.is_none_or(|elements| elements == 0 || elements > MOST_ELEMENTS) {
             return Err(fault(format!(

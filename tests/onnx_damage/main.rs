@@ -2,6 +2,8 @@
 //! than their size allows. `fuzz/` does the same for longer.
 
 mod change;
+mod check;
+mod harm;
 mod heap;
 #[allow(dead_code)] // the importer's own, of which this uses a part
 #[path = "../../src/import/onnx/proto.rs"]
@@ -9,7 +11,8 @@ mod proto;
 mod run;
 
 use change::{Random, change, open_up};
-use hessblock::import::onnx::{OnnxOptions, load_bytes};
+use check::{check, check_with};
+use hessblock::import::onnx::OnnxOptions;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
@@ -36,31 +39,13 @@ static MODELS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     files.iter().map(read).collect()
 });
 
-/// Bytes that any file may take, and those per byte of its own.
-const ANY: usize = 256 << 20;
-const PER_BYTE: usize = 1 << 10;
-
-/// Loads a file, and runs what comes out of it where that is small. Says whether it ran.
-fn check(bytes: &[u8]) -> bool {
-    let load = || load_bytes(bytes, "nowhere/damaged.onnx", &OnnxOptions::default());
-    let (network, peak) = heap::peak(load);
-    assert!(
-        peak <= ANY + PER_BYTE * bytes.len(),
-        "{peak} bytes for a file of {}",
-        bytes.len()
-    );
-    match network {
-        Ok(network) if run::small(&network) => run::run(network).is_ok(),
-        _ => false,
-    }
-}
-
 #[test]
 fn most_of_the_golden_models_run_as_they_are() {
+    let options = OnnxOptions::default();
     let within: Vec<_> = MODELS.iter().step_by(5).collect();
     let failed: Vec<_> = within
         .iter()
-        .filter(|(_, bytes)| !check(bytes))
+        .filter(|(_, bytes)| !check_with(bytes, &options))
         .map(|(name, _)| name)
         .collect();
     assert!(failed.len() * 10 < within.len(), "{failed:?}");

@@ -2,6 +2,7 @@
 
 use hessblock::import::data::Dataset;
 use hessblock::loss::{Reduction, SquaredError};
+use hessblock::network::inspect::inspect;
 use hessblock::network::{Network, Node, Operand};
 use hessblock::ops::Op;
 use hessblock::schedule::run::Control;
@@ -35,6 +36,12 @@ fn work(network: &Network, node: &Node) -> usize {
         Op::Take(take) => result.saturating_mul(take.indices.len().min(64)),
         _ => result.saturating_add(all),
     }
+}
+
+/// What is said of any network, however large.
+pub fn describe(network: &Network) {
+    let table = inspect(network);
+    let _ = (table.to_string(), table.to_json());
 }
 
 /// Whether running it costs little, by its shapes.
@@ -90,6 +97,9 @@ pub fn run(network: Network) -> hessblock::Result<()> {
     let device = Device::cpu(Precision::F32);
     session.gradient(&device, RunOptions::default(), &Control::none())?;
     let parameters = session.network().parameter_count();
+    if (1..=60).contains(&parameters) && outputs <= 60 {
+        session.blocks(&device, &[Part::Full])?;
+    }
     if (1..=2_000).contains(&parameters) && outputs * parameters <= 20_000 {
         session.blocks(&device, &[Part::Diagonal])?;
     }

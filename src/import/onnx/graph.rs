@@ -226,6 +226,7 @@ impl Graph {
             }
         }
         let mut initializers = Vec::new();
+        let mut outside = tensor::Outside::new();
         let mut pruned = HashSet::new();
         let mut known: HashSet<&str> = HashSet::new();
         for tensor in &graph.initializer {
@@ -233,7 +234,7 @@ impl Graph {
             if needed.contains(tensor.name.as_str()) {
                 initializers.push(Initializer {
                     name: tensor.name.clone(),
-                    array: tensor::read(tensor, path)?,
+                    array: tensor::read(tensor, path, &mut outside)?,
                 });
             } else {
                 pruned.insert(tensor.name.clone());
@@ -312,6 +313,9 @@ impl Graph {
     }
 }
 
+/// Letters of a node's name above which a file is taken for damaged.
+const MOST_NAME: usize = 1 << 12;
+
 /// Every name is made once, before it is used.
 fn check_names(path: &Path, graph: &proto::Graph) -> Result<()> {
     let fault = |message: String| Err(Error::file(path, message));
@@ -325,6 +329,14 @@ fn check_names(path: &Path, graph: &proto::Graph) -> Result<()> {
         made.insert(&input.name, ());
     }
     for node in &graph.node {
+        // Every operation that it becomes keeps its name.
+        let long = |name: &String| name.len() > MOST_NAME;
+        if long(&node.name) || node.output.iter().any(long) {
+            return fault(format!(
+                "the name of a {} is longer than {MOST_NAME} letters",
+                node.op_type
+            ));
+        }
         let name = if node.name.is_empty() {
             node.output.first()
         } else {

@@ -99,6 +99,27 @@ struct Origin {
     mixed: BTreeSet<usize>,
 }
 
+/// Initializers that values are computed of, summed over all that are made of initializers alone and all their
+/// uses: the product of the two may not grow with the file.
+const MOST_ORIGINS: usize = 1 << 20;
+
+impl Origin {
+    fn len(&self) -> usize {
+        self.sources.len() + self.mixed.len()
+    }
+}
+
+fn too_many(graph: &Graph, node: &Node) -> Error {
+    Error::file(
+        &graph.path,
+        format!(
+            "node {:?} ({}): too many values are computed of too many weights each",
+            node.name(),
+            node.op_type()
+        ),
+    )
+}
+
 const VIEWS: &[&str] = &[
     "Transpose",
     "Identity",
@@ -131,6 +152,7 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     }
     let mut uses: Vec<Use> = Vec::new();
     let mut chosen: HashSet<usize> = HashSet::new();
+    let mut counted_origins = 0;
     for (index, node) in graph.nodes.iter().enumerate() {
         let given = || {
             node.proto
@@ -149,6 +171,10 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
         let mut made = given().take(counted).map(|(_, i)| i.as_str());
         if matches!(node.op_type(), "Shape" | "Size") || made.all(|i| origins.contains_key(i)) {
             let origin = through(&mut roots, node, &origins);
+            counted_origins += origin.len() * node.proto.output.len();
+            if counted_origins > MOST_ORIGINS {
+                return Err(too_many(graph, node));
+            }
             for output in &node.proto.output {
                 origins.insert(output, origin.clone());
             }
@@ -158,6 +184,10 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
             let Some(origin) = origins.get(name.as_str()) else {
                 continue;
             };
+            counted_origins += origin.len();
+            if counted_origins > MOST_ORIGINS {
+                return Err(too_many(graph, node));
+            }
             let role = role(node, operand);
             let named = |k: &usize| !made_up(&roots.entries[*k].name);
             match role {

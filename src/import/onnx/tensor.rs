@@ -2,10 +2,12 @@
 
 use super::proto::{self, data_type};
 use crate::error::{Error, Result};
+use crate::network::MOST_AXES;
 use crate::tensor::{HostArray, HostData};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// A constant of the graph: what folding works on. Integers and booleans are held as `i64`.
@@ -64,6 +66,23 @@ impl Array {
             Data::F32(v) => v.len(),
             Data::F64(v) => v.len(),
             Data::Int(v) => v.len(),
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        let each = match &self.data {
+            Data::F32(_) => 4,
+            Data::F64(_) | Data::Int(_) => 8,
+        };
+        self.len().saturating_mul(each)
+    }
+
+    /// Where its values are: the same for arrays that share them.
+    pub fn address(&self) -> usize {
+        match &self.data {
+            Data::F32(v) => Arc::as_ptr(v).addr(),
+            Data::F64(v) => Arc::as_ptr(v).addr(),
+            Data::Int(v) => Arc::as_ptr(v).addr(),
         }
     }
 
@@ -178,9 +197,12 @@ const MOST: usize = 1 << 40;
 /// Elements that an empty array may have beside its axes of extent 0: nothing bounds them but this.
 const MOST_BESIDE_NONE: usize = 1 << 22;
 
-/// The number of elements of a shape; `None` where its extents are larger than can be, so that products of
-/// any of them stay within `usize`.
+/// The number of elements of a shape; `None` where its axes are more or its extents larger than can be, so that
+/// products of any of them stay within `usize`.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    if shape.len() > MOST_AXES {
+        return None;
+    }
     let empty = shape.contains(&0);
     let most = if empty { MOST_BESIDE_NONE } else { MOST };
     let all = shape
@@ -200,12 +222,24 @@ pub(crate) fn extents(dims: &[i64]) -> Option<Vec<usize>> {
     Some(shape)
 }
 
-/// Reads a tensor; `path` is the ONNX file, beside which external data lie.
+/// Bytes read from each file beside the ONNX file: a small one may not ask for a large one many times over.
+pub(crate) type Outside = HashMap<PathBuf, u64>;
+
+/// How often all of a file of external data may be read, for tensors that share their place in it, and bytes that
+/// are no matter.
+const MOST_OFTEN: u64 = 2;
+const MOST_MORE: u64 = 1 << 24;
+
+/// Reads a tensor; `path` is the ONNX file, beside which external data lie, or empty where there may be none.
 ///
 /// # Errors
 /// [`Error::File`] naming the tensor: a size that disagrees with the shape, a number type that is not
 /// read, external data that are missing, short, or outside the file's folder.
-pub(crate) fn read(tensor: &proto::Tensor, path: &Path) -> Result<Array> {
+pub(crate) fn read(
+    tensor: &proto::Tensor,
+    path: &Path,
+    read_outside: &mut Outside,
+) -> Result<Array> {
     let fault = |message: String| Error::file(path, format!("tensor {:?}: {message}", tensor.name));
     let shape = extents(&tensor.dims)
         .ok_or_else(|| fault(format!("its shape {:?} cannot be", tensor.dims)))?;
@@ -227,7 +261,7 @@ pub(crate) fn read(tensor: &proto::Tensor, path: &Path) -> Result<Array> {
         .ok_or_else(|| fault(format!("its shape {shape:?} cannot be")))?;
     let outside;
     let raw: &[u8] = if tensor.data_location == 1 {
-        outside = external(tensor, path, bytes)?;
+        outside = external(tensor, path, bytes, read_outside)?;
         &outside
     } else {
         &tensor.raw_data
@@ -318,8 +352,18 @@ fn decode(raw: &[u8], kind: i32) -> Option<Data> {
 }
 
 /// The bytes of a tensor kept in another file.
-fn external(tensor: &proto::Tensor, path: &Path, bytes: usize) -> Result<Vec<u8>> {
+fn external(
+    tensor: &proto::Tensor,
+    path: &Path,
+    bytes: usize,
+    read_outside: &mut Outside,
+) -> Result<Vec<u8>> {
     let fault = |message: String| Error::file(path, format!("tensor {:?}: {message}", tensor.name));
+    if path.as_os_str().is_empty() {
+        return Err(fault(
+            "its values are in another file, which those of an attribute are not".into(),
+        ));
+    }
     let entry = |key: &str| {
         let found = tensor.external_data.iter().find(|e| e.key == key);
         found.map(|e| e.value.as_str())
@@ -376,6 +420,14 @@ fn external(tensor: &proto::Tensor, path: &Path, bytes: usize) -> Result<Vec<u8>
     if offset.checked_add(length).is_none_or(|end| end > size) {
         return Err(fault(format!(
             "its external data {} end at byte {size}, before {offset} + {length}; the file is cut off",
+            full.display()
+        )));
+    }
+    let all = read_outside.entry(real).or_insert(0);
+    *all = all.saturating_add(length);
+    if *all > size.saturating_mul(MOST_OFTEN).saturating_add(MOST_MORE) {
+        return Err(fault(format!(
+            "its external data and those before it are {all} bytes of {}, which has {size}; the file is damaged",
             full.display()
         )));
     }

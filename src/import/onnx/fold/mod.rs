@@ -111,6 +111,14 @@ pub(crate) fn folds(node: &Node, inputs: &[Option<&Array>]) -> bool {
     }
 }
 
+/// Multiplications of a product of constants that is computed here, for one of its batch sizes.
+pub(crate) fn products(node: &Node, inputs: &[Option<Array>]) -> usize {
+    match (node.op_type(), inputs) {
+        ("MatMul", [Some(a), Some(b)]) => reduce::count_products(a, b).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// The results of a node whose inputs are all known; `None` is an input left out.
 pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Array>> {
     let input = |k: usize| {
@@ -251,8 +259,9 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
 
 /// A tensor kept in an attribute.
 fn inner(value: &super::proto::Tensor) -> Outcome<Array> {
-    // Attributes have no external data, so the path is not looked at but for messages.
-    tensor::read(value, std::path::Path::new("")).map_err(|error| error.to_string())
+    // Attributes have no external data.
+    tensor::read(value, std::path::Path::new(""), &mut tensor::Outside::new())
+        .map_err(|error| error.to_string())
 }
 
 /// The value of a `Constant` node.
@@ -414,6 +423,9 @@ fn tile(x: &Array, repeats: &[i64]) -> Outcome<Array> {
     }
     let mut result = x.clone();
     for (axis, &times) in repeats.iter().enumerate() {
+        if times == 1 {
+            continue;
+        }
         let extent = result.shape[axis] as i64;
         let total = times.checked_mul(extent as usize).filter(|&t| t <= MOST);
         let total = total.ok_or("it is too large to be folded")?;

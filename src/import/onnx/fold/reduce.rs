@@ -114,14 +114,15 @@ fn factors(a: &[usize], b: &[usize]) -> Option<(Vec<usize>, Vec<usize>, Vec<usiz
 
 /// Whether a product of constants is small enough to be folded.
 pub(super) fn small_product(a: &Array, b: &Array) -> bool {
-    factors(&a.shape, &b.shape).is_none_or(|(a, b, lead)| {
-        let sides = [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]];
-        let all = lead.iter().chain(&sides);
-        let count = all
-            .copied()
-            .try_fold(1usize, |all, d| all.checked_mul(d.max(1)));
-        count.is_some_and(|count| count <= MOST_PRODUCTS)
-    })
+    count_products(a, b).is_none_or(|count| count <= MOST_PRODUCTS)
+}
+
+/// The multiplications of a product of constants; `None` where they do not fit each other.
+pub(super) fn count_products(a: &Array, b: &Array) -> Option<usize> {
+    let (a, b, lead) = factors(&a.shape, &b.shape)?;
+    let sides = [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]];
+    let all = lead.iter().chain(&sides);
+    Some(all.fold(1usize, |all, &d| all.saturating_mul(d.max(1))))
 }
 
 /// MatMul.

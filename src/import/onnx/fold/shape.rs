@@ -1,8 +1,14 @@
 //! What the operands and attributes of layout operations say: axes, permutations, target shapes.
 
 use super::super::graph::Node;
+<<<<<<< HEAD
 use super::super::tensor::{Array, elements, extents};
 use super::{Outcome, listed};
+=======
+use super::super::tensor::{Array, elements};
+use super::{MOST, Outcome};
+use crate::network::MOST_AXES;
+>>>>>>> fuzz
 
 /// The integers of an operand.
 pub(crate) fn ints(array: &Array) -> Outcome<&[i64]> {
@@ -67,6 +73,9 @@ pub(crate) fn squeezed(shape: &[usize], axes: Option<&[i64]>) -> Outcome<Vec<usi
 /// A shape with axes of extent 1 put in.
 pub(crate) fn unsqueezed(shape: &[usize], axes: &[i64]) -> Outcome<Vec<usize>> {
     let rank = shape.len() + axes.len();
+    if rank > MOST_AXES {
+        return Err(format!("{rank} axes, where up to {MOST_AXES} can be"));
+    }
     let mut new = vec![false; rank];
     for &axis in axes {
         let axis = axis_of(axis, rank)?;
@@ -127,6 +136,11 @@ pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Out
     Ok(shape)
 }
 
+/// Why entries of an axis are not listed.
+pub(super) fn too_long(axis: usize, shape: &[usize]) -> String {
+    format!("axis {axis} of {shape:?} has more entries than can be listed")
+}
+
 /// Each axis that a Slice of a tensor of that shape cuts, with the entries it takes.
 pub(crate) fn sliced(
     node: &Node,
@@ -154,6 +168,9 @@ pub(crate) fn sliced(
         }
         listed(shape[axis])?;
         let extent = shape[axis] as i64;
+        if shape[axis] > MOST {
+            return Err(too_long(axis, shape));
+        }
         let bound = |at: i64| {
             if at < 0 {
                 at.saturating_add(extent)
@@ -204,7 +221,7 @@ pub(crate) fn parts(
         Some(sizes) => Some((ints(sizes)?, sizes.shape.is_empty())),
         None => node.ints("split").map(|sizes| (sizes, false)),
     };
-    let sizes = match given {
+    let sizes: Vec<usize> = match given {
         // A single number says how long each part is, the last one aside.
         Some((&[each], true)) => {
             let each = usize::try_from(each).ok().filter(|&each| each > 0);
@@ -214,7 +231,10 @@ pub(crate) fn parts(
                 .map(|start| each.min(extent - start))
                 .collect()
         }
-        Some((sizes, _)) => extents(sizes).ok_or("its parts cannot be")?,
+        Some((sizes, _)) => {
+            let sizes = sizes.iter().map(|&size| usize::try_from(size).ok());
+            sizes.collect::<Option<_>>().ok_or("its parts cannot be")?
+        }
         None => {
             let each = extent.div_ceil(outputs);
             (0..outputs)

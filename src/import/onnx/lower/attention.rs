@@ -185,13 +185,9 @@ impl Lowering<'_> {
             _ => {}
         }
         if node.int("is_causal", 0) != 0 {
-            let past = triangle(length, keyed, |query, key| key <= query)?;
-            let added = past
-                .to_f64()
-                .iter()
-                .map(|t| -INFINITE * (1.0 - t))
-                .collect();
-            let future = Array::reals(&past.shape, added, true);
+            let future = triangle(length, keyed, |query, key| {
+                if key <= query { 0.0 } else { -INFINITE as f32 }
+            })?;
             masks.push(Value::Host([future.clone(), future]));
         }
         Ok(masks)

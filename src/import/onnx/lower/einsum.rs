@@ -42,11 +42,14 @@ impl Lowering<'_> {
         };
         let rest: Vec<Labelled> = operands.collect();
         self.same_sample_label(&result, &rest, &output)?;
+        let mut last = BTreeMap::new();
+        for (k, operand) in rest.iter().enumerate() {
+            last.extend(operand.labels.iter().map(|&label| (label, k)));
+        }
         for k in 0..rest.len() {
             // What neither the result nor an operand to come has is summed here.
-            let later = |label: &u8| {
-                output.contains(label) || rest[k + 1..].iter().any(|o| o.labels.contains(label))
-            };
+            let later =
+                |label: &u8| output.contains(label) || last.get(label).is_some_and(|&at| at > k);
             let right = Labelled {
                 tensor: rest[k].tensor.clone(),
                 labels: rest[k].labels.clone(),
@@ -299,12 +302,12 @@ fn labels(equation: &str, ranks: &[usize]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
         Some(right) => read(right, widest)?,
         None => {
             // Without an arrow: what stands once, in alphabetic order, behind the ellipsis.
-            let once: String = left
-                .chars()
-                .filter(|c| c.is_ascii_alphabetic() && left.matches(*c).count() == 1)
-                .collect::<std::collections::BTreeSet<char>>()
-                .into_iter()
-                .collect();
+            let mut counts: BTreeMap<char, usize> = BTreeMap::new();
+            for letter in left.chars().filter(char::is_ascii_alphabetic) {
+                *counts.entry(letter).or_default() += 1;
+            }
+            let once = counts.iter().filter(|(_, count)| **count == 1);
+            let once: String = once.map(|(letter, _)| letter).collect();
             let dots = if widest > 0 { "..." } else { "" };
             read(&format!("{dots}{once}"), widest)?
         }

@@ -3,11 +3,15 @@
 use super::super::fold;
 use super::super::graph::Node;
 use super::super::samples::Sample;
+use super::super::tensor::Data;
+use super::conv::MOST_EXTENT;
 use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::network::Operand;
 use crate::ops::{Einsum, Lookup, Reshape, Slice, Take};
 use crate::tensor::{Expr, strides};
+use std::ops::Range;
+use std::sync::Arc;
 
 impl Lowering<'_> {
     /// Entries of an axis by number.
@@ -70,12 +74,30 @@ impl Lowering<'_> {
         };
         match indices.first().copied().flatten() {
             Some(0) if indices.len() == x.rest[axis] && run(0) => Ok(x.clone()),
-            Some(first) if run(first) => {
-                let range = first..first + indices.len();
-                self.append(node, Slice { axis, range }, &[x.operand], x.sample)
+            Some(first) if run(first) => self.part(node, x, axis, first..first + indices.len()),
+            _ => {
+                self.room.hold(size_of_val(&indices[..]))?;
+                self.append(node, Take { axis, indices }, &[x.operand], x.sample)
             }
-            _ => self.append(node, Take { axis, indices }, &[x.operand], x.sample),
         }
+    }
+
+    /// The entries `range` of an axis.
+    fn part(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        axis: usize,
+        range: Range<usize>,
+    ) -> Result<Tensor> {
+        self.not_over_samples(x, axis)?;
+        if range.is_empty() {
+            return refuse("it takes no entries at all");
+        }
+        if range == (0..x.rest[axis]) {
+            return Ok(x.clone());
+        }
+        self.append(node, Slice { axis, range }, &[x.operand], x.sample)
     }
 
     /// Entries that each sample names itself: tokens of an embedding table.
@@ -234,6 +256,9 @@ impl Lowering<'_> {
                     x.rest
                 )));
             }
+            if rest.iter().product::<usize>() > MOST_EXTENT {
+                return refuse(format!("indices of shape {rest:?} are more than can be"));
+            }
             // What the axes other than `axis` add to the position.
             let mut places = vec![0];
             for k in lead..rank {
@@ -382,9 +407,9 @@ impl Lowering<'_> {
         let mut start = 0;
         let mut parts = Vec::with_capacity(sizes.len());
         for size in sizes {
-            let numbers = (start..start + size).map(Some).collect();
             start += size;
-            parts.push(Value::Tensor(self.entries(node, &x, axis, numbers)?));
+            let part = self.part(node, &x, axis, start - size..start)?;
+            parts.push(Value::Tensor(part));
         }
         Ok(parts)
     }
@@ -404,11 +429,12 @@ impl Lowering<'_> {
             let (offset, upper) = (second.unwrap_or(0.0), node.int("upper", 1) != 0);
             let mask = triangle(x.rest[rank - 2], x.rest[rank - 1], |row, column| {
                 let above = column as f64 - row as f64;
-                if upper {
+                let inside = if upper {
                     above >= offset
                 } else {
                     above <= offset
-                }
+                };
+                f32::from(inside)
             })?;
             let mask = Value::Tensor(self.constant(node, &mask)?);
             let product = Expr::input(0) * Expr::input(1);
@@ -424,7 +450,7 @@ impl Lowering<'_> {
         let extent = x.rest[axis];
         let sums = triangle(extent, extent, |from, to| {
             let (from, to) = if reverse { (to, from) } else { (from, to) };
-            from < to || from == to && !exclusive
+            f32::from(from < to || from == to && !exclusive)
         })?;
         let sums = self.constant(node, &sums)?;
         let labels = &crate::ops::LABELS[..rank + 1];
@@ -439,20 +465,23 @@ impl Lowering<'_> {
     }
 }
 
-/// 1 where `inside(row, column)`, else 0.
+/// The matrix of `entry(row, column)`.
 pub(super) fn triangle(
     rows: usize,
     columns: usize,
-    inside: impl Fn(usize, usize) -> bool,
+    entry: impl Fn(usize, usize) -> f32,
 ) -> Result<Array> {
     if rows.saturating_mul(columns) > 1 << 26 {
         return refuse(format!(
             "a triangle of {rows} × {columns} is larger than can be"
         ));
     }
-    let values = (0..rows).flat_map(|row| {
-        let inside = &inside;
-        (0..columns).map(move |column| f64::from(inside(row, column)))
-    });
-    Ok(Array::reals(&[rows, columns], values.collect(), true))
+    let mut values = Vec::with_capacity(rows * columns);
+    for row in 0..rows {
+        values.extend((0..columns).map(|column| entry(row, column)));
+    }
+    Ok(Array {
+        shape: vec![rows, columns],
+        data: Data::F32(Arc::new(values)),
+    })
 }

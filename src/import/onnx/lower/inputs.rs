@@ -4,7 +4,7 @@ use super::super::OnnxOptions;
 use super::super::graph::{Graph, is_float};
 use super::super::proto::dimension;
 use crate::error::{Error, Result};
-use crate::network::{Input, MOST_ELEMENTS};
+use crate::network::{Input, MOST_AXES, MOST_ELEMENTS};
 
 /// The batch sizes at which shapes are inferred: 1 and a prime where the file leaves the batch open, else
 /// the file's own, for which its constants were baked.
@@ -53,6 +53,12 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
         if rank == 0 {
             return Err(fault(format!(
                 "input {:?} is a scalar: it has no axis for the samples",
+                info.name
+            )));
+        }
+        if rank > MOST_AXES {
+            return Err(fault(format!(
+                "input {:?} has {rank} axes, where up to {MOST_AXES} can be",
                 info.name
             )));
         }

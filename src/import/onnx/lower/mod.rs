@@ -19,6 +19,7 @@ mod pointwise;
 mod pool;
 mod reduce;
 mod resize;
+mod room;
 mod rules;
 
 use super::OnnxOptions;
@@ -32,9 +33,15 @@ use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::{HostArray, HostData, broadcast_rest};
 use inputs::{Batch, inputs};
+<<<<<<< HEAD
 pub(super) use rules::RULES;
 use rules::why_not;
 use std::collections::HashMap;
+=======
+use room::{Room, bytes, elements_walked};
+use rules::{RULES, why_not};
+use std::collections::{HashMap, HashSet};
+>>>>>>> fuzz
 use std::sync::Arc;
 
 /// A value of the file.
@@ -71,6 +78,11 @@ pub(super) struct Lowering<'g> {
     values: HashMap<String, Value>,
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
+    room: Room,
+    /// Addresses of the network's constants.
+    placed: HashSet<usize>,
+    /// Which node reads a value last.
+    last_use: HashMap<&'g str, usize>,
 }
 
 /// What a rule says of a node it cannot take.
@@ -96,10 +108,17 @@ pub(super) fn finite(value: f64) -> f64 {
 ///
 /// # Errors
 /// As [`super::load`].
-pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Result<Network> {
+pub(super) fn lower<'g>(graph: &'g Graph, roots: Roots, options: &OnnxOptions) -> Result<Network> {
     let (inputs, batch) = inputs(graph, options)?;
+    let reads = |(k, node): (usize, &'g Node)| {
+        let names = node.proto.input.iter();
+        names.map(move |name| (name.as_str(), k))
+    };
     let mut lowering = Lowering {
         graph,
+        room: Room::beside(graph),
+        placed: HashSet::new(),
+        last_use: graph.nodes.iter().enumerate().flat_map(reads).collect(),
         network: Network {
             warnings: roots.warnings.clone(),
             ..Network::default()
@@ -123,8 +142,9 @@ pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Resul
     }
     lowering.parameters()?;
     let mut problems = Vec::new();
-    for node in &graph.nodes {
+    for (k, node) in graph.nodes.iter().enumerate() {
         lowering.node(node, &mut problems)?;
+        lowering.drop_read(k);
     }
     if !problems.is_empty() {
         return Err(Error::Unsupported(problems));
@@ -163,7 +183,7 @@ impl Lowering<'_> {
         for initializer in &self.graph.initializers {
             let root = self.roots.by_name[&initializer.name];
             let value = self.root_value(root);
-            self.values.insert(initializer.name.clone(), value);
+            self.insert(&initializer.name, value)?;
         }
         Ok(())
     }
@@ -178,6 +198,22 @@ impl Lowering<'_> {
                 integer: false,
             }),
             None => Value::Host([array.clone(), array.clone()]),
+        }
+    }
+
+    fn insert(&mut self, name: &str, value: Value) -> Result<()> {
+        self.room.hold(bytes(&value))?;
+        self.values.insert(name.to_string(), value);
+        Ok(())
+    }
+
+    /// Drops the constants that node `k` was the last to read.
+    fn drop_read(&mut self, k: usize) {
+        for name in &self.graph.nodes[k].proto.input {
+            let last = self.last_use.get(name.as_str()) == Some(&k) && *name != self.graph.output;
+            if last && let Some(value) = self.values.remove(name) {
+                self.room.release(bytes(&value));
+            }
         }
     }
 
@@ -210,7 +246,11 @@ impl Lowering<'_> {
                             &format!("its output {k} ({name:?}) is used, which is not supported"),
                         ));
                     }
-                    self.values.insert(name.clone(), value);
+                    let held = self.insert(name, value);
+                    held.map_err(|error| match error {
+                        Error::Shape(why) => Error::file(&self.graph.path, describe(node, &why)),
+                        other => other,
+                    })?;
                 }
             }
             Err(Error::Unsupported(why)) => {
@@ -234,8 +274,7 @@ impl Lowering<'_> {
 
     /// Whether a value is read by a node or is the output.
     fn is_used(&self, name: &str) -> bool {
-        let reads = |n: &Node| n.proto.input.iter().any(|i| i == name);
-        name == self.graph.output || self.graph.nodes.iter().any(reads)
+        name == self.graph.output || self.last_use.contains_key(name)
     }
 
     fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
@@ -348,6 +387,7 @@ impl Lowering<'_> {
         };
         let (one, many) = (at(0), at(1));
         let fault = |why: String| Error::Shape(describe(node, &why));
+        self.room.work(fold::products(node, &many))?;
         // A float at the probe size may be large (a mask over the batch); equal inputs are computed once.
         let first = fold::evaluate(node, &one).map_err(fault)?;
         let second = if one == many {
@@ -355,6 +395,7 @@ impl Lowering<'_> {
         } else {
             fold::evaluate(node, &many).map_err(fault)?
         };
+        self.room.work(elements_walked(&many, &second))?;
         Ok(first
             .into_iter()
             .zip(second)
@@ -415,6 +456,11 @@ impl Lowering<'_> {
             _ => {}
         }
         check_finite(self.graph, node.name(), &host)?;
+        // Read by several nodes, it has one memory, unless it is made of integers.
+        let held = Array::from_host(&host);
+        if self.placed.insert(held.address()) {
+            self.room.hold(held.bytes())?;
+        }
         self.network.constants.push(host);
         Ok(Tensor {
             operand: Operand::Constant(self.network.constants.len() - 1),
@@ -498,13 +544,10 @@ impl Lowering<'_> {
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;
+        let read = self.network.nodes.iter().flat_map(|n| &n.inputs);
+        let read: HashSet<Operand> = read.copied().collect();
         for (k, parameter) in self.network.parameters.iter().enumerate() {
-            let used = self
-                .network
-                .nodes
-                .iter()
-                .any(|n| n.inputs.contains(&Operand::Parameter(k)));
-            if !used {
+            if !read.contains(&Operand::Parameter(k)) {
                 self.network.warnings.push(format!(
                     "parameter {} does not enter the output; its rows of the Hessian are zero",
                     parameter.name
