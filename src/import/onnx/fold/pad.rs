@@ -2,12 +2,8 @@
 
 use super::super::graph::Node;
 use super::super::tensor::Array;
-<<<<<<< HEAD
-use super::{Outcome, axis_of, bounded, ints, listed, select};
-=======
 use super::shape::too_long;
-use super::{MOST, Outcome, axis_of, bounded, ints, select};
->>>>>>> fuzz
+use super::{MOST, Outcome, axis_of, bounded, ints, listed, select};
 
 /// The entries of an axis after padding: positions of old ones, `None` for new ones.
 type Entries = Vec<Option<usize>>;

@@ -1,14 +1,9 @@
 //! What the operands and attributes of layout operations say: axes, permutations, target shapes.
 
 use super::super::graph::Node;
-<<<<<<< HEAD
-use super::super::tensor::{Array, elements, extents};
-use super::{Outcome, listed};
-=======
 use super::super::tensor::{Array, elements};
-use super::{MOST, Outcome};
+use super::{MOST, Outcome, listed};
 use crate::network::MOST_AXES;
->>>>>>> fuzz
 
 /// The integers of an operand.
 pub(crate) fn ints(array: &Array) -> Outcome<&[i64]> {
