@@ -2,8 +2,7 @@
 
 use super::super::graph::Node;
 use super::super::tensor::Array;
-use super::shape::too_long;
-use super::{MOST, Outcome, axis_of, bounded, ints, listed, select};
+use super::{Outcome, axis_of, bounded, ints, listed, select};
 
 /// The entries of an axis after padding: positions of old ones, `None` for new ones.
 type Entries = Vec<Option<usize>>;
@@ -67,9 +66,7 @@ pub(crate) fn padded(
         if (before, after) == (0, 0) {
             continue;
         }
-        if shape[axis] > MOST {
-            return Err(too_long(axis, shape));
-        }
+        listed(shape[axis])?;
         let (first, last) = ((-before).max(0), shape[axis] as i64 + after.min(0));
         let extent = last - first;
         if extent <= 0 {

@@ -2,7 +2,7 @@
 
 use super::super::graph::Node;
 use super::super::tensor::{Array, elements};
-use super::{MOST, Outcome, listed};
+use super::{Outcome, listed};
 use crate::network::MOST_AXES;
 
 /// The integers of an operand.
@@ -131,11 +131,6 @@ pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Out
     Ok(shape)
 }
 
-/// Why entries of an axis are not listed.
-pub(super) fn too_long(axis: usize, shape: &[usize]) -> String {
-    format!("axis {axis} of {shape:?} has more entries than can be listed")
-}
-
 /// Each axis that a Slice of a tensor of that shape cuts, with the entries it takes.
 pub(crate) fn sliced(
     node: &Node,
@@ -163,9 +158,6 @@ pub(crate) fn sliced(
         }
         listed(shape[axis])?;
         let extent = shape[axis] as i64;
-        if shape[axis] > MOST {
-            return Err(too_long(axis, shape));
-        }
         let bound = |at: i64| {
             if at < 0 {
                 at.saturating_add(extent)
