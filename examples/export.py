@@ -31,6 +31,7 @@ import inspect
 import json
 import logging
 import pathlib
+import re
 import sys
 import warnings
 
@@ -52,8 +53,12 @@ def export(module, input_shape, out, opset=None, dtype=torch.float32, script=Fal
     out = pathlib.Path(out)
     given = input_shape if isinstance(input_shape, dict) else {"input": input_shape}
     given = {name: example(what, dtype) for name, what in given.items()}
-    training = module.training
+    training, fast = module.training, torch.backends.mha.get_fastpath_enabled()
     module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)  # The older exporter does not know its operations.
+    # A pool over a permuted tensor is otherwise written as a look-up in all samples at once (as_strided).
+    pools = [m for m in module.modules() if isinstance(m, torch.nn.AdaptiveAvgPool2d)]
+    hooks = [m.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),)) for m in pools]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -70,13 +75,18 @@ def export(module, input_shape, out, opset=None, dtype=torch.float32, script=Fal
                     )
                 else:
                     batch = {0: torch.export.Dim("batch")}
+                    bound = inspect.signature(module.forward).bind(*arguments).arguments
                     torch.onnx.export(
                         module, arguments, str(out), dynamo=True, optimize=False, external_data=False, verbose=False,
-                        dynamic_shapes=tuple(batch if isinstance(a, torch.Tensor) else None for a in arguments),
+                        dynamic_shapes=pytree.tree_map(
+                            lambda a: batch if isinstance(a, torch.Tensor) else None, dict(bound)),
                         **common,
                     )
     finally:
         module.train(training)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for hook in hooks:
+            hook.remove()
     model = onnx.load(str(out))
     mapping = parameter_map(model, module, unused)
     sign(model, module, mapping)
@@ -91,20 +101,19 @@ def example(what, dtype):
     """Two samples of an input given by its shape, by `SHAPE:TYPE`, or by an example."""
     if isinstance(what, torch.Tensor):
         return what
-    kind, limit = "", ""
+    kind, limit = None, None
     if isinstance(what, str):
-        shape, _, kind = what.partition(":")
-        kind, _, limit = kind.partition("<")
+        form = re.fullmatch(r"([\d, ]*)(?::(float32|float64|int32|int64|bool)(?:<(\d+))?)?", what)
+        if not form:
+            raise SystemExit(f"{what!r} is not of the form SHAPE[:TYPE], such as 1,28,28 or 16:int64<27 or 16:bool")
+        shape, kind, limit = form.groups()
         what = [int(extent) for extent in shape.split(",") if extent.strip()]
     shape = (2, *what)
-    kind = getattr(torch, kind) if kind else dtype
-    if not isinstance(kind, torch.dtype):
-        raise SystemExit(f"{kind} is not a type of numbers")
-    if kind == torch.bool:
-        return torch.ones(shape, dtype=kind)
-    if not kind.is_floating_point:
-        return torch.randint(int(limit or 2), shape).to(kind)
-    return torch.randn(shape).to(dtype if kind == torch.float32 else kind)
+    if kind == "bool":
+        return torch.ones(shape, dtype=torch.bool)
+    if kind in ("int32", "int64"):
+        return torch.randint(int(limit or 2), shape).to(getattr(torch, kind))
+    return torch.randn(shape).to(torch.float64 if kind == "float64" else dtype)
 
 
 def in_order(module, given):
@@ -241,6 +250,8 @@ def main():
     inputs = {"input": arguments.input_shape}
     if arguments.input:
         inputs = dict(text.partition("=")[::2] for text in arguments.input)
+        if not all("=" in text for text in arguments.input):
+            parser.error("an input is NAME=SHAPE[:TYPE]")
     module = load(arguments.target)
     if arguments.weights:
         if arguments.weights.endswith(".safetensors"):

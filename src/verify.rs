@@ -131,11 +131,19 @@ pub struct Verdict {
 const TOLERANCE_F32: f64 = 1e-5;
 /// Entry-by-entry tolerance in double precision.
 const TOLERANCE_F64: f64 = 1e-11;
+/// The least scale that an entry is measured by, of the largest entry: in a deep network cotangents nearly cancel
+/// here and there, and single precision loses digits of the smallest entries.
+const FLOOR_F32: f64 = 1e-4;
+/// The same in double precision.
+const FLOOR_F64: f64 = 1e-7;
+/// A scale below this of the largest entry is that of rounding alone.
+const VANISHING: f64 = 1e-12;
 
 /// Recomputes random entries of a result and compares.
 ///
 /// Each entry's error is taken against √(G_ii·G_jj), which bounds |G_ij| where G is positive
-/// semi-definite; for an indefinite loss Hessian, against the largest entry met.
+/// semi-definite, or 1e-4 (1e-7 in double precision) of the largest entry met where that is more; against the
+/// largest entry for an indefinite loss Hessian and for entries that vanish by cancellation.
 ///
 /// # Errors
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
@@ -185,6 +193,10 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     let values = session.entries(&pairs, control)?;
     let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let signed = session.loss().signed();
+    let (tolerance, floor) = match provenance.precision.as_deref() {
+        Some("f64") => (TOLERANCE_F64, FLOOR_F64),
+        _ => (TOLERANCE_F32, FLOOR_F32),
+    };
     let mut worst = Entry {
         error: -1.0,
         ..Entry::default()
@@ -193,12 +205,12 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     for (place, values) in places.iter().zip(values.chunks_exact(3)) {
         let found = blocks.entry(place.part, place.row, place.column)?;
         let expected = values[0];
-        // Entries that are zero by structure have no scale of their own.
-        let floor = largest * 1e-7;
-        let scale = if signed {
+        let own = (values[1].max(0.0) * values[2].max(0.0)).sqrt();
+        // Entries that vanish by cancellation (a bias before a norm) have no scale of their own.
+        let scale = if signed || own < largest * VANISHING {
             largest
         } else {
-            (values[1].max(0.0) * values[2].max(0.0)).sqrt().max(floor)
+            own.max(largest * floor)
         };
         let difference = (found - expected).abs();
         let error = if difference == 0.0 {
@@ -223,11 +235,6 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
             };
         }
     }
-    let tolerance = if provenance.precision.as_deref() == Some("f64") {
-        TOLERANCE_F64
-    } else {
-        TOLERANCE_F32
-    };
     Ok(Verdict {
         entries: places.len(),
         passed: worst.error <= tolerance,

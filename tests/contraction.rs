@@ -266,7 +266,7 @@ fn cases<B: Contract>(c: &Conformance<B>) -> Vec<Case<B::Tensor>> {
     // The same with its rows formed once and kept, as the scheduler does where they fit.
     let last = cases.last().expect("the case above");
     let (mut factor, rows) = (last.factor.clone(), last.rows.clone());
-    factor.keep_rows(&c.backend);
+    factor.keep_rows(&c.backend, false);
     cases.push(Case {
         name: "tied weight with rows kept",
         factor,

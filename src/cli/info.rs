@@ -3,6 +3,7 @@
 use super::args::Info;
 use super::{print, print_json};
 use hessblock::bytes::Bytes;
+use hessblock::import::onnx;
 use hessblock::schedule::budget::available_memory;
 use hessblock::{Device, Precision, Result};
 
@@ -22,6 +23,7 @@ pub fn run(command: &Info) -> Result<()> {
             "cpu": { "threads": threads, "available_bytes": memory },
             "adapters": adapters,
             "auto": { "picks": picked.name(), "why": why },
+            "operations": onnx::operations(),
         }));
     }
     let memory = memory.map_or("unknown".into(), |b| Bytes(b.into()).to_string());
@@ -44,5 +46,6 @@ pub fn run(command: &Info) -> Result<()> {
     if adapters.is_empty() {
         print("adapters   none found")?;
     }
-    print(&format!("auto       picks {}: {why}", picked.name()))
+    print(&format!("auto       picks {}: {why}", picked.name()))?;
+    print(&format!("ONNX       {}", onnx::operations().join(" ")))
 }

@@ -74,8 +74,16 @@ impl<T: Clone> Factor<T> {
         }
     }
 
-    /// Forms the rows of the whole parameter now, to be sliced later.
-    pub fn keep_rows<B: Backend<Tensor = T>>(&mut self, backend: &B) {
+    /// Forms the rows of the whole parameter now, to be sliced later; an outer factor stays one, and so does what
+    /// takes less than its rows where `smaller` is asked for. A depthwise convolution's rows are hundreds of
+    /// times smaller than Δ and x, a dense one's at few positions larger.
+    pub fn keep_rows<B: Backend<Tensor = T>>(&mut self, backend: &B, smaller: bool) {
+        let held: usize = self.sites.iter().map(|site| site.numbers(backend)).sum();
+        let rows = self.samples * self.directions * self.count;
+        let formed = self.rows.is_some() || self.sites.is_empty() || self.outer(backend).is_some();
+        if formed || smaller && rows >= held {
+            return;
+        }
         self.rows = Some(self.rows(backend, 0..self.count));
         self.sites.clear();
     }

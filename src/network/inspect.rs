@@ -170,6 +170,7 @@ pub fn inspect(network: &Network) -> Inspection {
             .collect(),
         output: Tensor {
             name: match output {
+                _ if !network.output_name.is_empty() => network.output_name.clone(),
                 Some(node) => network.nodes[node].name.clone(),
                 None => network.inputs[network.output].name.clone(),
             },

@@ -118,6 +118,8 @@ pub struct Network {
     pub nodes: Vec<Node>,
     /// The value the loss is taken of.
     pub output: ValueId,
+    /// Its name in the file; empty where the network has no file.
+    pub output_name: String,
     /// Which axis of the output's rest carries the samples.
     pub output_sample_axis: usize,
     /// Whether the output holds positions on that axis that vary slower than the samples, [T·N, C].

@@ -91,6 +91,29 @@ impl<T: Clone> Site<T> {
         }
     }
 
+    /// How many numbers it keeps.
+    pub fn numbers<B: Backend<Tensor = T>>(&self, backend: &B) -> usize {
+        let count = |tensor: &T| backend.shape(tensor).len();
+        match &self.kind {
+            SiteKind::Linear {
+                cotangents, inputs, ..
+            }
+            | SiteKind::Conv {
+                cotangents, inputs, ..
+            } => count(cotangents) + count(inputs),
+            SiteKind::Elementwise {
+                cotangents,
+                derivative,
+            } => count(cotangents) + derivative.as_ref().map_or(0, count),
+            SiteKind::Lookup {
+                cotangents,
+                indices,
+                ..
+            } => count(cotangents) + count(indices),
+            SiteKind::Rows(rows) => count(rows),
+        }
+    }
+
     /// The rows V: `[s, d, parameter shape…]`.
     pub fn rows<B: Backend<Tensor = T>>(&self, backend: &B) -> T {
         let rows = match &self.kind {

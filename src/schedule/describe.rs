@@ -133,7 +133,9 @@ impl fmt::Display for Description {
         writeln!(f)?;
         let keep = match self.keep {
             Keep::Rows => "factors and dense rows kept",
-            Keep::Factors => "factors kept, dense rows formed per tile",
+            Keep::Factors => {
+                "factors kept, dense rows where they are smaller, else formed per tile"
+            }
             Keep::Recompute => "factors recomputed per pass",
         };
         writeln!(
@@ -149,10 +151,11 @@ impl fmt::Display for Description {
         )?;
         writeln!(
             f,
-            "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tiles",
+            "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tile{}",
             self.factor_operations as f64 / 1e9 * self.passes as f64,
             self.contraction_operations as f64 / 1e9,
-            self.tiles
+            self.tiles,
+            if self.tiles == 1 { "" } else { "s" }
         )?;
         write!(
             f,

@@ -17,11 +17,10 @@ pub(super) struct Footprint {
     weights: u64,
     /// Peak while a unit is made, without weights.
     making: u64,
-    /// What lives while a unit is used, its factors aside: activations and seeds.
-    trace: u64,
-    /// A unit's factors.
-    kept: u64,
-    /// A unit's factors with dense rows formed.
+    /// What lives while a unit is used: activations, seeds and its factors.
+    alive: u64,
+    /// A unit's factors with dense rows formed where they are smaller, and with all of them formed.
+    kept_least: u64,
     kept_rows: u64,
     /// Temporaries of a tile, or of the diagonal.
     temporary: u64,
@@ -40,23 +39,25 @@ impl Footprint {
 
     /// Peak where each unit is used while its activations live, with `wave` tiles under way.
     pub(super) fn recompute(&self, wave: u64, unified: bool) -> u64 {
-        let using = self.trace + self.kept + self.temporary;
+        let using = self.alive + self.temporary;
         self.weights + wave * self.tile + self.making.max(using) + self.ring(unified)
     }
 
     /// Peak where the factors of `count` units are kept.
     pub(super) fn keep_factors(&self, count: u64, unified: bool) -> u64 {
-        let making =
-            (count - 1) * self.kept + self.making.max(self.trace + self.kept + self.temporary);
-        let using = count * self.kept + self.tile + self.temporary + self.ring(unified);
-        self.weights + making.max(using)
+        self.keep(self.kept_least, count, unified)
     }
 
     /// Peak where the factors of `count` units are kept with their dense rows.
     pub(super) fn keep_rows(&self, count: u64, unified: bool) -> u64 {
-        let forming = self.trace + self.kept + self.kept_rows + self.temporary;
-        let making = (count - 1) * self.kept_rows + self.making.max(forming);
-        let using = count * self.kept_rows + self.tile + self.temporary + self.ring(unified);
+        self.keep(self.kept_rows, count, unified)
+    }
+
+    /// Peak where `formed` bytes are kept of each of `count` units.
+    fn keep(&self, formed: u64, count: u64, unified: bool) -> u64 {
+        let forming = self.alive + formed + self.temporary;
+        let making = (count - 1) * formed + self.making.max(forming);
+        let using = count * formed + self.tile + self.temporary + self.ring(unified);
         self.weights + making.max(using)
     }
 }
@@ -170,9 +171,11 @@ impl Planner<'_> {
             tile: most as u64 * self.sizes.number_bytes as u64,
             ..Footprint::default()
         };
-        self.unit(&meter, &weights, samples, chunk, |mut unit| {
+        let mut made = None;
+        self.unit(&meter, &weights, samples, chunk, |unit| {
             footprint.making = meter.peak() - base;
             let live = meter.live();
+            footprint.alive = live - base;
             let tiles = tiles.iter().copied();
             footprint.temporary = self.run_tiles(&meter, &unit, tiles, 0, &mut Pairs::new());
             if diagonal {
@@ -182,21 +185,19 @@ impl Planner<'_> {
                 }
                 footprint.temporary = footprint.temporary.max(meter.peak() - live);
             }
-            footprint.largest = meter.largest();
-            for factor in unit.factors.iter_mut().flatten() {
-                if factor.outer(&meter).is_none() {
-                    factor.keep_rows(&meter);
-                }
-            }
-            footprint.largest_rows = meter.largest();
-            // What stays alive with and without the unit tells its factors from the trace.
-            footprint.kept_rows = meter.live();
-            drop(unit);
-            footprint.kept_rows -= meter.live();
-            footprint.trace = meter.live() - base;
-            footprint.kept = live - meter.live();
+            made = Some(unit);
             Ok(())
         })?;
+        // The trace is gone: what is alive is what keeping the unit takes, activations that factors read included.
+        let mut unit = made.expect("a range of directions is one unit");
+        let mut keep = |smaller: bool| {
+            for factor in unit.factors.iter_mut().flatten() {
+                factor.keep_rows(&meter, smaller);
+            }
+            (meter.live() - base, meter.largest())
+        };
+        (footprint.kept_least, footprint.largest) = keep(true);
+        (footprint.kept_rows, footprint.largest_rows) = keep(false);
         Ok(footprint)
     }
 

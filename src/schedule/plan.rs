@@ -46,7 +46,7 @@ pub struct Limits {
 pub enum Keep {
     /// Factors of all samples stay on the device, dense rows formed once.
     Rows,
-    /// Factors of all samples stay on the device, dense rows formed per tile.
+    /// Factors of all samples stay on the device, or dense rows where these are smaller; others are formed per tile.
     Factors,
     /// Factors are recomputed for each wave of tiles.
     Recompute,

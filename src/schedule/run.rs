@@ -336,12 +336,8 @@ impl<B: Contract> Driver<'_, B> {
             let mut kept = Vec::new();
             self.each_unit(&weights, &reach, |driver, mut unit| {
                 diagonal.add(driver.backend, &unit)?;
-                if plan.keep == Keep::Rows {
-                    for factor in unit.factors.iter_mut().flatten() {
-                        if factor.outer(driver.backend).is_none() {
-                            factor.keep_rows(driver.backend);
-                        }
-                    }
+                for factor in unit.factors.iter_mut().flatten() {
+                    factor.keep_rows(driver.backend, plan.keep == Keep::Factors);
                 }
                 kept.push(unit);
                 Ok(())

@@ -323,7 +323,8 @@ fn check_integers(
         _ if value.fract() != 0.0 => "takes integers".into(),
         Some(limit) if !(-rows <= value && value < rows) => {
             format!(
-                "looks up a table of {limit} rows: it takes 0..{limit}, or from the end -{limit}..0"
+                "looks up a table of {limit} rows, 0 to {}, or -{limit} to -1 from its end",
+                limit - 1
             )
         }
         _ => format!("takes integers up to {EXACT}, which are exact in single precision"),

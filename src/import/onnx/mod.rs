@@ -83,6 +83,11 @@ pub fn load_bytes(
     lower::lower(&graph, roots, options)
 }
 
+/// The operations of the standard set that are taken of parameters and of the data; of constants more are.
+pub fn operations() -> &'static [&'static str] {
+    lower::RULES
+}
+
 /// The files beside an ONNX file that its weights lie in, for provenance.
 ///
 /// # Errors

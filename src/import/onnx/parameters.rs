@@ -56,7 +56,7 @@ enum Role {
     Weight,
     /// Bias of an affine operation, scale or shift of a norm: likewise.
     Shared,
-    /// Operand of Add, Sub, Mul, Div, Concat or Einsum: a parameter unless its name was made up.
+    /// Operand of arithmetic, of Concat, Einsum or Where: a parameter unless its name was made up.
     Addend,
     /// Mean or variance of a norm: never one.
     Statistic,
@@ -79,7 +79,11 @@ fn role(node: &Node, operand: usize) -> Role {
             1 | 2,
         ) => Role::Shared,
         ("BatchNormalization", 3 | 4) => Role::Statistic,
-        ("Add" | "Sub" | "Mul" | "Div" | "Concat" | "Sum" | "Einsum", _) => Role::Addend,
+        (
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Concat" | "Sum" | "Einsum",
+            _,
+        )
+        | ("Where", 1 | 2) => Role::Addend,
         _ => Role::Other,
     }
 }
@@ -91,7 +95,7 @@ struct Origin {
     view: Option<usize>,
     /// Every root it is computed from.
     sources: BTreeSet<usize>,
-    /// Those of them that went through Add, Sub, Mul, Div or Concat on the way.
+    /// Those of them that had the role of an addend on the way.
     mixed: BTreeSet<usize>,
 }
 
@@ -194,6 +198,15 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
                 Role::Addend => chosen.extend(origin.sources.iter().filter(|k| named(k))),
                 Role::Statistic => {}
                 Role::Other => chosen.extend(origin.mixed.iter().filter(|k| named(k))),
+            }
+            if role != Role::Statistic {
+                let told = |k: &&usize| {
+                    graph
+                        .signature
+                        .parameters
+                        .contains(&roots.entries[**k].name)
+                };
+                chosen.extend(origin.sources.iter().filter(told));
             }
             uses.extend(origin.sources.iter().map(|&root| Use {
                 root,
@@ -429,9 +442,13 @@ fn layer(
 
 /// Norm scales and biases that serve several places were most likely equal by chance at export.
 fn warn_shared(roots: &mut Roots, graph: &Graph, uses: &[Use]) {
+    // Where the exporter lists the module's parameters and the file holds them all, what is shared is meant to be.
+    let told = &graph.signature.parameters;
+    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
+    let complete = told.iter().all(held);
     let mut warnings = Vec::new();
     for (k, root) in roots.entries.iter().enumerate() {
-        if root.layer.is_none() {
+        if root.layer.is_none() || complete && told.contains(&root.name) {
             continue;
         }
         let flat = root.array.shape.len() <= 1;

@@ -302,6 +302,14 @@ fn walk(shape: &[usize], steps: &[usize], origin: usize) -> Vec<usize> {
     positions
 }
 
+/// Refuses an axis whose entries are too many to be listed one by one.
+pub(crate) fn listed(extent: usize) -> Outcome<()> {
+    if extent > MOST {
+        return Err(format!("an axis of {extent} entries is longer than can be"));
+    }
+    Ok(())
+}
+
 /// Refuses a result of more elements than folding makes, unless its largest operand has as many.
 fn bounded(shape: &[usize], operand: usize) -> Outcome<()> {
     match tensor::elements(shape) {

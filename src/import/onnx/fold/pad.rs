@@ -2,8 +2,12 @@
 
 use super::super::graph::Node;
 use super::super::tensor::Array;
+<<<<<<< HEAD
+use super::{Outcome, axis_of, bounded, ints, listed, select};
+=======
 use super::shape::too_long;
 use super::{MOST, Outcome, axis_of, bounded, ints, select};
+>>>>>>> fuzz
 
 /// The entries of an axis after padding: positions of old ones, `None` for new ones.
 type Entries = Vec<Option<usize>>;
@@ -77,6 +81,7 @@ pub(crate) fn padded(
                 "pads {pads:?} leave no entries of axis {axis} of {shape:?}"
             ));
         }
+        listed(extent as usize)?;
         let entries = (-before.max(0)..extent + after.max(0))
             .map(|at| Some(source(&mode, at, extent)? + first as usize))
             .collect();

@@ -1,9 +1,14 @@
 //! What the operands and attributes of layout operations say: axes, permutations, target shapes.
 
 use super::super::graph::Node;
+<<<<<<< HEAD
+use super::super::tensor::{Array, elements, extents};
+use super::{Outcome, listed};
+=======
 use super::super::tensor::{Array, elements};
 use super::{MOST, Outcome};
 use crate::network::MOST_AXES;
+>>>>>>> fuzz
 
 /// The integers of an operand.
 pub(crate) fn ints(array: &Array) -> Outcome<&[i64]> {
@@ -161,6 +166,7 @@ pub(crate) fn sliced(
         if cuts.iter().any(|(other, _)| *other == axis) {
             return Err(format!("axis {axis} is given twice"));
         }
+        listed(shape[axis])?;
         let extent = shape[axis] as i64;
         if shape[axis] > MOST {
             return Err(too_long(axis, shape));
@@ -209,6 +215,7 @@ pub(crate) fn parts(
 ) -> Outcome<(usize, Vec<usize>)> {
     let axis = axis_of(node.int("axis", 0), shape.len())?;
     let extent = shape[axis];
+    listed(extent)?;
     let outputs = node.proto.output.len().max(1);
     let given = match sizes {
         Some(sizes) => Some((ints(sizes)?, sizes.shape.is_empty())),

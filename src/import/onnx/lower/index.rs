@@ -19,23 +19,21 @@ impl Lowering<'_> {
         let x = self.tensor(node, inputs, 0)?;
         let axis = fold::axis_of(node.int("axis", 0), x.rest.len()).map_err(Error::Shape)?;
         self.not_over_samples(&x, axis)?;
-        let indices = match inputs.get(1) {
+        let (indices, repeated) = match inputs.get(1) {
             Some(Some(Value::Tensor(indices))) => {
                 return self.lookup(node, x, axis, indices.clone());
             }
-            Some(Some(Value::Host(arrays))) => self.per_sample(arrays, None)?,
+            // zeros(tokens.shape): one row of numbers that all samples share.
+            Some(Some(Value::Host(arrays))) => match self.rows_of_samples(arrays) {
+                Some(row) if x.sample.is_none() => (arrays[0].clone(), Some(axis + row)),
+                _ => (self.per_sample(arrays, None)?, None),
+            },
             _ => return Err(Error::Shape("input 1 is missing".into())),
         };
         let numbers = fold::ints(&indices).map_err(Error::Shape)?;
         let numbers = numbers.iter().map(|&k| fold::axis_of(k, x.rest[axis]));
         let numbers: Vec<usize> = numbers.collect::<Result<_, _>>().map_err(Error::Shape)?;
         let taken = self.entries(node, &x, axis, numbers.into_iter().map(Some).collect())?;
-        if indices.shape.len() == 1 {
-            return Ok(taken);
-        }
-        // The axis becomes those of the indices: none for a single number.
-        let mut rest = taken.rest.clone();
-        rest.splice(axis..=axis, indices.shape.iter().copied());
         let moved = |s: usize| {
             if s > axis {
                 s + indices.shape.len() - 1
@@ -43,7 +41,16 @@ impl Lowering<'_> {
                 s
             }
         };
-        let sample = taken.sample.map(|s| s.on(moved(s.axis)));
+        let sample = match repeated {
+            Some(axis) => Some(Sample::alone(axis)),
+            None => taken.sample.map(|s| s.on(moved(s.axis))),
+        };
+        if indices.shape.len() == 1 {
+            return Ok(Tensor { sample, ..taken });
+        }
+        // The axis becomes those of the indices: none for a single number.
+        let mut rest = taken.rest.clone();
+        rest.splice(axis..=axis, indices.shape.iter().copied());
         self.append(node, Reshape { rest }, &[taken.operand], sample)
     }
 

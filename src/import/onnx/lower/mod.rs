@@ -23,7 +23,7 @@ mod room;
 mod rules;
 
 use super::OnnxOptions;
-use super::fold;
+use super::fold::{self, FOLDED};
 use super::graph::{Graph, Node, is_float};
 use super::parameters::Roots;
 use super::samples::Sample;
@@ -33,9 +33,15 @@ use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::{HostArray, HostData, broadcast_rest};
 use inputs::{Batch, inputs};
+<<<<<<< HEAD
+pub(super) use rules::RULES;
+use rules::why_not;
+use std::collections::HashMap;
+=======
 use room::{Room, bytes, elements_walked};
 use rules::{RULES, why_not};
 use std::collections::{HashMap, HashSet};
+>>>>>>> fuzz
 use std::sync::Arc;
 
 /// A value of the file.
@@ -218,7 +224,9 @@ impl Lowering<'_> {
             .collect();
         let unknown = inputs.iter().flatten().any(|i| matches!(i, Value::Unknown));
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
-        let results = if !known {
+        // What is taken of constants alone may be one, were it not for what could not be taken before it.
+        let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
+        let results = if !known && !blocked {
             refuse(why_not(node))
         } else if unknown {
             Ok(vec![])
@@ -489,7 +497,7 @@ impl Lowering<'_> {
 
     /// The axis along which a constant has one row per sample, all the same, where the file leaves the batch
     /// open: the first hidden state of a recurrence written out, zeros(x.shape[0], H).
-    fn rows_of_samples(&self, arrays: &[Array; 2]) -> Option<usize> {
+    pub(super) fn rows_of_samples(&self, arrays: &[Array; 2]) -> Option<usize> {
         let [one, many] = arrays;
         let axis = (0..one.shape.len()).find(|&k| many.shape.get(k) != Some(&one.shape[k]))?;
         let [few, most] = self.batch.sizes;
@@ -532,6 +540,7 @@ impl Lowering<'_> {
                 )));
             }
         };
+        self.network.output_name = output.to_string();
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;

@@ -4,7 +4,7 @@ use super::super::fold::FOLDED;
 use super::super::graph::Node;
 
 /// Operations with a rule.
-pub(super) const RULES: &[&str] = &[
+pub(crate) const RULES: &[&str] = &[
     "Abs",
     "Add",
     "And",
@@ -142,6 +142,6 @@ pub(super) fn why_not(node: &Node) -> String {
             "ONNX Runtime made it when it optimised the file, which merges parameters too; export with examples/export.py".into()
         }
         _ if !node.standard() => format!("operations of the domain {:?} are not", node.proto.domain),
-        _ => format!("supported are {}", RULES.join(", ")),
+        _ => "it is not among the supported operations, which hessblock info lists".into(),
     }
 }

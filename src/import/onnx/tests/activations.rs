@@ -126,8 +126,8 @@ fn the_larger_of_equals_gives_each_half_the_derivative() {
 fn powers_take_any_constant_exponent() {
     let power = |exponent: f32| {
         let sketch = Sketch::new(&[-1, 1])
-            .values("exponent", &[], &[exponent])
-            .node("Pow", &["x", "exponent"], "y");
+            .values("val_9", &[], &[exponent])
+            .node("Pow", &["x", "val_9"], "y");
         formula(&sketch.load("y").unwrap())
     };
     for (exponent, x, value, slope) in [
@@ -152,8 +152,8 @@ fn powers_take_any_constant_exponent() {
 #[test]
 fn an_exponent_for_each_position_is_a_power_of_two_operands() {
     let network = Sketch::new(&[-1, 4])
-        .values("exponent", &[4], &[0.0, 1.0, 2.0, 0.5])
-        .node("Pow", &["x", "exponent"], "y")
+        .values("val_9", &[4], &[0.0, 1.0, 2.0, 0.5])
+        .node("Pow", &["x", "val_9"], "y")
         .load("y")
         .unwrap();
     gives(&network, 1, &[3.0, 3.0, 3.0, 9.0], &[1.0, 3.0, 9.0, 3.0]);

@@ -100,6 +100,29 @@ fn steps_and_pads_of_windows_are_bounded() {
 }
 
 #[test]
+fn entries_of_an_axis_longer_than_can_be_are_not_listed() {
+    for (operation, inputs) in [
+        ("Pad", &["x", "pads"][..]),
+        ("Slice", &["x", "start", "end", "last"]),
+        ("Split axis=1", &["x"]),
+        ("Tile", &["x", "twice"]),
+        ("Upsample scales=1,1", &["x"]),
+        ("ReduceMax axes=1", &["x"]),
+        ("ReduceProd axes=1", &["x"]),
+    ] {
+        let message = Sketch::new(&[-1, 1 << 31])
+            .ints("pads", &[0, 1, 0, 1])
+            .ints("start", &[1])
+            .ints("end", &[1 << 30])
+            .ints("last", &[-1])
+            .ints("twice", &[1, 2])
+            .node(operation, inputs, "y")
+            .refused("y");
+        assert!(message.contains("node_y"), "{message}");
+    }
+}
+
+#[test]
 fn an_output_of_parameters_alone_is_refused() {
     // token.expand(N, 3)
     let message = Sketch::new(&[-1, 3])
