@@ -2,12 +2,7 @@
 
 use super::super::graph::Node;
 use super::super::tensor::Array;
-<<<<<<< HEAD
 use super::{Outcome, axis_of, bounded, ints, listed, select};
-=======
-use super::shape::too_long;
-use super::{MOST, Outcome, axis_of, bounded, ints, select};
->>>>>>> fuzz
 
 /// The entries of an axis after padding: positions of old ones, `None` for new ones.
 type Entries = Vec<Option<usize>>;
@@ -70,9 +65,6 @@ pub(crate) fn padded(
         }
         if (before, after) == (0, 0) {
             continue;
-        }
-        if shape[axis] > MOST {
-            return Err(too_long(axis, shape));
         }
         let (first, last) = ((-before).max(0), shape[axis] as i64 + after.min(0));
         let extent = last - first;

@@ -1,14 +1,9 @@
 //! What the operands and attributes of layout operations say: axes, permutations, target shapes.
 
 use super::super::graph::Node;
-<<<<<<< HEAD
-use super::super::tensor::{Array, elements, extents};
-use super::{Outcome, listed};
-=======
 use super::super::tensor::{Array, elements};
-use super::{MOST, Outcome};
+use super::{Outcome, listed};
 use crate::network::MOST_AXES;
->>>>>>> fuzz
 
 /// The integers of an operand.
 pub(crate) fn ints(array: &Array) -> Outcome<&[i64]> {
@@ -136,11 +131,6 @@ pub(crate) fn reshape_target(node: &Node, from: &[usize], target: &[i64]) -> Out
     Ok(shape)
 }
 
-/// Why entries of an axis are not listed.
-pub(super) fn too_long(axis: usize, shape: &[usize]) -> String {
-    format!("axis {axis} of {shape:?} has more entries than can be listed")
-}
-
 /// Each axis that a Slice of a tensor of that shape cuts, with the entries it takes.
 pub(crate) fn sliced(
     node: &Node,
@@ -168,9 +158,6 @@ pub(crate) fn sliced(
         }
         listed(shape[axis])?;
         let extent = shape[axis] as i64;
-        if shape[axis] > MOST {
-            return Err(too_long(axis, shape));
-        }
         let bound = |at: i64| {
             if at < 0 {
                 at.saturating_add(extent)

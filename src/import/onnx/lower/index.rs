@@ -134,7 +134,7 @@ impl Lowering<'_> {
             number.clone() + Expr::constant(extent as f64),
             number,
         );
-        self.elementwise(node, wrapped, &[indices.clone()], indices.sample)
+        self.elementwise(node, wrapped, std::slice::from_ref(indices), indices.sample)
     }
 
     /// Entries of several axes at once by tuples of numbers; the samples may be the axis that both share.

@@ -33,15 +33,10 @@ use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::{HostArray, HostData, broadcast_rest};
 use inputs::{Batch, inputs};
-<<<<<<< HEAD
+use room::{Room, bytes, elements_walked};
 pub(super) use rules::RULES;
 use rules::why_not;
-use std::collections::HashMap;
-=======
-use room::{Room, bytes, elements_walked};
-use rules::{RULES, why_not};
 use std::collections::{HashMap, HashSet};
->>>>>>> fuzz
 use std::sync::Arc;
 
 /// A value of the file.
