@@ -31,6 +31,12 @@ fn every_golden_model_has_the_parameters_layers_and_offsets_of_its_file() {
         let name = case["name"].as_str().unwrap();
         let options = OnnxOptions {
             output: case["output"].as_str().map(String::from),
+            constant: case["constant"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|name| name.as_str().unwrap().to_string())
+                .collect(),
             ..OnnxOptions::default()
         };
         let network = match load(golden().join(case["model"].as_str().unwrap()), &options) {

@@ -5,7 +5,7 @@ use hessblock::import::onnx::{OnnxOptions, load_bytes};
 
 /// Bytes that any file may take, and those per byte of its own: folding one node, besides all that the importer lets
 /// a file make, and protobuf, where two bytes are an empty node.
-pub const ANY: usize = 640 << 20;
+pub const ANY: usize = 512 << 20;
 pub const PER_BYTE: usize = 1 << 10;
 
 /// As [`check_with`], with patterns by the size: a file always takes the same way.

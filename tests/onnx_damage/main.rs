@@ -52,7 +52,7 @@ fn most_of_the_golden_models_run_as_they_are() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn changed_bytes_never_panic(
@@ -70,7 +70,7 @@ proptest! {
     #[test]
     fn changed_graphs_never_panic(
         which in any::<Index>(),
-        changes in prop::collection::vec(any::<u64>(), 1..5),
+        changes in prop::collection::vec(any::<u64>(), 1..4),
     ) {
         let bytes = &which.get(&MODELS).1;
         let mut model = proto::Model::decode(bytes.as_slice()).expect("a golden model");

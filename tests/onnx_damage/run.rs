@@ -1,11 +1,14 @@
 //! A network that came out of a file runs: forward, backward and to a part of its Hessian.
 
 use hessblock::import::data::Dataset;
+use hessblock::jacobian::passes::{Reach, Weights, forward};
 use hessblock::loss::{Reduction, SquaredError};
 use hessblock::network::inspect::inspect;
-use hessblock::network::{Network, Node, Operand};
+use hessblock::network::{Input, Network, Node, Operand};
 use hessblock::ops::Op;
 use hessblock::schedule::run::Control;
+use hessblock::tensor::cpu::Cpu;
+use hessblock::tensor::{Backend, HostSlice, Shape};
 use hessblock::{Device, Part, Precision, RunOptions, Session};
 use ndarray::ArrayD;
 
@@ -67,18 +70,40 @@ fn numbers(shape: &[usize], limit: Option<usize>) -> ArrayD<f64> {
     ArrayD::from_shape_vec(shape.to_vec(), values).expect("as many as the shape says")
 }
 
+fn tokens(input: &Input) -> Option<usize> {
+    input.integer.then(|| input.limit.unwrap_or(2))
+}
+
+/// A network without parameters has outputs and nothing else.
+fn run_forward(network: &Network) {
+    let backend = Cpu::<f32>::new();
+    let weights = Weights::upload(&backend, network);
+    let inputs = network.inputs.iter().map(|input| {
+        let shape = Shape::new(SAMPLES, 1, &input.rest);
+        let values = numbers(&shape.axes(), tokens(input))
+            .into_raw_vec_and_offset()
+            .0;
+        backend.upload(&shape, HostSlice::F64(&values))
+    });
+    let reach = Reach::forward_only(network);
+    forward(&backend, network, &weights, inputs.collect(), &reach);
+}
+
 /// Runs a small network with a squared error. What a user may be told of (numbers that are not finite, an output
 /// that no loss takes) is no fault; a panic is.
 ///
 /// # Errors
 /// What it says.
 pub fn run(network: Network) -> hessblock::Result<()> {
+    if network.parameter_count() == 0 {
+        run_forward(&network);
+        return Ok(());
+    }
     let mut data = Dataset::new();
     for input in &network.inputs {
         let mut shape = vec![SAMPLES];
         shape.extend(input.sample_shape());
-        let limit = input.integer.then(|| input.limit.unwrap_or(2));
-        let values = numbers(&shape, limit);
+        let values = numbers(&shape, tokens(input));
         data = if input.integer {
             data.with_input(input.name.as_str(), values.mapv(|v| v as i64))
         } else {

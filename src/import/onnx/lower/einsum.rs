@@ -46,14 +46,10 @@ impl Lowering<'_> {
         for (k, operand) in rest.iter().enumerate() {
             last.extend(operand.labels.iter().map(|&label| (label, k)));
         }
-        for k in 0..rest.len() {
+        for (k, right) in rest.into_iter().enumerate() {
             // What neither the result nor an operand to come has is summed here.
             let later =
                 |label: &u8| output.contains(label) || last.get(label).is_some_and(|&at| at > k);
-            let right = Labelled {
-                tensor: rest[k].tensor.clone(),
-                labels: rest[k].labels.clone(),
-            };
             result = self.product(node, result, right, later)?;
         }
         result = self.sum_without(node, result, |label| output.contains(label))?;

@@ -11,6 +11,7 @@ use crate::network::Operand;
 use crate::ops::{Einsum, Lookup, Reshape, Slice, Take};
 use crate::tensor::{Expr, strides};
 use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 impl Lowering<'_> {
@@ -134,7 +135,7 @@ impl Lowering<'_> {
             number.clone() + Expr::constant(extent as f64),
             number,
         );
-        self.elementwise(node, wrapped, &[indices.clone()], indices.sample)
+        self.elementwise(node, wrapped, from_ref(indices), indices.sample)
     }
 
     /// Entries of several axes at once by tuples of numbers; the samples may be the axis that both share.

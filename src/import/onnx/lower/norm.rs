@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::ops::{ReduceSum, Reshape, WindowSum};
 use crate::tensor::expression::Unary;
 use crate::tensor::{Expr, Window};
+use std::slice::from_ref;
 
 impl Lowering<'_> {
     /// (x − mean)·scale/√(variance + ε) + shift, with the statistics of the file.
@@ -190,7 +191,7 @@ impl Lowering<'_> {
         } else {
             x.clone()
         };
-        let square = self.elementwise(node, input(0) * input(0), &[y.clone()], x.sample)?;
+        let square = self.elementwise(node, input(0) * input(0), from_ref(&y), x.sample)?;
         let squares = self.append(node, sum_over(), &[square.operand], x.sample)?;
         let deviation = (Expr::constant(share) * input(1) + epsilon).unary(Unary::Sqrt);
         let mut formula = input(0) / deviation;
@@ -219,7 +220,7 @@ impl Lowering<'_> {
             2 => (input(0) * input(0), input(1).unary(Unary::Sqrt)),
             p => return refuse(format!("norms of order 1 and 2 are supported, not {p}")),
         };
-        let measured = self.elementwise(node, measure, &[x.clone()], x.sample)?;
+        let measured = self.elementwise(node, measure, from_ref(&x), x.sample)?;
         let sum = ReduceSum {
             axes: vec![axis],
             keep: true,
@@ -248,7 +249,7 @@ impl Lowering<'_> {
         }
         self.not_over_samples(&x, 1)?;
         let input = Expr::input;
-        let square = self.elementwise(node, input(0) * input(0), &[x.clone()], x.sample)?;
+        let square = self.elementwise(node, input(0) * input(0), from_ref(&x), x.sample)?;
         let extents = x.rest[1..].to_vec();
         let along = |first: usize, others: usize| {
             let mut all = vec![others; extents.len()];
