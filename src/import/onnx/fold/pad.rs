@@ -74,7 +74,6 @@ pub(crate) fn padded(
                 "pads {pads:?} leave no entries of axis {axis} of {shape:?}"
             ));
         }
-        listed(extent as usize)?;
         let entries = (-before.max(0)..extent + after.max(0))
             .map(|at| Some(source(&mode, at, extent)? + first as usize))
             .collect();
