@@ -229,7 +229,13 @@ fn integers_outside_the_table_are_refused_by_file_sample_and_value() {
     for (values, value) in [([[0, 1], [2, 10]], "holds 10"), ([[0, 1], [-11, 2]], "-11")] {
         let error = message(read(&table, values));
         for part in [
-            "memory", "sample 1", value, "10 rows", "0..10", "-10..0", "tokens",
+            "memory",
+            "sample 1",
+            value,
+            "10 rows",
+            "0 to 9",
+            "-10 to -1",
+            "tokens",
         ] {
             assert!(error.contains(part), "no {part:?} in {error}");
         }

@@ -186,7 +186,7 @@ def file_parameters(model, module, output=None):
             continue
         if not made_up(name):  # named for the operation that was folded, such as the rows of an embedding
             layer = name.rpartition(".")[0] or name
-        elif f"{layer}.bias" not in names or not layer:
+        elif not layer or not {f"{layer}.bias", f"{layer}.in_proj_bias"} & names:
             layer = next(n.name for n in model.graph.node if name in n.input)
         found.append((name, layer, source, transposed))
     wanted = [k for k in named if output is None or k in feeds]
