@@ -24,6 +24,9 @@ pub struct Lookup {
     pub axis: usize,
 }
 
+/// Times that an entry may be taken for the transpose to be takes of its own.
+const FEW: usize = 8;
+
 /// The list as a tensor: a number that no axis has stands for 0.
 fn upload<B: Backend>(backend: &B, indices: &[Option<usize>]) -> B::Tensor {
     let values: Vec<f64> = indices
@@ -34,8 +37,9 @@ fn upload<B: Backend>(backend: &B, indices: &[Option<usize>]) -> B::Tensor {
 }
 
 impl Take {
-    /// The transposed lists: entry e of x was taken by the e-th number of each list.
-    fn transposed(&self, extent: usize) -> Vec<Vec<Option<usize>>> {
+    /// The transposed lists: entry e of x was taken by the e-th number of each list. `None` where an entry was taken
+    /// more than a few times, as there is a list for each time.
+    fn transposed(&self, extent: usize) -> Option<Vec<Vec<Option<usize>>>> {
         let mut takers: Vec<Vec<usize>> = vec![Vec::new(); extent];
         for (k, index) in self.indices.iter().enumerate() {
             if let Some(index) = index {
@@ -43,9 +47,8 @@ impl Take {
             }
         }
         let most = takers.iter().map(Vec::len).max().unwrap_or(0);
-        (0..most)
-            .map(|m| takers.iter().map(|t| t.get(m).copied()).collect())
-            .collect()
+        let list = |m: usize| takers.iter().map(|t| t.get(m).copied()).collect();
+        (most <= FEW).then(|| (0..most).map(list).collect())
     }
 }
 
@@ -74,10 +77,20 @@ impl Operation for Take {
     }
 
     fn vjp<B: Backend>(&self, backend: &B, pullback: &Pullback<'_, B>, _: usize) -> B::Tensor {
-        // A sum of takes in place of a put: no entry of x searches the list for itself.
         let rest = backend.shape(&pullback.inputs[0]).rest;
         let extent = rest[self.axis];
-        let parts = self.transposed(extent).into_iter().map(|indices| {
+        let Some(lists) = self.transposed(extent) else {
+            let indices = upload(backend, &self.indices);
+            return backend.put(
+                pullback.cotangent,
+                &indices,
+                self.axis + 2,
+                0..extent,
+                false,
+            );
+        };
+        // A sum of a few takes in place of a put, which has to look for the entries.
+        let parts = lists.into_iter().map(|indices| {
             let indices = upload(backend, &indices);
             backend.take(pullback.cotangent, &indices, self.axis + 2)
         });

@@ -20,8 +20,11 @@ pub(super) struct Footprint {
     /// What lives while a unit is used: activations, seeds and its factors.
     alive: u64,
     /// A unit's factors with dense rows formed where they are smaller, and with all of them formed.
-    kept_least: u64,
+    kept_smaller: u64,
     kept_rows: u64,
+    /// The most that forming rows takes on the way, where they are smaller, and all of them.
+    forming_smaller: u64,
+    forming_rows: u64,
     /// Temporaries of a tile, or of the diagonal.
     temporary: u64,
     /// The largest tile.
@@ -45,17 +48,17 @@ impl Footprint {
 
     /// Peak where the factors of `count` units are kept.
     pub(super) fn keep_factors(&self, count: u64, unified: bool) -> u64 {
-        self.keep(self.kept_least, count, unified)
+        self.keep(self.kept_smaller, self.forming_smaller, count, unified)
     }
 
     /// Peak where the factors of `count` units are kept with their dense rows.
     pub(super) fn keep_rows(&self, count: u64, unified: bool) -> u64 {
-        self.keep(self.kept_rows, count, unified)
+        self.keep(self.kept_rows, self.forming_rows, count, unified)
     }
 
     /// Peak where `formed` bytes are kept of each of `count` units.
-    fn keep(&self, formed: u64, count: u64, unified: bool) -> u64 {
-        let forming = self.alive + formed + self.temporary;
+    fn keep(&self, formed: u64, forming: u64, count: u64, unified: bool) -> u64 {
+        let forming = self.alive + formed + forming;
         let making = (count - 1) * formed + self.making.max(forming);
         let using = count * formed + self.tile + self.temporary + self.ring(unified);
         self.weights + making.max(using)
@@ -190,14 +193,27 @@ impl Planner<'_> {
         })?;
         // The trace is gone: what is alive is what keeping the unit takes, activations that factors read included.
         let mut unit = made.expect("a range of directions is one unit");
+        // Forming rows takes more than they do: those of every site, and their sum.
+        let mut forming = footprint.temporary;
         let mut keep = |smaller: bool| {
             for factor in unit.factors.iter_mut().flatten() {
+                meter.reset_peak();
+                let before = meter.live();
                 factor.keep_rows(&meter, smaller);
+                forming = forming.max(meter.peak() - before);
             }
-            (meter.live() - base, meter.largest())
+            (meter.live() - base, meter.largest(), forming)
         };
-        (footprint.kept_least, footprint.largest) = keep(true);
-        (footprint.kept_rows, footprint.largest_rows) = keep(false);
+        (
+            footprint.kept_smaller,
+            footprint.largest,
+            footprint.forming_smaller,
+        ) = keep(true);
+        (
+            footprint.kept_rows,
+            footprint.largest_rows,
+            footprint.forming_rows,
+        ) = keep(false);
         Ok(footprint)
     }
 

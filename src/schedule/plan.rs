@@ -9,7 +9,8 @@ use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Segment};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::Reach;
-use crate::network::Network;
+use crate::network::{Network, Node};
+use crate::ops::Op;
 use std::ops::Range;
 
 /// Rows of V (samples × directions) in a unit at most: partial sums are cut there (DESIGN §4, §5).
@@ -371,7 +372,12 @@ fn host_bytes(
         .iter()
         .map(|p| &p.data)
         .chain(&network.constants);
-    let stored: usize = arrays.map(|a| a.len() * 4).sum();
+    let stored: usize = arrays.map(|a| a.bytes()).sum();
+    let listed = |node: &Node| match &node.op {
+        Op::Take(take) => size_of_val(&take.indices[..]),
+        _ => 0,
+    };
+    let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
     footprint.tile * (RING + WRITING) as u64 + (8 * numbers + stored) as u64
 }
 

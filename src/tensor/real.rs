@@ -159,6 +159,14 @@ pub struct HostArray {
 }
 
 impl HostArray {
+    /// Bytes of its values.
+    pub fn bytes(&self) -> usize {
+        match &self.data {
+            HostData::F32(values) => size_of_val(&values[..]),
+            HostData::F64(values) => size_of_val(&values[..]),
+        }
+    }
+
     /// From single-precision values.
     pub fn f32(shape: &[usize], values: Vec<f32>) -> Self {
         assert_eq!(

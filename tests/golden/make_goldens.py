@@ -262,6 +262,8 @@ def write_data(data, network, parameters, inputs, full):
 def write_case(index, name, path, model, network, inputs, full, data_name=None, tolerance=None):
     network = copy.copy(network)
     network.module = copy.deepcopy(network.module).eval()
+    if name == "rnn_unrolled.new_optimized":
+        return drop(name, "its weights were renamed, and no bias follows that would name their layer")
     try:
         parameters = file_parameters(model, network.module, network.output)
     except AssertionError as error:  # an optimising exporter multiplied a parameter into a constant

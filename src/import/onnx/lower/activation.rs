@@ -223,6 +223,9 @@ impl Lowering<'_> {
         let [Some(base), Some(exponent)] = inputs else {
             return Err(Error::Shape("a power has two operands".into()));
         };
+        if matches!(base, Value::Tensor(base) if base.integer) {
+            return refuse("of whole numbers among the data it rounds, which is not supported");
+        }
         let x = Expr::input(0);
         let Value::Host(exponents) = exponent else {
             let operands = [base.clone(), exponent.clone()];

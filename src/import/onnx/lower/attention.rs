@@ -2,7 +2,7 @@
 
 use super::super::fold;
 use super::super::graph::Node;
-use super::index::triangle;
+use super::triangle::triangle;
 use super::{Array, INFINITE, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::ops::{Broadcast, Einsum, Reshape, Softmax};
@@ -52,15 +52,8 @@ impl Lowering<'_> {
                 "keys and values of earlier calls are not supported; export without a cache",
             );
         }
-        if node
-            .proto
-            .output
-            .iter()
-            .skip(1)
-            .any(|o| !o.is_empty() && self.is_used(o))
-        {
-            return refuse("its outputs other than the first are used, which is not supported");
-        }
+        let operands: Vec<Value> = inputs.iter().take(3).flatten().cloned().collect();
+        self.common_sample(&operands)?;
         let flat = self.tensor(node, inputs, 0)?.rest.len() == 3;
         let heads = |name: &str| usize::try_from(node.int(name, 0)).unwrap_or(0);
         let queries = self.heads(node, inputs, 0, heads("q_num_heads"))?;

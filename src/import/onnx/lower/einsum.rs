@@ -65,19 +65,23 @@ impl Lowering<'_> {
 
     /// The samples must have one label in all operands, and keep it in the result.
     fn same_sample_label(&self, first: &Labelled, rest: &[Labelled], output: &[u8]) -> Result<()> {
-        let mut found: Option<u8> = None;
+        let mut found: Option<(u8, usize, usize)> = None;
         for operand in std::iter::once(first).chain(rest) {
             let Some(sample) = operand.tensor.sample else {
                 continue;
             };
-            let label = operand.labels[sample.axis];
-            if found.is_some_and(|f| f != label) || !output.contains(&label) {
+            // Merged with positions, the samples must lie among them in one way.
+            let place = (operand.labels[sample.axis], sample.before, sample.after);
+            if found.is_some_and(|f| f != place) || !output.contains(&place.0) {
                 return refuse("it sums or multiplies samples with each other");
             }
-            found = Some(label);
+            found = Some(place);
         }
         let shared = |o: &Labelled| {
-            o.tensor.sample.is_none() && found.and_then(|l| o.extent(l)).is_some_and(|e| e != 1)
+            o.tensor.sample.is_none()
+                && found
+                    .and_then(|(l, ..)| o.extent(l))
+                    .is_some_and(|e| e != 1)
         };
         if std::iter::once(first).chain(rest).any(shared) {
             return refuse("an operand has a row per sample of the exported batch");

@@ -1,18 +1,16 @@
-//! Parts of tensors: Gather (embedding of tokens too), Slice, Split; and what is 0 above or below a diagonal.
+//! Parts of tensors: Gather (embedding of tokens too), Slice, Split, OneHot.
 
 use super::super::fold;
 use super::super::graph::Node;
 use super::super::samples::Sample;
-use super::super::tensor::Data;
 use super::conv::MOST_EXTENT;
 use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::network::Operand;
-use crate::ops::{Einsum, Lookup, Reshape, Slice, Take};
+use crate::ops::{Lookup, Reshape, Slice, Take};
 use crate::tensor::{Expr, strides};
 use std::ops::Range;
 use std::slice::from_ref;
-use std::sync::Arc;
 
 impl Lowering<'_> {
     /// Entries of an axis by number.
@@ -115,7 +113,37 @@ impl Lowering<'_> {
         };
         let numbers = self.wrapped(node, &indices, x.rest[axis])?;
         let operands = [x.operand, numbers.operand];
-        self.append(node, Lookup { axis }, &operands, sample)
+        let taken = self.append(node, Lookup { axis }, &operands, sample)?;
+        if self.is_input(&indices) {
+            return Ok(taken);
+        }
+        self.within(node, taken, &numbers, axis, x.rest[axis])
+    }
+
+    /// Whether a tensor is an input of the network, whose numbers are checked where they are read.
+    fn is_input(&self, tensor: &Tensor) -> bool {
+        matches!(tensor.operand, Operand::Value(value) if value < self.network.inputs.len())
+    }
+
+    /// What was looked up by computed numbers, NaN where one lies outside of 0..extent: there is nothing to take, and
+    /// a zero would pass for a result. `numbers` stand from `axis` on.
+    fn within(
+        &mut self,
+        node: &Node,
+        taken: Tensor,
+        numbers: &Tensor,
+        axis: usize,
+        extent: usize,
+    ) -> Result<Tensor> {
+        let mut rest = vec![1; taken.rest.len()];
+        rest[axis..axis + numbers.rest.len()].copy_from_slice(&numbers.rest);
+        let numbers = self.append(node, Reshape { rest }, &[numbers.operand], None)?;
+        let (x, number, nan) = (Expr::input(0), Expr::input(1), || Expr::constant(f64::NAN));
+        let last = Expr::constant(extent as f64 - 1.0);
+        let below = Expr::if_less_equal(number.clone(), last, x, nan());
+        let formula = Expr::if_less_equal(Expr::constant(0.0), number, below, nan());
+        let sample = taken.sample;
+        self.elementwise(node, formula, &[taken, numbers], sample)
     }
 
     /// Numbers of entries of an axis, negative ones counted from its end.
@@ -123,8 +151,8 @@ impl Lowering<'_> {
         if !indices.integer {
             return refuse("its indices are no integers");
         }
-        if let Operand::Value(input) = indices.operand
-            && let Some(input) = self.network.inputs.get_mut(input)
+        if let Operand::Value(value) = indices.operand
+            && let Some(input) = self.network.inputs.get_mut(value)
         {
             input.limit = Some(input.limit.map_or(extent, |limit| limit.min(extent)));
         }
@@ -159,7 +187,9 @@ impl Lowering<'_> {
         if shared == 1 {
             let alone = |t: &Tensor| t.sample == Some(Sample::alone(0));
             return match inputs.get(1) {
-                Some(Some(Value::Tensor(indices))) if count == 1 && alone(&x) && alone(indices) => {
+                Some(Some(Value::Tensor(indices)))
+                    if count == 1 && !places.is_empty() && alone(&x) && alone(indices) =>
+                {
                     self.own_entries(node, &x, indices, &places[1..])
                 }
                 _ => refuse("its shared axis should be that of the samples, for one number each"),
@@ -172,6 +202,7 @@ impl Lowering<'_> {
             if count > 1 {
                 return refuse("tuples of numbers that depend on the data are not supported");
             }
+            self.not_over_samples(indices, indices.rest.len() - 1)?;
             let rest = places.to_vec();
             let operands = [indices.operand];
             let list = self.append(node, Reshape { rest }, &operands, indices.sample)?;
@@ -224,7 +255,10 @@ impl Lowering<'_> {
         let rest = x.rest[1..].to_vec();
         let own = self.append(node, Reshape { rest }, &[x.operand], None)?;
         let operands = [own.operand, numbers.operand];
-        let taken = self.append(node, Lookup { axis: 0 }, &operands, None)?;
+        let mut taken = self.append(node, Lookup { axis: 0 }, &operands, None)?;
+        if !self.is_input(indices) {
+            taken = self.within(node, taken, &numbers, 0, x.rest[1])?;
+        }
         let rest = [&[1], &taken.rest[..]].concat();
         self.append(node, Reshape { rest }, &[taken.operand], x.sample)
     }
@@ -277,6 +311,9 @@ impl Lowering<'_> {
         let (result, taken) = match inputs.get(1) {
             Some(Some(Value::Host(arrays))) => {
                 let back = x.sample.map(|s| (rank - s.axis, s));
+                if lead == 1 && arrays[1].shape.first() == Some(&1) && self.batch.sizes[1] != 1 {
+                    return refuse("its indices are for the first sample alone");
+                }
                 let indices = self.per_sample(arrays, back)?;
                 let places = place(&indices.shape)?;
                 let numbers = fold::ints(&indices).map_err(Error::Shape)?;
@@ -297,14 +334,19 @@ impl Lowering<'_> {
                 let places = places.iter().map(|&p| p as f64).collect();
                 let places = self.constant(node, &Array::reals(&indices.rest, places, true))?;
                 let position = Expr::constant(step as f64) * Expr::input(0) + Expr::input(1);
-                let operands = [numbers, places];
+                let operands = [numbers.clone(), places];
                 let position = self.elementwise(node, position, &operands, indices.sample)?;
                 let rest = vec![position.rest.iter().product()];
                 let list = self.append(node, Reshape { rest }, &[position.operand], None)?;
                 let rest = vec![elements];
                 let own = self.append(node, Reshape { rest }, &[x.operand], None)?;
                 let operands = [own.operand, list.operand];
-                let taken = self.append(node, Lookup { axis: 0 }, &operands, None)?;
+                let mut taken = self.append(node, Lookup { axis: 0 }, &operands, None)?;
+                if !self.is_input(indices) {
+                    let rest = taken.rest.clone();
+                    let numbers = self.append(node, Reshape { rest }, &[numbers.operand], None)?;
+                    taken = self.within(node, taken, &numbers, 0, x.rest[axis])?;
+                }
                 (indices.rest.clone(), taken)
             }
             _ => return Err(Error::Shape("input 1 is missing".into())),
@@ -414,75 +456,4 @@ impl Lowering<'_> {
         }
         Ok(parts)
     }
-
-    /// CumSum and Trilu: a product with a constant triangle.
-    pub(super) fn triangular(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let x = self.tensor(node, inputs, 0)?;
-        let rank = x.rest.len();
-        let second = self.host(inputs, 1)?.and_then(|k| k.scalar());
-        if node.op_type() == "Trilu" {
-            if rank < 2 {
-                return Err(Error::Shape(format!("a triangle of {:?}", x.rest)));
-            }
-            for axis in [rank - 2, rank - 1] {
-                self.not_over_samples(&x, axis)?;
-            }
-            let (offset, upper) = (second.unwrap_or(0.0), node.int("upper", 1) != 0);
-            let mask = triangle(x.rest[rank - 2], x.rest[rank - 1], |row, column| {
-                let above = column as f64 - row as f64;
-                let inside = if upper {
-                    above >= offset
-                } else {
-                    above <= offset
-                };
-                f32::from(inside)
-            })?;
-            let mask = Value::Tensor(self.constant(node, &mask)?);
-            let product = Expr::input(0) * Expr::input(1);
-            return self.pointwise(node, product, &[Value::Tensor(x), mask]);
-        }
-        let axis = second.ok_or_else(|| Error::Shape("its axis is missing".into()))?;
-        let axis = fold::axis_of(axis as i64, rank).map_err(Error::Shape)?;
-        self.not_over_samples(&x, axis)?;
-        let (exclusive, reverse) = (node.int("exclusive", 0) != 0, node.int("reverse", 0) != 0);
-        if rank >= crate::ops::LABELS.len() {
-            return refuse(format!("tensors of {rank} axes are not supported"));
-        }
-        let extent = x.rest[axis];
-        let sums = triangle(extent, extent, |from, to| {
-            let (from, to) = if reverse { (to, from) } else { (from, to) };
-            f32::from(from < to || from == to && !exclusive)
-        })?;
-        let sums = self.constant(node, &sums)?;
-        let labels = &crate::ops::LABELS[..rank + 1];
-        let mut output = labels[..rank].to_vec();
-        output[axis] = labels[rank];
-        let product = Einsum {
-            left: labels[..rank].to_vec(),
-            right: vec![labels[axis], labels[rank]],
-            output,
-        };
-        self.append(node, product, &[x.operand, sums.operand], x.sample)
-    }
-}
-
-/// The matrix of `entry(row, column)`.
-pub(super) fn triangle(
-    rows: usize,
-    columns: usize,
-    entry: impl Fn(usize, usize) -> f32,
-) -> Result<Array> {
-    if rows.saturating_mul(columns) > 1 << 26 {
-        return refuse(format!(
-            "a triangle of {rows} × {columns} is larger than can be"
-        ));
-    }
-    let mut values = Vec::with_capacity(rows * columns);
-    for row in 0..rows {
-        values.extend((0..columns).map(|column| entry(row, column)));
-    }
-    Ok(Array {
-        shape: vec![rows, columns],
-        data: Data::F32(Arc::new(values)),
-    })
 }

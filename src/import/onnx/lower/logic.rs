@@ -21,10 +21,11 @@ pub(super) fn makes_integers(node: &Node, inputs: &[Option<Value>]) -> bool {
     };
     let all = |from: usize| inputs.iter().skip(from).flatten().all(integer);
     match node.op_type() {
-        "And" | "Equal" | "Greater" | "GreaterOrEqual" | "IsNaN" | "Less" | "LessOrEqual"
-        | "Not" | "OneHot" | "Or" | "Xor" => true,
+        "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
+        | "Xor" => true,
         "Cast" => !is_float(node.int("to", 1) as i32),
         "Where" | "CastLike" => all(1),
+        "OneHot" => all(2),
         _ => all(0),
     }
 }

@@ -21,6 +21,7 @@ mod reduce;
 mod resize;
 mod room;
 mod rules;
+mod triangle;
 
 use super::OnnxOptions;
 use super::fold::{self, FOLDED};
@@ -362,7 +363,6 @@ impl Lowering<'_> {
             "Einsum" => one(self.einsum(node, inputs)?),
             "LayerNormalization" | "RMSNormalization" => one(self.layer_norm(node, inputs)?),
             "GroupNormalization" | "InstanceNormalization" => one(self.group_norm(node, inputs)?),
-            "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
             "LpNormalization" => one(self.lp_norm(node, inputs)?),
             "LRN" => one(self.local_response(node, inputs)?),
             "Clip" => one(self.clip(node, inputs)?),

@@ -63,6 +63,9 @@ impl Lowering<'_> {
                 continue;
             }
             let mut tensor = self.tensor(node, inputs, k)?;
+            if tensor.sample.is_some() {
+                return refuse(format!("its input {k} depends on the data"));
+            }
             if !fits(&tensor.rest) {
                 return Err(fault(&tensor.rest));
             }
@@ -121,6 +124,9 @@ impl Lowering<'_> {
         let mut affine = Vec::with_capacity(2);
         for k in 1..=2 {
             let given = self.tensor(node, inputs, k)?;
+            if given.sample.is_some() {
+                return refuse(format!("its input {k} depends on the data"));
+            }
             // Before version 21 a group had one scale and shift.
             let mut shape = match given.rest[..] {
                 [n] if n == channels => vec![groups, each],
@@ -141,19 +147,6 @@ impl Lowering<'_> {
         self.append(node, Reshape { rest }, &[y.operand], x.sample)
     }
 
-    /// (x − mean) / standard deviation over the axes listed.
-    pub(super) fn mean_variance(
-        &mut self,
-        node: &Node,
-        inputs: &[Option<Value>],
-    ) -> Result<Tensor> {
-        let x = self.tensor(node, inputs, 0)?;
-        let axes = node.ints("axes").unwrap_or(&[0, 2, 3]);
-        let axes = axes.iter().map(|&a| fold::axis_of(a, x.rest.len()));
-        let axes: Vec<usize> = axes.collect::<Result<_, _>>().map_err(Error::Shape)?;
-        self.normalize(node, &x, &axes, true, 1e-9, &[])
-    }
-
     /// (x − mean)/√(variance + ε)·scale + shift with the statistics over `axes`; without the mean where it is not
     /// `centred`. `affine` is scale and shift, as far as they are given.
     fn normalize(
@@ -165,15 +158,6 @@ impl Lowering<'_> {
         epsilon: f32,
         affine: &[Value],
     ) -> Result<Tensor> {
-        if node
-            .proto
-            .output
-            .iter()
-            .skip(1)
-            .any(|o| !o.is_empty() && self.is_used(o))
-        {
-            return refuse("its statistics are used as outputs, which is not supported");
-        }
         for &axis in axes {
             self.not_over_samples(x, axis)?;
         }

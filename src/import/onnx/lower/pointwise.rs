@@ -5,6 +5,7 @@ use super::super::graph::Node;
 use super::super::samples::Sample;
 use super::super::tensor::Array;
 use super::activation::{below, extremum};
+use super::logic::makes_integers;
 use super::{Lowering, Tensor, Value, finite, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
@@ -22,6 +23,9 @@ impl Lowering<'_> {
             2 => Ok((x(), y())),
             n => Err(Error::Shape(format!("{n} operands instead of two"))),
         };
+        if node.op_type() == "Div" && makes_integers(node, inputs) {
+            return refuse("of whole numbers among the data it rounds, which is not supported");
+        }
         let expr = match node.op_type() {
             "Add" => binary().map(|(x, y)| x + y)?,
             "Sub" => binary().map(|(x, y)| x - y)?,
@@ -202,8 +206,13 @@ impl Lowering<'_> {
         if array.len() == 0 {
             return refuse("a constant is empty");
         }
+        let varies = || refuse("a constant depends on the number of samples");
         if extent == 1 {
-            return Ok(array.clone());
+            return if arrays[0] == arrays[1] {
+                Ok(array.clone())
+            } else {
+                varies()
+            };
         }
         let positions = place.before * place.after;
         let mut batch = self.batch.sizes[1];
@@ -230,6 +239,11 @@ impl Lowering<'_> {
         }
         let mut shape = arrays[1].shape.clone();
         shape[axis] = positions;
-        Ok(first.reshaped(&shape))
+        let first = first.reshaped(&shape);
+        // What the file makes for one sample must be that row, unless it was baked for a batch.
+        if arrays[0] != arrays[1] && arrays[0] != first {
+            return varies();
+        }
+        Ok(first)
     }
 }

@@ -57,7 +57,6 @@ pub(crate) const RULES: &[&str] = &[
     "MatMul",
     "Max",
     "MaxPool",
-    "MeanVarianceNormalization",
     "Min",
     "Mish",
     "Mul",

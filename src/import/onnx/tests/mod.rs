@@ -523,3 +523,68 @@ fn a_constant_with_a_row_per_sample_goes_where_the_samples_are() {
         .node("Add", &["x", "z"], "y");
     assert!(range.refused("y").contains("number of samples"));
 }
+
+#[test]
+fn what_the_number_of_samples_is_computed_into_is_refused() {
+    // x / x.shape[0], of shape [1, 1], and full((N, 1), N) beside x.
+    let counted = || {
+        Sketch::new(&[-1, 3])
+            .node("Shape start=0 end=1", &["x"], "n")
+            .node("Cast to=1", &["n"], "count")
+            .ints("square", &[1, 1])
+            .node("Reshape", &["count", "square"], "one")
+    };
+    let message = counted().node("Div", &["x", "one"], "y").refused("y");
+    assert!(message.contains("number of samples"), "{message}");
+    let message = counted()
+        .ints("ones", &[1])
+        .node("Concat axis=0", &["n", "ones"], "shape")
+        .node("Expand", &["one", "shape"], "column")
+        .node("Concat axis=1", &["x", "column"], "y")
+        .refused("y");
+    assert!(message.contains("number of samples"), "{message}");
+}
+
+#[test]
+fn samples_that_lie_among_positions_in_two_ways_do_not_meet() {
+    // [N·3] with the positions of a sample together, and [3·N] with the samples of a position.
+    let merged = Sketch::new(&[-1, 3])
+        .ints("flat", &[-1])
+        .node("Reshape", &["x", "flat"], "a")
+        .node("Transpose perm=1,0", &["x"], "t")
+        .node("Reshape", &["t", "flat"], "b");
+    let mut sketch = merged.node("Einsum", &["a", "b"], "y");
+    let equation = proto::Attribute {
+        name: "equation".into(),
+        s: "i,i->i".into(),
+        ..Default::default()
+    };
+    sketch
+        .graph()
+        .node
+        .last_mut()
+        .unwrap()
+        .attribute
+        .push(equation);
+    let message = sketch.refused("y");
+    assert!(message.contains("samples"), "{message}");
+}
+
+#[test]
+fn numbers_of_samples_own_entries_have_a_place() {
+    let message = Sketch::new(&[-1, 4])
+        .node("Cast to=9", &["x"], "truth")
+        .node("Cast to=7", &["truth"], "numbers")
+        .ints("line", &[-1])
+        .node("ReduceSum keepdims=0", &["numbers", "one"], "i")
+        .ints("one", &[1])
+        .node("GatherND batch_dims=1", &["x", "i"], "y")
+        .refused("y");
+    assert!(message.contains("node_y"), "{message}");
+    let message = Sketch::new(&[-1, 4])
+        .node("Cast to=9", &["x"], "truth")
+        .node("Cast to=7", &["truth"], "numbers")
+        .node("Div", &["numbers", "numbers"], "y")
+        .refused("y");
+    assert!(message.contains("whole numbers"), "{message}");
+}
