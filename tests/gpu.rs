@@ -4,8 +4,10 @@
 mod common;
 
 use common::{random, random_in};
+use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::expression::Unary;
 use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
+use hessblock::tensor::meter::Meter;
 use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, Shape, Window};
 
 /// Distance of an f32 from an exact value, in units of the last place of that value.
@@ -460,6 +462,102 @@ fn convolutions_copy_in_portions_that_leave_no_trace() {
         // Sums of 50 thousand products of numbers up to one.
         assert!((found - expected).abs() < 1e-2, "{found} {expected}");
     }
+}
+
+#[test]
+fn depthwise_convolutions_copy_nothing_as_the_meter_foresees() {
+    if common::gpu::open(true).is_none() {
+        return;
+    }
+    let gpu = Gpu::open(&common::gpu::selector(), None).unwrap();
+    let (x, z) = ([1, 16, 64, 64], [1, 32, 32, 32]);
+    let whole = depthwise(&gpu, &x, &z);
+    assert_eq!(gpu.peak_memory(), gpu.memory_in_use());
+    let meter = Meter::new(4);
+    let foreseen = depthwise(&meter, &x, &z);
+    assert_eq!(meter.peak(), meter.live());
+    for (whole, foreseen) in whole.iter().zip(&foreseen) {
+        assert_eq!(gpu.shape(whole), meter.shape(foreseen));
+    }
+    // Operands that start within a buffer.
+    let [x, w, z, forward, back, rows, _] = &whole;
+    for n in 0..3 {
+        let [x, z, forward, back, rows] =
+            [x, z, forward, back, rows].map(|t| gpu.slice(t, 0, n, n + 1));
+        let same = |found: &_, expected: &_| {
+            assert!(
+                gpu.read(found).unwrap() == gpu.read(expected).unwrap(),
+                "{n}"
+            );
+        };
+        same(&gpu.conv(&x, w, &window(2), 16), &forward);
+        same(&gpu.conv_inputs(&z, w, &window(2), 16), &back);
+        same(&gpu.conv_weights(&z, &x, &window(2), 16, false), &rows);
+    }
+}
+
+#[test]
+fn depthwise_sums_of_more_terms_than_a_dispatch_takes_are_whole() {
+    let Some(gpu) = common::gpu::open(true) else {
+        return;
+    };
+    let exact = Cpu::<f64>::new();
+    // Taps in a row and in planes; the transposes sum as many, of another stride too.
+    for axes in [
+        &[[4600, 300, 4301, 1, 1, 0]][..],
+        &[[9000, 2250, 9001, 4, 1, 4500]],
+        &[[83, 12, 70, 1, 1, 0], [90, 20, 71, 1, 1, 0]],
+    ] {
+        let window = common::window(axes);
+        let rest = |channels, spatial: &[usize]| [&[1, channels], spatial].concat();
+        let x = random(40, 2, 1, &rest(2, &window.input));
+        let w = random(41, 1, 1, &[&[4, 1], &window.kernel[..]].concat());
+        let z = random(42, 2, 1, &rest(4, &window.output));
+        let [a, b, c] = [&x, &w, &z].map(|x| gpu.upload(&x.shape, HostSlice::F64(&x.values)));
+        let [x, w, z] = [&x, &w, &z].map(|x| exact.upload(&x.shape, HostSlice::F64(&x.values)));
+        let check = |found: &_, expected: &_, what: &str| {
+            let (found, expected) = (gpu.read(found).unwrap(), exact.read(expected).unwrap());
+            let greatest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(error <= 1e-6 * greatest, "{what}: {found} {expected}");
+            }
+        };
+        check(
+            &gpu.conv(&a, &b, &window, 2),
+            &exact.conv(&x, &w, &window, 2),
+            "conv",
+        );
+        check(
+            &gpu.conv_inputs(&c, &b, &window, 2),
+            &exact.conv_inputs(&z, &w, &window, 2),
+            "conv_inputs",
+        );
+        for sum in [false, true] {
+            check(
+                &gpu.conv_weights(&c, &a, &window, 2, sum),
+                &exact.conv_weights(&z, &x, &window, 2, sum),
+                "conv_weights",
+            );
+        }
+    }
+}
+
+/// Inputs, weights and cotangents of a depthwise convolution with two outputs per channel, and all that is made of
+/// them.
+fn depthwise<B: Backend>(backend: &B, x: &[usize], z: &[usize]) -> [B::Tensor; 7] {
+    let upload = |seed, samples, directions, rest: &[usize]| {
+        let x = random(seed, samples, directions, rest);
+        backend.upload(&x.shape, HostSlice::F64(&x.values))
+    };
+    let window = window(2);
+    let (x, z) = (upload(30, 3, 1, x), upload(31, 3, 2, z));
+    let w = upload(32, 1, 1, &[32, 1, 3, 3]);
+    let forward = backend.conv(&x, &w, &window, 16);
+    let back = backend.conv_inputs(&z, &w, &window, 16);
+    let rows = backend.conv_weights(&z, &x, &window, 16, false);
+    let sum = backend.conv_weights(&z, &x, &window, 16, true);
+    [x, w, z, forward, back, rows, sum]
 }
 
 #[test]

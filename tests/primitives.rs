@@ -273,8 +273,14 @@ fn with_channels(lead: &[usize], last: &[usize]) -> Vec<usize> {
 fn for_convolutions(mut case: impl FnMut(&Window, usize, [usize; 4], usize, usize, usize)) {
     for (number, window) in windows().iter().enumerate() {
         // Plain, grouped with few and with more channels per group, depthwise with one and two outputs each.
-        for (groups, channels, outputs) in [(1, 3, 5), (2, 4, 6), (2, 8, 10), (3, 3, 3), (3, 3, 6)]
-        {
+        for (groups, channels, outputs) in [
+            (1, 3, 5),
+            (1, 5, 7),
+            (2, 4, 6),
+            (2, 8, 10),
+            (3, 3, 3),
+            (3, 3, 6),
+        ] {
             let broadcast = [[3, 1, 1, 1], [2, 2, 1, 1], [3, 1, 1, 2], [1, 2, 1, 2]][number % 4];
             let lead = 1 + number % 2;
             case(window, groups, broadcast, channels, outputs, lead);
@@ -364,6 +370,16 @@ fn depthwise_convolutions_agree_on_large_planes<B: Contract>(c: &Conformance<B>)
             2,
             1,
         ),
+        // Stride and dilation share a divisor, or the windows hang over.
+        (
+            window(&[[45, 10, 3, 4, 6, 2], [31, 15, 4, 2, 3, 1]]),
+            2,
+            2,
+            2,
+            2,
+        ),
+        // More positions in a row than are summed at a time.
+        (window(&[[9100, 4550, 3, 2, 1, 1]]), 3, 1, 2, 1),
         // More positions than are summed in one register.
         (
             window(&[[97, 97, 3, 1, 1, 1], [95, 95, 1, 1, 1, 0]]),

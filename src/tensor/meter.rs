@@ -4,7 +4,7 @@
 //! disagreeing (DESIGN §3, Execution).
 
 use super::chains::Chains;
-use super::placement::Placement;
+use super::placement::{Placement, is_direct};
 use super::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
 use crate::error::Result;
 use std::cell::Cell;
@@ -108,15 +108,16 @@ impl Meter {
         MeterTensor { shape, memory }
     }
 
-    /// The result of a convolution, while a portion of `placed` is copied into its place.
+    /// The result of a convolution, while a portion of `placed` is copied into its place; `None` where it is
+    /// read as it lies.
     fn convolved(
         &self,
         placed: &MeterTensor,
-        placement: Placement,
+        placement: Option<Placement>,
         shape: Shape,
         operations: u64,
     ) -> MeterTensor {
-        let _copy = self.allocate(placement.copied(&placed.shape));
+        let _copy = placement.map(|placement| self.allocate(placement.copied(&placed.shape)));
         self.tensor(shape, operations)
     }
 
@@ -154,6 +155,16 @@ fn conv_operations(
     window: &Window,
 ) -> u64 {
     2 * (samples * directions * lead) as u64 * product(weights) * product(&window.output)
+}
+
+/// The copy behind a convolution, unless it goes without.
+fn copied(
+    window: &Window,
+    groups: usize,
+    weights: &[usize],
+    placement: impl Fn(&Window) -> Placement,
+) -> Option<Placement> {
+    (!is_direct(window, groups, weights)).then(|| placement(window))
 }
 
 impl Backend for Meter {
@@ -199,7 +210,7 @@ impl Backend for Meter {
         inputs: &MeterTensor,
         weights: &MeterTensor,
         window: &Window,
-        _: usize,
+        groups: usize,
     ) -> MeterTensor {
         let (x, w) = (&inputs.shape, &weights.shape);
         let mut rest = vec![x.rest[0], w.rest[0]];
@@ -207,7 +218,8 @@ impl Backend for Meter {
         let directions = x.directions.max(w.directions);
         let operations = conv_operations(x.samples, directions, x.rest[0], &w.rest, window);
         let shape = Shape::new(x.samples, directions, &rest);
-        self.convolved(inputs, Placement::of_inputs(window), shape, operations)
+        let placement = copied(window, groups, &w.rest, Placement::of_inputs);
+        self.convolved(inputs, placement, shape, operations)
     }
 
     fn conv_inputs(
@@ -223,7 +235,7 @@ impl Backend for Meter {
         let directions = c.directions.max(w.directions);
         let operations = conv_operations(c.samples, directions, c.rest[0], &w.rest, window);
         let shape = Shape::new(c.samples, directions, &rest);
-        let placement = Placement::of_cotangents(window);
+        let placement = copied(window, groups, &w.rest, Placement::of_cotangents);
         self.convolved(cotangents, placement, shape, operations)
     }
 
@@ -242,7 +254,8 @@ impl Backend for Meter {
         let directions = c.directions.max(x.directions);
         let operations = conv_operations(samples, directions, c.rest[0], &rest, window);
         let shape = Shape::new(if sum_samples { 1 } else { samples }, directions, &rest);
-        self.convolved(inputs, Placement::of_inputs(window), shape, operations)
+        let placement = copied(window, groups, &rest, Placement::of_inputs);
+        self.convolved(inputs, placement, shape, operations)
     }
 
     fn window_sum(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {

@@ -1,10 +1,11 @@
 //! Convolutions as products: with the padding written out, x is read at t·stride + k·dilation, which is
-//! linear in t and k, so the product kernel's strides express all three without forming patches.
+//! linear in t and k, so the product kernel's strides express all three without forming patches. Those of few
+//! channels per group are summed directly.
 
 use super::Gpu;
 use super::product::Product;
 use super::tensor::{Axis, GpuTensor, View};
-use crate::tensor::placement::Placement;
+use crate::tensor::placement::{Placement, is_direct};
 use crate::tensor::{Shape, Window, strides};
 
 /// Sizes of a convolution, as strides: tensors are `[s, d, B, C, in…]`, `[s, d, O, C/g, k…]`,
@@ -55,7 +56,7 @@ fn spatial(extents: &[usize]) -> Vec<i64> {
 }
 
 /// Strides of samples and directions of a tensor whose rest has `rest` elements; 0 where it repeats.
-fn leading(shape: &Shape, directions: usize, rest: usize) -> [i64; 2] {
+pub(super) fn leading(shape: &Shape, directions: usize, rest: usize) -> [i64; 2] {
     let stride = |extent: usize, own: usize| if extent == 1 { 0 } else { own as i64 };
     [
         stride(shape.samples, directions * rest),
@@ -63,7 +64,7 @@ fn leading(shape: &Shape, directions: usize, rest: usize) -> [i64; 2] {
     ]
 }
 
-fn broadcast(a: usize, b: usize) -> usize {
+pub(super) fn broadcast(a: usize, b: usize) -> usize {
     if a == 1 { b } else { a }
 }
 
@@ -197,6 +198,9 @@ impl Gpu {
             broadcast(inputs.shape.directions, weights.shape.directions),
             &rest,
         );
+        if is_direct(window, groups, &weights.shape.rest) {
+            return self.grouped_forward(shape, inputs, weights, window, groups);
+        }
         let placement = Placement::of_inputs(window);
         let sizes = Sizes::new(window, groups, channels, outputs, &placement);
         let (cg, og) = sizes.per_group();
@@ -238,6 +242,9 @@ impl Gpu {
             broadcast(cotangents.shape.directions, weights.shape.directions),
             &rest,
         );
+        if is_direct(window, groups, &weights.shape.rest) {
+            return self.grouped_inputs(shape, cotangents, weights, window, groups);
+        }
         let placement = Placement::of_cotangents(window);
         let sizes = Sizes::new(window, groups, channels, outputs, &placement);
         let (cg, og) = sizes.per_group();
@@ -284,6 +291,9 @@ impl Gpu {
             broadcast(inputs.shape.directions, cotangents.shape.directions),
             &rest,
         );
+        if is_direct(window, groups, &shape.rest) {
+            return self.grouped_weights(shape, inputs, cotangents, window, groups);
+        }
         let placement = Placement::of_inputs(window);
         let sizes = Sizes::new(window, groups, channels, outputs, &placement);
         let (cg, og) = sizes.per_group();

@@ -83,6 +83,17 @@ impl WindowKernel {
     }
 }
 
+/// What distinguishes one compiled `grouped.wgsl` from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct GroupedKernel {
+    /// Whether it reads windows and writes input positions.
+    pub transposed: bool,
+    /// Whether terms follow each other at distance one along every axis.
+    pub unit: bool,
+    /// Axes before the spatial ones.
+    pub axes: usize,
+}
+
 /// What `lookup.wgsl` computes: an entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LookupKernel {
@@ -96,6 +107,7 @@ pub(super) enum LookupKernel {
 pub(super) enum Kernel {
     Product(ProductKernel),
     Window(WindowKernel),
+    Grouped(GroupedKernel),
     Lookup(LookupKernel),
     Map { expr: Expr, axes: usize },
     Reduce { kept: usize, reduced: usize },
@@ -111,7 +123,7 @@ impl Kernel {
     pub fn family(&self) -> usize {
         match self {
             Kernel::Product(_) => 0,
-            Kernel::Window(_) | Kernel::Lookup(_) | Kernel::Reduce { .. } => 1,
+            Kernel::Window(_) | Kernel::Grouped(_) | Kernel::Lookup(_) | Kernel::Reduce { .. } => 1,
             Kernel::Map { .. } | Kernel::Layout { .. } | Kernel::Fill => 2,
         }
     }
@@ -165,6 +177,17 @@ impl Kernel {
                 text.push_str(NUMERIC);
                 text.push_str(include_str!("../../../shaders/window.wgsl"));
             }
+            Kernel::Grouped(kernel) => {
+                constant("THREADS", THREADS);
+                for (name, word) in GROUPED_WORDS {
+                    constant(name, word);
+                }
+                let _ = writeln!(text, "const TRANSPOSED: bool = {};", kernel.transposed);
+                let _ = writeln!(text, "const UNIT: bool = {};", kernel.unit);
+                decode(&mut text, "lead_offsets", 8, kernel.axes, 2);
+                text.push_str(COMMON);
+                text.push_str(include_str!("../../../shaders/grouped.wgsl"));
+            }
             Kernel::Lookup(_) => {
                 constant("THREADS", THREADS);
                 text.push_str(COMMON);
@@ -217,6 +240,24 @@ pub(super) const PRODUCT_AXES: usize = 16;
 pub(super) const PRODUCT_FLAGS: usize = PRODUCT_AXES + 4 * MAX_AXES * PRODUCT_AXIS_WORDS;
 /// Words per axis there: extent and four strides.
 pub(super) const PRODUCT_AXIS_WORDS: usize = 5;
+
+/// Most axes before the spatial ones of [`GroupedKernel`]: samples, directions, groups and two of channels, or B.
+pub(super) const MAX_GROUPED_AXES: usize = 5;
+/// Words of `grouped.wgsl` by the names that they have there; its axes before the spatial ones start at word 8.
+pub(super) const GROUPED_WORDS: [(&str, usize); 12] = [
+    ("PLACES", 24),
+    ("PLACED", 27),
+    ("OTHER", 30),
+    ("PADDING", 33),
+    ("PLACE_STEP", 36),
+    ("STEP", 39),
+    ("SKIP", 42),
+    ("DIVISOR", 45),
+    ("INVERSE", 48),
+    ("SUMMED", 51),
+    ("FROM", 55),
+    ("TO", 60),
+];
 
 /// Writes `fn name(index) -> offsets`: a row-major index over axes to its offset in `tensors` tensors.
 ///
@@ -272,6 +313,15 @@ pub fn shader_sources() -> Vec<ShaderSource> {
         WindowKernel::MaxPoolIndices,
     ] {
         kernels.push(Kernel::Window(kernel));
+    }
+    for axes in [2, 3, MAX_GROUPED_AXES] {
+        for (transposed, unit) in [(false, false), (false, true), (true, false), (true, true)] {
+            kernels.push(Kernel::Grouped(GroupedKernel {
+                transposed,
+                unit,
+                axes,
+            }));
+        }
     }
     for kernel in [LookupKernel::Take, LookupKernel::Chain, LookupKernel::Put] {
         kernels.push(Kernel::Lookup(kernel));

@@ -11,6 +11,7 @@ mod adapter;
 mod contract;
 mod conv;
 mod device;
+mod grouped;
 mod kernel;
 mod layout;
 mod lookup;
