@@ -377,6 +377,15 @@ impl Session {
     /// # Errors
     /// What the data reports.
     pub fn entries(&self, pairs: &[(usize, usize)], control: &Control<'_>) -> Result<Vec<f64>> {
-        operator::entries(&self.work(), pairs, control)
+        operator::entries::<f64>(&self.work(), pairs, control)
+    }
+
+    /// The same in single precision, which says how far its rounding alone takes an entry.
+    pub(crate) fn entries_f32(
+        &self,
+        pairs: &[(usize, usize)],
+        control: &Control<'_>,
+    ) -> Result<Vec<f64>> {
+        operator::entries::<f32>(&self.work(), pairs, control)
     }
 }

@@ -74,5 +74,11 @@ fn report(command: &Verify, verdict: &Verdict) -> Result<()> {
         worst.column,
         worst.found,
         worst.expected
-    ))
+    ))?;
+    if let Some(rounding) = verdict.rounding {
+        print(&format!(
+            "rounding  the definition in single precision is off by {rounding:.1e} there itself"
+        ))?;
+    }
+    Ok(())
 }

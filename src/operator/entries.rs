@@ -9,18 +9,18 @@ use crate::schedule::run::{Control, Progress, Work};
 use crate::schedule::unit::{per_sample, read_outputs};
 use crate::tensor::cpu::Cpu;
 use crate::tensor::dual::{Dual, DualTensor};
-use crate::tensor::{Backend, HostSlice, Shape};
+use crate::tensor::{Backend, HostSlice, Real, Shape};
 
 /// Numbers that the tangents of a chunk may hold.
 const TANGENT: usize = 1 << 23;
 
-/// G[i, j] for each pair (i, j) of the flat order, in CPU double precision.
+/// G[i, j] for each pair (i, j) of the flat order, on the CPU with tangents in the precision of `R`.
 ///
 /// Source: Skorski 2021, the definition of the approximate chain rule, evaluated entry by entry.
 ///
 /// # Errors
 /// What reading the data reports; [`crate::Error::Interrupted`].
-pub fn entries(
+pub fn entries<R: Real>(
     work: &Work<'_>,
     pairs: &[(usize, usize)],
     control: &Control<'_>,
@@ -31,7 +31,7 @@ pub fn entries(
     let place = |index: usize| indices.binary_search(&index).unwrap_or_default();
     let located: Vec<(usize, usize)> = pairs.iter().map(|&(i, j)| (place(i), place(j))).collect();
     let network = work.network;
-    let (backend, reach) = (Cpu::<f64>::new(), Reach::forward_only(network));
+    let (backend, reach) = (Cpu::<R>::new(), Reach::forward_only(network));
     let primal = Weights::upload(&backend, network);
     let widest = network
         .nodes
@@ -78,7 +78,7 @@ pub fn entries(
                 Some(tangent) => {
                     let values = backend.read(tangent)?;
                     for (column, values) in columns.iter_mut().zip(values.chunks_exact(width)) {
-                        column.extend_from_slice(values);
+                        column.extend(values.iter().map(|v| v.to_f64()));
                     }
                 }
                 // The output does not depend on these parameters.
