@@ -45,129 +45,28 @@ impl Random {
     }
 }
 
-/// Operations with a rule of the importer, or that fold, and some without.
-const OPERATIONS: &[&str] = &[
-    "Abs",
-    "Add",
-    "And",
-    "Attention",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "CastLike",
+/// Operations that are taken of constants alone, or not at all.
+const OTHERS: &[&str] = &[
     "Ceil",
-    "Celu",
-    "Clip",
-    "Concat",
     "Constant",
     "ConstantOfShape",
-    "Conv",
-    "ConvTranspose",
-    "Cos",
-    "CumSum",
-    "DepthToSpace",
-    "Div",
-    "Dropout",
-    "Einsum",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Expand",
     "EyeLike",
-    "Flatten",
     "Floor",
-    "Gather",
-    "GatherElements",
-    "GatherND",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalLpPool",
-    "GlobalMaxPool",
-    "Greater",
-    "GreaterOrEqual",
-    "GroupNormalization",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "InstanceNormalization",
-    "IsNaN",
-    "LRN",
-    "LayerNormalization",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "LogSoftmax",
-    "LpNormalization",
     "LSTM",
-    "MatMul",
-    "Max",
-    "MaxPool",
     "MeanVarianceNormalization",
-    "Min",
-    "Mish",
     "Mod",
-    "Mul",
-    "Neg",
     "NonZero",
-    "Not",
-    "OneHot",
-    "Or",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "RMSNormalization",
     "Range",
-    "Reciprocal",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-    "Relu",
-    "Reshape",
-    "Resize",
     "Round",
     "Scatter",
     "ScatterElements",
     "ScatterND",
-    "Selu",
-    "SequenceAt",
-    "Shape",
-    "Shrink",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Size",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "SpaceToDepth",
-    "Split",
-    "SplitToSequence",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Swish",
-    "Tanh",
-    "ThresholdedRelu",
-    "Tile",
-    "Transpose",
-    "Trilu",
-    "Unsqueeze",
-    "Upsample",
-    "Where",
-    "Xor",
 ];
+
+/// Any operation.
+fn operations() -> Vec<&'static str> {
+    [hessblock::import::onnx::operations(), OTHERS].concat()
+}
 
 /// Attributes that are integers.
 const INTEGERS: &[&str] = &[
@@ -516,7 +415,7 @@ pub fn change(model: &mut proto::Model, random: &mut Random) {
             }
         }
         10 | 11 if count > 0 => {
-            let other = random.pick(OPERATIONS).copied().unwrap_or_default();
+            let other = random.pick(&operations()).copied().unwrap_or_default();
             graph.node[at].op_type = other.into();
         }
         12 if count > 0 => {
@@ -600,7 +499,11 @@ pub fn change(model: &mut proto::Model, random: &mut Random) {
             let node = proto::Node {
                 input,
                 output: vec![made],
-                op_type: random.pick(OPERATIONS).copied().unwrap_or_default().into(),
+                op_type: random
+                    .pick(&operations())
+                    .copied()
+                    .unwrap_or_default()
+                    .into(),
                 attribute: (0..random.below(3)).map(|_| attribute(random)).collect(),
                 ..Default::default()
             };
