@@ -24,7 +24,7 @@ pub struct BinaryCrossEntropy {
     pub positive_weight: Option<Vec<f64>>,
     /// The axis of the classes that k has numbers for, as in the file, the axis of samples included;
     /// `None` is the first axis of a sample's outputs. (PyTorch broadcasts k from the last axis on: one per
-    /// class is written [C, 1] there for outputs [N, C, T], and [C] for [N, T, C], which is −1 here.)
+    /// class is written `[C, 1]` there for outputs `[N, C, T]`, and `[C]` for `[N, T, C]`, which is −1 here.)
     pub class_axis: Option<isize>,
     /// Where the classes lie, where an axis was given; found by [`Loss::prepare`].
     axes: Option<Axes>,

@@ -5,7 +5,7 @@ use super::{Forward, Operation, Pullback, SiteKind, shape_error};
 use crate::error::Result;
 use crate::tensor::{Backend, HostSlice, Shape};
 
-/// z[…, k, …] = x[…, indices[k], …] along an axis; `None` is 0. Operand: x.
+/// `z[…, k, …] = x[…, indices[k], …]` along an axis; `None` is 0. Operand: x.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Take {
     /// The axis of the rest.
