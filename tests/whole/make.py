@@ -126,7 +126,7 @@ CASES = {  # name: (maker, shape of a sample, samples, what token inputs count t
     "3c3d": (threec3d, (3, 32, 32), 4, 0),
     "allcnnc": (allcnn, (3, 32, 32), 4, 0),
     "text": (Text, (24,), 8, 2000),
-    "gpt": (lambda: Gpt(256, 64, 4, 32, 2, scale=0.25), (32,), 2, 256),
+    "gpt": (lambda: Gpt(64, 64, 4, 16, 2, scale=0.25), (16,), 2, 64),
     "vit": (vit, (3, 32, 32), 4, 0),
     "resnet18_32": (resnet18_small, (3, 32, 32), 4, 0),
     "mobilenet_v2": (lambda: torchvision.models.mobilenet_v2(num_classes=10), (3, 224, 224), 2, 0),
