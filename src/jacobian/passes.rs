@@ -1,6 +1,6 @@
 //! The forward and the reverse pass over a network, on any backend.
 
-use crate::network::{Network, Operand, ValueId};
+use crate::network::{Network, Node, Operand, ValueId};
 use crate::ops::{Op, Operation, Pullback, Site, Step};
 use crate::tensor::{Backend, Shape};
 
@@ -33,6 +33,8 @@ pub struct Reach {
     active: Vec<bool>,
     /// Per value: whether it depends on the samples.
     sampled: Vec<bool>,
+    /// Per node and operand: whether the result has a derivative in it.
+    varies: Vec<Vec<bool>>,
     /// Per value: the last node that reads it, going forward.
     last_use: Vec<usize>,
 }
@@ -46,9 +48,14 @@ impl Reach {
         let mut sampled = vec![false; values];
         let mut last_use = vec![0; values];
         sampled[..inputs].fill(true);
+        let operands = |node: &Node| {
+            let all = 0..node.inputs.len();
+            all.map(|j| node.op.differentiates(j)).collect()
+        };
+        let varies: Vec<Vec<bool>> = network.nodes.iter().map(operands).collect();
         for (k, node) in network.nodes.iter().enumerate() {
             for (j, operand) in node.inputs.iter().enumerate() {
-                let varies = node.op.differentiates(j);
+                let varies = varies[k][j];
                 match *operand {
                     Operand::Value(value) => {
                         active[inputs + k] |= varies && active[value];
@@ -67,6 +74,7 @@ impl Reach {
             wanted,
             active,
             sampled,
+            varies,
             last_use,
         }
     }
@@ -195,7 +203,7 @@ pub fn backward<B: Backend>(
                 cotangent,
             };
             for (j, &input) in node.inputs.iter().enumerate() {
-                if !node.op.differentiates(j) {
+                if !reach.varies[k][j] {
                     continue;
                 }
                 match input {

@@ -27,14 +27,7 @@ impl Softmax {
             let others = (0..=last).filter(|&axis| axis != self.axis);
             backend.permute(x, &others.chain([self.axis]).collect::<Vec<_>>())
         };
-        let window = Window {
-            input: vec![extent],
-            output: vec![1],
-            kernel: vec![extent],
-            stride: vec![1],
-            dilation: vec![1],
-            padding: vec![0],
-        };
+        let window = Window::over_all(extent);
         let indices = backend.max_pool_indices(&turned, &window);
         let maximum = backend.gather(&turned, &indices, &window);
         backend.reshape(&maximum, &kept)

@@ -43,6 +43,18 @@ pub struct Window {
 }
 
 impl Window {
+    /// One window over all of an axis.
+    pub fn over_all(extent: usize) -> Window {
+        Window {
+            input: vec![extent],
+            output: vec![1],
+            kernel: vec![extent],
+            stride: vec![1],
+            dilation: vec![1],
+            padding: vec![0],
+        }
+    }
+
     /// Whether there is one window, and it is the input: the convolution is a plain product.
     pub fn is_whole(&self) -> bool {
         self.kernel == self.input

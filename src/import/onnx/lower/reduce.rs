@@ -132,15 +132,7 @@ impl Lowering<'_> {
     fn maximum(&mut self, node: &Node, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
         let flat = self.last(node, x, axes)?;
         let count = flat.rest[flat.rest.len() - 1];
-        let one = || vec![1];
-        let window = Window {
-            input: vec![count],
-            output: one(),
-            kernel: vec![count],
-            stride: one(),
-            dilation: one(),
-            padding: vec![0],
-        };
+        let window = Window::over_all(count);
         let most = self.append(node, MaxPool { window }, &[flat.operand], flat.sample)?;
         self.unflattened(node, x, &most, axes, keep)
     }
