@@ -13,6 +13,7 @@ mod memory;
 pub mod network;
 pub mod operator;
 pub mod ops;
+pub mod random;
 pub mod schedule;
 mod session;
 pub mod sink;
@@ -22,6 +23,7 @@ pub mod verify;
 
 pub use device::{Device, Precision};
 pub use error::{Error, Result};
+pub use loss::Curvature;
 pub use schedule::request::Part;
 pub use session::{RunOptions, Session, Target};
 pub use source::{InputFile, Source};

@@ -1,13 +1,13 @@
 //! A network, its data and a loss, checked against each other and ready for work.
 
 use crate::bytes::Bytes;
-use crate::device::{Device, with_backend};
+use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
 use crate::files::{free_bytes, parent};
 use crate::import::data::Dataset;
-use crate::loss::{Loss, OutputShape};
+use crate::loss::{Curvature, Loss, OutputShape};
 use crate::network::Network;
-use crate::operator::{self, Gradient};
+use crate::operator::{self, Form, Gradient};
 use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
@@ -15,7 +15,7 @@ use crate::schedule::run::{Control, Report, Work, run};
 use crate::schedule::shortage;
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
 use crate::tensor::{Contract, Real};
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 use std::path::{Path, PathBuf};
 
 /// A network, its data and a loss.
@@ -40,6 +40,7 @@ pub struct Session {
     network: Network,
     dataset: Dataset,
     loss: Box<dyn Loss>,
+    curvature: Curvature,
 }
 
 /// Budgets and sizes of a run; `None` is found.
@@ -143,7 +144,40 @@ impl Session {
             network,
             dataset,
             loss,
+            curvature: Curvature::Ggn,
         })
+    }
+
+    /// The same for another matrix than G: blocks, plans, products and entries are its own from here on.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where the loss does not give what it needs.
+    pub fn with_curvature(mut self, curvature: Curvature) -> Result<Session> {
+        self.set_curvature(curvature)?;
+        Ok(self)
+    }
+
+    /// As [`Session::with_curvature`].
+    ///
+    /// # Errors
+    /// As [`Session::with_curvature`].
+    pub fn set_curvature(&mut self, curvature: Curvature) -> Result<()> {
+        curvature.check(self.loss())?;
+        self.curvature = curvature;
+        Ok(())
+    }
+
+    /// The matrix that is meant.
+    pub fn curvature(&self) -> Curvature {
+        self.curvature
+    }
+
+    /// Replaces the network's parameters: `[p]` in the flat order.
+    ///
+    /// # Errors
+    /// As [`Network::set_parameters`].
+    pub fn set_parameters(&mut self, values: &[f64]) -> Result<()> {
+        self.network.set_parameters(values)
     }
 
     /// The network.
@@ -166,6 +200,7 @@ impl Session {
             network: &self.network,
             dataset: &self.dataset,
             loss: self.loss.as_ref(),
+            curvature: self.curvature,
         }
     }
 
@@ -224,10 +259,12 @@ impl Session {
         limits: Limits,
         batch: Option<usize>,
     ) -> Result<Plan> {
+        let work = self.work();
+        let hessian = work.hessian();
         let sizes = Sizes {
             samples: self.dataset.len(),
-            directions: self.loss.directions(self.network.outputs()),
-            signed: self.loss.signed(),
+            directions: hessian.directions(self.network.outputs()),
+            signed: hessian.signed(),
             number_bytes,
             target: match self.dataset.target_shape() {
                 Some(shape) => shape.iter().product(),
@@ -372,20 +409,118 @@ impl Session {
         with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control))
     }
 
-    /// Entries of G straight from the definition, in CPU double precision ([`operator::entries`]).
+    /// The curvature's product with vectors, `[directions, p]` in the flat order; the result alike.
+    ///
+    /// ```
+    /// # use hessblock::import::data::Dataset;
+    /// # use hessblock::loss::{CrossEntropy, Reduction};
+    /// # use hessblock::network::builder::Builder;
+    /// # use hessblock::schedule::run::Control;
+    /// # use hessblock::{Curvature, Device, Precision, RunOptions, Session};
+    /// # use ndarray::{Array2, arr1, arr2};
+    /// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+    /// let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+    /// let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?
+    ///     .with_curvature(Curvature::Exact)?;
+    /// let (device, vectors) = (Device::cpu(Precision::F64), Array2::ones((1, 26)));
+    /// let product = session.product(&device, &vectors, RunOptions::default(), &Control::none())?;
+    /// let form = session.forms(&device, &vectors, RunOptions::default(), &Control::none())?[0];
+    /// assert!((product.sum() - form.exact()).abs() < 1e-14);
+    /// # Ok::<(), hessblock::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`operator::product`].
+    pub fn product(
+        &self,
+        device: &Device,
+        vectors: &Array2<f64>,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Array2<f64>> {
+        let limits = device.limits(options.memory, options.host_memory);
+        let (work, vectors) = (self.work(), vectors.as_standard_layout());
+        let flat = vectors.as_slice().unwrap_or_default();
+        let product = with_backend!(device, backend => operator::product(backend, &work, flat, limits, options.batch, control))?;
+        matrix(vectors.nrows(), product)
+    }
+
+    /// vᵀGv and vᵀ(H − G)v of vectors, `[directions, p]`; for a Fisher matrix, its own in the place of G's.
+    ///
+    /// # Errors
+    /// As [`operator::forms`]; [`Error::Request`] for a loss without gradient.
+    pub fn forms(
+        &self,
+        device: &Device,
+        vectors: &Array2<f64>,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Vec<Form>> {
+        Curvature::Exact.check(self.loss())?;
+        let limits = device.limits(options.memory, options.host_memory);
+        let (work, vectors) = (self.work(), vectors.as_standard_layout());
+        let flat = vectors.as_slice().unwrap_or_default();
+        with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control))
+    }
+
+    /// J·v per sample, `[samples, directions, outputs]`, of vectors `[directions, p]`.
+    ///
+    /// # Errors
+    /// As [`operator::product`].
+    pub fn jacobian_product(
+        &self,
+        device: &Device,
+        vectors: &Array2<f64>,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Array3<f64>> {
+        let limits = device.limits(options.memory, options.host_memory);
+        let (work, vectors) = (self.work(), vectors.as_standard_layout());
+        let flat = vectors.as_slice().unwrap_or_default();
+        let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, flat, limits, options.batch, control))?;
+        let shape = (self.dataset.len(), vectors.nrows(), self.network.outputs());
+        Array3::from_shape_vec(shape, product).map_err(|e| Error::Shape(e.to_string()))
+    }
+
+    /// Σ_n J_nᵀ·u_n, `[directions, p]`, of cotangents `[samples, directions, outputs]`.
+    ///
+    /// # Errors
+    /// As [`operator::jacobian_transpose_product`].
+    pub fn jacobian_transpose_product(
+        &self,
+        device: &Device,
+        cotangents: &Array3<f64>,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Array2<f64>> {
+        let limits = device.limits(options.memory, options.host_memory);
+        let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
+        let flat = cotangents.as_slice().unwrap_or_default();
+        let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control))?;
+        matrix(product.len() / self.network.parameter_count().max(1), product)
+    }
+
+    /// Entries of the curvature straight from the definition, in CPU double precision ([`operator::entries`]).
     ///
     /// # Errors
     /// What the data reports.
     pub fn entries(&self, pairs: &[(usize, usize)], control: &Control<'_>) -> Result<Vec<f64>> {
-        operator::entries::<f64>(&self.work(), pairs, control)
+        self.entries_in::<f64>(pairs, control)
     }
 
-    /// The same in single precision, which says how far its rounding alone takes an entry.
-    pub(crate) fn entries_f32(
+    /// The same in a precision of choice: single says how far its rounding alone takes an entry.
+    pub(crate) fn entries_in<R: Real>(
         &self,
         pairs: &[(usize, usize)],
         control: &Control<'_>,
     ) -> Result<Vec<f64>> {
-        operator::entries::<f32>(&self.work(), pairs, control)
+        let limits = Device::cpu(Precision::F64).limits(None, None);
+        operator::entries::<R>(&self.work(), pairs, limits, control)
     }
+}
+
+/// Rows of equal length as a matrix.
+fn matrix(rows: usize, values: Vec<f64>) -> Result<Array2<f64>> {
+    let columns = values.len() / rows.max(1);
+    Array2::from_shape_vec((rows, columns), values).map_err(|e| Error::Shape(e.to_string()))
 }

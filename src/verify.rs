@@ -245,7 +245,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     let mut rounding = None;
     if single && worst.error > tolerance && worst.error.is_finite() {
         let own: Vec<(usize, usize)> = pairs.iter().copied().step_by(3).collect();
-        let rounded = session.entries_f32(&own, control)?;
+        let rounded = session.entries_in::<f32>(&own, control)?;
         let off = rounded.iter().zip(values.iter().step_by(3)).zip(&scales);
         let off = off.fold(0.0f64, |worst, ((rounded, exact), scale)| {
             worst.max((rounded - exact).abs() / scale)

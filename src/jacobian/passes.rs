@@ -2,6 +2,7 @@
 
 use crate::network::{Network, Node, Operand, ValueId};
 use crate::ops::{Op, Operation, Pullback, Site, Step};
+use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Shape};
 
 /// A network's parameters and constants on a device.
@@ -21,6 +22,34 @@ impl<T: Clone> Weights<T> {
         Self {
             parameters: network.parameters.iter().map(|p| upload(&p.data)).collect(),
             constants: network.constants.iter().map(upload).collect(),
+        }
+    }
+}
+
+impl<T: Clone> Weights<T> {
+    /// Dual weights: these, with a tangent (`[1, directions, shape…]`) or none for each parameter.
+    pub fn with_tangents(
+        &self,
+        tangents: impl Iterator<Item = Option<T>>,
+    ) -> Weights<DualTensor<T>> {
+        let parameters = self.parameters.iter().cloned().zip(tangents);
+        let constants = self.constants.iter().cloned();
+        Weights {
+            parameters: parameters
+                .map(|(primal, tangent)| DualTensor { primal, tangent })
+                .collect(),
+            constants: constants.map(DualTensor::constant).collect(),
+        }
+    }
+}
+
+impl<T: Clone> Weights<DualTensor<T>> {
+    /// The values without their tangents.
+    pub fn primal(&self) -> Weights<T> {
+        let primals = |all: &[DualTensor<T>]| all.iter().map(|x| x.primal.clone()).collect();
+        Weights {
+            parameters: primals(&self.parameters),
+            constants: primals(&self.constants),
         }
     }
 }
@@ -93,6 +122,18 @@ pub struct Trace<B: Backend> {
     pub output: B::Tensor,
 }
 
+impl<B: Backend> Trace<Dual<'_, B>> {
+    /// The trace of the primals; the tangents are freed.
+    pub fn primal(self) -> Trace<B> {
+        let primal = |value: Option<DualTensor<B::Tensor>>| value.map(|v| v.primal);
+        Trace {
+            values: self.values.into_iter().map(primal).collect(),
+            indices: self.indices,
+            output: self.output.primal,
+        }
+    }
+}
+
 fn operand<T: Clone>(weights: &Weights<T>, values: &[Option<T>], operand: Operand) -> T {
     match operand {
         Operand::Value(value) => values[value]
@@ -112,6 +153,18 @@ pub fn forward<B: Backend>(
     inputs: Vec<B::Tensor>,
     reach: &Reach,
 ) -> Trace<B> {
+    forward_with(backend, network, weights, inputs, reach, |_, value| value)
+}
+
+/// [`forward`], each node's value replaced by what `adjust` makes of it: a perturbation.
+pub fn forward_with<B: Backend>(
+    backend: &B,
+    network: &Network,
+    weights: &Weights<B::Tensor>,
+    inputs: Vec<B::Tensor>,
+    reach: &Reach,
+    mut adjust: impl FnMut(ValueId, B::Tensor) -> B::Tensor,
+) -> Trace<B> {
     let first = network.inputs.len();
     let mut values: Vec<Option<B::Tensor>> = inputs.into_iter().map(Some).collect();
     let mut indices = Vec::with_capacity(network.nodes.len());
@@ -123,7 +176,7 @@ pub fn forward<B: Backend>(
             .map(|&o| operand(weights, &values, o))
             .collect();
         let result = node.op.forward(backend, &operands);
-        values.push(Some(result.output));
+        values.push(Some(adjust(first + k, result.output)));
         indices.push(result.indices.filter(|_| reach.active[first + k]));
         for &input in &node.inputs {
             if let Operand::Value(value) = input {

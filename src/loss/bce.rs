@@ -4,6 +4,7 @@ use super::axes::Axes;
 use super::reduction::{not_finite, number, walk_dense};
 use super::{Loss, OutputShape, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::{Error, Result};
+use crate::random::Draws;
 use std::ops::Range;
 
 /// ℓ = ω Σ_c [(1−y)·z + (1+(k−1)y)·softplus(−z)] with k the positive weight, so
@@ -175,6 +176,31 @@ impl Loss for BinaryCrossEntropy {
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
         for (c, (p, v)) in product.iter_mut().zip(vector).enumerate() {
             *p = self.diagonal(sample, c) * v;
+        }
+    }
+
+    fn weight(&self, _sample: &Sample<'_>) -> f64 {
+        self.weight
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    /// Labels of the logistic distribution, output by output; a positive weight scales what they give as it scales
+    /// the Hessian.
+    fn draw(&self, sample: &Sample<'_>, draws: &mut Draws, column: &mut [f64]) {
+        let outputs = sample.outputs.len();
+        for (c, (column, &z)) in column.iter_mut().zip(sample.outputs).enumerate() {
+            let y = number(&sample.target, c);
+            let root = (self.weight * self.curvature(c, outputs, y)).sqrt();
+            // Where the label is 1, with probability σ(z), the gradient is σ(z) − 1 = −σ(−z).
+            *column = root
+                * if draws.uniform() < 1.0 / (1.0 + (-z).exp()) {
+                    -1.0 / (1.0 + z.exp())
+                } else {
+                    1.0 / (1.0 + (-z).exp())
+                };
         }
     }
 

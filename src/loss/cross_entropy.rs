@@ -4,6 +4,7 @@ use super::axes::{Axes, Position};
 use super::reduction::{missing, not_finite, same_shape};
 use super::{Loss, OutputShape, Reduction, Sample, Target, TargetBatch};
 use crate::error::{Error, Result};
+use crate::random::Draws;
 use std::ops::Range;
 
 /// ℓ = −Σ_t Σ_c q_c log π_c over the positions t, with π the softmax over classes and q_c = t_c·w_c over
@@ -384,6 +385,36 @@ impl Loss for CrossEntropy {
             let mean: f64 = pi.iter().enumerate().map(|(c, pi)| pi * v(c)).sum();
             for (c, pi) in pi.iter().enumerate() {
                 product[t.at(c)] = omega * pi * (v(c) - mean);
+            }
+        });
+    }
+
+    fn weight(&self, sample: &Sample<'_>) -> f64 {
+        let (mut sum, mut kept) = (0.0, 0);
+        self.for_positions(sample, |_, _, omega, _, _| {
+            sum += omega;
+            kept += usize::from(omega > 0.0);
+        });
+        sum / f64::from(kept.max(1) as u32)
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    /// One class of the softmax per position, independently of each other.
+    fn draw(&self, sample: &Sample<'_>, draws: &mut Draws, column: &mut [f64]) {
+        self.for_positions(sample, |t, _, omega, pi, _| {
+            let mut left = draws.uniform();
+            // What rounding leaves over falls to the last class.
+            let class = pi.iter().position(|pi| {
+                left -= pi;
+                left < 0.0
+            });
+            let class = class.unwrap_or(pi.len() - 1);
+            for (c, pi) in pi.iter().enumerate() {
+                let drawn = if c == class { 1.0 } else { 0.0 };
+                column[t.at(c)] = omega.sqrt() * (pi - drawn);
             }
         });
     }

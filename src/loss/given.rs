@@ -6,18 +6,51 @@ use crate::error::{Error, Result};
 
 /// ∇²_z ℓ_n is the target itself: C×C numbers per sample, symmetric, indefinite allowed.
 ///
-/// It has neither value nor gradient ([`Loss::has_gradient`] is false; both are NaN), so only G and what
-/// follows from it can be computed. Factors come from the eigendecomposition and carry signs.
+/// It has no value (NaN), and no gradient unless one is given too ([`GivenHessian::with_gradient`]); without, only
+/// G and what follows from it can be computed. Factors come from the eigendecomposition and carry signs.
 ///
 /// ```
 /// use hessblock::loss::{GivenHessian, Loss, Sample, Target};
 /// let sample = Sample { index: 0, outputs: &[0.0, 0.0], target: Target::Dense(&[0.0, 1.0, 1.0, 0.0]) };
 /// let (mut factor, mut signs) = ([0.0; 4], [0.0; 2]);
-/// GivenHessian.factor(&sample, 0..2, &mut factor, &mut signs);
+/// GivenHessian::default().factor(&sample, 0..2, &mut factor, &mut signs);
 /// assert_eq!(signs, [-1.0, 1.0]);
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct GivenHessian;
+#[derive(Clone, Debug, Default)]
+pub struct GivenHessian {
+    gradient: Option<Vec<f64>>,
+}
+
+impl GivenHessian {
+    /// With ∇_z ℓ_n too: `[samples, outputs]`, row-major, a row for every sample of the data.
+    pub fn with_gradient(gradient: Vec<f64>) -> Self {
+        Self {
+            gradient: Some(gradient),
+        }
+    }
+
+    /// Refuses a gradient that has not one finite row for each sample.
+    fn check_gradient(&self, outputs: usize, samples: usize) -> Result<()> {
+        let Some(gradient) = &self.gradient else {
+            return Ok(());
+        };
+        if gradient.len() < samples * outputs || !gradient.len().is_multiple_of(outputs.max(1)) {
+            return Err(Error::Shape(format!(
+                "the gradient of the loss holds {} numbers, and [{samples}, {outputs}] are needed: a row of the \
+                 network's {outputs} outputs for each of {samples} samples",
+                gradient.len()
+            )));
+        }
+        match gradient.iter().position(|g| !g.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::Value(format!(
+                "the gradient of the loss given for sample {} holds {}: mend the file",
+                at / outputs.max(1),
+                gradient[at]
+            ))),
+        }
+    }
+}
 
 /// How far from symmetric a given Hessian may be, relative to its largest entry: some rounding in f32.
 const ASYMMETRY: f64 = 1e-5;
@@ -33,7 +66,7 @@ impl Loss for GivenHessian {
         targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
     ) -> Result<()> {
         let c = outputs.count();
-        let mut samples = 0;
+        let (mut samples, mut last) = (0, 0);
         while let Some(batch) = targets()? {
             let TargetBatch::Dense { first, shape, .. } = &batch else {
                 return Err(match batch {
@@ -59,23 +92,29 @@ impl Loss for GivenHessian {
                 check(first + k, c, hessian)?;
             }
             samples += batch.samples();
+            last = last.max(first + batch.samples());
         }
         if samples == 0 {
             return Err(missing("given-hessian"));
         }
-        Ok(())
+        self.check_gradient(c, last)
     }
 
     fn has_gradient(&self) -> bool {
-        false
+        self.gradient.is_some()
     }
 
     fn value(&self, _sample: &Sample<'_>) -> f64 {
         f64::NAN
     }
 
-    fn gradient(&self, _sample: &Sample<'_>, gradient: &mut [f64]) {
-        gradient.fill(f64::NAN);
+    fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {
+        let start = sample.index * gradient.len();
+        let given = self.gradient.as_ref();
+        match given.and_then(|g| g.get(start..start + gradient.len())) {
+            Some(row) => gradient.copy_from_slice(row),
+            None => gradient.fill(f64::NAN),
+        }
     }
 
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {

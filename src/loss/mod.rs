@@ -6,6 +6,7 @@
 mod axes;
 mod bce;
 mod cross_entropy;
+mod curvature;
 mod eigen;
 mod given;
 mod parse;
@@ -17,12 +18,14 @@ mod tests;
 pub use axes::OutputShape;
 pub use bce::BinaryCrossEntropy;
 pub use cross_entropy::CrossEntropy;
+pub use curvature::{CURVATURES, Curvature, Curved};
 pub use given::GivenHessian;
 pub use parse::{LossOptions, NAMES, parse};
 pub use reduction::Reduction;
 pub use squared_error::SquaredError;
 
 use crate::error::Result;
+use crate::random::Draws;
 use std::ops::Range;
 
 /// The target of one sample.
@@ -141,6 +144,24 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
             unit[c] = 0.0;
         }
         hessian
+    }
+
+    /// ω_n, the weight that the reduction (and the target's class) gives the sample: ∇ℓ_n is that of the sample's
+    /// own loss times ω_n. The mean over the positions that count where there are several.
+    fn weight(&self, _sample: &Sample<'_>) -> f64 {
+        1.0
+    }
+
+    /// Whether the loss is the negative logarithm of a distribution that [`Loss::draw`] draws from.
+    fn draws(&self) -> bool {
+        false
+    }
+
+    /// Draws a target ỹ from the distribution that the outputs stand for, and gives what has, over all draws,
+    /// the mean of squares `E[column·columnᵀ] = ∇²_z ℓ_n`: √ω times the gradient for ỹ of the sample's loss without
+    /// its weight. Called where [`Loss::draws`] alone.
+    fn draw(&self, _sample: &Sample<'_>, _draws: &mut Draws, column: &mut [f64]) {
+        column.fill(f64::NAN);
     }
 
     /// Whether the prediction is right, for losses with classes: the count of right and of all kept positions.

@@ -104,6 +104,6 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
             loss.class_axis = options.class_axis;
             Box::new(loss)
         }
-        _ => Box::new(GivenHessian),
+        _ => Box::new(GivenHessian::default()),
     })
 }

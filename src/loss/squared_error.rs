@@ -3,6 +3,7 @@
 use super::reduction::{not_finite, number, walk_dense};
 use super::{Loss, OutputShape, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::Result;
+use crate::random::Draws;
 use std::ops::Range;
 
 /// ℓ = ω Σ_c (z_c − y_c)², so ∇²ℓ = 2ω·I and S = √(2ω)·I.
@@ -81,6 +82,20 @@ impl Loss for SquaredError {
         for (p, v) in product.iter_mut().zip(vector) {
             *p = 2.0 * self.weight * v;
         }
+    }
+
+    fn weight(&self, _sample: &Sample<'_>) -> f64 {
+        self.weight
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    /// (z − y)² is, but for constants, the negative logarithm of a normal density of variance 1/2.
+    fn draw(&self, _sample: &Sample<'_>, draws: &mut Draws, column: &mut [f64]) {
+        let scale = (2.0 * self.weight).sqrt();
+        column.iter_mut().for_each(|c| *c = scale * draws.normal());
     }
 
     fn signed(&self) -> bool {

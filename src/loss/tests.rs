@@ -193,13 +193,13 @@ proptest! {
             }
         }
         let batch = TargetBatch::Dense { first: 0, shape: vec![c, c], values: hessian.clone() };
-        prepared(&mut GivenHessian, &[c], &batch).unwrap();
+        prepared(&mut GivenHessian::default(), &[c], &batch).unwrap();
         let outputs = vec![0.0; c];
         let sample = Sample { index: 0, outputs: &outputs, target: batch.get(0) };
-        for (got, expected) in from_factor(&GivenHessian, &sample).iter().zip(&hessian) {
+        for (got, expected) in from_factor(&GivenHessian::default(), &sample).iter().zip(&hessian) {
             prop_assert!(close(*got, *expected, 1e-12));
         }
-        prop_assert_eq!(GivenHessian.dense_hessian(&sample), hessian);
+        prop_assert_eq!(GivenHessian::default().dense_hessian(&sample), hessian);
     }
 }
 
@@ -374,9 +374,9 @@ fn bad_targets_are_refused_by_sample_and_value() {
     let mut bce = BinaryCrossEntropy::default().positive_weight(vec![3.0]);
     assert!(message(&mut bce, &[1], &dense(&[1], &[-2.0])).contains("negative"));
     let skew = dense(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
-    assert!(message(&mut GivenHessian, &[2], &skew).contains("sample 70 is not symmetric"));
-    assert!(message(&mut GivenHessian, &[3], &skew).contains("[3, 3]"));
-    assert!(!GivenHessian.has_gradient());
+    assert!(message(&mut GivenHessian::default(), &[2], &skew).contains("sample 70 is not symmetric"));
+    assert!(message(&mut GivenHessian::default(), &[3], &skew).contains("[3, 3]"));
+    assert!(!GivenHessian::default().has_gradient());
 }
 
 #[test]

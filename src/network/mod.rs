@@ -186,6 +186,37 @@ impl Network {
         self.parameters.last().map_or(0, |p| p.range().end)
     }
 
+    /// All parameters: `[p]` in the flat order.
+    pub fn parameter_values(&self) -> Vec<f64> {
+        let mut values = Vec::with_capacity(self.parameter_count());
+        for parameter in &self.parameters {
+            values.extend(parameter.data.to_f64());
+        }
+        values
+    }
+
+    /// Replaces all parameters: `[p]` in the flat order, kept in double precision.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of them, [`Error::Value`] for one that is not finite.
+    pub fn set_parameters(&mut self, values: &[f64]) -> Result<()> {
+        if values.len() != self.parameter_count() {
+            return Err(Error::Shape(format!(
+                "{} numbers are given for the network's {} parameters",
+                values.len(),
+                self.parameter_count()
+            )));
+        }
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::Value(format!("parameter {at} is {}", values[at])));
+        }
+        for parameter in &mut self.parameters {
+            let own = values[parameter.range()].to_vec();
+            parameter.data = HostArray::f64(&parameter.data.shape, own);
+        }
+        Ok(())
+    }
+
     /// The shape at batch 1 of a value.
     pub fn rest(&self, value: ValueId) -> &[usize] {
         match value.checked_sub(self.inputs.len()) {

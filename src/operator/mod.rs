@@ -1,9 +1,15 @@
-//! What is computed without forming blocks: the gradient, and single entries straight from the definition.
+//! What is computed without forming blocks: the gradient, products with vectors, forms, and single entries straight
+//! from the definition.
 //!
 //! May use `jacobian`, `loss` and `schedule`'s units; must not know of files.
 
 mod entries;
+mod form;
 mod gradient;
+mod product;
+mod stream;
 
 pub use entries::entries;
+pub use form::{Form, forms};
 pub use gradient::{Gradient, gradient};
+pub use product::{jacobian_product, jacobian_transpose_product, product};

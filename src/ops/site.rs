@@ -3,6 +3,7 @@
 //! Per sample n and direction r a site is a row of V (DESIGN §2). It can be realised as rows, as their
 //! sum over samples (a gradient), or kept as an outer factor.
 
+use crate::tensor::dual::DualTensor;
 use crate::tensor::{Backend, Einsum, Window};
 use std::ops::Range;
 
@@ -79,6 +80,102 @@ pub struct Outer<T> {
     pub inputs: Option<T>,
     /// Whether the parameter's flat order is (o, i), else (i, o).
     pub outputs_first: bool,
+}
+
+impl<T> Outer<T> {
+    /// V[(o, i)] = Δ[o]·a[i], where the side that carries the directions plays Δ: it may be the inputs, in a
+    /// transposed convolution or along tangents.
+    fn new(cotangents: T, inputs: T, outputs_first: bool, exchanged: bool) -> Self {
+        let (cotangents, inputs) = if exchanged {
+            (inputs, cotangents)
+        } else {
+            (cotangents, inputs)
+        };
+        Outer {
+            cotangents,
+            inputs: Some(inputs),
+            outputs_first: outputs_first != exchanged,
+        }
+    }
+}
+
+impl<T: Clone> Site<DualTensor<T>> {
+    /// The derivative of the site's rows along the tangents, as sites whose rows add up to it: the product rule.
+    pub fn tangents(&self) -> Vec<Site<T>> {
+        let kinds = match &self.kind {
+            SiteKind::Linear {
+                cotangents,
+                inputs,
+                outputs_first,
+            } => product(cotangents, inputs, |cotangents, inputs| SiteKind::Linear {
+                cotangents,
+                inputs,
+                outputs_first: *outputs_first,
+            }),
+            SiteKind::Conv {
+                cotangents,
+                inputs,
+                window,
+                groups,
+            } => product(cotangents, inputs, |cotangents, inputs| SiteKind::Conv {
+                cotangents,
+                inputs,
+                window: window.clone(),
+                groups: *groups,
+            }),
+            SiteKind::Elementwise {
+                cotangents,
+                derivative: Some(derivative),
+            } => product(cotangents, derivative, |cotangents, derivative| {
+                SiteKind::Elementwise {
+                    cotangents,
+                    derivative: Some(derivative),
+                }
+            }),
+            SiteKind::Elementwise {
+                cotangents,
+                derivative: None,
+            } => {
+                let tangent = cotangents.tangent.iter().cloned();
+                let kind = |cotangents| SiteKind::Elementwise {
+                    cotangents,
+                    derivative: None,
+                };
+                tangent.map(kind).collect()
+            }
+            SiteKind::Lookup {
+                cotangents,
+                indices,
+                range,
+            } => {
+                let tangent = cotangents.tangent.iter().cloned();
+                let kind = |cotangents| SiteKind::Lookup {
+                    cotangents,
+                    indices: indices.primal.clone(),
+                    range: range.clone(),
+                };
+                tangent.map(kind).collect()
+            }
+            SiteKind::Rows(rows) => rows.tangent.iter().cloned().map(SiteKind::Rows).collect(),
+        };
+        let site = |kind| Site {
+            kind,
+            shape: self.shape.clone(),
+            steps: self.steps.clone(),
+        };
+        kinds.into_iter().map(site).collect()
+    }
+}
+
+/// d(x·y) = dx·y + x·dy, structural zeros left out.
+fn product<T: Clone>(
+    x: &DualTensor<T>,
+    y: &DualTensor<T>,
+    kind: impl Fn(T, T) -> SiteKind<T>,
+) -> Vec<SiteKind<T>> {
+    let left = x.tangent.iter().map(|dx| kind(dx.clone(), y.primal.clone()));
+    let right = y.tangent.iter().map(|dy| kind(x.primal.clone(), dy.clone()));
+    left.chain(right).collect()
 }
 
 impl<T: Clone> Site<T> {
@@ -180,15 +277,14 @@ impl<T: Clone> Site<T> {
                 inputs,
                 outputs_first,
             } => {
-                let (c, a) = (backend.shape(cotangents).rest, backend.shape(inputs).rest);
-                if c[0] != 1 {
+                let (c, a) = (backend.shape(cotangents), backend.shape(inputs));
+                if c.rest[0] != 1 || c.directions > 1 && a.directions > 1 {
                     return None;
                 }
-                Some(Outer {
-                    cotangents: backend.reshape(cotangents, &c[1..]),
-                    inputs: Some(backend.reshape(inputs, &a[1..])),
-                    outputs_first: *outputs_first != self.transposed()?,
-                })
+                let cotangents = backend.reshape(cotangents, &c.rest[1..]);
+                let inputs = backend.reshape(inputs, &a.rest[1..]);
+                let outputs_first = *outputs_first != self.transposed()?;
+                Some(Outer::new(cotangents, inputs, outputs_first, a.directions > 1))
             }
             SiteKind::Elementwise {
                 cotangents,
@@ -219,17 +315,7 @@ impl<T: Clone> Site<T> {
                 (c.rest[0] == 1 && (x.directions == 1 || c.directions == 1)).then(|| {
                     let cotangents = backend.reshape(cotangents, &[outputs]);
                     let inputs = backend.reshape(inputs, &[width]);
-                    let transposed = x.directions > 1;
-                    let (cotangents, inputs) = if transposed {
-                        (inputs, cotangents)
-                    } else {
-                        (cotangents, inputs)
-                    };
-                    Outer {
-                        cotangents,
-                        inputs: Some(inputs),
-                        outputs_first: !transposed,
-                    }
+                    Outer::new(cotangents, inputs, true, x.directions > 1)
                 })
             }
             _ => None,

@@ -7,7 +7,7 @@ use crate::contraction::accumulate;
 use crate::error::{Error, Result};
 use crate::import::data::Dataset;
 use crate::jacobian::passes::{Reach, Weights};
-use crate::loss::Loss;
+use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
 use crate::sink::{PartLayout, Sink};
 use crate::tensor::{Backend, Contract, HostSlice, Real, Shape};
@@ -114,9 +114,19 @@ pub struct Work<'a> {
     pub dataset: &'a Dataset,
     /// The loss, prepared.
     pub loss: &'a dyn Loss,
+    /// The matrix that is meant.
+    pub curvature: Curvature,
 }
 
 impl Work<'_> {
+    /// The loss whose Hessian in the outputs makes the matrix.
+    pub fn hessian(&self) -> Curved<'_> {
+        Curved {
+            loss: self.loss,
+            curvature: self.curvature,
+        }
+    }
+
     /// Uploads the inputs of a range of samples: `[samples, 1, rest…]` for each input of the network.
     ///
     /// # Errors
@@ -383,7 +393,8 @@ impl<B: Contract> Driver<'_, B> {
             let inputs = self.work.upload(self.backend, range.clone())?;
             let targets = self.work.dataset.targets(range.clone())?;
             let first = self.work.dataset.sample_range().start + range.start;
-            let mut seeds = LossSeeds::new(self.work.loss, first, &targets);
+            let loss = self.work.hessian();
+            let mut seeds = LossSeeds::new(&loss, first, &targets);
             let (backend, network) = (self.backend, self.work.network);
             units(
                 backend,

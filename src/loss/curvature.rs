@@ -1,0 +1,217 @@
+//! Which matrix is meant: G, H, their difference, or one of the Fisher matrices.
+
+use super::{Loss, Sample};
+use crate::error::{Error, Result};
+use crate::random::Draws;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Range;
+
+/// A matrix of the shape of the Hessian.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Curvature {
+    /// G = Σ_n J_nᵀ ∇²ℓ_n J_n, the generalized Gauss-Newton matrix (Skorski 2021: the approximate chain rule).
+    #[default]
+    Ggn,
+    /// H, the Hessian.
+    Exact,
+    /// H − G = Σ_n Σ_c (∂ℓ_n/∂z_c) ∇²_w z_{n,c}, computed as itself.
+    Residual,
+    /// Σ_n ω_n g_n g_nᵀ, with g_n the gradient of the sample's loss without its weight ω_n ([`Loss::weight`]).
+    EmpiricalFisher,
+    /// G with ∇²ℓ_n estimated by draws from the model's own distribution ([`Loss::draw`]).
+    McGgn {
+        /// Draws per sample.
+        samples: u32,
+        /// Key of the draws; with the sample's index and the draw's number it decides each of them.
+        seed: u64,
+    },
+}
+
+/// The names that people give.
+pub const CURVATURES: [&str; 5] = ["ggn", "exact", "residual", "empirical-fisher", "mc-ggn"];
+
+impl fmt::Display for Curvature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Curvature::Ggn => "ggn",
+            Curvature::Exact => "exact",
+            Curvature::Residual => "residual",
+            Curvature::EmpiricalFisher => "empirical-fisher",
+            Curvature::McGgn { .. } => "mc-ggn",
+        })
+    }
+}
+
+impl Curvature {
+    /// From its name; draws and seed count for `mc-ggn` alone.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for an unknown name, with the nearest.
+    pub fn parse(name: &str, samples: u32, seed: u64) -> Result<Curvature> {
+        Ok(match name {
+            "ggn" => Curvature::Ggn,
+            "exact" => Curvature::Exact,
+            "residual" => Curvature::Residual,
+            "empirical-fisher" => Curvature::EmpiricalFisher,
+            "mc-ggn" => Curvature::McGgn { samples, seed },
+            _ => {
+                let nearest = CURVATURES
+                    .iter()
+                    .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+                    .expect("there are curvatures");
+                return Err(Error::Request(format!(
+                    "no curvature {name:?}: did you mean {nearest}? There are {}",
+                    CURVATURES.join(", ")
+                )));
+            }
+        })
+    }
+
+    /// How people write the matrix: G, H, H − G, F.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Curvature::Ggn => "G",
+            Curvature::Exact => "H",
+            Curvature::Residual => "H − G",
+            Curvature::EmpiricalFisher => "F (empirical)",
+            Curvature::McGgn { .. } => "G (Monte Carlo)",
+        }
+    }
+
+    /// Whether second derivatives of the network are part of it.
+    pub fn needs_second_derivatives(self) -> bool {
+        matches!(self, Curvature::Exact | Curvature::Residual)
+    }
+
+    /// Whether a loss gives what this matrix needs.
+    ///
+    /// # Errors
+    /// [`Error::Request`] saying what is missing.
+    pub fn check(self, loss: &dyn Loss) -> Result<()> {
+        let needs_gradient = self.needs_second_derivatives() || self == Curvature::EmpiricalFisher;
+        if needs_gradient && !loss.has_gradient() {
+            return Err(Error::Request(format!(
+                "--curvature {self} needs the gradient of the loss in the outputs beside its Hessian: give it by \
+                 --loss-gradient FILE, [samples, outputs]"
+            )));
+        }
+        if let Curvature::McGgn { samples, .. } = self {
+            if samples == 0 {
+                return Err(Error::Request(
+                    "--mc-samples 0: a Monte-Carlo estimate needs one draw at least".into(),
+                ));
+            }
+            if !loss.draws() {
+                return Err(Error::Request(format!(
+                    "--curvature mc-ggn: the loss {} is that of no distribution to draw targets from; take ggn",
+                    loss.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A loss whose Hessian in the outputs is that of a curvature: the rest of the house needs not know of Fisher
+/// matrices.
+#[derive(Debug)]
+pub struct Curved<'a> {
+    /// The loss.
+    pub loss: &'a dyn Loss,
+    /// The matrix.
+    pub curvature: Curvature,
+}
+
+impl Curved<'_> {
+    /// Column `r` of a factor S that the curvature brings; `None` where it is the loss's own.
+    fn column(&self, sample: &Sample<'_>, r: usize, column: &mut [f64]) -> Option<()> {
+        match self.curvature {
+            Curvature::EmpiricalFisher => {
+                // ω g gᵀ = (∇ℓ)(∇ℓ)ᵀ / ω, since ∇ℓ = ω g.
+                let weight = self.loss.weight(sample);
+                self.loss.gradient(sample, column);
+                let scale = if weight > 0.0 { weight.sqrt().recip() } else { 0.0 };
+                column.iter_mut().for_each(|c| *c *= scale);
+            }
+            Curvature::McGgn { samples, seed } => {
+                let mut draws = Draws::new(seed, sample.index as u64, r as u32);
+                self.loss.draw(sample, &mut draws, column);
+                let scale = f64::from(samples).sqrt().recip();
+                column.iter_mut().for_each(|c| *c *= scale);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+impl Loss for Curved<'_> {
+    fn name(&self) -> String {
+        self.loss.name()
+    }
+
+    fn has_gradient(&self) -> bool {
+        self.loss.has_gradient()
+    }
+
+    fn value(&self, sample: &Sample<'_>) -> f64 {
+        self.loss.value(sample)
+    }
+
+    fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {
+        self.loss.gradient(sample, gradient);
+    }
+
+    fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
+        let mut column = vec![0.0; vector.len()];
+        let mut sum = vec![0.0; vector.len()];
+        for r in 0..self.directions(vector.len()) {
+            if self.column(sample, r, &mut column).is_none() {
+                return self.loss.hessian_product(sample, vector, product);
+            }
+            let along: f64 = column.iter().zip(vector).map(|(c, v)| c * v).sum();
+            for (sum, c) in sum.iter_mut().zip(&column) {
+                *sum += along * c;
+            }
+        }
+        product.copy_from_slice(&sum);
+    }
+
+    fn directions(&self, outputs: usize) -> usize {
+        match self.curvature {
+            Curvature::EmpiricalFisher => 1,
+            Curvature::McGgn { samples, .. } => samples as usize,
+            _ => self.loss.directions(outputs),
+        }
+    }
+
+    fn signed(&self) -> bool {
+        match self.curvature {
+            Curvature::EmpiricalFisher | Curvature::McGgn { .. } => false,
+            _ => self.loss.signed(),
+        }
+    }
+
+    fn factor(
+        &self,
+        sample: &Sample<'_>,
+        directions: Range<usize>,
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        signs.fill(1.0);
+        let columns = factor.chunks_exact_mut(sample.outputs.len().max(1));
+        for (r, column) in directions.clone().zip(columns) {
+            if self.column(sample, r, column).is_none() {
+                return self.loss.factor(sample, directions, factor, signs);
+            }
+        }
+    }
+
+    fn accuracy(&self, sample: &Sample<'_>) -> Option<(usize, usize)> {
+        self.loss.accuracy(sample)
+    }
+}

@@ -1,0 +1,296 @@
+//! Products with vectors: J·v, Jᵀ·u, and G·v, H·v, (H − G)·v and those of the Fisher matrices.
+//!
+//! H·v is forward over reverse (Pearlmutter 1994): dual numbers run through the reverse rules. The seeds of the
+//! reverse pass as (primal, tangent) are (∇ℓ, ∇²ℓ·ż) for H and (∇ℓ, 0) for H − G, which so is computed as itself;
+//! G·v is forward and then a plain reverse pass from ∇²ℓ·ż (DESIGN §3).
+
+use super::stream::{Seeded, Stream, along, blank, read_tangents};
+use crate::error::{Error, Result};
+use crate::jacobian::passes::{Reach, Trace, Weights, backward, forward};
+use crate::loss::Curvature;
+use crate::network::Network;
+use crate::schedule::plan::Limits;
+use crate::schedule::run::{Control, Work};
+use crate::schedule::unit::read_outputs;
+use crate::tensor::dual::{Dual, DualTensor};
+use crate::tensor::{Backend, HostSlice, Real, Shape};
+
+/// The curvature's product with vectors: `[directions, p]` in the flat order, the result alike.
+///
+/// Sums over chunks of samples are in double precision.
+///
+/// # Errors
+/// [`Error::Shape`] for vectors of another length than the network's parameters, [`Error::Budget`] where not even
+/// one sample fits, what data and device report.
+pub fn product<B: Backend>(
+    backend: &B,
+    work: &Work<'_>,
+    vectors: &[f64],
+    limits: Limits,
+    batch: Option<usize>,
+    control: &Control<'_>,
+) -> Result<Vec<f64>> {
+    let directions = check_vectors(work.network, vectors)?;
+    let (network, curvature) = (work.network, work.curvature);
+    let reach = Reach::new(network, vec![true; network.parameters.len()]);
+    let rest = network.rest(network.output);
+    let stream = Stream::fit(
+        work,
+        directions,
+        batch,
+        limits,
+        size_of::<B::Real>(),
+        |meter, inputs, group| {
+            let weights = blank(meter, network, group);
+            let trace = push(meter, network, &weights, inputs, &reach);
+            let samples = meter.shape(&trace.output.primal).samples;
+            let seed = |directions| meter.fill(&Shape::new(samples, directions, rest), 0.0);
+            let (gradient, products) = (seed(1), Some(seed(group)));
+            let mut sums = Vec::new();
+            pull(
+                meter,
+                work,
+                &weights,
+                &reach,
+                trace,
+                gradient,
+                products,
+                |_, sum| sums.push(sum),
+            );
+        },
+    )?;
+    let primal = Weights::upload(backend, network);
+    let loss = work.hessian();
+    let p = network.parameter_count();
+    let mut result = vec![0.0; vectors.len()];
+    let mut current = None;
+    stream.each(work, directions, control, |group, chunk| {
+        let own = group.start * p..group.end * p;
+        // The same for all chunks of a group.
+        let weights = match current.take() {
+            Some((start, weights)) if start == group.start => weights,
+            _ => along(backend, network, &primal, &vectors[own.clone()]),
+        };
+        let inputs = work.upload(backend, chunk.range.clone())?;
+        let trace = push(backend, network, &weights, inputs, &reach);
+        let outputs = read_outputs(backend, &trace.output.primal, chunk.first)?;
+        let tangents = match curvature {
+            Curvature::Residual => Vec::new(),
+            _ => read_tangents(backend, &trace.output)?,
+        };
+        let second = curvature.needs_second_derivatives();
+        let seeded = Seeded::new(&loss, &chunk, &outputs, &tangents, second);
+        let upload = |values: &[f64], directions: usize| {
+            let shape = Shape::new(chunk.range.len(), directions, rest);
+            backend.upload(&shape, HostSlice::F64(values))
+        };
+        let gradient = upload(&seeded.gradient, 1);
+        let products = (!seeded.products.is_empty()).then(|| upload(&seeded.products, group.len()));
+        let mut sums = Vec::new();
+        pull(
+            backend,
+            work,
+            &weights,
+            &reach,
+            trace,
+            gradient,
+            products,
+            |k, sum| sums.push((k, sum)),
+        );
+        for (k, sum) in sums {
+            add_rows(backend, &sum, network, k, &mut result[own.clone()])?;
+        }
+        current = Some((group.start, weights));
+        Ok(())
+    })?;
+    Ok(result)
+}
+
+/// J·v per sample: `[samples, directions, outputs]` from `[directions, p]`.
+///
+/// # Errors
+/// As [`product`].
+pub fn jacobian_product<B: Backend>(
+    backend: &B,
+    work: &Work<'_>,
+    vectors: &[f64],
+    limits: Limits,
+    batch: Option<usize>,
+    control: &Control<'_>,
+) -> Result<Vec<f64>> {
+    let directions = check_vectors(work.network, vectors)?;
+    let network = work.network;
+    let reach = Reach::forward_only(network);
+    let bytes = size_of::<B::Real>();
+    let stream = Stream::fit(work, directions, batch, limits, bytes, |meter, inputs, group| {
+        push(meter, network, &blank(meter, network, group), inputs, &reach);
+    })?;
+    let primal = Weights::upload(backend, network);
+    let (p, outputs) = (network.parameter_count(), network.outputs());
+    let mut result = vec![0.0; work.dataset.len() * directions * outputs];
+    stream.each(work, directions, control, |group, chunk| {
+        let weights = along(backend, network, &primal, &vectors[group.start * p..group.end * p]);
+        let inputs = work.upload(backend, chunk.range.clone())?;
+        let trace = push(backend, network, &weights, inputs, &reach);
+        let tangents = read_tangents(backend, &trace.output)?;
+        for (sample, tangents) in chunk.range.clone().zip(tangents.chunks_exact(group.len() * outputs)) {
+            let at = (sample * directions + group.start) * outputs;
+            result[at..at + tangents.len()].copy_from_slice(tangents);
+        }
+        Ok(())
+    })?;
+    Ok(result)
+}
+
+/// Σ_n J_nᵀ·u_n: `[directions, p]` from cotangents `[samples, directions, outputs]`.
+///
+/// # Errors
+/// [`Error::Shape`] for cotangents of another size; else as [`product`].
+pub fn jacobian_transpose_product<B: Backend>(
+    backend: &B,
+    work: &Work<'_>,
+    cotangents: &[f64],
+    limits: Limits,
+    batch: Option<usize>,
+    control: &Control<'_>,
+) -> Result<Vec<f64>> {
+    let network = work.network;
+    let (p, outputs, samples) = (network.parameter_count(), network.outputs(), work.dataset.len());
+    let directions = cotangents.len() / (samples * outputs).max(1);
+    if directions == 0 || cotangents.len() != samples * outputs * directions {
+        return Err(Error::Shape(format!(
+            "{} cotangents are no multiple of {samples} samples × {outputs} outputs",
+            cotangents.len()
+        )));
+    }
+    let reach = Reach::new(network, vec![true; network.parameters.len()]);
+    let bytes = size_of::<B::Real>();
+    let stream = Stream::fit(work, directions, batch, limits, bytes, |meter, inputs, group| {
+        let weights = Weights::upload(meter, network);
+        let trace = forward(meter, network, &weights, inputs, &reach);
+        let shape = meter.shape(&trace.output);
+        let seed = meter.fill(&Shape::new(shape.samples, group, &shape.rest), 0.0);
+        sums(meter, network, &weights, &trace, &reach, seed);
+    })?;
+    let weights = Weights::upload(backend, network);
+    let mut result = vec![0.0; directions * p];
+    stream.each(work, directions, control, |group, chunk| {
+        let inputs = work.upload(backend, chunk.range.clone())?;
+        let trace = forward(backend, network, &weights, inputs, &reach);
+        let rows = chunk.range.clone().flat_map(|sample| {
+            let at = sample * directions * outputs;
+            &cotangents[at + group.start * outputs..at + group.end * outputs]
+        });
+        let values: Vec<f64> = rows.copied().collect();
+        let shape = Shape::new(chunk.range.len(), group.len(), network.rest(network.output));
+        let seed = backend.upload(&shape, HostSlice::F64(&values));
+        for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
+            let own = group.start * p..group.end * p;
+            add_rows(backend, &sum, network, k, &mut result[own])?;
+        }
+        Ok(())
+    })?;
+    Ok(result)
+}
+
+/// The reverse pass of a curvature: every site's part of its product, `[1, directions, shape…]`, goes to `visit`
+/// with its parameter.
+///
+/// `gradient` is ∇ℓ, `[samples, 1, rest…]`; `products` ∇²ℓ·ż, `[samples, directions, rest…]`, where there is any.
+#[allow(clippy::too_many_arguments)]
+fn pull<'a, B: Backend>(
+    backend: &'a B,
+    work: &Work<'_>,
+    weights: &Weights<DualTensor<B::Tensor>>,
+    reach: &Reach,
+    trace: Trace<Dual<'a, B>>,
+    gradient: B::Tensor,
+    products: Option<B::Tensor>,
+    mut visit: impl FnMut(usize, B::Tensor),
+) {
+    let network = work.network;
+    if work.curvature.needs_second_derivatives() {
+        let seed = DualTensor {
+            primal: gradient,
+            tangent: products.filter(|_| work.curvature == Curvature::Exact),
+        };
+        let dual = Dual { inner: backend };
+        backward(&dual, network, weights, &trace, reach, seed, |k, site| {
+            for site in site.tangents() {
+                visit(k, site.sum(backend));
+            }
+        });
+    } else if let Some(products) = products {
+        let weights = weights.primal();
+        for (k, sum) in sums(backend, network, &weights, &trace.primal(), reach, products) {
+            visit(k, sum);
+        }
+    }
+}
+
+/// Jᵀ of cotangents, site by site with its parameter: `[1, directions, shape…]`.
+pub(super) fn sums<B: Backend>(
+    backend: &B,
+    network: &Network,
+    weights: &Weights<B::Tensor>,
+    trace: &Trace<B>,
+    reach: &Reach,
+    seed: B::Tensor,
+) -> Vec<(usize, B::Tensor)> {
+    let mut sums = Vec::new();
+    backward(backend, network, weights, trace, reach, seed, |k, site| {
+        sums.push((k, site.sum(backend)));
+    });
+    sums
+}
+
+/// A forward pass of dual numbers: inputs are constant, weights carry the tangents.
+fn push<'a, B: Backend>(
+    backend: &'a B,
+    network: &Network,
+    weights: &Weights<DualTensor<B::Tensor>>,
+    inputs: Vec<B::Tensor>,
+    reach: &Reach,
+) -> Trace<Dual<'a, B>> {
+    let inputs = inputs.into_iter().map(DualTensor::constant).collect();
+    forward(&Dual { inner: backend }, network, weights, inputs, reach)
+}
+
+/// Adds the rows of a parameter, `[1, directions, shape…]`, to `[directions, p]`.
+pub(super) fn add_rows<B: Backend>(
+    backend: &B,
+    rows: &B::Tensor,
+    network: &Network,
+    parameter: usize,
+    into: &mut [f64],
+) -> Result<()> {
+    let range = network.parameters[parameter].range();
+    let values = backend.read(rows)?;
+    let rows = into.chunks_exact_mut(network.parameter_count());
+    for (row, values) in rows.zip(values.chunks_exact(range.len().max(1))) {
+        for (sum, value) in row[range.clone()].iter_mut().zip(values) {
+            *sum += value.to_f64();
+        }
+    }
+    Ok(())
+}
+
+/// Refuses vectors that are not of the network's length; returns how many there are.
+pub(super) fn check_vectors(network: &Network, vectors: &[f64]) -> Result<usize> {
+    let p = network.parameter_count();
+    if p == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(p) {
+        return Err(Error::Shape(format!(
+            "{} numbers are no vectors of the network's {p} parameters",
+            vectors.len()
+        )));
+    }
+    match vectors.iter().position(|v| !v.is_finite()) {
+        None => Ok(vectors.len() / p),
+        Some(at) => Err(Error::Value(format!(
+            "entry {} of vector {} is {}: vectors must be finite",
+            at % p,
+            at / p,
+            vectors[at]
+        ))),
+    }
+}

@@ -1,0 +1,219 @@
+//! Passes over all samples, a chunk at a time, as many directions at once as fit.
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::jacobian::passes::Weights;
+use crate::loss::{Loss, TargetBatch};
+use crate::network::Network;
+use crate::schedule::plan::Limits;
+use crate::schedule::run::{Control, Progress, Work};
+use crate::schedule::unit::per_sample;
+use crate::tensor::dual::DualTensor;
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Backend, HostSlice, Real, Shape};
+use std::ops::Range;
+
+/// Samples per chunk at most.
+const CHUNK: usize = 1024;
+/// Directions at once at most: beyond, nothing is left to share.
+const DIRECTIONS: usize = 64;
+
+/// How an operator goes over its samples and directions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stream {
+    /// Samples per pass.
+    chunk: usize,
+    /// Directions per pass.
+    group: usize,
+}
+
+/// A range of samples, with what the loss needs to know of it.
+pub(super) struct Chunk {
+    /// Within the samples taken.
+    pub range: Range<usize>,
+    /// Absolute index of the first.
+    pub first: usize,
+    /// Their targets.
+    pub targets: TargetBatch,
+}
+
+impl Stream {
+    /// The largest chunk and group whose passes fit the limits, found by `measure(meter, inputs, directions)` on
+    /// shapes alone.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] where not even one sample and one direction fit.
+    pub(super) fn fit(
+        work: &Work<'_>,
+        directions: usize,
+        batch: Option<usize>,
+        limits: Limits,
+        number_bytes: usize,
+        measure: impl Fn(&Meter, Vec<MeterTensor>, usize),
+    ) -> Result<Stream> {
+        let samples = work.dataset.len().max(1);
+        let mut chunk = batch.unwrap_or(CHUNK).clamp(1, samples);
+        let mut group = directions.clamp(1, DIRECTIONS);
+        loop {
+            let meter = Meter::new(number_bytes);
+            let inputs = work.network.inputs.iter();
+            let inputs = inputs.map(|i| meter.fill(&Shape::new(chunk, 1, &i.rest), 0.0));
+            measure(&meter, inputs.collect(), group);
+            // Outputs and seeds of a chunk lie on the host in double precision, the vectors too.
+            let host = 8 * (chunk * (work.network.outputs() * (2 + 3 * group))) as u64;
+            let device = if limits.unified {
+                limits.device.min(limits.host).saturating_sub(host)
+            } else {
+                limits.device
+            };
+            if meter.peak() <= device && host <= limits.host && meter.largest() <= limits.tensor {
+                return Ok(Stream { chunk, group });
+            }
+            // A group of directions shares the primal passes, a chunk of samples only overheads.
+            if chunk > 16 || group == 1 && chunk > 1 {
+                chunk = chunk.div_ceil(2);
+            } else if group > 1 {
+                group = group.div_ceil(2);
+            } else {
+                return Err(Error::Budget(format!(
+                    "the memory budget of {} is too small: one sample's passes take {} (largest tensor {}, the device takes {}) and {} on the host",
+                    Bytes(device.into()),
+                    Bytes(meter.peak() as u128),
+                    Bytes(meter.largest() as u128),
+                    Bytes(limits.tensor as u128),
+                    Bytes(host.into()),
+                )));
+            }
+        }
+    }
+
+    /// Gives every group of directions with every chunk of samples to `visit`.
+    ///
+    /// # Errors
+    /// What the data or `visit` report; [`Error::Interrupted`].
+    pub(super) fn each(
+        self,
+        work: &Work<'_>,
+        directions: usize,
+        control: &Control<'_>,
+        mut visit: impl FnMut(Range<usize>, Chunk) -> Result<()>,
+    ) -> Result<()> {
+        let samples = work.dataset.len();
+        let groups = directions.div_ceil(self.group);
+        for (k, start) in (0..directions).step_by(self.group).enumerate() {
+            let group = start..(start + self.group).min(directions);
+            for start in (0..samples).step_by(self.chunk) {
+                control.check()?;
+                let range = start..(start + self.chunk).min(samples);
+                let end = range.end;
+                let chunk = Chunk {
+                    first: work.dataset.sample_range().start + start,
+                    targets: work.dataset.targets(range.clone())?,
+                    range,
+                };
+                visit(group.clone(), chunk)?;
+                (control.progress)(Progress {
+                    done: (k * samples + end) as u64,
+                    total: (groups * samples) as u64,
+                    tiles: 0,
+                    tile_count: 0,
+                });
+            }
+        }
+        control.check()
+    }
+}
+
+/// What a loss makes of a chunk's outputs z and their tangents ż, per sample and in double precision.
+pub(super) struct Seeded {
+    /// ∇ℓ: `[samples, outputs]`; zeros where it was not asked for.
+    pub gradient: Vec<f64>,
+    /// ∇²ℓ·ż: `[samples, directions, outputs]`; empty without tangents.
+    pub products: Vec<f64>,
+}
+
+impl Seeded {
+    /// ∇ℓ where `gradient`, and ∇²ℓ·ż of `tangents` (`[samples, directions, outputs]`, may be empty).
+    pub(super) fn new(
+        loss: &dyn Loss,
+        chunk: &Chunk,
+        outputs: &[f64],
+        tangents: &[f64],
+        gradient: bool,
+    ) -> Seeded {
+        let samples = chunk.range.len().max(1);
+        let (each, wide) = (outputs.len() / samples, tangents.len() / samples);
+        let mut slots = vec![0.0; samples * (each + wide)];
+        per_sample(outputs, &chunk.targets, chunk.first, &mut slots, |sample, slot| {
+            let (own, products) = slot.split_at_mut(each);
+            if gradient {
+                loss.gradient(sample, own);
+            }
+            let k = sample.index - chunk.first;
+            let tangents = tangents[k * wide..(k + 1) * wide].chunks_exact(each.max(1));
+            for (tangent, product) in tangents.zip(products.chunks_exact_mut(each.max(1))) {
+                loss.hessian_product(sample, tangent, product);
+            }
+        });
+        let part = |from: usize, to: usize| {
+            let slots = slots.chunks_exact((each + wide).max(1));
+            slots.flat_map(|s| s[from..to].iter().copied()).collect()
+        };
+        Seeded {
+            gradient: part(0, each),
+            products: part(each, each + wide),
+        }
+    }
+}
+
+/// Dual weights with tangents of that many directions for every parameter, on shapes alone.
+pub(super) fn blank(
+    meter: &Meter,
+    network: &Network,
+    directions: usize,
+) -> Weights<DualTensor<MeterTensor>> {
+    let primal = Weights::upload(meter, network);
+    let vectors = network.parameters.iter().map(|parameter| {
+        let shape = Shape::new(1, directions, &parameter.data.shape);
+        Some(meter.fill(&shape, 0.0))
+    });
+    primal.with_tangents(vectors)
+}
+
+/// The tangents of a chunk's outputs in double precision, `[samples, directions, outputs]`; empty where none of the
+/// vectors reaches the outputs.
+///
+/// # Errors
+/// What reading reports.
+pub(super) fn read_tangents<B: Backend>(
+    backend: &B,
+    output: &DualTensor<B::Tensor>,
+) -> Result<Vec<f64>> {
+    let Some(tangent) = &output.tangent else {
+        return Ok(Vec::new());
+    };
+    Ok(backend.read(tangent)?.into_iter().map(Real::to_f64).collect())
+}
+
+/// Dual weights along `vectors`, `[directions, p]` in the flat order; a parameter that none of them touches has no
+/// tangent.
+pub(crate) fn along<B: Backend>(
+    backend: &B,
+    network: &Network,
+    primal: &Weights<B::Tensor>,
+    vectors: &[f64],
+) -> Weights<DualTensor<B::Tensor>> {
+    let p = network.parameter_count().max(1);
+    let directions = vectors.len() / p;
+    let parameters = network.parameters.iter().map(|parameter| {
+        let rows = vectors.chunks_exact(p);
+        let values: Vec<f64> = rows
+            .flat_map(|v| v[parameter.range()].iter().copied())
+            .collect();
+        (values.iter().any(|&v| v != 0.0)).then(|| {
+            let shape = Shape::new(1, directions, &parameter.data.shape);
+            backend.upload(&shape, HostSlice::F64(&values))
+        })
+    });
+    primal.with_tangents(parameters)
+}
