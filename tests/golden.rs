@@ -6,13 +6,13 @@
 
 mod common;
 
-use common::pytorch::{Numbers, array, compare, values};
+use common::pytorch::{Numbers, array, compare, greatest, values, worst};
 use hessblock::import::data::Dataset;
 use hessblock::import::onnx::{self, OnnxOptions};
 use hessblock::loss::{self, LossOptions, Reduction};
 use hessblock::schedule::run::Control;
 use hessblock::tensor::Real;
-use hessblock::{Device, Part, Precision, RunOptions, Session};
+use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -166,6 +166,66 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
         faults.len(),
         faults.join("\n")
     );
+}
+
+/// H row by row as products with unit vectors, H − G as itself, and entries by forward mode alone.
+fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> bool) {
+    let mut tried = 0;
+    let mut faults = Vec::new();
+    for case in cases() {
+        let name = text(&case["name"]);
+        if !chosen(name) || !words(&case["keys"]).contains(&"H_rows".into()) {
+            continue;
+        }
+        tried += 1;
+        let mut session = session(&case).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let p = session.network().parameter_count();
+        let archive = archive(&case);
+        let rows: Vec<usize> = (values(&archive, "rows").iter().map(|&r| r as usize)).collect();
+        let exact = values(&archive, "H_rows");
+        let ggn = values(&archive, "G_rows");
+        let residual: Vec<f64> = exact.iter().zip(&ggn).map(|(h, g)| h - g).collect();
+        let diagonals = [values(&archive, "H_diagonal"), values(&archive, "G_diagonal")];
+        let most = greatest(&[greatest(&diagonals[0]), greatest(&diagonals[1]), greatest(&exact)]);
+        let tolerance = match text(&case["tolerance"]) {
+            "single" => tolerance.max(1e-6),
+            _ => tolerance,
+        };
+        let mut units = ndarray::Array2::zeros((rows.len(), p));
+        for (k, &i) in rows.iter().enumerate() {
+            units[[k, i]] = 1.0;
+        }
+        for (curvature, expected) in [
+            (Curvature::Exact, &exact),
+            (Curvature::Residual, &residual),
+            (Curvature::Ggn, &ggn),
+        ] {
+            session.set_curvature(curvature).expect("a loss with a gradient");
+            let product = session
+                .product(device, &units, RunOptions::default(), &Control::none())
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let off = worst(&product.into_iter().collect::<Vec<_>>(), expected) / most;
+            if off.is_nan() || off > tolerance {
+                faults.push(format!("{name}: {curvature} products are off by {off:.1e}"));
+            }
+            let pairs: Vec<(usize, usize)> = rows.iter().flat_map(|&i| [(i, 0), (i, p - 1)]).collect();
+            let entries = session.entries(&pairs, &Control::none()).expect("entries");
+            let wanted: Vec<f64> = (0..rows.len())
+                .flat_map(|k| [expected[k * p], expected[k * p + p - 1]])
+                .collect();
+            let off = worst(&entries, &wanted) / most;
+            if off.is_nan() || off > tolerance {
+                faults.push(format!("{name}: {curvature} entries are off by {off:.1e}"));
+            }
+        }
+    }
+    assert!(tried > 10, "only {tried} cases");
+    assert!(faults.is_empty(), "{} of {tried} cases:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn the_exact_hessian_agrees_with_pytorch_to_1e_11() {
+    agree_with_pytorch_exactly(&Device::cpu(Precision::F64), 1e-11, |_| true);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub fn values(archive: &Path, key: &str) -> Vec<f64> {
 }
 
 /// The greatest |found − expected|, NaN counting as infinite.
-fn worst(found: &[f64], expected: &[f64]) -> f64 {
+pub fn worst(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     found.iter().zip(expected).fold(0.0f64, |worst, (a, b)| {
         let error = (a - b).abs();
@@ -52,7 +52,8 @@ fn worst(found: &[f64], expected: &[f64]) -> f64 {
     })
 }
 
-fn greatest(values: &[f64]) -> f64 {
+/// The greatest magnitude.
+pub fn greatest(values: &[f64]) -> f64 {
     values
         .iter()
         .fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()))
