@@ -265,6 +265,7 @@ impl Session {
             samples: self.dataset.len(),
             directions: hessian.directions(self.network.outputs()),
             signed: hessian.signed(),
+            second: self.curvature.needs_second_derivatives(),
             number_bytes,
             target: match self.dataset.target_shape() {
                 Some(shape) => shape.iter().product(),
@@ -497,7 +498,10 @@ impl Session {
         let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
         let flat = cotangents.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control))?;
-        matrix(product.len() / self.network.parameter_count().max(1), product)
+        matrix(
+            product.len() / self.network.parameter_count().max(1),
+            product,
+        )
     }
 
     /// Entries of the curvature straight from the definition, in CPU double precision ([`operator::entries`]).

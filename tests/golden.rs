@@ -185,8 +185,15 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
         let exact = values(&archive, "H_rows");
         let ggn = values(&archive, "G_rows");
         let residual: Vec<f64> = exact.iter().zip(&ggn).map(|(h, g)| h - g).collect();
-        let diagonals = [values(&archive, "H_diagonal"), values(&archive, "G_diagonal")];
-        let most = greatest(&[greatest(&diagonals[0]), greatest(&diagonals[1]), greatest(&exact)]);
+        let diagonals = [
+            values(&archive, "H_diagonal"),
+            values(&archive, "G_diagonal"),
+        ];
+        let most = greatest(&[
+            greatest(&diagonals[0]),
+            greatest(&diagonals[1]),
+            greatest(&exact),
+        ]);
         let tolerance = match text(&case["tolerance"]) {
             "single" => tolerance.max(1e-6),
             _ => tolerance,
@@ -200,7 +207,9 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             (Curvature::Residual, &residual),
             (Curvature::Ggn, &ggn),
         ] {
-            session.set_curvature(curvature).expect("a loss with a gradient");
+            session
+                .set_curvature(curvature)
+                .expect("a loss with a gradient");
             let product = session
                 .product(device, &units, RunOptions::default(), &Control::none())
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -208,7 +217,48 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             if off.is_nan() || off > tolerance {
                 faults.push(format!("{name}: {curvature} products are off by {off:.1e}"));
             }
-            let pairs: Vec<(usize, usize)> = rows.iter().flat_map(|&i| [(i, 0), (i, p - 1)]).collect();
+            if curvature == Curvature::Ggn {
+                continue;
+            }
+            let mut parts = vec![Part::Diagonal];
+            if p <= WHOLE {
+                parts.push(Part::Full);
+            } else {
+                parts.extend(rows.iter().map(|&i| Part::Range(i..i + 1, 0..p)));
+            }
+            let blocks = session.blocks(device, &parts);
+            let blocks = blocks.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let full = p <= WHOLE;
+            let row = |(k, &i): (usize, &usize)| match full {
+                true => blocks[1].1.row(i).to_vec(),
+                false => blocks[1 + k].1.row(0).to_vec(),
+            };
+            let found: Vec<f64> = rows.iter().enumerate().flat_map(row).collect();
+            let diagonal: Vec<f64> = blocks[0].1.iter().copied().collect();
+            let expected_diagonal: Vec<f64> = match curvature {
+                Curvature::Exact => diagonals[0].clone(),
+                _ => diagonals[0]
+                    .iter()
+                    .zip(&diagonals[1])
+                    .map(|(h, g)| h - g)
+                    .collect(),
+            };
+            if full && blocks[1].1 != blocks[1].1.t() {
+                faults.push(format!("{name}: {curvature} is not symmetric"));
+            }
+            for (what, found, expected) in [
+                ("rows", &found, expected),
+                ("diagonal", &diagonal, &expected_diagonal),
+            ] {
+                let off = worst(found, expected) / most;
+                if off.is_nan() || off > tolerance {
+                    faults.push(format!(
+                        "{name}: {what} of {curvature} are off by {off:.1e}"
+                    ));
+                }
+            }
+            let pairs: Vec<(usize, usize)> =
+                rows.iter().flat_map(|&i| [(i, 0), (i, p - 1)]).collect();
             let entries = session.entries(&pairs, &Control::none()).expect("entries");
             let wanted: Vec<f64> = (0..rows.len())
                 .flat_map(|k| [expected[k * p], expected[k * p + p - 1]])
@@ -220,12 +270,31 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
         }
     }
     assert!(tried > 10, "only {tried} cases");
-    assert!(faults.is_empty(), "{} of {tried} cases:\n{}", faults.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{} of {tried} cases:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
 }
 
 #[test]
 fn the_exact_hessian_agrees_with_pytorch_to_1e_11() {
     agree_with_pytorch_exactly(&Device::cpu(Precision::F64), 1e-11, |_| true);
+}
+
+#[test]
+fn the_exact_hessian_in_f32_agrees_with_pytorch() {
+    agree_with_pytorch_exactly(&Device::cpu(Precision::F32), 2e-6, |_| true);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn the_exact_hessian_on_a_gpu_agrees_with_pytorch() {
+    if let Some(gpu) = common::gpu::open(false) {
+        let chosen = |name: &str| name.ends_with(".new");
+        agree_with_pytorch_exactly(&Device::Gpu(gpu), 2e-6, chosen);
+    }
 }
 
 #[test]

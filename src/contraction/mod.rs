@@ -32,6 +32,8 @@ pub enum Contraction {
     DenseOuter,
     /// V ᵀV', inner dimension N·R.
     DenseDense,
+    /// Columns of the exact Hessian, put in their place.
+    HessianColumns,
 }
 
 /// What of a factor decides its cost: entries, and outputs and inputs where it is outer.
@@ -260,7 +262,8 @@ pub fn accumulate<B: Contract>(
                 outer_pair(backend, tile, (&left, &dense), (&right, &right.cotangents));
             }
         }
-        Contraction::DenseDense => {
+        // Columns are no pair of factors: the cost model does not know of them.
+        Contraction::DenseDense | Contraction::HessianColumns => {
             let left = rows.factor.rows(backend, rows.range.clone());
             let right = signed(&columns.factor.rows(backend, columns.range.clone()));
             backend.accumulate_dense(tile, (rows.origin, columns.origin), &left, &right);

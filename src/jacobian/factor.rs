@@ -115,37 +115,49 @@ impl<T: Clone> Factor<T> {
     }
 
     /// Σ_n Σ_r s_r V²: the unit's part of the diagonal of G, `[1, 1, count]`.
-    ///
-    /// An outer factor's is `Σ_n (Σ_r s_r Δ²)[o]·a²[i]` (DESIGN §2). Otherwise rows are formed for as many
-    /// entries at a time as `budget` numbers hold, never for all of a large parameter.
     pub fn squares<B: Backend<Tensor = T>>(
         &self,
         backend: &B,
         signs: Option<&T>,
         budget: usize,
     ) -> T {
-        let signed_square = |x: &T| {
-            let square = backend.multiply(x, x);
+        self.inner(backend, self, signs, budget)
+    }
+
+    /// Σ_n Σ_r s_r V·V' entry by entry, with another factor of the same parameter: `[1, 1, count]`.
+    ///
+    /// An outer factor's is `Σ_n (Σ_r s_r Δ·Δ')[o]·(a·a')[i]` (DESIGN §2). Otherwise rows are formed for as many
+    /// entries at a time as `budget` numbers hold, never for all of a large parameter.
+    pub fn inner<B: Backend<Tensor = T>>(
+        &self,
+        backend: &B,
+        other: &Factor<T>,
+        signs: Option<&T>,
+        budget: usize,
+    ) -> T {
+        let signed_product = |x: &T, y: &T| {
+            let product = backend.multiply(x, y);
             match signs {
-                Some(signs) => backend.multiply(&square, signs),
-                None => square,
+                Some(signs) => backend.multiply(&product, signs),
+                None => product,
             }
         };
-        if let Some(outer) = self.outer(backend) {
-            let cotangents = backend.reduce_sum(&signed_square(&outer.cotangents), &[1]);
-            let product = match &outer.inputs {
+        let pair = self.outer(backend).zip(other.outer(backend));
+        let alike = pair.filter(|(l, r)| {
+            l.outputs_first == r.outputs_first && l.inputs.is_some() == r.inputs.is_some()
+        });
+        if let Some((left, right)) = alike {
+            let products = signed_product(&left.cotangents, &right.cotangents);
+            let cotangents = backend.reduce_sum(&products, &[1]);
+            let product = match left.inputs.as_ref().zip(right.inputs.as_ref()) {
                 None => backend.reduce_sum(&cotangents, &[0]),
-                Some(inputs) => {
-                    let formula = if outer.outputs_first {
+                Some((a, b)) => {
+                    let formula = if left.outputs_first {
                         "sdo,sdi->1doi"
                     } else {
                         "sdo,sdi->1dio"
                     };
-                    backend.einsum(
-                        &Einsum::new(formula),
-                        &cotangents,
-                        &backend.multiply(inputs, inputs),
-                    )
+                    backend.einsum(&Einsum::new(formula), &cotangents, &backend.multiply(a, b))
                 }
             };
             return backend.reshape(&product, &[self.count]);
@@ -154,8 +166,14 @@ impl<T: Clone> Factor<T> {
         let pieces: Vec<T> = (0..self.count)
             .step_by(step)
             .map(|start| {
-                let rows = self.rows(backend, start..(start + step).min(self.count));
-                backend.reduce_sum(&signed_square(&rows), &[0, 1])
+                let range = start..(start + step).min(self.count);
+                let rows = self.rows(backend, range.clone());
+                let product = if std::ptr::eq(self, other) {
+                    signed_product(&rows, &rows)
+                } else {
+                    signed_product(&rows, &other.rows(backend, range))
+                };
+                backend.reduce_sum(&product, &[0, 1])
             })
             .collect();
         backend.concat(&pieces.iter().collect::<Vec<_>>(), 2)

@@ -108,6 +108,16 @@ impl Reach {
         }
     }
 
+    /// Whether a value depends on a wanted parameter.
+    pub fn depends(&self, value: ValueId) -> bool {
+        self.active[value]
+    }
+
+    /// Whether a value depends on the samples.
+    pub fn is_sampled(&self, value: ValueId) -> bool {
+        self.sampled[value]
+    }
+
     /// What a forward pass alone needs: nothing is kept.
     pub fn forward_only(network: &Network) -> Self {
         Self::new(network, vec![false; network.parameters.len()])

@@ -133,7 +133,11 @@ impl Curved<'_> {
                 // ω g gᵀ = (∇ℓ)(∇ℓ)ᵀ / ω, since ∇ℓ = ω g.
                 let weight = self.loss.weight(sample);
                 self.loss.gradient(sample, column);
-                let scale = if weight > 0.0 { weight.sqrt().recip() } else { 0.0 };
+                let scale = if weight > 0.0 {
+                    weight.sqrt().recip()
+                } else {
+                    0.0
+                };
                 column.iter_mut().for_each(|c| *c *= scale);
             }
             Curvature::McGgn { samples, seed } => {

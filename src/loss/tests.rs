@@ -374,7 +374,9 @@ fn bad_targets_are_refused_by_sample_and_value() {
     let mut bce = BinaryCrossEntropy::default().positive_weight(vec![3.0]);
     assert!(message(&mut bce, &[1], &dense(&[1], &[-2.0])).contains("negative"));
     let skew = dense(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
-    assert!(message(&mut GivenHessian::default(), &[2], &skew).contains("sample 70 is not symmetric"));
+    assert!(
+        message(&mut GivenHessian::default(), &[2], &skew).contains("sample 70 is not symmetric")
+    );
     assert!(message(&mut GivenHessian::default(), &[3], &skew).contains("[3, 3]"));
     assert!(!GivenHessian::default().has_gradient());
 }

@@ -5,12 +5,12 @@
 //! `verify` needs of a second way; and H − G comes out as itself, not as a difference.
 
 use super::product::check_vectors;
-use super::stream::{Seeded, Stream, along, blank, read_tangents};
+use super::stream::{Stream, along, blank};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::read_outputs;
+use crate::schedule::unit::{Seeded, read_outputs, read_tangents};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Real};
 use serde::Serialize;
@@ -106,7 +106,14 @@ pub fn forms<B: Backend>(
                 )
             }
         };
-        let seeded = Seeded::new(&loss, &chunk, &outputs, &along_right, second);
+        let seeded = Seeded::new(
+            &loss,
+            &chunk.targets,
+            chunk.first,
+            &outputs,
+            &along_right,
+            second,
+        );
         let each = network.outputs();
         for (at, (left, product)) in along_left
             .chunks_exact(each)

@@ -4,14 +4,14 @@
 //! reverse pass as (primal, tangent) are (∇ℓ, ∇²ℓ·ż) for H and (∇ℓ, 0) for H − G, which so is computed as itself;
 //! G·v is forward and then a plain reverse pass from ∇²ℓ·ż (DESIGN §3).
 
-use super::stream::{Seeded, Stream, along, blank, read_tangents};
+use super::stream::{Stream, along, blank};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Trace, Weights, backward, forward};
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::read_outputs;
+use crate::schedule::unit::{Seeded, read_outputs, read_tangents};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 
@@ -79,7 +79,14 @@ pub fn product<B: Backend>(
             _ => read_tangents(backend, &trace.output)?,
         };
         let second = curvature.needs_second_derivatives();
-        let seeded = Seeded::new(&loss, &chunk, &outputs, &tangents, second);
+        let seeded = Seeded::new(
+            &loss,
+            &chunk.targets,
+            chunk.first,
+            &outputs,
+            &tangents,
+            second,
+        );
         let upload = |values: &[f64], directions: usize| {
             let shape = Shape::new(chunk.range.len(), directions, rest);
             backend.upload(&shape, HostSlice::F64(values))
@@ -122,18 +129,40 @@ pub fn jacobian_product<B: Backend>(
     let network = work.network;
     let reach = Reach::forward_only(network);
     let bytes = size_of::<B::Real>();
-    let stream = Stream::fit(work, directions, batch, limits, bytes, |meter, inputs, group| {
-        push(meter, network, &blank(meter, network, group), inputs, &reach);
-    })?;
+    let stream = Stream::fit(
+        work,
+        directions,
+        batch,
+        limits,
+        bytes,
+        |meter, inputs, group| {
+            push(
+                meter,
+                network,
+                &blank(meter, network, group),
+                inputs,
+                &reach,
+            );
+        },
+    )?;
     let primal = Weights::upload(backend, network);
     let (p, outputs) = (network.parameter_count(), network.outputs());
     let mut result = vec![0.0; work.dataset.len() * directions * outputs];
     stream.each(work, directions, control, |group, chunk| {
-        let weights = along(backend, network, &primal, &vectors[group.start * p..group.end * p]);
+        let weights = along(
+            backend,
+            network,
+            &primal,
+            &vectors[group.start * p..group.end * p],
+        );
         let inputs = work.upload(backend, chunk.range.clone())?;
         let trace = push(backend, network, &weights, inputs, &reach);
         let tangents = read_tangents(backend, &trace.output)?;
-        for (sample, tangents) in chunk.range.clone().zip(tangents.chunks_exact(group.len() * outputs)) {
+        for (sample, tangents) in chunk
+            .range
+            .clone()
+            .zip(tangents.chunks_exact(group.len() * outputs))
+        {
             let at = (sample * directions + group.start) * outputs;
             result[at..at + tangents.len()].copy_from_slice(tangents);
         }
@@ -155,7 +184,11 @@ pub fn jacobian_transpose_product<B: Backend>(
     control: &Control<'_>,
 ) -> Result<Vec<f64>> {
     let network = work.network;
-    let (p, outputs, samples) = (network.parameter_count(), network.outputs(), work.dataset.len());
+    let (p, outputs, samples) = (
+        network.parameter_count(),
+        network.outputs(),
+        work.dataset.len(),
+    );
     let directions = cotangents.len() / (samples * outputs).max(1);
     if directions == 0 || cotangents.len() != samples * outputs * directions {
         return Err(Error::Shape(format!(
@@ -165,13 +198,20 @@ pub fn jacobian_transpose_product<B: Backend>(
     }
     let reach = Reach::new(network, vec![true; network.parameters.len()]);
     let bytes = size_of::<B::Real>();
-    let stream = Stream::fit(work, directions, batch, limits, bytes, |meter, inputs, group| {
-        let weights = Weights::upload(meter, network);
-        let trace = forward(meter, network, &weights, inputs, &reach);
-        let shape = meter.shape(&trace.output);
-        let seed = meter.fill(&Shape::new(shape.samples, group, &shape.rest), 0.0);
-        sums(meter, network, &weights, &trace, &reach, seed);
-    })?;
+    let stream = Stream::fit(
+        work,
+        directions,
+        batch,
+        limits,
+        bytes,
+        |meter, inputs, group| {
+            let weights = Weights::upload(meter, network);
+            let trace = forward(meter, network, &weights, inputs, &reach);
+            let shape = meter.shape(&trace.output);
+            let seed = meter.fill(&Shape::new(shape.samples, group, &shape.rest), 0.0);
+            sums(meter, network, &weights, &trace, &reach, seed);
+        },
+    )?;
     let weights = Weights::upload(backend, network);
     let mut result = vec![0.0; directions * p];
     stream.each(work, directions, control, |group, chunk| {

@@ -3,14 +3,13 @@
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::Weights;
-use crate::loss::{Loss, TargetBatch};
+use crate::loss::TargetBatch;
 use crate::network::Network;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Progress, Work};
-use crate::schedule::unit::per_sample;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Backend, HostSlice, Real, Shape};
+use crate::tensor::{Backend, HostSlice, Shape};
 use std::ops::Range;
 
 /// Samples per chunk at most.
@@ -124,48 +123,6 @@ impl Stream {
     }
 }
 
-/// What a loss makes of a chunk's outputs z and their tangents ż, per sample and in double precision.
-pub(super) struct Seeded {
-    /// ∇ℓ: `[samples, outputs]`; zeros where it was not asked for.
-    pub gradient: Vec<f64>,
-    /// ∇²ℓ·ż: `[samples, directions, outputs]`; empty without tangents.
-    pub products: Vec<f64>,
-}
-
-impl Seeded {
-    /// ∇ℓ where `gradient`, and ∇²ℓ·ż of `tangents` (`[samples, directions, outputs]`, may be empty).
-    pub(super) fn new(
-        loss: &dyn Loss,
-        chunk: &Chunk,
-        outputs: &[f64],
-        tangents: &[f64],
-        gradient: bool,
-    ) -> Seeded {
-        let samples = chunk.range.len().max(1);
-        let (each, wide) = (outputs.len() / samples, tangents.len() / samples);
-        let mut slots = vec![0.0; samples * (each + wide)];
-        per_sample(outputs, &chunk.targets, chunk.first, &mut slots, |sample, slot| {
-            let (own, products) = slot.split_at_mut(each);
-            if gradient {
-                loss.gradient(sample, own);
-            }
-            let k = sample.index - chunk.first;
-            let tangents = tangents[k * wide..(k + 1) * wide].chunks_exact(each.max(1));
-            for (tangent, product) in tangents.zip(products.chunks_exact_mut(each.max(1))) {
-                loss.hessian_product(sample, tangent, product);
-            }
-        });
-        let part = |from: usize, to: usize| {
-            let slots = slots.chunks_exact((each + wide).max(1));
-            slots.flat_map(|s| s[from..to].iter().copied()).collect()
-        };
-        Seeded {
-            gradient: part(0, each),
-            products: part(each, each + wide),
-        }
-    }
-}
-
 /// Dual weights with tangents of that many directions for every parameter, on shapes alone.
 pub(super) fn blank(
     meter: &Meter,
@@ -178,21 +135,6 @@ pub(super) fn blank(
         Some(meter.fill(&shape, 0.0))
     });
     primal.with_tangents(vectors)
-}
-
-/// The tangents of a chunk's outputs in double precision, `[samples, directions, outputs]`; empty where none of the
-/// vectors reaches the outputs.
-///
-/// # Errors
-/// What reading reports.
-pub(super) fn read_tangents<B: Backend>(
-    backend: &B,
-    output: &DualTensor<B::Tensor>,
-) -> Result<Vec<f64>> {
-    let Some(tangent) = &output.tangent else {
-        return Ok(Vec::new());
-    };
-    Ok(backend.read(tangent)?.into_iter().map(Real::to_f64).collect())
 }
 
 /// Dual weights along `vectors`, `[directions, p]` in the flat order; a parameter that none of them touches has no

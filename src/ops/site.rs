@@ -167,14 +167,68 @@ impl<T: Clone> Site<DualTensor<T>> {
     }
 }
 
+impl<T: Clone> Site<DualTensor<T>> {
+    /// The site with `units` (`[1, directions, outputs]`) in the place of its cotangents: how the parameter moves what
+    /// the site makes, and so what an offset there is to the parameter. `None` where the site is no outer one.
+    pub fn moving<B: Backend<Tensor = T>>(&self, backend: &B, units: &T) -> Option<Site<T>> {
+        let like = |cotangents: &DualTensor<T>| {
+            let rest = backend.shape(&cotangents.primal).rest;
+            let outputs = backend.shape(units).rest_len();
+            (rest.iter().product::<usize>() == outputs).then(|| backend.reshape(units, &rest))
+        };
+        let kind = match &self.kind {
+            SiteKind::Linear {
+                cotangents,
+                inputs,
+                outputs_first,
+            } => SiteKind::Linear {
+                cotangents: like(cotangents)?,
+                inputs: inputs.primal.clone(),
+                outputs_first: *outputs_first,
+            },
+            SiteKind::Conv {
+                cotangents,
+                inputs,
+                window,
+                groups,
+            } => SiteKind::Conv {
+                cotangents: like(cotangents)?,
+                inputs: inputs.primal.clone(),
+                window: window.clone(),
+                groups: *groups,
+            },
+            SiteKind::Elementwise {
+                cotangents,
+                derivative: None,
+            } => SiteKind::Elementwise {
+                cotangents: like(cotangents)?,
+                derivative: None,
+            },
+            _ => return None,
+        };
+        let site = Site {
+            kind,
+            shape: self.shape.clone(),
+            steps: self.steps.clone(),
+        };
+        site.outer(backend).is_some().then_some(site)
+    }
+}
+
 /// d(x·y) = dx·y + x·dy, structural zeros left out.
 fn product<T: Clone>(
     x: &DualTensor<T>,
     y: &DualTensor<T>,
     kind: impl Fn(T, T) -> SiteKind<T>,
 ) -> Vec<SiteKind<T>> {
-    let left = x.tangent.iter().map(|dx| kind(dx.clone(), y.primal.clone()));
-    let right = y.tangent.iter().map(|dy| kind(x.primal.clone(), dy.clone()));
+    let left = x
+        .tangent
+        .iter()
+        .map(|dx| kind(dx.clone(), y.primal.clone()));
+    let right = y
+        .tangent
+        .iter()
+        .map(|dy| kind(x.primal.clone(), dy.clone()));
     left.chain(right).collect()
 }
 
@@ -284,7 +338,12 @@ impl<T: Clone> Site<T> {
                 let cotangents = backend.reshape(cotangents, &c.rest[1..]);
                 let inputs = backend.reshape(inputs, &a.rest[1..]);
                 let outputs_first = *outputs_first != self.transposed()?;
-                Some(Outer::new(cotangents, inputs, outputs_first, a.directions > 1))
+                Some(Outer::new(
+                    cotangents,
+                    inputs,
+                    outputs_first,
+                    a.directions > 1,
+                ))
             }
             SiteKind::Elementwise {
                 cotangents,

@@ -73,7 +73,7 @@ impl Plan {
             passes: self.passes(),
             tiles: self.tiles.len(),
             pairs: self.pairs.clone(),
-            factor_operations: self.factor_operations,
+            factor_operations: self.pass_operations(),
             contraction_operations: self.contraction_operations,
             output_bytes: (self.entries() * number_bytes as u128) as u64,
             device_bytes: self.device_bytes,
@@ -152,7 +152,7 @@ impl fmt::Display for Description {
         writeln!(
             f,
             "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tile{}",
-            self.factor_operations as f64 / 1e9 * self.passes as f64,
+            self.factor_operations as f64 / 1e9,
             self.contraction_operations as f64 / 1e9,
             self.tiles,
             if self.tiles == 1 { "" } else { "s" }

@@ -75,7 +75,7 @@ pub(super) struct Planner<'a> {
 }
 
 /// Contractions found so far: (row parameter, column parameter, rule) → operations.
-type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
+pub(super) type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
 
 impl Planner<'_> {
     /// Makes one unit of `samples` and `chunk` directions and gives it to `visit` while its trace lives.
@@ -139,7 +139,7 @@ impl Planner<'_> {
     }
 
     /// One tile for every combination of parameters that tiles meet, the largest: others are like it.
-    fn samples_of_tiles(&self) -> Vec<&TileJob> {
+    pub(super) fn samples_of_tiles(&self) -> Vec<&TileJob> {
         let mut seen = BTreeSet::new();
         let mut order: Vec<&TileJob> = self.tiles.iter().collect();
         order.sort_by_key(|job| std::cmp::Reverse(self.tile_entries(job)));
@@ -156,7 +156,7 @@ impl Planner<'_> {
         order
     }
 
-    fn tile_entries(&self, job: &TileJob) -> usize {
+    pub(super) fn tile_entries(&self, job: &TileJob) -> usize {
         let part = &self.parts[job.part];
         part.rows[job.row].positions.len() * part.columns[job.column].positions.len()
     }
@@ -232,21 +232,24 @@ impl Planner<'_> {
                 })?;
             }
         }
+        Ok((self.pair_plans(pairs), factor_operations))
+    }
+
+    /// Operations by pair of parameters, for people.
+    pub(super) fn pair_plans(&self, pairs: Pairs) -> Vec<PairPlan> {
         let name = |k: usize| self.network.parameters[k].name.clone();
-        let pairs = pairs
-            .into_iter()
-            .map(|((row, column, contraction), operations)| PairPlan {
-                rows: name(row),
-                columns: name(column),
-                contraction,
-                operations,
-            });
-        Ok((pairs.collect(), factor_operations))
+        let plan = |((row, column, contraction), operations)| PairPlan {
+            rows: name(row),
+            columns: name(column),
+            contraction,
+            operations,
+        };
+        pairs.into_iter().map(plan).collect()
     }
 }
 
 /// Cuts `total` into pieces of `size`: (size of a piece, how often).
-fn pieces(total: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
+pub(super) fn pieces(total: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
     [(size, (total / size) as u64), (total % size, 1)]
         .into_iter()
         .filter(|&(size, times)| size > 0 && times > 0)

@@ -5,10 +5,13 @@
 pub mod budget;
 pub mod describe;
 mod footprint;
+mod moves;
 pub mod plan;
 pub mod request;
 mod room;
+pub mod routes;
 pub mod run;
+mod second;
 pub mod tiles;
 pub mod unit;
 

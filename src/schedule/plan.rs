@@ -1,8 +1,10 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
-use super::footprint::{Footprint, Planner};
+use super::footprint::Planner;
 use super::request::ResolvedPart;
 use super::room::shortage;
+use super::routes::Routes;
+use super::second::MOST_DIRECTIONS;
 use super::tiles::{Run, Strip, TILE, strips};
 use super::unit::Unit;
 use crate::bytes::Bytes;
@@ -107,9 +109,12 @@ pub struct Plan {
     pub keep: Keep,
     /// Tiles accumulated at once when factors are recomputed.
     pub wave: usize,
+    /// What is moved for which pair of parameters, where second derivatives of the network are asked for.
+    pub routes: Option<Routes>,
     /// Contractions by pair of parameters.
     pub pairs: Vec<PairPlan>,
-    /// Operations of one pass over all samples that makes the factors.
+    /// Operations of one pass over all samples that makes the factors; of all passes where second derivatives are
+    /// asked for.
     pub factor_operations: u64,
     /// Operations of all contractions.
     pub contraction_operations: u64,
@@ -127,6 +132,14 @@ impl PartPlan {
 }
 
 impl Plan {
+    /// Tiles that are accumulated at once where factors are recomputed; one wave of none for a diagonal alone.
+    pub fn waves(&self) -> Vec<&[TileJob]> {
+        if self.tiles.is_empty() {
+            return vec![&[]];
+        }
+        self.tiles.chunks(self.wave.max(1)).collect()
+    }
+
     /// Number of passes over the data.
     pub fn passes(&self) -> usize {
         match self.keep {
@@ -135,9 +148,18 @@ impl Plan {
         }
     }
 
+    /// Operations of all forward and reverse passes.
+    pub fn pass_operations(&self) -> u64 {
+        match self.routes {
+            // Each wave makes the passes that it needs.
+            Some(_) => self.factor_operations,
+            None => self.factor_operations * self.passes() as u64,
+        }
+    }
+
     /// All floating-point operations.
     pub fn operations(&self) -> u64 {
-        self.factor_operations * self.passes() as u64 + self.contraction_operations
+        self.pass_operations() + self.contraction_operations
     }
 
     /// Entries of all parts.
@@ -162,6 +184,8 @@ pub struct Sizes {
     pub directions: usize,
     /// Whether directions carry signs.
     pub signed: bool,
+    /// Whether second derivatives of the network are asked for.
+    pub second: bool,
     /// Bytes of a number.
     pub number_bytes: usize,
     /// Numbers in a sample's target.
@@ -207,18 +231,23 @@ pub fn segment_pairs<'a, T>(
         range: run.range.clone(),
         origin: run.origin,
     };
+    meetings(part, job).map(move |(row, column)| {
+        (
+            row.parameter,
+            column.parameter,
+            segment(row),
+            segment(column),
+        )
+    })
+}
+
+/// Pairs of runs where a tile's rows and columns meet; on the diagonal those on or above it.
+pub fn meetings<'a>(part: &'a PartPlan, job: &TileJob) -> impl Iterator<Item = (&'a Run, &'a Run)> {
     let diagonal = part.on_diagonal(job);
     let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
     rows.iter().enumerate().flat_map(move |(k, row)| {
         let first = if diagonal { k } else { 0 };
-        columns[first..].iter().map(move |column| {
-            (
-                row.parameter,
-                column.parameter,
-                segment(row),
-                segment(column),
-            )
-        })
+        columns[first..].iter().map(move |column| (row, column))
     })
 }
 
@@ -243,6 +272,11 @@ pub fn plan(
         tiles: &tiles,
         sizes,
     };
+    if sizes.second {
+        let mut plan = plan_second(&planner, limits)?;
+        (plan.parts, plan.tiles) = (parts, tiles);
+        return Ok(plan);
+    }
     let most = sizes
         .batch
         .unwrap_or((UNIT_ROWS / sizes.directions.max(1)).max(1));
@@ -250,7 +284,7 @@ pub fn plan(
     let mut chunk = sizes.directions.max(1);
     let (footprint, host, device) = loop {
         let footprint = planner.footprint(unit, chunk)?;
-        let host = host_bytes(network, &footprint, sizes, unit, chunk);
+        let host = host_bytes(network, footprint.tile, sizes, unit, chunk);
         // On the CPU the host's buffers lie in the same memory as tensors and tiles.
         let device = if limits.unified {
             limits.device.min(limits.host).saturating_sub(host)
@@ -266,7 +300,8 @@ pub fn plan(
         } else if chunk > 1 {
             chunk = chunk.div_ceil(2);
         } else {
-            return Err(too_small(&footprint, host, limits));
+            let peak = footprint.recompute(1, limits.unified);
+            return Err(too_small(footprint.largest, peak, host, limits));
         }
     };
     let count = (sizes.samples.div_ceil(unit) * sizes.directions.div_ceil(chunk)) as u64;
@@ -300,11 +335,62 @@ pub fn plan(
         chunk,
         keep,
         wave,
+        routes: None,
         pairs,
         factor_operations,
         contraction_operations,
         device_bytes,
         host_bytes,
+    })
+}
+
+/// Plans the planner's tiles of H or H − G; the caller puts parts and tiles in.
+fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
+    let (network, sizes) = (planner.network, planner.sizes);
+    let routes = planner.routes()?;
+    let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
+    let mut unit = most.clamp(1, sizes.samples.max(1));
+    let mut chunk = MOST_DIRECTIONS;
+    let (needs, host, device) = loop {
+        let needs = planner.needs(&routes, unit, chunk)?;
+        let host = host_bytes(network, needs.tile, sizes, unit, chunk);
+        let device = if limits.unified {
+            limits.device.min(limits.host).saturating_sub(host)
+        } else {
+            limits.device
+        };
+        let peak = needs.peak(1, limits.unified);
+        if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
+            break (needs, host, device);
+        }
+        // Directions share the primal pass, samples nothing.
+        if unit > 8 || chunk == 1 && unit > 1 {
+            unit = unit.div_ceil(2);
+        } else if chunk > 1 {
+            chunk = chunk.div_ceil(2);
+        } else {
+            return Err(too_small(needs.largest, peak, host, limits));
+        }
+    };
+    let more = (device - needs.peak(1, limits.unified)) / needs.tile.max(1);
+    let wave = (1 + more).min(planner.tiles.len().max(1) as u64);
+    let (pairs, factor_operations) = planner.count_second(&routes, unit, chunk, wave as usize)?;
+    let device_bytes = needs.peak(wave, limits.unified);
+    Ok(Plan {
+        parts: Vec::new(),
+        tiles: Vec::new(),
+        samples: sizes.samples,
+        unit,
+        directions: sizes.directions,
+        chunk,
+        keep: Keep::Recompute,
+        wave: wave as usize,
+        routes: Some(routes),
+        contraction_operations: pairs.iter().map(|p| p.operations).sum(),
+        pairs,
+        factor_operations,
+        device_bytes,
+        host_bytes: host + if limits.unified { device_bytes } else { 0 },
     })
 }
 
@@ -352,13 +438,7 @@ fn grid(network: &Network, parts: Vec<ResolvedPart>) -> (Vec<PartPlan>, Vec<Tile
 }
 
 /// Bytes of the host's buffers: finished tiles, the network's arrays, a unit's data and loss factor.
-fn host_bytes(
-    network: &Network,
-    footprint: &Footprint,
-    sizes: Sizes,
-    unit: usize,
-    chunk: usize,
-) -> u64 {
+fn host_bytes(network: &Network, tile: u64, sizes: Sizes, unit: usize, chunk: usize) -> u64 {
     let input: usize = network
         .inputs
         .iter()
@@ -378,10 +458,10 @@ fn host_bytes(
         _ => 0,
     };
     let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
-    footprint.tile * (RING + WRITING) as u64 + (8 * numbers + stored) as u64
+    tile * (RING + WRITING) as u64 + (8 * numbers + stored) as u64
 }
 
-fn too_small(footprint: &Footprint, host: u64, limits: Limits) -> Error {
+fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
     let bytes = |b: u64| Bytes(b.into());
     let budget = if limits.unified {
         limits.device.min(limits.host)
@@ -393,10 +473,10 @@ fn too_small(footprint: &Footprint, host: u64, limits: Limits) -> Error {
     } else {
         "--memory"
     };
-    if footprint.largest > limits.tensor {
+    if largest > limits.tensor {
         return Error::Budget(format!(
             "the largest tensor takes {}, the device binds {} at most; use --device cpu, or ask for smaller parts",
-            bytes(footprint.largest),
+            bytes(largest),
             bytes(limits.tensor)
         ));
     }
@@ -407,7 +487,7 @@ fn too_small(footprint: &Footprint, host: u64, limits: Limits) -> Error {
         } else {
             budget
         }),
-        bytes(footprint.recompute(1, limits.unified)),
+        bytes(peak),
         bytes(host),
     ))
 }

@@ -1,15 +1,18 @@
 //! Execution of a plan: factors, tiles, read-back and writing, overlapped.
 
 use super::budget::anonymous_resident;
+use super::moves::{Passes, moves};
 use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs, wanted};
-use super::unit::{LossSeeds, Unit, units};
+use super::routes::Routes;
+use super::unit::{LossSeeds, Seeded, Unit, read_outputs, read_tangents, units};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
 use crate::import::data::Dataset;
 use crate::jacobian::passes::{Reach, Weights};
-use crate::loss::{Curvature, Curved, Loss};
+use crate::loss::{Curvature, Curved, Loss, TargetBatch};
 use crate::network::Network;
 use crate::sink::{PartLayout, Sink};
+use crate::tensor::dual::DualTensor;
 use crate::tensor::{Backend, Contract, HostSlice, Real, Shape};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -319,14 +322,10 @@ impl<B: Contract> Driver<'_, B> {
         let reach = Reach::new(self.work.network, wanted);
         let weights = Weights::upload(self.backend, self.work.network);
         let mut diagonal = Diagonal::new(self.work.network, plan);
-        if plan.keep == Keep::Recompute {
-            let waves = plan.tiles.chunks(plan.wave.max(1));
-            let waves: Vec<&[TileJob]> = if plan.tiles.is_empty() {
-                vec![&[]]
-            } else {
-                waves.collect()
-            };
-            for (k, wave) in waves.into_iter().enumerate() {
+        if let Some(routes) = &plan.routes {
+            self.drive_second(&weights, &reach, routes, &mut diagonal)?;
+        } else if plan.keep == Keep::Recompute {
+            for (k, wave) in plan.waves().into_iter().enumerate() {
                 let mut open: Vec<B::Accumulator> =
                     wave.iter().map(|job| self.accumulator(job)).collect();
                 self.each_unit(&weights, &reach, |driver, unit| {
@@ -366,6 +365,70 @@ impl<B: Contract> Driver<'_, B> {
         }
         for (part, values) in diagonal.finish() {
             self.hand_over(Item::Vector { part, values })?;
+        }
+        Ok(())
+    }
+
+    /// H or H − G: every wave of tiles moves what it needs, on every unit of samples.
+    fn drive_second(
+        &mut self,
+        weights: &Weights<B::Tensor>,
+        reach: &Reach,
+        routes: &Routes,
+        diagonal: &mut Diagonal<'_>,
+    ) -> Result<()> {
+        let (plan, backend, work) = (self.plan, self.backend, self.work);
+        let (network, loss) = (work.network, work.hessian());
+        let passes = Passes {
+            backend,
+            network,
+            weights,
+            reach,
+            routes,
+        };
+        let per_wave = plan.factor_operations / plan.waves().len() as u64;
+        for (k, wave) in plan.waves().into_iter().enumerate() {
+            let mut open: Vec<B::Accumulator> =
+                wave.iter().map(|job| self.accumulator(job)).collect();
+            let with_diagonal = k == 0 && diagonal.is_wanted();
+            let moves = moves(
+                network,
+                routes,
+                &plan.parts,
+                wave,
+                with_diagonal,
+                plan.chunk,
+            );
+            let per_pass = per_wave / (moves.len() * plan.unit_ranges().count()).max(1) as u64;
+            for range in plan.unit_ranges() {
+                let inputs = work.upload(backend, range.clone())?;
+                let targets = work.dataset.targets(range.clone())?;
+                let first = work.dataset.sample_range().start + range.start;
+                let mut seed = second_seed(&loss, work.curvature, &targets, first);
+                for made_by in &moves {
+                    self.control.check()?;
+                    let start = Instant::now();
+                    let moving = passes.run(made_by, &inputs, &mut seed)?;
+                    self.report.factor_seconds += start.elapsed().as_secs_f64();
+                    self.advance(per_pass);
+                    let start = Instant::now();
+                    let mut operations = 0;
+                    for (job, tile) in wave.iter().zip(&mut open) {
+                        let part = &plan.parts[job.part];
+                        moving.contract(backend, routes, part, job, tile, |made| {
+                            operations += made.3
+                        });
+                    }
+                    if with_diagonal {
+                        diagonal.add_moving(backend, &moving.diagonal(backend, routes))?;
+                    }
+                    self.report.contraction_seconds += start.elapsed().as_secs_f64();
+                    self.advance(operations);
+                }
+            }
+            for (job, tile) in wave.iter().zip(open) {
+                self.finish(*job, tile)?;
+            }
         }
         Ok(())
     }
@@ -478,6 +541,33 @@ impl<B: Contract> Driver<'_, B> {
     }
 }
 
+/// Seeds of the reverse pass for H and H − G, in double precision on the host.
+fn second_seed<'a, B: Backend>(
+    loss: &'a Curved<'_>,
+    curvature: Curvature,
+    targets: &'a TargetBatch,
+    first: usize,
+) -> impl FnMut(&B, &DualTensor<B::Tensor>) -> Result<DualTensor<B::Tensor>> + 'a {
+    move |backend, output| {
+        let outputs = read_outputs(backend, &output.primal, first)?;
+        let tangents = match curvature {
+            Curvature::Residual => Vec::new(),
+            _ => read_tangents(backend, output)?,
+        };
+        let seeded = Seeded::new(loss, targets, first, &outputs, &tangents, true);
+        let shape = backend.shape(&output.primal);
+        let upload = |values: &[f64]| {
+            let directions = values.len() / outputs.len().max(1);
+            let shape = Shape::new(shape.samples, directions, &shape.rest);
+            backend.upload(&shape, HostSlice::F64(values))
+        };
+        Ok(DualTensor {
+            primal: upload(&seeded.gradient),
+            tangent: (!seeded.products.is_empty()).then(|| upload(&seeded.products)),
+        })
+    }
+}
+
 /// The diagonal, accumulated on the host in double precision over units.
 struct Diagonal<'a> {
     network: &'a Network,
@@ -506,8 +596,28 @@ impl<'a> Diagonal<'a> {
         }
     }
 
+    fn is_wanted(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Adds ranges of parameters and their values, `[1, 1, range]`.
+    fn add_moving<B: Backend>(
+        &mut self,
+        backend: &B,
+        found: &[(usize, Range<usize>, B::Tensor)],
+    ) -> Result<()> {
+        for (parameter, range, values) in found {
+            let start = self.network.parameters[*parameter].range().start;
+            let own = &mut self.values[start + range.start..start + range.end];
+            for (sum, value) in own.iter_mut().zip(backend.read(values)?) {
+                *sum += value.to_f64();
+            }
+        }
+        Ok(())
+    }
+
     fn add<B: Backend>(&mut self, backend: &B, unit: &Unit<B::Tensor>) -> Result<()> {
-        if self.parts.is_empty() {
+        if !self.is_wanted() {
             return Ok(());
         }
         for (parameter, factor) in self.network.parameters.iter().zip(&unit.factors) {

@@ -6,6 +6,7 @@ use crate::jacobian::passes::{Reach, Weights, backward, forward};
 use crate::loss::{Loss, Sample, TargetBatch};
 use crate::network::Network;
 use crate::ops::Site;
+use crate::tensor::dual::DualTensor;
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -158,6 +159,65 @@ where
         };
         f(&sample, slot);
     });
+}
+
+/// The tangents of a chunk's outputs in double precision, `[samples, directions, outputs]`; empty where none of the
+/// vectors reaches the outputs.
+///
+/// # Errors
+/// What reading reports.
+pub fn read_tangents<B: Backend>(backend: &B, output: &DualTensor<B::Tensor>) -> Result<Vec<f64>> {
+    let Some(tangent) = &output.tangent else {
+        return Ok(Vec::new());
+    };
+    Ok(backend
+        .read(tangent)?
+        .into_iter()
+        .map(Real::to_f64)
+        .collect())
+}
+
+/// What a loss makes of a chunk's outputs z and their tangents ż, per sample and in double precision.
+pub struct Seeded {
+    /// ∇ℓ: `[samples, outputs]`; zeros where it was not asked for.
+    pub gradient: Vec<f64>,
+    /// ∇²ℓ·ż: `[samples, directions, outputs]`; empty without tangents.
+    pub products: Vec<f64>,
+}
+
+impl Seeded {
+    /// ∇ℓ where `gradient`, and ∇²ℓ·ż of `tangents` (`[samples, directions, outputs]`, may be empty).
+    pub fn new(
+        loss: &dyn Loss,
+        targets: &TargetBatch,
+        first: usize,
+        outputs: &[f64],
+        tangents: &[f64],
+        gradient: bool,
+    ) -> Seeded {
+        let samples = targets.samples().max(1);
+        let (each, wide) = (outputs.len() / samples, tangents.len() / samples);
+        let mut slots = vec![0.0; samples * (each + wide)];
+        per_sample(outputs, targets, first, &mut slots, |sample, slot| {
+            let (own, products) = slot.split_at_mut(each);
+            if gradient {
+                loss.gradient(sample, own);
+            }
+            let k = sample.index - first;
+            let tangents = tangents[k * wide..(k + 1) * wide].chunks_exact(each.max(1));
+            for (tangent, product) in tangents.zip(products.chunks_exact_mut(each.max(1))) {
+                loss.hessian_product(sample, tangent, product);
+            }
+        });
+        let part = |from: usize, to: usize| {
+            let slots = slots.chunks_exact((each + wide).max(1));
+            slots.flat_map(|s| s[from..to].iter().copied()).collect()
+        };
+        Seeded {
+            gradient: part(0, each),
+            products: part(each, each + wide),
+        }
+    }
 }
 
 impl<B: Backend> Seeds<B> for LossSeeds<'_> {

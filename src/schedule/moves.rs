@@ -1,0 +1,448 @@
+//! The exact Hessian and its residual, a group of directions at a time: what is moved, and what it does to the
+//! gradient.
+//!
+//! A group of directions gives two factors, L of what is moved and R of what the gradient does then, with
+//! H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]: the same bilinear form as that of G, so that the contractions of DESIGN §2
+//! serve both.
+
+use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings};
+use super::routes::Routes;
+use super::tiles::Run;
+use crate::contraction::{Contraction, Segment, accumulate};
+use crate::error::Result;
+use crate::jacobian::passes::{Reach, Weights, backward, forward_with};
+use crate::jacobian::{Factor, slice};
+use crate::network::Network;
+use crate::ops::{Site, SiteKind};
+use crate::tensor::dual::{Dual, DualTensor};
+use crate::tensor::{Backend, Contract, HostSlice, Shape};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// What one pass moves, a direction for each entry.
+#[derive(Clone, Debug)]
+pub enum Move {
+    /// Entries of a pre-activation, sample by sample.
+    PreActivation {
+        /// Index in [`Routes::moved`].
+        moved: usize,
+        /// The entries.
+        range: Range<usize>,
+    },
+    /// Entries of parameters, for all samples at once: columns of H.
+    Entries(Vec<Piece>),
+}
+
+/// A range of a parameter's entries, moved by consecutive directions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The parameter.
+    pub parameter: usize,
+    /// Its entries.
+    pub range: Range<usize>,
+    /// The direction of the first.
+    pub direction: usize,
+}
+
+impl Move {
+    /// How many directions it takes.
+    pub fn directions(&self) -> usize {
+        match self {
+            Move::PreActivation { range, .. } => range.len(),
+            Move::Entries(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
+        }
+    }
+}
+
+/// What tiles (and the diagonal) need moved, at most `chunk` entries at a time.
+pub fn moves(
+    network: &Network,
+    routes: &Routes,
+    parts: &[PartPlan],
+    jobs: &[TileJob],
+    diagonal: bool,
+    chunk: usize,
+) -> Vec<Move> {
+    let mut moved = BTreeSet::new();
+    let mut entries: BTreeMap<usize, Vec<Range<usize>>> = BTreeMap::new();
+    let mut need = |a: (usize, &Range<usize>), b: (usize, &Range<usize>)| {
+        let route = routes.of(a.0, b.0);
+        match route.moved {
+            Some(group) => _ = moved.insert(group),
+            None => {
+                let range = if route.parameter == a.0 { a.1 } else { b.1 };
+                entries
+                    .entry(route.parameter)
+                    .or_default()
+                    .push(range.clone());
+            }
+        }
+    };
+    for job in jobs {
+        for (row, column) in meetings(&parts[job.part], job) {
+            need(
+                (row.parameter, &row.range),
+                (column.parameter, &column.range),
+            );
+        }
+    }
+    if diagonal {
+        for (k, parameter) in network.parameters.iter().enumerate() {
+            let all = 0..parameter.data.len();
+            need((k, &all), (k, &all));
+        }
+    }
+    let mut all = Vec::new();
+    for moved in moved {
+        let outputs = routes.moved[moved].outputs;
+        all.extend(
+            (0..outputs)
+                .step_by(chunk)
+                .map(|start| Move::PreActivation {
+                    moved,
+                    range: start..(start + chunk).min(outputs),
+                }),
+        );
+    }
+    let mut pieces = Vec::new();
+    let mut direction = 0;
+    for (parameter, ranges) in entries {
+        for mut range in union(ranges) {
+            while !range.is_empty() {
+                let end = range.end.min(range.start + chunk - direction);
+                pieces.push(Piece {
+                    parameter,
+                    range: range.start..end,
+                    direction,
+                });
+                direction += end - range.start;
+                range.start = end;
+                if direction == chunk {
+                    all.push(Move::Entries(std::mem::take(&mut pieces)));
+                    direction = 0;
+                }
+            }
+        }
+    }
+    if !pieces.is_empty() {
+        all.push(Move::Entries(pieces));
+    }
+    all
+}
+
+/// Ascending ranges that cover what any of them does, none overlapping.
+fn union(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|range| (range.start, range.end));
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+    out
+}
+
+/// The two factors of a group of directions.
+pub struct Moving<'a, T> {
+    made_by: &'a Move,
+    /// L of the parameters behind a pre-activation.
+    left: BTreeMap<usize, Factor<T>>,
+    /// R of every parameter that is wanted and reached.
+    right: Vec<Option<Factor<T>>>,
+}
+
+/// The seed of the reverse pass from outputs and their tangents: (∇ℓ, ∇²ℓ·ż) for H, (∇ℓ, 0) for H − G.
+pub type SeedOf<'a, B> = dyn FnMut(&B, &DualTensor<<B as Backend>::Tensor>) -> Result<DualTensor<<B as Backend>::Tensor>>
+    + 'a;
+
+/// What the passes of a unit of samples share.
+pub struct Passes<'a, B: Backend> {
+    /// Where they run.
+    pub backend: &'a B,
+    /// The network.
+    pub network: &'a Network,
+    /// Parameters and constants there.
+    pub weights: &'a Weights<B::Tensor>,
+    /// Which parameters are wanted.
+    pub reach: &'a Reach,
+    /// What is moved for which pair.
+    pub routes: &'a Routes,
+}
+
+impl<B: Backend> Passes<'_, B> {
+    /// Moves one group of directions: forward over reverse.
+    ///
+    /// # Errors
+    /// What the seed reports.
+    pub fn run<'m>(
+        &self,
+        made_by: &'m Move,
+        inputs: &[B::Tensor],
+        seed: &mut SeedOf<'_, B>,
+    ) -> Result<Moving<'m, B::Tensor>> {
+        let (backend, network) = (self.backend, self.network);
+        let dual = Dual { inner: backend };
+        let directions = made_by.directions();
+        let tangents = self.tangents(made_by);
+        let weights = self.weights.with_tangents(tangents.into_iter());
+        let (at, units) = match made_by {
+            Move::PreActivation { moved, range } => {
+                let moved = &self.routes.moved[*moved];
+                (Some(moved.value), Some(self.units(range, moved.outputs)))
+            }
+            Move::Entries(_) => (None, None),
+        };
+        let samples = inputs.first().map_or(1, |x| backend.shape(x).samples);
+        let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
+        let trace = forward_with(
+            &dual,
+            network,
+            &weights,
+            inputs,
+            self.reach,
+            |value, mut tensor| {
+                if let (true, Some(units)) = (at == Some(value), &units) {
+                    let rest = backend.shape(&tensor.primal).rest;
+                    let zeros = backend.fill(&Shape::new(samples, 1, &vec![1; rest.len()]), 0.0);
+                    tensor.tangent = Some(backend.add(&backend.reshape(units, &rest), &zeros));
+                }
+                tensor
+            },
+        );
+        let seed = seed(backend, &trace.output)?;
+        let mut moving = Moving {
+            made_by,
+            left: BTreeMap::new(),
+            right: vec![None; network.parameters.len()],
+        };
+        let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); network.parameters.len()];
+        backward(
+            &dual,
+            network,
+            &weights,
+            &trace,
+            self.reach,
+            seed,
+            |k, site| {
+                let count = network.parameters[k].data.len();
+                match (&units, made_by) {
+                    (Some(units), Move::PreActivation { moved, .. }) => {
+                        sites[k].extend(site.tangents());
+                        let behind = self.routes.behind(*moved, k);
+                        if let Some(site) = behind.then(|| site.moving(backend, units)).flatten() {
+                            let factor = Factor::new(vec![site], count, samples, directions);
+                            moving.left.insert(k, factor);
+                        }
+                    }
+                    _ => {
+                        let shape = &network.parameters[k].data.shape;
+                        sites[k].extend(
+                            site.tangents()
+                                .into_iter()
+                                .map(|site| Site::new(SiteKind::Rows(site.sum(backend)), shape)),
+                        );
+                    }
+                }
+            },
+        );
+        let samples = if units.is_some() { samples } else { 1 };
+        for (k, sites) in sites.into_iter().enumerate() {
+            let count = network.parameters[k].data.len();
+            moving.right[k] =
+                (!sites.is_empty()).then(|| Factor::new(sites, count, samples, directions));
+        }
+        Ok(moving)
+    }
+
+    /// Unit rows `range` of the identity of that many entries: `[1, range, entries]`.
+    fn units(&self, range: &Range<usize>, entries: usize) -> B::Tensor {
+        identity(self.backend, range.len(), range.start, range.len(), entries)
+    }
+
+    /// The tangents of the parameters: those that a pass moves.
+    fn tangents(&self, made_by: &Move) -> Vec<Option<B::Tensor>> {
+        let mut tangents = vec![None; self.network.parameters.len()];
+        let Move::Entries(pieces) = made_by else {
+            return tangents;
+        };
+        let directions = made_by.directions();
+        for piece in pieces {
+            let shape = &self.network.parameters[piece.parameter].data.shape;
+            let count = self.network.parameters[piece.parameter].data.len();
+            let mut values = vec![0.0f32; directions * piece.range.len()];
+            for entry in 0..piece.range.len() {
+                values[(piece.direction + entry) * piece.range.len() + entry] = 1.0;
+            }
+            let ones = Shape::new(1, directions, &[piece.range.len()]);
+            let ones = self.backend.upload(&ones, HostSlice::F32(&values));
+            let all = self.backend.embed(&ones, 2, piece.range.start, count);
+            let all = self.backend.reshape(&all, shape);
+            let tangent: &mut Option<B::Tensor> = &mut tangents[piece.parameter];
+            *tangent = Some(match tangent.take() {
+                Some(sum) => self.backend.add(&sum, &all),
+                None => all,
+            });
+        }
+        tangents
+    }
+}
+
+/// `rows` rows of the identity of `entries` entries, from `start` on: `[1, directions, entries]`.
+fn identity<B: Backend>(
+    backend: &B,
+    rows: usize,
+    start: usize,
+    directions: usize,
+    entries: usize,
+) -> B::Tensor {
+    let mut values = vec![0.0f32; directions * entries];
+    for row in 0..rows {
+        values[row * entries + start + row] = 1.0;
+    }
+    backend.upload(
+        &Shape::new(1, directions, &[entries]),
+        HostSlice::F32(&values),
+    )
+}
+
+/// A contraction that was made: parameters of rows and columns, rule, operations.
+pub type Contracted = (usize, usize, Contraction, u64);
+
+impl<T: Clone> Moving<'_, T> {
+    /// Adds what the directions give to a tile.
+    pub fn contract<B: Contract<Tensor = T>>(
+        &self,
+        backend: &B,
+        routes: &Routes,
+        part: &PartPlan,
+        job: &TileJob,
+        tile: &mut B::Accumulator,
+        mut made: impl FnMut(Contracted),
+    ) {
+        for (row, column) in meetings(part, job) {
+            let route = routes.of(row.parameter, column.parameter);
+            let by_row = route.parameter == row.parameter;
+            let (own, other) = if by_row { (row, column) } else { (column, row) };
+            let Some(right) = &self.right[other.parameter] else {
+                continue;
+            };
+            match (self.made_by, route.moved) {
+                (Move::PreActivation { moved, range }, Some(group)) if *moved == group => {
+                    let Some(left) = self.left.get(&own.parameter) else {
+                        continue;
+                    };
+                    let Some(own) = covered(backend, left, own, range) else {
+                        continue;
+                    };
+                    let (own, other) = (segment(left, &own), segment(right, other));
+                    let (rows, columns) = if by_row { (own, other) } else { (other, own) };
+                    let (rule, operations) = accumulate(backend, tile, &rows, &columns, None);
+                    made((row.parameter, column.parameter, rule, operations));
+                }
+                (Move::Entries(pieces), None) => {
+                    let pieces = pieces.iter().filter(|p| p.parameter == own.parameter);
+                    for (piece, entries) in pieces.filter_map(|p| Some((p, overlap(p, own)?))) {
+                        let rows = self.entry_rows(backend, right, piece, &entries, &other.range);
+                        let count = entries.len();
+                        let units = identity(backend, count, 0, count, count);
+                        let at = own.origin + entries.start - own.range.start;
+                        let (origin, left, right) = if by_row {
+                            ((at, other.origin), &units, &rows)
+                        } else {
+                            ((other.origin, at), &rows, &units)
+                        };
+                        backend.accumulate_dense(tile, origin, left, right);
+                        let operations = 2 * (count * count * other.range.len()) as u64;
+                        let rule = Contraction::HessianColumns;
+                        made((row.parameter, column.parameter, rule, operations));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What moving `entries` of a piece does to a range of another parameter's gradient: `[1, entries, range]`.
+    fn entry_rows<B: Backend<Tensor = T>>(
+        &self,
+        backend: &B,
+        right: &Factor<T>,
+        piece: &Piece,
+        entries: &Range<usize>,
+        range: &Range<usize>,
+    ) -> T {
+        let first = piece.direction + entries.start - piece.range.start;
+        let rows = right.rows(backend, range.clone());
+        slice(backend, &rows, 1, &(first..first + entries.len()))
+    }
+
+    /// The part of the diagonal that the directions give: ranges of parameters and their values, `[1, 1, range]`.
+    pub fn diagonal<B: Backend<Tensor = T>>(
+        &self,
+        backend: &B,
+        routes: &Routes,
+    ) -> Vec<(usize, Range<usize>, T)> {
+        let mut found = Vec::new();
+        for (k, right) in self.right.iter().enumerate() {
+            let (Some(right), Some(route)) = (right, routes.get(k, k)) else {
+                continue;
+            };
+            match (self.made_by, route.moved) {
+                (Move::PreActivation { moved, .. }, Some(group)) if *moved == group => {
+                    if let Some(left) = self.left.get(&k) {
+                        let values = left.inner(backend, right, None, DIAGONAL_ROWS);
+                        found.push((k, 0..right.count, values));
+                    }
+                }
+                (Move::Entries(pieces), None) => {
+                    for piece in pieces.iter().filter(|p| p.parameter == k) {
+                        let (all, count) = (piece.range.clone(), piece.range.len());
+                        let rows = self.entry_rows(backend, right, piece, &all, &all);
+                        let units = identity(backend, count, 0, count, count);
+                        let values = backend.reduce_sum(&backend.multiply(&rows, &units), &[1]);
+                        found.push((k, all, values));
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+fn segment<'a, T>(factor: &'a Factor<T>, run: &Run) -> Segment<'a, T> {
+    Segment {
+        factor,
+        range: run.range.clone(),
+        origin: run.origin,
+    }
+}
+
+/// The entries of a piece that lie in a run.
+fn overlap(piece: &Piece, run: &Run) -> Option<Range<usize>> {
+    let start = piece.range.start.max(run.range.start);
+    let end = piece.range.end.min(run.range.end);
+    (start < end).then_some(start..end)
+}
+
+/// The part of a run that moving the outputs `range` reaches; all of it where they do not lie together.
+fn covered<B: Backend>(
+    backend: &B,
+    left: &Factor<B::Tensor>,
+    run: &Run,
+    range: &Range<usize>,
+) -> Option<Run> {
+    let outer = left.outer(backend)?;
+    if !outer.outputs_first {
+        return Some(run.clone());
+    }
+    let inputs = outer.input_count(backend);
+    let start = run.range.start.max(range.start * inputs);
+    let end = run.range.end.min(range.end * inputs);
+    (start < end).then(|| Run {
+        parameter: run.parameter,
+        range: start..end,
+        origin: run.origin + start - run.range.start,
+    })
+}
