@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key};
 use crate::import::onnx::{self, OnnxOptions};
-use crate::loss::{self, LossOptions};
+use crate::loss::{self, Curvature, GivenHessian, LossOptions};
 use crate::session::Session;
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,10 @@ pub struct Source {
     pub class_axis: Option<isize>,
     /// `[samples, outputs, outputs]` in place of loss and targets.
     pub loss_hessian: Option<PathBuf>,
+    /// `[samples, outputs]` beside it.
+    pub loss_gradient: Option<PathBuf>,
+    /// The matrix.
+    pub curvature: Curvature,
 }
 
 impl Source {
@@ -151,13 +155,31 @@ impl Source {
                 "--loss-hessian takes the place of --loss and --targets: give one or the other"
                     .into(),
             )),
-            (None, Some(_)) => loss::parse("given-hessian", &options),
+            (None, Some(_)) => {
+                let given = loss::parse("given-hessian", &options)?;
+                Ok(match self.given_gradient()? {
+                    Some(gradient) => Box::new(GivenHessian::with_gradient(gradient)),
+                    None => given,
+                })
+            }
+            (Some(_), None) if self.loss_gradient.is_some() => Err(Error::Request(
+                "--loss-gradient stands beside --loss-hessian; a named loss has its own".into(),
+            )),
             (Some(name), None) => loss::parse(name, &options),
             (None, None) => Err(Error::Request(format!(
                 "no loss was given: --loss takes {}",
                 loss::NAMES.join(", ")
             ))),
         }
+    }
+
+    fn given_gradient(&self) -> Result<Option<Vec<f64>>> {
+        let Some(path) = &self.loss_gradient else {
+            return Ok(None);
+        };
+        let source = ArraySource::open(path)?;
+        let count = source.shape().first().copied().unwrap_or(0);
+        source.read_f64(0..count).map(Some)
     }
 
     /// Opens everything and checks it against each other.
@@ -203,7 +225,7 @@ impl Source {
         if let Some((start, end)) = self.samples {
             dataset = dataset.with_samples(start..end)?;
         }
-        Session::new(network, dataset, loss)
+        Session::new(network, dataset, loss)?.with_curvature(self.curvature)
     }
 
     /// The files that decide the numbers: the network's, and those of data and loss, without keys.
@@ -219,6 +241,7 @@ impl Source {
         let others = [
             self.targets.as_ref(),
             self.loss_hessian.as_ref(),
+            self.loss_gradient.as_ref(),
             self.class_weights.as_ref(),
             self.positive_weight.as_ref(),
             mean_image.as_ref(),
@@ -260,7 +283,7 @@ impl Source {
         provenance.data = data;
         provenance.samples = Some((samples.start, samples.end));
         provenance.loss = Some(session.loss().name());
-        provenance.curvature = Some("ggn".into());
+        provenance.curvature = Some(session.curvature().to_string());
         provenance.device = Some(device.name());
         provenance.driver = device.driver();
         provenance.precision = Some(device.precision().into());
@@ -299,6 +322,7 @@ impl Source {
             &mut source.class_weights,
             &mut source.positive_weight,
             &mut source.loss_hessian,
+            &mut source.loss_gradient,
         ];
         optional.into_iter().flatten().for_each(absolute);
         if let Some(file) = source.mean_image.as_mut().filter(|f| *f != "self") {

@@ -22,6 +22,8 @@ pub struct Options {
     pub targets: Option<PathBuf>,
     /// The given Hessian of the loss.
     pub loss_hessian: Option<PathBuf>,
+    /// The given gradient of the loss.
+    pub loss_gradient: Option<PathBuf>,
     /// The weights of the classes.
     pub class_weights: Option<PathBuf>,
     /// The weight of positive labels.
@@ -42,6 +44,7 @@ impl Default for Options {
             inputs: Vec::new(),
             targets: None,
             loss_hessian: None,
+            loss_gradient: None,
             class_weights: None,
             positive_weight: None,
             mean_image: None,
@@ -80,6 +83,7 @@ impl Options {
             (&mut source.weights, &self.weights),
             (&mut source.targets, &self.targets),
             (&mut source.loss_hessian, &self.loss_hessian),
+            (&mut source.loss_gradient, &self.loss_gradient),
             (&mut source.class_weights, &self.class_weights),
             (&mut source.positive_weight, &self.positive_weight),
         ];
@@ -108,7 +112,7 @@ pub struct Entry {
     pub found: f64,
     /// The value by the definition.
     pub expected: f64,
-    /// |found − expected| / √(G_ii·G_jj).
+    /// |found − expected| over the entry's scale: √(G_ii·G_jj), or what [`verify`] takes in its place.
     pub error: f64,
 }
 
@@ -146,7 +150,8 @@ const VANISHING: f64 = 1e-12;
 ///
 /// Each entry's error is taken against √(G_ii·G_jj), which bounds |G_ij| where G is positive
 /// semi-definite, or 1e-4 (1e-7 in double precision) of the largest entry met where that is more; against the
-/// largest entry for an indefinite loss Hessian and for entries that vanish by cancellation.
+/// largest entry for entries that vanish by cancellation, and that of the part where the matrix is indefinite (H,
+/// H − G, a loss's Hessian that is).
 ///
 /// # Errors
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
@@ -164,7 +169,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         return Err(Error::file(
             path,
             format!(
-                "it holds {:?}, which is no part of G; verify takes what `blocks` made",
+                "it holds {:?}, which is no part of a matrix; verify takes what `blocks` made",
                 part.layout.name
             ),
         ));
@@ -195,7 +200,9 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     }
     let values = session.entries(&pairs, control)?;
     let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let signed = session.loss().signed();
+    let curvature = session.curvature();
+    let indefinite = session.loss().signed() || curvature.needs_second_derivatives();
+    let largest_of = largest_by_part(&places, &values, blocks.parts().len());
     let (mut tolerance, floor) = match provenance.precision.as_deref() {
         Some("f64") => (TOLERANCE_F64, FLOOR_F64),
         _ => (TOLERANCE_F32, FLOOR_F32),
@@ -211,7 +218,9 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         let expected = values[0];
         let own = (values[1].max(0.0) * values[2].max(0.0)).sqrt();
         // Entries that vanish by cancellation (a bias before a norm) have no scale of their own.
-        let scale = if signed || own < largest * VANISHING {
+        let scale = if indefinite {
+            largest_of[place.part]
+        } else if own < largest * VANISHING {
             largest
         } else {
             own.max(largest * floor)
@@ -261,6 +270,16 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         tolerance,
         rounding,
     })
+}
+
+/// The largest magnitude met in each part, the diagonal entries of its rows and columns included.
+fn largest_by_part(places: &[Place], values: &[f64], parts: usize) -> Vec<f64> {
+    let mut largest = vec![0.0f64; parts];
+    for (place, values) in places.iter().zip(values.chunks_exact(3)) {
+        let own = &mut largest[place.part];
+        *own = values.iter().fold(*own, |most, v| most.max(v.abs()));
+    }
+    largest
 }
 
 /// Refuses files whose content is not what the result was made from.

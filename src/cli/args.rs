@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use hessblock::bytes::Bytes;
-use hessblock::{InputFile, Part, Precision, Source};
+use hessblock::{Curvature, InputFile, Part, Precision, Source};
 use std::path::PathBuf;
 
 /// Hessians of a neural network's loss, block by block, on any GPU and on the CPU.
@@ -18,7 +18,7 @@ pub struct Arguments {
 pub enum Command {
     /// List a network's operations, parameters and layers.
     Inspect(Inspect),
-    /// Write parts of the (generalized Gauss-Newton) Hessian.
+    /// Write parts of the Hessian: of the generalized Gauss-Newton matrix, or the exact one.
     Blocks(Blocks),
     /// Print what `blocks` would run, without running it.
     Plan(Blocks),
@@ -149,6 +149,23 @@ pub struct Loss {
     /// The loss's Hessian, [samples, outputs, outputs], in place of --loss and --targets.
     #[arg(long, value_name = "FILE")]
     pub loss_hessian: Option<PathBuf>,
+    /// The loss's gradient, [samples, outputs], beside --loss-hessian: exact and residual curvature need it.
+    #[arg(long, value_name = "FILE")]
+    pub loss_gradient: Option<PathBuf>,
+}
+
+/// The matrix.
+#[derive(Debug, Args)]
+pub struct Matrix {
+    /// ggn (G), exact (H), residual (H − G, computed as itself), empirical-fisher (Σ ω g gᵀ) or mc-ggn (G by draws).
+    #[arg(long, value_name = "NAME", default_value = "ggn")]
+    pub curvature: String,
+    /// mc-ggn: draws per sample.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub mc_samples: u32,
+    /// mc-ggn: which draws.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// Where and how it runs.
@@ -192,6 +209,8 @@ pub struct Blocks {
     pub data: Data,
     #[command(flatten)]
     pub loss: Loss,
+    #[command(flatten)]
+    pub matrix: Matrix,
     #[command(flatten)]
     pub run: Run,
     /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
@@ -257,6 +276,9 @@ pub struct Verify {
     /// The loss's Hessian, where it is no longer where it was.
     #[arg(long, value_name = "FILE")]
     pub loss_hessian: Option<PathBuf>,
+    /// The loss's gradient, where it is no longer where it was.
+    #[arg(long, value_name = "FILE")]
+    pub loss_gradient: Option<PathBuf>,
     /// The class weights, where they are no longer where they were.
     #[arg(long, value_name = "FILE")]
     pub class_weights: Option<PathBuf>,
@@ -314,7 +336,21 @@ pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
         positive_weight: loss.positive_weight.clone(),
         class_axis: loss.class_axis,
         loss_hessian: loss.loss_hessian.clone(),
+        loss_gradient: loss.loss_gradient.clone(),
         ..model.source()
+    }
+}
+
+impl Matrix {
+    /// The source with this matrix.
+    ///
+    /// # Errors
+    /// [`hessblock::Error::Request`] for an unknown name.
+    pub fn of(&self, source: Source) -> hessblock::Result<Source> {
+        Ok(Source {
+            curvature: Curvature::parse(&self.curvature, self.mc_samples, self.seed)?,
+            ..source
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use super::{CANCEL, note, print, print_json};
 use hessblock::bytes::Bytes;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
-use hessblock::{Device, Error, Result, Session, Target};
+use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;
 
 /// What `blocks --json` prints.
@@ -16,6 +16,7 @@ struct Summary<'a> {
     out: String,
     device: String,
     precision: &'static str,
+    curvature: hessblock::Curvature,
     /// The parts written.
     parts: Vec<&'a str>,
     /// The parts left out by `--skip-larger`.
@@ -73,7 +74,7 @@ pub fn run(command: &Blocks) -> Result<()> {
         )));
     }
     let plan = session.plan(parts, &device, command.run.options())?;
-    let source = args::source(&command.model, &command.data, &command.loss);
+    let source = source(command)?;
     target.provenance = source.provenance(&session, &device)?;
     if !skipped.is_empty() {
         let list = serde_json::json!(skipped);
@@ -101,6 +102,7 @@ pub fn run(command: &Blocks) -> Result<()> {
             out: out.display().to_string(),
             device: device.name(),
             precision: device.precision(),
+            curvature: session.curvature(),
             parts: plan.parts.iter().map(|p| p.part.name.as_str()).collect(),
             skipped,
             samples: plan.samples,
@@ -113,9 +115,10 @@ pub fn run(command: &Blocks) -> Result<()> {
     }
     let count = plan.parts.len();
     print(&format!(
-        "{}: {count} part{} of G over {} samples, {} on {} ({})",
+        "{}: {count} part{} of {} over {} samples, {} on {} ({})",
         out.display(),
         if count == 1 { "" } else { "s" },
+        session.curvature().symbol(),
         plan.samples,
         Bytes(report.bytes.into()),
         device.name(),
@@ -145,8 +148,13 @@ pub fn run(command: &Blocks) -> Result<()> {
 }
 
 fn open(command: &Blocks) -> Result<(Session, Device)> {
-    let session = args::source(&command.model, &command.data, &command.loss).open()?;
+    let session = source(command)?.open()?;
     Ok((session, command.run.device()?))
+}
+
+fn source(command: &Blocks) -> Result<Source> {
+    let source = args::source(&command.model, &command.data, &command.loss);
+    command.matrix.of(source)
 }
 
 fn number_bytes(device: &Device) -> usize {

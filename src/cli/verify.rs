@@ -20,6 +20,7 @@ pub fn run(command: &Verify) -> Result<()> {
         inputs: command.inputs.clone(),
         targets: command.targets.clone(),
         loss_hessian: command.loss_hessian.clone(),
+        loss_gradient: command.loss_gradient.clone(),
         class_weights: command.class_weights.clone(),
         positive_weight: command.positive_weight.clone(),
         mean_image: command.mean_image.clone(),
@@ -65,7 +66,7 @@ fn report(command: &Verify, verdict: &Verdict) -> Result<()> {
         verdict.entries
     ))?;
     print(&format!(
-        "worst     {:.1e} of √(G_ii·G_jj), {:.1e} of the largest entry met (tolerance {:.0e}): part {}, entry ({}, {}), {} for {}",
+        "worst     {:.1e} of its scale, {:.1e} of the largest entry met (tolerance {:.0e}): part {}, entry ({}, {}), {} for {}",
         worst.error,
         verdict.worst_of_largest,
         verdict.tolerance,

@@ -30,12 +30,26 @@ pub struct Description {
     pub factor_operations: u64,
     /// Operations of all contractions.
     pub contraction_operations: u64,
+    /// What is moved for exact second derivatives: pre-activations, and entries of parameters (columns of H).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
     /// Bytes of the result.
     pub output_bytes: u64,
     /// Predicted peak on the device.
     pub device_bytes: u64,
     /// Predicted peak of host buffers.
     pub host_bytes: u64,
+}
+
+/// Directions of forward-over-reverse passes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Moved {
+    /// Pre-activations of linear layers.
+    pub pre_activations: usize,
+    /// Their entries, each moved sample by sample.
+    pub pre_activation_entries: usize,
+    /// Pairs of parameters whose block is had by columns.
+    pub column_pairs: usize,
 }
 
 /// One part of a plan.
@@ -73,6 +87,11 @@ impl Plan {
             passes: self.passes(),
             tiles: self.tiles.len(),
             pairs: self.pairs.clone(),
+            moved: self.routes.as_ref().map(|routes| Moved {
+                pre_activations: routes.moved.len(),
+                pre_activation_entries: routes.moved.iter().map(|m| m.outputs).sum(),
+                column_pairs: routes.column_pairs(),
+            }),
             factor_operations: self.pass_operations(),
             contraction_operations: self.contraction_operations,
             output_bytes: (self.entries() * number_bytes as u128) as u64,
@@ -84,6 +103,30 @@ impl Plan {
 
 /// Pairs printed at most; the rest are summed up.
 const PAIRS: usize = 30;
+
+impl Description {
+    /// The lines on units and factors.
+    fn factors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keep = match self.keep {
+            Keep::Rows => "factors and dense rows kept",
+            Keep::Factors => {
+                "factors kept, dense rows where they are smaller, else formed per tile"
+            }
+            Keep::Recompute => "factors recomputed per pass",
+        };
+        writeln!(
+            f,
+            "samples       {} in units of {}; directions {} in chunks of {}",
+            self.samples, self.unit_samples, self.directions, self.unit_directions
+        )?;
+        writeln!(
+            f,
+            "factors       {keep}; {} pass{}",
+            self.passes,
+            if self.passes == 1 { "" } else { "es" }
+        )
+    }
+}
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,7 +150,7 @@ impl fmt::Display for Description {
         writeln!(f)?;
         writeln!(
             f,
-            "{:<24} {:<24} {:<12} {:>10}",
+            "{:<24} {:<24} {:<15} {:>10}",
             "rows", "columns", "contraction", "Gflop"
         )?;
         let mut pairs: Vec<&PairPlan> = self.pairs.iter().collect();
@@ -117,7 +160,7 @@ impl fmt::Display for Description {
             let rule = rule.as_str().unwrap_or_default();
             writeln!(
                 f,
-                "{:<24} {:<24} {:<12} {:>10.3}",
+                "{:<24} {:<24} {:<15} {:>10.3}",
                 pair.rows,
                 pair.columns,
                 rule,
@@ -128,27 +171,24 @@ impl fmt::Display for Description {
             let rest = &pairs[PAIRS..];
             let operations: u64 = rest.iter().map(|p| p.operations).sum();
             let count = format!("… {} pairs more", rest.len());
-            writeln!(f, "{count:<62} {:>10.3}", operations as f64 / 1e9)?;
+            writeln!(f, "{count:<65} {:>10.3}", operations as f64 / 1e9)?;
         }
         writeln!(f)?;
-        let keep = match self.keep {
-            Keep::Rows => "factors and dense rows kept",
-            Keep::Factors => {
-                "factors kept, dense rows where they are smaller, else formed per tile"
-            }
-            Keep::Recompute => "factors recomputed per pass",
-        };
-        writeln!(
-            f,
-            "samples       {} in units of {}; directions {} in chunks of {}",
-            self.samples, self.unit_samples, self.directions, self.unit_directions
-        )?;
-        writeln!(
-            f,
-            "factors       {keep}; {} pass{}",
-            self.passes,
-            if self.passes == 1 { "" } else { "es" }
-        )?;
+        match self.moved {
+            Some(moved) => writeln!(
+                f,
+                "samples       {} in units of {}; {} directions per pass\nmoved         {} pre-activations ({} entries); columns of H for {} pairs of parameters; {} wave{}",
+                self.samples,
+                self.unit_samples,
+                self.unit_directions,
+                moved.pre_activations,
+                moved.pre_activation_entries,
+                moved.column_pairs,
+                self.passes,
+                if self.passes == 1 { "" } else { "s" }
+            )?,
+            None => self.factors(f)?,
+        }
         writeln!(
             f,
             "operations    {:.3} Gflop of passes, {:.3} Gflop of contractions, {} tile{}",

@@ -79,7 +79,7 @@ pub(super) type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
 
 impl Planner<'_> {
     /// Makes one unit of `samples` and `chunk` directions and gives it to `visit` while its trace lives.
-    fn unit(
+    pub(super) fn unit(
         &self,
         meter: &Meter,
         weights: &Weights<MeterTensor>,

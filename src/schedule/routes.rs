@@ -62,11 +62,21 @@ pub struct Costs {
 impl Routes {
     /// The cheapest way for every pair that the tiles (and the diagonal) meet; pairs that share what is moved pay
     /// for it once, the largest block first.
-    pub fn new(network: &Network, parts: &[PartPlan], tiles: &[TileJob], costs: Costs) -> Routes {
+    ///
+    /// `outer` says of each parameter whether its factor is an outer one.
+    pub fn new(
+        network: &Network,
+        parts: &[PartPlan],
+        tiles: &[TileJob],
+        outer: &[bool],
+        costs: Costs,
+    ) -> Routes {
         let reach = Reach::forward_only(network);
-        let candidates: Vec<Option<Candidate>> = (0..network.parameters.len())
-            .map(|k| Candidate::find(network, |value| reach.is_sampled(value), k))
-            .collect();
+        let find = |k: usize| {
+            let candidate = Candidate::find(network, k);
+            candidate.filter(|c| outer[k] && reach.is_sampled(c.value))
+        };
+        let candidates: Vec<Option<Candidate>> = (0..outer.len()).map(find).collect();
         let depends = Dependence::new(network, &candidates);
         let mut pairs: Vec<((usize, usize), Asked)> =
             asked(network, parts, tiles).into_iter().collect();
@@ -140,6 +150,11 @@ impl Routes {
         self.get(a, b).expect("every pair of a tile has a way")
     }
 
+    /// Pairs of parameters that columns of H are made for.
+    pub fn column_pairs(&self) -> usize {
+        self.routes.values().filter(|r| r.moved.is_none()).count()
+    }
+
     /// Whether moving a pre-activation is done for a parameter.
     pub fn behind(&self, moved: usize, parameter: usize) -> bool {
         self.moved[moved].behind.contains(&parameter)
@@ -193,38 +208,18 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Where a parameter is used once, by a linear layer at one position or as a bias of every output of one.
-    fn find(
-        network: &Network,
-        sampled: impl Fn(ValueId) -> bool,
-        parameter: usize,
-    ) -> Option<Candidate> {
+    /// The pre-activation of a parameter of an outer factor, whose one site makes nothing but outputs: a linear layer
+    /// at one position, or the bias of one.
+    fn find(network: &Network, parameter: usize) -> Option<Candidate> {
         let (node, operand) = single_use(network, Operand::Parameter(parameter))?;
         let own = first(network) + node;
         let op = &network.nodes[node].op;
-        let (count, outputs) = (
-            network.parameters[parameter].data.len(),
-            network.rest(own).iter().product::<usize>(),
-        );
-        let width = || {
-            network
-                .operand_rest(network.nodes[node].inputs[0])
-                .iter()
-                .product::<usize>()
-        };
-        // One position: all of what the site makes are outputs, all that it reads are inputs.
-        let outer = match op {
-            Op::Linear(_) => operand == 1 && width() * outputs == count,
-            Op::Conv(conv) => {
-                let whole = conv.groups == 1 && conv.window.is_whole();
-                operand == 1 && whole && width() * outputs == count
-            }
-            Op::Elementwise(op) => {
-                op.expr.derivative(operand).as_constant() == Some(1.0) && count == outputs
-            }
+        let moves_alone = match op {
+            Op::Linear(_) | Op::Conv(_) => operand == 1,
+            Op::Elementwise(op) => op.expr.derivative(operand).as_constant() == Some(1.0),
             _ => false,
         };
-        if !outer || !sampled(own) {
+        if !moves_alone {
             return None;
         }
         let inputs = network.nodes[node].inputs.iter();
@@ -237,7 +232,7 @@ impl Candidate {
         Some(Candidate {
             inputs: inputs.collect(),
             value: last_of_sums(network, own),
-            outputs,
+            outputs: network.rest(own).iter().product(),
         })
     }
 }

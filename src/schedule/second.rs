@@ -5,6 +5,7 @@ use super::moves::{Contracted, Move, Moving, Passes, Piece, moves};
 use super::plan::{PairPlan, RING, TileJob};
 use super::routes::{Costs, Routes};
 use crate::error::Result;
+use crate::jacobian::Factor;
 use crate::jacobian::passes::Weights;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
@@ -61,7 +62,29 @@ impl Planner<'_> {
             direction: meter.operations() * samples,
             samples,
         };
-        Ok(Routes::new(self.network, self.parts, self.tiles, costs))
+        let outer = self.outer_factors()?;
+        Ok(Routes::new(
+            self.network,
+            self.parts,
+            self.tiles,
+            &outer,
+            costs,
+        ))
+    }
+
+    /// Whether each parameter's factor is an outer one, as a plain reverse pass finds it.
+    fn outer_factors(&self) -> Result<Vec<bool>> {
+        let meter = Meter::new(self.sizes.number_bytes);
+        let weights = Weights::upload(&meter, self.network);
+        let mut outer = Vec::new();
+        self.unit(&meter, &weights, 1, 1, |unit| {
+            let is_outer = |factor: &Option<Factor<MeterTensor>>| {
+                factor.as_ref().is_some_and(|f| f.outer(&meter).is_some())
+            };
+            outer = unit.factors.iter().map(is_outer).collect();
+            Ok(())
+        })?;
+        Ok(outer)
     }
 
     /// Runs one pass of `samples` samples and gives what it makes to `visit` while it lives.
