@@ -3,11 +3,11 @@
     python make_curvature.py            # needs torch, onnx, onnxruntime
     python make_curvature.py --check    # writes nothing; compares with what is there, and with curvlinops
 
-Takes networks that make_goldens.py exported, with the weights of their files, and checks each against its
-golden outputs, gradient and rows of G and H. All is in double precision by torch.func and in the flat order
-of the file. G comes from whole Jacobians, so that it shares nothing with products J·v and Jᵀ·u; the residual
-is the Hessian of Σ_c (∂ℓ/∂z_c) z_c with ∂ℓ/∂z held, not a difference. N samples, outputs flattened to C;
-V and U are numbers of single precision. Per case the data file has:
+Runs after make_goldens.py, which empties data/. Takes networks that it exported, with the weights of their
+files, and checks each against its golden outputs, gradient and rows of G and H. All is in double precision by
+torch.func and in the flat order of the file. G comes from whole Jacobians, so that it shares nothing with
+products J·v and Jᵀ·u; the residual is the Hessian of Σ_c (∂ℓ/∂z_c) z_c with ∂ℓ/∂z held, not a difference.
+N samples, outputs flattened to C; V and U are numbers of single precision. Per case the data file has:
 
     V [3, p], GV, HV, RV [3, p]     products with G, H and H − G
     form_G, form_H [3]              vᵀGv and vᵀHv
@@ -45,8 +45,8 @@ from spec import Network
 HERE = pathlib.Path(__file__).parent
 CASES = [  # between them all families of operations and all losses
     "mlp_relu.new", "mlp_smooth.new", "act_gelu.new", "residual.new", "convolutions.new", "lenet_relu.new",
-    "lenet_tanh.new", "pools.new", "norms.new", "unet.new", "per_position.new", "class_axis_last.new", "gpt_tied.new",
-    "tokens_and_numbers.new", "einsum_scores.new", "shuffle_unit.new", "rank_gather.new",
+    "lenet_tanh.new", "pools.new", "norms.new", "unet.new", "per_position.new", "class_axis_last.new",
+    "gpt_tied.new", "tokens_and_numbers.new", "einsum_scores.new", "shuffle_unit.new", "rank_gather.new",
     "space_bilinear_down.new", "tied_transposed.new", "small_efficientnet.new",
 ]
 SECOND_OPINION = ["act_gelu.new", "lenet_tanh.new"]  # curvlinops has no weights, and no H of SiLU
