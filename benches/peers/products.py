@@ -10,7 +10,7 @@ JAX with its own. All start from weights, data and vector in memory and give the
 at fixed weights does; all others run the network anew. PyTorch's and JAX's numbers are those of the fastest
 of the ways listed in the JSON.
 
-Contenders take turns, each timed call behind an untimed one of its own: the threads of the one before still
+Contenders take turns of several calls, the first two of a turn untimed: the threads of the one before still
 spin, and the caches hold its data. Two virtual cores are at times one physical core: `two_over_one` is how
 much faster two threads multiply matrices than one; below about 1.8 the times say little.
 
@@ -159,20 +159,22 @@ def disagreements(peers):
     return found
 
 
-def measure(peers, runs, warm_up=5):
-    """peer → row → way → milliseconds, the contenders taking turns."""
-    contenders = [(p, r, w, f) for p, rows in peers.items() for r, ways in rows.items() for w, f in ways.items()]
+def measure(peers, runs, turns=6):
+    """peer → row → way → milliseconds (median and fastest), the contenders taking turns."""
+    contenders = [(p, r, w, f) for p, rows in peers.items() for r, ways in rows.items()
+                  for w, f in ways.items()]
     times = {(p, r, w): [] for p, r, w, _ in contenders}
-    for k in range(warm_up + runs):
+    for _ in range(turns):
         for peer, row, way, run in contenders:
-            run()
-            start = time.perf_counter()
-            run()
-            if k >= warm_up:
-                times[peer, row, way].append(1e3 * (time.perf_counter() - start))
+            for k in range(2 + -(-runs // turns)):
+                start = time.perf_counter()
+                run()
+                if k >= 2:
+                    times[peer, row, way].append(1e3 * (time.perf_counter() - start))
     result = {}
     for (peer, row, way), values in times.items():
-        result.setdefault(peer, {}).setdefault(row, {})[way] = statistics.median(values)
+        summary = {"median": statistics.median(values), "fastest": min(values)}
+        result.setdefault(peer, {}).setdefault(row, {})[way] = summary
     return result
 
 
@@ -230,7 +232,8 @@ def main():
     before = two_over_one(arguments.threads)
     load, times = os.getloadavg()[0], measure(peers, arguments.runs)
     after = two_over_one(arguments.threads)
-    columns = {peer: {row: min(ways.values()) for row, ways in rows.items()} for peer, rows in times.items()}
+    columns = {peer: {row: min(way["median"] for way in ways.values()) for row, ways in rows.items()}
+               for peer, rows in times.items()}
     if arguments.hessblock:
         columns["hessblock"] = of_hessblock(arguments.hessblock)
     table(columns)
