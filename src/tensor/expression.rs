@@ -368,6 +368,7 @@ impl Expr {
 
 impl Unary {
     /// The function in double precision.
+    #[inline]
     pub fn evaluate(self, x: f64) -> f64 {
         match self {
             Unary::Negate => -x,

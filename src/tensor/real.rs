@@ -1,5 +1,9 @@
 //! Host numbers: the real types, and arrays as they come from files.
 
+mod double;
+mod single;
+
+use super::expression::Unary;
 use std::sync::Arc;
 
 /// f32 or f64.
@@ -28,10 +32,10 @@ pub trait Real:
     fn to_f64(self) -> f64;
     /// The little-endian bytes of a slice.
     fn bytes(values: &[Self]) -> std::borrow::Cow<'_, [u8]>;
-    /// Applies a function of one argument at this precision.
-    fn unary(self, function: crate::tensor::expression::Unary) -> Self;
-    /// selfᵉ at this precision, as C's `pow`.
-    fn power(self, exponent: Self) -> Self;
+    /// `target = function(x)` at this precision, position by position.
+    fn unary(function: Unary, x: &[Self], target: &mut [Self]);
+    /// `target = x^exponent` at this precision, position by position, as C's `pow`.
+    fn power(x: &[Self], exponents: &[Self], target: &mut [Self]);
     /// `into (+)= scale · left · right` by faer. It stands here since faer's own bound on its numbers
     /// would have to be repeated at every generic function.
     fn matmul(
@@ -45,7 +49,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($type:ty, $numpy:literal, $name:literal, $erf:path) => {
+    ($type:ty, $numpy:literal, $name:literal, $functions:ident) => {
         impl Real for $type {
             const NUMPY: &'static str = $numpy;
             const NAME: &'static str = $name;
@@ -81,32 +85,19 @@ macro_rules! real {
                 };
                 faer::linalg::matmul::matmul(into, accumulate, left, right, scale, parallelism);
             }
-            fn unary(self, function: crate::tensor::expression::Unary) -> Self {
-                use crate::tensor::expression::Unary;
-                match function {
-                    Unary::Negate => -self,
-                    Unary::Exp => self.exp(),
-                    Unary::ExpM1 => self.exp_m1(),
-                    Unary::Log => self.ln(),
-                    Unary::Log1p => self.ln_1p(),
-                    Unary::Tanh => self.tanh(),
-                    Unary::Sigmoid => 1.0 / (1.0 + (-self).exp()),
-                    Unary::Softplus => self.max(0.0) + (-self.abs()).exp().ln_1p(),
-                    Unary::Sqrt => self.sqrt(),
-                    Unary::Reciprocal => 1.0 / self,
-                    Unary::Erf => $erf(self),
-                    Unary::Sin => self.sin(),
-                    Unary::Cos => self.cos(),
-                }
+            #[inline(always)]
+            fn unary(function: Unary, x: &[Self], target: &mut [Self]) {
+                $functions::unary(function, x, target);
             }
-            fn power(self, exponent: Self) -> Self {
-                self.powf(exponent)
+            #[inline(always)]
+            fn power(x: &[Self], exponents: &[Self], target: &mut [Self]) {
+                $functions::power(x, exponents, target);
             }
         }
     };
 }
-real!(f32, "<f4", "f32", libm::erff);
-real!(f64, "<f8", "f64", libm::erf);
+real!(f32, "<f4", "f32", single);
+real!(f64, "<f8", "f64", double);
 
 /// Borrowed host values in the precision of their file.
 #[derive(Clone, Copy, Debug)]

@@ -160,6 +160,7 @@ pub(super) fn map<R: Real>(expr: &Expr, inputs: &[&Tensor<R>], into: &Shape) -> 
         axes: collapse(&into.axes(), &strides),
         inputs: inputs.iter().map(|input| input.values()).collect(),
         positions: into.len(),
+        arch: pulp::Arch::new(),
     };
     let mut output = zeros(into.len());
     if output.len() <= 2 * TASK {
@@ -179,6 +180,7 @@ struct Run<'a, R> {
     axes: Vec<Shared>,
     inputs: Vec<&'a [R]>,
     positions: usize,
+    arch: pulp::Arch,
 }
 
 /// A thread's registers, the constants spread over blocks, and inputs that are repeated or strided.
@@ -266,11 +268,38 @@ impl<R: Real> Run<'_, R> {
     fn step(&self, number: usize, position: usize, target: &mut [R], scratch: &Scratch<R>) {
         let length = target.len();
         let of = |operand| self.operand(operand, position, length, scratch);
-        match self.program.instructions[number] {
-            Instruction::Unary(function, x) => unary(function, of(x), target),
-            Instruction::Binary(function, x, y) => binary(function, of(x), of(y), target),
-            Instruction::IfLessEqual(operands) => {
-                let [left, right, then, otherwise] = operands.map(of);
+        let operation = match self.program.instructions[number] {
+            Instruction::Unary(function, x) => Operation::Unary(function, of(x)),
+            Instruction::Binary(function, x, y) => Operation::Binary(function, of(x), of(y)),
+            Instruction::IfLessEqual(operands) => Operation::IfLessEqual(operands.map(of)),
+        };
+        self.arch.dispatch(Apply { operation, target });
+    }
+}
+
+/// An instruction with its operands.
+enum Operation<'a, R> {
+    Unary(Unary, &'a [R]),
+    Binary(Binary, &'a [R], &'a [R]),
+    IfLessEqual([&'a [R]; 4]),
+}
+
+/// Loops that become the machine's widest instructions.
+struct Apply<'a, R> {
+    operation: Operation<'a, R>,
+    target: &'a mut [R],
+}
+
+impl<R: Real> pulp::NullaryFnOnce for Apply<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Apply { operation, target } = self;
+        match operation {
+            Operation::Unary(function, x) => R::unary(function, x, target),
+            Operation::Binary(function, x, y) => binary(function, x, y, target),
+            Operation::IfLessEqual([left, right, then, otherwise]) => {
                 // Both values are read before one is chosen: a choice between loads does not vectorise.
                 let sides = left.iter().zip(right);
                 let values = then.iter().zip(otherwise);
@@ -283,31 +312,20 @@ impl<R: Real> Run<'_, R> {
     }
 }
 
-fn unary<R: Real>(function: Unary, x: &[R], target: &mut [R]) {
-    // One loop per function, so that the compiler sees which it is.
-    macro_rules! loops {
-        ($($name:ident),*) => {
-            match function {
-                $(Unary::$name => {
-                    for (t, x) in target.iter_mut().zip(x) {
-                        *t = x.unary(Unary::$name);
-                    }
-                })*
-            }
-        };
+#[inline(always)]
+fn binary<R: Real>(function: Binary, x: &[R], y: &[R], target: &mut [R]) {
+    match function {
+        Binary::Add => pairs(x, y, target, |x, y| x + y),
+        Binary::Subtract => pairs(x, y, target, |x, y| x - y),
+        Binary::Multiply => pairs(x, y, target, |x, y| x * y),
+        Binary::Divide => pairs(x, y, target, |x, y| x / y),
+        Binary::Power => R::power(x, y, target),
     }
-    loops!(
-        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal, Erf, Sin, Cos
-    );
 }
 
-fn binary<R: Real>(function: Binary, x: &[R], y: &[R], target: &mut [R]) {
-    let pairs = target.iter_mut().zip(x.iter().zip(y));
-    match function {
-        Binary::Add => pairs.for_each(|(t, (x, y))| *t = *x + *y),
-        Binary::Subtract => pairs.for_each(|(t, (x, y))| *t = *x - *y),
-        Binary::Multiply => pairs.for_each(|(t, (x, y))| *t = *x * *y),
-        Binary::Divide => pairs.for_each(|(t, (x, y))| *t = *x / *y),
-        Binary::Power => pairs.for_each(|(t, (x, y))| *t = x.power(*y)),
+#[inline(always)]
+fn pairs<R: Real>(x: &[R], y: &[R], target: &mut [R], function: impl Fn(R, R) -> R) {
+    for (t, (x, y)) in target.iter_mut().zip(x.iter().zip(y)) {
+        *t = function(*x, *y);
     }
 }
