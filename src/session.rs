@@ -7,7 +7,7 @@ use crate::files::{free_bytes, parent};
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Loss, OutputShape};
 use crate::network::Network;
-use crate::operator::{self, Form, Gradient};
+use crate::operator::{self, Form, Gradient, Trace};
 use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
@@ -444,6 +444,81 @@ impl Session {
         let flat = vectors.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::product(backend, &work, flat, limits, options.batch, control))?;
         matrix(vectors.nrows(), product)
+    }
+
+    /// The curvature's diagonal, `[p]`.
+    ///
+    /// # Errors
+    /// As [`Session::plan`] and [`Session::run_on`].
+    pub fn diagonal(
+        &self,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Vec<f64>> {
+        let plan = self.plan(self.resolve(&[Part::Diagonal])?, device, options)?;
+        with_backend!(device, backend => {
+            let mut sink = Memory::new();
+            self.run_on(backend, &plan, &mut sink, control)?;
+            sink.finish()?;
+            let parts = sink.into_parts().into_iter();
+            Ok(parts.flat_map(|(_, values)| values.into_iter().map(Real::to_f64)).collect())
+        })
+    }
+
+    /// The curvature's trace by layer and, last, as a whole: exact, from its diagonal.
+    ///
+    /// # Errors
+    /// As [`Session::diagonal`].
+    pub fn trace(
+        &self,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Vec<Trace>> {
+        let diagonal = self.diagonal(device, options, control)?;
+        Ok(operator::trace_of(&self.network, &diagonal))
+    }
+
+    /// The trace by random probes, which `seed` chooses ([`operator::probed_trace`]).
+    ///
+    /// # Errors
+    /// As [`operator::product`].
+    pub fn probed_trace(
+        &self,
+        device: &Device,
+        probes: usize,
+        seed: u64,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Vec<Trace>> {
+        let limits = device.limits(options.memory, options.host_memory);
+        let work = self.work();
+        with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control))
+    }
+
+    /// The gradient of every layer as a vector of its own, zero elsewhere: `[layers, p]`, in the order of
+    /// [`Network::layers`].
+    ///
+    /// # Errors
+    /// As [`Session::gradient`].
+    pub fn layer_gradients(
+        &self,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Array2<f64>> {
+        let gradient = self.gradient(device, options, control)?.values;
+        let layers = self.network.layers();
+        let mut rows = Array2::zeros((layers.len(), gradient.len()));
+        for (mut row, layer) in rows.rows_mut().into_iter().zip(&layers) {
+            for &k in &layer.parameters {
+                for at in self.network.parameters[k].range() {
+                    row[at] = gradient[at];
+                }
+            }
+        }
+        Ok(rows)
     }
 
     /// vᵀGv and vᵀ(H − G)v of vectors, `[directions, p]`; for a Fisher matrix, its own in the place of G's.

@@ -6,79 +6,12 @@
 
 mod common;
 
-use common::pytorch::{Numbers, array, compare, greatest, values, worst};
-use hessblock::import::data::Dataset;
+use common::golden::{archive, cases, folder, index, session, text, words};
+use common::pytorch::{Numbers, compare, greatest, values, worst};
 use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::loss::{self, LossOptions, Reduction};
 use hessblock::schedule::run::Control;
 use hessblock::tensor::Real;
-use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
-use serde_json::Value;
-use std::path::{Path, PathBuf};
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-fn index() -> Value {
-    let text = std::fs::read_to_string(folder().join("index.json")).expect("the index");
-    serde_json::from_str(&text).expect("JSON")
-}
-
-fn cases() -> Vec<Value> {
-    let index = index();
-    index["cases"].as_array().expect("a list of cases").clone()
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().expect("a string")
-}
-
-fn words(value: &Value) -> Vec<String> {
-    let list = value.as_array().into_iter().flatten();
-    list.map(|word| text(word).to_string()).collect()
-}
-
-fn numbers(value: &Value) -> Option<Vec<f64>> {
-    Some(value.as_array()?.iter().filter_map(Value::as_f64).collect())
-}
-
-/// The case's data file.
-fn archive(case: &Value) -> PathBuf {
-    folder().join(text(&case["data"]))
-}
-
-fn session(case: &Value) -> hessblock::Result<Session> {
-    let options = OnnxOptions {
-        output: case["output"].as_str().map(str::to_string),
-        constant: words(&case["constant"]),
-        ..OnnxOptions::default()
-    };
-    let network = onnx::load(folder().join(text(&case["model"])), &options)?;
-    let spec = &case["loss"];
-    let options = LossOptions {
-        reduction: Some(if spec["reduction"] == "sum" {
-            Reduction::Sum
-        } else {
-            Reduction::Mean
-        }),
-        class_weights: numbers(&spec["options"]["class_weights"]),
-        label_smoothing: spec["options"]["label_smoothing"].as_f64(),
-        ignore_index: spec["options"]["ignore_index"].as_i64(),
-        positive_weight: numbers(&spec["options"]["pos_weight"]),
-        class_axis: spec["class_axis"].as_i64().map(|axis| axis as isize),
-    };
-    let loss = loss::parse(&text(&spec["name"]).replace('_', "-"), &options).expect("a loss");
-    let archive = archive(case);
-    let data = match case["inputs"].as_array() {
-        None => Dataset::from_inputs(array(&archive, "inputs")),
-        Some(names) => names.iter().map(text).fold(Dataset::new(), |data, name| {
-            data.with_input(name, array(&archive, &format!("inputs.{name}")))
-        }),
-    };
-    let data = data.with_target_array(array(&archive, "targets"));
-    Session::new(network, data, loss)
-}
+use hessblock::{Curvature, Device, Part, Precision, RunOptions};
 
 /// Up to this many parameters the whole of G is asked for, beyond it only rows.
 const WHOLE: usize = 400;

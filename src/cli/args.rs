@@ -26,6 +26,12 @@ pub enum Command {
     Info(Info),
     /// Write the gradient; print loss and accuracy.
     Gradient(Gradient),
+    /// Multiply G, H or H − G with vectors.
+    Product(Product),
+    /// Print the trace, layer by layer.
+    Trace(Trace),
+    /// Print vᵀGv and vᵀHv, for vectors or along every layer's gradient.
+    Form(Form),
     /// Recompute random entries of a result straight from the definition and compare.
     Verify(Verify),
 }
@@ -244,6 +250,69 @@ pub struct Gradient {
     /// Replace an existing output.
     #[arg(long)]
     pub force: bool,
+}
+
+/// Options of `product`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock product examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --curvature exact --vector v.npy --out hv.npy")]
+pub struct Product {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub loss: Loss,
+    #[command(flatten)]
+    pub matrix: Matrix,
+    #[command(flatten)]
+    pub run: Run,
+    /// The vector, [p], or vectors, [p, k], in the flat order (`inspect` lists it).
+    #[arg(long, value_name = "FILE")]
+    pub vector: PathBuf,
+    /// FILE.npy for the product, of the vector's shape.
+    #[arg(long, value_name = "FILE.npy")]
+    pub out: PathBuf,
+    /// Replace an existing output.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub loss: Loss,
+    #[command(flatten)]
+    pub matrix: Matrix,
+    #[command(flatten)]
+    pub run: Run,
+    /// Estimate by that many random vectors of ±1 (which --seed chooses) in place of the exact diagonal, which
+    /// for exact and residual takes a product for every parameter that is not behind a linear layer.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub probes: Option<u32>,
+}
+
+/// Options of `form`.
+#[derive(Debug, Args)]
+pub struct Form {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub loss: Loss,
+    #[command(flatten)]
+    pub run: Run,
+    /// The vector, [p], or vectors, [p, k], in the flat order; otherwise every layer's gradient is taken.
+    #[arg(long, value_name = "FILE")]
+    pub vector: Option<PathBuf>,
 }
 
 /// Options of `info`.

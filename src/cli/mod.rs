@@ -4,10 +4,13 @@
 
 mod args;
 mod blocks;
+mod form;
 mod gradient;
 mod info;
 mod inspect;
+mod product;
 mod progress;
+mod trace;
 mod verify;
 
 use clap::Parser;
@@ -48,6 +51,9 @@ pub fn main() -> ExitCode {
         args::Command::Plan(command) => blocks::plan(command),
         args::Command::Info(command) => info::run(command),
         args::Command::Gradient(command) => gradient::run(command),
+        args::Command::Product(command) => product::run(command),
+        args::Command::Trace(command) => trace::run(command),
+        args::Command::Form(command) => form::run(command),
         args::Command::Verify(command) => verify::run(command),
     };
     match result {

@@ -8,8 +8,10 @@ mod form;
 mod gradient;
 mod product;
 mod stream;
+mod trace;
 
 pub use entries::entries;
 pub use form::{Form, forms};
 pub use gradient::{Gradient, gradient};
 pub use product::{jacobian_product, jacobian_transpose_product, product};
+pub use trace::{Trace, probed_trace, trace_of};

@@ -2,6 +2,7 @@
 //! the comparison with the naive reference.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod golden;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod pytorch;

@@ -1,0 +1,109 @@
+//! `form`.
+
+use super::args::{self, Form};
+use super::product::read_vectors;
+use super::progress::Reporter;
+use super::{CANCEL, print, print_json};
+use hessblock::Result;
+use hessblock::operator;
+use hessblock::schedule::run::Control;
+use serde::Serialize;
+
+/// One line: a vector's forms.
+#[derive(Serialize)]
+struct Line {
+    /// The layer whose gradient the vector is, or the vector's number.
+    vector: String,
+    /// vᵀv.
+    square: f64,
+    ggn: f64,
+    exact: f64,
+    residual: f64,
+}
+
+impl Line {
+    fn new(vector: String, square: f64, form: operator::Form) -> Line {
+        Line {
+            vector,
+            square,
+            ggn: form.ggn,
+            exact: form.exact(),
+            residual: form.residual,
+        }
+    }
+}
+
+/// `hessblock form`.
+pub fn run(command: &Form) -> Result<()> {
+    let session = args::source(&command.model, &command.data, &command.loss).open()?;
+    let given = command.vector.as_ref();
+    let p = session.network().parameter_count();
+    let given = given.map(|path| read_vectors(path, p)).transpose()?;
+    let device = command.run.device()?;
+    let reporter = Reporter::new(command.run.quiet, "samples");
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
+    let options = command.run.options();
+    let names: Vec<String> = match &given {
+        Some((vectors, _)) => (0..vectors.nrows()).map(|k| k.to_string()).collect(),
+        None => session
+            .network()
+            .layers()
+            .into_iter()
+            .map(|l| l.name)
+            .collect(),
+    };
+    let vectors = match given {
+        Some((vectors, _)) => Ok(vectors),
+        None => session.layer_gradients(&device, options, &control),
+    };
+    let forms = vectors.and_then(|vectors| {
+        let squares: Vec<f64> = vectors.rows().into_iter().map(|v| v.dot(&v)).collect();
+        Ok((
+            squares,
+            session.forms(&device, &vectors, options, &control)?,
+        ))
+    });
+    reporter.finish();
+    let (squares, forms) = forms?;
+    let lines = names.into_iter().zip(squares).zip(forms);
+    let lines: Vec<Line> = lines.map(|((n, s), form)| Line::new(n, s, form)).collect();
+    if command.run.json {
+        return print_json(&serde_json::json!({
+            "along": if command.vector.is_some() { "vectors" } else { "gradients of layers" },
+            "samples": session.dataset().len(),
+            "forms": lines,
+            "device": device.name(),
+            "precision": device.precision(),
+        }));
+    }
+    let head = if command.vector.is_some() {
+        "vector"
+    } else {
+        "layer"
+    };
+    let width = lines
+        .iter()
+        .map(|l| l.vector.len())
+        .max()
+        .unwrap_or(0)
+        .max(head.len());
+    print(&format!(
+        "{head:<width$} {:>14} {:>16} {:>16} {:>16} {:>11}",
+        "‖v‖²", "vᵀGv", "vᵀHv", "vᵀ(H−G)v", "share of H"
+    ))?;
+    for line in &lines {
+        // A vector that is nothing has no share.
+        let share = match line.residual / line.exact {
+            share if share.is_finite() => format!("{:>10.2} %", 100.0 * share),
+            _ => format!("{:>12}", "–"),
+        };
+        print(&format!(
+            "{:<width$} {:>14.6e} {:>16.8e} {:>16.8e} {:>16.8e} {share}",
+            line.vector, line.square, line.ggn, line.exact, line.residual
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! `product`.
+
+use super::args::{self, Product};
+use super::progress::Reporter;
+use super::{CANCEL, print, print_json};
+use hessblock::import::data::ArraySource;
+use hessblock::schedule::run::Control;
+use hessblock::sink::{PartLayout, Sink};
+use hessblock::tensor::Real;
+use hessblock::{Error, Result, Target};
+use ndarray::Array2;
+use std::path::Path;
+
+/// `hessblock product`.
+pub fn run(command: &Product) -> Result<()> {
+    let mut target = Target::new(&command.out, command.force)?;
+    let source = args::source(&command.model, &command.data, &command.loss);
+    let source = command.matrix.of(source)?;
+    let session = source.open()?;
+    let p = session.network().parameter_count();
+    let (vectors, several) = read_vectors(&command.vector, p)?;
+    let device = command.run.device()?;
+    let reporter = Reporter::new(command.run.quiet, "samples");
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
+    let start = std::time::Instant::now();
+    let product = session.product(&device, &vectors, command.run.options(), &control);
+    reporter.finish();
+    let product = product?;
+    let seconds = start.elapsed().as_secs_f64();
+    target.provenance = source.provenance(&session, &device)?;
+    let vector = hessblock::sink::HashedFile::new(&command.vector)?;
+    let vector = serde_json::json!(vector);
+    target.provenance.options.insert("vector".into(), vector);
+    if device.precision() == "f64" {
+        write::<f64>(&target, &product, several)?;
+    } else {
+        write::<f32>(&target, &product, several)?;
+    }
+    // vᵀ(product), for each vector: a first look at the curvature along it.
+    let along = vectors.rows().into_iter().zip(product.rows());
+    let along: Vec<f64> = along.map(|(v, h)| v.dot(&h)).collect();
+    if command.run.json {
+        return print_json(&serde_json::json!({
+            "out": command.out,
+            "curvature": session.curvature(),
+            "vectors": vectors.nrows(),
+            "parameters": p,
+            "samples": session.dataset().len(),
+            "forms": along,
+            "seconds": seconds,
+            "device": device.name(),
+            "precision": device.precision(),
+        }));
+    }
+    if command.run.quiet {
+        return Ok(());
+    }
+    print(&format!(
+        "{}: {} times {} vector{} of {p} parameters over {} samples, {seconds:.2} s on {} ({})",
+        command.out.display(),
+        session.curvature().symbol(),
+        vectors.nrows(),
+        if vectors.nrows() == 1 { "" } else { "s" },
+        session.dataset().len(),
+        device.name(),
+        device.precision(),
+    ))
+}
+
+/// Vectors of a file as rows, `[k, p]`, and whether it held `[p, k]`.
+pub fn read_vectors(path: &Path, p: usize) -> Result<(Array2<f64>, bool)> {
+    let source = ArraySource::open(path)?;
+    let (columns, several) = match *source.shape() {
+        [rows] if rows == p => (1, false),
+        [rows, columns] if rows == p && columns > 0 => (columns, true),
+        _ => {
+            return Err(Error::file(
+                path,
+                format!(
+                    "it holds an array of shape {:?}: give [{p}], or [{p}, k] for k vectors, in the flat order of the network's {p} parameters",
+                    source.shape()
+                ),
+            ));
+        }
+    };
+    let values = Array2::from_shape_vec((p, columns), source.read_f64(0..p)?);
+    let values = values.map_err(|e| Error::Shape(e.to_string()))?;
+    if let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        return Err(Error::file(
+            path,
+            format!(
+                "entry {} of vector {} is {value}: vectors must be finite",
+                at.0, at.1
+            ),
+        ));
+    }
+    Ok((
+        values.reversed_axes().as_standard_layout().into_owned(),
+        several,
+    ))
+}
+
+fn write<R: Real>(target: &Target, product: &Array2<f64>, several: bool) -> Result<()> {
+    let mut files = target.files::<R>()?;
+    let (k, p) = product.dim();
+    let rows = std::iter::once(0..p).collect();
+    let values: Vec<R> = product.t().iter().map(|&v| R::from_f64(v)).collect();
+    if several {
+        let columns = std::iter::once(0..k).collect();
+        files.begin(&[PartLayout::matrix("product", rows, columns)])?;
+        files.tile(0, 0..p, 0..k, &values, false)?;
+    } else {
+        files.begin(&[PartLayout::vector("product", rows)])?;
+        files.vector(0, &values)?;
+    }
+    files.finish()
+}

@@ -1,0 +1,75 @@
+//! `trace`.
+
+use super::args::{self, Trace};
+use super::progress::Reporter;
+use super::{CANCEL, print, print_json};
+use hessblock::Result;
+use hessblock::schedule::run::Control;
+
+/// `hessblock trace`.
+pub fn run(command: &Trace) -> Result<()> {
+    let source = args::source(&command.model, &command.data, &command.loss);
+    let session = command.matrix.of(source)?.open()?;
+    let device = command.run.device()?;
+    let unit = if command.probes.is_some() {
+        "samples"
+    } else {
+        "flop"
+    };
+    let reporter = Reporter::new(command.run.quiet, unit);
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
+    let options = command.run.options();
+    let traces = match command.probes {
+        None => session.trace(&device, options, &control),
+        Some(probes) => {
+            let seed = command.matrix.seed;
+            session.probed_trace(&device, probes as usize, seed, options, &control)
+        }
+    };
+    reporter.finish();
+    let traces = traces?;
+    if command.run.json {
+        return print_json(&serde_json::json!({
+            "curvature": session.curvature(),
+            "probes": command.probes,
+            "samples": session.dataset().len(),
+            "layers": &traces[..traces.len() - 1],
+            "trace": traces.last(),
+            "device": device.name(),
+            "precision": device.precision(),
+        }));
+    }
+    let width = traces
+        .iter()
+        .filter_map(|t| t.layer.as_ref())
+        .map(|l| l.len())
+        .max();
+    let width = width.unwrap_or(0).max("layer".len());
+    print(&format!(
+        "{:<width$} {:>12} {:>16} {:>12}",
+        "layer",
+        "parameters",
+        format!("tr {}", session.curvature().symbol()),
+        if command.probes.is_some() {
+            "± error"
+        } else {
+            "mean"
+        },
+    ))?;
+    for trace in &traces {
+        let name = trace.layer.as_deref().unwrap_or("whole");
+        let last = match (command.probes, trace.error) {
+            (None, _) => format!("{:>12.4e}", trace.value / trace.parameters as f64),
+            (Some(_), Some(error)) => format!("{error:>12.4e}"),
+            (Some(_), None) => format!("{:>12}", "unknown"),
+        };
+        print(&format!(
+            "{name:<width$} {:>12} {:>16.9e} {last}",
+            trace.parameters, trace.value
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! The trace of a curvature, exact from its diagonal or by random probes.
+
+use super::product::product;
+use crate::error::Result;
+use crate::network::Network;
+use crate::random::Draws;
+use crate::schedule::plan::Limits;
+use crate::schedule::run::{Control, Work};
+use crate::tensor::Backend;
+use serde::Serialize;
+
+/// A trace, or a layer's part of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trace {
+    /// The layer; `None` for the whole.
+    pub layer: Option<String>,
+    /// Entries on the diagonal.
+    pub parameters: usize,
+    /// The sum of the diagonal, or its estimate.
+    pub value: f64,
+    /// The standard error of an estimate; `None` for an exact value, and for one probe.
+    pub error: Option<f64>,
+}
+
+/// The traces of every layer and, last, of the whole, from a diagonal `[p]`.
+pub fn trace_of(network: &Network, diagonal: &[f64]) -> Vec<Trace> {
+    let sums = by_layer(network, diagonal);
+    traces(network, &[sums])
+}
+
+/// The traces of every layer and, last, of the whole, from `probes` random vectors of ±1.
+///
+/// Source: Hutchinson 1990: E[vᵀHv] = tr H. The error is that of the mean over the probes.
+///
+/// # Errors
+/// As [`product`].
+#[allow(clippy::too_many_arguments)]
+pub fn probed_trace<B: Backend>(
+    backend: &B,
+    work: &Work<'_>,
+    probes: usize,
+    seed: u64,
+    limits: Limits,
+    batch: Option<usize>,
+    control: &Control<'_>,
+) -> Result<Vec<Trace>> {
+    let p = work.network.parameter_count();
+    let mut vectors = Vec::with_capacity(probes * p);
+    for probe in 0..probes {
+        let mut draws = Draws::new(seed, probe as u64, 0);
+        vectors.extend((0..p).map(|_| draws.sign()));
+    }
+    let products = product(backend, work, &vectors, limits, batch, control)?;
+    let products = products.iter().zip(&vectors).map(|(h, v)| h * v);
+    let products: Vec<f64> = products.collect();
+    let sums: Vec<Vec<f64>> = products
+        .chunks_exact(p.max(1))
+        .map(|products| by_layer(work.network, products))
+        .collect();
+    Ok(traces(work.network, &sums))
+}
+
+/// Sums of `[p]` numbers over each layer, and over all.
+fn by_layer(network: &Network, values: &[f64]) -> Vec<f64> {
+    let layers = network.layers();
+    let sum = |k: &usize| values[network.parameters[*k].range()].iter().sum::<f64>();
+    let mut sums: Vec<f64> = layers
+        .iter()
+        .map(|layer| layer.parameters.iter().map(sum).sum())
+        .collect();
+    sums.push(sums.iter().sum());
+    sums
+}
+
+/// Means and standard errors of one or more rows of sums.
+fn traces(network: &Network, sums: &[Vec<f64>]) -> Vec<Trace> {
+    let count = sums.len() as f64;
+    let mut names: Vec<(Option<String>, usize)> = Vec::new();
+    for layer in network.layers() {
+        let lengths = layer
+            .parameters
+            .iter()
+            .map(|&k| network.parameters[k].data.len());
+        names.push((Some(layer.name), lengths.sum()));
+    }
+    names.push((None, network.parameter_count()));
+    let trace = |(at, (layer, parameters)): (usize, (Option<String>, usize))| {
+        let value = sums.iter().map(|s| s[at]).sum::<f64>() / count;
+        let squares = sums.iter().map(|s| (s[at] - value).powi(2)).sum::<f64>();
+        Trace {
+            layer,
+            parameters,
+            value,
+            error: (sums.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt()),
+        }
+    };
+    names.into_iter().enumerate().map(trace).collect()
+}

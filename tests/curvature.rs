@@ -1,0 +1,507 @@
+//! Products, forms, traces and Fisher matrices against PyTorch's whole matrices (`tests/golden/make_curvature.py`),
+//! and what theory says of H − G.
+
+mod common;
+
+use common::golden::{cases, folder, session, text, words};
+use common::pytorch::{greatest, values, worst};
+use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction, SquaredError};
+use hessblock::network::Network;
+use hessblock::network::builder::{Builder, Window2d};
+use hessblock::schedule::run::Control;
+use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
+use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn};
+use serde_json::Value;
+use std::path::PathBuf;
+
+const DRAWS: Curvature = Curvature::McGgn {
+    samples: 3,
+    seed: 5,
+};
+
+/// The cases of `curvature.json`, each with its session and its file of numbers.
+fn known() -> Vec<(String, Session, PathBuf)> {
+    let index = std::fs::read_to_string(folder().join("curvature.json")).expect("the index");
+    let index: Value = serde_json::from_str(&index).expect("JSON");
+    let all = cases();
+    let found = index["cases"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|case| {
+            let name = text(&case["name"]).to_string();
+            let golden = all
+                .iter()
+                .find(|c| c["name"] == case["name"])
+                .expect("a golden case");
+            let session = session(golden).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let layers: Vec<String> = session
+                .network()
+                .layers()
+                .into_iter()
+                .map(|l| l.name)
+                .collect();
+            assert_eq!(layers, words(&case["layers"]), "{name}");
+            (name, session, folder().join(text(&case["data"])))
+        });
+    found.collect()
+}
+
+fn rows(values: Vec<f64>, columns: usize) -> Array2<f64> {
+    Array2::from_shape_vec((values.len() / columns, columns), values).expect("rows")
+}
+
+fn flat(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    values.into_iter().collect()
+}
+
+fn agree(device: &Device, tolerance: f64, take: usize) {
+    let none = &Control::none();
+    // Small chunks, so that sums over several are taken too.
+    let options = RunOptions {
+        batch: Some(4),
+        ..RunOptions::default()
+    };
+    let mut faults = Vec::new();
+    let known = known();
+    assert!(known.len() >= 8);
+    for (name, mut session, file) in known.into_iter().step_by(take) {
+        let p = session.network().parameter_count();
+        let outputs = session.network().outputs();
+        let samples = session.dataset().len();
+        let expect = |key: &str| values(&file, key);
+        let mut check = |what: &str, found: Vec<f64>, expected: &[f64], scale: f64| {
+            let off = worst(&found, expected) / scale.max(f64::MIN_POSITIVE);
+            if off.is_nan() || off > tolerance {
+                faults.push(format!("{name}: {what} is off by {off:.1e}"));
+            }
+        };
+        let vectors = rows(expect("V"), p);
+        let (ggn, exact) = (expect("GV"), expect("HV"));
+        let most = greatest(&ggn).max(greatest(&exact));
+        for (curvature, expected) in [
+            (Curvature::Ggn, &ggn),
+            (Curvature::Exact, &exact),
+            (Curvature::Residual, &expect("RV")),
+        ] {
+            session.set_curvature(curvature).expect("a gradient");
+            let found = session
+                .product(device, &vectors, options, none)
+                .expect("a product");
+            check(&format!("{curvature} product"), flat(found), expected, most);
+        }
+        let forms = session
+            .forms(device, &vectors, options, none)
+            .expect("forms");
+        let scale = greatest(&expect("form_G")).max(greatest(&expect("form_H")));
+        check(
+            "vᵀGv",
+            forms.iter().map(|f| f.ggn).collect(),
+            &expect("form_G"),
+            scale,
+        );
+        check(
+            "vᵀHv",
+            forms.iter().map(|f| f.exact()).collect(),
+            &expect("form_H"),
+            scale,
+        );
+        let gradients = session
+            .layer_gradients(device, options, none)
+            .expect("gradients");
+        let forms = session
+            .forms(device, &gradients, options, none)
+            .expect("forms");
+        let scale = greatest(&expect("layer_form_G")).max(greatest(&expect("layer_form_H")));
+        let found = forms.iter().map(|f| f.ggn).collect();
+        check("gᵀGg of layers", found, &expect("layer_form_G"), scale);
+        let found = forms.iter().map(|f| f.exact()).collect();
+        check("gᵀHg of layers", found, &expect("layer_form_H"), scale);
+        for (curvature, key) in [(Curvature::Ggn, "trace_G"), (Curvature::Exact, "trace_H")] {
+            session.set_curvature(curvature).expect("a gradient");
+            let traces = session
+                .trace(device, RunOptions::default(), none)
+                .expect("a trace");
+            let whole = traces.last().expect("the whole").value;
+            let scale = greatest(&expect("trace_G")).max(greatest(&expect("trace_H")));
+            check(key, vec![whole], &expect(key), scale);
+        }
+        let pushed = session
+            .jacobian_product(device, &vectors, options, none)
+            .expect("J·v");
+        let expected = expect("JV");
+        check("J·v", flat(pushed), &expected, greatest(&expected));
+        let cotangents = expect("U");
+        let shape = (samples, cotangents.len() / samples / outputs, outputs);
+        let cotangents = Array3::from_shape_vec(shape, cotangents).expect("cotangents");
+        let pulled = session.jacobian_transpose_product(device, &cotangents, options, none);
+        let expected = expect("JTU");
+        check(
+            "Jᵀ·u",
+            flat(pulled.expect("Jᵀ·u")),
+            &expected,
+            greatest(&expected),
+        );
+        session
+            .set_curvature(Curvature::EmpiricalFisher)
+            .expect("a gradient");
+        let units = expect("rows");
+        let mut parts = vec![Part::Diagonal];
+        parts.extend(
+            units
+                .iter()
+                .map(|&i| Part::Range(i as usize..i as usize + 1, 0..p)),
+        );
+        let blocks = session.blocks(device, &parts).expect("blocks");
+        let diagonal = expect("EF_diagonal");
+        let most = greatest(&diagonal);
+        check(
+            "diagonal of the empirical Fisher",
+            flat(blocks[0].1.clone()),
+            &diagonal,
+            most,
+        );
+        let found = blocks[1..].iter().flat_map(|(_, row)| row.iter().copied());
+        check(
+            "rows of the empirical Fisher",
+            found.collect(),
+            &expect("EF_rows"),
+            most,
+        );
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn cpu_f64_agrees_with_pytorch_to_1e_11() {
+    agree(&Device::cpu(Precision::F64), 1e-11, 1);
+}
+
+#[test]
+fn cpu_f32_agrees_with_pytorch() {
+    agree(&Device::cpu(Precision::F32), 5e-6, 1);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn gpu_agrees_with_pytorch() {
+    if let Some(gpu) = common::gpu::open(false) {
+        agree(&Device::Gpu(gpu), 5e-6, 2);
+    }
+}
+
+/// Reproducible numbers of mean 0.
+fn numbers(shape: &[usize], seed: u64) -> ArrayD<f32> {
+    let mut draws = hessblock::random::Draws::new(seed, 0, 0);
+    let count = shape.iter().product();
+    let values = (0..count).map(|_| draws.normal() as f32).collect();
+    ArrayD::from_shape_vec(IxDyn(shape), values).expect("the count fits")
+}
+
+const SAMPLES: usize = 11;
+
+fn small(network: Network, input: &[usize], loss: Box<dyn Loss>) -> Session {
+    let classes = network.outputs();
+    let shape: Vec<usize> = std::iter::once(SAMPLES)
+        .chain(input.iter().copied())
+        .collect();
+    let data = Dataset::from_inputs(ArraySource::from(numbers(&shape, 1)));
+    let data = if loss.name().starts_with("mse") {
+        data.with_target_array(ArraySource::from(numbers(&[SAMPLES, classes], 2)))
+    } else {
+        let labels = (0..SAMPLES).map(|n| (n % classes) as i64);
+        data.with_target_array(ArraySource::from(Array1::from_iter(labels).into_dyn()))
+    };
+    Session::new(network, data, loss).expect("a session")
+}
+
+fn mlp(relu: bool) -> Network {
+    let mut builder = Builder::new(&[5]).linear("fc1", 7);
+    builder = if relu { builder.relu() } else { builder.tanh() };
+    builder = builder.linear("fc2", 6);
+    builder = if relu { builder.relu() } else { builder.tanh() };
+    builder
+        .linear("fc3", 3)
+        .initialize(3)
+        .build()
+        .expect("a network")
+}
+
+fn block(session: &Session, part: &str) -> Array2<f64> {
+    let device = Device::cpu(Precision::F64);
+    let part = part.parse().expect("a part");
+    session
+        .blocks(&device, &[part])
+        .expect("a block")
+        .remove(0)
+        .1
+}
+
+fn norm(block: &Array2<f64>) -> f64 {
+    block.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+#[test]
+fn the_residual_is_zero_where_theory_says_so_and_not_elsewhere() {
+    let cross_entropy = || Box::new(CrossEntropy::new(Reduction::Mean));
+    let mut tanh = small(mlp(false), &[5], cross_entropy());
+    let mut relu = small(mlp(true), &[5], cross_entropy());
+    for session in [&mut tanh, &mut relu] {
+        let whole = norm(&block(session, "full"));
+        session
+            .set_curvature(Curvature::Residual)
+            .expect("a gradient");
+        // The outputs are linear in the last layer.
+        assert_eq!(norm(&block(session, "layer=fc3")), 0.0);
+        // Between layers they are not, whatever the activation.
+        for part in ["layer=fc1,fc2", "layer=fc2,fc3", "layer=fc1,fc3"] {
+            assert!(norm(&block(session, part)) > 1e-3 * whole, "{part}");
+        }
+    }
+    for layer in ["layer=fc1", "layer=fc2"] {
+        assert_eq!(norm(&block(&relu, layer)), 0.0, "{layer} of a ReLU network");
+        assert!(
+            norm(&block(&tanh, layer)) > 1e-4,
+            "{layer} of a tanh network"
+        );
+    }
+}
+
+#[test]
+fn a_linear_network_has_no_residual_in_a_layer_and_one_between() {
+    let network = Builder::new(&[4])
+        .linear("a", 3)
+        .linear("b", 2)
+        .initialize(1)
+        .build();
+    let session = small(
+        network.expect("a network"),
+        &[4],
+        Box::new(SquaredError::default()),
+    );
+    let session = session
+        .with_curvature(Curvature::Residual)
+        .expect("a gradient");
+    assert_eq!(norm(&block(&session, "layer=a")), 0.0);
+    assert_eq!(norm(&block(&session, "layer=b")), 0.0);
+    assert!(norm(&block(&session, "layer=a,b")) > 0.0);
+}
+
+#[test]
+fn matrices_are_symmetric_and_those_that_should_be_are_positive_semi_definite() {
+    let mut session = small(
+        mlp(false),
+        &[5],
+        Box::new(CrossEntropy::new(Reduction::Mean)),
+    );
+    let device = Device::cpu(Precision::F64);
+    let p = session.network().parameter_count();
+    let vectors = numbers(&[6, p], 9)
+        .mapv(f64::from)
+        .into_shape_with_order((6, p));
+    let vectors = vectors.expect("vectors");
+    for curvature in [
+        Curvature::Ggn,
+        Curvature::Exact,
+        Curvature::EmpiricalFisher,
+        DRAWS,
+    ] {
+        session.set_curvature(curvature).expect("a gradient");
+        let full = block(&session, "full");
+        assert_eq!(full, full.t(), "{curvature}");
+        // Products know nothing of the mirror.
+        let options = RunOptions::default();
+        let products = session.product(&device, &vectors, options, &Control::none());
+        let products = products.expect("products");
+        let forms = vectors.dot(&products.t());
+        let skew = norm(&(&forms - &forms.t())) / norm(&forms);
+        assert!(
+            skew < 1e-13,
+            "{curvature}: uᵀMv and vᵀMu differ by {skew:e}"
+        );
+        let off = norm(&(vectors.dot(&full) - &products)) / norm(&products);
+        assert!(
+            off < 1e-12,
+            "{curvature}: blocks and products differ by {off:e}"
+        );
+        let eigenvalues = eigenvalues(&full);
+        let (least, most) = (eigenvalues[0], eigenvalues[p - 1]);
+        if curvature == Curvature::Exact {
+            assert!(least < -1e-3 * most, "H of this network is indefinite");
+        } else {
+            assert!(least > -1e-13 * most, "{curvature}: {least:e} of {most:e}");
+        }
+    }
+}
+
+/// Ascending.
+fn eigenvalues(matrix: &Array2<f64>) -> Vec<f64> {
+    let p = matrix.nrows();
+    let matrix = faer::Mat::from_fn(p, p, |i, j| matrix[[i, j]]);
+    let values = matrix.self_adjoint_eigenvalues(faer::Side::Lower);
+    let mut values = values.expect("they converge");
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+#[test]
+fn monte_carlo_draws_depend_on_seed_sample_and_draw_alone_and_converge_to_g() {
+    let draws = |samples, seed| Curvature::McGgn { samples, seed };
+    let losses: [fn() -> Box<dyn Loss>; 2] = [
+        || Box::new(CrossEntropy::new(Reduction::Mean)),
+        || Box::new(SquaredError::default()),
+    ];
+    for loss in losses {
+        let mut session = small(mlp(false), &[5], loss());
+        let ggn = block(&session, "full");
+        let mut with = |curvature| {
+            session.set_curvature(curvature).expect("draws");
+            block(&session, "full")
+        };
+        let one = with(draws(1, 7));
+        assert_eq!(one, with(draws(1, 7)));
+        assert_ne!(one, with(draws(1, 8)));
+        // The error falls as the root of the draws: 64 times as many take off 7/8 of it.
+        let error = |block: Array2<f64>| norm(&(block - &ggn)) / norm(&ggn);
+        let (few, many) = (error(with(draws(16, 0))), error(with(draws(1024, 0))));
+        assert!(
+            many < few / 4.0 && many > few / 16.0,
+            "{few:e} and {many:e}"
+        );
+        assert!(many < 0.1);
+    }
+}
+
+#[test]
+fn monte_carlo_draws_do_not_depend_on_the_range_of_samples() {
+    let network = mlp(false);
+    let take = |range: std::ops::Range<usize>| {
+        let data = Dataset::from_inputs(ArraySource::from(numbers(&[SAMPLES, 5], 1)));
+        let labels = Array1::from_iter((0..SAMPLES).map(|n| (n % 3) as i64));
+        let data = data.with_target_array(ArraySource::from(labels.into_dyn()));
+        let data = data.with_samples(range).expect("a range");
+        let loss = Box::new(CrossEntropy::new(Reduction::Sum));
+        let session = Session::new(network.clone(), data, loss).expect("a session");
+        block(&session.with_curvature(DRAWS).expect("draws"), "full")
+    };
+    let sum = take(0..4) + take(4..SAMPLES);
+    let off = norm(&(&sum - &take(0..SAMPLES))) / norm(&sum);
+    assert!(off < 1e-14, "{off:e}");
+}
+
+#[test]
+fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
+    let network = mlp(false);
+    let loss = SquaredError::new(Reduction::Sum);
+    let mut named = small(network.clone(), &[5], Box::new(loss));
+    let device = Device::cpu(Precision::F64);
+    // ∇ℓ = 2(z − y), ∇²ℓ = 2I. The outputs follow from products with the Jacobian of a network that is linear in
+    // its last layer: z = J·w of the last layer's own parameters.
+    let mut own = network.parameter_values();
+    let last = network.layer("fc3").expect("a layer").parameters;
+    let last: Vec<_> = last
+        .iter()
+        .map(|&k| network.parameters[k].range())
+        .collect();
+    for (at, value) in own.iter_mut().enumerate() {
+        if !last.iter().any(|range| range.contains(&at)) {
+            *value = 0.0;
+        }
+    }
+    let vectors = rows(own.clone(), own.len());
+    let options = RunOptions::default();
+    let outputs = named.jacobian_product(&device, &vectors, options, &Control::none());
+    let outputs = flat(outputs.expect("outputs"));
+    let targets = numbers(&[SAMPLES, 3], 2);
+    let gradient: Vec<f64> = outputs
+        .iter()
+        .zip(&targets)
+        .map(|(z, y)| 2.0 * (z - f64::from(*y)))
+        .collect();
+    let hessian =
+        Array3::from_shape_fn((SAMPLES, 3, 3), |(_, i, j)| if i == j { 2.0 } else { 0.0 });
+    let data = || {
+        Dataset::from_inputs(ArraySource::from(numbers(&[SAMPLES, 5], 1)))
+            .with_target_array(ArraySource::from(hessian.clone().into_dyn()))
+    };
+    let without = Session::new(network.clone(), data(), Box::<GivenHessian>::default());
+    let error = without
+        .expect("a session")
+        .with_curvature(Curvature::Exact)
+        .unwrap_err();
+    assert!(error.to_string().contains("--loss-gradient"), "{error}");
+    let given = GivenHessian::with_gradient(gradient);
+    let mut given = Session::new(network, data(), Box::new(given)).expect("a session");
+    for curvature in [Curvature::Exact, Curvature::Residual, Curvature::Ggn] {
+        named.set_curvature(curvature).expect("a gradient");
+        given.set_curvature(curvature).expect("a gradient");
+        let (named, given) = (block(&named, "full"), block(&given, "full"));
+        let off = norm(&(&named - &given)) / norm(&named);
+        assert!(off < 1e-13, "{curvature}: {off:e}");
+    }
+}
+
+#[test]
+fn a_small_budget_and_waves_change_blocks_of_h_by_rounding_alone() {
+    let network = Builder::new(&[1, 8, 8])
+        .conv2d("conv", 3, Window2d::new(3))
+        .tanh()
+        .flatten()
+        .linear("fc1", 40)
+        .tanh()
+        .linear("fc2", 4)
+        .initialize(2)
+        .build();
+    let network = network.expect("a network");
+    let session = small(
+        network,
+        &[1, 8, 8],
+        Box::new(CrossEntropy::new(Reduction::Mean)),
+    );
+    let mut session = session
+        .with_curvature(Curvature::Exact)
+        .expect("a gradient");
+    let device = Device::cpu(Precision::F64);
+    let whole = block(&session, "full");
+    let parts = session
+        .resolve(&[Part::Full, Part::Diagonal])
+        .expect("parts");
+    let options = RunOptions {
+        host_memory: Some(400 << 20),
+        ..RunOptions::default()
+    };
+    let plan = session.plan(parts, &device, options).expect("a plan");
+    assert!(plan.passes() > 1, "{} tiles at once", plan.wave);
+    assert!(plan.host_bytes <= 400 << 20);
+    let mut sink = hessblock::sink::Memory::<f64>::new();
+    let Device::CpuF64(backend) = &device else {
+        panic!("the CPU was asked for")
+    };
+    session
+        .run_on(backend, &plan, &mut sink, &Control::none())
+        .expect("a run");
+    let parts = sink.into_parts();
+    let off = norm(&(&parts[0].1 - &whole)) / norm(&whole);
+    assert!(off < 1e-13, "{off:e}");
+    let diagonal = whole.diag().insert_axis(ndarray::Axis(1)).to_owned();
+    let off = norm(&(&parts[1].1 - &diagonal)) / norm(&diagonal);
+    assert!(off < 1e-13, "{off:e}");
+    // Rectangles by the cheapest side: the same numbers.
+    let rectangle = block(&session, "range=3..40,20..1200");
+    let part = whole.slice(ndarray::s![3..40, 20..1200]).to_owned();
+    assert!(norm(&(&rectangle - &part)) / norm(&part) < 1e-13);
+    session
+        .set_curvature(Curvature::Residual)
+        .expect("a gradient");
+    let pairs: Vec<(usize, usize)> = (0..20).map(|k| (k * 37, 1500 - k * 51)).collect();
+    let entries = session.entries(&pairs, &Control::none()).expect("entries");
+    let residual = block(&session, "full");
+    let most = residual.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (&(i, j), entry) in pairs.iter().zip(entries) {
+        assert!(
+            (residual[[i, j]] - entry).abs() < 1e-12 * most,
+            "({i}, {j})"
+        );
+    }
+}
