@@ -4,6 +4,7 @@
 
 mod args;
 mod blocks;
+mod error;
 mod gradient;
 mod info;
 mod inspect;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         args::Command::Info(command) => info::run(command),
         args::Command::Gradient(command) => gradient::run(command),
         args::Command::Verify(command) => verify::run(command),
+        args::Command::Error(command) => error::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
