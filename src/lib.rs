@@ -18,6 +18,7 @@ pub mod schedule;
 mod session;
 pub mod sink;
 mod source;
+pub mod study;
 pub mod tensor;
 pub mod verify;
 

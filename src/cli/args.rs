@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use hessblock::bytes::Bytes;
+use hessblock::study::initialise::Initialiser;
 use hessblock::{Curvature, InputFile, Part, Precision, Source};
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Trace(Trace),
     /// Print vᵀGv and vᵀHv, for vectors or along every layer's gradient.
     Form(Form),
+    /// Measure how far G is from the Hessian: along gradients over initialisations, and in every block.
+    Error(StudyError),
     /// Recompute random entries of a result straight from the definition and compare.
     Verify(Verify),
 }
@@ -313,6 +316,59 @@ pub struct Form {
     /// The vector, [p], or vectors, [p, k], in the flat order; otherwise every layer's gradient is taken.
     #[arg(long, value_name = "FILE")]
     pub vector: Option<PathBuf>,
+}
+
+/// Options of `error`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Takes the first 64 samples unless --samples chooses. Writes error.json, error.csv (a row per layer), error.png and .svg
+(the errors along gradients), pairs.png and .svg (a heat map of all blocks).
+
+Example:
+  hessblock error examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --out error
+
+Source: Skorski 2021, figure 3.")]
+pub struct StudyError {
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub loss: Loss,
+    #[command(flatten)]
+    pub run: Run,
+    /// glorot (uniform), he (normal), lecun (normal), orthogonal, truncated-normal (0.05, cut at 2σ), or file: the
+    /// file's own weights, once.
+    #[arg(long, value_name = "NAME", default_value = "glorot")]
+    pub initialiser: Initialiser,
+    /// How many initialisations.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub draws: u32,
+    /// Key of all random numbers.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub seed: u64,
+    /// Only layers whose names match; repeatable.
+    #[arg(long, value_name = "GLOB")]
+    pub layers: Vec<String>,
+    /// Leave out the errors of the blocks.
+    #[arg(long)]
+    pub no_pairs: bool,
+    /// Of blocks the Frobenius errors alone.
+    #[arg(long)]
+    pub no_spectral: bool,
+    /// Form blocks of up to this many entries; estimate the errors of others.
+    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    pub exact_entries: u64,
+    /// Random vectors per layer for estimates.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub probes: u32,
+    /// The folder for the files; without it only the table is printed.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Write into a folder that is there.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Options of `info`.

@@ -4,6 +4,7 @@
 
 mod args;
 mod blocks;
+mod error;
 mod form;
 mod gradient;
 mod info;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         args::Command::Trace(command) => trace::run(command),
         args::Command::Form(command) => form::run(command),
         args::Command::Verify(command) => verify::run(command),
+        args::Command::Error(command) => error::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

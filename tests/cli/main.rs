@@ -6,5 +6,6 @@ mod networks;
 mod onnx;
 mod refusals;
 mod results;
+mod study;
 mod verify;
 mod workplace;

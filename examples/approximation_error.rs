@@ -1,0 +1,76 @@
+//! How far the approximate chain rule is from the Hessian on the digits network, as numbers and as figures.
+//!
+//! `cargo run --release --example approximation_error` writes `error-digits.png` and `pairs-digits.png` into the folder
+//! for temporary files.
+
+use hessblock::import::data::Dataset;
+use hessblock::import::onnx::{self, OnnxOptions};
+use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::schedule::run::Control;
+use hessblock::study::error::{Draw, gradient_error};
+use hessblock::study::initialise::Initialiser;
+use hessblock::study::pairs::{PairOptions, pair_errors};
+use hessblock::{Device, Precision, RunOptions, Session};
+
+fn main() -> hessblock::Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
+    let network = onnx::load(folder.join("model.onnx"), &OnnxOptions::default())?;
+    let data = Dataset::open(folder.join("images.npy"))?
+        .with_targets(folder.join("labels.npy"))?
+        .with_samples(0..64)?;
+    let loss = CrossEntropy::new(Reduction::Mean);
+    let mut session = Session::new(network, data, Box::new(loss))?;
+    let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
+    let (options, control) = (RunOptions::default(), Control::none());
+
+    let draw = Draw {
+        initialiser: Initialiser::Glorot,
+        count: 100,
+        seed: 0,
+    };
+    let error = gradient_error(&mut session, &device, &layers, draw, options, &control)?;
+    for layer in &error.layers {
+        if let (Some(error), Some(relative)) = (layer.error, layer.relative) {
+            println!(
+                "{:<8} |gᵀ(H − G)g| / ‖g‖²: median {:.2e}, 5–95 % {:.1e} to {:.1e}; {:.0} % of gᵀHg",
+                layer.layer,
+                error.median,
+                error.low,
+                error.high,
+                100.0 * relative.median
+            );
+        }
+    }
+
+    // The weights are the file's again: those that training found.
+    let pairs = pair_errors(
+        &mut session,
+        &device,
+        &layers,
+        PairOptions::default(),
+        options,
+        &control,
+    )?;
+    for pair in &pairs.pairs {
+        let names = [pair.rows, pair.columns].map(|k| pairs.layers[k].layer.as_str());
+        let error = pair.frobenius.error.unwrap_or_default();
+        println!("{:<8} {:<8} ‖H − G‖ / ‖H‖ = {error:.3}", names[0], names[1]);
+    }
+
+    #[cfg(feature = "plot")]
+    for (name, drawing) in [
+        (
+            "error-digits.png",
+            hessblock::study::figure::gradient(&error, "digits"),
+        ),
+        (
+            "pairs-digits.png",
+            hessblock::study::figure::pairs(&pairs, "digits, trained"),
+        ),
+    ] {
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, drawing.png()?).map_err(hessblock::Error::io(&path))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}

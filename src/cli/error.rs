@@ -1,0 +1,198 @@
+//! `error`.
+
+use super::args::{self, StudyError};
+use super::progress::Reporter;
+use super::{CANCEL, note, print, print_json};
+use hessblock::network::Layer;
+use hessblock::schedule::run::Control;
+use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
+use hessblock::study::initialise::Initialisation;
+use hessblock::study::pairs::{PairErrors, PairOptions, directions, pair_errors};
+use hessblock::study::report::{Folder, Study};
+use hessblock::{Device, Result, Session, Source};
+
+/// Samples that are taken unless the user chooses: the paper's batch.
+const SAMPLES: usize = 64;
+/// Passes of all samples from which on a word is said about how to have fewer.
+const MANY: u64 = 20_000;
+
+/// `hessblock error`.
+pub fn run(command: &StudyError) -> Result<()> {
+    let folder = command
+        .out
+        .as_ref()
+        .map(|out| Folder::new(out, command.force))
+        .transpose()?;
+    let mut source = args::source(&command.model, &command.data, &command.loss);
+    let mut session = open(&mut source, command)?;
+    let layers = choose_layers(session.network(), &command.layers)?;
+    let device = command.run.device()?;
+    let draw = Draw {
+        initialiser: command.initialiser,
+        count: command.draws,
+        seed: command.seed,
+    };
+    let gradient = with_progress(command, |control| {
+        let options = command.run.options();
+        gradient_error(&mut session, &device, &layers, draw, options, control)
+    })?;
+    let pairs = match command.no_pairs {
+        true => None,
+        false => Some(pairs(command, &mut session, &device, &layers)?),
+    };
+    let mut provenance = source.provenance(&session, &device)?;
+    provenance.curvature = None;
+    let study = Study {
+        gradient,
+        pairs,
+        provenance,
+    };
+    if let Some(folder) = folder {
+        folder.write(&study.files(&title(command, &study))?)?;
+    }
+    if command.run.json {
+        return print_json(&study);
+    }
+    table(&study.gradient)?;
+    study.pairs.as_ref().map_or(Ok(()), worst)
+}
+
+/// The session over the samples chosen, or the first [`SAMPLES`].
+fn open(source: &mut Source, command: &StudyError) -> Result<Session> {
+    let session = source.open()?;
+    let (all, range) = (session.dataset().len(), session.dataset().sample_range());
+    if source.samples.is_some() || all <= SAMPLES {
+        return Ok(session);
+    }
+    source.samples = Some((range.start, range.start + SAMPLES));
+    note(
+        command.run.quiet,
+        &format!("taking the first {SAMPLES} of {all} samples; --samples A..B takes others"),
+    );
+    source.open()
+}
+
+fn with_progress<T>(
+    command: &StudyError,
+    work: impl FnOnce(&Control<'_>) -> Result<T>,
+) -> Result<T> {
+    let reporter = Reporter::new(command.run.quiet, "samples");
+    let result = work(&Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    });
+    reporter.finish();
+    result
+}
+
+/// The errors of the blocks at the first initialisation.
+fn pairs(
+    command: &StudyError,
+    session: &mut Session,
+    device: &Device,
+    layers: &[Layer],
+) -> Result<PairErrors> {
+    let options = PairOptions {
+        exact_entries: command.exact_entries.into(),
+        probes: command.probes,
+        spectral: !command.no_spectral,
+        seed: command.seed,
+    };
+    let passes = directions(session, layers, options);
+    if passes > MANY {
+        let text = format!(
+            "the blocks of {} layers take up to {passes} passes of all samples; --layers GLOB, --no-spectral, \
+             --exact-entries 0 (estimates in place of exact blocks) or --no-pairs make them fewer",
+            layers.len()
+        );
+        note(command.run.quiet, &text);
+    }
+    let initialisation = Initialisation::new(session.network(), command.initialiser, command.seed);
+    session.set_parameters(&initialisation.draw(0))?;
+    with_progress(command, |control| {
+        pair_errors(
+            session,
+            device,
+            layers,
+            options,
+            command.run.options(),
+            control,
+        )
+    })
+}
+
+/// What the figures say they show.
+fn title(command: &StudyError, study: &Study) -> String {
+    // A file is often called `model.onnx`, in a folder that says of what.
+    let model = &command.model.model;
+    let last = model
+        .iter()
+        .rev()
+        .take(2)
+        .map(|part| part.to_string_lossy());
+    let names: Vec<_> = last.collect::<Vec<_>>().into_iter().rev().collect();
+    let loss = study.provenance.loss.as_deref().unwrap_or("loss");
+    format!("{}, {loss}", names.join("/"))
+}
+
+/// A row per layer.
+fn table(error: &GradientError) -> Result<()> {
+    print(&format!(
+        "|gᵀ(H − G)g| / ‖g‖² along each layer's gradient g, {} draws of {}, {} samples",
+        error.draws, error.initialiser, error.samples
+    ))?;
+    let names = error.layers.iter().map(|l| l.layer.chars().count());
+    let wide = names.max().unwrap_or(0).max(5);
+    print(&format!(
+        "{:<wide$}  {:>10}  {:>10}  {:>10}  {:>10}  {:>11}  {:>9}",
+        "layer", "parameters", "median", "5 %", "95 %", "gᵀHg / ‖g‖²", "of gᵀHg"
+    ))?;
+    for layer in &error.layers {
+        let row = format!("{:<wide$}  {:>10}", layer.layer, layer.parameters);
+        let (Some(error), Some(hessian)) = (layer.error, layer.hessian) else {
+            print(&format!(
+                "{row}  no number: the gradient is 0 in every draw"
+            ))?;
+            continue;
+        };
+        let share = layer
+            .relative
+            .map_or("-".into(), |r| format!("{:.2} %", 100.0 * r.median));
+        let [median, low, high] = [error.median, error.low, error.high].map(number);
+        let hessian = number(hessian.median);
+        print(&format!(
+            "{row}  {median:>10}  {low:>10}  {high:>10}  {hessian:>11}  {share:>9}"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Three digits; a 0 that is exact is seen to be.
+fn number(value: f64) -> String {
+    if value == 0.0 {
+        "0".into()
+    } else {
+        format!("{value:.2e}")
+    }
+}
+
+/// The blocks' errors in two lines.
+fn worst(errors: &PairErrors) -> Result<()> {
+    let whole = errors.whole.map_or("H is 0".into(), |w| format!("{w:.3}"));
+    print(&format!(
+        "‖H − G‖ / ‖H‖ (Frobenius) of all {} blocks together: {whole}",
+        errors.pairs.len()
+    ))?;
+    let error = |k: &usize| errors.pairs[*k].frobenius.error.unwrap_or(0.0);
+    let Some(k) = (0..errors.pairs.len()).max_by(|a, b| error(a).total_cmp(&error(b))) else {
+        return Ok(());
+    };
+    let name = |layer: usize| errors.layers[layer].layer.as_str();
+    let pair = &errors.pairs[k];
+    print(&format!(
+        "largest: {:.3} between {} and {}",
+        error(&k),
+        name(pair.rows),
+        name(pair.columns)
+    ))
+}

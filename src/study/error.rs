@@ -1,0 +1,335 @@
+//! How good the approximate chain rule is along the gradient: |gᵀ(H − G)g| / ‖g‖² per layer, over initialisations.
+//!
+//! Source: Skorski, "Approximating Hessians for Neural Networks", 2021, figure 3.
+
+use super::initialise::{Initialisation, Initialiser};
+use super::quantiles::Quantiles;
+use super::steps::Steps;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::network::{Layer, Network};
+use crate::operator::Form;
+use crate::schedule::run::Control;
+use crate::session::{RunOptions, Session};
+use ndarray::Array2;
+use serde::Serialize;
+
+/// Layers whose forms are computed at once: more share the passes of the values, fewer have structural zeros before
+/// the first of them.
+const LAYERS: usize = 8;
+/// Numbers that the directions of a call may hold.
+const NUMBERS: usize = 1 << 25;
+
+/// What is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Distribution of the weights.
+    pub initialiser: Initialiser,
+    /// How many initialisations; [`Initialiser::File`] has one.
+    pub count: u32,
+    /// Key of the random numbers.
+    pub seed: u64,
+}
+
+impl Draw {
+    /// The number of different initialisations.
+    pub fn draws(&self) -> u32 {
+        match self.initialiser {
+            Initialiser::File => 1,
+            _ => self.count,
+        }
+    }
+}
+
+/// The three forms of a layer at one initialisation, along its gradient of length 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Along {
+    /// ‖g‖.
+    pub gradient_norm: f64,
+    /// gᵀGg / ‖g‖².
+    pub ggn: f64,
+    /// gᵀ(H − G)g / ‖g‖², with its sign.
+    pub residual: f64,
+}
+
+impl Along {
+    /// gᵀHg / ‖g‖².
+    pub fn hessian(self) -> f64 {
+        self.ggn + self.residual
+    }
+
+    /// |gᵀ(H − G)g| / |gᵀHg|; `None` where gᵀHg is 0.
+    pub fn relative(self) -> Option<f64> {
+        let hessian = self.hessian().abs();
+        (hessian > 0.0).then(|| self.residual.abs() / hessian)
+    }
+}
+
+/// A layer over all draws.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerError {
+    /// Its name.
+    pub layer: String,
+    /// Its entries.
+    pub parameters: usize,
+    /// Of |gᵀ(H − G)g| / ‖g‖²; `None` where every gradient was 0, here and below.
+    pub error: Option<Quantiles>,
+    /// Of gᵀGg / ‖g‖².
+    pub ggn: Option<Quantiles>,
+    /// Of gᵀHg / ‖g‖².
+    pub hessian: Option<Quantiles>,
+    /// Of |gᵀ(H − G)g| / |gᵀHg|.
+    pub relative: Option<Quantiles>,
+    /// Each draw; `None` where the layer's gradient was 0.
+    pub draws: Vec<Option<Along>>,
+}
+
+impl LayerError {
+    fn new(layer: String, parameters: usize, draws: Vec<Option<Along>>) -> LayerError {
+        let quantiles =
+            |of: fn(Along) -> f64| Quantiles::of(draws.iter().flatten().copied().map(of));
+        LayerError {
+            layer,
+            parameters,
+            error: quantiles(|along| along.residual.abs()),
+            ggn: quantiles(|along| along.ggn),
+            hessian: quantiles(Along::hessian),
+            relative: Quantiles::of(draws.iter().flatten().filter_map(|a| a.relative())),
+            draws,
+        }
+    }
+}
+
+/// The error of every layer along its gradient.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GradientError {
+    /// Distribution of the weights.
+    pub initialiser: Initialiser,
+    /// Number of initialisations.
+    pub draws: u32,
+    /// Key of the random numbers.
+    pub seed: u64,
+    /// Samples that the loss is taken over.
+    pub samples: usize,
+    /// The loss at each draw.
+    pub losses: Vec<f64>,
+    /// Layers in the network's order.
+    pub layers: Vec<LayerError>,
+}
+
+/// Measures |gᵀ(H − G)g| / ‖g‖² of the layers `layers`, g each one's gradient over the session's samples, over draws
+/// of the network's parameters.
+///
+/// The session's parameters are afterwards what they were.
+///
+/// ```
+/// # use hessblock::import::data::Dataset;
+/// # use hessblock::loss::{CrossEntropy, Reduction};
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::schedule::run::Control;
+/// # use hessblock::{Device, Precision, RunOptions, Session};
+/// # use ndarray::{arr1, arr2};
+/// use hessblock::study::error::{Draw, gradient_error};
+/// use hessblock::study::initialise::Initialiser;
+/// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// let mut session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
+/// let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
+/// let draw = Draw { initialiser: Initialiser::Glorot, count: 20, seed: 0 };
+/// let error = gradient_error(&mut session, &device, &layers, draw, RunOptions::default(), &Control::none())?;
+/// assert_eq!(error.layers[1].error.map(|e| e.high), Some(0.0)); // The last layer of any network.
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Request`] for no draw, no layer or a loss without gradient; [`Error::Value`] where a gradient or form is not
+/// finite; what data and device report.
+pub fn gradient_error(
+    session: &mut Session,
+    device: &Device,
+    layers: &[Layer],
+    draw: Draw,
+    options: RunOptions,
+    control: &Control<'_>,
+) -> Result<GradientError> {
+    check(session, layers)?;
+    if draw.draws() == 0 {
+        return Err(Error::Request(
+            "--draws 0: a study needs one initialisation at least".into(),
+        ));
+    }
+    let initialisation = Initialisation::new(session.network(), draw.initialiser, draw.seed);
+    let samples = session.dataset().len();
+    let directions = (layers.len() as u64 + 1) * u64::from(draw.draws());
+    let steps = Steps::new(control, samples, directions);
+    let (mut losses, mut forms) = (Vec::new(), vec![Vec::new(); layers.len()]);
+    let mut run = |session: &mut Session| -> Result<()> {
+        for k in 0..draw.draws() {
+            session.set_parameters(&initialisation.draw(k))?;
+            let at = Place {
+                session,
+                device,
+                options,
+                steps: &steps,
+                draw: k,
+            };
+            let gradient = steps.step(1, |control| session.gradient(device, options, control))?;
+            losses.push(gradient.loss);
+            for (forms, form) in forms.iter_mut().zip(at.along(layers, &gradient.values)?) {
+                forms.push(form);
+            }
+        }
+        Ok(())
+    };
+    let result = run(session);
+    session.set_parameters(initialisation.own())?;
+    result?;
+    let count = |layer: &Layer| entries(session, layer).map(|r| r.len()).sum();
+    let layers = layers.iter().zip(forms);
+    Ok(GradientError {
+        initialiser: draw.initialiser,
+        draws: draw.draws(),
+        seed: draw.seed,
+        samples,
+        losses,
+        layers: layers
+            .map(|(l, forms)| LayerError::new(l.name.clone(), count(l), forms))
+            .collect(),
+    })
+}
+
+/// The layers whose names match one of the patterns (`*`, `?`, `[…]`); all of them without patterns.
+///
+/// # Errors
+/// [`Error::Request`] for a pattern that is none, or matches no layer.
+pub fn choose_layers(network: &Network, patterns: &[String]) -> Result<Vec<Layer>> {
+    let layers = network.layers();
+    let mut chosen = vec![patterns.is_empty(); layers.len()];
+    for text in patterns {
+        let pattern = glob::Pattern::new(text)
+            .map_err(|e| Error::Request(format!("--layers {text:?} is no pattern: {e}")))?;
+        let mut any = false;
+        for (chosen, layer) in chosen.iter_mut().zip(&layers) {
+            let matches = pattern.matches(&layer.name);
+            *chosen |= matches;
+            any |= matches;
+        }
+        if !any {
+            let names: Vec<&str> = layers.iter().map(|l| l.name.as_str()).take(12).collect();
+            return Err(Error::Request(format!(
+                "--layers {text:?} matches no layer; there are {}{}",
+                names.join(", "),
+                if layers.len() > names.len() {
+                    ", …"
+                } else {
+                    ""
+                }
+            )));
+        }
+    }
+    Ok(layers
+        .into_iter()
+        .zip(chosen)
+        .filter(|(_, c)| *c)
+        .map(|(l, _)| l)
+        .collect())
+}
+
+/// Refuses what no study can do without.
+///
+/// # Errors
+/// [`Error::Request`] for no layer or a loss without gradient.
+pub(super) fn check(session: &Session, layers: &[Layer]) -> Result<()> {
+    if layers.is_empty() {
+        return Err(Error::Request(
+            "the network has no parameters, so there is no layer to study".into(),
+        ));
+    }
+    if !session.loss().has_gradient() {
+        return Err(Error::Request(format!(
+            "the loss {} gives a Hessian only, and H − G needs its gradient in the outputs too",
+            session.loss().name()
+        )));
+    }
+    Ok(())
+}
+
+/// The ranges of a layer in the flat order.
+pub(super) fn entries<'a>(
+    session: &'a Session,
+    layer: &'a Layer,
+) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
+    let parameters = &session.network().parameters;
+    layer.parameters.iter().map(|&k| parameters[k].range())
+}
+
+/// Where a draw is evaluated.
+struct Place<'a> {
+    session: &'a Session,
+    device: &'a Device,
+    options: RunOptions,
+    steps: &'a Steps<'a>,
+    draw: u32,
+}
+
+impl Place<'_> {
+    /// The forms of every layer along its part of `gradient`, `[p]`; `None` where that part is 0.
+    fn along(&self, layers: &[Layer], gradient: &[f64]) -> Result<Vec<Option<Along>>> {
+        let p = gradient.len();
+        let mut out = Vec::with_capacity(layers.len());
+        for turn in layers.chunks((NUMBERS / p.max(1)).clamp(1, LAYERS)) {
+            let norms: Vec<f64> = turn.iter().map(|l| self.norm(l, gradient)).collect();
+            if let Some(at) = norms.iter().position(|n| !n.is_finite()) {
+                return Err(self.not_finite(&turn[at], "the gradient", norms[at]));
+            }
+            let there: Vec<usize> = (0..turn.len()).filter(|&k| norms[k] > 0.0).collect();
+            let mut vectors = Array2::zeros((there.len(), p));
+            for (mut vector, &k) in vectors.rows_mut().into_iter().zip(&there) {
+                for entry in entries(self.session, &turn[k]).flatten() {
+                    vector[entry] = gradient[entry] / norms[k];
+                }
+            }
+            let mut forms = vec![None; turn.len()];
+            if !there.is_empty() {
+                let computed = self.steps.step(turn.len(), |control| {
+                    self.session
+                        .forms(self.device, &vectors, self.options, control)
+                })?;
+                for (form, &k) in computed.into_iter().zip(&there) {
+                    forms[k] = Some(self.along_one(&turn[k], norms[k], form)?);
+                }
+            }
+            out.extend(forms);
+        }
+        Ok(out)
+    }
+
+    fn norm(&self, layer: &Layer, gradient: &[f64]) -> f64 {
+        let values = entries(self.session, layer).flat_map(|range| &gradient[range]);
+        values.map(|g| g * g).sum::<f64>().sqrt()
+    }
+
+    fn along_one(&self, layer: &Layer, gradient_norm: f64, form: Form) -> Result<Along> {
+        match [form.ggn, form.residual]
+            .into_iter()
+            .find(|f| !f.is_finite())
+        {
+            Some(value) => Err(self.not_finite(layer, "gᵀHg", value)),
+            None => Ok(Along {
+                gradient_norm,
+                ggn: form.ggn,
+                residual: form.residual,
+            }),
+        }
+    }
+
+    fn not_finite(&self, layer: &Layer, what: &str, value: f64) -> Error {
+        Error::Value(format!(
+            "layer {:?}, draw {}: {what} is {value} in {}: the network overflows with these weights; take --precision \
+             f64, another initialiser or the file's own weights",
+            layer.name,
+            self.draw,
+            self.device.precision()
+        ))
+    }
+}

@@ -1,0 +1,308 @@
+//! A figure as a list of shapes, and what both formats make of it.
+
+use super::INK;
+use crate::error::{Error, Result};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontTransform, register_font};
+use std::sync::Once;
+
+/// The family that viewers of an SVG are asked for, and the name of the bundled font.
+const FAMILY: &str = "sans-serif";
+/// Pixels per pixel, each way, that a PNG is painted with before it is averaged: letters then stand where they should.
+const FINE: i32 = 3;
+const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-subset.ttf");
+
+/// Makes the bundled font known.
+fn font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if register_font(FAMILY, FontStyle::Normal, FONT).is_err() {
+            // The font is compiled in, so that a test sees this first.
+            tracing::error!("the bundled font cannot be read");
+        }
+    });
+}
+
+/// Where a text lies at its point.
+#[derive(Clone, Copy)]
+pub(super) enum At {
+    Left,
+    Middle,
+    Right,
+}
+
+enum Shape {
+    Box {
+        corners: [(i32, i32); 2],
+        color: RGBAColor,
+        filled: bool,
+    },
+    Line {
+        points: Vec<(i32, i32)>,
+        color: RGBColor,
+        width: u32,
+    },
+    Dot {
+        center: (i32, i32),
+        radius: i32,
+        color: RGBColor,
+        filled: bool,
+    },
+    Text {
+        at: (i32, i32),
+        text: String,
+        size: i32,
+        color: RGBColor,
+        side: At,
+        upwards: bool,
+    },
+}
+
+/// A figure.
+///
+/// ```
+/// # use hessblock::study::error::{GradientError, LayerError};
+/// # use hessblock::study::initialise::Initialiser;
+/// use hessblock::study::figure;
+/// # let error = GradientError { initialiser: Initialiser::He, draws: 1, seed: 0, samples: 64, losses: vec![0.0], layers: vec![] };
+/// let drawing = figure::gradient(&error, "digits");
+/// assert!(drawing.svg()?.contains("digits"));
+/// assert_eq!(drawing.png()?[1..4], *b"PNG");
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+pub struct Drawing {
+    pub(super) size: (i32, i32),
+    shapes: Vec<Shape>,
+}
+
+impl Drawing {
+    pub(super) fn new(width: i32, height: i32) -> Drawing {
+        font();
+        Drawing {
+            size: (width, height),
+            shapes: Vec::new(),
+        }
+    }
+
+    pub(super) fn fill(&mut self, corners: [(i32, i32); 2], color: impl Into<RGBAColor>) {
+        let color = color.into();
+        let filled = true;
+        self.shapes.push(Shape::Box {
+            corners,
+            color,
+            filled,
+        });
+    }
+
+    pub(super) fn frame(&mut self, corners: [(i32, i32); 2], color: RGBColor) {
+        let color = color.into();
+        let filled = false;
+        self.shapes.push(Shape::Box {
+            corners,
+            color,
+            filled,
+        });
+    }
+
+    pub(super) fn line(&mut self, points: &[(i32, i32)], color: RGBColor, width: u32) {
+        let points = points.to_vec();
+        self.shapes.push(Shape::Line {
+            points,
+            color,
+            width,
+        });
+    }
+
+    pub(super) fn dot(&mut self, center: (i32, i32), radius: i32, color: RGBColor, filled: bool) {
+        self.shapes.push(Shape::Dot {
+            center,
+            radius,
+            color,
+            filled,
+        });
+    }
+
+    /// A text centred on the height of its point.
+    pub(super) fn text(
+        &mut self,
+        at: (i32, i32),
+        text: &str,
+        size: i32,
+        color: RGBColor,
+        side: At,
+    ) {
+        let (text, upwards) = (text.to_string(), false);
+        self.shapes.push(Shape::Text {
+            at,
+            text,
+            size,
+            color,
+            side,
+            upwards,
+        });
+    }
+
+    /// A text that reads from below to above, centred on its point's x.
+    pub(super) fn upwards(&mut self, at: (i32, i32), text: &str, size: i32, side: At) {
+        let (text, upwards, color) = (text.to_string(), true, INK);
+        self.shapes.push(Shape::Text {
+            at,
+            text,
+            size,
+            color,
+            side,
+            upwards,
+        });
+    }
+
+    /// As SVG.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it cannot be drawn.
+    pub fn svg(&self) -> Result<String> {
+        let mut text = String::new();
+        let size = (self.size.0 as u32, self.size.1 as u32);
+        self.paint(
+            SVGBackend::with_string(&mut text, size).into_drawing_area(),
+            1,
+        )?;
+        Ok(text)
+    }
+
+    /// As PNG.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it cannot be drawn.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        let size = (self.size.0 as u32, self.size.1 as u32);
+        let fine = (size.0 * FINE as u32, size.1 * FINE as u32);
+        let mut pixels = vec![0; fine.0 as usize * fine.1 as usize * 3];
+        self.paint(
+            BitMapBackend::with_buffer(&mut pixels, fine).into_drawing_area(),
+            FINE,
+        )?;
+        let pixels = averaged(&pixels, size.0 as usize);
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_compression(png::Compression::High);
+        let mut writer = encoder.write_header().map_err(undrawn)?;
+        writer.write_image_data(&pixels).map_err(undrawn)?;
+        writer.finish().map_err(undrawn)?;
+        Ok(file)
+    }
+
+    fn paint<B: DrawingBackend>(
+        &self,
+        area: DrawingArea<B, plotters::coord::Shift>,
+        scale: i32,
+    ) -> Result<()> {
+        area.fill(&WHITE).map_err(undrawn)?;
+        for shape in &self.shapes {
+            shape.paint(&area, scale).map_err(undrawn)?;
+        }
+        area.present().map_err(undrawn)
+    }
+}
+
+fn undrawn(error: impl std::fmt::Display) -> Error {
+    Error::Value(format!("the figure cannot be drawn: {error}"))
+}
+
+/// Pixels of `width` a row, each the mean of `FINE`×`FINE` painted ones.
+fn averaged(painted: &[u8], width: usize) -> Vec<u8> {
+    let fine = FINE as usize;
+    let row = width * fine * 3;
+    let mut pixels = Vec::with_capacity(painted.len() / fine / fine);
+    for rows in painted.chunks_exact(row * fine) {
+        for column in 0..width {
+            for channel in 0..3 {
+                let within = |k: usize| (k / fine) * row + (column * fine + k % fine) * 3 + channel;
+                let sum: usize = (0..fine * fine).map(|k| usize::from(rows[within(k)])).sum();
+                pixels.push((sum / (fine * fine)) as u8);
+            }
+        }
+    }
+    pixels
+}
+
+impl Shape {
+    /// Paints the shape with `scale` pixels for each of its own.
+    fn paint<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, plotters::coord::Shift>,
+        scale: i32,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        let to = |(x, y): (i32, i32)| (x * scale, y * scale);
+        match self {
+            Shape::Box {
+                corners,
+                color,
+                filled,
+            } => {
+                let style = ShapeStyle {
+                    color: *color,
+                    filled: *filled,
+                    stroke_width: scale as u32,
+                };
+                area.draw(&Rectangle::new(corners.map(to), style))
+            }
+            Shape::Line {
+                points,
+                color,
+                width,
+            } => {
+                let points: Vec<_> = points.iter().copied().map(to).collect();
+                area.draw(&PathElement::new(
+                    points,
+                    color.stroke_width(width * scale as u32),
+                ))
+            }
+            Shape::Dot {
+                center,
+                radius,
+                color,
+                filled,
+            } => {
+                let stroke_width = scale as u32;
+                let style = ShapeStyle {
+                    color: color.to_rgba(),
+                    filled: *filled,
+                    stroke_width,
+                };
+                area.draw(&Circle::new(to(*center), radius * scale, style))
+            }
+            Shape::Text {
+                at,
+                text,
+                size,
+                color,
+                side,
+                upwards,
+            } => {
+                let along = match side {
+                    At::Left => HPos::Left,
+                    At::Middle => HPos::Center,
+                    At::Right => HPos::Right,
+                };
+                let font = (FAMILY, size * scale).into_font();
+                let font = match upwards {
+                    true => font.transform(FontTransform::Rotate270),
+                    false => font,
+                };
+                let style = TextStyle::from(font)
+                    .color(color)
+                    .pos(Pos::new(along, VPos::Center));
+                area.draw(&Text::new(text.as_str(), to(*at), style))
+            }
+        }
+    }
+}
+
+/// Pixels that a text is wide.
+pub(super) fn width(text: &str, size: i32) -> i32 {
+    font();
+    let measured = (FAMILY, size).into_font().box_size(text);
+    measured.map_or(0, |(width, _)| width as i32)
+}

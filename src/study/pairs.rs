@@ -1,0 +1,514 @@
+//! How far G is from H in every block: ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of layers, Frobenius and spectral.
+//!
+//! Small blocks are formed from products with unit vectors. Of others, the Frobenius norm is estimated by random signs z
+//! (E ‖Bz‖² = ‖B‖_F², Hutchinson 1990): one product of layer b's signs serves the rows of every layer a. Their spectral
+//! norm is the largest Ritz value of a Golub–Kahan bidiagonalisation (`study/spectral.rs`).
+
+use super::error::{check, entries};
+use super::spectral::{Norm, STEPS, Side, largest, largest_by_products};
+use super::steps::Steps;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::loss::Curvature;
+use crate::network::Layer;
+use crate::random::Draws;
+use crate::schedule::run::Control;
+use crate::session::{RunOptions, Session};
+use ndarray::Array2;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// H and H − G, in the order in which pairs of numbers are kept here.
+const MATRICES: [Curvature; 2] = [Curvature::Exact, Curvature::Residual];
+/// Numbers that the vectors of a product may hold.
+const NUMBERS: usize = 1 << 25;
+/// Vectors of a product at most.
+const DIRECTIONS: usize = 64;
+/// Entries of blocks that are kept at a time for their spectral norms.
+const KEPT: u128 = 1 << 25;
+/// Streams of the signs, apart from those of initialisations.
+const SIGNS: u64 = 1 << 62;
+/// Streams of the vectors that spectral norms start from.
+const STARTS: u64 = 1 << 63;
+
+/// How the errors of blocks are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairOptions {
+    /// Entries up to which a block is formed.
+    pub exact_entries: u128,
+    /// Random vectors per layer for other blocks; 2 at least.
+    pub probes: u32,
+    /// Whether spectral norms are computed too.
+    pub spectral: bool,
+    /// Key of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for PairOptions {
+    fn default() -> Self {
+        PairOptions {
+            exact_entries: 4_000_000,
+            probes: 32,
+            spectral: true,
+            seed: 0,
+        }
+    }
+}
+
+/// A norm of a block, of H and of H − G.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct BlockError {
+    /// ‖(H − G)_ab‖ / ‖H_ab‖; `None` where H_ab is 0.
+    pub error: Option<f64>,
+    /// Standard error of a Frobenius error by probes (jackknife); of a spectral one the Ritz residuals of both norms,
+    /// put together. 0 where the block was formed.
+    pub uncertainty: f64,
+    /// ‖H_ab‖.
+    pub hessian: f64,
+    /// ‖(H − G)_ab‖.
+    pub residual: f64,
+}
+
+impl BlockError {
+    fn new([hessian, residual]: [f64; 2], uncertainty: f64) -> BlockError {
+        BlockError {
+            error: (hessian > 0.0).then(|| residual / hessian),
+            uncertainty,
+            hessian,
+            residual,
+        }
+    }
+}
+
+/// The errors of a block.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    /// Index of the layer of its rows in [`PairErrors::layers`].
+    pub rows: usize,
+    /// Index of the layer of its columns, not before that of its rows: H is symmetric.
+    pub columns: usize,
+    /// Whether the block was formed; else its norms are estimates.
+    pub exact: bool,
+    /// Frobenius.
+    pub frobenius: BlockError,
+    /// Spectral, a ratio of two norms that are both found from below; `None` where it was not asked for.
+    pub spectral: Option<BlockError>,
+}
+
+/// A layer among pairs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PairLayer {
+    /// Its name.
+    pub layer: String,
+    /// Its entries.
+    pub parameters: usize,
+}
+
+/// The errors of the blocks of all pairs of layers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PairErrors {
+    /// The layers, in the network's order.
+    pub layers: Vec<PairLayer>,
+    /// Random vectors per layer where blocks were not formed.
+    pub probes: u32,
+    /// Pairs with rows ≤ columns, row by row.
+    pub pairs: Vec<Pair>,
+    /// Frobenius error of the matrix that all these blocks make up; `None` where its H is 0.
+    pub whole: Option<f64>,
+}
+
+impl PairErrors {
+    /// The pair of two layers, in either order.
+    pub fn pair(&self, a: usize, b: usize) -> Option<&Pair> {
+        let (rows, columns) = (a.min(b), a.max(b));
+        self.pairs
+            .iter()
+            .find(|p| (p.rows, p.columns) == (rows, columns))
+    }
+}
+
+/// Measures ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of `layers`, at the session's parameters.
+///
+/// The session's curvature is afterwards what it was.
+///
+/// # Errors
+/// [`Error::Request`] for no layer, fewer than 2 probes or a loss without gradient; [`Error::Value`] where a product is
+/// not finite; what data and device report.
+pub fn pair_errors(
+    session: &mut Session,
+    device: &Device,
+    layers: &[Layer],
+    pairs: PairOptions,
+    options: RunOptions,
+    control: &Control<'_>,
+) -> Result<PairErrors> {
+    check(session, layers)?;
+    if pairs.probes < 2 {
+        return Err(Error::Request(format!(
+            "--probes {}: two random vectors at least are needed to say how far they are off",
+            pairs.probes
+        )));
+    }
+    let curvature = session.curvature();
+    let plan = Plan::new(session, layers, pairs);
+    let steps = Steps::new(control, session.dataset().len(), plan.directions());
+    let mut blocks = Blocks {
+        session,
+        device,
+        options,
+        steps: &steps,
+    };
+    let found = plan.run(&mut blocks);
+    session.set_curvature(curvature)?;
+    let found = found?;
+    let squares = |of: fn(&BlockError) -> f64| -> f64 {
+        let weight = |p: &Pair| if p.rows == p.columns { 1.0 } else { 2.0 };
+        found
+            .iter()
+            .map(|p| weight(p) * of(&p.frobenius).powi(2))
+            .sum()
+    };
+    let (hessian, residual) = (squares(|f| f.hessian), squares(|f| f.residual));
+    let named = layers
+        .iter()
+        .zip(&plan.layers)
+        .map(|(layer, own)| PairLayer {
+            layer: layer.name.clone(),
+            parameters: own.len(),
+        });
+    Ok(PairErrors {
+        layers: named.collect(),
+        probes: pairs.probes,
+        whole: (hessian > 0.0).then(|| (residual / hessian).sqrt()),
+        pairs: found,
+    })
+}
+
+/// How many directions, each a pass of all samples forward and back, [`pair_errors`] takes at most.
+pub fn directions(session: &Session, layers: &[Layer], pairs: PairOptions) -> u64 {
+    Plan::new(session, layers, pairs).directions()
+}
+
+/// Entries of a layer in the flat order.
+struct Own(Vec<Range<usize>>);
+
+impl Own {
+    fn len(&self) -> usize {
+        self.0.iter().map(|r| r.len()).sum()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().flat_map(|r| r.clone())
+    }
+
+    /// This layer's part of a vector of all parameters.
+    fn part<'a>(&'a self, vector: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        self.0
+            .iter()
+            .flat_map(|r| vector[r.clone()].iter().copied())
+    }
+}
+
+/// Where a product with H or H − G comes from.
+struct Blocks<'a> {
+    session: &'a mut Session,
+    device: &'a Device,
+    options: RunOptions,
+    steps: &'a Steps<'a>,
+}
+
+impl Blocks<'_> {
+    fn product(&mut self, matrix: Curvature, vectors: &Array2<f64>) -> Result<Array2<f64>> {
+        self.session.set_curvature(matrix)?;
+        let session = &*self.session;
+        let product = self.steps.step(vectors.nrows(), |control| {
+            session.product(self.device, vectors, self.options, control)
+        })?;
+        match product.iter().find(|v| !v.is_finite()) {
+            None => Ok(product),
+            Some(value) => Err(Error::Value(format!(
+                "a product with {} holds {value} in {}: the network overflows with these weights; take --precision \
+                 f64, or other weights",
+                matrix.symbol(),
+                self.device.precision()
+            ))),
+        }
+    }
+}
+
+/// A row of a matrix in standard layout.
+fn row(matrix: &Array2<f64>, k: usize) -> &[f64] {
+    let width = matrix.ncols();
+    &matrix.as_slice().expect("made in standard layout")[k * width..(k + 1) * width]
+}
+
+/// Blocks that are formed from products with the unit vectors of one layer.
+struct Formed {
+    layer: usize,
+    /// Layers of the other side.
+    others: Vec<usize>,
+}
+
+/// Which block is found how.
+struct Plan {
+    options: PairOptions,
+    layers: Vec<Own>,
+    p: usize,
+    formed: Vec<Formed>,
+    /// (rows, columns) of the others.
+    probed: Vec<(usize, usize)>,
+}
+
+/// The Frobenius norms of H_ab and (H − G)_ab with their uncertainty, then the spectral ones.
+type Found = (BlockError, Option<BlockError>);
+
+impl Plan {
+    fn new(session: &Session, layers: &[Layer], options: PairOptions) -> Plan {
+        let layers: Vec<Own> = layers
+            .iter()
+            .map(|l| Own(entries(session, l).collect()))
+            .collect();
+        let mut partners: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
+        let mut probed = Vec::new();
+        for a in 0..layers.len() {
+            for b in a..layers.len() {
+                let (rows, columns) = (layers[a].len(), layers[b].len());
+                if rows as u128 * columns as u128 > options.exact_entries {
+                    probed.push((a, b));
+                } else if rows <= columns {
+                    partners[a].push(b);
+                } else {
+                    partners[b].push(a);
+                }
+            }
+        }
+        let mut formed = Vec::new();
+        for (layer, others) in partners.into_iter().enumerate() {
+            // Blocks are kept for their spectral norms alone.
+            let mut kept = u128::MAX;
+            for other in others {
+                let entries = layers[layer].len() as u128 * layers[other].len() as u128;
+                if formed.last().is_none_or(|f: &Formed| f.layer != layer)
+                    || options.spectral && kept + entries > KEPT
+                {
+                    let others = Vec::new();
+                    formed.push(Formed { layer, others });
+                    kept = 0;
+                }
+                kept += entries;
+                let turn = formed.last_mut().expect("pushed where it was missing");
+                turn.others.push(other);
+            }
+        }
+        Plan {
+            options,
+            p: session.network().parameter_count(),
+            layers,
+            formed,
+            probed,
+        }
+    }
+
+    /// Layers with a block that is not formed.
+    fn probed_layers(&self) -> Vec<usize> {
+        let on = |k: &usize| self.probed.iter().any(|&(a, b)| a == *k || b == *k);
+        (0..self.layers.len()).filter(on).collect()
+    }
+
+    fn directions(&self) -> u64 {
+        let units: usize = self.formed.iter().map(|f| self.layers[f.layer].len()).sum();
+        let probes = self.probed_layers().len() as u64 * u64::from(self.options.probes);
+        let spectral = if self.options.spectral {
+            self.probed.len() * 2 * STEPS
+        } else {
+            0
+        };
+        2 * (units as u64 + probes + spectral as u64)
+    }
+
+    /// Vectors of a product.
+    fn turn(&self) -> usize {
+        (NUMBERS / self.p.max(1)).clamp(1, DIRECTIONS)
+    }
+
+    fn run(&self, blocks: &mut Blocks<'_>) -> Result<Vec<Pair>> {
+        let mut found: BTreeMap<(usize, usize), (bool, Found)> = BTreeMap::new();
+        for formed in &self.formed {
+            for (&other, norms) in formed.others.iter().zip(self.form(formed, blocks)?) {
+                let pair = (formed.layer.min(other), formed.layer.max(other));
+                found.insert(pair, (true, norms));
+            }
+        }
+        let frobenius = self.probe(blocks)?;
+        let spectral = self.bidiagonalise(blocks)?;
+        for (k, (&pair, frobenius)) in self.probed.iter().zip(frobenius).enumerate() {
+            found.insert(pair, (false, (frobenius, spectral.get(k).copied())));
+        }
+        let pair = |((rows, columns), (exact, (frobenius, spectral)))| Pair {
+            rows,
+            columns,
+            exact,
+            frobenius,
+            spectral,
+        };
+        Ok(found.into_iter().map(pair).collect())
+    }
+
+    /// Norms of the blocks between a layer and others, from H's and (H − G)'s products with its unit vectors.
+    fn form(&self, formed: &Formed, blocks: &mut Blocks<'_>) -> Result<Vec<Found>> {
+        let units: Vec<usize> = self.layers[formed.layer].entries().collect();
+        let mut squares = vec![[0.0; 2]; formed.others.len()];
+        let mut entries: Vec<[Vec<f64>; 2]> = vec![Default::default(); formed.others.len()];
+        for turn in units.chunks(self.turn()) {
+            let mut vectors = Array2::zeros((turn.len(), self.p));
+            for (k, &unit) in turn.iter().enumerate() {
+                vectors[(k, unit)] = 1.0;
+            }
+            for (m, matrix) in MATRICES.into_iter().enumerate() {
+                let product = blocks.product(matrix, &vectors)?;
+                for (o, &other) in formed.others.iter().enumerate() {
+                    for k in 0..turn.len() {
+                        let part = self.layers[other].part(row(&product, k));
+                        if self.options.spectral {
+                            entries[o][m].extend(part.inspect(|v| squares[o][m] += v * v));
+                        } else {
+                            squares[o][m] += part.map(|v| v * v).sum::<f64>();
+                        }
+                    }
+                }
+            }
+        }
+        let norms = squares.into_iter().zip(entries).map(|(squares, entries)| {
+            let spectral = self
+                .options
+                .spectral
+                .then(|| BlockError::new(entries.map(|block| largest(&block, units.len())), 0.0));
+            (BlockError::new(squares.map(f64::sqrt), 0.0), spectral)
+        });
+        Ok(norms.collect())
+    }
+
+    /// Frobenius errors of the probed pairs by random signs on both of their layers.
+    fn probe(&self, blocks: &mut Blocks<'_>) -> Result<Vec<BlockError>> {
+        let mut samples: Vec<Vec<[f64; 2]>> = vec![Vec::new(); self.probed.len()];
+        for layer in self.probed_layers() {
+            let numbers: Vec<u32> = (0..self.options.probes).collect();
+            for turn in numbers.chunks(self.turn()) {
+                let mut vectors = Array2::zeros((turn.len(), self.p));
+                for (k, &number) in turn.iter().enumerate() {
+                    let stream = SIGNS + self.layers[layer].0[0].start as u64;
+                    let mut draws = Draws::new(self.options.seed, stream, number);
+                    for entry in self.layers[layer].entries() {
+                        vectors[(k, entry)] = draws.sign();
+                    }
+                }
+                let products = MATRICES.map(|matrix| blocks.product(matrix, &vectors));
+                let [hessian, residual] = products;
+                let products = [hessian?, residual?];
+                for (samples, &(a, b)) in samples.iter_mut().zip(&self.probed) {
+                    // Signs on the columns give the rows' part, and the other way about.
+                    let other = match (a == layer, b == layer) {
+                        (_, true) => a,
+                        (true, _) => b,
+                        _ => continue,
+                    };
+                    let square = |product: &Array2<f64>, k| -> f64 {
+                        self.layers[other]
+                            .part(row(product, k))
+                            .map(|v| v * v)
+                            .sum()
+                    };
+                    let each = |k| [square(&products[0], k), square(&products[1], k)];
+                    samples.extend((0..turn.len()).map(each));
+                }
+            }
+        }
+        Ok(samples.iter().map(|samples| estimate(samples)).collect())
+    }
+
+    /// Spectral errors of the probed pairs, a batch of them at a time; none where they are not asked for.
+    fn bidiagonalise(&self, blocks: &mut Blocks<'_>) -> Result<Vec<BlockError>> {
+        let mut errors = Vec::new();
+        if !self.options.spectral {
+            return Ok(errors);
+        }
+        // The vectors of all steps of a batch are kept.
+        let batch = (NUMBERS / 8 / self.p.max(1)).clamp(1, DIRECTIONS / 2);
+        for pairs in self.probed.chunks(batch) {
+            let mut norms = Vec::new();
+            for matrix in MATRICES {
+                let starts = pairs.iter().map(|&pair| self.start(pair)).collect();
+                let mut spare = pairs.len() * 2 * STEPS;
+                norms.push(largest_by_products(starts, |side, vectors| {
+                    spare -= vectors.len();
+                    self.apply(blocks, matrix, pairs, side, vectors)
+                })?);
+                blocks.steps.spare(spare);
+            }
+            let both = norms[0].iter().zip(&norms[1]);
+            errors.extend(both.map(|(hessian, residual)| spectral_error(*hessian, *residual)));
+        }
+        Ok(errors)
+    }
+
+    /// A normal vector on the columns of a pair's block.
+    fn start(&self, (a, b): (usize, usize)) -> Vec<f64> {
+        let first = |layer: usize| self.layers[layer].0[0].start as u64;
+        let stream = STARTS + (first(a) << 30) + first(b);
+        let mut draws = Draws::new(self.options.seed, stream, 0);
+        (0..self.layers[b].len()).map(|_| draws.normal()).collect()
+    }
+
+    /// Products of the pairs' blocks, by their numbers, with a vector on one side each.
+    fn apply(
+        &self,
+        blocks: &mut Blocks<'_>,
+        matrix: Curvature,
+        pairs: &[(usize, usize)],
+        side: Side,
+        sides: &[(usize, &[f64])],
+    ) -> Result<Vec<Vec<f64>>> {
+        // From a layer of the block to the other.
+        let way = |k: usize| match side {
+            Side::Columns => (pairs[k].1, pairs[k].0),
+            Side::Rows => pairs[k],
+        };
+        let mut vectors = Array2::zeros((sides.len(), self.p));
+        for (at, (k, values)) in sides.iter().enumerate() {
+            for (entry, value) in self.layers[way(*k).0].entries().zip(*values) {
+                vectors[(at, entry)] = *value;
+            }
+        }
+        let product = blocks.product(matrix, &vectors)?;
+        let part = |(at, (k, _)): (usize, &(usize, &[f64]))| {
+            self.layers[way(*k).1].part(row(&product, at)).collect()
+        };
+        Ok(sides.iter().enumerate().map(part).collect())
+    }
+}
+
+/// The ratio of two norms that are found from below, with both residuals put together.
+fn spectral_error(hessian: Norm, residual: Norm) -> BlockError {
+    let relative = |norm: Norm| norm.residual / norm.value;
+    let spread = residual.value / hessian.value * relative(hessian).hypot(relative(residual));
+    // Of a norm of 0 there is none.
+    let uncertainty = if spread.is_finite() { spread } else { 0.0 };
+    BlockError::new([hessian.value, residual.value], uncertainty)
+}
+
+/// ‖(H − G)_ab‖_F / ‖H_ab‖_F from samples of both squares, with the jackknife's standard error.
+///
+/// Source: Efron and Stein, "The jackknife estimate of variance", 1981.
+fn estimate(samples: &[[f64; 2]]) -> BlockError {
+    let count = samples.len() as f64;
+    let sum = |m: usize| samples.iter().map(|s| s[m]).sum::<f64>();
+    let sums = [sum(0), sum(1)];
+    let without = |s: &[f64; 2]| ((sums[1] - s[1]).max(0.0) / (sums[0] - s[0])).sqrt();
+    let leaves: Vec<f64> = samples.iter().map(without).collect();
+    let mean = leaves.iter().sum::<f64>() / count;
+    let spread: f64 = leaves.iter().map(|l| (l - mean).powi(2)).sum();
+    let error = ((count - 1.0) / count * spread).sqrt();
+    let uncertainty = if error.is_finite() { error } else { 0.0 };
+    BlockError::new(sums.map(|s| (s / count).sqrt()), uncertainty)
+}

@@ -1,0 +1,182 @@
+//! A study as files: JSON with everything, a table, the figures.
+
+use super::error::GradientError;
+use super::pairs::PairErrors;
+use super::quantiles::Quantiles;
+use crate::error::{Error, Result};
+use crate::files::{parent, sync_folder, with_suffix};
+use crate::sink::Provenance;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What was found, with what it was found from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Study {
+    /// Along the gradients of the layers.
+    pub gradient: GradientError,
+    /// In every block, where it was asked for.
+    pub pairs: Option<PairErrors>,
+    /// Files and options.
+    pub provenance: Provenance,
+}
+
+/// The files of a study.
+pub const FILES: [&str; 6] = [
+    "error.json",
+    "error.csv",
+    "error.png",
+    "error.svg",
+    "pairs.png",
+    "pairs.svg",
+];
+
+impl Study {
+    /// Everything, as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where a number cannot be written.
+    pub fn json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::Value(format!("the study cannot be written as JSON: {e}")))?;
+        Ok(text + "\n")
+    }
+
+    /// A row per layer: quantiles of |gᵀ(H − G)g| / ‖g‖², gᵀGg / ‖g‖², gᵀHg / ‖g‖² and |gᵀ(H − G)g| / |gᵀHg|; empty where
+    /// there is no number.
+    pub fn csv(&self) -> String {
+        let mut text = String::from("layer,parameters,draws");
+        for what in ["error", "ggn", "hessian", "relative"] {
+            for quantile in ["05", "median", "95"] {
+                let _ = write!(text, ",{what}_{quantile}");
+            }
+        }
+        text.push('\n');
+        for layer in &self.gradient.layers {
+            let draws = layer.draws.iter().flatten().count();
+            let _ = write!(
+                text,
+                "{},{},{draws}",
+                quoted(&layer.layer),
+                layer.parameters
+            );
+            for quantiles in [layer.error, layer.ggn, layer.hessian, layer.relative] {
+                let _ = match quantiles {
+                    Some(Quantiles { low, median, high }) => {
+                        write!(text, ",{low:e},{median:e},{high:e}")
+                    }
+                    None => write!(text, ",,,"),
+                };
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Every file by its name; figures only with the feature `plot`. `name` says in the figures what was studied.
+    ///
+    /// # Errors
+    /// As [`Study::json`], and where a figure cannot be drawn.
+    pub fn files(&self, name: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let mut files = vec![
+            ("error.json", self.json()?.into_bytes()),
+            ("error.csv", self.csv().into_bytes()),
+        ];
+        #[cfg(feature = "plot")]
+        {
+            let error = super::figure::gradient(&self.gradient, name);
+            files.push(("error.png", error.png()?));
+            files.push(("error.svg", error.svg()?.into_bytes()));
+            if let Some(pairs) = &self.pairs {
+                let pairs = super::figure::pairs(pairs, name);
+                files.push(("pairs.png", pairs.png()?));
+                files.push(("pairs.svg", pairs.svg()?.into_bytes()));
+            }
+        }
+        #[cfg(not(feature = "plot"))]
+        let _ = name;
+        Ok(files)
+    }
+}
+
+/// A field of a CSV file (RFC 4180).
+fn quoted(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.into(),
+    }
+}
+
+/// A folder for the files of a study.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A folder that can be written to, checked before any work starts.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be made, or is there and `force` was not given.
+    pub fn new(path: &Path, force: bool) -> Result<Folder> {
+        let holder = parent(path);
+        if !holder.is_dir() {
+            let why = format!(
+                "there is no such folder to make {} in: make it first",
+                path.display()
+            );
+            return Err(Error::file(holder, why));
+        }
+        let writable = match std::fs::symlink_metadata(path) {
+            Err(_) => holder,
+            Ok(_) if !force => {
+                return Err(Error::file(
+                    path,
+                    "exists already: choose another name, remove it, or write into it with --force",
+                ));
+            }
+            Ok(_) if !path.is_dir() => {
+                return Err(Error::file(path, "is not a folder: choose another name"));
+            }
+            Ok(_) => path.to_path_buf(),
+        };
+        #[cfg(unix)]
+        if rustix::fs::access(&writable, rustix::fs::Access::WRITE_OK).is_err() {
+            return Err(Error::file(
+                writable,
+                "the folder cannot be written: choose another",
+            ));
+        }
+        #[cfg(not(unix))]
+        let _ = writable;
+        Ok(Folder(path.to_path_buf()))
+    }
+
+    /// Writes the files, each under its name with `.partial` until it is whole; those of an older study that are not
+    /// among them go.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the file.
+    pub fn write(&self, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
+        std::fs::create_dir_all(&self.0).map_err(Error::io(&self.0))?;
+        let partial = |name: &str| with_suffix(&self.0.join(name), ".partial");
+        for (name, bytes) in files {
+            let path = partial(name);
+            File::create(&path)
+                .and_then(|mut file| {
+                    file.write_all(bytes)?;
+                    file.sync_all()
+                })
+                .map_err(Error::io(&path))?;
+        }
+        for name in FILES {
+            let path = self.0.join(name);
+            if files.iter().any(|(written, _)| *written == name) {
+                std::fs::rename(partial(name), &path).map_err(Error::io(&path))?;
+            } else if path.exists() {
+                std::fs::remove_file(&path).map_err(Error::io(&path))?;
+            }
+        }
+        sync_folder(&self.0)
+    }
+}
