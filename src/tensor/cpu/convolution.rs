@@ -5,7 +5,7 @@ use super::einsum::einsum;
 use super::grouped;
 use super::matrix::{Axis, PARALLEL_WORK, View, multiply};
 use super::patches::Geometry;
-use crate::memory::zeros;
+use super::pool::{unwritten, zeroed};
 use crate::tensor::{Einsum, Real, Shape, Window};
 use faer::MatMut;
 use rayon::prelude::*;
@@ -99,7 +99,7 @@ pub(super) fn conv<R: Real>(
         outputs,
         &window.output,
     );
-    let mut output = zeros(shape.len());
+    let mut output = unwritten(shape.len());
     let (from_unit, to_unit) = geometry.units();
     let weight_len = weights.shape.rest_len();
     // With one direction of inputs and several of weights, a sample's patches serve all of them.
@@ -228,7 +228,7 @@ pub(super) fn conv_inputs<R: Real>(
             groups,
         );
     }
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     let (to_unit, from_unit) = geometry.units();
     let weight_len = weights.shape.rest_len();
     let (o, ck, t) = (geometry.outputs, geometry.rows(), geometry.positions);
@@ -295,7 +295,7 @@ pub(super) fn conv_weights<R: Real>(
         });
         return einsum(&product, &cotangents, &inputs).with_shape(shape);
     }
-    if grouped::suits_weights(&geometry) {
+    if grouped::suits_weights(&geometry, directions) {
         return grouped::conv_weights(cotangents, inputs, window, groups, sum_samples);
     }
     // The sum over samples is cut at places that depend on their number alone: same bits on any machine.
@@ -312,7 +312,7 @@ pub(super) fn conv_weights<R: Real>(
         geometry.channels,
         &window.kernel,
     );
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     let unit = directions * outputs * geometry.rows();
     each_unit(
         &mut output,

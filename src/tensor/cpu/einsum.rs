@@ -7,8 +7,8 @@
 
 use super::Tensor;
 use super::matrix::{Axis, PARALLEL_WORK, Tiles, View, column_slice, multiply, offsets};
+use super::pool::zeroed;
 use super::reduce::{LANES, dot, pairwise, reduce_sum};
-use crate::memory::zeros;
 use crate::tensor::{Einsum, Real, strides};
 
 /// An axis with its strides in left, right and output; 0 where it is absent or repeated.
@@ -55,7 +55,7 @@ pub(super) fn einsum<R: Real>(formula: &Einsum, left: &Tensor<R>, right: &Tensor
     let right = sum_lonely(&formula.right, right, |label, axis| {
         formula.output.contains(&label) || is_spread(&formula.left, &left, label) || axis == 1
     });
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     if output.is_empty() || left.shape.is_empty() || right.shape.is_empty() {
         return Tensor::new(shape, output);
     }

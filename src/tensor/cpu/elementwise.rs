@@ -4,8 +4,8 @@
 //! all registers stay in the first-level cache.
 
 use super::Tensor;
+use super::pool::unwritten;
 use super::walk::{Shared, collapse, expand};
-use crate::memory::zeros;
 use crate::tensor::expression::{Binary, Node, Unary};
 use crate::tensor::{Expr, Real, Shape, broadcast_strides};
 use rayon::prelude::*;
@@ -162,7 +162,7 @@ pub(super) fn map<R: Real>(expr: &Expr, inputs: &[&Tensor<R>], into: &Shape) -> 
         positions: into.len(),
         arch: pulp::Arch::new(),
     };
-    let mut output = zeros(into.len());
+    let mut output = unwritten(into.len());
     if output.len() <= 2 * TASK {
         run.range(0, &mut output, &mut run.scratch());
     } else {

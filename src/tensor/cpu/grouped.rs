@@ -1,4 +1,4 @@
-//! Convolutions of few channels per group (depthwise), without matrices: a tap is a shift of the whole plane.
+//! Convolutions of few channels, without matrices: a tap is a shift of the whole plane.
 //!
 //! A plane is copied behind its padding, cut into the phases of the stride: what tap k of window o reads is
 //! element o + k·dilation / stride of phase k·dilation % stride. Windows keep the pitch of that copy, so that
@@ -8,27 +8,42 @@ use super::Tensor;
 use super::convolution::{SAMPLE_PARTS, operand_shape};
 use super::matrix::PARALLEL_WORK;
 use super::patches::Geometry;
-use crate::memory::zeros;
+use super::pool::{unwritten, zeroed};
 use crate::tensor::{Real, Window};
 use rayon::prelude::*;
 
-/// Positions computed together, in registers; what is left of a run goes by the smaller number.
-const BLOCKS: [usize; 2] = [32, 16];
-/// What a run in whole blocks reads past the last plane.
-const SLACK: usize = BLOCKS[1];
-/// Positions whose products are added up in registers, 256 in each: f32 sums stay short.
-const CHUNK: usize = 256 * BLOCKS[0];
+/// A run is in whole blocks of this many positions, computed together in registers; what it reads past the last
+/// plane is less.
+const BLOCK: usize = 32;
+/// Positions whose products are added up in registers, 256 in each of single precision: sums stay short.
+const CHUNK: usize = 64 * BLOCK;
+/// Bytes of the widest registers that the tiles below are made for.
+const REGISTER: usize = 32;
 
-/// Whether a convolution, or its transpose in the inputs, is faster here than as products of matrices: up to 4 × 4
-/// channels per group (measured at 28×28 and 7×7, 3×3 taps; at 8 × 8 the products win).
+/// Whether a convolution, or its transpose in the inputs, is faster here than as products of matrices.
+///
+/// In groups up to 4 × 4 channels each (measured at 28×28 and 7×7, 3×3 taps; at 8 × 8 the products win). Of one
+/// group up to 16 × 16, where the products are too small for faer and their patches cost as much (measured on
+/// LeNet-5's, 1 → 6 channels at 28×28 and 6 → 16 at 12×12).
 pub(super) fn suits(geometry: &Geometry) -> bool {
-    geometry.groups > 1 && geometry.channels * geometry.outputs <= 16
+    if geometry.work() == 0 || geometry.input == 0 {
+        return false;
+    }
+    if geometry.groups > 1 {
+        return geometry.channels * geometry.outputs <= 16;
+    }
+    geometry.channels.max(geometry.outputs) <= 16 && geometry.has_step_one()
 }
 
-/// The same of the transpose in the weights: on small planes the products win, which take all directions at once
-/// (measured at 14×14 and 28×28).
-pub(super) fn suits_weights(geometry: &Geometry) -> bool {
-    geometry.groups > 1 && geometry.channels * geometry.outputs <= 4 && geometry.positions >= 400
+/// The same of the transpose in the weights: on small planes and with many directions, which they take all at
+/// once, the products win (measured at 14×14 and 28×28).
+pub(super) fn suits_weights(geometry: &Geometry, directions: usize) -> bool {
+    if geometry.groups > 1 {
+        return suits(geometry)
+            && geometry.channels * geometry.outputs <= 4
+            && geometry.positions >= 400;
+    }
+    suits(geometry) && directions == 1
 }
 
 /// Sizes along one axis.
@@ -54,6 +69,11 @@ impl Axis {
     /// The largest shift.
     fn reach(&self) -> usize {
         self.taps.iter().map(|tap| tap.1).max().unwrap_or(0)
+    }
+
+    /// Positions of a phase that the transpose computes.
+    fn sources(&self) -> usize {
+        (self.input + self.padding).div_ceil(self.stride)
     }
 
     fn covered(&self, phase: usize) -> Covered {
@@ -121,10 +141,10 @@ impl Shifts {
         Shifts::new(window, |axis| axis.output + axis.reach())
     }
 
-    /// For the transpose: planes hold cotangents, and the largest shift comes before them.
+    /// For the transpose: planes hold cotangents, whose rows are as far apart as the largest shift reaches.
     fn of_cotangents(window: &Window) -> Shifts {
         Shifts::new(window, |axis| {
-            (axis.input + axis.padding).div_ceil(axis.stride) + axis.reach()
+            (axis.output + axis.reach()).max(axis.sources())
         })
     }
 
@@ -142,7 +162,7 @@ impl Shifts {
     /// blocks.
     fn run(&self, extents: [usize; 3]) -> usize {
         let last = self.flat(extents.map(|extent| extent.saturating_sub(1)));
-        (last + 1).next_multiple_of(BLOCKS[1])
+        (last + 1).next_multiple_of(BLOCK)
     }
 
     fn outputs(&self) -> [usize; 3] {
@@ -177,17 +197,12 @@ impl Shifts {
         }
     }
 
-    /// Calls `row(place in the plane, position in the output, length)` for each row of the windows, placed
-    /// `lead` behind the plane's start, as far as they lie in the plane.
-    fn windows(&self, lead: [usize; 3], mut row: impl FnMut(usize, usize, usize)) {
-        let [nz, ny, nx] = [0, 1, 2].map(|k| {
-            let axis = &self.axes[k];
-            axis.output.min(axis.extent.saturating_sub(lead[k]))
-        });
+    /// Calls `row(place in the plane, position in the output, length)` for each row of the windows.
+    fn windows(&self, mut row: impl FnMut(usize, usize, usize)) {
+        let [nz, ny, nx] = self.outputs();
         for z in 0..nz {
             for y in 0..ny {
-                let output = (z * self.axes[1].output + y) * self.axes[2].output;
-                row(self.flat([lead[0] + z, lead[1] + y, lead[2]]), output, nx);
+                row(self.flat([z, y, 0]), (z * ny + y) * nx, nx);
             }
         }
     }
@@ -221,86 +236,216 @@ fn write_every<R: Real>(stride: usize, from: &[R], to: &mut [R]) {
     }
 }
 
-/// `run[p] = Σ weight·planes[p + offset]` over the taps (weight, offset).
-struct Correlate<'a, R> {
-    planes: &'a [R],
-    taps: &'a [(R, usize)],
-    run: &'a mut [R],
-}
-
-impl<R: Real> Correlate<'_, R> {
-    #[inline(always)]
-    fn block<const N: usize>(&mut self, start: usize) {
-        let planes = &self.planes[start..];
-        let mut sum = [R::default(); N];
-        for &(weight, offset) in self.taps {
-            for (sum, from) in sum.iter_mut().zip(&planes[offset..offset + N]) {
-                *sum += weight * *from;
-            }
-        }
-        self.run[start..start + N].copy_from_slice(&sum);
+/// How many of `left` rows are computed together: those that share a load best, in as many registers as there are.
+fn together(left: usize) -> usize {
+    match left {
+        0..=4 => left,
+        5 => 3,
+        7 => 4,
+        _ if left.is_multiple_of(4) => 4,
+        _ => 6,
     }
 }
 
-impl<R: Real> pulp::NullaryFnOnce for Correlate<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(mut self) {
-        let mut start = 0;
-        while self.run.len() - start >= BLOCKS[0] {
-            self.block::<{ BLOCKS[0] }>(start);
-            start += BLOCKS[0];
+/// Appends the weights `of(row, tap)` in the order in which [`Correlate`] reads them: the rows computed together
+/// side by side.
+fn pack<R>(rows: usize, taps: usize, of: impl Fn(usize, usize) -> R, into: &mut Vec<R>) {
+    let mut first = 0;
+    while first < rows {
+        let count = together(rows - first);
+        for tap in 0..taps {
+            into.extend((first..first + count).map(|row| of(row, tap)));
         }
-        while start < self.run.len() {
-            self.block::<{ BLOCKS[1] }>(start);
-            start += BLOCKS[1];
-        }
+        first += count;
     }
 }
 
-/// `Σ_p run[p]·planes[p + offsets[k]]` in parts, of every `BLOCKS[0]`-th position each.
-struct Correlations<'a, R> {
+/// `runs[m, p] = Σ_k weights[k, m]·planes[p + offsets[k]]`, N positions at a time.
+///
+/// A kernel of its own for each M and N: of several in one function the compiler leaves the sums in memory, and it
+/// does so with 2 × 32 in any (20 times as slow).
+struct Correlate<'a, R, const M: usize, const N: usize> {
     planes: &'a [R],
-    run: &'a [R],
+    weights: &'a [R],
     offsets: &'a [usize],
-    parts: &'a mut [R],
+    runs: &'a mut [R],
 }
 
-impl<R: Real> pulp::NullaryFnOnce for Correlations<'_, R> {
+impl<R: Real, const M: usize, const N: usize> pulp::NullaryFnOnce for Correlate<'_, R, M, N> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let parts = self.parts.as_chunks_mut::<{ BLOCKS[0] }>().0;
-        let (blocks, _) = self.run.as_chunks::<{ BLOCKS[0] }>();
-        let rest = &self.run[blocks.len() * BLOCKS[0]..];
-        for (parts, &offset) in parts.iter_mut().zip(self.offsets) {
-            let planes = &self.planes[offset..offset + self.run.len()];
-            let mut sum = [R::default(); BLOCKS[0]];
-            for (run, planes) in blocks.iter().zip(planes.as_chunks::<{ BLOCKS[0] }>().0) {
-                for k in 0..BLOCKS[0] {
-                    sum[k] += run[k] * planes[k];
+        let weights = self.weights.as_chunks::<M>().0;
+        let run = self.runs.len() / M;
+        for start in (0..run).step_by(N) {
+            let planes = &self.planes[start..];
+            let mut sums = [[R::default(); N]; M];
+            for (weights, &offset) in weights.iter().zip(self.offsets) {
+                let from: [R; N] = array(&planes[offset..]);
+                for m in 0..M {
+                    for n in 0..N {
+                        sums[m][n] += weights[m] * from[n];
+                    }
                 }
             }
-            let planes = &planes[blocks.len() * BLOCKS[0]..];
-            for ((sum, run), planes) in sum.iter_mut().zip(rest).zip(planes) {
-                *sum += *run * *planes;
+            for (m, sums) in sums.iter().enumerate() {
+                self.runs[m * run + start..][..N].copy_from_slice(sums);
             }
-            *parts = sum;
         }
     }
 }
 
-/// Adds up the parts that [`Correlations`] left. Not inlined there: with the sums in sight the compiler orders the
+/// The first N numbers.
+#[inline(always)]
+fn array<R: Copy, const N: usize>(values: &[R]) -> [R; N] {
+    *values.first_chunk().expect("runs are in whole blocks")
+}
+
+/// `runs[row, p] = Σ_k weights[row, k]·planes[p + offsets[k]]`, with weights from [`pack`].
+fn correlate<R: Real>(
+    arch: pulp::Arch,
+    planes: &[R],
+    weights: &[R],
+    offsets: &[usize],
+    rows: usize,
+    runs: &mut [R],
+) {
+    let run = runs.len() / rows;
+    let taps = offsets.len();
+    let mut first = 0;
+    while first < rows {
+        let count = together(rows - first);
+        let weights = &weights[first * taps..][..count * taps];
+        let runs = &mut runs[first * run..][..count * run];
+        macro_rules! kernel {
+            ($m:literal, $n:literal) => {
+                arch.dispatch(Correlate::<R, $m, $n> {
+                    planes,
+                    weights,
+                    offsets,
+                    runs,
+                })
+            };
+        }
+        // Two registers of positions a row; four where no other row's sums fill the time until an addition is done.
+        match (count, lanes::<R>()) {
+            (6, 8) => kernel!(6, 16),
+            (6, _) => kernel!(6, 8),
+            (4, 8) => kernel!(4, 16),
+            (4, _) => kernel!(4, 8),
+            (3, 8) => kernel!(3, 16),
+            (3, _) => kernel!(3, 8),
+            (2, 8) => kernel!(2, 16),
+            (2, _) => kernel!(2, 8),
+            (_, 8) => kernel!(1, 32),
+            (_, _) => kernel!(1, 16),
+        }
+        first += count;
+    }
+}
+
+/// `parts[m, k, lane] += Σ_p runs[m, p]·planes[p + offsets[k]]` over every p of the lane, for M rows, K taps at a
+/// time and N lanes.
+struct Correlations<'a, R, const M: usize, const K: usize, const N: usize> {
+    planes: &'a [R],
+    runs: &'a [R],
+    offsets: &'a [usize],
+    /// The first offset's tap: `parts` are of all.
+    first: usize,
+    parts: &'a mut [R],
+}
+
+impl<R: Real, const M: usize, const K: usize, const N: usize> pulp::NullaryFnOnce
+    for Correlations<'_, R, M, K, N>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let run = self.runs.len() / M;
+        let row = self.parts.len() / M;
+        for (tap, offsets) in self.offsets.as_chunks::<K>().0.iter().enumerate() {
+            for chunk in (0..run).step_by(CHUNK) {
+                let length = CHUNK.min(run - chunk);
+                let runs: [&[R]; M] =
+                    std::array::from_fn(|m| &self.runs[m * run + chunk..][..length]);
+                let planes: [&[R]; K] =
+                    std::array::from_fn(|k| &self.planes[offsets[k] + chunk..][..length]);
+                let mut sums = [[[R::default(); N]; K]; M];
+                for start in (0..length).step_by(N) {
+                    let runs: [[R; N]; M] = std::array::from_fn(|m| array(&runs[m][start..]));
+                    let planes: [[R; N]; K] = std::array::from_fn(|k| array(&planes[k][start..]));
+                    for m in 0..M {
+                        for k in 0..K {
+                            for n in 0..N {
+                                sums[m][k][n] += runs[m][n] * planes[k][n];
+                            }
+                        }
+                    }
+                }
+                for (m, sums) in sums.iter().enumerate() {
+                    let parts = &mut self.parts[m * row + (self.first + tap * K) * N..][..K * N];
+                    for (part, sum) in parts.iter_mut().zip(sums.as_flattened()) {
+                        *part += *sum;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `parts[row, k, lane] += Σ_p runs[row, p]·planes[p + offsets[k]]` over every p of the lane, a register's.
+fn correlations<R: Real>(
+    arch: pulp::Arch,
+    planes: &[R],
+    offsets: &[usize],
+    rows: usize,
+    runs: &[R],
+    parts: &mut [R],
+) {
+    let run = runs.len() / rows;
+    let row = parts.len() / rows;
+    let (fours, ones) = offsets.split_at(offsets.len() - offsets.len() % 4);
+    for (runs, parts) in runs.chunks(2 * run).zip(parts.chunks_mut(2 * row)) {
+        macro_rules! kernels {
+            ($m:literal, $n:literal) => {{
+                arch.dispatch(Correlations::<R, $m, 4, $n> {
+                    planes,
+                    runs,
+                    offsets: fours,
+                    first: 0,
+                    parts,
+                });
+                arch.dispatch(Correlations::<R, $m, 1, $n> {
+                    planes,
+                    runs,
+                    offsets: ones,
+                    first: fours.len(),
+                    parts,
+                });
+            }};
+        }
+        match (parts.len() > row, lanes::<R>()) {
+            (true, 8) => kernels!(2, 8),
+            (true, _) => kernels!(2, 4),
+            (false, 8) => kernels!(1, 8),
+            (false, _) => kernels!(1, 4),
+        }
+    }
+}
+
+/// Numbers in a register.
+fn lanes<R>() -> usize {
+    REGISTER / size_of::<R>()
+}
+
+/// Adds up the lanes that [`Correlations`] left. Not inlined there: with the sums in sight the compiler orders the
 /// products for them, at a third of the speed.
 #[inline(never)]
-fn add_parts<R: Real>(parts: &mut [R], into: &mut [R]) {
-    for (into, parts) in into
-        .iter_mut()
-        .zip(parts.as_chunks_mut::<{ BLOCKS[0] }>().0)
-    {
-        let mut width = BLOCKS[0];
+fn add_lanes<R: Real>(parts: &mut [R], into: &mut [R]) {
+    for (into, parts) in into.iter_mut().zip(parts.chunks_mut(lanes::<R>())) {
+        let mut width = parts.len();
         while width > 1 {
             width /= 2;
             for k in 0..width {
@@ -351,7 +496,7 @@ pub(super) fn conv<R: Real>(
     let directions = super::common(inputs.shape.directions, weights.shape.directions);
     let samples = inputs.shape.samples;
     let shape = operand_shape(samples, directions, lead, outputs, &window.output);
-    let mut output = zeros(shape.len());
+    let mut output = unwritten(shape.len());
     let shifts = Shifts::of_inputs(window);
     let channel = shifts.phases.len() * shifts.plane();
     let (input, positions) = (g.input, g.positions);
@@ -361,16 +506,29 @@ pub(super) fn conv<R: Real>(
         c * channel + phase * shifts.plane() + shift
     };
     let sizes = [
-        g.channels * channel + SLACK,
-        shifts.run(shifts.outputs()),
+        g.channels * channel + BLOCK,
+        g.outputs * shifts.run(shifts.outputs()),
         0,
     ];
+    let offsets: Vec<usize> = (0..g.rows())
+        .map(|k| offset(k / g.taps, k % g.taps))
+        .collect();
+    let per_group = g.outputs * g.rows();
+    let mut packed = Vec::with_capacity(weights.values().len());
+    for weights in weights.values().chunks(per_group) {
+        pack(
+            g.outputs,
+            g.rows(),
+            |o, k| weights[o * g.rows() + k],
+            &mut packed,
+        );
+    }
     each_part(
         &mut output,
         g.outputs * positions,
         g.work() / groups,
         sizes,
-        |(planes, run, _), number, part| {
+        |(planes, runs, _), number, part| {
             let (unit, group) = (number / groups, number % groups);
             let (unit, b) = (unit / lead, unit % lead);
             let (s, d) = (unit / directions, unit % directions);
@@ -379,17 +537,12 @@ pub(super) fn conv<R: Real>(
             for (from, planes) in from.chunks(input).zip(planes.chunks_mut(channel)) {
                 shifts.split(from, planes);
             }
-            let weight = (weights.unit(0, d) * groups + group) * g.outputs * g.rows();
-            let weight = &weights.values()[weight..][..g.outputs * g.rows()];
-            for (to, weight) in part.chunks_mut(positions).zip(weight.chunks(g.rows())) {
-                let taps = weight.iter().enumerate();
-                let taps = taps.map(|(k, w)| (*w, offset(k / g.taps, k % g.taps)));
-                arch.dispatch(Correlate {
-                    planes,
-                    taps: &taps.collect::<Vec<_>>(),
-                    run,
-                });
-                shifts.windows([0; 3], |from, at, length| {
+            let group = weights.unit(0, d) * groups + group;
+            let weights = &packed[group * per_group..][..per_group];
+            correlate(arch, planes, weights, &offsets, g.outputs, runs);
+            let run = runs.len() / g.outputs;
+            for (to, run) in part.chunks_mut(positions).zip(runs.chunks(run)) {
+                shifts.windows(|from, at, length| {
                     to[at..at + length].copy_from_slice(&run[from..from + length]);
                 });
             }
@@ -411,21 +564,46 @@ pub(super) fn conv_inputs<R: Real>(
     let directions = super::common(cotangents.shape.directions, weights.shape.directions);
     let samples = cotangents.shape.samples;
     let shape = operand_shape(samples, directions, lead, channels, &window.input);
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     let shifts = Shifts::of_cotangents(window);
-    let plane = shifts.plane();
+    // A shift by more than a position's place in its row reaches into the gap behind the row before.
+    let origin = shifts.flat(shifts.axes.each_ref().map(Axis::reach));
+    let plane = origin + shifts.plane();
     let (input, positions) = (g.input, g.positions);
     let arch = pulp::Arch::new();
-    let lead_in = shifts.axes.each_ref().map(Axis::reach);
-    let origin = shifts.flat(lead_in);
-    let sources = [0, 1, 2].map(|k| shifts.axes[k].extent - lead_in[k]);
-    let sizes = [g.outputs * plane + SLACK, shifts.run(sources), 0];
+    let sources = shifts.axes.each_ref().map(Axis::sources);
+    let sizes = [
+        g.outputs * plane + BLOCK,
+        g.channels * shifts.run(sources),
+        0,
+    ];
+    // Per phase: where (o, tap) reads, and which of the weights it is.
+    let phases: Vec<(Vec<usize>, Vec<usize>)> = (0..shifts.phases.len())
+        .map(|place| {
+            let taps = shifts.taps.iter().enumerate();
+            let taps: Vec<(usize, usize)> = taps
+                .filter(|(_, tap)| tap.0 == place)
+                .map(|(k, tap)| (k, tap.1))
+                .collect();
+            let all = (0..g.outputs).flat_map(|o| taps.iter().map(move |tap| (o, *tap)));
+            all.map(|(o, (k, shift))| (o * plane + origin - shift, o * g.rows() + k))
+                .unzip()
+        })
+        .collect();
+    let per_group = g.outputs * g.rows();
+    let mut packed = Vec::with_capacity(weights.values().len());
+    for weights in weights.values().chunks(per_group) {
+        for (offsets, entries) in &phases {
+            let of = |c: usize, k: usize| weights[entries[k] + c * g.taps];
+            pack(g.channels, offsets.len(), of, &mut packed);
+        }
+    }
     each_part(
         &mut output,
         g.channels * input,
         g.work() / groups,
         sizes,
-        |(planes, run, _), number, part| {
+        |(planes, runs, _), number, part| {
             let (unit, group) = (number / groups, number % groups);
             let (unit, b) = (unit / lead, unit % lead);
             let (s, d) = (unit / directions, unit % directions);
@@ -436,27 +614,20 @@ pub(super) fn conv_inputs<R: Real>(
                 .zip(planes.chunks_mut(plane))
                 .take(g.outputs)
             {
-                shifts.windows(lead_in, |to, at, length| {
-                    planes[to..to + length].copy_from_slice(&from[at..at + length]);
+                let plane = &mut planes[origin..];
+                shifts.windows(|to, at, length| {
+                    plane[to..to + length].copy_from_slice(&from[at..at + length]);
                 });
             }
-            let weight = (weights.unit(0, d) * groups + group) * g.outputs * g.rows();
-            let weight = &weights.values()[weight..][..g.outputs * g.rows()];
-            let mut taps = Vec::new();
-            for (c, to) in part.chunks_mut(input).enumerate() {
-                for (place, phase) in shifts.phases.iter().enumerate() {
-                    taps.clear();
-                    for o in 0..g.outputs {
-                        for (k, tap) in shifts.taps.iter().enumerate() {
-                            if tap.0 == place {
-                                let w = weight[o * g.rows() + c * g.taps + k];
-                                taps.push((w, o * plane + origin - tap.1));
-                            }
-                        }
-                    }
-                    let taps = &taps;
-                    arch.dispatch(Correlate { planes, taps, run });
-                    let stride = shifts.axes[2].stride;
+            let group = weights.unit(0, d) * groups + group;
+            let mut packed = &packed[group * per_group..][..per_group];
+            let run = runs.len() / g.channels;
+            for (phase, (offsets, _)) in shifts.phases.iter().zip(&phases) {
+                let (weights, rest) = packed.split_at(g.channels * offsets.len());
+                packed = rest;
+                correlate(arch, planes, weights, offsets, g.channels, runs);
+                let stride = shifts.axes[2].stride;
+                for (to, run) in part.chunks_mut(input).zip(runs.chunks(run)) {
                     shifts.rows(*phase, |from, at, length| {
                         write_every(stride, &run[from..from + length], &mut to[at..]);
                     });
@@ -486,7 +657,7 @@ pub(super) fn conv_weights<R: Real>(
     };
     let parts = samples.div_ceil(per_part);
     let shape = operand_shape(parts, directions, outputs, g.channels, &window.kernel);
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     let shifts = Shifts::of_inputs(window);
     let channel = shifts.phases.len() * shifts.plane();
     let (input, positions) = (g.input, g.positions);
@@ -498,18 +669,20 @@ pub(super) fn conv_weights<R: Real>(
         })
         .collect();
     let sizes = [
-        g.channels * channel + SLACK,
-        shifts.run(shifts.outputs()),
-        g.rows() * BLOCKS[0],
+        g.channels * channel + BLOCK,
+        g.outputs * shifts.run(shifts.outputs()),
+        g.outputs * g.rows() * lanes::<R>(),
     ];
     each_part(
         &mut output,
         g.outputs * g.rows(),
         g.work() / groups * per_part * lead,
         sizes,
-        |(planes, run, parts), number, part| {
+        |(planes, runs, parts), number, part| {
             let (unit, group) = (number / groups, number % groups);
             let (first, d) = (unit / directions * per_part, unit % directions);
+            let run = runs.len() / g.outputs;
+            parts.fill(R::default());
             for s in first..samples.min(first + per_part) {
                 for b in 0..lead {
                     let from = (inputs.unit(s, d) * lead + b) * groups + group;
@@ -519,23 +692,15 @@ pub(super) fn conv_weights<R: Real>(
                     }
                     let delta = (cotangents.unit(s, d) * lead + b) * groups + group;
                     let delta = &cotangents.values()[delta * g.outputs * positions..];
-                    let deltas = delta.chunks(positions).zip(part.chunks_mut(g.rows()));
-                    for (delta, into) in deltas {
-                        shifts.windows([0; 3], |to, at, length| {
+                    for (delta, run) in delta.chunks(positions).zip(runs.chunks_mut(run)) {
+                        shifts.windows(|to, at, length| {
                             run[to..to + length].copy_from_slice(&delta[at..at + length]);
                         });
-                        for (chunk, run) in run.chunks(CHUNK).enumerate() {
-                            arch.dispatch(Correlations {
-                                planes: &planes[chunk * CHUNK..],
-                                run,
-                                offsets: &offsets,
-                                parts,
-                            });
-                            add_parts(parts, into);
-                        }
                     }
+                    correlations(arch, planes, &offsets, g.outputs, runs, parts);
                 }
             }
+            add_lanes(parts, part);
         },
     );
     let partial = Tensor::new(shape, output);

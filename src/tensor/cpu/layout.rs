@@ -2,8 +2,8 @@
 
 use super::Tensor;
 use super::matrix::offsets;
+use super::pool::{unwritten, zeroed};
 use super::walk::{Shared, collapse, expand};
-use crate::memory::zeros;
 use crate::tensor::{Real, Shape, strides};
 use rayon::prelude::*;
 
@@ -27,7 +27,7 @@ pub(super) fn permute<R: Real>(input: &Tensor<R>, order: &[usize]) -> Tensor<R> 
     if shared.len() <= 1 {
         return input.with_shape(shape);
     }
-    let mut output = zeros(shape.len());
+    let mut output = unwritten(shape.len());
     if !output.is_empty() {
         transpose(input.values(), &shared, &mut output);
     }
@@ -142,7 +142,7 @@ pub(super) fn embed<R: Real>(
     let (_, after) = around(&axes, axis);
     axes[axis] = extent;
     let shape = Shape::from_axes(&axes);
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     let run = own * after;
     if run > 0 {
         let rows = output.chunks_mut(extent * after);

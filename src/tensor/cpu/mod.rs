@@ -12,6 +12,7 @@ mod layout;
 mod lookup;
 mod matrix;
 mod patches;
+mod pool;
 mod reduce;
 mod symmetric;
 mod walk;
@@ -51,9 +52,9 @@ impl<R: Real> Cpu<R> {
 
 /// A tensor in host memory: row-major, shared between its views.
 #[derive(Clone, Debug)]
-pub struct Tensor<R> {
+pub struct Tensor<R: Real> {
     shape: Shape,
-    data: Arc<Vec<R>>,
+    data: Arc<pool::Buffer<R>>,
     offset: usize,
 }
 
@@ -62,7 +63,7 @@ impl<R: Real> Tensor<R> {
         assert_eq!(shape.len(), values.len(), "a tensor of shape {shape:?}");
         Self {
             shape,
-            data: Arc::new(values),
+            data: Arc::new(pool::Buffer::new(values)),
             offset: 0,
         }
     }

@@ -65,12 +65,17 @@ impl Geometry {
         self.groups * self.outputs * self.rows() * self.positions
     }
 
+    /// Whether neighbouring windows are one position apart along every axis.
+    pub fn has_step_one(&self) -> bool {
+        self.window.stride.iter().all(|&stride| stride == 1)
+    }
+
     /// Whether the patch matrix is the input itself.
     pub fn is_pointwise(&self) -> bool {
         let w = &self.window;
         self.taps == 1
             && w.input == w.output
-            && w.stride.iter().all(|&s| s == 1)
+            && self.has_step_one()
             && w.padding.iter().all(|&p| p == 0)
     }
 

@@ -1,7 +1,7 @@
 //! Sums over axes, pairwise, so that the error grows with the logarithm of the number of terms.
 
 use super::Tensor;
-use crate::memory::zeros;
+use super::pool::zeroed;
 use crate::tensor::{Real, Shape};
 use rayon::prelude::*;
 
@@ -44,7 +44,7 @@ pub(super) fn reduce_sum<R: Real>(input: &Tensor<R>, axes: &[usize]) -> Tensor<R
 
 /// `[outer, terms, inner]` → `[outer, inner]`.
 fn pass<R: Real>(data: &[R], outer: usize, terms: usize, inner: usize) -> Vec<R> {
-    let mut output = zeros(outer * inner);
+    let mut output = zeroed(outer * inner);
     if data.is_empty() || output.is_empty() {
         return output;
     }

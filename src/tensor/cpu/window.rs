@@ -1,7 +1,7 @@
 //! Windows over the last axes: sums and their transpose, maxima, gather and scatter.
 
 use super::Tensor;
-use crate::memory::zeros;
+use super::pool::{unwritten, zeroed};
 use crate::tensor::{Real, Shape, Window};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -66,65 +66,67 @@ fn is_identity(window: &Window, axis: usize) -> bool {
         && window.input[axis] == window.output[axis]
 }
 
-/// Sum over each window, or its transpose, one axis after another: a box is a product of intervals, so
-/// that costs the sum of the kernel's extents, not their product.
-pub(super) fn window_sum<R: Real>(input: &Tensor<R>, window: &Window, spread: bool) -> Tensor<R> {
-    let mut current = input.clone();
-    let lead = input.shape.rest.len() - window.input.len();
-    for axis in (0..window.input.len()).rev() {
-        if is_identity(window, axis) {
-            continue;
-        }
-        let mut rest = current.shape.rest.clone();
-        let (to_extent, from_extent) = if spread {
-            (window.input[axis], window.output[axis])
-        } else {
-            (window.output[axis], window.input[axis])
-        };
-        rest[lead + axis] = to_extent;
-        let inner: usize = rest[lead + axis + 1..].iter().product();
-        let shape = Shape::new(current.shape.samples, current.shape.directions, &rest);
-        let mut output = zeros(shape.len());
-        let (from_plane, to_plane) = (from_extent * inner, to_extent * inner);
-        if !output.is_empty() && from_plane > 0 {
-            let data = current.values();
-            output
-                .par_chunks_mut(to_plane)
-                .with_min_len((PARALLEL / to_plane).max(1))
-                .zip(data.par_chunks(from_plane))
-                .for_each(|(to, from)| one_axis(window, axis, inner, spread, from, to));
-        }
-        current = Tensor::new(shape, output);
-    }
-    current
+/// The sums along one axis, or their transpose, within a plane `[outer, extent, inner]`.
+struct Pass {
+    taps: Vec<Reach>,
+    stride: usize,
+    spread: bool,
+    outer: usize,
+    inner: usize,
+    /// Extent of the axis in what is read and in what is written.
+    from: usize,
+    to: usize,
 }
 
-fn one_axis<R: Real>(
-    window: &Window,
-    axis: usize,
-    inner: usize,
-    spread: bool,
-    from: &[R],
-    to: &mut [R],
-) {
-    for tap in 0..window.kernel[axis] {
-        let reach = reach(window, axis, tap);
-        let stride = window.stride[axis];
-        if inner == 1 && reach.first < reach.last {
-            // Single elements: no inner slices, and the commonest strides as loops that vectorise.
-            let outputs = reach.first..reach.last;
-            if spread {
-                let to = to[reach.start..].iter_mut();
-                add_strided(to, &from[outputs], stride);
-            } else {
-                let from = from[reach.start..].iter();
-                sum_strided(&mut to[outputs], from, stride);
-            }
-            continue;
+impl Pass {
+    /// Elements read and elements written.
+    fn sizes(&self) -> (usize, usize) {
+        let rows = self.outer * self.inner;
+        (rows * self.from, rows * self.to)
+    }
+
+    /// Windows that lie side by side and fill the axis make one run with those of the outer axes.
+    fn joined(mut self) -> Pass {
+        let (input, output) = if self.spread {
+            (self.to, self.from)
+        } else {
+            (self.from, self.to)
+        };
+        let fills = |tap: &Reach| (tap.first, tap.last) == (0, output) && tap.start < self.stride;
+        if input == self.stride * output && self.taps.iter().all(fills) {
+            self.taps.iter_mut().for_each(|tap| tap.last *= self.outer);
+            self.from *= self.outer;
+            self.to *= self.outer;
+            self.outer = 1;
         }
-        for (step, output) in (reach.first..reach.last).enumerate() {
-            let input = reach.start + step * stride;
-            let (to_at, from_at) = if spread {
+        self
+    }
+
+    fn run<R: Real>(&self, from: &[R], to: &mut [R]) {
+        to.fill(R::default());
+        let (from_row, to_row) = (self.from * self.inner, self.to * self.inner);
+        for (from, to) in from.chunks(from_row).zip(to.chunks_mut(to_row)) {
+            for tap in &self.taps {
+                self.add(tap, from, to);
+            }
+        }
+    }
+
+    fn add<R: Real>(&self, tap: &Reach, from: &[R], to: &mut [R]) {
+        let (stride, inner) = (self.stride, self.inner);
+        if inner == 1 && tap.first < tap.last {
+            // Single elements: no inner slices, and the commonest strides as loops that vectorise.
+            let outputs = tap.first..tap.last;
+            if self.spread {
+                add_spread(&mut to[tap.start..], &from[outputs], stride);
+            } else {
+                add_gathered(&mut to[outputs], &from[tap.start..], stride);
+            }
+            return;
+        }
+        for (step, output) in (tap.first..tap.last).enumerate() {
+            let input = tap.start + step * stride;
+            let (to_at, from_at) = if self.spread {
                 (input, output)
             } else {
                 (output, input)
@@ -138,19 +140,104 @@ fn one_axis<R: Real>(
     }
 }
 
-fn add_strided<R: Real>(to: std::slice::IterMut<'_, R>, from: &[R], stride: usize) {
-    let add = |(t, x): (&mut R, &R)| *t += *x;
+/// Sum over each window, or its transpose, one axis after another: a box is a product of intervals, so
+/// that costs the sum of the kernel's extents, not their product.
+///
+/// All axes of a plane are done at once, in the first-level cache; the last axis, whose elements are taken one by
+/// one, when the plane is smallest.
+pub(super) fn window_sum<R: Real>(input: &Tensor<R>, window: &Window, spread: bool) -> Tensor<R> {
+    let lead = input.shape.rest.len() - window.input.len();
+    let mut extents = input.shape.rest[lead..].to_vec();
+    let mut axes: Vec<usize> = (0..extents.len())
+        .filter(|&axis| !is_identity(window, axis))
+        .collect();
+    if spread {
+        axes.reverse();
+    }
+    let mut passes = Vec::new();
+    for axis in axes {
+        let from = extents[axis];
+        let to = if spread {
+            window.input[axis]
+        } else {
+            window.output[axis]
+        };
+        let pass = Pass {
+            taps: (0..window.kernel[axis])
+                .map(|tap| reach(window, axis, tap))
+                .collect(),
+            stride: window.stride[axis],
+            spread,
+            outer: extents[..axis].iter().product(),
+            inner: extents[axis + 1..].iter().product(),
+            from,
+            to,
+        };
+        passes.push(pass.joined());
+        extents[axis] = to;
+    }
+    let Some((last, earlier)) = passes.split_last() else {
+        return input.clone();
+    };
+    let shape = with_last(&input.shape, &extents);
+    let from_plane = earlier.first().unwrap_or(last).sizes().0;
+    let to_plane = last.sizes().1;
+    let largest = passes.iter().map(|pass| pass.sizes().1).max().unwrap_or(0);
+    if shape.is_empty() || from_plane == 0 || passes.iter().any(|pass| pass.sizes().1 == 0) {
+        return Tensor::new(shape.clone(), zeroed(shape.len()));
+    }
+    let mut output = unwritten(shape.len());
+    output
+        .par_chunks_mut(to_plane)
+        .with_min_len((PARALLEL / largest).max(1))
+        .zip(input.values().par_chunks(from_plane))
+        .for_each_init(
+            || (vec![R::default(); largest], vec![R::default(); largest]),
+            |(current, next), (to, from)| {
+                let mut from = from;
+                for pass in earlier {
+                    let length = pass.sizes().1;
+                    pass.run(from, &mut next[..length]);
+                    std::mem::swap(current, next);
+                    from = &current[..length];
+                }
+                last.run(from, to);
+            },
+        );
+    Tensor::new(shape, output)
+}
+
+/// Adds `from` to every `stride`-th element.
+fn add_spread<R: Real>(to: &mut [R], from: &[R], stride: usize) {
     match stride {
-        1 => to.zip(from).for_each(add),
-        _ => to.step_by(stride).zip(from).for_each(add),
+        1 => to.iter_mut().zip(from).for_each(|(t, x)| *t += *x),
+        2 => {
+            let (pairs, rest) = to.as_chunks_mut::<2>();
+            let (whole, end) = from.split_at(pairs.len().min(from.len()));
+            pairs.iter_mut().zip(whole).for_each(|(t, x)| t[0] += *x);
+            rest.iter_mut().zip(end).for_each(|(t, x)| *t += *x);
+        }
+        _ => {
+            let to = to.iter_mut().step_by(stride);
+            to.zip(from).for_each(|(t, x)| *t += *x);
+        }
     }
 }
 
-fn sum_strided<R: Real>(to: &mut [R], from: std::slice::Iter<'_, R>, stride: usize) {
-    let add = |(t, x): (&mut R, &R)| *t += *x;
+/// Adds every `stride`-th element of `from`.
+fn add_gathered<R: Real>(to: &mut [R], from: &[R], stride: usize) {
     match stride {
-        1 => to.iter_mut().zip(from).for_each(add),
-        _ => to.iter_mut().zip(from.step_by(stride)).for_each(add),
+        1 => to.iter_mut().zip(from).for_each(|(t, x)| *t += *x),
+        2 => {
+            let (pairs, rest) = from.as_chunks::<2>();
+            let (whole, end) = to.split_at_mut(pairs.len().min(to.len()));
+            whole.iter_mut().zip(pairs).for_each(|(t, x)| *t += x[0]);
+            end.iter_mut().zip(rest).for_each(|(t, x)| *t += *x);
+        }
+        _ => {
+            let from = from.iter().step_by(stride);
+            to.iter_mut().zip(from).for_each(|(t, x)| *t += *x);
+        }
     }
 }
 
@@ -276,7 +363,7 @@ fn chosen<R: Real>(
     let mut shape = with_last(&from.shape, last);
     shape.samples = super::common(shape.samples, indices.samples);
     shape.directions = super::common(shape.directions, indices.directions);
-    let mut output = zeros(shape.len());
+    let mut output = zeroed(shape.len());
     let unit = shape.rest_len();
     let units = indices.samples * indices.directions;
     let chosen_unit = indices.positions.len().checked_div(units).unwrap_or(0);
