@@ -3,46 +3,10 @@
 mod common;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{CrossEntropy, Reduction};
-use hessblock::network::builder::{Builder, Window2d};
 use hessblock::schedule::run::Control;
 use hessblock::tensor::Contract;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Device, Part, Precision, RunOptions, Session};
-use ndarray::{ArrayD, IxDyn};
-
-const SAMPLES: usize = 128;
-
-fn session() -> Session {
-    let network = Builder::new(&[1, 28, 28])
-        .conv2d("conv1", 6, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .conv2d("conv2", 16, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .flatten()
-        .linear("dense1", 120)
-        .tanh()
-        .linear("dense2", 84)
-        .tanh()
-        .linear("dense3", 10)
-        .initialize(1)
-        .build()
-        .expect("a network");
-    let images =
-        ArrayD::from_shape_vec(IxDyn(&[SAMPLES, 1, 28, 28]), common::numbers(SAMPLES * 784));
-    let labels = ArrayD::from_shape_vec(
-        IxDyn(&[SAMPLES]),
-        (0..SAMPLES as i64).map(|k| k % 10).collect(),
-    );
-    let data = Dataset::from_arrays(
-        ArraySource::from(images.expect("the count fits")),
-        ArraySource::from(labels.expect("the count fits")),
-    );
-    Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
-}
 
 fn parts<B: Contract>(
     criterion: &mut Criterion,
@@ -67,7 +31,7 @@ fn parts<B: Contract>(
 }
 
 fn all(criterion: &mut Criterion) {
-    let session = session();
+    let session = common::lenet5();
     let blocks = ["layer=dense1", "layer=dense2", "layer=conv2", "diag"];
     parts(criterion, "cpu f32", &Cpu::<f32>::new(), &session, &blocks);
     parts(

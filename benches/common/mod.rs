@@ -1,7 +1,13 @@
 //! What the benches share: numbers, devices, and the LeNet-5 of DESIGN §7.
 #![allow(dead_code)] // each bench uses its part
 
+use hessblock::Session;
+use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::network::Network;
+use hessblock::network::builder::{Builder, Window2d};
 use hessblock::tensor::{Backend, HostSlice, Shape};
+use ndarray::{ArrayD, IxDyn};
 
 /// Numbers in −1..1, reproducible.
 pub fn numbers(count: usize) -> Vec<f64> {
@@ -44,4 +50,43 @@ pub fn gpu() -> Option<hessblock::tensor::gpu::Gpu> {
             None
         }
     }
+}
+
+/// Samples of the sessions here.
+pub const SAMPLES: usize = 128;
+
+/// LeNet-5 on 28×28 with tanh, p = 44,426, 128 samples, 10 classes.
+pub fn lenet5() -> Session {
+    let network = Builder::new(&[1, 28, 28])
+        .conv2d("conv1", 6, Window2d::new(5))
+        .tanh()
+        .avg_pool2d(Window2d::new(2).stride(2))
+        .conv2d("conv2", 16, Window2d::new(5))
+        .tanh()
+        .avg_pool2d(Window2d::new(2).stride(2))
+        .flatten()
+        .linear("dense1", 120)
+        .tanh()
+        .linear("dense2", 84)
+        .tanh()
+        .linear("dense3", 10)
+        .initialize(1)
+        .build();
+    session(network.expect("a network"), &[1, 28, 28])
+}
+
+/// Cross-entropy of a network of 10 classes on 128 made-up samples.
+pub fn session(network: Network, input: &[usize]) -> Session {
+    let shape: Vec<usize> = std::iter::once(SAMPLES)
+        .chain(input.iter().copied())
+        .collect();
+    let count = shape.iter().product();
+    let images = ArrayD::from_shape_vec(IxDyn(&shape), numbers(count));
+    let labels = (0..SAMPLES as i64).map(|k| k % 10).collect();
+    let labels = ArrayD::from_shape_vec(IxDyn(&[SAMPLES]), labels);
+    let data = Dataset::from_arrays(
+        ArraySource::from(images.expect("the count fits")),
+        ArraySource::from(labels.expect("the count fits")),
+    );
+    Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
 }

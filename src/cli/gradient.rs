@@ -52,9 +52,14 @@ pub fn run(command: &Gradient) -> Result<()> {
             "out": command.out,
         }));
     }
+    // Only the derivatives of a given loss are known.
+    let loss = if gradient.loss.is_nan() {
+        "unknown".into()
+    } else {
+        format!("{:.9}", gradient.loss)
+    };
     print(&format!(
-        "loss       {:.9}  ({}, {samples} samples)",
-        gradient.loss,
+        "loss       {loss}  ({}, {samples} samples)",
         session.loss().name()
     ))?;
     if let (Some(accuracy), Some((right, all))) = (accuracy, gradient.accuracy) {
