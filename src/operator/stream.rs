@@ -74,12 +74,18 @@ impl Stream {
             } else if group > 1 {
                 group = group.div_ceil(2);
             } else {
+                let (budget, option) = if limits.unified {
+                    (limits.device.min(limits.host), "--host-memory")
+                } else if host > limits.host {
+                    (limits.host, "--host-memory")
+                } else {
+                    (limits.device, "--memory")
+                };
                 return Err(Error::Budget(format!(
-                    "the memory budget of {} is too small: one sample's passes take {} (largest tensor {}, the device takes {}) and {} on the host",
-                    Bytes(device.into()),
-                    Bytes(meter.peak() as u128),
-                    Bytes(meter.largest() as u128),
-                    Bytes(limits.tensor as u128),
+                    "the memory budget of {} is too small: one sample's passes take {} (largest tensor {}) and {} on the host; raise {option}",
+                    Bytes(budget.into()),
+                    Bytes(meter.peak().into()),
+                    Bytes(meter.largest().into()),
                     Bytes(host.into()),
                 )));
             }
