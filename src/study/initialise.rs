@@ -193,7 +193,12 @@ fn uses(network: &Network) -> Vec<Use> {
 
 /// A factor is the scale of a norm where its layer has a shift of as many entries.
 fn settle_factors(network: &Network, uses: &mut [Use]) {
-    let of = |used: &Use| (&network.parameters[used.parameter].layer, used.entries.len());
+    let of = |used: &Use| {
+        (
+            &network.parameters[used.parameter].layer,
+            used.entries.len(),
+        )
+    };
     let shifts: Vec<_> = uses
         .iter()
         .filter(|u| u.role == Role::Shift)
