@@ -6,7 +6,7 @@ use super::{CANCEL, note, print, print_json};
 use hessblock::network::Layer;
 use hessblock::schedule::run::Control;
 use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
-use hessblock::study::initialise::Initialisation;
+use hessblock::study::initialise::{Initialisation, Initialiser};
 use hessblock::study::pairs::{PairErrors, PairOptions, directions, pair_errors};
 use hessblock::study::report::{Folder, Study};
 use hessblock::{Device, Result, Session, Source};
@@ -26,6 +26,7 @@ pub fn run(command: &StudyError) -> Result<()> {
     let mut source = args::source(&command.model, &command.data, &command.loss);
     let mut session = open(&mut source, command)?;
     let layers = choose_layers(session.network(), &command.layers)?;
+    warn_of_statistics(command, &session);
     let device = command.run.device()?;
     let draw = Draw {
         initialiser: command.initialiser,
@@ -70,6 +71,19 @@ fn open(source: &mut Source, command: &StudyError) -> Result<Session> {
         &format!("taking the first {SAMPLES} of {all} samples; --samples A..B takes others"),
     );
     source.open()
+}
+
+/// Statistics that were taken with other weights may let drawn ones vanish or overflow.
+fn warn_of_statistics(command: &StudyError, session: &Session) {
+    let mut nodes = session.network().nodes.iter();
+    let kept = nodes.any(|node| node.operation == "BatchNormalization");
+    if kept && command.initialiser != Initialiser::File {
+        note(
+            command.run.quiet,
+            "batch norms keep the file's mean and variance, which are not those of drawn weights: look at the losses \
+             in the JSON, or take --initialiser file",
+        );
+    }
 }
 
 fn with_progress<T>(

@@ -9,7 +9,8 @@
 //! | anything else: learnt positions, class tokens, slopes, scales that stand alone | the file's own value |
 //!
 //! A parameter that is transposed, reshaped or sliced before it is used is drawn in the layout of its use; one that is
-//! used several times by its first use. Running statistics of batch norms are no parameters: they stay the file's.
+//! used several times by its first use. Running statistics of batch norms are no parameters: they stay the file's,
+//! whether or not they fit what was drawn; activations of a deep network may overflow then, which the losses show.
 
 use crate::error::{Error, Result};
 use crate::network::{Network, Node, Operand, ValueId};

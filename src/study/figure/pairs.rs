@@ -106,7 +106,7 @@ fn head(drawing: &mut Drawing, errors: &PairErrors, name: &str) {
     });
     let estimated = match errors.pairs.iter().any(|p| !p.exact) {
         true => format!(
-            "; ± where estimated, from {} random vectors per layer",
+            "; large blocks (±) are estimated from {} random vectors per layer",
             errors.probes
         ),
         false => String::new(),
