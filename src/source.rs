@@ -174,12 +174,33 @@ impl Source {
     }
 
     fn given_gradient(&self) -> Result<Option<Vec<f64>>> {
-        let Some(path) = &self.loss_gradient else {
+        let (Some(path), Some(hessian)) = (&self.loss_gradient, &self.loss_hessian) else {
             return Ok(None);
         };
         let source = ArraySource::open(path)?;
-        let count = source.shape().first().copied().unwrap_or(0);
-        source.read_f64(0..count).map(Some)
+        let beside = ArraySource::open(hessian)?;
+        let (&[samples, ..], &[rows, ref rest @ ..]) = (beside.shape(), source.shape()) else {
+            return Err(Error::file(
+                path,
+                "it holds a single number, not [samples, outputs]",
+            ));
+        };
+        let (square, outputs) = (
+            beside.shape()[1..].iter().product::<usize>(),
+            rest.iter().product::<usize>(),
+        );
+        if rows != samples || outputs * outputs != square {
+            return Err(Error::file(
+                path,
+                format!(
+                    "it holds an array of shape {:?}; beside {} of shape {:?} it must be [samples, outputs] for all of its samples (--samples takes from both)",
+                    source.shape(),
+                    hessian.display(),
+                    beside.shape()
+                ),
+            ));
+        }
+        source.read_f64(0..rows).map(Some)
     }
 
     /// Opens everything and checks it against each other.

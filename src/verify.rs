@@ -143,6 +143,8 @@ const TOLERANCE_F64: f64 = 1e-11;
 const FLOOR_F32: f64 = 1e-4;
 /// The same in double precision.
 const FLOOR_F64: f64 = 1e-7;
+/// Entries of the diagonal, spread over all of it, that say how large the matrix is.
+const SPREAD: usize = 16;
 /// A scale below this of the largest entry is that of rounding alone.
 const VANISHING: f64 = 1e-12;
 
@@ -199,7 +201,16 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         ));
     }
     let values = session.entries(&pairs, control)?;
-    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    // A part may hold nothing but what rounding leaves of zeros: its numbers are measured by those of the rest.
+    let spread: Vec<(usize, usize)> = (0..SPREAD)
+        .map(|k| k * p / SPREAD)
+        .map(|i| (i, i))
+        .collect();
+    let rest = session.entries(&spread, control)?;
+    let largest = values
+        .iter()
+        .chain(&rest)
+        .fold(0.0f64, |m, v| m.max(v.abs()));
     let curvature = session.curvature();
     let indefinite = session.loss().signed() || curvature.needs_second_derivatives();
     let largest_of = largest_by_part(&places, &values, blocks.parts().len());
@@ -219,7 +230,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         let own = (values[1].max(0.0) * values[2].max(0.0)).sqrt();
         // Entries that vanish by cancellation (a bias before a norm) have no scale of their own.
         let scale = if indefinite {
-            largest_of[place.part]
+            largest_of[place.part].max(largest * VANISHING)
         } else if own < largest * VANISHING {
             largest
         } else {

@@ -4,8 +4,9 @@
 mod common;
 
 use common::golden::{cases, folder, session, text, words};
-use common::pytorch::{greatest, values, worst};
+use common::pytorch::{array, greatest, values, worst};
 use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::import::onnx::{self, OnnxOptions};
 use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction, SquaredError};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
@@ -191,6 +192,46 @@ fn gpu_agrees_with_pytorch() {
     }
 }
 
+/// Whole matrices of networks that try which parameters may be moved through a pre-activation
+/// (`tests/golden/make_routes.py`).
+#[test]
+fn every_way_to_the_exact_hessian_agrees_with_pytorch() {
+    let models = std::fs::read_dir(folder().join("models")).expect("the models");
+    let models = models.map(|entry| entry.expect("an entry").path());
+    let name = |path: &std::path::Path| path.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let names = models
+        .filter_map(|path| name(&path))
+        .filter(|n| n.starts_with("routes_"));
+    let names: Vec<String> = names.collect();
+    assert!(names.len() >= 9, "{names:?}");
+    for name in names {
+        let model = folder().join(format!("models/{name}.onnx"));
+        let network = onnx::load(model, &OnnxOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        let file = folder().join(format!("data/{name}.npz"));
+        let data = Dataset::from_inputs(array(&file, "inputs"));
+        let data = data.with_target_array(array(&file, "targets"));
+        let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)));
+        let session = session.and_then(|s| s.with_curvature(Curvature::Exact));
+        let session = session.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let expected = values(&file, "H");
+        let p = session.network().parameter_count();
+        assert_eq!(expected.len(), p * p, "{name}");
+        let expected = rows(expected, p);
+        // Both triangles as they are computed: a rectangle knows of no mirror.
+        for part in [
+            "full",
+            &format!("range=0..{p},1..{p}"),
+            &format!("range=1..{p},0..{p}"),
+        ] {
+            let found = block(&session, part);
+            let (top, left) = (p - found.nrows(), p - found.ncols());
+            let wanted = expected.slice(ndarray::s![top.., left..]).to_owned();
+            let off = norm(&(&found - &wanted)) / norm(&expected);
+            assert!(off < 1e-12, "{name}, {part}: off by {off:e}");
+        }
+    }
+}
+
 /// Reproducible numbers of mean 0.
 fn numbers(shape: &[usize], seed: u64) -> ArrayD<f32> {
     let mut draws = hessblock::random::Draws::new(seed, 0, 0);
@@ -309,7 +350,6 @@ fn matrices_are_symmetric_and_those_that_should_be_are_positive_semi_definite() 
     ] {
         session.set_curvature(curvature).expect("a gradient");
         let full = block(&session, "full");
-        assert_eq!(full, full.t(), "{curvature}");
         // Products know nothing of the mirror.
         let options = RunOptions::default();
         let products = session.product(&device, &vectors, options, &Control::none());

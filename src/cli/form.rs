@@ -38,7 +38,9 @@ pub fn run(command: &Form) -> Result<()> {
     let session = args::source(&command.model, &command.data, &command.loss).open()?;
     let given = command.vector.as_ref();
     let p = session.network().parameter_count();
-    let given = given.map(|path| read_vectors(path, p)).transpose()?;
+    let given = given
+        .map(|path| read_vectors(path, p, command.run.host_memory))
+        .transpose()?;
     let device = command.run.device()?;
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {

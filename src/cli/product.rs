@@ -3,6 +3,7 @@
 use super::args::{self, Product};
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
+use hessblock::bytes::Bytes;
 use hessblock::import::data::ArraySource;
 use hessblock::schedule::run::Control;
 use hessblock::sink::{PartLayout, Sink};
@@ -18,7 +19,7 @@ pub fn run(command: &Product) -> Result<()> {
     let source = command.matrix.of(source)?;
     let session = source.open()?;
     let p = session.network().parameter_count();
-    let (vectors, several) = read_vectors(&command.vector, p)?;
+    let (vectors, several) = read_vectors(&command.vector, p, command.run.host_memory)?;
     let device = command.run.device()?;
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {
@@ -71,7 +72,15 @@ pub fn run(command: &Product) -> Result<()> {
 }
 
 /// Vectors of a file as rows, `[k, p]`, and whether it held `[p, k]`.
-pub fn read_vectors(path: &Path, p: usize) -> Result<(Array2<f64>, bool)> {
+///
+/// Refuses what does not fit the host's memory before it is read.
+pub fn read_vectors(
+    path: &Path,
+    p: usize,
+    host_memory: Option<Bytes>,
+) -> Result<(Array2<f64>, bool)> {
+    let available = hessblock::schedule::budget::available_memory();
+    let host_memory = host_memory.or(available.map(|bytes| Bytes(bytes.into())));
     let source = ArraySource::open(path)?;
     let (columns, several) = match *source.shape() {
         [rows] if rows == p => (1, false),
@@ -86,6 +95,15 @@ pub fn read_vectors(path: &Path, p: usize) -> Result<(Array2<f64>, bool)> {
             ));
         }
     };
+    // The file's numbers, the same as rows, the product, and what is written of it.
+    let bytes = 8 * 4 * p as u128 * columns as u128;
+    if host_memory.is_some_and(|budget| bytes > budget.0) {
+        return Err(Error::Budget(format!(
+            "{}: {columns} vectors of {p} numbers take {} of host memory with their products; take fewer, or raise --host-memory",
+            path.display(),
+            Bytes(bytes)
+        )));
+    }
     let values = Array2::from_shape_vec((p, columns), source.read_f64(0..p)?);
     let values = values.map_err(|e| Error::Shape(e.to_string()))?;
     if let Some((at, value)) = values.indexed_iter().find(|(_, v)| !v.is_finite()) {

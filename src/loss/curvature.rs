@@ -170,18 +170,26 @@ impl Loss for Curved<'_> {
     }
 
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
-        let mut column = vec![0.0; vector.len()];
-        let mut sum = vec![0.0; vector.len()];
-        for r in 0..self.directions(vector.len()) {
+        self.hessian_products(sample, vector, product);
+    }
+
+    /// Each column of S is made once for all vectors: draws cost more than products.
+    fn hessian_products(&self, sample: &Sample<'_>, vectors: &[f64], products: &mut [f64]) {
+        let each = sample.outputs.len().max(1);
+        let mut column = vec![0.0; sample.outputs.len()];
+        products.fill(0.0);
+        for r in 0..self.directions(sample.outputs.len()) {
             if self.column(sample, r, &mut column).is_none() {
-                return self.loss.hessian_product(sample, vector, product);
+                return self.loss.hessian_products(sample, vectors, products);
             }
-            let along: f64 = column.iter().zip(vector).map(|(c, v)| c * v).sum();
-            for (sum, c) in sum.iter_mut().zip(&column) {
-                *sum += along * c;
+            let vectors = vectors.chunks_exact(each);
+            for (vector, product) in vectors.zip(products.chunks_exact_mut(each)) {
+                let along: f64 = column.iter().zip(vector).map(|(c, v)| c * v).sum();
+                for (sum, c) in product.iter_mut().zip(&column) {
+                    *sum += along * c;
+                }
             }
         }
-        product.copy_from_slice(&sum);
     }
 
     fn directions(&self, outputs: usize) -> usize {

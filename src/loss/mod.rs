@@ -104,6 +104,15 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
     /// ∇²_z ℓ_n · v: `[outputs]`.
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]);
 
+    /// ∇²_z ℓ_n · v for several v: `[vectors, outputs]`, the products alike.
+    fn hessian_products(&self, sample: &Sample<'_>, vectors: &[f64], products: &mut [f64]) {
+        let each = sample.outputs.len().max(1);
+        let vectors = vectors.chunks_exact(each);
+        for (vector, product) in vectors.zip(products.chunks_exact_mut(each)) {
+            self.hessian_product(sample, vector, product);
+        }
+    }
+
     /// R, the number of directions of S for that many outputs.
     fn directions(&self, outputs: usize) -> usize {
         outputs

@@ -318,7 +318,12 @@ pub(super) fn add_rows<B: Backend>(
 /// Refuses vectors that are not of the network's length; returns how many there are.
 pub(super) fn check_vectors(network: &Network, vectors: &[f64]) -> Result<usize> {
     let p = network.parameter_count();
-    if p == 0 || vectors.is_empty() || !vectors.len().is_multiple_of(p) {
+    if p == 0 {
+        return Err(Error::Request(
+            "the network has no parameters to differentiate".into(),
+        ));
+    }
+    if vectors.is_empty() || !vectors.len().is_multiple_of(p) {
         return Err(Error::Shape(format!(
             "{} numbers are no vectors of the network's {p} parameters",
             vectors.len()

@@ -58,8 +58,11 @@ impl Stream {
             let inputs = work.network.inputs.iter();
             let inputs = inputs.map(|i| meter.fill(&Shape::new(chunk, 1, &i.rest), 0.0));
             measure(&meter, inputs.collect(), group);
-            // Outputs and seeds of a chunk lie on the host in double precision, the vectors too.
-            let host = 8 * (chunk * (work.network.outputs() * (2 + 3 * group))) as u64;
+            // Outputs and seeds of a chunk lie on the host in double precision, and so do all vectors, all results
+            // and the group's vectors once more.
+            let seeds = chunk * work.network.outputs() * (2 + 3 * group);
+            let vectors = work.network.parameter_count() * (2 * directions + group);
+            let host = 8 * (seeds + vectors) as u64;
             let device = if limits.unified {
                 limits.device.min(limits.host).saturating_sub(host)
             } else {

@@ -5,9 +5,12 @@ use crate::error::Result;
 use crate::network::Network;
 use crate::random::Draws;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::{Control, Progress, Work};
 use crate::tensor::Backend;
 use serde::Serialize;
+
+/// Probes that lie on the host at once.
+const TURN: usize = 32;
 
 /// A trace, or a layer's part of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,18 +48,33 @@ pub fn probed_trace<B: Backend>(
     control: &Control<'_>,
 ) -> Result<Vec<Trace>> {
     let p = work.network.parameter_count();
-    let mut vectors = Vec::with_capacity(probes * p);
-    for probe in 0..probes {
-        let mut draws = Draws::new(seed, probe as u64, 0);
-        vectors.extend((0..p).map(|_| draws.sign()));
+    let mut sums = Vec::with_capacity(probes);
+    let all: Vec<u64> = (0..probes as u64).collect();
+    for turn in all.chunks(TURN) {
+        let draw = |probe: &u64| {
+            let mut draws = Draws::new(seed, *probe, 0);
+            (0..p).map(move |_| draws.sign())
+        };
+        let vectors: Vec<f64> = turn.iter().flat_map(draw).collect();
+        let progress = |own: Progress| {
+            let share = turn.len() as f64 * own.done as f64 / own.total.max(1) as f64;
+            (control.progress)(Progress {
+                done: turn[0] * 1000 + (share * 1000.0) as u64,
+                total: 1000 * probes as u64,
+                ..own
+            });
+        };
+        let own = Control {
+            progress: &progress,
+            cancel: control.cancel,
+        };
+        let mut products = product(backend, work, &vectors, limits, batch, &own)?;
+        for (product, vector) in products.iter_mut().zip(&vectors) {
+            *product *= vector;
+        }
+        let rows = products.chunks_exact(p.max(1));
+        sums.extend(rows.map(|products| by_layer(work.network, products)));
     }
-    let products = product(backend, work, &vectors, limits, batch, control)?;
-    let products = products.iter().zip(&vectors).map(|(h, v)| h * v);
-    let products: Vec<f64> = products.collect();
-    let sums: Vec<Vec<f64>> = products
-        .chunks_exact(p.max(1))
-        .map(|products| by_layer(work.network, products))
-        .collect();
     Ok(traces(work.network, &sums))
 }
 

@@ -329,6 +329,7 @@ impl<T: Clone> Moving<'_, T> {
             };
             match (self.made_by, route.moved) {
                 (Move::PreActivation { moved, range }, Some(group)) if *moved == group => {
+                    // None where the loss does not depend on the parameter.
                     let Some(left) = self.left.get(&own.parameter) else {
                         continue;
                     };

@@ -203,8 +203,8 @@ struct Candidate {
     value: ValueId,
     /// Its entries.
     outputs: usize,
-    /// What its site reads beside it: the values that `a` is made of.
-    inputs: Vec<ValueId>,
+    /// What its site reads beside it: what `a` is made of.
+    inputs: Vec<Operand>,
 }
 
 impl Candidate {
@@ -222,15 +222,11 @@ impl Candidate {
         if !moves_alone {
             return None;
         }
-        let inputs = network.nodes[node].inputs.iter();
-        let inputs = inputs.enumerate().filter_map(|(j, input)| match input {
-            Operand::Value(value) if j != operand && !matches!(op, Op::Elementwise(_)) => {
-                Some(*value)
-            }
-            _ => None,
-        });
+        let read = network.nodes[node].inputs.iter().enumerate();
+        let beside =
+            |(j, _): &(usize, &Operand)| *j != operand && !matches!(op, Op::Elementwise(_));
         Some(Candidate {
-            inputs: inputs.collect(),
+            inputs: read.filter(beside).map(|(_, input)| *input).collect(),
             value: last_of_sums(network, own),
             outputs: network.rest(own).iter().product(),
         })
@@ -318,6 +314,10 @@ impl Dependence {
     /// Whether what the candidate's site reads depends on a parameter.
     fn on(&self, candidate: &Candidate, parameter: usize) -> bool {
         let reach = self.reach[parameter].as_ref();
-        reach.is_some_and(|reach| candidate.inputs.iter().any(|&v| reach.depends(v)))
+        candidate.inputs.iter().any(|input| match *input {
+            Operand::Value(value) => reach.is_some_and(|reach| reach.depends(value)),
+            Operand::Parameter(read) => read == parameter,
+            Operand::Constant(_) => false,
+        })
     }
 }

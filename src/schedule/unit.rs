@@ -204,10 +204,7 @@ impl Seeded {
                 loss.gradient(sample, own);
             }
             let k = sample.index - first;
-            let tangents = tangents[k * wide..(k + 1) * wide].chunks_exact(each.max(1));
-            for (tangent, product) in tangents.zip(products.chunks_exact_mut(each.max(1))) {
-                loss.hessian_product(sample, tangent, product);
-            }
+            loss.hessian_products(sample, &tangents[k * wide..(k + 1) * wide], products);
         });
         let part = |from: usize, to: usize| {
             let slots = slots.chunks_exact((each + wide).max(1));

@@ -166,6 +166,23 @@ fn trace_and_form_print_a_line_per_layer() {
 }
 
 #[test]
+fn a_part_of_rounding_alone_verifies() {
+    let place = Workplace::new();
+    // The last layer has no residual at all.
+    let part = [
+        "--part",
+        "layer=head",
+        "--curvature",
+        "residual",
+        "--out",
+        "zero.npy",
+    ];
+    place.done(&on_digits("blocks", &part));
+    assert_eq!(largest(&entries(&place.path("zero.npy"))), 0.0);
+    place.done(&["verify", "zero.npy"]);
+}
+
+#[test]
 fn bad_vectors_curvatures_and_gradients_are_refused() {
     let place = Workplace::new();
     vector(&place, "v.npy", 1);
@@ -242,6 +259,13 @@ fn bad_vectors_curvatures_and_gradients_are_refused() {
     place.write_f32("g.npy", &[2, 10], vec![0.5; 20]);
     place.write_f32("g1.npy", &[1, 10], vec![0.5; 10]);
     place.refused(2, &given(&[]), &["--loss-gradient"]);
-    place.refused(1, &given(&["--loss-gradient", "g1.npy"]), &["[2, 10]"]);
+    place.write_f32("turned.npy", &[10, 2], vec![0.5; 20]);
+    for wrong in ["g1.npy", "turned.npy"] {
+        place.refused(
+            1,
+            &given(&["--loss-gradient", wrong]),
+            &[wrong, "[2, 10, 10]"],
+        );
+    }
     place.done(&given(&["--loss-gradient", "g.npy"]));
 }
