@@ -75,12 +75,13 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
             rows: rows.iter().enumerate().flat_map(row).collect(),
             diagonal: diagonal.into_iter().collect(),
         };
-        // The batch norms of the one take off means that are near their inputs, the weights of one unit of the other
-        // nearly cancel: single precision itself loses two digits there, on the CPU as on the GPU.
-        let slack = if name.starts_with("fused_norm") || name.starts_with("act_celu_nobias") {
-            3.0
-        } else {
-            1.0
+        // The batch norms of the first take off means that are near their inputs, the weights of one unit of the second
+        // nearly cancel: single precision itself loses two digits there, on the CPU as on the GPU. x − tanh x of small x
+        // turns an error of 2 ulp in tanh into one of 6/x² ulp.
+        let slack = match name {
+            _ if name.starts_with("fused_norm") || name.starts_with("act_celu_nobias") => 3.0,
+            _ if name.starts_with("act_tanhshrink_nobias") => 15.0,
+            _ => 1.0,
         };
         // Constants of the file that are rounded to single precision where the module's are not.
         let tolerance = match text(&case["tolerance"]) {
