@@ -80,6 +80,7 @@ impl Study {
     /// # Errors
     /// As [`Study::json`], and where a figure cannot be drawn.
     pub fn files(&self, name: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        #[cfg_attr(not(feature = "plot"), allow(unused_mut))] // figures are added to it
         let mut files = vec![
             ("error.json", self.json()?.into_bytes()),
             ("error.csv", self.csv().into_bytes()),

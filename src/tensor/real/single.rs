@@ -320,8 +320,8 @@ mod tests {
             0.3465,
             0.3467,
             0.5,
-            0.70710677,
-            0.70710683,
+            std::f32::consts::FRAC_1_SQRT_2,
+            std::f32::consts::FRAC_1_SQRT_2 + f32::EPSILON / 2.0,
             1.0 - f32::EPSILON / 2.0,
             1.0,
             1.0 + f32::EPSILON,
@@ -389,7 +389,8 @@ mod tests {
 
     #[test]
     fn functions_are_correctly_rounded_but_at_halves() {
-        let exact: [(Unary, fn(f64) -> f64); 13] = [
+        type Exact = (Unary, fn(f64) -> f64);
+        let exact: [Exact; 13] = [
             (Unary::Negate, |x| -x),
             (Unary::Sqrt, f64::sqrt),
             (Unary::Reciprocal, |x| 1.0 / x),
