@@ -33,7 +33,7 @@ pub fn trace_of(network: &Network, diagonal: &[f64]) -> Vec<Trace> {
 
 /// The traces of every layer and, last, of the whole, from `probes` random vectors of ±1.
 ///
-/// Source: Hutchinson 1990: E[vᵀHv] = tr H. The error is that of the mean over the probes.
+/// Source: Hutchinson 1990: `E[vᵀHv] = tr H`. The error is that of the mean over the probes.
 ///
 /// # Errors
 /// As [`product`].

@@ -2,7 +2,7 @@
 //! gradient.
 //!
 //! A group of directions gives two factors, L of what is moved and R of what the gradient does then, with
-//! H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]: the same bilinear form as that of G, so that the contractions of DESIGN §2
+//! `H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]`: the same bilinear form as that of G, so that the contractions of DESIGN §2
 //! serve both.
 
 use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings};

@@ -3,8 +3,8 @@
 //! A block H[a, b] is the derivative along a of the gradient in b. Moving a parameter entry by entry gives columns of
 //! H, one forward-over-reverse pass each. A linear layer used once at one position moves the output through its
 //! pre-activation u = W·a + b alone, so that moving the O entries of u, sample by sample, stands for all O·I entries
-//! of W: H[(o, i), q] = Σ_n a_n[i] ∂²ℓ_n/∂u[o]∂w_q wherever a does not depend on w_q; within the layer that is
-//! Σ_n P_n[o, o'] a_n[i] a_n[i'] with P_n the exact Hessian of ℓ_n in the pre-activation (DESIGN §2).
+//! of W: `H[(o, i), q] = Σ_n a_n[i] ∂²ℓ_n/∂u[o]∂w_q` wherever a does not depend on w_q; within the layer that is
+//! `Σ_n P_n[o, o'] a_n[i] a_n[i']` with P_n the exact Hessian of ℓ_n in the pre-activation (DESIGN §2).
 
 use super::plan::{PartPlan, TileJob, meetings};
 use crate::jacobian::passes::Reach;
