@@ -200,17 +200,14 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
             ),
         ));
     }
-    let values = session.entries(&pairs, control)?;
-    // A part may hold nothing but what rounding leaves of zeros: its numbers are measured by those of the rest.
-    let spread: Vec<(usize, usize)> = (0..SPREAD)
-        .map(|k| k * p / SPREAD)
-        .map(|i| (i, i))
-        .collect();
-    let rest = session.entries(&spread, control)?;
-    let largest = values
-        .iter()
-        .chain(&rest)
-        .fold(0.0f64, |m, v| m.max(v.abs()));
+    // A part may hold nothing but what rounding leaves of zeros: such numbers are measured by those of the rest.
+    let spread = (0..SPREAD).map(|k| k * p / SPREAD).map(|i| (i, i));
+    let all: Vec<(usize, usize)> = pairs.iter().copied().chain(spread).collect();
+    let mut values = session.entries(&all, control)?;
+    let greatest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let least_scale = VANISHING * greatest(&values);
+    values.truncate(pairs.len());
+    let largest = greatest(&values).max(least_scale);
     let curvature = session.curvature();
     let indefinite = session.loss().signed() || curvature.needs_second_derivatives();
     let largest_of = largest_by_part(&places, &values, blocks.parts().len());
@@ -230,7 +227,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         let own = (values[1].max(0.0) * values[2].max(0.0)).sqrt();
         // Entries that vanish by cancellation (a bias before a norm) have no scale of their own.
         let scale = if indefinite {
-            largest_of[place.part].max(largest * VANISHING)
+            largest_of[place.part].max(least_scale)
         } else if own < largest * VANISHING {
             largest
         } else {
