@@ -62,4 +62,16 @@ impl Error {
             message: message.into(),
         }
     }
+
+    /// A name that is none of those known, with the nearest of them.
+    pub(crate) fn unknown(kind: &str, name: &str, known: &[&str]) -> Error {
+        let near = known
+            .iter()
+            .min_by_key(|known| strsim::damerau_levenshtein(known, name));
+        Error::Request(format!(
+            "no {kind} {name:?}: did you mean {}? There are {}",
+            near.unwrap_or(&""),
+            known.join(", ")
+        ))
+    }
 }

@@ -512,10 +512,8 @@ impl Session {
         let layers = self.network.layers();
         let mut rows = Array2::zeros((layers.len(), gradient.len()));
         for (mut row, layer) in rows.rows_mut().into_iter().zip(&layers) {
-            for &k in &layer.parameters {
-                for at in self.network.parameters[k].range() {
-                    row[at] = gradient[at];
-                }
+            for at in self.network.ranges(layer).flatten() {
+                row[at] = gradient[at];
             }
         }
         Ok(rows)

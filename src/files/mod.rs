@@ -75,6 +75,17 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
     }
 }
 
+/// Whether files can be made in that folder, as far as the system tells.
+pub fn is_writable(folder: &Path) -> bool {
+    #[cfg(unix)]
+    return rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        true
+    }
+}
+
 /// Makes a rename in that folder last through a power failure, where the system offers it.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(unix)]

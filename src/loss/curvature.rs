@@ -57,16 +57,7 @@ impl Curvature {
             "residual" => Curvature::Residual,
             "empirical-fisher" => Curvature::EmpiricalFisher,
             "mc-ggn" => Curvature::McGgn { samples, seed },
-            _ => {
-                let nearest = CURVATURES
-                    .iter()
-                    .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-                    .expect("there are curvatures");
-                return Err(Error::Request(format!(
-                    "no curvature {name:?}: did you mean {nearest}? There are {}",
-                    CURVATURES.join(", ")
-                )));
-            }
+            _ => return Err(Error::unknown("curvature", name, &CURVATURES)),
         })
     }
 

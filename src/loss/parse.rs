@@ -67,16 +67,7 @@ pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
         // Without a weight per class its classes are outputs like any other.
         "bce" => &["a reduction"],
         "given-hessian" => &[],
-        _ => {
-            let nearest = NAMES
-                .iter()
-                .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-                .expect("there are losses");
-            return Err(Error::Request(format!(
-                "no loss {name:?}: did you mean {nearest}? There are {}",
-                NAMES.join(", ")
-            )));
-        }
+        _ => return Err(Error::unknown("loss", name, &NAMES)),
     };
     if let Some((option, _)) = given
         .iter()

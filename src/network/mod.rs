@@ -186,6 +186,11 @@ impl Network {
         self.parameters.last().map_or(0, |p| p.range().end)
     }
 
+    /// The ranges of a layer's parameters in the flat order.
+    pub fn ranges<'a>(&'a self, layer: &'a Layer) -> impl Iterator<Item = Range<usize>> + 'a {
+        layer.parameters.iter().map(|&k| self.parameters[k].range())
+    }
+
     /// All parameters: `[p]` in the flat order.
     pub fn parameter_values(&self) -> Vec<f64> {
         let mut values = Vec::with_capacity(self.parameter_count());

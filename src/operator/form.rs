@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{Seeded, read_outputs, read_tangents};
+use crate::schedule::unit::{Seeded, read_f64, read_outputs, read_tangents};
+use crate::tensor::Backend;
 use crate::tensor::dual::{Dual, DualTensor};
-use crate::tensor::{Backend, Real};
 use serde::Serialize;
+use std::ops::Range;
 
 /// A bilinear form of both terms of the Hessian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -73,62 +74,66 @@ pub fn forms<B: Backend>(
     let loss = work.hessian();
     let p = network.parameter_count();
     let mut result = vec![Form::default(); pairs];
-    stream.each(work, pairs, control, |group, chunk| {
+    let weights = |group: &Range<usize>| {
         let own = group.start * p..group.end * p;
-        let left = along(backend, network, &primal, &left[own.clone()]);
-        let right = along(backend, network, &primal, &right[own]);
-        let inputs = work.upload(backend, chunk.range.clone())?;
-        let inner = Dual { inner: backend };
-        let output: Twice<B::Tensor> = if second {
-            let weights = twice(&left, &right);
-            let inputs = inputs.into_iter().map(constant).collect();
-            let outer = Dual { inner: &inner };
-            forward(&outer, network, &weights, inputs, &reach).output
-        } else {
-            let run = |weights| {
-                let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
-                forward(&inner, network, weights, inputs, &reach).output
+        [left, right].map(|vectors| along(backend, network, &primal, &vectors[own.clone()]))
+    };
+    stream.each(
+        work,
+        pairs,
+        control,
+        weights,
+        |[left, right], group, chunk| {
+            let inputs = work.upload(backend, chunk.range.clone())?;
+            let inner = Dual { inner: backend };
+            let output: Twice<B::Tensor> = if second {
+                let weights = twice(left, right);
+                let inputs = inputs.into_iter().map(constant).collect();
+                let outer = Dual { inner: &inner };
+                forward(&outer, network, &weights, inputs, &reach).output
+            } else {
+                let run = |weights| {
+                    let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
+                    forward(&inner, network, weights, inputs, &reach).output
+                };
+                DualTensor {
+                    primal: run(left),
+                    tangent: run(right).tangent.map(DualTensor::constant),
+                }
             };
-            DualTensor {
-                primal: run(&left),
-                tangent: run(&right).tangent.map(DualTensor::constant),
+            let outputs = read_outputs(backend, &output.primal.primal, chunk.first)?;
+            let along_left = read_tangents(backend, &output.primal)?;
+            let (along_right, second_order) = match &output.tangent {
+                None => (Vec::new(), Vec::new()),
+                Some(tangent) => {
+                    let along_right = read_f64(backend, &tangent.primal)?;
+                    (along_right, read_tangents(backend, tangent)?)
+                }
+            };
+            let seeded = Seeded::new(
+                &loss,
+                &chunk.targets,
+                chunk.first,
+                &outputs,
+                &along_right,
+                second,
+            );
+            let each = network.outputs();
+            for (at, (left, product)) in along_left
+                .chunks_exact(each)
+                .zip(seeded.products.chunks_exact(each))
+                .enumerate()
+            {
+                result[group.start + at % group.len()].ggn += dot(left, product);
             }
-        };
-        let outputs = read_outputs(backend, &output.primal.primal, chunk.first)?;
-        let along_left = read_tangents(backend, &output.primal)?;
-        let (along_right, second_order) = match &output.tangent {
-            None => (Vec::new(), Vec::new()),
-            Some(tangent) => {
-                let values = backend.read(&tangent.primal)?;
-                (
-                    values.into_iter().map(Real::to_f64).collect(),
-                    read_tangents(backend, tangent)?,
-                )
+            for (at, second_order) in second_order.chunks_exact(each).enumerate() {
+                let sample = at / group.len();
+                let gradient = &seeded.gradient[sample * each..(sample + 1) * each];
+                result[group.start + at % group.len()].residual += dot(gradient, second_order);
             }
-        };
-        let seeded = Seeded::new(
-            &loss,
-            &chunk.targets,
-            chunk.first,
-            &outputs,
-            &along_right,
-            second,
-        );
-        let each = network.outputs();
-        for (at, (left, product)) in along_left
-            .chunks_exact(each)
-            .zip(seeded.products.chunks_exact(each))
-            .enumerate()
-        {
-            result[group.start + at % group.len()].ggn += dot(left, product);
-        }
-        for (at, second_order) in second_order.chunks_exact(each).enumerate() {
-            let sample = at / group.len();
-            let gradient = &seeded.gradient[sample * each..(sample + 1) * each];
-            result[group.start + at % group.len()].residual += dot(gradient, second_order);
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     Ok(result)
 }
 

@@ -51,43 +51,49 @@ pub fn gradient<B: Backend>(
         loss: 0.0,
         accuracy: None,
     };
-    stream.each(work, 1, control, |_, chunk| {
-        let samples = chunk.range.len();
-        let inputs = work.upload(backend, chunk.range.clone())?;
-        let trace = forward(backend, network, &weights, inputs, &reach);
-        let outputs = read_outputs(backend, &trace.output, chunk.first)?;
-        let each = outputs.len() / samples;
-        // Each sample's slot: ∇ℓ, then ℓ, then right and all predictions (−1 without classes).
-        let mut slots = vec![0.0; samples * (each + 3)];
-        let (targets, first) = (&chunk.targets, chunk.first);
-        per_sample(&outputs, targets, first, &mut slots, |sample, slot| {
-            let (gradient, rest) = slot.split_at_mut(each);
-            work.loss.gradient(sample, gradient);
-            rest[0] = work.loss.value(sample);
-            let (right, all) = work
-                .loss
-                .accuracy(sample)
-                .map_or((-1.0, -1.0), |(r, a)| (r as f64, a as f64));
-            rest[1..].copy_from_slice(&[right, all]);
-        });
-        let mut seed = Vec::with_capacity(outputs.len());
-        for slot in slots.chunks_exact(each + 3) {
-            seed.extend_from_slice(&slot[..each]);
-            result.loss += slot[each];
-            if slot[each + 1] >= 0.0 {
-                let (right, all) = result.accuracy.unwrap_or_default();
-                result.accuracy = Some((
-                    right + slot[each + 1] as usize,
-                    all + slot[each + 2] as usize,
-                ));
+    stream.each(
+        work,
+        1,
+        control,
+        |_| (),
+        |(), _, chunk| {
+            let samples = chunk.range.len();
+            let inputs = work.upload(backend, chunk.range.clone())?;
+            let trace = forward(backend, network, &weights, inputs, &reach);
+            let outputs = read_outputs(backend, &trace.output, chunk.first)?;
+            let each = outputs.len() / samples;
+            // Each sample's slot: ∇ℓ, then ℓ, then right and all predictions (−1 without classes).
+            let mut slots = vec![0.0; samples * (each + 3)];
+            let (targets, first) = (&chunk.targets, chunk.first);
+            per_sample(&outputs, targets, first, &mut slots, |sample, slot| {
+                let (gradient, rest) = slot.split_at_mut(each);
+                work.loss.gradient(sample, gradient);
+                rest[0] = work.loss.value(sample);
+                let (right, all) = work
+                    .loss
+                    .accuracy(sample)
+                    .map_or((-1.0, -1.0), |(r, a)| (r as f64, a as f64));
+                rest[1..].copy_from_slice(&[right, all]);
+            });
+            let mut seed = Vec::with_capacity(outputs.len());
+            for slot in slots.chunks_exact(each + 3) {
+                seed.extend_from_slice(&slot[..each]);
+                result.loss += slot[each];
+                if slot[each + 1] >= 0.0 {
+                    let (right, all) = result.accuracy.unwrap_or_default();
+                    result.accuracy = Some((
+                        right + slot[each + 1] as usize,
+                        all + slot[each + 2] as usize,
+                    ));
+                }
             }
-        }
-        let shape = Shape::new(samples, 1, &backend.shape(&trace.output).rest);
-        let seed = backend.upload(&shape, HostSlice::F64(&seed));
-        for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
-            add_rows(backend, &sum, network, k, &mut result.values)?;
-        }
-        Ok(())
-    })?;
+            let shape = Shape::new(samples, 1, &backend.shape(&trace.output).rest);
+            let seed = backend.upload(&shape, HostSlice::F64(&seed));
+            for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
+                add_rows(backend, &sum, network, k, &mut result.values)?;
+            }
+            Ok(())
+        },
+    )?;
     Ok(result)
 }

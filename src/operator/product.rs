@@ -11,9 +11,10 @@ use crate::loss::Curvature;
 use crate::network::Network;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{Seeded, read_outputs, read_tangents};
+use crate::schedule::unit::{dual_seed, read_tangents};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
+use std::ops::Range;
 
 /// The curvature's product with vectors: `[directions, p]` in the flat order, the result alike.
 ///
@@ -44,72 +45,39 @@ pub fn product<B: Backend>(
             let weights = blank(meter, network, group);
             let trace = push(meter, network, &weights, inputs, &reach);
             let samples = meter.shape(&trace.output.primal).samples;
-            let seed = |directions| meter.fill(&Shape::new(samples, directions, rest), 0.0);
-            let (gradient, products) = (seed(1), Some(seed(group)));
-            let mut sums = Vec::new();
-            pull(
-                meter,
-                work,
-                &weights,
-                &reach,
-                trace,
-                gradient,
-                products,
-                |_, sum| sums.push(sum),
-            );
+            let blank = |directions| meter.fill(&Shape::new(samples, directions, rest), 0.0);
+            let seed = DualTensor {
+                primal: blank(1),
+                // The residual's reverse pass has no tangent to start from.
+                tangent: (curvature != Curvature::Residual).then(|| blank(group)),
+            };
+            pull(meter, work, &weights, &reach, trace, seed);
         },
     )?;
     let primal = Weights::upload(backend, network);
     let loss = work.hessian();
     let p = network.parameter_count();
     let mut result = vec![0.0; vectors.len()];
-    let mut current = None;
-    stream.each(work, directions, control, |group, chunk| {
-        let own = group.start * p..group.end * p;
-        // The same for all chunks of a group.
-        let weights = match current.take() {
-            Some((start, weights)) if start == group.start => weights,
-            _ => along(backend, network, &primal, &vectors[own.clone()]),
-        };
-        let inputs = work.upload(backend, chunk.range.clone())?;
-        let trace = push(backend, network, &weights, inputs, &reach);
-        let outputs = read_outputs(backend, &trace.output.primal, chunk.first)?;
-        let tangents = match curvature {
-            Curvature::Residual => Vec::new(),
-            _ => read_tangents(backend, &trace.output)?,
-        };
-        let second = curvature.needs_second_derivatives();
-        let seeded = Seeded::new(
-            &loss,
-            &chunk.targets,
-            chunk.first,
-            &outputs,
-            &tangents,
-            second,
-        );
-        let upload = |values: &[f64], directions: usize| {
-            let shape = Shape::new(chunk.range.len(), directions, rest);
-            backend.upload(&shape, HostSlice::F64(values))
-        };
-        let gradient = upload(&seeded.gradient, 1);
-        let products = (!seeded.products.is_empty()).then(|| upload(&seeded.products, group.len()));
-        let mut sums = Vec::new();
-        pull(
-            backend,
-            work,
-            &weights,
-            &reach,
-            trace,
-            gradient,
-            products,
-            |k, sum| sums.push((k, sum)),
-        );
-        for (k, sum) in sums {
-            add_rows(backend, &sum, network, k, &mut result[own.clone()])?;
-        }
-        current = Some((group.start, weights));
-        Ok(())
-    })?;
+    let weights = |group: &Range<usize>| {
+        let own = &vectors[group.start * p..group.end * p];
+        along(backend, network, &primal, own)
+    };
+    stream.each(
+        work,
+        directions,
+        control,
+        weights,
+        |weights, group, chunk| {
+            let inputs = work.upload(backend, chunk.range.clone())?;
+            let trace = push(backend, network, weights, inputs, &reach);
+            let seed = dual_seed(backend, &loss, &chunk.targets, chunk.first, &trace.output)?;
+            for (k, sum) in pull(backend, work, weights, &reach, trace, seed) {
+                let own = group.start * p..group.end * p;
+                add_rows(backend, &sum, network, k, &mut result[own])?;
+            }
+            Ok(())
+        },
+    )?;
     Ok(result)
 }
 
@@ -148,26 +116,30 @@ pub fn jacobian_product<B: Backend>(
     let primal = Weights::upload(backend, network);
     let (p, outputs) = (network.parameter_count(), network.outputs());
     let mut result = vec![0.0; work.dataset.len() * directions * outputs];
-    stream.each(work, directions, control, |group, chunk| {
-        let weights = along(
-            backend,
-            network,
-            &primal,
-            &vectors[group.start * p..group.end * p],
-        );
-        let inputs = work.upload(backend, chunk.range.clone())?;
-        let trace = push(backend, network, &weights, inputs, &reach);
-        let tangents = read_tangents(backend, &trace.output)?;
-        for (sample, tangents) in chunk
-            .range
-            .clone()
-            .zip(tangents.chunks_exact(group.len() * outputs))
-        {
-            let at = (sample * directions + group.start) * outputs;
-            result[at..at + tangents.len()].copy_from_slice(tangents);
-        }
-        Ok(())
-    })?;
+    let weights = |group: &Range<usize>| {
+        let own = &vectors[group.start * p..group.end * p];
+        along(backend, network, &primal, own)
+    };
+    stream.each(
+        work,
+        directions,
+        control,
+        weights,
+        |weights, group, chunk| {
+            let inputs = work.upload(backend, chunk.range.clone())?;
+            let trace = push(backend, network, weights, inputs, &reach);
+            let tangents = read_tangents(backend, &trace.output)?;
+            for (sample, tangents) in chunk
+                .range
+                .clone()
+                .zip(tangents.chunks_exact(group.len() * outputs))
+            {
+                let at = (sample * directions + group.start) * outputs;
+                result[at..at + tangents.len()].copy_from_slice(tangents);
+            }
+            Ok(())
+        },
+    )?;
     Ok(result)
 }
 
@@ -214,58 +186,54 @@ pub fn jacobian_transpose_product<B: Backend>(
     )?;
     let weights = Weights::upload(backend, network);
     let mut result = vec![0.0; directions * p];
-    stream.each(work, directions, control, |group, chunk| {
-        let inputs = work.upload(backend, chunk.range.clone())?;
-        let trace = forward(backend, network, &weights, inputs, &reach);
-        let rows = chunk.range.clone().flat_map(|sample| {
-            let at = sample * directions * outputs;
-            &cotangents[at + group.start * outputs..at + group.end * outputs]
-        });
-        let values: Vec<f64> = rows.copied().collect();
-        let shape = Shape::new(chunk.range.len(), group.len(), network.rest(network.output));
-        let seed = backend.upload(&shape, HostSlice::F64(&values));
-        for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
-            let own = group.start * p..group.end * p;
-            add_rows(backend, &sum, network, k, &mut result[own])?;
-        }
-        Ok(())
-    })?;
+    stream.each(
+        work,
+        directions,
+        control,
+        |_| (),
+        |(), group, chunk| {
+            let inputs = work.upload(backend, chunk.range.clone())?;
+            let trace = forward(backend, network, &weights, inputs, &reach);
+            let rows = chunk.range.clone().flat_map(|sample| {
+                let at = sample * directions * outputs;
+                &cotangents[at + group.start * outputs..at + group.end * outputs]
+            });
+            let values: Vec<f64> = rows.copied().collect();
+            let shape = Shape::new(chunk.range.len(), group.len(), network.rest(network.output));
+            let seed = backend.upload(&shape, HostSlice::F64(&values));
+            for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
+                let own = group.start * p..group.end * p;
+                add_rows(backend, &sum, network, k, &mut result[own])?;
+            }
+            Ok(())
+        },
+    )?;
     Ok(result)
 }
 
-/// The reverse pass of a curvature: every site's part of its product, `[1, directions, shape…]`, goes to `visit`
-/// with its parameter.
-///
-/// `gradient` is ∇ℓ, `[samples, 1, rest…]`; `products` ∇²ℓ·ż, `[samples, directions, rest…]`, where there is any.
-#[allow(clippy::too_many_arguments)]
+/// The reverse pass of a curvature from [`dual_seed`]: every site's part of the product with its parameter,
+/// `[1, directions, shape…]`.
 fn pull<'a, B: Backend>(
     backend: &'a B,
     work: &Work<'_>,
     weights: &Weights<DualTensor<B::Tensor>>,
     reach: &Reach,
     trace: Trace<Dual<'a, B>>,
-    gradient: B::Tensor,
-    products: Option<B::Tensor>,
-    mut visit: impl FnMut(usize, B::Tensor),
-) {
+    seed: DualTensor<B::Tensor>,
+) -> Vec<(usize, B::Tensor)> {
     let network = work.network;
+    let mut parts = Vec::new();
     if work.curvature.needs_second_derivatives() {
-        let seed = DualTensor {
-            primal: gradient,
-            tangent: products.filter(|_| work.curvature == Curvature::Exact),
-        };
         let dual = Dual { inner: backend };
         backward(&dual, network, weights, &trace, reach, seed, |k, site| {
-            for site in site.tangents() {
-                visit(k, site.sum(backend));
-            }
+            let tangents = site.tangents().into_iter();
+            parts.extend(tangents.map(|site| (k, site.sum(backend))));
         });
-    } else if let Some(products) = products {
-        let weights = weights.primal();
-        for (k, sum) in sums(backend, network, &weights, &trace.primal(), reach, products) {
-            visit(k, sum);
-        }
+    } else if let Some(products) = seed.tangent {
+        let (weights, trace) = (weights.primal(), trace.primal());
+        parts = sums(backend, network, &weights, &trace, reach, products);
     }
+    parts
 }
 
 /// Jᵀ of cotangents, site by site with its parameter: `[1, directions, shape…]`.

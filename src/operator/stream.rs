@@ -63,11 +63,7 @@ impl Stream {
             let seeds = chunk * work.network.outputs() * (2 + 3 * group);
             let vectors = work.network.parameter_count() * (2 * directions + group);
             let host = 8 * (seeds + vectors) as u64;
-            let device = if limits.unified {
-                limits.device.min(limits.host).saturating_sub(host)
-            } else {
-                limits.device
-            };
+            let device = limits.device_beside(host);
             if meter.peak() <= device && host <= limits.host && meter.largest() <= limits.tensor {
                 return Ok(Stream { chunk, group });
             }
@@ -95,21 +91,23 @@ impl Stream {
         }
     }
 
-    /// Gives every group of directions with every chunk of samples to `visit`.
+    /// Gives every group of directions, and what `prepare` makes of it once, with every chunk of samples to `visit`.
     ///
     /// # Errors
     /// What the data or `visit` report; [`Error::Interrupted`].
-    pub(super) fn each(
+    pub(super) fn each<G>(
         self,
         work: &Work<'_>,
         directions: usize,
         control: &Control<'_>,
-        mut visit: impl FnMut(Range<usize>, Chunk) -> Result<()>,
+        prepare: impl Fn(&Range<usize>) -> G,
+        mut visit: impl FnMut(&G, Range<usize>, Chunk) -> Result<()>,
     ) -> Result<()> {
         let samples = work.dataset.len();
         let groups = directions.div_ceil(self.group);
         for (k, start) in (0..directions).step_by(self.group).enumerate() {
             let group = start..(start + self.group).min(directions);
+            let prepared = prepare(&group);
             for start in (0..samples).step_by(self.chunk) {
                 control.check()?;
                 let range = start..(start + self.chunk).min(samples);
@@ -119,7 +117,7 @@ impl Stream {
                     targets: work.dataset.targets(range.clone())?,
                     range,
                 };
-                visit(group.clone(), chunk)?;
+                visit(&prepared, group.clone(), chunk)?;
                 (control.progress)(Progress {
                     done: (k * samples + end) as u64,
                     total: (groups * samples) as u64,

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::network::Network;
 use crate::random::Draws;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Progress, Work};
+use crate::schedule::run::{Control, Work};
+use crate::schedule::steps::Steps;
 use crate::tensor::Backend;
 use serde::Serialize;
 
@@ -49,26 +50,17 @@ pub fn probed_trace<B: Backend>(
 ) -> Result<Vec<Trace>> {
     let p = work.network.parameter_count();
     let mut sums = Vec::with_capacity(probes);
-    let all: Vec<u64> = (0..probes as u64).collect();
-    for turn in all.chunks(TURN) {
-        let draw = |probe: &u64| {
-            let mut draws = Draws::new(seed, *probe, 0);
+    let steps = Steps::new(control, work.dataset.len(), probes as u64);
+    for start in (0..probes).step_by(TURN) {
+        let turn = start..(start + TURN).min(probes);
+        let draw = |probe: usize| {
+            let mut draws = Draws::new(seed, probe as u64, 0);
             (0..p).map(move |_| draws.sign())
         };
-        let vectors: Vec<f64> = turn.iter().flat_map(draw).collect();
-        let progress = |own: Progress| {
-            let share = turn.len() as f64 * own.done as f64 / own.total.max(1) as f64;
-            (control.progress)(Progress {
-                done: turn[0] * 1000 + (share * 1000.0) as u64,
-                total: 1000 * probes as u64,
-                ..own
-            });
-        };
-        let own = Control {
-            progress: &progress,
-            cancel: control.cancel,
-        };
-        let mut products = product(backend, work, &vectors, limits, batch, &own)?;
+        let vectors: Vec<f64> = turn.clone().flat_map(draw).collect();
+        let mut products = steps.step(turn.len(), |control| {
+            product(backend, work, &vectors, limits, batch, control)
+        })?;
         for (product, vector) in products.iter_mut().zip(&vectors) {
             *product *= vector;
         }
@@ -81,11 +73,8 @@ pub fn probed_trace<B: Backend>(
 /// Sums of `[p]` numbers over each layer, and over all.
 fn by_layer(network: &Network, values: &[f64]) -> Vec<f64> {
     let layers = network.layers();
-    let sum = |k: &usize| values[network.parameters[*k].range()].iter().sum::<f64>();
-    let mut sums: Vec<f64> = layers
-        .iter()
-        .map(|layer| layer.parameters.iter().map(sum).sum())
-        .collect();
+    let sum = |layer| network.ranges(layer).flat_map(|own| &values[own]).sum();
+    let mut sums: Vec<f64> = layers.iter().map(sum).collect();
     sums.push(sums.iter().sum());
     sums
 }
@@ -95,11 +84,8 @@ fn traces(network: &Network, sums: &[Vec<f64>]) -> Vec<Trace> {
     let count = sums.len() as f64;
     let mut names: Vec<(Option<String>, usize)> = Vec::new();
     for layer in network.layers() {
-        let lengths = layer
-            .parameters
-            .iter()
-            .map(|&k| network.parameters[k].data.len());
-        names.push((Some(layer.name), lengths.sum()));
+        let count = network.ranges(&layer).map(|own| own.len()).sum();
+        names.push((Some(layer.name), count));
     }
     names.push((None, network.parameter_count()));
     let trace = |(at, (layer, parameters)): (usize, (Option<String>, usize))| {

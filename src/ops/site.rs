@@ -99,137 +99,95 @@ impl<T> Outer<T> {
     }
 }
 
-impl<T: Clone> Site<DualTensor<T>> {
-    /// The derivative of the site's rows along the tangents, as sites whose rows add up to it: the product rule.
-    pub fn tangents(&self) -> Vec<Site<T>> {
-        let kinds = match &self.kind {
+impl<T> SiteKind<T> {
+    /// Δ, or V itself, and what it is multiplied with: the rows are linear in either.
+    fn tensors(&self) -> (&T, Option<&T>) {
+        match self {
             SiteKind::Linear {
-                cotangents,
-                inputs,
-                outputs_first,
-            } => product(cotangents, inputs, |cotangents, inputs| SiteKind::Linear {
-                cotangents,
-                inputs,
-                outputs_first: *outputs_first,
-            }),
-            SiteKind::Conv {
-                cotangents,
-                inputs,
-                window,
-                groups,
-            } => product(cotangents, inputs, |cotangents, inputs| SiteKind::Conv {
-                cotangents,
-                inputs,
-                window: window.clone(),
-                groups: *groups,
-            }),
-            SiteKind::Elementwise {
-                cotangents,
-                derivative: Some(derivative),
-            } => product(cotangents, derivative, |cotangents, derivative| {
-                SiteKind::Elementwise {
-                    cotangents,
-                    derivative: Some(derivative),
-                }
-            }),
-            SiteKind::Elementwise {
-                cotangents,
-                derivative: None,
-            } => {
-                let tangent = cotangents.tangent.iter().cloned();
-                let kind = |cotangents| SiteKind::Elementwise {
-                    cotangents,
-                    derivative: None,
-                };
-                tangent.map(kind).collect()
+                cotangents, inputs, ..
             }
+            | SiteKind::Conv {
+                cotangents, inputs, ..
+            } => (cotangents, Some(inputs)),
+            SiteKind::Elementwise {
+                cotangents,
+                derivative,
+            } => (cotangents, derivative.as_ref()),
             SiteKind::Lookup {
                 cotangents,
                 indices,
-                range,
-            } => {
-                let tangent = cotangents.tangent.iter().cloned();
-                let kind = |cotangents| SiteKind::Lookup {
-                    cotangents,
-                    indices: indices.primal.clone(),
-                    range: range.clone(),
-                };
-                tangent.map(kind).collect()
-            }
-            SiteKind::Rows(rows) => rows.tangent.iter().cloned().map(SiteKind::Rows).collect(),
-        };
-        let site = |kind| Site {
-            kind,
-            shape: self.shape.clone(),
-            steps: self.steps.clone(),
-        };
-        kinds.into_iter().map(site).collect()
+                ..
+            } => (cotangents, Some(indices)),
+            SiteKind::Rows(rows) => (rows, None),
+        }
+    }
+
+    /// The same kind of other tensors, as [`SiteKind::tensors`] gives them.
+    fn of<U>(&self, cotangents: U, other: Option<U>) -> SiteKind<U> {
+        const BOTH: &str = "a site of a product has both of its tensors";
+        match self {
+            SiteKind::Linear { outputs_first, .. } => SiteKind::Linear {
+                cotangents,
+                inputs: other.expect(BOTH),
+                outputs_first: *outputs_first,
+            },
+            SiteKind::Conv { window, groups, .. } => SiteKind::Conv {
+                cotangents,
+                inputs: other.expect(BOTH),
+                window: window.clone(),
+                groups: *groups,
+            },
+            SiteKind::Elementwise { .. } => SiteKind::Elementwise {
+                cotangents,
+                derivative: other,
+            },
+            SiteKind::Lookup { range, .. } => SiteKind::Lookup {
+                cotangents,
+                indices: other.expect(BOTH),
+                range: range.clone(),
+            },
+            SiteKind::Rows(_) => SiteKind::Rows(cotangents),
+        }
     }
 }
 
 impl<T: Clone> Site<DualTensor<T>> {
+    /// The derivative of the site's rows along the tangents, as sites whose rows add up to it: the product rule,
+    /// structural zeros left out.
+    pub fn tangents(&self) -> Vec<Site<T>> {
+        let (cotangents, other) = self.kind.tensors();
+        let left = cotangents.tangent.iter().cloned().map(|tangent| {
+            let other = other.map(|other| other.primal.clone());
+            self.kind.of(tangent, other)
+        });
+        let right = other.and_then(|other| other.tangent.clone());
+        let right = right.map(|tangent| self.kind.of(cotangents.primal.clone(), Some(tangent)));
+        left.chain(right).map(|kind| self.with(kind)).collect()
+    }
+
     /// The site with `units` (`[1, directions, outputs]`) in the place of its cotangents: how the parameter moves what
     /// the site makes, and so what an offset there is to the parameter. `None` where the site is no outer one.
     pub fn moving<B: Backend<Tensor = T>>(&self, backend: &B, units: &T) -> Option<Site<T>> {
-        let like = |cotangents: &DualTensor<T>| {
-            let rest = backend.shape(&cotangents.primal).rest;
-            let outputs = backend.shape(units).rest_len();
-            (rest.iter().product::<usize>() == outputs).then(|| backend.reshape(units, &rest))
-        };
-        let kind = match &self.kind {
-            SiteKind::Linear {
-                cotangents,
-                inputs,
-                outputs_first,
-            } => SiteKind::Linear {
-                cotangents: like(cotangents)?,
-                inputs: inputs.primal.clone(),
-                outputs_first: *outputs_first,
-            },
-            SiteKind::Conv {
-                cotangents,
-                inputs,
-                window,
-                groups,
-            } => SiteKind::Conv {
-                cotangents: like(cotangents)?,
-                inputs: inputs.primal.clone(),
-                window: window.clone(),
-                groups: *groups,
-            },
-            SiteKind::Elementwise {
-                cotangents,
-                derivative: None,
-            } => SiteKind::Elementwise {
-                cotangents: like(cotangents)?,
-                derivative: None,
-            },
-            _ => return None,
-        };
-        let site = Site {
-            kind,
-            shape: self.shape.clone(),
-            steps: self.steps.clone(),
-        };
+        let (cotangents, other) = self.kind.tensors();
+        let rest = backend.shape(&cotangents.primal).rest;
+        if rest.iter().product::<usize>() != backend.shape(units).rest_len() {
+            return None;
+        }
+        let other = other.map(|other| other.primal.clone());
+        let site = self.with(self.kind.of(backend.reshape(units, &rest), other));
         site.outer(backend).is_some().then_some(site)
     }
 }
 
-/// d(x·y) = dx·y + x·dy, structural zeros left out.
-fn product<T: Clone>(
-    x: &DualTensor<T>,
-    y: &DualTensor<T>,
-    kind: impl Fn(T, T) -> SiteKind<T>,
-) -> Vec<SiteKind<T>> {
-    let left = x
-        .tangent
-        .iter()
-        .map(|dx| kind(dx.clone(), y.primal.clone()));
-    let right = y
-        .tangent
-        .iter()
-        .map(|dy| kind(x.primal.clone(), dy.clone()));
-    left.chain(right).collect()
+impl<T> Site<T> {
+    /// Another kind at the same place.
+    fn with<U>(&self, kind: SiteKind<U>) -> Site<U> {
+        Site {
+            kind,
+            shape: self.shape.clone(),
+            steps: self.steps.clone(),
+        }
+    }
 }
 
 impl<T: Clone> Site<T> {
@@ -244,25 +202,9 @@ impl<T: Clone> Site<T> {
 
     /// How many numbers it keeps.
     pub fn numbers<B: Backend<Tensor = T>>(&self, backend: &B) -> usize {
+        let (cotangents, other) = self.kind.tensors();
         let count = |tensor: &T| backend.shape(tensor).len();
-        match &self.kind {
-            SiteKind::Linear {
-                cotangents, inputs, ..
-            }
-            | SiteKind::Conv {
-                cotangents, inputs, ..
-            } => count(cotangents) + count(inputs),
-            SiteKind::Elementwise {
-                cotangents,
-                derivative,
-            } => count(cotangents) + derivative.as_ref().map_or(0, count),
-            SiteKind::Lookup {
-                cotangents,
-                indices,
-                ..
-            } => count(cotangents) + count(indices),
-            SiteKind::Rows(rows) => count(rows),
-        }
+        count(cotangents) + other.map_or(0, count)
     }
 
     /// The rows V: `[s, d, parameter shape…]`.

@@ -12,6 +12,7 @@ mod room;
 pub mod routes;
 pub mod run;
 mod second;
+pub(crate) mod steps;
 pub mod tiles;
 pub mod unit;
 

@@ -43,6 +43,17 @@ pub struct Limits {
     pub unified: bool,
 }
 
+impl Limits {
+    /// Bytes that tensors and tiles may take beside so many of host buffers: on the CPU these lie in the same memory.
+    pub fn device_beside(&self, host: u64) -> u64 {
+        if self.unified {
+            self.device.min(self.host).saturating_sub(host)
+        } else {
+            self.device
+        }
+    }
+}
+
 /// What becomes of the factors between tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -285,12 +296,7 @@ pub fn plan(
     let (footprint, host, device) = loop {
         let footprint = planner.footprint(unit, chunk)?;
         let host = host_bytes(network, footprint.tile, sizes, unit, chunk);
-        // On the CPU the host's buffers lie in the same memory as tensors and tiles.
-        let device = if limits.unified {
-            limits.device.min(limits.host).saturating_sub(host)
-        } else {
-            limits.device
-        };
+        let device = limits.device_beside(host);
         let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
         if fits && footprint.largest <= limits.tensor {
             break (footprint, host, device);
@@ -354,11 +360,7 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
     let (needs, host, device) = loop {
         let needs = planner.needs(&routes, unit, chunk)?;
         let host = host_bytes(network, needs.tile, sizes, unit, chunk);
-        let device = if limits.unified {
-            limits.device.min(limits.host).saturating_sub(host)
-        } else {
-            limits.device
-        };
+        let device = limits.device_beside(host);
         let peak = needs.peak(1, limits.unified);
         if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
             break (needs, host, device);

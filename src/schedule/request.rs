@@ -137,12 +137,7 @@ pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
     }
     let layer = |name: &str| -> Result<Vec<Range<usize>>> {
         let layer = network.layer(name)?;
-        Ok(merge(
-            layer
-                .parameters
-                .iter()
-                .map(|&k| network.parameters[k].range()),
-        ))
+        Ok(merge(network.ranges(&layer)))
     };
     let parameter = |name: &str| Ok(vec![network.parameters[network.parameter(name)?].range()]);
     let everything = || std::iter::once(0..p).collect::<Vec<_>>();
@@ -165,12 +160,7 @@ pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
             }),
             Part::Layers => {
                 for layer in network.layers() {
-                    let rows = merge(
-                        layer
-                            .parameters
-                            .iter()
-                            .map(|&k| network.parameters[k].range()),
-                    );
+                    let rows = merge(network.ranges(&layer));
                     out.push(ResolvedPart {
                         name: format!("layer={}", layer.name),
                         rows: rows.clone(),

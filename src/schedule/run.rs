@@ -4,12 +4,12 @@ use super::budget::anonymous_resident;
 use super::moves::{Passes, moves};
 use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs, wanted};
 use super::routes::Routes;
-use super::unit::{LossSeeds, Seeded, Unit, read_outputs, read_tangents, units};
+use super::unit::{LossSeeds, Unit, dual_seed, units};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
 use crate::import::data::Dataset;
 use crate::jacobian::passes::{Reach, Weights};
-use crate::loss::{Curvature, Curved, Loss, TargetBatch};
+use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
 use crate::sink::{PartLayout, Sink};
 use crate::tensor::dual::DualTensor;
@@ -404,7 +404,9 @@ impl<B: Contract> Driver<'_, B> {
                 let inputs = work.upload(backend, range.clone())?;
                 let targets = work.dataset.targets(range.clone())?;
                 let first = work.dataset.sample_range().start + range.start;
-                let mut seed = second_seed(&loss, work.curvature, &targets, first);
+                let mut seed = |backend: &B, output: &DualTensor<B::Tensor>| {
+                    dual_seed(backend, &loss, &targets, first, output)
+                };
                 for made_by in &moves {
                     self.control.check()?;
                     let start = Instant::now();
@@ -538,33 +540,6 @@ impl<B: Contract> Driver<'_, B> {
             tiles: self.report.tiles,
             tile_count: self.plan.tiles.len(),
         });
-    }
-}
-
-/// Seeds of the reverse pass for H and H − G, in double precision on the host.
-fn second_seed<'a, B: Backend>(
-    loss: &'a Curved<'_>,
-    curvature: Curvature,
-    targets: &'a TargetBatch,
-    first: usize,
-) -> impl FnMut(&B, &DualTensor<B::Tensor>) -> Result<DualTensor<B::Tensor>> + 'a {
-    move |backend, output| {
-        let outputs = read_outputs(backend, &output.primal, first)?;
-        let tangents = match curvature {
-            Curvature::Residual => Vec::new(),
-            _ => read_tangents(backend, output)?,
-        };
-        let seeded = Seeded::new(loss, targets, first, &outputs, &tangents, true);
-        let shape = backend.shape(&output.primal);
-        let upload = |values: &[f64]| {
-            let directions = values.len() / outputs.len().max(1);
-            let shape = Shape::new(shape.samples, directions, &shape.rest);
-            backend.upload(&shape, HostSlice::F64(values))
-        };
-        Ok(DualTensor {
-            primal: upload(&seeded.gradient),
-            tangent: (!seeded.products.is_empty()).then(|| upload(&seeded.products)),
-        })
     }
 }
 

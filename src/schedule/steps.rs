@@ -1,11 +1,11 @@
 //! Progress over many operator calls, as one.
 
+use super::run::{Control, Progress};
 use crate::error::Result;
-use crate::schedule::run::{Control, Progress};
 use std::cell::Cell;
 
-/// Counts samples pushed through the network, each along one direction, over all calls of a study.
-pub(super) struct Steps<'a> {
+/// Counts samples pushed through the network, each along one direction, over all calls.
+pub(crate) struct Steps<'a> {
     control: &'a Control<'a>,
     samples: usize,
     done: Cell<u64>,
@@ -14,7 +14,7 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     /// Steps of `directions` directions in all over `samples` samples.
-    pub(super) fn new(control: &'a Control<'a>, samples: usize, directions: u64) -> Steps<'a> {
+    pub(crate) fn new(control: &'a Control<'a>, samples: usize, directions: u64) -> Steps<'a> {
         Steps {
             control,
             samples,
@@ -27,7 +27,7 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// What the call reports; [`crate::Error::Interrupted`].
-    pub(super) fn step<T>(
+    pub(crate) fn step<T>(
         &self,
         directions: usize,
         call: impl FnOnce(&Control<'_>) -> Result<T>,
@@ -51,7 +51,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes directions off the total that turned out not to be needed.
-    pub(super) fn spare(&self, directions: usize) {
+    pub(crate) fn spare(&self, directions: usize) {
         let spared = (directions * self.samples) as u64;
         self.total.set(self.total.get().saturating_sub(spared));
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::jacobian::Factor;
 use crate::jacobian::passes::{Reach, Weights, backward, forward};
-use crate::loss::{Loss, Sample, TargetBatch};
+use crate::loss::{Curvature, Curved, Loss, Sample, TargetBatch};
 use crate::network::Network;
 use crate::ops::Site;
 use crate::tensor::dual::DualTensor;
@@ -120,16 +120,24 @@ impl<'a> LossSeeds<'a> {
     }
 }
 
+/// A tensor's numbers in double precision.
+///
+/// # Errors
+/// What reading reports.
+pub fn read_f64<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<Vec<f64>> {
+    Ok(backend
+        .read(tensor)?
+        .into_iter()
+        .map(Real::to_f64)
+        .collect())
+}
+
 /// The network's outputs of a chunk, in double precision: `[samples, outputs]`.
 ///
 /// # Errors
 /// [`Error::Value`] naming the first sample whose output is not finite.
 pub fn read_outputs<B: Backend>(backend: &B, output: &B::Tensor, first: usize) -> Result<Vec<f64>> {
-    let values: Vec<f64> = backend
-        .read(output)?
-        .into_iter()
-        .map(Real::to_f64)
-        .collect();
+    let values = read_f64(backend, output)?;
     let each = values.len() / backend.shape(output).samples.max(1);
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(values),
@@ -167,14 +175,10 @@ where
 /// # Errors
 /// What reading reports.
 pub fn read_tangents<B: Backend>(backend: &B, output: &DualTensor<B::Tensor>) -> Result<Vec<f64>> {
-    let Some(tangent) = &output.tangent else {
-        return Ok(Vec::new());
-    };
-    Ok(backend
-        .read(tangent)?
-        .into_iter()
-        .map(Real::to_f64)
-        .collect())
+    match &output.tangent {
+        Some(tangent) => read_f64(backend, tangent),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// What a loss makes of a chunk's outputs z and their tangents ż, per sample and in double precision.
@@ -215,6 +219,37 @@ impl Seeded {
             products: part(each, each + wide),
         }
     }
+}
+
+/// The seed of the reverse pass from a chunk's outputs and their tangents, in double precision on the host: (∇ℓ, ∇²ℓ·ż)
+/// for H, (∇ℓ, 0) for H − G, (0, ∇²ℓ·ż) for G and what stands for it (DESIGN §3).
+///
+/// # Errors
+/// What reading reports; [`Error::Value`] for an output that is not finite.
+pub fn dual_seed<B: Backend>(
+    backend: &B,
+    loss: &Curved<'_>,
+    targets: &TargetBatch,
+    first: usize,
+    output: &DualTensor<B::Tensor>,
+) -> Result<DualTensor<B::Tensor>> {
+    let outputs = read_outputs(backend, &output.primal, first)?;
+    let tangents = match loss.curvature {
+        Curvature::Residual => Vec::new(),
+        _ => read_tangents(backend, output)?,
+    };
+    let second = loss.curvature.needs_second_derivatives();
+    let seeded = Seeded::new(loss, targets, first, &outputs, &tangents, second);
+    let shape = backend.shape(&output.primal);
+    let upload = |values: &[f64]| {
+        let directions = values.len() / outputs.len().max(1);
+        let shape = Shape::new(shape.samples, directions, &shape.rest);
+        backend.upload(&shape, HostSlice::F64(values))
+    };
+    Ok(DualTensor {
+        primal: upload(&seeded.gradient),
+        tangent: (!seeded.products.is_empty()).then(|| upload(&seeded.products)),
+    })
 }
 
 impl<B: Backend> Seeds<B> for LossSeeds<'_> {

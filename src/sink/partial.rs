@@ -5,7 +5,7 @@
 //! `0000.npy`…, `plan.json` and `done`, and ends as `x` with `0000.npy`… and `index.json`.
 
 use crate::error::{Error, Result};
-use crate::files::{parent, sync_folder, with_suffix};
+use crate::files::{is_writable, parent, sync_folder, with_suffix};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -69,8 +69,7 @@ impl Place {
                 ));
             }
         }
-        #[cfg(unix)]
-        if rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK).is_err() {
+        if !is_writable(&folder) {
             return Err(Error::file(
                 &folder,
                 format!(

@@ -4,12 +4,12 @@
 
 use super::initialise::{Initialisation, Initialiser};
 use super::quantiles::Quantiles;
-use super::steps::Steps;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::network::{Layer, Network};
 use crate::operator::Form;
 use crate::schedule::run::Control;
+use crate::schedule::steps::Steps;
 use crate::session::{RunOptions, Session};
 use ndarray::Array2;
 use serde::Serialize;
@@ -184,7 +184,7 @@ pub fn gradient_error(
     let result = run(session);
     session.set_parameters(initialisation.own())?;
     result?;
-    let count = |layer: &Layer| entries(session, layer).map(|r| r.len()).sum();
+    let count = |layer: &Layer| session.network().ranges(layer).map(|r| r.len()).sum();
     let layers = layers.iter().zip(forms);
     Ok(GradientError {
         initialiser: draw.initialiser,
@@ -254,15 +254,6 @@ pub(super) fn check(session: &Session, layers: &[Layer]) -> Result<()> {
     Ok(())
 }
 
-/// The ranges of a layer in the flat order.
-pub(super) fn entries<'a>(
-    session: &'a Session,
-    layer: &'a Layer,
-) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
-    let parameters = &session.network().parameters;
-    layer.parameters.iter().map(|&k| parameters[k].range())
-}
-
 /// Where a draw is evaluated.
 struct Place<'a> {
     session: &'a Session,
@@ -285,7 +276,7 @@ impl Place<'_> {
             let there: Vec<usize> = (0..turn.len()).filter(|&k| norms[k] > 0.0).collect();
             let mut vectors = Array2::zeros((there.len(), p));
             for (mut vector, &k) in vectors.rows_mut().into_iter().zip(&there) {
-                for entry in entries(self.session, &turn[k]).flatten() {
+                for entry in self.session.network().ranges(&turn[k]).flatten() {
                     vector[entry] = gradient[entry] / norms[k];
                 }
             }
@@ -305,7 +296,11 @@ impl Place<'_> {
     }
 
     fn norm(&self, layer: &Layer, gradient: &[f64]) -> f64 {
-        let values = entries(self.session, layer).flat_map(|range| &gradient[range]);
+        let values = self
+            .session
+            .network()
+            .ranges(layer)
+            .flat_map(|range| &gradient[range]);
         values.map(|g| g * g).sum::<f64>().sqrt()
     }
 

@@ -12,4 +12,3 @@ pub mod pairs;
 pub mod quantiles;
 pub mod report;
 mod spectral;
-mod steps;

@@ -4,15 +4,15 @@
 //! (E ‖Bz‖² = ‖B‖_F², Hutchinson 1990): one product of layer b's signs serves the rows of every layer a. Their spectral
 //! norm is the largest Ritz value of a Golub–Kahan bidiagonalisation (`study/spectral.rs`).
 
-use super::error::{check, entries};
+use super::error::check;
 use super::spectral::{Norm, STEPS, Side, largest, largest_by_products};
-use super::steps::Steps;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::Curvature;
 use crate::network::Layer;
 use crate::random::Draws;
 use crate::schedule::run::Control;
+use crate::schedule::steps::Steps;
 use crate::session::{RunOptions, Session};
 use ndarray::Array2;
 use serde::Serialize;
@@ -267,7 +267,7 @@ impl Plan {
     fn new(session: &Session, layers: &[Layer], options: PairOptions) -> Plan {
         let layers: Vec<Own> = layers
             .iter()
-            .map(|l| Own(entries(session, l).collect()))
+            .map(|l| Own(session.network().ranges(l).collect()))
             .collect();
         let mut partners: Vec<Vec<usize>> = vec![Vec::new(); layers.len()];
         let mut probed = Vec::new();

@@ -4,7 +4,7 @@ use super::error::GradientError;
 use super::pairs::PairErrors;
 use super::quantiles::Quantiles;
 use crate::error::{Error, Result};
-use crate::files::{parent, sync_folder, with_suffix};
+use crate::files::{is_writable, parent, sync_folder, with_suffix};
 use crate::sink::Provenance;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -141,15 +141,12 @@ impl Folder {
             }
             Ok(_) => path.to_path_buf(),
         };
-        #[cfg(unix)]
-        if rustix::fs::access(&writable, rustix::fs::Access::WRITE_OK).is_err() {
+        if !is_writable(&writable) {
             return Err(Error::file(
                 writable,
                 "the folder cannot be written: choose another",
             ));
         }
-        #[cfg(not(unix))]
-        let _ = writable;
         Ok(Folder(path.to_path_buf()))
     }
 
