@@ -4,11 +4,11 @@ mod common;
 
 use common::tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hessblock::contraction::{Segment, accumulate, contraction};
+use hessblock::contraction::{Meeting, Segment, accumulate, contraction};
 use hessblock::jacobian::Factor;
 use hessblock::ops::{Site, SiteKind};
-use hessblock::tensor::Contract;
 use hessblock::tensor::cpu::Cpu;
+use hessblock::tensor::{Contract, How};
 
 const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;
@@ -58,12 +58,17 @@ fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
             range,
             origin: 0,
         };
-        let (left, right) = (segment(left, 0..rows), segment(right, 0..columns));
-        group.throughput(Throughput::Elements(contraction(backend, &left, &right).1));
+        let meeting = Meeting {
+            rows: segment(left, 0..rows),
+            columns: segment(right, 0..columns),
+            signs: None,
+        };
+        let operations = contraction(backend, &meeting.rows, &meeting.columns).1;
+        group.throughput(Throughput::Elements(operations));
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut tile = backend.accumulator(rows, columns);
-                accumulate(backend, &mut tile, &left, &right, None);
+                accumulate(backend, &mut tile, How::ADD, std::slice::from_ref(&meeting));
                 backend
                     .collect(backend.finish(tile))
                     .expect("the device works")

@@ -1,66 +1,225 @@
-//! End to end on LeNet-5 (28×28, p = 44,426), 128 samples, 10 classes: from data in memory to parts in memory.
+//! Parts of G of LeNet-5 (28×28, p = 44,426), 128 samples, 10 classes: from data in memory to parts in memory.
+//!
+//! `cargo bench --bench lenet -- [dense1 dense2 conv2 full diagonal gradient factors]`; without names all but the full
+//! matrix (7.9 GB). Medians, into memory that was touched before and into fresh one, with the rate of multiply-adds of all
+//! threads over one beside: two virtual cores are at times one physical core. With `HESSBLOCK_BENCH_JSON=FILE` the times
+//! are written for `benches/peers/blocks.py --hessblock FILE`; `HESSBLOCK_BENCH_DEVICE=NAME` takes a GPU.
 
 mod common;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use hessblock::schedule::run::Control;
-use hessblock::tensor::Contract;
+use hessblock::jacobian::passes::{Reach, Weights};
+use hessblock::loss::Curved;
+use hessblock::schedule::plan::Limits;
+use hessblock::schedule::run::{Control, Report};
+use hessblock::schedule::tiles::Grid;
+use hessblock::schedule::unit::{LossSeeds, units};
+use hessblock::sink::{Memory, Sink};
 use hessblock::tensor::cpu::Cpu;
-use hessblock::{Device, Part, Precision, RunOptions, Session};
+use hessblock::tensor::{Contract, HostSlice, Shape};
+use hessblock::{Device, Precision, RunOptions, Session};
+use std::time::Instant;
 
-fn parts<B: Contract>(
-    criterion: &mut Criterion,
-    name: &str,
+/// Runs of each, after one that is not counted.
+const RUNS: usize = 7;
+
+/// Milliseconds, the median of the runs.
+fn median(mut run: impl FnMut() -> f64) -> f64 {
+    run();
+    let mut times: Vec<f64> = (0..RUNS).map(|_| run() * 1e3).collect();
+    times.sort_by(f64::total_cmp);
+    times[RUNS / 2]
+}
+
+/// Seconds that `work` takes.
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed().as_secs_f64(), result)
+}
+
+/// One run of a part into a sink.
+fn run<B: Contract>(
     backend: &B,
     session: &Session,
-    wanted: &[&str],
-) {
-    let mut group = criterion.benchmark_group(format!("lenet/{name}"));
-    group.sample_size(10);
-    for text in wanted {
-        let part: Part = text.parse().expect("a part");
-        group.bench_function(*text, |b| {
-            b.iter(|| {
-                session
-                    .to_memory(backend, std::slice::from_ref(&part))
-                    .expect("a run")
-            });
-        });
-    }
-    group.finish();
+    part: &str,
+    sink: &mut Memory<B::Real>,
+) -> Report {
+    let limits = Limits {
+        device: u64::MAX,
+        host: u64::MAX,
+        tensor: backend.largest_tensor(),
+        unified: true,
+    };
+    let grid = match backend.accumulates_in_host_memory() {
+        true => Grid::Whole,
+        false => Grid::Squares,
+    };
+    let parts = session
+        .resolve(&[part.parse().expect("a part")])
+        .expect("a part of LeNet-5");
+    let plan = session
+        .plan_for(parts, size_of::<B::Real>(), limits, None, grid)
+        .expect("a plan");
+    let report = session
+        .run_on(backend, &plan, sink, &Control::none())
+        .expect("a run");
+    Sink::<B::Real>::finish(sink).expect("a whole part");
+    report
 }
 
-fn all(criterion: &mut Criterion) {
-    let session = common::lenet5();
-    let blocks = ["layer=dense1", "layer=dense2", "layer=conv2", "diag"];
-    parts(criterion, "cpu f32", &Cpu::<f32>::new(), &session, &blocks);
-    parts(
-        criterion,
-        "cpu f64",
-        &Cpu::<f64>::new(),
-        &session,
-        &blocks[1..],
+/// A block into touched and into fresh memory, in milliseconds.
+fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) {
+    let mut sink = Memory::new();
+    let mut report = Report::default();
+    let touched = median(|| {
+        let (seconds, made) = timed(|| run(backend, session, part, &mut sink));
+        report = made;
+        seconds
+    });
+    drop(sink);
+    let fresh = median(|| timed(|| run(backend, session, part, &mut Memory::new())).0);
+    println!(
+        "{part:<14} {touched:>9.2} ms touched, {fresh:>9.2} ms fresh; of the last: factors {:.1} ms, contraction {:.1} ms, {:.1} Gflop/s",
+        report.factor_seconds * 1e3,
+        report.contraction_seconds * 1e3,
+        report.operations as f64 / 1e9 / (report.contraction_seconds + report.factor_seconds),
     );
+    (touched, fresh)
+}
+
+/// All factors, dense rows formed, in milliseconds: from data in memory.
+fn factors<B: Contract>(backend: &B, session: &Session) -> f64 {
+    let network = session.network();
+    let reach = Reach::new(network, vec![true; network.parameters.len()]);
+    let loss = Curved {
+        loss: session.loss(),
+        curvature: session.curvature(),
+    };
+    let data = session.dataset();
+    median(|| {
+        let all = || {
+            let range = 0..data.len();
+            let inputs = data.inputs(range.clone()).expect("inputs");
+            let inputs = inputs.iter().zip(&network.inputs).map(|(values, input)| {
+                let shape = Shape::new(data.len(), 1, &input.rest);
+                backend.upload(&shape, HostSlice::F64(values))
+            });
+            let inputs = inputs.collect();
+            let targets = data.targets(range).expect("targets");
+            let weights = Weights::upload(backend, network);
+            let mut seeds = LossSeeds::new(&loss, 0, &targets);
+            let made = units(
+                backend,
+                network,
+                &weights,
+                &reach,
+                inputs,
+                0..10,
+                10,
+                &mut seeds,
+                |mut unit| {
+                    for factor in unit.factors.iter_mut().flatten() {
+                        factor.keep_rows(backend, false);
+                    }
+                    std::hint::black_box(&unit);
+                    Ok(())
+                },
+            );
+            made.expect("factors");
+        };
+        timed(all).0
+    })
+}
+
+/// Multiply-adds of all threads over those of one, by a product that stays in cache.
+fn threads_over_one() -> f64 {
+    let work = || {
+        let mut sums = [[0.5f32; 16]; 8];
+        for k in 0..2_000_000u32 {
+            let x = std::hint::black_box(k as f32 * 1e-9);
+            for sums in &mut sums {
+                for sum in sums.iter_mut() {
+                    *sum = *sum * 0.999 + x;
+                }
+            }
+        }
+        std::hint::black_box(sums);
+    };
+    let one = timed(work).0;
+    let threads = rayon::current_num_threads();
+    let all = timed(|| rayon::broadcast(|_| work())).0;
+    one * threads as f64 / all
+}
+
+fn measure<B: Contract>(name: &str, backend: &B, device: &Device, wanted: &[String]) {
+    let session = common::lenet5();
+    println!("{name}; all threads over one {:.2}", threads_over_one());
+    let is_wanted = |part: &str| match wanted.is_empty() {
+        true => part != "full",
+        false => wanted.iter().any(|name| name == part),
+    };
+    let mut json = serde_json::Map::new();
+    let mut say = |key: &str, ms: f64| json.insert(key.into(), ms.into());
+    for (key, part) in [
+        ("conv2", "layer=conv2"),
+        ("dense2", "layer=dense2"),
+        ("dense1", "layer=dense1"),
+        ("full", "full"),
+    ] {
+        if is_wanted(key) {
+            let (touched, fresh) = block(backend, &session, part);
+            say(&format!("{key}_ms"), touched);
+            say(&format!("{key}_fresh_ms"), fresh);
+        }
+    }
+    let options = RunOptions::default();
+    if is_wanted("diagonal") {
+        let run = || {
+            session
+                .diagonal(device, options, &Control::none())
+                .expect("a diagonal")
+        };
+        let ms = median(|| timed(run).0);
+        println!("diagonal       {ms:>9.2} ms");
+        say("diagonal_ms", ms);
+    }
+    if is_wanted("gradient") {
+        let run = || {
+            session
+                .gradient(device, options, &Control::none())
+                .expect("a gradient")
+        };
+        let ms = median(|| timed(run).0);
+        println!("gradient       {ms:>9.2} ms");
+        say("gradient_ms", ms);
+    }
+    if is_wanted("factors") {
+        let ms = factors(backend, &session);
+        println!("factors        {ms:>9.2} ms");
+        say("factors_ms", ms);
+    }
+    println!("all threads over one {:.2}", threads_over_one());
+    if let Some(path) = std::env::var_os("HESSBLOCK_BENCH_JSON") {
+        let text = serde_json::Value::Object(json).to_string();
+        std::fs::write(path, text).expect("the file can be written");
+    }
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|name| !name.starts_with('-'))
+        .collect();
     #[cfg(feature = "gpu")]
-    if let Some(gpu) = common::gpu() {
-        let software = gpu.report().is_software();
-        parts(
-            criterion,
-            "gpu",
+    if std::env::var_os("HESSBLOCK_BENCH_DEVICE").is_some() {
+        let gpu = common::gpu().expect("the device that HESSBLOCK_BENCH_DEVICE names");
+        return measure(
+            &gpu.report().name.clone(),
             &gpu,
-            &session,
-            if software { &blocks[1..] } else { &blocks },
+            &Device::Gpu(gpu.clone()),
+            &wanted,
         );
     }
-    let device = Device::cpu(Precision::F32);
-    criterion.bench_function("lenet/cpu f32/gradient", |b| {
-        b.iter(|| {
-            session
-                .gradient(&device, RunOptions::default(), &Control::none())
-                .expect("a gradient")
-        });
-    });
+    let cpu = Cpu::<f32>::new();
+    measure("CPU f32", &cpu, &Device::cpu(Precision::F32), &wanted);
 }
-
-criterion_group!(benches, all);
-criterion_main!(benches);

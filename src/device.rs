@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::schedule::budget::available_memory;
 use crate::schedule::plan::Limits;
+use crate::schedule::tiles::Grid;
 use crate::tensor::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::{Gpu, Selector};
@@ -153,6 +154,15 @@ impl Device {
         match self {
             Device::CpuF64(_) => "f64",
             _ => "f32",
+        }
+    }
+
+    /// How parts are cut that go to files.
+    pub fn grid(&self) -> Grid {
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) => Grid::Panels,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => Grid::Squares,
         }
     }
 

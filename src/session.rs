@@ -13,6 +13,7 @@ use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run};
 use crate::schedule::shortage;
+use crate::schedule::tiles::Grid;
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
 use crate::tensor::{Contract, Real};
 use ndarray::{Array2, Array3};
@@ -258,6 +259,7 @@ impl Session {
         number_bytes: usize,
         limits: Limits,
         batch: Option<usize>,
+        grid: Grid,
     ) -> Result<Plan> {
         let work = self.work();
         let hessian = work.hessian();
@@ -272,6 +274,7 @@ impl Session {
                 None => 0,
             },
             batch,
+            grid,
         };
         plan(&self.network, parts, sizes, limits)
     }
@@ -292,6 +295,7 @@ impl Session {
             bytes,
             device.limits(options.memory, options.host_memory),
             options.batch,
+            device.grid(),
         )
     }
 
@@ -336,7 +340,8 @@ impl Session {
         let order = serde_json::json!({
             "unit_samples": plan.unit,
             "unit_directions": plan.chunk,
-            "tile": crate::schedule::tiles::TILE,
+            "grid": plan.grid,
+            "tile": plan.grid.tile(),
         });
         let mut provenance = target.provenance.clone();
         provenance.options.insert("plan".into(), order);
@@ -368,7 +373,11 @@ impl Session {
         };
         let parts = self.resolve(parts)?;
         self.check_memory(&parts, size_of::<B::Real>())?;
-        let plan = self.plan_for(parts, size_of::<B::Real>(), limits, None)?;
+        let grid = match backend.accumulates_in_host_memory() {
+            true => Grid::Whole,
+            false => Grid::Squares,
+        };
+        let plan = self.plan_for(parts, size_of::<B::Real>(), limits, None, grid)?;
         let mut sink = Memory::<B::Real>::new();
         self.run_on(backend, &plan, &mut sink, &Control::none())?;
         sink.finish()?;

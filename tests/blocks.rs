@@ -9,6 +9,7 @@ use hessblock::network::{Input, Network, Operand, Parameter};
 use hessblock::ops::{Einsum, Elementwise, Linear, Lookup, Op, ReduceSum, Softmax};
 use hessblock::schedule::plan::{Keep, Limits, Plan};
 use hessblock::schedule::run::Control;
+use hessblock::schedule::tiles::Grid;
 use hessblock::sink::{Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::expression::Unary;
@@ -484,7 +485,7 @@ fn tiles_and_budgets_change_nothing_but_the_order_of_work() {
         let parts = session
             .resolve(&[part("full"), part("diag")])
             .expect("parts");
-        session.plan_for(parts, 4, device_limit(device), Some(batch))
+        session.plan_for(parts, 4, device_limit(device), Some(batch), Grid::Panels)
     };
     let run = |plan: &Plan| {
         let mut sink = Memory::<f32>::new();
@@ -554,10 +555,10 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
         Box::new(CrossEntropy::new(Reduction::Mean)),
     );
     let table = session.network().parameters[0].range();
-    let plan = |number_bytes: usize, device: u64| {
+    let plan = |number_bytes: usize, device: u64, grid: Grid| {
         let asked = ["layer=embedding", "layer=positions,embedding", "diag"];
         let parts = session.resolve(&asked.map(part)).expect("parts");
-        session.plan_for(parts, number_bytes, device_limit(device), Some(4))
+        session.plan_for(parts, number_bytes, device_limit(device), Some(4), grid)
     };
     fn run<B: Contract>(session: &Session, backend: &B, plan: &Plan) -> Vec<Array2<f64>> {
         let mut sink = Memory::<B::Real>::new();
@@ -568,7 +569,7 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
         let parts = sink.into_parts().into_iter();
         parts.map(|(_, block)| block.mapv(Real::to_f64)).collect()
     }
-    let plenty = plan(8, u64::MAX).expect("a plan");
+    let plenty = plan(8, u64::MAX, Grid::Panels).expect("a plan");
     assert!(table.len() > 2048 && plenty.tiles.len() > 3);
     let expected = run(&session, &Cpu::<f64>::new(), &plenty);
     // Some entries of the table's block by definition: rows that were looked up and rows that were not.
@@ -595,7 +596,7 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     for keep in [Keep::Factors, Keep::Recompute] {
         let mut budget = plenty.device_bytes;
         let tight = loop {
-            let tight = plan(8, budget).expect("such a way fits");
+            let tight = plan(8, budget, Grid::Panels).expect("such a way fits");
             if tight.keep == keep {
                 break tight;
             }
@@ -606,9 +607,11 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     }
     #[cfg(feature = "gpu")]
     if let Some(gpu) = common::gpu::open(false) {
-        let mut budget = plan(4, u64::MAX).expect("a plan").device_bytes;
+        let mut budget = plan(4, u64::MAX, Grid::Squares)
+            .expect("a plan")
+            .device_bytes;
         let tight = loop {
-            let tight = plan(4, budget).expect("such a way fits");
+            let tight = plan(4, budget, Grid::Squares).expect("such a way fits");
             if tight.keep == Keep::Factors {
                 break tight;
             }
@@ -623,7 +626,7 @@ fn chunks_of_directions_add_up() {
     let session = wide();
     let plan = |device: u64| {
         let parts = session.resolve(&[part("diag")]).expect("parts");
-        session.plan_for(parts, 8, device_limit(device), Some(1))
+        session.plan_for(parts, 8, device_limit(device), Some(1), Grid::Panels)
     };
     let run = |plan: &Plan| {
         let mut sink = Memory::<f64>::new();
@@ -664,7 +667,7 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
         unified: true,
     };
     let error = session
-        .plan_for(parts, 4, limits, None)
+        .plan_for(parts, 4, limits, None, Grid::Panels)
         .expect_err("64 KiB are too little");
     let text = error.to_string();
     assert!(
@@ -716,7 +719,7 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
         .check_disk(&resolve("param=head.bias"), 8, &path)
         .expect("800 bytes");
     let limits = device_limit(u64::MAX);
-    let plan = |text: &str| session.plan_for(resolve(text), 8, limits, None);
+    let plan = |text: &str| session.plan_for(resolve(text), 8, limits, None, Grid::Panels);
     let planned = [arithmetic, "can be planned", "layer=head (1.7 GiB)"];
     refused(plan("full").expect_err("66 TiB"), &planned);
     // Of a layer, its parameters and pieces.

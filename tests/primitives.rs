@@ -7,7 +7,9 @@ mod common;
 
 use common::{Array, Conformance, random, random_in, reference, window};
 use hessblock::tensor::expression::Unary;
-use hessblock::tensor::{Contract, Einsum, Expr, OuterSide, Shape, Window, cpu::Cpu};
+use hessblock::tensor::{
+    Contract, Einsum, Expr, How, OuterAxes, OuterTerm, Scaled, Shape, Window, cpu::Cpu,
+};
 
 /// Samples and directions of two operands, in every way in which they broadcast.
 const BROADCASTS: [[usize; 4]; 6] = [
@@ -687,7 +689,8 @@ fn nothing_is_a_size_too<B: Contract>(c: &Conformance<B>) {
     let mut tile = c.backend.accumulator(5, 0);
     let left = c.upload(&random(37, 3, 2, &[5]));
     let right = c.upload(&random(38, 3, 2, &[0]));
-    c.backend.accumulate_dense(&mut tile, (0, 0), &left, &right);
+    c.backend
+        .accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&left, &right)]);
     let values = c.backend.collect(c.backend.finish(tile));
     assert!(values.expect("the device works").is_empty());
 }
@@ -700,8 +703,9 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
         for (number, [s0, d0, s1, d1]) in BROADCASTS.into_iter().enumerate() {
             let (left, right) = (random(39, s0, d0, &[rows]), random(40, s1, d1, &[columns]));
             let origin = (number % 6, number % 3);
+            let (l, r) = (c.upload(&left), c.upload(&right));
             c.backend
-                .accumulate_dense(&mut tile, origin, &c.upload(&left), &c.upload(&right));
+                .accumulate_dense(&mut tile, How::ADD, origin, &[(&l, &r)]);
             reference::dense(&mut expected, width, origin, &left, &right);
         }
         let values = c.backend.collect(c.backend.finish(tile));
@@ -713,8 +717,9 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
     let mut expected = vec![0.0; 15];
     reference::dense(&mut expected, 5, (0, 0), &left, &right);
     let mut tile = c.backend.accumulator(3, 5);
+    let (l, r) = (c.upload(&left), c.upload(&right));
     c.backend
-        .accumulate_dense(&mut tile, (0, 0), &c.upload(&left), &c.upload(&right));
+        .accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&l, &r)]);
     let values = c.backend.collect(c.backend.finish(tile));
     c.compare(&values.expect("the device works"), &expected, "70,000");
 }
@@ -755,8 +760,23 @@ fn check_outer<B: Contract>(
     rows: Layout,
     columns: Layout,
 ) {
+    for scaled in [Scaled::Rows, Scaled::Columns] {
+        check_outer_scaled(c, samples, rows, columns, scaled);
+    }
+}
+
+fn check_outer_scaled<B: Contract>(
+    c: &Conformance<B>,
+    samples: [usize; 3],
+    rows: Layout,
+    columns: Layout,
+    scaled: Scaled,
+) {
     let (height, width) = (rows.extent() + 1, columns.extent() + 2);
-    let pairs = random(43, samples[0], 1, &[rows.outputs, columns.outputs]);
+    let deltas = [(rows, 43), (columns, 53)]
+        .map(|(side, seed)| random(seed, samples[0], 2, &[side.outputs]));
+    let pairs = reference::einsum("sdo,sdp->s1op", &deltas[0], &deltas[1]);
+    let deltas_there = deltas.each_ref().map(|delta| c.upload(delta));
     let inputs = [(rows, samples[1], 44), (columns, samples[2], 45)]
         .map(|(side, samples, seed)| side.inputs.map(|i| random(seed, samples, 1, &[i])));
     let uploaded = inputs.each_ref().map(|a| a.as_ref().map(|a| c.upload(a)));
@@ -764,11 +784,16 @@ fn check_outer<B: Contract>(
     let mut expected = vec![0.0; height * width];
     // Twice: the second must add.
     for _ in 0..2 {
-        let side = |k: usize, layout: Layout| OuterSide {
-            inputs: uploaded[k].as_ref(),
+        let axes = |layout: Layout| OuterAxes {
             origin: layout.origin,
             output_stride: layout.strides().0,
             input_stride: layout.strides().1,
+        };
+        let term = OuterTerm {
+            row_cotangents: &deltas_there[0],
+            column_cotangents: &deltas_there[1],
+            row_inputs: uploaded[0].as_ref(),
+            column_inputs: uploaded[1].as_ref(),
         };
         let reference_side = |k: usize, layout: Layout| {
             let (output, input) = layout.strides();
@@ -776,9 +801,10 @@ fn check_outer<B: Contract>(
         };
         c.backend.accumulate_outer(
             &mut tile,
-            &c.upload(&pairs),
-            side(0, rows),
-            side(1, columns),
+            How::ADD,
+            (axes(rows), axes(columns)),
+            &[term],
+            scaled,
         );
         reference::outer(
             &mut expected,
@@ -855,24 +881,28 @@ fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<
         let a = random(47, samples, 1, &[inputs]);
         let pairs = reference::einsum("sdo,sdp->s1op", &deltas, &deltas);
         let (d, a_there) = (c.upload(&deltas), c.upload(&a));
-        let einsum = Einsum::new("sdo,sdp->s1op");
-        let pairs_there = c.backend.einsum(&einsum, &d, &d);
         // O×I, I×O, and O×I with a gap; the parts of rows and columns start at different places.
         for (output, input) in [(inputs, 1), (1, outputs), (inputs + 3, 1)] {
             let reach = (outputs - 1) * output + (inputs - 1) * input + 1;
             let (height, width) = (reach + 2, reach + 5);
             let mut tile = c.backend.accumulator(height, width);
             let mut expected = vec![0.0; height * width];
-            let side = |origin| OuterSide {
-                inputs: Some(&a_there),
+            let axes = |origin| OuterAxes {
                 origin,
                 output_stride: output,
                 input_stride: input,
             };
+            let term = OuterTerm {
+                row_cotangents: &d,
+                column_cotangents: &d,
+                row_inputs: Some(&a_there),
+                column_inputs: Some(&a_there),
+            };
             // Twice: the second must add.
             for _ in 0..2 {
+                let sides = (axes(1), axes(4));
                 c.backend
-                    .accumulate_outer(&mut tile, &pairs_there, side(1), side(4));
+                    .accumulate_outer(&mut tile, How::ADD, sides, &[term], Scaled::Alike);
                 let side = |origin| (Some(&a), origin, output, input);
                 reference::outer(&mut expected, width, &pairs, side(1), side(4));
             }

@@ -12,13 +12,8 @@
 
 use crate::jacobian::{Factor, Rectangle, rectangles, slice};
 use crate::ops::Outer;
-use crate::tensor::{Backend, Contract, Einsum, OuterSide};
+use crate::tensor::{Backend, Contract, Fill, How, OuterAxes, OuterTerm, Scaled};
 use std::ops::Range;
-
-/// Numbers that a temporary (P, W, rows of V) may hold; more samples than fit are taken in turns.
-///
-/// A constant, not a share of the budget: the order of accumulation must not depend on the budget.
-const TEMPORARY: usize = 1 << 22;
 
 /// How a pair of factors is contracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -127,60 +122,89 @@ impl<T: Clone> Outer<T> {
     }
 }
 
-/// A rectangle of an outer segment, with its slices of Δ and a.
-struct Piece<T> {
-    cotangents: T,
-    inputs: Option<T>,
-    origin: usize,
-    output_stride: usize,
-    input_stride: usize,
+/// A rectangle of an outer segment: outputs × inputs, and how its entries lie in the tile.
+#[derive(Clone, PartialEq, Eq)]
+struct Piece {
+    outputs: Range<usize>,
+    inputs: Range<usize>,
+    axes: OuterAxes,
 }
 
-impl<T: Clone> Piece<T> {
+impl Piece {
     /// Cuts a segment of an outer factor into rectangles.
-    fn cut<B: Backend<Tensor = T>>(
+    fn cut<B: Backend>(
         backend: &B,
-        outer: &Outer<T>,
-        segment: &Segment<'_, T>,
-    ) -> Vec<Piece<T>> {
+        outer: &Outer<B::Tensor>,
+        segment: &Segment<'_, B::Tensor>,
+    ) -> Vec<Piece> {
         let (outputs, inputs) = (outer.output_count(backend), outer.input_count(backend));
         let inner = if outer.outputs_first { inputs } else { outputs };
+        let piece = |rectangle: Rectangle| {
+            let Rectangle {
+                major,
+                minor,
+                offset,
+            } = rectangle;
+            let (own, others, output_stride, input_stride) = if outer.outputs_first {
+                (major, minor, inputs, 1)
+            } else {
+                (minor, major, 1, outputs)
+            };
+            Piece {
+                outputs: own,
+                inputs: others,
+                axes: OuterAxes {
+                    origin: segment.origin + offset,
+                    output_stride,
+                    input_stride,
+                },
+            }
+        };
         rectangles(segment.range.clone(), inner)
             .into_iter()
-            .map(
-                |Rectangle {
-                     major,
-                     minor,
-                     offset,
-                 }| {
-                    let (o, i, output_stride, input_stride) = if outer.outputs_first {
-                        (major, minor, inputs, 1)
-                    } else {
-                        (minor, major, 1, outputs)
-                    };
-                    Piece {
-                        cotangents: slice(backend, &outer.cotangents, 2, &o),
-                        inputs: outer.inputs.as_ref().map(|a| slice(backend, a, 2, &i)),
-                        origin: segment.origin + offset,
-                        output_stride,
-                        input_stride,
-                    }
-                },
-            )
+            .map(piece)
             .collect()
     }
 
-    fn side<'a>(&self, inputs: Option<&'a T>) -> OuterSide<'a, T> {
-        OuterSide {
-            inputs,
-            origin: self.origin,
-            output_stride: self.output_stride,
-            input_stride: self.input_stride,
+    /// All of a segment of dense rows: each entry an output with one input, 1.
+    fn dense<T>(segment: &Segment<'_, T>) -> Piece {
+        Piece {
+            outputs: 0..segment.range.len(),
+            inputs: 0..1,
+            axes: OuterAxes {
+                origin: segment.origin,
+                output_stride: 1,
+                input_stride: 1,
+            },
         }
+    }
+
+    /// Δ and a of the piece.
+    fn of<B: Backend>(
+        &self,
+        backend: &B,
+        outer: &Outer<B::Tensor>,
+    ) -> (B::Tensor, Option<B::Tensor>) {
+        let inputs = outer.inputs.as_ref();
+        (
+            slice(backend, &outer.cotangents, 2, &self.outputs),
+            inputs.map(|a| slice(backend, a, 2, &self.inputs)),
+        )
     }
 }
 
-/// The contraction that [`accumulate`] will take for a pair of segments, and its operations.
+/// Rows and columns of a tile that meet, in one unit of samples and directions.
+pub struct Meeting<'a, T> {
+    /// The rows' segment.
+    pub rows: Segment<'a, T>,
+    /// The columns' segment.
+    pub columns: Segment<'a, T>,
+    /// `[samples, directions, 1]` where the loss factor carries signs.
+    pub signs: Option<&'a T>,
+}
+
+/// The contraction that [`accumulate`] will take for a pair of segments, and its operations where it fills every entry by
+/// itself.
 pub fn contraction<B: Backend>(
     backend: &B,
     rows: &Segment<'_, B::Tensor>,
@@ -195,111 +219,173 @@ pub fn contraction<B: Backend>(
     (contraction, operations * rows.factor.samples as u64)
 }
 
-/// Adds one unit's contribution to the part of a tile where two segments meet; returns the rule taken and its
-/// operations, which are those of [`contraction`].
+/// Adds what units give to the part of a tile where two segments meet; returns the rule taken and its operations.
 ///
-/// `signs` is `[samples, directions, 1]` where the loss factor carries signs.
+/// All units are of the same two parameters and ranges. `how` is the place; on the side of the diagonal that is not computed
+/// rows and columns are those of its mirror.
 pub fn accumulate<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    rows: &Segment<'_, B::Tensor>,
-    columns: &Segment<'_, B::Tensor>,
-    signs: Option<&B::Tensor>,
+    how: How,
+    units: &[Meeting<'_, B::Tensor>],
 ) -> (Contraction, u64) {
-    let signed = |x: &B::Tensor| match signs {
-        Some(signs) => backend.multiply(x, signs),
-        None => x.clone(),
+    let Some(first) = units.first() else {
+        return (Contraction::DenseDense, 0);
     };
-    let (kind, operations) = contraction(backend, rows, columns);
+    let (kind, _) = contraction(backend, &first.rows, &first.columns);
+    let mut operations: u64 = units
+        .iter()
+        .map(|unit| contraction(backend, &unit.rows, &unit.columns).1)
+        .sum();
+    if how.fill == Fill::Symmetric {
+        operations /= 2;
+    }
+    let signed = |x: B::Tensor, signs: Option<&B::Tensor>| match signs {
+        Some(signs) => backend.multiply(&x, signs),
+        None => x,
+    };
     let outer = |segment: &Segment<'_, B::Tensor>| {
-        let outer = segment
-            .factor
-            .outer(backend)
-            .expect("the cost model offers this to outer factors alone");
-        Piece::cut(backend, &outer, segment)
+        let outer = segment.factor.outer(backend);
+        outer.expect("the cost model offers this to outer factors alone")
     };
+    let dense =
+        |segment: &Segment<'_, B::Tensor>| segment.factor.rows(backend, segment.range.clone());
     match kind {
-        Contraction::OuterOuter => {
-            let right = outer(columns);
-            let right: Vec<_> = right
-                .iter()
-                .map(|piece| (piece, signed(&piece.cotangents)))
-                .collect();
-            for left in outer(rows) {
-                for (right, signed_right) in &right {
-                    outer_pair(
-                        backend,
-                        tile,
-                        (&left, &left.cotangents),
-                        (right, signed_right),
-                    );
-                }
-            }
-        }
+        Contraction::OuterOuter => outer_outer(backend, tile, how, units),
         Contraction::OuterDense => {
-            let dense = signed(&columns.factor.rows(backend, columns.range.clone()));
-            let right = Piece {
-                cotangents: dense.clone(),
-                inputs: None,
-                origin: columns.origin,
-                output_stride: 1,
-                input_stride: 1,
-            };
-            for left in outer(rows) {
-                outer_pair(backend, tile, (&left, &left.cotangents), (&right, &dense));
+            let columns = Piece::dense(&first.columns);
+            let right: Vec<_> = units
+                .iter()
+                .map(|u| signed(dense(&u.columns), u.signs))
+                .collect();
+            for rows in Piece::cut(backend, &outer(&first.rows), &first.rows) {
+                let left: Vec<_> = units
+                    .iter()
+                    .map(|u| rows.of(backend, &outer(&u.rows)))
+                    .collect();
+                let terms: Vec<_> = left
+                    .iter()
+                    .zip(&right)
+                    .map(|(left, right)| OuterTerm {
+                        row_cotangents: &left.0,
+                        column_cotangents: right,
+                        row_inputs: left.1.as_ref(),
+                        column_inputs: None,
+                    })
+                    .collect();
+                let sides = (rows.axes, columns.axes);
+                backend.accumulate_outer(tile, how, sides, &terms, Scaled::Columns);
             }
         }
         Contraction::DenseOuter => {
-            let dense = signed(&rows.factor.rows(backend, rows.range.clone()));
-            let left = Piece {
-                cotangents: dense.clone(),
-                inputs: None,
-                origin: rows.origin,
-                output_stride: 1,
-                input_stride: 1,
-            };
-            for right in outer(columns) {
-                outer_pair(backend, tile, (&left, &dense), (&right, &right.cotangents));
+            let rows = Piece::dense(&first.rows);
+            let left: Vec<_> = units
+                .iter()
+                .map(|u| signed(dense(&u.rows), u.signs))
+                .collect();
+            for columns in Piece::cut(backend, &outer(&first.columns), &first.columns) {
+                let right: Vec<_> = units
+                    .iter()
+                    .map(|u| columns.of(backend, &outer(&u.columns)))
+                    .collect();
+                let terms: Vec<_> = left
+                    .iter()
+                    .zip(&right)
+                    .map(|(left, right)| OuterTerm {
+                        row_cotangents: left,
+                        column_cotangents: &right.0,
+                        row_inputs: None,
+                        column_inputs: right.1.as_ref(),
+                    })
+                    .collect();
+                let sides = (rows.axes, columns.axes);
+                backend.accumulate_outer(tile, how, sides, &terms, Scaled::Rows);
             }
         }
         // Columns are no pair of factors: the cost model does not know of them.
         Contraction::DenseDense | Contraction::HessianColumns => {
-            let left = rows.factor.rows(backend, rows.range.clone());
-            let right = signed(&columns.factor.rows(backend, columns.range.clone()));
-            backend.accumulate_dense(tile, (rows.origin, columns.origin), &left, &right);
+            let rows: Vec<_> = units
+                .iter()
+                .map(|u| (dense(&u.rows), signed(dense(&u.columns), u.signs)))
+                .collect();
+            let terms: Vec<_> = rows.iter().map(|(left, right)| (left, right)).collect();
+            let origin = (first.rows.origin, first.columns.origin);
+            backend.accumulate_dense(tile, how, origin, &terms);
         }
     }
     (kind, operations)
 }
 
-/// `tile[(o,i),(o',i')] += Σ_n (Σ_r Δ_n[r,o] Δ'_n[r,o']) a_n[i] a'_n[i']`, in turns of samples.
-fn outer_pair<B: Contract>(
+/// Outer × outer, piece by piece.
+fn outer_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    (left, left_cotangents): (&Piece<B::Tensor>, &B::Tensor),
-    (right, right_cotangents): (&Piece<B::Tensor>, &B::Tensor),
+    how: How,
+    units: &[Meeting<'_, B::Tensor>],
 ) {
-    let (l, r) = (
-        backend.shape(left_cotangents),
-        backend.shape(right_cotangents),
+    let first = &units[0];
+    let factor = |segment: &Segment<'_, B::Tensor>| {
+        let outer = segment.factor.outer(backend);
+        outer.expect("the cost model offers this to outer factors alone")
+    };
+    let outers: Vec<_> = units
+        .iter()
+        .map(|u| (factor(&u.rows), factor(&u.columns)))
+        .collect();
+    let one_site = std::ptr::eq(first.rows.factor, first.columns.factor);
+    let (left, right) = &outers[0];
+    // The side of fewer inputs is scaled: by the parameters alone, so that a product and its mirror round alike.
+    let scaled = if left.input_count(backend) > right.input_count(backend) {
+        Scaled::Columns
+    } else {
+        Scaled::Rows
+    };
+    let (rows, columns) = (
+        Piece::cut(backend, left, &first.rows),
+        Piece::cut(backend, right, &first.columns),
     );
-    let samples = l.samples.max(r.samples);
-    let each = (l.rest_len() * r.rest_len()).max(1);
-    let turn = (TEMPORARY / each).clamp(1, samples.max(1));
-    let formula = Einsum::new("sro,srp->s1op");
-    for start in (0..samples).step_by(turn) {
-        let range = start..(start + turn).min(samples);
-        // A tensor that all samples share stays whole.
-        let take = |x: &B::Tensor| match backend.shape(x).samples {
-            1 => x.clone(),
-            _ => slice(backend, x, 0, &range),
-        };
-        let pairs = backend.einsum(&formula, &take(left_cotangents), &take(right_cotangents));
-        let (a, a2) = (
-            left.inputs.as_ref().map(take),
-            right.inputs.as_ref().map(take),
-        );
-        backend.accumulate_outer(tile, &pairs, left.side(a.as_ref()), right.side(a2.as_ref()));
+    for (k, row) in rows.iter().enumerate() {
+        for (j, column) in columns.iter().enumerate() {
+            // Of a symmetric product the earlier piece's outputs are the rows, on the other side of the diagonal too.
+            let (row_axes, column_axes, fill) = match how.fill {
+                Fill::Symmetric if j < k => (columns[j].axes, rows[k].axes, Fill::Transposed),
+                Fill::Symmetric if j > k => (row.axes, column.axes, Fill::Own),
+                fill => (row.axes, column.axes, fill),
+            };
+            let transposed = how.fill == Fill::Symmetric && j < k;
+            let (row, column) = if transposed {
+                (&rows[j], &columns[k])
+            } else {
+                (row, column)
+            };
+            let left: Vec<_> = outers
+                .iter()
+                .map(|outer| row.of(backend, &outer.0))
+                .collect();
+            let right: Vec<_> = (outers.iter().zip(units))
+                .map(|(outer, unit)| {
+                    let (cotangents, inputs) = column.of(backend, &outer.1);
+                    match unit.signs {
+                        Some(signs) => (backend.multiply(&cotangents, signs), inputs),
+                        None => (cotangents, inputs),
+                    }
+                })
+                .collect();
+            let terms: Vec<_> = left
+                .iter()
+                .zip(&right)
+                .map(|(left, right)| OuterTerm {
+                    row_cotangents: &left.0,
+                    column_cotangents: &right.0,
+                    row_inputs: left.1.as_ref(),
+                    column_inputs: right.1.as_ref(),
+                })
+                .collect();
+            let alike = one_site && row.inputs == column.inputs;
+            let scaled = if alike { Scaled::Alike } else { scaled };
+            let (how, sides) = (How { fill, ..how }, (row_axes, column_axes));
+            backend.accumulate_outer(tile, how, sides, &terms, scaled);
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a unit and a tile take, measured by running them on shapes alone.
 
-use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, RING, Sizes, TileJob, segment_pairs};
+use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, RING, Sizes, TileJob, encounters};
+use super::tiles::Grid;
 use super::unit::{BlankSeeds, Unit, units};
 use crate::contraction::{Contraction, accumulate};
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights};
 use crate::network::Network;
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Backend, Contract, HostSlice, Shape};
+use crate::tensor::{Backend, Contract, HostSlice, How, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The memory of one choice of unit and chunk of directions, in bytes.
@@ -72,6 +73,7 @@ pub(super) struct Planner<'a> {
     pub(super) parts: &'a [PartPlan],
     pub(super) tiles: &'a [TileJob],
     pub(super) sizes: Sizes,
+    pub(super) grid: Grid,
 }
 
 /// Contractions found so far: (row parameter, column parameter, rule) → operations.
@@ -120,16 +122,15 @@ impl Planner<'_> {
         let mut temporary = 0;
         for job in tiles {
             let part = &self.parts[job.part];
-            let (rows, columns) = (
-                &part.rows[job.row].positions,
-                &part.columns[job.column].positions,
-            );
-            let mut tile = meter.accumulator(rows.len(), columns.len());
+            // Tiles are counted apart.
+            let mut tile = meter.accumulator(0, 0);
             let base = meter.live();
             meter.reset_peak();
-            for (row, column, left, right) in segment_pairs(unit, part, job) {
+            let units = std::slice::from_ref(unit);
+            for (row, column, fill, meetings) in encounters(units, part, job, self.grid) {
                 let before = meter.operations();
-                let (rule, _) = accumulate(meter, &mut tile, &left, &right, unit.signs.as_ref());
+                let how = How { fill, ..How::ADD };
+                let (rule, _) = accumulate(meter, &mut tile, how, &meetings);
                 *pairs.entry((row, column, rule)).or_default() +=
                     (meter.operations() - before) * repeat;
             }
@@ -168,7 +169,11 @@ impl Planner<'_> {
         let base = meter.live();
         let tiles = self.samples_of_tiles();
         let diagonal = self.parts.iter().any(|p| p.part.columns.is_none());
-        let most = tiles.first().map_or(0, |job| self.tile_entries(job));
+        // A part that stays where it is accumulated is the caller's memory.
+        let most = match self.grid {
+            Grid::Whole => 0,
+            _ => tiles.first().map_or(0, |job| self.tile_entries(job)),
+        };
         let mut footprint = Footprint {
             weights: base,
             tile: most as u64 * self.sizes.number_bytes as u64,

@@ -8,14 +8,14 @@
 use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings};
 use super::routes::Routes;
 use super::tiles::Run;
-use crate::contraction::{Contraction, Segment, accumulate};
+use crate::contraction::{Contraction, Meeting, Segment, accumulate};
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights, backward, forward_with};
 use crate::jacobian::{Factor, slice};
 use crate::network::Network;
 use crate::ops::{Site, SiteKind};
 use crate::tensor::dual::{Dual, DualTensor};
-use crate::tensor::{Backend, Contract, HostSlice, Shape};
+use crate::tensor::{Backend, Contract, HostSlice, How, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -338,7 +338,12 @@ impl<T: Clone> Moving<'_, T> {
                     };
                     let (own, other) = (segment(left, &own), segment(right, other));
                     let (rows, columns) = if by_row { (own, other) } else { (other, own) };
-                    let (rule, operations) = accumulate(backend, tile, &rows, &columns, None);
+                    let meeting = Meeting {
+                        rows,
+                        columns,
+                        signs: None,
+                    };
+                    let (rule, operations) = accumulate(backend, tile, How::ADD, &[meeting]);
                     made((row.parameter, column.parameter, rule, operations));
                 }
                 (Move::Entries(pieces), None) => {
@@ -353,7 +358,7 @@ impl<T: Clone> Moving<'_, T> {
                         } else {
                             ((other.origin, at), &rows, &units)
                         };
-                        backend.accumulate_dense(tile, origin, left, right);
+                        backend.accumulate_dense(tile, How::ADD, origin, &[(left, right)]);
                         let operations = 2 * (count * count * other.range.len()) as u64;
                         let rule = Contraction::HessianColumns;
                         made((row.parameter, column.parameter, rule, operations));

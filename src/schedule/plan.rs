@@ -5,18 +5,22 @@ use super::request::ResolvedPart;
 use super::room::shortage;
 use super::routes::Routes;
 use super::second::MOST_DIRECTIONS;
-use super::tiles::{Run, Strip, TILE, strips};
+use super::tiles::{Grid, Run, Strip, strips};
 use super::unit::Unit;
 use crate::bytes::Bytes;
-use crate::contraction::{Contraction, Segment};
+use crate::contraction::{Contraction, Meeting, Segment};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::Reach;
 use crate::network::{Network, Node};
 use crate::ops::Op;
+use crate::tensor::Fill;
 use std::ops::Range;
 
 /// Rows of V (samples × directions) in a unit at most: partial sums are cut there (DESIGN §4, §5).
 pub const UNIT_ROWS: usize = 4096;
+
+/// Samples in a unit where there are many directions: of less, sums of outer products would be too short to be fast.
+pub const UNIT_SAMPLES: usize = 32;
 
 /// Finished tiles on their way to the host at once.
 pub const RING: usize = 2;
@@ -104,6 +108,8 @@ pub struct PairPlan {
 /// What would run.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// How parts are cut.
+    pub grid: Grid,
     /// Parts with their grids.
     pub parts: Vec<PartPlan>,
     /// Tiles in order.
@@ -136,9 +142,15 @@ pub struct Plan {
 }
 
 impl PartPlan {
-    /// Whether the tile is its own mirror.
+    /// Whether the tile, of a grid of squares, is its own mirror.
     pub fn on_diagonal(&self, job: &TileJob) -> bool {
         self.part.symmetric() && job.row == job.column
+    }
+
+    /// Rows and columns of the part.
+    pub fn extents(&self) -> (usize, usize) {
+        let end = |strips: &[Strip]| strips.last().map_or(0, |strip| strip.positions.end);
+        (end(&self.rows), end(&self.columns))
     }
 }
 
@@ -203,6 +215,8 @@ pub struct Sizes {
     pub target: usize,
     /// Samples per unit where the user sets it.
     pub batch: Option<usize>,
+    /// How parts are cut; squares where second derivatives are asked for.
+    pub grid: Grid,
 }
 
 /// The parameters that any part touches.
@@ -227,32 +241,90 @@ pub fn wanted<'a>(
         .collect()
 }
 
-/// Pairs of segments where a tile's rows and columns meet, with both factors of a unit.
-///
-/// On the diagonal of a symmetric part only pairs on or above the diagonal: the writer mirrors it.
-pub fn segment_pairs<'a, T>(
-    unit: &'a Unit<T>,
-    part: &'a PartPlan,
+/// What meets in a tile: parameters of rows and columns, how their product enters the tile, and their segments in every
+/// unit.
+pub fn encounters<'a, T>(
+    units: &'a [Unit<T>],
+    part: &PartPlan,
     job: &TileJob,
-) -> impl Iterator<Item = (usize, usize, Segment<'a, T>, Segment<'a, T>)> {
-    let segment = |run: &Run| Segment {
+    grid: Grid,
+) -> Vec<(usize, usize, Fill, Vec<Meeting<'a, T>>)> {
+    let segment = |unit: &'a Unit<T>, run: &Run| Segment {
         factor: unit.factors[run.parameter]
             .as_ref()
             .expect("every parameter of a tile is wanted"),
         range: run.range.clone(),
         origin: run.origin,
     };
-    meetings(part, job).map(move |(row, column)| {
-        (
-            row.parameter,
-            column.parameter,
-            segment(row),
-            segment(column),
-        )
-    })
+    let of_units = |(rows, columns, fill): (Run, Run, Fill)| {
+        let meeting = |unit: &'a Unit<T>| Meeting {
+            rows: segment(unit, &rows),
+            columns: segment(unit, &columns),
+            signs: unit.signs.as_ref(),
+        };
+        let meetings = units.iter().map(meeting).collect();
+        (rows.parameter, columns.parameter, fill, meetings)
+    };
+    let pairs: Vec<(Run, Run, Fill)> = match grid {
+        Grid::Squares => meetings(part, job)
+            .map(|(row, column)| (row.clone(), column.clone(), Fill::Own))
+            .collect(),
+        Grid::Panels | Grid::Whole => both_sides(part, job, grid),
+    };
+    pairs.into_iter().map(of_units).collect()
 }
 
-/// Pairs of runs where a tile's rows and columns meet; on the diagonal those on or above it.
+/// Pairs of runs of a tile that has both sides of the diagonal, each product once and with the earlier rows as rows: what
+/// lies below the diagonal is transposed, or, where the tile is the whole part, has been written with its mirror.
+fn both_sides(part: &PartPlan, job: &TileJob, grid: Grid) -> Vec<(Run, Run, Fill)> {
+    let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+    let whole = grid == Grid::Whole;
+    // A strip of a whole part lies where its rows are.
+    let first = if whole { rows.positions.start } else { 0 };
+    let sub = |run: &Run, range: Range<usize>, first: usize| Run {
+        parameter: run.parameter,
+        origin: first + run.origin + range.start - run.range.start,
+        range,
+    };
+    let mut pairs = Vec::new();
+    for row in &rows.runs {
+        for column in &columns.runs {
+            let (r, c) = (row.range.clone(), column.range.clone());
+            if !part.part.symmetric() {
+                pairs.push((sub(row, r, first), sub(column, c, 0), Fill::Own));
+                continue;
+            }
+            // What both have, and what lies before and behind it.
+            let common = r.start.max(c.start)..r.end.min(c.end);
+            let cut = |own: &Range<usize>| match row.parameter == column.parameter
+                && !common.is_empty()
+            {
+                true => vec![own.start..common.start, common.clone(), common.end..own.end],
+                false => vec![own.clone()],
+            };
+            for r in cut(&r).into_iter().filter(|r| !r.is_empty()) {
+                for c in cut(&c).into_iter().filter(|c| !c.is_empty()) {
+                    let (rows, columns) = (sub(row, r.clone(), first), sub(column, c.clone(), 0));
+                    let order = (row.parameter, r.start).cmp(&(column.parameter, c.start));
+                    match order {
+                        std::cmp::Ordering::Equal => pairs.push((rows, columns, Fill::Symmetric)),
+                        std::cmp::Ordering::Less if whole => {
+                            pairs.push((rows, columns, Fill::Both))
+                        }
+                        std::cmp::Ordering::Less => pairs.push((rows, columns, Fill::Own)),
+                        std::cmp::Ordering::Greater if whole => {}
+                        std::cmp::Ordering::Greater => {
+                            pairs.push((columns, rows, Fill::Transposed))
+                        }
+                    }
+                }
+            }
+        }
+    }
+    pairs
+}
+
+/// Pairs of runs where the rows and columns of a square meet; on the diagonal those on or above it.
 pub fn meetings<'a>(part: &'a PartPlan, job: &TileJob) -> impl Iterator<Item = (&'a Run, &'a Run)> {
     let diagonal = part.on_diagonal(job);
     let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
@@ -275,13 +347,19 @@ pub fn plan(
 ) -> Result<Plan> {
     check_size(network, &parts, sizes.number_bytes)?;
     let reach = Reach::new(network, wanted(network, parts.iter()));
-    let (parts, tiles) = grid(network, parts);
+    let cut = if sizes.second {
+        Grid::Squares
+    } else {
+        sizes.grid
+    };
+    let (parts, tiles) = grid(network, parts, cut);
     let planner = Planner {
         network,
         reach: &reach,
         parts: &parts,
         tiles: &tiles,
         sizes,
+        grid: cut,
     };
     if sizes.second {
         let mut plan = plan_second(&planner, limits)?;
@@ -290,7 +368,7 @@ pub fn plan(
     }
     let most = sizes
         .batch
-        .unwrap_or((UNIT_ROWS / sizes.directions.max(1)).max(1));
+        .unwrap_or((UNIT_ROWS / sizes.directions.max(1)).max(UNIT_SAMPLES));
     let mut unit = most.clamp(1, sizes.samples.max(1));
     let mut chunk = sizes.directions.max(1);
     let (footprint, host, device) = loop {
@@ -333,6 +411,7 @@ pub fn plan(
     let contraction_operations = pairs.iter().map(|p| p.operations).sum();
     let host_bytes = host + if limits.unified { device_bytes } else { 0 };
     Ok(Plan {
+        grid: cut,
         parts,
         tiles,
         samples: sizes.samples,
@@ -379,6 +458,7 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
     let (pairs, factor_operations) = planner.count_second(&routes, unit, chunk, wave as usize)?;
     let device_bytes = needs.peak(wave, limits.unified);
     Ok(Plan {
+        grid: planner.grid,
         parts: Vec::new(),
         tiles: Vec::new(),
         samples: sizes.samples,
@@ -407,7 +487,8 @@ fn check_size(network: &Network, parts: &[ResolvedPart], number_bytes: usize) ->
 }
 
 /// Cuts every matrix part into strips and lists its tiles; a symmetric part's above the diagonal.
-fn grid(network: &Network, parts: Vec<ResolvedPart>) -> (Vec<PartPlan>, Vec<TileJob>) {
+fn grid(network: &Network, parts: Vec<ResolvedPart>, grid: Grid) -> (Vec<PartPlan>, Vec<TileJob>) {
+    let (height, width) = grid.tile();
     let mut tiles = Vec::new();
     let cut = |(index, part): (usize, ResolvedPart)| {
         let Some(columns) = &part.columns else {
@@ -417,9 +498,9 @@ fn grid(network: &Network, parts: Vec<ResolvedPart>) -> (Vec<PartPlan>, Vec<Tile
                 columns: Vec::new(),
             };
         };
-        let rows = strips(network, &part.rows, TILE);
-        let columns = strips(network, columns, TILE);
-        let symmetric = part.symmetric();
+        let rows = strips(network, &part.rows, height);
+        let columns = strips(network, columns, width);
+        let symmetric = part.symmetric() && grid.above_the_diagonal();
         for row in 0..rows.len() {
             // A tile job owns its mirror: below the diagonal nothing is computed.
             let first = if symmetric { row } else { 0 };

@@ -2,8 +2,11 @@
 
 use super::budget::anonymous_resident;
 use super::moves::{Passes, moves};
-use super::plan::{DIAGONAL_ROWS, Keep, Plan, RING, TileJob, segment_pairs, wanted};
+use super::plan::{
+    DIAGONAL_ROWS, Keep, PartPlan, Plan, RING, TileJob, WRITING, encounters, wanted,
+};
 use super::routes::Routes;
+use super::tiles::Grid;
 use super::unit::{LossSeeds, Unit, dual_seed, units};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
@@ -13,11 +16,12 @@ use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
 use crate::sink::{PartLayout, Sink};
 use crate::tensor::dual::DualTensor;
-use crate::tensor::{Backend, Contract, HostSlice, Real, Shape};
+use crate::tensor::{Backend, Contract, Fill, HostSlice, How, Real, Shape};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// How far a run has come.
@@ -74,7 +78,7 @@ pub struct Report {
     pub contraction_seconds: f64,
     /// Seconds of waiting for tiles.
     pub read_back_seconds: f64,
-    /// Seconds that the writer was busy, beside the rest.
+    /// Seconds that the busiest writer was busy, beside the rest.
     pub write_seconds: f64,
     /// Seconds of making the result durable at the end.
     pub sync_seconds: f64,
@@ -105,8 +109,16 @@ impl Report {
 
 /// What goes to the writer.
 enum Item<R> {
-    Tile { job: TileJob, values: Vec<R> },
-    Vector { part: usize, values: Vec<R> },
+    Tile {
+        job: TileJob,
+        values: Vec<R>,
+        /// Whether they are known to be finite.
+        finite: bool,
+    },
+    Vector {
+        part: usize,
+        values: Vec<R>,
+    },
 }
 
 /// What a run works on.
@@ -170,23 +182,42 @@ pub fn run<B: Contract>(
     sink: &mut dyn Sink<B::Real>,
     control: &Control<'_>,
 ) -> Result<Report> {
+    if plan.grid != Grid::Squares && !backend.accumulates_in_host_memory() {
+        return Err(Error::Request(
+            "the plan was made for the CPU: plan again for the device that runs it".into(),
+        ));
+    }
     let start = Instant::now();
     let layouts: Vec<PartLayout> = plan.parts.iter().map(|p| layout(&p.part)).collect();
     sink.begin(&layouts)?;
     let peak = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let (send, receive) = sync_channel::<Item<B::Real>>(1);
+    let (sink, receive, written) = (&*sink, Mutex::new(receive), Mutex::new(Vec::new()));
+    let failed = AtomicBool::new(false);
     let mut report = std::thread::scope(|scope| {
         // Also when the driver panics, as a user's loss may: the scope waits for the watcher.
         let _stop = StopOnDrop(&stop);
         scope.spawn(|| watch_memory(&peak, &stop));
-        let writer = scope.spawn(move || write(plan, sink, receive));
+        let writer = Writer {
+            plan,
+            sink,
+            items: &receive,
+            written: &written,
+            failed: &failed,
+        };
+        let writers: Vec<_> = (0..WRITING)
+            .map(|_| scope.spawn(move || writer.run()))
+            .collect();
         let mut driver = Driver {
             backend,
             work,
             plan,
             control,
+            sink,
             send,
+            written: &written,
+            failed: &failed,
             report: Report::default(),
             done: 0,
             pending: VecDeque::new(),
@@ -194,18 +225,15 @@ pub fn run<B: Contract>(
         let driven = driver.drive();
         let Driver { send, report, .. } = driver;
         drop(send);
-        let written = writer.join();
-        let written = written
-            .unwrap_or_else(|_| Err(Error::Device("the writer stopped unexpectedly".into())));
-        // A writer that failed makes sending fail: its error is the cause.
-        match (written, driven) {
-            (Err(error), _) | (_, Err(error)) => Err(error),
-            (Ok((busy, non_finite)), Ok(())) => Ok(Report {
-                write_seconds: busy,
-                non_finite,
-                ..report
-            }),
+        let mut report = report;
+        for writer in writers {
+            let stopped = || Err(Error::Device("the writer stopped unexpectedly".into()));
+            // A writer that failed makes sending fail: its error is the cause.
+            let (busy, non_finite) = writer.join().unwrap_or_else(|_| stopped())?;
+            report.write_seconds = report.write_seconds.max(busy);
+            report.non_finite += non_finite;
         }
+        driven.map(|()| report)
     })?;
     report.seconds = start.elapsed().as_secs_f64();
     report.operations = plan.operations();
@@ -247,41 +275,82 @@ fn watch_memory(peak: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
-/// The writer: gives every item to the sink; returns the seconds it was busy and the entries that are not
-/// finite.
-fn write<R: Real>(
-    plan: &Plan,
-    sink: &mut dyn Sink<R>,
-    items: std::sync::mpsc::Receiver<Item<R>>,
-) -> Result<(f64, u64)> {
-    let (mut busy, mut non_finite) = (0.0, 0);
-    for item in items {
-        let start = Instant::now();
+/// What a writer works on.
+struct Writer<'a, R> {
+    plan: &'a Plan,
+    sink: &'a dyn Sink<R>,
+    items: &'a Mutex<Receiver<Item<R>>>,
+    /// Buffers of tiles that were written, for the next ones.
+    written: &'a Mutex<Vec<Vec<R>>>,
+    /// Set where writing failed: no more items are wanted.
+    failed: &'a AtomicBool,
+}
+
+impl<R> Clone for Writer<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Writer<'_, R> {}
+
+impl<R: Real> Writer<'_, R> {
+    /// Gives items to the sink until there are no more; returns the seconds it was busy and the entries that are not
+    /// finite.
+    fn run(self) -> Result<(f64, u64)> {
+        let (mut busy, mut non_finite) = (0.0, 0);
+        loop {
+            // A writer that panicked has its own error.
+            let item = self
+                .items
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
+            let Ok(item) = item else {
+                return Ok((busy, non_finite));
+            };
+            let start = Instant::now();
+            let done = self.write(item);
+            if done.is_err() {
+                self.failed.store(true, Ordering::Relaxed);
+                // Nobody is to wait for this writer meanwhile.
+                let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+                while items.recv().is_ok() {}
+            }
+            non_finite += done?;
+            busy += start.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Writes an item; returns the entries that are not finite.
+    fn write(&self, item: Item<R>) -> Result<u64> {
         match item {
             Item::Vector { part, values } => {
-                non_finite += count_non_finite(&values);
-                sink.vector(part, &values)?;
+                self.sink.vector(part, &values)?;
+                Ok(count_non_finite(&values))
             }
-            Item::Tile { job, mut values } => {
-                let part = &plan.parts[job.part];
+            Item::Tile {
+                job,
+                mut values,
+                finite,
+            } => {
+                let part = &self.plan.parts[job.part];
                 let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
-                let mirrored = part.part.symmetric() && !part.on_diagonal(&job);
-                if part.on_diagonal(&job) {
+                let halved = part.part.symmetric() && self.plan.grid.above_the_diagonal();
+                let on_diagonal = halved && part.on_diagonal(&job);
+                let mirrored = halved && !on_diagonal;
+                if on_diagonal {
                     mirror(rows.positions.len(), &mut values);
                 }
-                non_finite += count_non_finite(&values) * if mirrored { 2 } else { 1 };
-                sink.tile(
-                    job.part,
-                    rows.positions.clone(),
-                    columns.positions.clone(),
-                    &values,
-                    mirrored,
-                )?;
+                let (rows, columns) = (rows.positions.clone(), columns.positions.clone());
+                self.sink.tile(job.part, rows, columns, &values, mirrored)?;
+                let non_finite = if finite { 0 } else { count_non_finite(&values) };
+                let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                written.push(values);
+                Ok(non_finite * if mirrored { 2 } else { 1 })
             }
         }
-        busy += start.elapsed().as_secs_f64();
     }
-    Ok((busy, non_finite))
 }
 
 fn count_non_finite<R: Real>(values: &[R]) -> u64 {
@@ -308,7 +377,10 @@ struct Driver<'a, B: Contract> {
     work: &'a Work<'a>,
     plan: &'a Plan,
     control: &'a Control<'a>,
+    sink: &'a dyn Sink<B::Real>,
     send: SyncSender<Item<B::Real>>,
+    written: &'a Mutex<Vec<Vec<B::Real>>>,
+    failed: &'a AtomicBool,
     report: Report,
     done: u64,
     /// Tiles on their way to the host, oldest first.
@@ -326,20 +398,20 @@ impl<B: Contract> Driver<'_, B> {
             self.drive_second(&weights, &reach, routes, &mut diagonal)?;
         } else if plan.keep == Keep::Recompute {
             for (k, wave) in plan.waves().into_iter().enumerate() {
-                let mut open: Vec<B::Accumulator> =
-                    wave.iter().map(|job| self.accumulator(job)).collect();
+                let mut open = self.open(wave);
+                let mut begin = true;
                 self.each_unit(&weights, &reach, |driver, unit| {
                     if k == 0 {
                         diagonal.add(driver.backend, &unit)?;
                     }
-                    for (job, tile) in wave.iter().zip(&mut open) {
-                        driver.contract(job, tile, &unit)?;
+                    for (position, job) in wave.iter().enumerate() {
+                        let tile = open.of(position, job);
+                        driver.contract(job, tile, std::slice::from_ref(&unit), begin)?;
                     }
+                    begin = false;
                     Ok(())
                 })?;
-                for (job, tile) in wave.iter().zip(open) {
-                    self.finish(*job, tile)?;
-                }
+                self.close(wave, open)?;
             }
         } else {
             let mut kept = Vec::new();
@@ -352,12 +424,17 @@ impl<B: Contract> Driver<'_, B> {
                 Ok(())
             })?;
             drop(weights);
-            for job in &plan.tiles {
-                let mut tile = self.accumulator(job);
-                for unit in &kept {
-                    self.contract(job, &mut tile, unit)?;
+            // A part that is one tile is open until its last strip is done.
+            let waves: Vec<&[TileJob]> = match plan.grid {
+                Grid::Whole => vec![&plan.tiles],
+                _ => plan.tiles.chunks(1).collect(),
+            };
+            for wave in waves {
+                let mut open = self.open(wave);
+                for (position, job) in wave.iter().enumerate() {
+                    self.contract(job, open.of(position, job), &kept, true)?;
                 }
-                self.finish(*job, tile)?;
+                self.close(wave, open)?;
             }
         }
         while let Some((job, pending)) = self.pending.pop_front() {
@@ -388,8 +465,7 @@ impl<B: Contract> Driver<'_, B> {
         };
         let per_wave = plan.factor_operations / plan.waves().len() as u64;
         for (k, wave) in plan.waves().into_iter().enumerate() {
-            let mut open: Vec<B::Accumulator> =
-                wave.iter().map(|job| self.accumulator(job)).collect();
+            let mut open: Vec<B::Accumulator> = wave.iter().map(|job| self.zeros(job)).collect();
             let with_diagonal = k == 0 && diagonal.is_wanted();
             let moves = moves(
                 network,
@@ -435,12 +511,73 @@ impl<B: Contract> Driver<'_, B> {
         Ok(())
     }
 
-    fn accumulator(&self, job: &TileJob) -> B::Accumulator {
+    /// Rows and columns of a tile.
+    fn extents(&self, job: &TileJob) -> (usize, usize) {
         let part = &self.plan.parts[job.part];
-        self.backend.accumulator(
-            part.rows[job.row].positions.len(),
-            part.columns[job.column].positions.len(),
-        )
+        let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+        (rows.positions.len(), columns.positions.len())
+    }
+
+    /// A tile of zeros, to which products are added.
+    fn zeros(&self, job: &TileJob) -> B::Accumulator {
+        let (rows, columns) = self.extents(job);
+        self.backend.accumulator(rows, columns)
+    }
+
+    /// What the tiles of a wave are accumulated in; products begin it.
+    fn open(&self, wave: &[TileJob]) -> Open<B::Accumulator> {
+        let plan = self.plan;
+        if plan.grid != Grid::Whole {
+            let tile = |job: &TileJob| {
+                let (rows, columns) = self.extents(job);
+                let written = self.written.lock();
+                // Its pages are there already.
+                let memory = written.unwrap_or_else(PoisonError::into_inner).pop();
+                let memory =
+                    memory.unwrap_or_else(|| match self.backend.accumulates_in_host_memory() {
+                        true => crate::memory::zeros(rows * columns),
+                        false => Vec::new(),
+                    });
+                self.backend.accumulator_in(rows, columns, memory)
+            };
+            return Open::Tiles(wave.iter().map(tile).collect());
+        }
+        let part = |(k, part): (usize, &PartPlan)| {
+            let wanted = wave.iter().any(|job| job.part == k);
+            wanted.then(|| {
+                let (rows, columns) = part.extents();
+                let memory = self.sink.lend(k);
+                let memory = memory.unwrap_or_else(|| crate::memory::zeros(rows * columns));
+                self.backend.accumulator_in(rows, columns, memory)
+            })
+        };
+        Open::Parts(plan.parts.iter().enumerate().map(part).collect())
+    }
+
+    /// Sends what was accumulated on its way.
+    fn close(&mut self, wave: &[TileJob], open: Open<B::Accumulator>) -> Result<()> {
+        match open {
+            Open::Tiles(tiles) => {
+                for (job, tile) in wave.iter().zip(tiles) {
+                    self.finish(*job, tile)?;
+                }
+            }
+            Open::Parts(parts) => {
+                for (part, tile) in parts.into_iter().enumerate() {
+                    let Some(tile) = tile else { continue };
+                    let pending = self.backend.finish(tile);
+                    let finite = self.backend.is_finite(&pending);
+                    let values = self.backend.collect(pending)?;
+                    if !finite {
+                        self.report.non_finite += count_non_finite(&values);
+                    }
+                    self.sink.give_back(part, values)?;
+                }
+                self.report.tiles += wave.len();
+                self.advance(0);
+            }
+        }
+        Ok(())
     }
 
     /// Makes every unit in order: ranges of samples, ranges of directions within.
@@ -484,29 +621,40 @@ impl<B: Contract> Driver<'_, B> {
         Ok(())
     }
 
-    /// Adds a unit's contribution to a tile.
+    /// Adds what units give to a tile, or begins it with them.
     fn contract(
         &mut self,
         job: &TileJob,
         tile: &mut B::Accumulator,
-        unit: &Unit<B::Tensor>,
+        units: &[Unit<B::Tensor>],
+        begin: bool,
     ) -> Result<()> {
         let start = Instant::now();
         let part = &self.plan.parts[job.part];
-        let mut operations = 0;
-        for (_, _, rows, columns) in segment_pairs(unit, part, job) {
+        for (_, _, fill, meetings) in encounters(units, part, job, self.plan.grid) {
             self.control.check()?;
-            operations += accumulate(self.backend, tile, &rows, &columns, unit.signs.as_ref()).1;
+            let how = match self.backend.accumulates_in_host_memory() {
+                true => How { fill, begin },
+                false => How::ADD,
+            };
+            debug_assert!(how.fill == fill || fill == Fill::Own);
+            let (_, operations) = accumulate(self.backend, tile, how, &meetings);
+            self.advance(operations);
         }
         self.report.contraction_seconds += start.elapsed().as_secs_f64();
-        self.advance(operations);
         Ok(())
     }
 
     /// Starts a finished tile's way to the host, and waits for the oldest once the ring is full.
     fn finish(&mut self, job: TileJob, tile: B::Accumulator) -> Result<()> {
         self.pending.push_back((job, self.backend.finish(tile)));
-        if self.pending.len() > RING
+        // What is in host memory is there already.
+        let ring = if self.backend.accumulates_in_host_memory() {
+            0
+        } else {
+            RING
+        };
+        if self.pending.len() > ring
             && let Some((job, pending)) = self.pending.pop_front()
         {
             self.collect(job, pending)?;
@@ -516,10 +664,15 @@ impl<B: Contract> Driver<'_, B> {
 
     fn collect(&mut self, job: TileJob, pending: B::Pending) -> Result<()> {
         let start = Instant::now();
+        let finite = self.backend.is_finite(&pending);
         let values = self.backend.collect(pending)?;
         self.report.read_back_seconds += start.elapsed().as_secs_f64();
         self.report.tiles += 1;
-        self.hand_over(Item::Tile { job, values })?;
+        self.hand_over(Item::Tile {
+            job,
+            values,
+            finite,
+        })?;
         self.advance(0);
         Ok(())
     }
@@ -528,7 +681,10 @@ impl<B: Contract> Driver<'_, B> {
         let start = Instant::now();
         let sent = self.send.send(item);
         self.report.wait_seconds += start.elapsed().as_secs_f64();
-        sent.map_err(|_| Error::Request("the writer stopped".into()))
+        if sent.is_err() || self.failed.load(Ordering::Relaxed) {
+            return Err(Error::Request("the writer stopped".into()));
+        }
+        Ok(())
     }
 
     fn advance(&mut self, operations: u64) {
@@ -540,6 +696,26 @@ impl<B: Contract> Driver<'_, B> {
             tiles: self.report.tiles,
             tile_count: self.plan.tiles.len(),
         });
+    }
+}
+
+/// What a wave of tiles is accumulated in.
+enum Open<A> {
+    /// Each tile by itself.
+    Tiles(Vec<A>),
+    /// Tiles are strips of their part.
+    Parts(Vec<Option<A>>),
+}
+
+impl<A> Open<A> {
+    /// That of the job at a position of the wave.
+    fn of(&mut self, position: usize, job: &TileJob) -> &mut A {
+        match self {
+            Open::Tiles(tiles) => &mut tiles[position],
+            Open::Parts(parts) => parts[job.part]
+                .as_mut()
+                .expect("the part of a job of the wave"),
+        }
     }
 }
 

@@ -1,10 +1,37 @@
-//! The tile grid: rows and columns of a part cut into tiles, by the request alone.
+//! The tile grid: rows and columns of a part cut into tiles, by the request and where it goes alone.
 
 use crate::network::Network;
 use std::ops::Range;
 
-/// Rows (and columns) of a tile at most: 16 MiB of f32.
-pub const TILE: usize = 2048;
+/// How parts are cut into tiles, and on which side of the diagonal of a symmetric part they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grid {
+    /// Squares on and above the diagonal; whoever writes one writes its mirror. For what is read back from a device, and for
+    /// second derivatives, where a tile costs more to compute than to write.
+    Squares,
+    /// Wide tiles on both sides of the diagonal, whose rows are long runs of a file: on a CPU an entry is computed again
+    /// in less time than a short run takes to write (DESIGN §7).
+    Panels,
+    /// The part as a whole, in the memory where it stays; its rows are taken strip by strip.
+    Whole,
+}
+
+impl Grid {
+    /// Rows and columns of a tile at most: 16 MiB of f32, but for strips of a whole part.
+    pub fn tile(self) -> (usize, usize) {
+        match self {
+            Grid::Squares => (2048, 2048),
+            Grid::Panels => (1024, 4096),
+            Grid::Whole => (2048, usize::MAX),
+        }
+    }
+
+    /// Whether tiles lie on and above the diagonal alone.
+    pub fn above_the_diagonal(self) -> bool {
+        matches!(self, Grid::Squares)
+    }
+}
 
 /// A run of a tile's rows that belong to one parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,13 +87,13 @@ pub fn strips(network: &Network, ranges: &[Range<usize>], tile: usize) -> Vec<St
                 .map_or(1, |rest| rest.iter().product::<usize>())
                 .max(1);
             while at < end {
-                let room = tile - open.positions.len();
+                let room = tile.saturating_sub(open.positions.len());
                 let mut to = end;
                 if end - at > room {
                     if !open.positions.is_empty() {
                         close(&mut open);
                     }
-                    let limit = at - own.start + tile;
+                    let limit = (at - own.start).saturating_add(tile);
                     let aligned = own.start + limit / row * row;
                     to = if aligned > at { aligned } else { at + tile }.min(end);
                 }

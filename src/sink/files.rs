@@ -283,6 +283,12 @@ impl<R: Real> Sink<R> for Files<R> {
         open.partial.done(&format!("{part} 0 {}", values.len()))
     }
 
+    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+        let layout = &self.part(part)?.1.layout;
+        let (rows, columns) = (0..layout.row_count(), 0..layout.column_count());
+        self.tile(part, rows, columns, &values, false)
+    }
+
     fn finish(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else {
             return Err(Error::Request(

@@ -10,6 +10,9 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Keeps every part as an array; see [`Sink`] for an example.
+///
+/// Begun again, it uses the memory of the parts before where their sizes are the same: pages that a process has for the
+/// first time cost as much as the numbers in them.
 #[derive(Debug, Default)]
 pub struct Memory<R> {
     parts: Vec<Stored<R>>,
@@ -22,6 +25,14 @@ struct Stored<R> {
     written: Written,
 }
 
+impl<R> Stored<R> {
+    fn into_values(self) -> Vec<R> {
+        self.values
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<R: Real> Memory<R> {
     /// An empty sink.
     pub fn new() -> Self {
@@ -30,17 +41,14 @@ impl<R: Real> Memory<R> {
 
     /// The parts, in the order of the request: `[rows, columns]`, and `[rows, 1]` for a vector.
     ///
-    /// Call it after [`Sink::finish`]: entries not written are zero.
+    /// Call it after [`Sink::finish`]: entries not written hold anything.
     pub fn into_parts(self) -> Vec<(PartLayout, Array2<R>)> {
         let array = |stored: Stored<R>| {
             let shape = (stored.layout.row_count(), stored.layout.column_count());
-            let values = stored
-                .values
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner);
-            let array = Array2::from_shape_vec(shape, values);
+            let layout = stored.layout.clone();
+            let array = Array2::from_shape_vec(shape, stored.into_values());
             (
-                stored.layout,
+                layout,
                 array.expect("a part holds as many values as its shape says"),
             )
         };
@@ -73,10 +81,17 @@ impl<R: Real> Memory<R> {
 
 impl<R: Real> Sink<R> for Memory<R> {
     fn begin(&mut self, parts: &[PartLayout]) -> Result<()> {
-        self.parts.clear();
+        let mut earlier: Vec<Vec<R>> = self.parts.drain(..).map(Stored::into_values).collect();
         for layout in parts {
+            let entries = layout.entries()?;
+            // Memory that was written before: its pages are there already.
+            let fits = |values: &Vec<R>| values.len() as u64 == entries;
+            let values = match earlier.iter().position(fits) {
+                Some(at) => earlier.swap_remove(at),
+                None => zeros(layout)?,
+            };
             self.parts.push(Stored {
-                values: Mutex::new(zeros(layout)?),
+                values: Mutex::new(values),
                 layout: layout.clone(),
                 written: Written::default(),
             });
@@ -126,6 +141,26 @@ impl<R: Real> Sink<R> for Memory<R> {
         let mut array = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
         array.copy_from_slice(values);
         stored.written.add(values.len());
+        Ok(())
+    }
+
+    fn lend(&self, part: usize) -> Option<Vec<R>> {
+        let stored = self.parts.get(part)?;
+        let mut values = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(&mut values))
+    }
+
+    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+        let stored = self.part(part)?;
+        let (rows, columns) = (
+            0..stored.layout.row_count(),
+            0..stored.layout.column_count(),
+        );
+        stored
+            .layout
+            .check_tile(&rows, &columns, values.len(), false)?;
+        stored.written.add(values.len());
+        *stored.values.lock().unwrap_or_else(PoisonError::into_inner) = values;
         Ok(())
     }
 

@@ -68,6 +68,18 @@ pub trait Sink<R: Real>: Send + Sync {
     /// As for [`Sink::tile`].
     fn vector(&self, part: usize, values: &[R]) -> Result<()>;
 
+    /// The memory of a matrix part, row-major, where it is the part's final place: a caller writes all of it and gives it
+    /// back. What it holds until then may be anything.
+    fn lend(&self, _part: usize) -> Option<Vec<R>> {
+        None
+    }
+
+    /// Takes a matrix part whole, in the memory that was lent where there was any.
+    ///
+    /// # Errors
+    /// As for [`Sink::tile`].
+    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()>;
+
     /// Puts the result under its final name.
     ///
     /// # Errors

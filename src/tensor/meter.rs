@@ -5,7 +5,10 @@
 
 use super::chains::Chains;
 use super::placement::{Placement, is_direct};
-use super::{Backend, Contract, Einsum, Expr, HostSlice, OuterSide, Shape, Window};
+use super::{
+    Backend, Contract, Einsum, Expr, Fill, HostSlice, How, OuterAxes, OuterTerm, Scaled, Shape,
+    Window,
+};
 use crate::error::Result;
 use std::cell::Cell;
 use std::ops::Range;
@@ -362,6 +365,11 @@ impl Backend for Meter {
     }
 }
 
+/// What a product with itself leaves out.
+fn halves(how: How) -> u64 {
+    if how.fill == Fill::Symmetric { 2 } else { 1 }
+}
+
 impl Contract for Meter {
     type Accumulator = MeterTile;
     type Pending = ();
@@ -375,24 +383,40 @@ impl Contract for Meter {
     fn accumulate_dense(
         &self,
         _: &mut MeterTile,
+        how: How,
         _: (usize, usize),
-        left: &MeterTensor,
-        right: &MeterTensor,
+        terms: &[(&MeterTensor, &MeterTensor)],
     ) {
-        self.count(2 * left.shape.len() as u64 * right.shape.rest_len() as u64);
+        for (left, right) in terms {
+            let rows = left.shape.samples.max(right.shape.samples)
+                * left.shape.directions.max(right.shape.directions);
+            let entries = left.shape.rest_len() as u64 * right.shape.rest_len() as u64;
+            self.count(2 * rows as u64 * entries / halves(how));
+        }
     }
 
     fn accumulate_outer(
         &self,
         _: &mut MeterTile,
-        pairs: &MeterTensor,
-        rows: OuterSide<'_, MeterTensor>,
-        columns: OuterSide<'_, MeterTensor>,
+        how: How,
+        _: (OuterAxes, OuterAxes),
+        terms: &[OuterTerm<'_, MeterTensor>],
+        scaled: Scaled,
     ) {
-        let inputs = |side: &OuterSide<'_, MeterTensor>| {
-            side.inputs.map_or(1, |a| a.shape.rest_len() as u64)
-        };
-        self.count(2 * pairs.shape.len() as u64 * inputs(&rows) * inputs(&columns));
+        for term in terms {
+            let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
+            let (samples, directions) = (
+                l.samples.max(r.samples) as u64,
+                l.directions.max(r.directions) as u64,
+            );
+            let pairs = (l.rest_len() * r.rest_len()) as u64;
+            let inputs = |a: Option<&MeterTensor>| a.map_or(1, |a| a.shape.rest_len() as u64);
+            let inputs = inputs(term.row_inputs) * inputs(term.column_inputs);
+            let alike = if scaled == Scaled::Alike { 2 } else { 1 };
+            self.count(2 * samples * pairs * (directions + inputs / alike) / halves(how));
+            // A device forms P of as many samples as are taken at a time.
+            drop(self.allocate((samples * pairs).min(1 << 22) as usize));
+        }
     }
 
     fn finish(&self, _: MeterTile) {}

@@ -307,20 +307,83 @@ pub trait Backend {
     }
 }
 
+/// Where a product goes in its tile.
+///
+/// A tile of a symmetric part takes each product of two of its parameters once, the earlier one's as rows; what lies
+/// on the other side of the diagonal is the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// To rows × columns.
+    Own,
+    /// To columns × rows, transposed.
+    Transposed,
+    /// To both.
+    Both,
+    /// A factor's product with itself, at a square on the diagonal: one half decides both.
+    Symmetric,
+}
+
+/// How a product enters its tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// Its place.
+    pub fill: Fill,
+    /// Whether the place holds nothing yet: the product is written there, whatever was. Otherwise it is added.
+    pub begin: bool,
+}
+
+impl How {
+    /// Added to rows × columns.
+    pub const ADD: How = How {
+        fill: Fill::Own,
+        begin: false,
+    };
+}
+
 /// One side of an outer × outer product: how an entry (o, i) of a factor lies in the tile.
 ///
-/// The tile's row (or column) of (o, i) is `origin + o·output_stride + i·input_stride`; no two entries share
-/// one: the kernels write places in parallel.
-#[derive(Clone)]
-pub struct OuterSide<'a, T> {
-    /// a of shape `[samples, 1, I]`; `None` is a = 1 with I = 1 (a bias).
-    pub inputs: Option<&'a T>,
+/// The tile's row (or column) of (o, i) is `origin + o·output_stride + i·input_stride`. One axis nests in the other, so that
+/// no two entries share a place: the kernels write places in parallel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterAxes {
     /// Row or column of (0, 0).
     pub origin: usize,
     /// Step per output o.
     pub output_stride: usize,
     /// Step per input i.
     pub input_stride: usize,
+}
+
+/// What both sides of an outer × outer product hold of some samples.
+#[derive(Debug)]
+pub struct OuterTerm<'a, T> {
+    /// Δ of the rows: `[samples, directions, O]`.
+    pub row_cotangents: &'a T,
+    /// Δ' of the columns, signed where directions carry signs: `[samples, directions, O']`.
+    pub column_cotangents: &'a T,
+    /// a of shape `[samples, 1, I]`; `None` is a = 1 with I = 1 (a bias).
+    pub row_inputs: Option<&'a T>,
+    /// a' alike.
+    pub column_inputs: Option<&'a T>,
+}
+
+impl<T> Clone for OuterTerm<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for OuterTerm<'_, T> {}
+
+/// Which inputs of an outer × outer product are scaled by P_n, and so how its terms are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scaled {
+    /// (P_n[o, o'] a_n[i])·a'_n[i'].
+    Rows,
+    /// (P_n[o, o'] a'_n[i'])·a_n[i].
+    Columns,
+    /// The first; and both sides' inputs are the same, so that the product is symmetric in (i, i').
+    Alike,
 }
 
 /// The contraction kernels: tiles of G accumulated on the device and read back.
@@ -333,31 +396,54 @@ pub trait Contract: Backend {
     /// A tile of zeros.
     fn accumulator(&self, rows: usize, columns: usize) -> Self::Accumulator;
 
-    /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']`.
+    /// A tile in memory of the caller's, where tiles are accumulated in host memory: it holds anything until a product
+    /// begins it, and [`Contract::collect`] gives it back. Elsewhere a tile of zeros.
+    fn accumulator_in(
+        &self,
+        rows: usize,
+        columns: usize,
+        memory: Vec<Self::Real>,
+    ) -> Self::Accumulator {
+        drop(memory);
+        self.accumulator(rows, columns)
+    }
+
+    /// Whether tiles are accumulated in host memory. Elsewhere products are added to their own place alone
+    /// ([`How::ADD`]).
+    fn accumulates_in_host_memory(&self) -> bool {
+        false
+    }
+
+    /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']` at `origin` = (row, column).
     ///
-    /// `left` and `right` are `[samples, directions, q]`; DESIGN §2, dense × dense.
+    /// Terms are (left, right), `[samples, directions, q]` each, and add up; DESIGN §2, dense × dense.
     fn accumulate_dense(
         &self,
         tile: &mut Self::Accumulator,
+        how: How,
         origin: (usize, usize),
-        left: &Self::Tensor,
-        right: &Self::Tensor,
+        terms: &[(&Self::Tensor, &Self::Tensor)],
     );
 
-    /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']`.
+    /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']` with `P_n[o, o'] = Σ_r Δ_n[r, o] Δ'_n[r, o']`.
     ///
-    /// `pairs` is P of shape `[samples, 1, O, O']`; DESIGN §2, outer × outer, and with P = W and
-    /// a' = 1 outer × dense.
+    /// `sides` are rows and columns, terms add up. DESIGN §2, outer × outer, and with Δ' = V and a' = 1 outer × dense.
     fn accumulate_outer(
         &self,
         tile: &mut Self::Accumulator,
-        pairs: &Self::Tensor,
-        rows: OuterSide<'_, Self::Tensor>,
-        columns: OuterSide<'_, Self::Tensor>,
+        how: How,
+        sides: (OuterAxes, OuterAxes),
+        terms: &[OuterTerm<'_, Self::Tensor>],
+        scaled: Scaled,
     );
 
     /// Starts the way back to the host.
     fn finish(&self, tile: Self::Accumulator) -> Self::Pending;
+
+    /// Whether all numbers of a finished tile are known to be finite.
+    fn is_finite(&self, _pending: &Self::Pending) -> bool {
+        false
+    }
 
     /// Waits for a finished tile: row-major `[rows, columns]`.
     ///

@@ -2,13 +2,17 @@
 
 mod double;
 mod single;
+mod vector;
+
+pub(crate) use vector::Vector;
 
 use super::expression::Unary;
 use std::sync::Arc;
 
 /// f32 or f64.
 pub trait Real:
-    Copy
+    Vector
+    + Copy
     + Send
     + Sync
     + Default

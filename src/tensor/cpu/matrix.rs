@@ -162,33 +162,6 @@ impl<'a, R: Real> Tiles<'a, R> {
         }
     }
 
-    /// Over two batch axes of one extent: calls `task(scratch, (o, p), matrix of (o, p), matrix of (p, o))`
-    /// for every o ≤ p, in parallel; the last is `None` where o = p.
-    pub fn for_each_pair<S>(
-        self,
-        scratch: impl Fn() -> S + Sync + Send,
-        task: impl Fn(&mut S, (usize, usize), MatMut<'_, R>, Option<MatMut<'_, R>>) + Sync + Send,
-    ) {
-        let [first, second] = self.batch[..] else {
-            panic!("pairs are positions of two axes");
-        };
-        assert_eq!(first.extent, second.extent);
-        assert_eq!(self.column_block, self.columns.extent);
-        let extent = first.extent;
-        (0..extent * extent)
-            .into_par_iter()
-            .filter(|number| number / extent <= number % extent)
-            .for_each_init(scratch, |scratch, number| {
-                let (o, p) = (number / extent, number % extent);
-                // SAFETY: each unordered pair comes once, and its two matrices are one where o = p.
-                let (upper, lower) = unsafe {
-                    let lower = (o != p).then(|| self.matrix(p * extent + o).1);
-                    (self.matrix(number).1, lower)
-                };
-                task(scratch, (o, p), upper, lower);
-            });
-    }
-
     fn visit<S>(
         &self,
         number: usize,
@@ -199,6 +172,7 @@ impl<'a, R: Real> Tiles<'a, R> {
         let ((position, column), matrix) = unsafe { self.matrix(number) };
         task(scratch, position, column, matrix);
     }
+
     /// Batch position and first column of matrix `number`, and the matrix.
     ///
     /// # Safety

@@ -14,7 +14,6 @@ mod matrix;
 mod patches;
 mod pool;
 mod reduce;
-mod symmetric;
 mod walk;
 mod window;
 
@@ -93,13 +92,6 @@ impl<R: Real> Tensor<R> {
             data: self.data.clone(),
             offset,
         }
-    }
-
-    /// Whether both are the same memory taken in the same way.
-    fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.data, &other.data)
-            && self.offset == other.offset
-            && self.shape == other.shape
     }
 
     /// Number of the unit (sample and direction), where either may be broadcast.

@@ -8,7 +8,12 @@ use super::Gpu;
 use super::product::Product;
 use super::tensor::{Content, GpuTensor, View};
 use crate::error::{Error, Result};
-use crate::tensor::{Contract, OuterSide, Shape, strides};
+use crate::tensor::{
+    Backend, Contract, Einsum, Fill, How, OuterAxes, OuterTerm, Scaled, Shape, strides,
+};
+
+/// Numbers of P that are formed at a time.
+const PAIRS: usize = 1 << 22;
 
 /// A tile `[rows, columns]` under way on the device.
 pub struct GpuTile {
@@ -136,22 +141,9 @@ impl Gpu {
             tile.tensor.content = Content::Failed;
         }
     }
-}
 
-impl Contract for Gpu {
-    type Accumulator = GpuTile;
-    type Pending = GpuPending;
-
-    fn accumulator(&self, rows: usize, columns: usize) -> GpuTile {
-        let shape = Shape::new(1, 1, &[rows, columns]);
-        let tensor = self.create(shape, &[], |output, _| {
-            self.device.clear(output.buffer);
-            true
-        });
-        GpuTile { tensor, columns }
-    }
-
-    fn accumulate_dense(
+    /// Adds one dense × dense product to a tile.
+    fn add_dense(
         &self,
         tile: &mut GpuTile,
         origin: (usize, usize),
@@ -186,25 +178,26 @@ impl Contract for Gpu {
         });
     }
 
-    fn accumulate_outer(
+    /// Adds Σ_n P_n[o, o'] a_n[i] a'_n[i'] to a tile: `pairs` is P, `[samples, 1, O, O']`.
+    fn add_outer(
         &self,
         tile: &mut GpuTile,
         pairs: &GpuTensor,
-        rows: OuterSide<'_, GpuTensor>,
-        columns: OuterSide<'_, GpuTensor>,
+        (rows, columns): (OuterAxes, OuterAxes),
+        (row_inputs, column_inputs): (Option<&GpuTensor>, Option<&GpuTensor>),
     ) {
         let width = tile.columns;
         let p = strides(&pairs.shape.axes());
         let outputs = [pairs.shape.rest[0], pairs.shape.rest[1]];
         // Without a and a' the product's right side is a one, read everywhere.
-        let one = match (rows.inputs, columns.inputs) {
+        let one = match (row_inputs, column_inputs) {
             (None, None) => Some(self.create(Shape::new(1, 1, &[]), &[], |output, _| {
                 self.fill_bits(output, 1, 1.0f32.to_bits());
                 true
             })),
             _ => None,
         };
-        let factors: Vec<&GpuTensor> = [rows.inputs, columns.inputs, one.as_ref()]
+        let factors: Vec<&GpuTensor> = [row_inputs, column_inputs, one.as_ref()]
             .into_iter()
             .flatten()
             .collect();
@@ -238,24 +231,78 @@ impl Contract for Gpu {
                 0,
                 columns.output_stride as i64 * column,
             );
-            if let Some(inputs) = rows.inputs {
+            if let Some(inputs) = row_inputs {
                 let step = rows.input_stride as i64 * row;
                 product.axis_of_pair(inputs.shape.rest_len(), 0, 1, 0, step);
             }
-            if let Some(inputs) = columns.inputs {
+            if let Some(inputs) = column_inputs {
                 let step = columns.input_stride as i64 * column;
                 // a' is the right operand where there is no a.
-                let (right, second) = if rows.inputs.is_some() {
-                    (0, 1)
-                } else {
-                    (1, 0)
-                };
+                let (right, second) = if row_inputs.is_some() { (0, 1) } else { (1, 0) };
                 product.axis_of_pair(inputs.shape.rest_len(), 0, right, second, step);
             }
             let sample = stride(pairs.shape.samples, p[0]);
             product.summed(samples, sample, per_sample[0], per_sample[1]);
             self.product(&product)
         });
+    }
+}
+
+impl Contract for Gpu {
+    type Accumulator = GpuTile;
+    type Pending = GpuPending;
+
+    fn accumulator(&self, rows: usize, columns: usize) -> GpuTile {
+        let shape = Shape::new(1, 1, &[rows, columns]);
+        let tensor = self.create(shape, &[], |output, _| {
+            self.device.clear(output.buffer);
+            true
+        });
+        GpuTile { tensor, columns }
+    }
+
+    fn accumulate_dense(
+        &self,
+        tile: &mut GpuTile,
+        how: How,
+        origin: (usize, usize),
+        terms: &[(&GpuTensor, &GpuTensor)],
+    ) {
+        // A tile is zeros until something is added to it.
+        assert_eq!(how.fill, Fill::Own, "the host mirrors tiles of a device");
+        for (left, right) in terms {
+            self.add_dense(tile, origin, left, right);
+        }
+    }
+
+    fn accumulate_outer(
+        &self,
+        tile: &mut GpuTile,
+        how: How,
+        sides: (OuterAxes, OuterAxes),
+        terms: &[OuterTerm<'_, GpuTensor>],
+        _: Scaled,
+    ) {
+        assert_eq!(how.fill, Fill::Own, "the host mirrors tiles of a device");
+        let formula = Einsum::new("sro,srp->s1op");
+        for term in terms {
+            let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
+            let samples = l.samples.max(r.samples);
+            let each = (l.rest_len() * r.rest_len()).max(1);
+            let turn = (PAIRS / each).clamp(1, samples.max(1));
+            for start in (0..samples).step_by(turn) {
+                let stop = (start + turn).min(samples);
+                // A tensor that all samples share stays whole.
+                let take = |x: &GpuTensor| match x.shape.samples {
+                    1 => x.clone(),
+                    _ => self.slice(x, 0, start, stop),
+                };
+                let (rows, columns) = (take(term.row_cotangents), take(term.column_cotangents));
+                let pairs = self.einsum(&formula, &rows, &columns);
+                let inputs = (term.row_inputs.map(take), term.column_inputs.map(take));
+                self.add_outer(tile, &pairs, sides, (inputs.0.as_ref(), inputs.1.as_ref()));
+            }
+        }
     }
 
     fn finish(&self, tile: GpuTile) -> GpuPending {

@@ -1,0 +1,144 @@
+//! Dense × dense: `Σ_n Σ_r V_n[r, q] V'_n[r, q']`, inner dimension N·R (DESIGN §2).
+//!
+//! Of a factor with itself the blocks on and above the diagonal are computed, and those on it but half.
+
+use super::block::{Shape, Worker, blocks, depths, room, work};
+use super::panels::{Geometry, pack};
+use super::places::Place;
+use crate::tensor::cpu::{Tensor, common};
+use crate::tensor::{Fill, How, Real};
+use std::ops::Range;
+
+/// Rows of V, and the entries in each.
+struct Rows<'a, R> {
+    rows: Vec<&'a [R]>,
+    extent: usize,
+}
+
+impl<'a, R: Real> Rows<'a, R> {
+    /// Those of all terms: `samples` × `directions` of each, some of which a tensor may repeat.
+    fn new(terms: impl Iterator<Item = (&'a Tensor<R>, usize, usize)>) -> Self {
+        let (mut rows, mut extent) = (Vec::new(), 0);
+        for (tensor, samples, directions) in terms {
+            extent = tensor.shape.rest_len();
+            for sample in 0..samples {
+                for direction in 0..directions {
+                    let at = tensor.unit(sample, direction) * extent;
+                    rows.push(&tensor.values()[at..at + extent]);
+                }
+            }
+        }
+        Self { rows, extent }
+    }
+
+    /// Entries `range` of the rows `depth` in panels.
+    fn pack(&self, into: &mut Vec<R>, width: usize, range: &Range<usize>, depth: &Range<usize>) {
+        let into = room(into, range.len().next_multiple_of(width) * depth.len());
+        let rows = self.rows[depth.clone()]
+            .iter()
+            .map(|row| &row[range.clone()]);
+        pack(into, width, range.len(), rows);
+    }
+}
+
+/// Adds `Σ_n Σ_r left[n, r, q]·right[n, r, q']` to a tile of rows `width` apart, at `origin`; whether all results are finite.
+///
+/// # Panics
+/// Where it reaches beyond the tile.
+pub(super) fn accumulate<R: Real>(
+    tile: &mut [R],
+    width: usize,
+    how: How,
+    (row, column): (usize, usize),
+    terms: &[(&Tensor<R>, &Tensor<R>)],
+) -> bool {
+    let extents = |&(l, r): &(&Tensor<R>, &Tensor<R>)| {
+        let samples = common(l.shape.samples, r.shape.samples);
+        (samples, common(l.shape.directions, r.shape.directions))
+    };
+    let left = terms
+        .iter()
+        .map(|term| (term.0, extents(term).0, extents(term).1));
+    let right = terms
+        .iter()
+        .map(|term| (term.1, extents(term).0, extents(term).1));
+    let (left, right) = (Rows::new(left), Rows::new(right));
+    if left.extent == 0 || right.extent == 0 {
+        return true;
+    }
+    let height = tile.len() / width.max(1);
+    let inside = |row: usize, column: usize, rows: usize, columns: usize| {
+        row + rows <= height && column + columns <= width
+    };
+    let (own, transposed) = (
+        inside(row, column, left.extent, right.extent),
+        inside(column, row, right.extent, left.extent),
+    );
+    let apart = row + left.extent <= column || column + right.extent <= row;
+    let fits = match how.fill {
+        Fill::Own => own,
+        Fill::Transposed => transposed,
+        Fill::Both => own && transposed && apart,
+        Fill::Symmetric => own && left.extent == right.extent,
+    };
+    assert!(fits, "a dense product beyond its tile");
+    let geometry = Geometry::of::<R>();
+    let step = geometry.columns;
+    let (rows, columns): (Vec<_>, Vec<_>) = (
+        blocks(left.extent, step).collect(),
+        blocks(right.extent, step).collect(),
+    );
+    let lengths = terms.iter().map(|term| extents(term).0 * extents(term).1);
+    let chunks: Vec<_> = depths(lengths).collect();
+    let symmetric = how.fill == Fill::Symmetric;
+    let wanted = |r: &Range<usize>, c: &Range<usize>| !symmetric || r.start <= c.start;
+    let all: Vec<_> = rows
+        .iter()
+        .flat_map(|r| columns.iter().map(move |c| (r, c)))
+        .filter(|(r, c)| wanted(r, c))
+        .collect();
+    let task = |worker: &mut Worker<'_, R>, number: usize| {
+        let (r, c) = all[number];
+        let own = Place {
+            offset: (row + r.start) * width + column + c.start,
+            row_step: width,
+            column_step: 1,
+        };
+        // A square's mirror lies in the square, another product's at columns × rows.
+        let (first_row, first_column) = if symmetric {
+            (row, column)
+        } else {
+            (column, row)
+        };
+        let mirrored = Place {
+            offset: (first_row + c.start) * width + first_column + r.start,
+            row_step: 1,
+            column_step: width,
+        };
+        let on_diagonal = symmetric && r == c;
+        let mut shape = Shape::new(r.len(), c.len(), on_diagonal);
+        if how.fill != Fill::Transposed {
+            shape = shape.at(own);
+        }
+        if how.fill != Fill::Own && !on_diagonal {
+            shape = shape.at(mirrored);
+        }
+        worker.begin(shape, !how.begin);
+        let mut packs = worker.packs();
+        for chunk in &chunks {
+            left.pack(&mut packs.left, geometry.rows, r, chunk);
+            right.pack(&mut packs.right, geometry.columns, c, chunk);
+            let depth = chunk.len();
+            worker.add(&packs.left, (&packs.right, depth), None, depth);
+        }
+        worker.put_back(packs);
+        worker.end();
+    };
+    let operations = left
+        .extent
+        .saturating_mul(right.extent)
+        .saturating_mul(left.rows.len());
+    // SAFETY: different tasks have different ranges of rows or columns, and of a symmetric product one of the two orders;
+    // `fits` has seen that a product and its mirror do not meet.
+    unsafe { work(tile, all.len(), operations, task) }
+}
