@@ -28,6 +28,16 @@ const CHAINS: usize = if cfg!(target_arch = "aarch64") {
 } else {
     12
 };
+/// Where the chains start: apart, or equal ones would be computed once.
+const STARTS: [f32; CHAINS] = {
+    let mut starts = [2.0; CHAINS];
+    let mut k = 0;
+    while k < CHAINS {
+        starts[k] += k as f32;
+        k += 1;
+    }
+    starts
+};
 /// Steps of a chain between looks at the clock.
 const STEPS: usize = 100_000;
 
@@ -83,10 +93,10 @@ impl WithSimd for Chains {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> u64 {
-        // x ← x·0.999 + 0.001 stays about 1: no denormal number slows it.
+        // x ← x·0.999 + 0.001 goes to 1: no denormal number slows it, and no compiler knows where it starts.
         if self.double {
-            let (scale, shift) = (simd.splat_f64s(0.999), simd.splat_f64s(0.001));
-            let mut sums = [simd.splat_f64s(1.0); CHAINS];
+            let [scale, shift] = black_box([0.999, 0.001]).map(|x| simd.splat_f64s(x));
+            let mut sums = black_box(STARTS).map(|x| simd.splat_f64s(x.into()));
             for _ in 0..STEPS {
                 for sum in &mut sums {
                     *sum = simd.mul_add_e_f64s(*sum, scale, shift);
@@ -95,8 +105,8 @@ impl WithSimd for Chains {
             black_box(sums);
             (2 * STEPS * CHAINS * S::F64_LANES) as u64
         } else {
-            let (scale, shift) = (simd.splat_f32s(0.999), simd.splat_f32s(0.001));
-            let mut sums = [simd.splat_f32s(1.0); CHAINS];
+            let [scale, shift] = black_box([0.999, 0.001]).map(|x| simd.splat_f32s(x));
+            let mut sums = black_box(STARTS).map(|x| simd.splat_f32s(x));
             for _ in 0..STEPS {
                 for sum in &mut sums {
                     *sum = simd.mul_add_e_f32s(*sum, scale, shift);
@@ -111,14 +121,18 @@ impl WithSimd for Chains {
 /// The same in vectors of 512 bits, which faer's products take where there are any, and `pulp` as built here does not.
 #[cfg(target_arch = "x86_64")]
 mod wide {
-    use super::{CHAINS, STEPS};
+    use super::{CHAINS, STARTS, STEPS};
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
     #[target_feature(enable = "avx512f")]
     fn single() -> u64 {
-        let (scale, shift) = (_mm512_set1_ps(0.999), _mm512_set1_ps(0.001));
-        let mut sums = [_mm512_set1_ps(1.0); CHAINS];
+        let (scale, shift) = black_box((0.999, 0.001));
+        let (scale, shift) = (_mm512_set1_ps(scale), _mm512_set1_ps(shift));
+        let mut sums = [_mm512_setzero_ps(); CHAINS];
+        for (sum, start) in sums.iter_mut().zip(black_box(STARTS)) {
+            *sum = _mm512_set1_ps(start);
+        }
         for _ in 0..STEPS {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_ps(*sum, scale, shift);
@@ -130,8 +144,12 @@ mod wide {
 
     #[target_feature(enable = "avx512f")]
     fn double() -> u64 {
-        let (scale, shift) = (_mm512_set1_pd(0.999), _mm512_set1_pd(0.001));
-        let mut sums = [_mm512_set1_pd(1.0); CHAINS];
+        let (scale, shift) = black_box((0.999, 0.001));
+        let (scale, shift) = (_mm512_set1_pd(scale), _mm512_set1_pd(shift));
+        let mut sums = [_mm512_setzero_pd(); CHAINS];
+        for (sum, start) in sums.iter_mut().zip(black_box(STARTS)) {
+            *sum = _mm512_set1_pd(f64::from(start));
+        }
         for _ in 0..STEPS {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_pd(*sum, scale, shift);

@@ -22,7 +22,8 @@ pub(super) fn digits(value: f64) -> String {
         v if v >= 9.995 => format!("{v:.1}"),
         v if v >= 0.1 => format!("{v:.2}"),
         v if v == 0.0 => "0".into(),
-        v => format!("{v:.4}"),
+        v if v >= 0.001 => format!("{v:.3}"),
+        v => format!("{v:.0e}"),
     }
 }
 
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(times, ["2.00 ns", "4.50 µs", "123 ms", "12.0 s", "250 s"]);
         assert_eq!(
             [0.0, 0.012, 0.5, 15.04, 1234.5].map(digits),
-            ["0", "0.0120", "0.50", "15.0", "1234"]
+            ["0", "0.012", "0.50", "15.0", "1234"]
         );
     }
 
