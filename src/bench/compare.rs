@@ -25,8 +25,10 @@ pub struct Machine {
     pub file: String,
     /// The device's name.
     pub name: String,
-    /// A line on it.
-    pub about: String,
+    /// Its name with precision, and threads or backend.
+    pub device: String,
+    /// Operating system and release.
+    pub system: String,
 }
 
 /// A case on every machine.
@@ -80,10 +82,8 @@ impl Comparison {
                     letter: letter(k),
                     file: (*file).into(),
                     name: device.name.clone(),
-                    about: format!(
-                        "{} ({}, {how}); {}; hessblock {}; {file}",
-                        device.name, device.precision, system.os, report.version
-                    ),
+                    device: format!("{} ({}, {how})", device.name, device.precision),
+                    system: format!("{}; hessblock {}", system.os, report.version),
                 }
             };
         let machines: Vec<Machine> = devices.iter().enumerate().map(machine).collect();

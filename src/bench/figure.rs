@@ -3,7 +3,7 @@
 use super::compare::Comparison;
 use super::table::{digits, duration};
 use crate::figure::{At, BLUE, Decades, Drawing, FAINT, INK, VERMILLION, shortened, width};
-use plotters::style::RGBColor;
+use plotters::style::{RGBColor, WHITE};
 
 /// Okabe and Ito's colours, which people with any colour vision can tell apart; bars have letters too.
 const COLORS: [RGBColor; 7] = [
@@ -56,10 +56,13 @@ pub fn figure(comparison: &Comparison) -> Drawing {
             COLORS[k % COLORS.len()],
         );
         let mean = match mean {
-            Some(mean) if k > 0 => format!("; geometric mean of speeds ×{}", digits(*mean)),
+            Some(mean) if k > 0 => format!(", ×{} in the geometric mean", digits(*mean)),
             _ => String::new(),
         };
-        let text = format!("{}  {}{mean}", machine.letter, machine.about);
+        let text = format!(
+            "{}  {}{mean}; {}; {}",
+            machine.letter, machine.device, machine.system, machine.file
+        );
         drawing.text(
             (MARGIN + 20, y),
             &shortened_end(&text, 150),
@@ -118,6 +121,9 @@ pub fn figure(comparison: &Comparison) -> Drawing {
                 _ => String::new(),
             };
             let text = format!("{letter}{}{speed}", duration(*seconds));
+            // No rule runs through a number.
+            let behind = (end + 8 + width(&text, 10), upper + BAR);
+            drawing.fill([(end + 1, upper), behind], WHITE);
             drawing.text((end + 6, center), &text, 10, INK, At::Left);
         }
         y += machines * BAR + GAP;

@@ -1,9 +1,8 @@
 //! A fixed set of cases, each checked and then timed on the CPU and on GPUs, so that machines can be compared.
 //!
-//! [`cases()`] is the set: primitives ([`primitive`](self), with one entry of each by its [definition](self)), the three
-//! contractions, layer blocks and products of LeNet-5 and of a ResNet-20. [`measure()`] runs them into a [`Report`], which
-//! is a JSON file; [`Comparison`] puts several side by side. May use backends and [`crate::Session`] as a user does; must
-//! not know the command line, and prints nothing.
+//! [`cases()`] is the set: primitives, the three contractions, layer blocks and products of LeNet-5 and of a ResNet-20.
+//! [`measure()`] runs them into a [`Report`], which is a JSON file; [`Comparison`] puts several side by side. May use
+//! backends and [`crate::Session`] as a user does; must not know the command line, and prints nothing.
 
 mod case;
 mod check;
@@ -14,6 +13,7 @@ mod devices;
 mod figure;
 mod machine;
 mod measure;
+mod model;
 mod peak;
 mod primitive;
 mod problem;

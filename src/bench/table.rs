@@ -158,7 +158,11 @@ fn laid_out(first: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Stri
 pub fn comparison_table(comparison: &Comparison) -> String {
     let mut text = String::new();
     for machine in &comparison.machines {
-        let _ = writeln!(text, "{}  {}", machine.letter, machine.about);
+        let _ = writeln!(
+            text,
+            "{}  {}; {}; {}",
+            machine.letter, machine.device, machine.system, machine.file
+        );
     }
     let letters: Vec<&str> = comparison
         .machines
