@@ -5,7 +5,7 @@ pub(super) const SINGLE: f64 = 1e-5;
 /// What double precision may be off by, against the definition evaluated in it.
 pub(super) const DEFINITION: f64 = 1e-10;
 /// What a difference quotient in double precision may be off by.
-pub(super) const QUOTIENT: f64 = 1e-6;
+pub(super) const QUOTIENT: f64 = 1e-5;
 
 /// The outcome of a comparison.
 #[derive(Clone, Debug)]
