@@ -38,7 +38,7 @@ pub(super) trait Ready {
 /// A case with its numbers.
 pub(super) enum Prepared {
     Primitive(Primed),
-    Problem(Opened),
+    Problem(Box<Opened>),
 }
 
 impl Case {
@@ -55,7 +55,7 @@ impl Case {
     pub(super) fn prepare(&self) -> Result<Prepared> {
         Ok(match &self.work {
             Work::Primitive(setting) => Prepared::Primitive(Primed::new(setting)),
-            Work::Problem(problem) => Prepared::Problem(problem.open()?),
+            Work::Problem(problem) => Prepared::Problem(Box::new(problem.open()?)),
         })
     }
 }

@@ -57,10 +57,12 @@ impl Check {
         let (k, found, expected, difference) = worst;
         let error = match difference {
             d if d < 0.0 => return Check::failed("nothing to compare".into()),
-            d if d == 0.0 => 0.0,
-            d => d / largest,
+            0.0 => 0.0,
+            // Infinite where what is expected is: that is no agreement.
+            d if largest.is_finite() => d / largest,
+            _ => f64::INFINITY,
         };
-        let fault = (!(error <= tolerance)).then(|| {
+        let fault = (error > tolerance).then(|| {
             format!(
                 "number {k} of those compared is {found:.6e}, not {expected:.6e}: off by {error:.1e} of the largest, \
                  more than {tolerance:.0e}"

@@ -21,7 +21,7 @@ pub(super) fn digits(value: f64) -> String {
         v if v >= 99.95 => format!("{v:.0}"),
         v if v >= 9.995 => format!("{v:.1}"),
         v if v >= 0.1 => format!("{v:.2}"),
-        v if v == 0.0 => "0".into(),
+        0.0 => "0".into(),
         v if v >= 0.001 => format!("{v:.3}"),
         v => format!("{v:.0e}"),
     }
