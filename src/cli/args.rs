@@ -457,7 +457,7 @@ pub struct Bench {
     #[arg(long, conflicts_with_all = ["compare", "out"])]
     pub list: bool,
     /// Seconds to time each case for on each device.
-    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds, allow_hyphen_values = true)]
     pub seconds: f64,
     /// Put the files of earlier runs side by side in place of measuring; more than one file, or one of several devices.
     #[arg(long, value_name = "FILE.json", num_args = 1.., conflicts_with_all = ["device", "precision", "only", "seconds"])]
