@@ -1,10 +1,13 @@
 //! hessblock computes the Hessian of a neural network's loss, block by block, on any GPU and on the CPU.
 #![warn(missing_docs)]
 
+pub mod bench;
 pub mod bytes;
 pub mod contraction;
 pub mod device;
 mod error;
+#[cfg(feature = "plot")]
+pub mod figure;
 pub mod files;
 pub mod import;
 pub mod jacobian;

@@ -196,7 +196,8 @@ impl Session {
         self.loss.as_ref()
     }
 
-    fn work(&self) -> Work<'_> {
+    /// What every computation takes.
+    pub(crate) fn work(&self) -> Work<'_> {
         Work {
             network: &self.network,
             dataset: &self.dataset,

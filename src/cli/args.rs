@@ -37,6 +37,8 @@ pub enum Command {
     Error(StudyError),
     /// Recompute random entries of a result straight from the definition and compare.
     Verify(Verify),
+    /// Check and time a fixed set of cases on the CPU and on GPUs; put several machines side by side.
+    Bench(Bench),
 }
 
 /// Options of `inspect`.
@@ -425,6 +427,65 @@ pub struct Verify {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every case is checked against CPU f64 (CPU f64 itself against the definition) and only then timed. Of the peaks, that of
+operations is of multiply-adds from registers, that of bytes is the faster of writing and copying a large buffer. Other
+work on the machine makes all of it slower.
+
+Examples:
+  hessblock bench --out here.json
+  hessblock bench --only contraction --only 'lenet5/*product'
+  hessblock bench --compare here.json there.json --png both.png
+
+Exit codes: 0 done, 1 failed (a case whose numbers are wrong, too), 2 asked for wrongly, 130 interrupted.")]
+pub struct Bench {
+    /// all (the CPU and every hardware adapter), auto, cpu, gpu, an adapter's index, or a unique part of its name;
+    /// repeatable. A software adapter is measured by name or index alone.
+    #[arg(long, default_value = "all", allow_hyphen_values = true)]
+    pub device: Vec<String>,
+    /// f32, or f64 on the CPU.
+    #[arg(long, default_value = "f32", value_parser = precision)]
+    pub precision: Precision,
+    /// Only this case: a name, a part of names, or a glob; repeatable.
+    #[arg(long, value_name = "CASE")]
+    pub only: Vec<String>,
+    /// List the cases and stop.
+    #[arg(long, conflicts_with_all = ["compare", "out"])]
+    pub list: bool,
+    /// Seconds to time each case for on each device.
+    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds, allow_hyphen_values = true)]
+    pub seconds: f64,
+    /// Put the files of earlier runs side by side in place of measuring; more than one file, or one of several devices.
+    #[arg(long, value_name = "FILE.json", num_args = 1.., conflicts_with_all = ["device", "precision", "only", "seconds"])]
+    pub compare: Vec<PathBuf>,
+    /// The file for what was measured; with --compare, for the plot (.png or .svg) or the comparison (.json).
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// With --compare: the plot.
+    #[arg(long, value_name = "FILE.png", requires = "compare")]
+    pub png: Option<PathBuf>,
+    /// With --compare: the plot.
+    #[arg(long, value_name = "FILE.svg", requires = "compare")]
+    pub svg: Option<PathBuf>,
+    /// Replace existing files.
+    #[arg(long)]
+    pub force: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print JSON in place of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A time to measure for.
+fn seconds(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|s| (0.0..=3600.0).contains(s));
+    value.ok_or_else(|| format!("{text:?} is not a number of seconds from 0 to 3600"))
 }
 
 /// `A..B`.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
 
 mod args;
+mod bench;
 mod blocks;
 mod error;
 mod form;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         args::Command::Form(command) => form::run(command),
         args::Command::Verify(command) => verify::run(command),
         args::Command::Error(command) => error::run(command),
+        args::Command::Bench(command) => bench::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -70,6 +70,22 @@ impl Reporter {
         }
     }
 
+    /// Takes note of a step of a few, which are no measure of the time left.
+    pub fn step(&self, done: usize, total: usize, text: &str) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((100 * done / total.max(1)) as u64);
+                bar.set_message(text.to_string());
+            }
+            None if self.plain && seconds - self.last.get() >= INTERVAL => {
+                self.last.set(seconds);
+                eprintln!("hessblock: {done} of {total}: {text}");
+            }
+            None => {}
+        }
+    }
+
     /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {

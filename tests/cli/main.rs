@@ -1,6 +1,7 @@
 //! The command line as a user meets it: the built binary on the digits that ship with the project.
 #![cfg(feature = "cli")]
 
+mod bench;
 mod curvature;
 mod networks;
 #[path = "../common/onnx.rs"]

@@ -96,6 +96,15 @@ impl Builder {
     /// A convolution with bias over `[channels, height, width]`; its weight is
     /// `[channels, inputs / groups, kernel, kernel]`.
     pub fn conv2d(self, name: &str, channels: usize, window: Window2d) -> Self {
+        self.convolution(name, channels, window, true)
+    }
+
+    /// A convolution without a bias.
+    pub fn conv2d_without_bias(self, name: &str, channels: usize, window: Window2d) -> Self {
+        self.convolution(name, channels, window, false)
+    }
+
+    fn convolution(self, name: &str, channels: usize, window: Window2d, bias: bool) -> Self {
         self.then(|b| {
             let [_, inputs, height, width] = b.rest()[..] else {
                 return Err(Error::Shape(format!(
@@ -124,12 +133,36 @@ impl Builder {
                 groups: window.groups,
             };
             b.append(name, "Conv", op, &[Operand::Value(b.current), weight])?;
+            if !bias {
+                return Ok(());
+            }
             let bias = b.parameter(&format!("{name}.bias"), name, &[channels], Some((0, 0)))?;
-            let kept = b.current;
-            let rest = vec![channels, 1, 1];
-            b.append(name, "Conv", Reshape { rest }, &[bias])?;
-            let bias = Operand::Value(std::mem::replace(&mut b.current, kept));
+            let bias = b.per_channel(name, "Conv", channels, bias)?;
             b.pointwise(name, "Conv", Expr::input(0) + Expr::input(1), &[bias])
+        })
+    }
+
+    /// A batch norm in evaluation mode over `[channels, height, width]`, as it is before any training:
+    /// x/√(1 + 10⁻⁵)·scale + shift, the mean 0 and the variance 1. The scale `name.weight` starts at 1, the shift
+    /// `name.bias` at 0.
+    pub fn batch_norm2d(self, name: &str) -> Self {
+        self.then(|b| {
+            let [_, channels, _, _] = b.rest()[..] else {
+                return Err(Error::Shape(format!(
+                    "layer {name:?}: a batch norm needs [channels, height, width], not {:?}",
+                    &b.rest()[1..]
+                )));
+            };
+            let scale = b.parameter(&format!("{name}.weight"), name, &[channels], None)?;
+            if let Operand::Parameter(k) = scale {
+                b.network.parameters[k].data = HostArray::f32(&[channels], vec![1.0; channels]);
+            }
+            let shift = b.parameter(&format!("{name}.bias"), name, &[channels], Some((0, 0)))?;
+            let scale = b.per_channel(name, "BatchNormalization", channels, scale)?;
+            let shift = b.per_channel(name, "BatchNormalization", channels, shift)?;
+            let normal = Expr::constant(1.0 / (1.0f64 + 1e-5).sqrt()) * Expr::input(0);
+            let expr = normal * Expr::input(1) + Expr::input(2);
+            b.pointwise(name, "BatchNormalization", expr, &[scale, shift])
         })
     }
 
@@ -208,16 +241,19 @@ impl Builder {
         })
     }
 
+    /// Continues from the result that was marked, in place of the present one: a branch.
+    pub fn back_to(self, mark: &str) -> Self {
+        self.then(|b| {
+            b.current = b.marked(mark)?;
+            Ok(())
+        })
+    }
+
     /// Adds the result that was marked: a residual connection.
     #[allow(clippy::should_implement_trait)] // a step of the chain, not a sum of builders
     pub fn add(self, mark: &str) -> Self {
         self.then(|b| {
-            let found = b.marks.iter().rev().find(|(name, _)| name == mark);
-            let marked = found
-                .map(|(_, value)| Operand::Value(*value))
-                .ok_or_else(|| {
-                    Error::Request(format!("nothing was marked {mark:?} before it is added"))
-                })?;
+            let marked = Operand::Value(b.marked(mark)?);
             b.pointwise("add", "Add", Expr::input(0) + Expr::input(1), &[marked])
         })
     }
@@ -314,6 +350,28 @@ impl Builder {
 
     fn rest(&self) -> &[usize] {
         self.network.rest(self.current)
+    }
+
+    /// The result that was marked last by that name.
+    fn marked(&self, mark: &str) -> Result<ValueId> {
+        let found = self.marks.iter().rev().find(|(name, _)| name == mark);
+        found
+            .map(|(_, value)| *value)
+            .ok_or_else(|| Error::Request(format!("nothing was marked {mark:?} before it is used")))
+    }
+
+    /// A parameter of one number per channel, shaped to meet `[channels, height, width]`.
+    fn per_channel(
+        &mut self,
+        name: &str,
+        operation: &str,
+        channels: usize,
+        parameter: Operand,
+    ) -> Result<Operand> {
+        let kept = self.current;
+        let rest = vec![channels, 1, 1];
+        self.append(name, operation, Reshape { rest }, &[parameter])?;
+        Ok(Operand::Value(std::mem::replace(&mut self.current, kept)))
     }
 
     /// Height and width of the present result.
@@ -413,6 +471,34 @@ mod tests {
             ]
         );
         assert_eq!(network.rest(network.output), [1, 2]);
+    }
+
+    #[test]
+    fn a_batch_norm_has_scale_and_shift_and_a_branch_leaves_from_a_mark() {
+        let window = Window2d::new(3).padding(1);
+        let network = Builder::new(&[2, 4, 4])
+            .mark("in")
+            .conv2d_without_bias("conv", 3, window)
+            .batch_norm2d("norm")
+            .mark("branch")
+            .back_to("in")
+            .conv2d_without_bias("short", 3, Window2d::new(1))
+            .add("branch")
+            .initialize(3)
+            .build()
+            .unwrap();
+        let of = |name: &str| {
+            let k = network.parameter(name).unwrap();
+            network.parameters[k].data.to_f64()
+        };
+        assert_eq!(
+            (of("norm.weight"), of("norm.bias")),
+            (vec![1.0; 3], vec![0.0; 3])
+        );
+        assert_eq!(network.parameter_count(), 3 * 2 * 9 + 6 + 3 * 2);
+        assert_eq!(network.rest(network.output), [1, 3, 4, 4]);
+        let error = Builder::new(&[2]).back_to("there").build().unwrap_err();
+        assert!(error.to_string().contains("there"), "{error}");
     }
 
     #[test]

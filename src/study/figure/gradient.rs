@@ -1,8 +1,8 @@
 //! The figure of the errors along gradients: a panel per layer, or one for all where there are many.
 
-use super::axis::Decades;
-use super::drawing::{At, Drawing, width};
 use super::{BLUE, FAINT, GREY, INK, MARGIN, RULE, WIDTH, grouped, percent, shortened};
+use crate::figure::Decades;
+use crate::figure::{At, Drawing, width};
 use crate::study::error::{Along, GradientError, LayerError};
 use crate::study::quantiles::Quantiles;
 use plotters::style::{Color, RGBAColor, RGBColor};

@@ -1,33 +1,18 @@
 //! Figures of a study, to be read at once: [`gradient()`] of the errors along gradients, [`pairs()`] of all blocks.
-//!
-//! A figure is a [`Drawing`], a list of shapes, of which PNG and SVG are made with a font of its own: no system font is
-//! needed. Colours are Okabe and Ito's, which people with any colour vision can tell apart.
 
-mod axis;
-mod drawing;
 mod gradient;
 mod pairs;
 
-pub use drawing::Drawing;
+pub use crate::figure::Drawing;
 pub use gradient::gradient;
 pub use pairs::pairs;
 
-use plotters::style::RGBColor;
+use crate::figure::{BLUE, FAINT, GREY, INK, RULE, VERMILLION, shortened};
 
 /// Width of a figure, pixels.
 const WIDTH: i32 = 900;
 /// Pixels around a figure.
 const MARGIN: i32 = 16;
-
-const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-const FAINT: RGBColor = RGBColor(0x66, 0x66, 0x66);
-const RULE: RGBColor = RGBColor(0xd4, 0xd4, 0xd4);
-/// H.
-const GREY: RGBColor = RGBColor(0xa6, 0xa6, 0xa6);
-/// H − G.
-const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-/// What is out of the ordinary.
-const VERMILLION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 
 /// 30840 as 30,840.
 fn grouped(number: usize) -> String {
@@ -54,16 +39,6 @@ fn percent(share: f64) -> String {
         ),
         _ => format!("{value:.0} %"),
     }
-}
-
-/// A name of `most` characters at most: the end says more than the beginning.
-fn shortened(name: &str, most: usize) -> String {
-    let count = name.chars().count();
-    if count <= most {
-        return name.into();
-    }
-    let end: String = name.chars().skip(count + 1 - most).collect();
-    format!("…{end}")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The figure of all blocks: a heat map of ‖(H − G)_ab‖ / ‖H_ab‖, Frobenius and spectral.
 
-use super::drawing::{At, Drawing, width};
 use super::{FAINT, INK, MARGIN, VERMILLION, WIDTH, shortened};
+use crate::figure::{At, Drawing, width};
 use crate::study::pairs::{BlockError, Pair, PairErrors};
 use plotters::style::{RGBColor, WHITE};
 

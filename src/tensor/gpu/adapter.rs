@@ -33,6 +33,11 @@ impl AdapterReport {
     pub fn is_software(&self) -> bool {
         self.device_type == wgpu::DeviceType::Cpu
     }
+
+    /// `discrete`, `integrated`, `virtual`, `software` or `unknown kind`.
+    pub fn kind(&self) -> &'static str {
+        kind(self.device_type)
+    }
 }
 
 impl std::fmt::Display for AdapterReport {

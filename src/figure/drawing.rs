@@ -11,7 +11,7 @@ use std::sync::Once;
 const FAMILY: &str = "sans-serif";
 /// Pixels per pixel, each way, that a PNG is painted with before it is averaged: letters then stand where they should.
 const FINE: i32 = 3;
-const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-subset.ttf");
+const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 
 /// Makes the bundled font known.
 fn font() {
@@ -26,7 +26,7 @@ fn font() {
 
 /// Where a text lies at its point.
 #[derive(Clone, Copy)]
-pub(super) enum At {
+pub(crate) enum At {
     Left,
     Middle,
     Right,
@@ -72,12 +72,12 @@ enum Shape {
 /// # Ok::<(), hessblock::Error>(())
 /// ```
 pub struct Drawing {
-    pub(super) size: (i32, i32),
+    pub(crate) size: (i32, i32),
     shapes: Vec<Shape>,
 }
 
 impl Drawing {
-    pub(super) fn new(width: i32, height: i32) -> Drawing {
+    pub(crate) fn new(width: i32, height: i32) -> Drawing {
         font();
         Drawing {
             size: (width, height),
@@ -85,7 +85,7 @@ impl Drawing {
         }
     }
 
-    pub(super) fn fill(&mut self, corners: [(i32, i32); 2], color: impl Into<RGBAColor>) {
+    pub(crate) fn fill(&mut self, corners: [(i32, i32); 2], color: impl Into<RGBAColor>) {
         let color = color.into();
         let filled = true;
         self.shapes.push(Shape::Box {
@@ -95,7 +95,7 @@ impl Drawing {
         });
     }
 
-    pub(super) fn frame(&mut self, corners: [(i32, i32); 2], color: RGBColor) {
+    pub(crate) fn frame(&mut self, corners: [(i32, i32); 2], color: RGBColor) {
         let color = color.into();
         let filled = false;
         self.shapes.push(Shape::Box {
@@ -105,7 +105,7 @@ impl Drawing {
         });
     }
 
-    pub(super) fn line(&mut self, points: &[(i32, i32)], color: RGBColor, width: u32) {
+    pub(crate) fn line(&mut self, points: &[(i32, i32)], color: RGBColor, width: u32) {
         let points = points.to_vec();
         self.shapes.push(Shape::Line {
             points,
@@ -114,7 +114,7 @@ impl Drawing {
         });
     }
 
-    pub(super) fn dot(&mut self, center: (i32, i32), radius: i32, color: RGBColor, filled: bool) {
+    pub(crate) fn dot(&mut self, center: (i32, i32), radius: i32, color: RGBColor, filled: bool) {
         self.shapes.push(Shape::Dot {
             center,
             radius,
@@ -124,7 +124,7 @@ impl Drawing {
     }
 
     /// A text centred on the height of its point.
-    pub(super) fn text(
+    pub(crate) fn text(
         &mut self,
         at: (i32, i32),
         text: &str,
@@ -144,7 +144,7 @@ impl Drawing {
     }
 
     /// A text that reads from below to above, centred on its point's x.
-    pub(super) fn upwards(&mut self, at: (i32, i32), text: &str, size: i32, side: At) {
+    pub(crate) fn upwards(&mut self, at: (i32, i32), text: &str, size: i32, side: At) {
         let (text, upwards, color) = (text.to_string(), true, INK);
         self.shapes.push(Shape::Text {
             at,
@@ -301,7 +301,7 @@ impl Shape {
 }
 
 /// Pixels that a text is wide.
-pub(super) fn width(text: &str, size: i32) -> i32 {
+pub(crate) fn width(text: &str, size: i32) -> i32 {
     font();
     let measured = (FAMILY, size).into_font().box_size(text);
     measured.map_or(0, |(width, _)| width as i32)

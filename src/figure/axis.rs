@@ -8,7 +8,7 @@ const DECADES: i32 = 7;
 
 /// Powers of ten that hold values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Decades {
+pub(crate) struct Decades {
     /// Exponent at the low end.
     pub low: i32,
     /// Exponent at the high end.
@@ -17,7 +17,7 @@ pub(super) struct Decades {
 
 impl Decades {
     /// Decades around positive values; one decade where there are none.
-    pub(super) fn around(values: impl Iterator<Item = f64>) -> Decades {
+    pub(crate) fn around(values: impl Iterator<Item = f64>) -> Decades {
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
         for value in values.filter(|v| *v > 0.0 && v.is_finite()) {
             low = low.min(value);
@@ -32,7 +32,7 @@ impl Decades {
     }
 
     /// Where a value lies, 0 at the low end and 1 at the high one; `None` for 0 and what is too small.
-    pub(super) fn place(self, value: f64) -> Option<f64> {
+    pub(crate) fn place(self, value: f64) -> Option<f64> {
         let place = (value.log10() - f64::from(self.low)) / f64::from(self.high - self.low);
         (value > 0.0 && place >= 0.0).then(|| place.min(1.0))
     }
@@ -44,7 +44,7 @@ impl Decades {
     }
 
     /// Draws the axis below a panel, with rules through it.
-    pub(super) fn below(
+    pub(crate) fn below(
         self,
         drawing: &mut Drawing,
         [(left, top), (right, bottom)]: [(i32, i32); 2],
@@ -58,7 +58,7 @@ impl Decades {
     }
 
     /// Draws the axis left of a panel, with rules through it.
-    pub(super) fn beside(
+    pub(crate) fn beside(
         self,
         drawing: &mut Drawing,
         [(left, top), (right, bottom)]: [(i32, i32); 2],

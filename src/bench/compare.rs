@@ -1,0 +1,182 @@
+//! Reports put side by side.
+
+use super::report::Report;
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::path::Path;
+
+/// Machines by cases.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Every device of every report, in order.
+    pub machines: Vec<Machine>,
+    /// Every case that any of them has.
+    pub cases: Vec<ComparedCase>,
+    /// The geometric mean of the speeds over the first machine's, over the cases that both have.
+    pub means: Vec<Option<f64>>,
+}
+
+/// A device of a report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// `A`, `B`, …
+    pub letter: String,
+    /// The report.
+    pub file: String,
+    /// The device's name.
+    pub name: String,
+    /// Its name with precision, and threads or backend.
+    pub device: String,
+    /// Operating system and release.
+    pub system: String,
+}
+
+/// A case on every machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct ComparedCase {
+    /// Its name.
+    pub name: String,
+    /// Seconds; `None` where it is not there or did not pass.
+    pub seconds: Vec<Option<f64>>,
+    /// How many times as fast as on the first machine.
+    pub speeds: Vec<Option<f64>>,
+}
+
+impl Comparison {
+    /// Reads reports that [`Report::json`] made.
+    ///
+    /// # Errors
+    /// As [`Report::read`] and [`Comparison::new`].
+    pub fn read(paths: &[impl AsRef<Path>]) -> Result<Comparison> {
+        let reports = paths.iter().map(|path| {
+            Ok((
+                path.as_ref().display().to_string(),
+                Report::read(path.as_ref())?,
+            ))
+        });
+        Comparison::new(&reports.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Puts reports, each with the name of its file, side by side.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where there is nothing to compare.
+    pub fn new(reports: &[(impl AsRef<str>, Report)]) -> Result<Comparison> {
+        let devices: Vec<_> = reports
+            .iter()
+            .flat_map(|(file, report)| {
+                report
+                    .devices
+                    .iter()
+                    .map(move |d| (file.as_ref(), report, d))
+            })
+            .collect();
+        let machine =
+            |(k, (file, report, device)): (usize, &(&str, &Report, &super::DeviceReport))| {
+                let how = match device.threads {
+                    Some(threads) => format!("{threads} threads"),
+                    None => device.backend.clone(),
+                };
+                let system = &report.system;
+                Machine {
+                    letter: letter(k),
+                    file: (*file).into(),
+                    name: device.name.clone(),
+                    device: format!("{} ({}, {how})", device.name, device.precision),
+                    system: format!("{}; hessblock {}", system.os, report.version),
+                }
+            };
+        let machines: Vec<Machine> = devices.iter().enumerate().map(machine).collect();
+        // In the order of the set, and after it what only other releases know.
+        let mut names: Vec<String> = super::cases()
+            .iter()
+            .map(|c| c.name().to_string())
+            .collect();
+        for (_, _, device) in &devices {
+            for case in &device.cases {
+                if !names.contains(&case.name) {
+                    names.push(case.name.clone());
+                }
+            }
+        }
+        let of = |name: String| {
+            let time = |device: &super::DeviceReport| {
+                let case = device.cases.iter().find(|case| case.name == name)?;
+                case.seconds().filter(|s| *s > 0.0)
+            };
+            let seconds: Vec<Option<f64>> = devices.iter().map(|(_, _, d)| time(d)).collect();
+            let first = seconds.first().copied().flatten();
+            let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
+            ComparedCase {
+                name,
+                seconds,
+                speeds,
+            }
+        };
+        let cases: Vec<ComparedCase> = names
+            .into_iter()
+            .map(of)
+            .filter(|case| case.seconds.iter().any(Option::is_some))
+            .collect();
+        if machines.is_empty() || cases.is_empty() {
+            let files: Vec<&str> = reports.iter().map(|(file, _)| file.as_ref()).collect();
+            return Err(Error::Request(format!(
+                "no case was timed in {}: there is nothing to compare",
+                files.join(", ")
+            )));
+        }
+        let mean = |k: usize| {
+            let speeds: Vec<f64> = cases.iter().filter_map(|case| case.speeds[k]).collect();
+            let sum: f64 = speeds.iter().map(|s| s.ln()).sum();
+            (!speeds.is_empty()).then(|| (sum / speeds.len() as f64).exp())
+        };
+        let means = (0..machines.len()).map(mean).collect();
+        Ok(Comparison {
+            machines,
+            cases,
+            means,
+        })
+    }
+}
+
+/// A, B, … Z, AA, …
+fn letter(k: usize) -> String {
+    let last = char::from(b'A' + (k % 26) as u8);
+    match k / 26 {
+        0 => last.to_string(),
+        more => letter(more - 1) + &last.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::tests::example;
+
+    #[test]
+    fn speeds_are_those_over_the_first_machine() {
+        let mut fast = example("fast", 0.5);
+        fast.devices[0].cases.remove(0);
+        let reports = [("a", example("slow", 1.0)), ("b", fast)];
+        let comparison = Comparison::new(&reports).unwrap();
+        assert_eq!(comparison.cases.len(), 2);
+        let [conv, gradient] = &comparison.cases[..] else {
+            panic!("{comparison:?}")
+        };
+        assert_eq!(
+            (conv.name.as_str(), conv.speeds[1]),
+            ("primitive/conv", None)
+        );
+        assert_eq!(gradient.speeds, [Some(1.0), Some(2.0)]);
+        assert!((comparison.means[1].unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!([0, 25, 26, 53].map(letter), ["A", "Z", "AA", "BB"]);
+    }
+
+    #[test]
+    fn nothing_to_compare_is_said() {
+        let mut empty = example("none", 1.0);
+        empty.devices.clear();
+        let error = Comparison::new(&[("none.json", empty)]).unwrap_err();
+        assert!(error.to_string().contains("none.json"), "{error}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Single entries of a primitive's result by its definition, in double precision, without a look at any backend: what
+//! CPU f64, the reference of all others, is checked against.
+
+use super::primitive::Primitive;
+use crate::tensor::{Shape, Window};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An array in double precision.
+#[derive(Debug)]
+pub(super) struct Array {
+    pub shape: Shape,
+    pub values: Vec<f64>,
+}
+
+impl Array {
+    pub(super) fn new(shape: Shape, values: Vec<f64>) -> Array {
+        Array { shape, values }
+    }
+
+    /// The value at a position; an axis of extent 1 is the same everywhere.
+    fn at(&self, position: &[usize]) -> f64 {
+        let axes = self.shape.axes();
+        let index = axes.iter().zip(position).fold(0, |index, (&extent, &at)| {
+            index * extent + if extent == 1 { 0 } else { at }
+        });
+        self.values[index]
+    }
+
+    /// The value at the last axes of a position of more axes: rests are aligned at their last axis.
+    fn aligned(&self, position: &[usize]) -> f64 {
+        let skip = position.len() - 2 - self.shape.rest.len();
+        self.at(&[&position[..2], &position[2 + skip..]].concat())
+    }
+}
+
+/// The position of an index in row-major order.
+fn position(axes: &[usize], mut index: usize) -> Vec<usize> {
+    let mut position = vec![0; axes.len()];
+    for (at, extent) in position.iter_mut().zip(axes).rev() {
+        *at = index % extent;
+        index /= extent;
+    }
+    position
+}
+
+/// All positions of these extents.
+fn positions(axes: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
+    (0..axes.iter().product()).map(|index| position(axes, index))
+}
+
+/// Where a tap of the window at `output` lies in the input; `None` outside.
+fn input_of(window: &Window, output: &[usize], tap: &[usize]) -> Option<Vec<usize>> {
+    (0..output.len())
+        .map(|axis| {
+            let at = output[axis] * window.stride[axis] + tap[axis] * window.dilation[axis];
+            at.checked_sub(window.padding[axis])
+                .filter(|at| *at < window.input[axis])
+        })
+        .collect()
+}
+
+/// Sum of `term(output, tap)` over the windows and taps that lie on an input position.
+fn over_taps(
+    window: &Window,
+    input: &[usize],
+    mut term: impl FnMut(&[usize], &[usize]) -> f64,
+) -> f64 {
+    let mut sum = 0.0;
+    for output in positions(&window.output) {
+        for tap in positions(&window.kernel) {
+            if input_of(window, &output, &tap).is_some_and(|at| at == input) {
+                sum += term(&output, &tap);
+            }
+        }
+    }
+    sum
+}
+
+/// Where the window at `output` of `lead` has its first maximum.
+fn largest(
+    values: &Array,
+    window: &Window,
+    lead: &[usize],
+    output: &[usize],
+) -> Option<Vec<usize>> {
+    let mut best: Option<(f64, Vec<usize>)> = None;
+    for tap in positions(&window.kernel) {
+        let Some(input) = input_of(window, output, &tap) else {
+            continue;
+        };
+        let value = values.at(&[lead, &input].concat());
+        if best.as_ref().is_none_or(|(most, _)| value > *most) {
+            best = Some((value, input));
+        }
+    }
+    best.map(|(_, input)| input)
+}
+
+/// Entry `index` of the primitive's result of that shape.
+pub(super) fn entry(
+    primitive: &Primitive,
+    inputs: &[Arc<Array>],
+    shape: &Shape,
+    index: usize,
+) -> f64 {
+    let to = position(&shape.axes(), index);
+    let x = &inputs[0];
+    match primitive {
+        Primitive::Einsum(formula) => einsum(formula, x, &inputs[1], &to),
+        Primitive::Conv(window, groups) => {
+            let (w, o, out) = (&inputs[1], to[3], &to[4..]);
+            let each = w.shape.rest[1];
+            let group = o / (w.shape.rest[0] / groups);
+            let mut sum = 0.0;
+            for c in 0..each {
+                for tap in positions(&window.kernel) {
+                    if let Some(at) = input_of(window, out, &tap) {
+                        let value = x.at(&[&to[..3], &[group * each + c], &at].concat());
+                        sum += value * w.at(&[&[0, to[1], o, c], &tap[..]].concat());
+                    }
+                }
+            }
+            sum
+        }
+        Primitive::ConvInputs(window, groups) => {
+            let (w, channel, input) = (&inputs[1], to[3], &to[4..]);
+            let (each, outputs) = (w.shape.rest[1], w.shape.rest[0] / groups);
+            let (group, c) = (channel / each, channel % each);
+            over_taps(window, input, |output, tap| {
+                let of = group * outputs..(group + 1) * outputs;
+                of.map(|o| {
+                    let delta = x.at(&[&to[..3], &[o], output].concat());
+                    delta * w.at(&[&[0, to[1], o, c], tap].concat())
+                })
+                .sum()
+            })
+        }
+        Primitive::ConvWeights(window, groups, sum) => {
+            let (values, o, c, tap) = (&inputs[1], to[2], to[3], &to[4..]);
+            let each = values.shape.rest[1] / groups;
+            let group = o / (x.shape.rest[1] / groups);
+            let samples = if *sum {
+                0..x.shape.samples
+            } else {
+                to[0]..to[0] + 1
+            };
+            let mut total = 0.0;
+            for sample in samples {
+                for b in 0..x.shape.rest[0] {
+                    for output in positions(&window.output) {
+                        if let Some(at) = input_of(window, &output, tap) {
+                            let lead = [sample, to[1], b];
+                            let delta = x.at(&[&lead[..], &[o], &output].concat());
+                            let channel = [group * each + c];
+                            total += delta * values.at(&[&lead[..], &channel, &at].concat());
+                        }
+                    }
+                }
+            }
+            total
+        }
+        Primitive::WindowSum(window) => {
+            let (lead, output) = to.split_at(to.len() - window.output.len());
+            let taps = positions(&window.kernel);
+            taps.filter_map(|tap| input_of(window, output, &tap))
+                .map(|at| x.at(&[lead, &at].concat()))
+                .sum()
+        }
+        Primitive::WindowSpread(window) => {
+            let (lead, input) = to.split_at(to.len() - window.input.len());
+            over_taps(window, input, |output, _| x.at(&[lead, output].concat()))
+        }
+        Primitive::Gather(window) => {
+            let (lead, output) = to.split_at(to.len() - window.output.len());
+            largest(&inputs[1], window, lead, output)
+                .map_or(f64::NAN, |at| x.at(&[lead, &at].concat()))
+        }
+        Primitive::Scatter(window) => {
+            let (lead, input) = to.split_at(to.len() - window.input.len());
+            positions(&window.output)
+                .filter(|output| {
+                    largest(&inputs[1], window, lead, output).is_some_and(|at| at == input)
+                })
+                .map(|output| x.at(&[lead, &output].concat()))
+                .sum()
+        }
+        Primitive::Map(expr) => {
+            let values: Vec<f64> = inputs.iter().map(|input| input.aligned(&to)).collect();
+            expr.evaluate(&values)
+        }
+        Primitive::ReduceSum(axes) => {
+            let extents: Vec<usize> = axes.iter().map(|&axis| x.shape.axes()[axis]).collect();
+            let value = |at: Vec<usize>| {
+                let mut from = to.clone();
+                for (&axis, at) in axes.iter().zip(at) {
+                    from[axis] = at;
+                }
+                x.at(&from)
+            };
+            positions(&extents).map(value).sum()
+        }
+        Primitive::Permute(order) => {
+            let mut from = to.clone();
+            for (k, &axis) in order.iter().enumerate() {
+                from[2 + axis] = to[2 + k];
+            }
+            x.at(&from)
+        }
+        Primitive::Slice(axis, start, _) => {
+            let mut from = to;
+            from[*axis] += start;
+            x.at(&from)
+        }
+        Primitive::Embed(axis, start, _) => {
+            let mut from = to;
+            let own = start..&(start + x.shape.axes()[*axis]);
+            if !own.contains(&&from[*axis]) {
+                return 0.0;
+            }
+            from[*axis] -= start;
+            x.at(&from)
+        }
+        Primitive::Take(axis) => {
+            let mut from = to.clone();
+            from[*axis] = inputs[1].at(&[to[0], 0, to[*axis]]) as usize;
+            x.at(&from)
+        }
+        Primitive::Put(axis, _) => {
+            let mut sum = 0.0;
+            for sample in 0..x.shape.samples {
+                for k in 0..x.shape.axes()[*axis] {
+                    if inputs[1].at(&[sample, 0, k]) as usize == to[*axis] {
+                        let mut from = to.clone();
+                        (from[0], from[*axis]) = (sample, k);
+                        sum += x.at(&from);
+                    }
+                }
+            }
+            sum
+        }
+        Primitive::Concat(axis) => {
+            let mut from = to;
+            let first = x.shape.axes()[*axis];
+            if from[*axis] < first {
+                return x.at(&from);
+            }
+            from[*axis] -= first;
+            inputs[1].at(&from)
+        }
+        Primitive::Broadcast(_) => x.aligned(&to),
+    }
+}
+
+/// The product summed over the labels that the output lacks.
+fn einsum(formula: &str, left: &Array, right: &Array, to: &[usize]) -> f64 {
+    let operands = formula.split_once("->").and_then(|(operands, output)| {
+        let (left, right) = operands.split_once(',')?;
+        Some((left, right, output))
+    });
+    let Some((left_labels, right_labels, output)) = operands else {
+        return f64::NAN;
+    };
+    let mut fixed: BTreeMap<char, usize> = output.chars().zip(to.iter().copied()).collect();
+    let mut summed: BTreeMap<char, usize> = BTreeMap::new();
+    for (labels, array) in [(left_labels, left), (right_labels, right)] {
+        for (label, extent) in labels.chars().zip(array.shape.axes()) {
+            if !fixed.contains_key(&label) {
+                let known = summed.entry(label).or_insert(1);
+                *known = (*known).max(extent);
+            }
+        }
+    }
+    let extents: Vec<usize> = summed.values().copied().collect();
+    let mut sum = 0.0;
+    for position in positions(&extents) {
+        fixed.extend(summed.keys().copied().zip(position));
+        let of = |labels: &str| {
+            labels
+                .chars()
+                .map(|label| fixed[&label])
+                .collect::<Vec<_>>()
+        };
+        sum += left.at(&of(left_labels)) * right.at(&of(right_labels));
+    }
+    sum
+}

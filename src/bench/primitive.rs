@@ -1,0 +1,495 @@
+//! The primitives of [`Backend`], each at the size that it has in a LeNet-5 (128 samples, 10 directions) or, depthwise,
+//! in a MobileNet.
+
+use super::case::Ready;
+use super::check::{Check, DEFINITION};
+use super::definition::{Array, entry};
+use crate::device::{Device, with_backend};
+use crate::error::Result;
+use crate::random::Draws;
+use crate::tensor::cpu::Cpu;
+use crate::tensor::expression::Unary;
+use crate::tensor::meter::Meter;
+use crate::tensor::{Backend, Einsum, Expr, HostSlice, Real, Shape, Window};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+const SAMPLES: usize = 128;
+const DIRECTIONS: usize = 10;
+/// Entries of a result that are computed by the definition.
+const ENTRIES: usize = 256;
+
+/// A primitive with all but its tensors.
+#[derive(Clone, Debug)]
+pub(super) enum Primitive {
+    Einsum(&'static str),
+    Conv(Window, usize),
+    ConvInputs(Window, usize),
+    /// Summed over samples or not.
+    ConvWeights(Window, usize, bool),
+    WindowSum(Window),
+    WindowSpread(Window),
+    /// Of the first tensor at the maxima of the second.
+    Gather(Window),
+    Scatter(Window),
+    Map(Expr),
+    ReduceSum(Vec<usize>),
+    Permute(Vec<usize>),
+    Slice(usize, usize, usize),
+    Embed(usize, usize, usize),
+    /// By the second tensor, whole numbers.
+    Take(usize),
+    /// Summed over samples.
+    Put(usize, usize),
+    Concat(usize),
+    Broadcast(Vec<usize>),
+}
+
+impl Primitive {
+    /// Runs it. `chosen` is what [`Backend::max_pool_indices`] gave for the second tensor.
+    fn apply<B: Backend>(
+        &self,
+        backend: &B,
+        inputs: &[B::Tensor],
+        chosen: Option<&B::Indices>,
+    ) -> B::Tensor {
+        let x = &inputs[0];
+        let chosen = || chosen.expect("positions are chosen where they are used");
+        match self {
+            Primitive::Einsum(formula) => backend.einsum(&Einsum::new(formula), x, &inputs[1]),
+            Primitive::Conv(window, groups) => backend.conv(x, &inputs[1], window, *groups),
+            Primitive::ConvInputs(window, groups) => {
+                backend.conv_inputs(x, &inputs[1], window, *groups)
+            }
+            Primitive::ConvWeights(window, groups, sum) => {
+                backend.conv_weights(x, &inputs[1], window, *groups, *sum)
+            }
+            Primitive::WindowSum(window) => backend.window_sum(x, window),
+            Primitive::WindowSpread(window) => backend.window_spread(x, window),
+            Primitive::Gather(window) => backend.gather(x, chosen(), window),
+            Primitive::Scatter(window) => backend.scatter(x, chosen(), window),
+            Primitive::Map(expr) => {
+                let inputs: Vec<&B::Tensor> = inputs.iter().collect();
+                backend.map(expr, &inputs)
+            }
+            Primitive::ReduceSum(axes) => backend.reduce_sum(x, axes),
+            Primitive::Permute(order) => backend.permute(x, order),
+            Primitive::Slice(axis, start, stop) => backend.slice(x, *axis, *start, *stop),
+            Primitive::Embed(axis, start, extent) => backend.embed(x, *axis, *start, *extent),
+            Primitive::Take(axis) => backend.take(x, &inputs[1], *axis),
+            Primitive::Put(axis, extent) => backend.put(x, &inputs[1], *axis, 0..*extent, true),
+            Primitive::Concat(axis) => backend.concat(&[x, &inputs[1]], *axis),
+            Primitive::Broadcast(rest) => backend.broadcast(x, rest),
+        }
+    }
+
+    /// The window whose maxima of the second tensor are used.
+    fn chosen(&self) -> Option<&Window> {
+        match self {
+            Primitive::Gather(window) | Primitive::Scatter(window) => Some(window),
+            _ => None,
+        }
+    }
+
+    /// Which tensor holds whole numbers below an extent, and that extent.
+    fn lookup(&self, shapes: &[Shape]) -> Option<usize> {
+        match self {
+            Primitive::Take(axis) => Some(shapes[0].axes()[*axis]),
+            Primitive::Put(_, extent) => Some(*extent),
+            _ => None,
+        }
+    }
+}
+
+/// A primitive with the shapes of its tensors.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub primitive: Primitive,
+    pub shapes: Vec<Shape>,
+}
+
+/// Name, a word on it, and the setting of every primitive.
+pub(super) fn settings() -> Vec<(&'static str, &'static str, Setting)> {
+    let square =
+        |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| Window {
+            input: vec![input; 2],
+            output: vec![output; 2],
+            kernel: vec![kernel; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            padding: vec![padding; 2],
+        };
+    let conv = square(12, 8, 5, 1, 0);
+    let pool = square(8, 4, 2, 2, 0);
+    let depthwise = square(28, 28, 5, 1, 2);
+    let many = |rest: &[usize]| Shape::new(SAMPLES, DIRECTIONS, rest);
+    let primal = |rest: &[usize]| Shape::new(SAMPLES, 1, rest);
+    let weights = |rest: &[usize]| Shape::new(1, 1, rest);
+    let (x, w) = (primal(&[1, 6, 12, 12]), weights(&[16, 6, 5, 5]));
+    let delta = many(&[1, 16, 8, 8]);
+    let pooled = many(&[1, 16, 4, 4]);
+    let value = primal(&[1, 16, 8, 8]);
+    let dense = weights(&[120, 256]);
+    let plane = Shape::new(8, 1, &[1, 144, 28, 28]);
+    let planes = Shape::new(8, 2, &[1, 144, 28, 28]);
+    let taps = weights(&[144, 1, 5, 5]);
+    let indices = Shape::new(SAMPLES, 1, &[32]);
+    let (wide, narrow) = (many(&[1, 256]), many(&[1, 120]));
+    let half = many(&[1, 8, 8, 8]);
+    let (table, looked_up) = (weights(&[1, 64, 48]), many(&[1, 32, 48]));
+    let a = Expr::input(0);
+    use Primitive as P;
+    let list: Vec<(&str, &str, Primitive, Vec<&Shape>)> = vec![
+        (
+            "einsum-forward",
+            "a linear layer 256 → 120, 10 directions",
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![&wide, &dense],
+        ),
+        (
+            "einsum-reverse",
+            "its transpose",
+            P::Einsum("sdto,sdoi->sdti"),
+            vec![&narrow, &dense],
+        ),
+        (
+            "conv",
+            "6 → 16 channels, 5×5",
+            P::Conv(conv.clone(), 1),
+            vec![&x, &w],
+        ),
+        (
+            "conv-inputs",
+            "its transpose in the inputs, 10 directions",
+            P::ConvInputs(conv.clone(), 1),
+            vec![&delta, &w],
+        ),
+        (
+            "conv-weights-rows",
+            "its transpose in the weights, a row per sample and direction",
+            P::ConvWeights(conv.clone(), 1, false),
+            vec![&delta, &x],
+        ),
+        (
+            "conv-weights-sum",
+            "the same, summed over samples",
+            P::ConvWeights(conv, 1, true),
+            vec![&delta, &x],
+        ),
+        (
+            "depthwise-conv",
+            "144 channels of 28×28, 5×5, 8 samples",
+            P::Conv(depthwise.clone(), 144),
+            vec![&plane, &taps],
+        ),
+        (
+            "depthwise-inputs",
+            "its transpose in the inputs, 2 directions",
+            P::ConvInputs(depthwise.clone(), 144),
+            vec![&planes, &taps],
+        ),
+        (
+            "depthwise-weights-rows",
+            "its transpose in the weights, 2 directions",
+            P::ConvWeights(depthwise, 144, false),
+            vec![&planes, &plane],
+        ),
+        (
+            "window-sum",
+            "2×2 of 8×8",
+            P::WindowSum(pool.clone()),
+            vec![&delta],
+        ),
+        (
+            "window-spread",
+            "its transpose",
+            P::WindowSpread(pool.clone()),
+            vec![&pooled],
+        ),
+        (
+            "gather",
+            "10 directions at the maxima of 2×2",
+            P::Gather(pool.clone()),
+            vec![&delta, &value],
+        ),
+        (
+            "scatter",
+            "its transpose",
+            P::Scatter(pool),
+            vec![&pooled, &value],
+        ),
+        (
+            "map-tanh",
+            "tanh at 1.3 million positions",
+            P::Map(a.clone().unary(Unary::Tanh)),
+            vec![&delta],
+        ),
+        (
+            "map-product",
+            "10 directions times a value",
+            P::Map(a * Expr::input(1)),
+            vec![&delta, &value],
+        ),
+        (
+            "reduce-positions",
+            "sums over 8×8",
+            P::ReduceSum(vec![4, 5]),
+            vec![&delta],
+        ),
+        (
+            "reduce-samples",
+            "sums over 128 samples",
+            P::ReduceSum(vec![0]),
+            vec![&delta],
+        ),
+        (
+            "permute",
+            "channels last",
+            P::Permute(vec![0, 2, 3, 1]),
+            vec![&delta],
+        ),
+        (
+            "slice",
+            "8 of 16 channels",
+            P::Slice(3, 3, 11),
+            vec![&delta],
+        ),
+        (
+            "embed",
+            "8 channels among 16",
+            P::Embed(3, 3, 16),
+            vec![&half],
+        ),
+        (
+            "take",
+            "32 of 64 rows of a table for each sample",
+            P::Take(3),
+            vec![&table, &indices],
+        ),
+        (
+            "put",
+            "its transpose, 10 directions, summed over samples",
+            P::Put(3, 64),
+            vec![&looked_up, &indices],
+        ),
+        (
+            "concat",
+            "16 and 16 channels",
+            P::Concat(3),
+            vec![&delta, &delta],
+        ),
+        (
+            "broadcast",
+            "3 times",
+            P::Broadcast(vec![3, 16, 8, 8]),
+            vec![&value],
+        ),
+    ];
+    let setting = |(name, about, primitive, shapes): (_, _, _, Vec<&Shape>)| {
+        let shapes = shapes.into_iter().cloned().collect();
+        (name, about, Setting { primitive, shapes })
+    };
+    list.into_iter().map(setting).collect()
+}
+
+/// A setting with its numbers, the same on every machine.
+pub(super) struct Primed {
+    setting: Setting,
+    arrays: Vec<Arc<Array>>,
+}
+
+impl Primed {
+    pub(super) fn new(setting: &Setting) -> Primed {
+        let lookup = setting.primitive.lookup(&setting.shapes);
+        let array = |(k, shape): (usize, &Shape)| {
+            let mut draws = Draws::new(0, k as u64, 0);
+            let mut draw = || match lookup.filter(|_| k == 1) {
+                Some(extent) => (draws.uniform() * extent as f64).floor(),
+                // Numbers that single precision holds: all devices start from the same.
+                None => f64::from((2.0 * draws.uniform() - 1.0) as f32),
+            };
+            let values = (0..shape.len()).map(|_| draw()).collect();
+            Arc::new(Array::new(shape.clone(), values))
+        };
+        Primed {
+            setting: setting.clone(),
+            arrays: setting.shapes.iter().enumerate().map(array).collect(),
+        }
+    }
+
+    /// Operations and the numbers that are read and written once, as the meter predicts them.
+    pub(super) fn work(&self) -> (u64, u64) {
+        let meter = Meter::new(4);
+        let loaded = Loaded::new(&meter, self);
+        let before = meter.operations();
+        let result = loaded.apply();
+        let read: usize = match self.setting.primitive {
+            // A slice reads what it gives; the rest of its input is not touched.
+            Primitive::Slice(..) => meter.shape(&result).len(),
+            _ => self.arrays.iter().map(|a| a.shape.len()).sum(),
+        };
+        let numbers = read + meter.shape(&result).len();
+        (meter.operations() - before, numbers as u64)
+    }
+
+    pub(super) fn on(&self, device: &Device) -> Box<dyn Ready> {
+        with_backend!(device, backend => Box::new(Loaded::new(backend, self)))
+    }
+
+    /// What CPU f64 gives.
+    pub(super) fn reference(&self) -> Result<Vec<f64>> {
+        let cpu = Cpu::<f64>::new();
+        cpu.read(&Loaded::new(&cpu, self).apply())
+    }
+
+    /// Entries spread over a result against the definition of the primitive.
+    pub(super) fn definition(&self, found: &[f64]) -> Check {
+        let cpu = Meter::new(8);
+        let shape = cpu.shape(&Loaded::new(&cpu, self).apply());
+        if shape.len() != found.len() {
+            return Check::failed(format!("{} numbers for {shape:?}", found.len()));
+        }
+        let step = (shape.len() / ENTRIES).max(1);
+        // A step that shares no factor with the extents would do too: the offset walks through the rows.
+        let places = (0..ENTRIES.min(shape.len()))
+            .map(|k| (k * step + k % step.max(1)).min(shape.len() - 1))
+            .chain([shape.len() - 1]);
+        let pairs = places.map(|at| {
+            let expected = entry(&self.setting.primitive, &self.arrays, &shape, at);
+            (found[at], expected)
+        });
+        Check::of(pairs, DEFINITION)
+    }
+}
+
+/// A primitive with its tensors on a backend.
+struct Loaded<B: Backend> {
+    backend: B,
+    primitive: Primitive,
+    inputs: Vec<B::Tensor>,
+    chosen: Option<B::Indices>,
+    /// What was enqueued last.
+    last: RefCell<Option<B::Tensor>>,
+}
+
+impl<B: Backend + Clone> Loaded<B> {
+    fn new(backend: &B, primed: &Primed) -> Loaded<B> {
+        let primitive = primed.setting.primitive.clone();
+        let upload = |a: &Arc<Array>| backend.upload(&a.shape, HostSlice::F64(&a.values));
+        let inputs: Vec<B::Tensor> = primed.arrays.iter().map(upload).collect();
+        let chosen = primitive
+            .chosen()
+            .map(|window| backend.max_pool_indices(&inputs[1], window));
+        Loaded {
+            backend: backend.clone(),
+            primitive,
+            inputs,
+            chosen,
+            last: RefCell::new(None),
+        }
+    }
+
+    fn apply(&self) -> B::Tensor {
+        let chosen = self.chosen.as_ref();
+        self.primitive.apply(&self.backend, &self.inputs, chosen)
+    }
+}
+
+impl<B: Backend + Clone> Ready for Loaded<B> {
+    fn check(&self, reference: &[f64], tolerance: f64) -> Result<Check> {
+        Ok(compared(
+            &self.backend.read(&self.apply())?,
+            reference,
+            tolerance,
+        ))
+    }
+
+    fn start(&self) -> Result<()> {
+        *self.last.borrow_mut() = Some(self.apply());
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<()> {
+        match self.last.borrow_mut().take() {
+            Some(tensor) => wait(&self.backend, &tensor),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Compares numbers of a backend.
+pub(super) fn compared<R: Real>(found: &[R], reference: &[f64], tolerance: f64) -> Check {
+    if found.len() != reference.len() {
+        return Check::failed(format!("{} numbers, not {}", found.len(), reference.len()));
+    }
+    let found = found.iter().map(|v| v.to_f64());
+    Check::of(found.zip(reference.iter().copied()), tolerance)
+}
+
+/// Waits for a tensor, and with it for all that was enqueued before: one number is read back.
+pub(super) fn wait<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<()> {
+    let shape = backend.shape(tensor);
+    let mut one = backend.reshape(tensor, &[shape.rest_len()]);
+    for (axis, extent) in [shape.samples, shape.directions, shape.rest_len()]
+        .into_iter()
+        .enumerate()
+    {
+        if extent > 1 {
+            one = backend.slice(&one, axis, 0, 1);
+        }
+    }
+    std::hint::black_box(backend.read(&one)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::check::SINGLE;
+    use crate::device::Precision;
+
+    /// The same primitives at sizes that a test has time for.
+    fn small(setting: &Setting) -> Setting {
+        let shrink = |shape: &Shape| Shape {
+            samples: shape.samples.min(3),
+            directions: shape.directions.min(2),
+            rest: shape.rest.clone(),
+        };
+        Setting {
+            primitive: setting.primitive.clone(),
+            shapes: setting.shapes.iter().map(shrink).collect(),
+        }
+    }
+
+    #[test]
+    fn every_primitive_agrees_with_its_definition_and_a_wrong_number_does_not() {
+        for (name, _, setting) in settings() {
+            let primed = Primed::new(&small(&setting));
+            let mut values = primed.reference().unwrap();
+            let check = primed.definition(&values);
+            assert!(check.passed(), "{name}: {check:?}");
+            values.iter_mut().for_each(|v| *v = 1.001 * *v + 1e-3);
+            assert!(!primed.definition(&values).passed(), "{name}");
+            values.pop();
+            assert!(!primed.definition(&values).passed(), "{name}");
+            let (_, numbers) = primed.work();
+            assert!(numbers as usize > values.len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_primitive_is_started_and_waited_for() {
+        let (_, _, setting) = &settings()[0];
+        let primed = Primed::new(&small(setting));
+        let ready = primed.on(&Device::cpu(Precision::F32));
+        ready.start().unwrap();
+        ready.wait().unwrap();
+        let mut reference = primed.reference().unwrap();
+        assert_eq!(reference.len(), 3 * 2 * 120);
+        assert!(ready.check(&reference, SINGLE).unwrap().passed());
+        reference[700] += 0.1;
+        assert!(!ready.check(&reference, SINGLE).unwrap().passed());
+        assert!(!ready.check(&reference[1..], SINGLE).unwrap().passed());
+        assert_eq!(primed.work().0, 2 * 3 * 2 * 120 * 256);
+    }
+}

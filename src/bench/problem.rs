@@ -1,0 +1,523 @@
+//! Networks with data, and what is asked of them: blocks, gradient, products, diagonal.
+//!
+//! Everything is made here from counters, so that it is the same on every machine; nothing is read from disk.
+
+use super::case::Ready;
+use super::check::{Check, DEFINITION, QUOTIENT};
+use super::model::{CLASSES, Model};
+use super::primitive::compared;
+use crate::device::{Device, Precision, with_backend};
+use crate::error::{Error, Result};
+use crate::import::data::{ArraySource, Dataset};
+use crate::loss::{CrossEntropy, Curvature, Reduction};
+use crate::operator;
+use crate::random::Draws;
+use crate::schedule::plan::Limits;
+use crate::schedule::run::Control;
+use crate::tensor::meter::Meter;
+use crate::tensor::{Contract, Real};
+use crate::{Part, RunOptions, Session};
+use ndarray::{Array2, ArrayD, IxDyn};
+use std::ops::Range;
+
+/// Entries that are computed by the definition.
+const ENTRIES: usize = 8;
+/// What there is to work with as far as a count of operations goes.
+const ENDLESS: Limits = Limits {
+    device: u64::MAX,
+    host: u64::MAX,
+    tensor: u64::MAX,
+    unified: true,
+};
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    /// A layer's block.
+    Layer(&'static str),
+    /// Any rectangle.
+    Rectangle(Range<usize>, Range<usize>),
+    Gradient,
+    /// The product with one vector.
+    Product(Curvature),
+    Diagonal,
+}
+
+/// A network with what is asked of it.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub model: Model,
+    pub samples: usize,
+    pub task: Task,
+}
+
+/// Name, a word on it, and the problem.
+pub(super) fn problems() -> Vec<(&'static str, &'static str, Problem)> {
+    // The flat order of the factors' network: conv.weight 16·6·5·5 and conv.bias 16, then dense.weight 120·256.
+    const CONV: Range<usize> = 0..2400;
+    const DENSE: Range<usize> = 2416..2416 + 4096;
+    // LeNet-5: dense1 comes after conv1 (156) and conv2 (2,416), and has 120·256 + 120.
+    const DENSE1: Range<usize> = 2572..2572 + 30_840;
+    let rows = DENSE1.start..DENSE1.start + 1024;
+    let (ggn, exact) = (
+        Task::Product(Curvature::Ggn),
+        Task::Product(Curvature::Exact),
+    );
+    let factors = |task| (Model::Factors, 128, task);
+    let lenet = |task| (Model::Lenet5, 128, task);
+    let resnet = |task| (Model::Resnet20, 16, task);
+    let layer = Task::Layer;
+    let list = [
+        (
+            "contraction/outer-outer",
+            "4096² of a linear layer's block, 128 samples",
+            factors(Task::Rectangle(DENSE, DENSE)),
+        ),
+        (
+            "contraction/outer-dense",
+            "4096 × 2400 between a linear layer and a convolution",
+            factors(Task::Rectangle(DENSE, CONV)),
+        ),
+        (
+            "contraction/dense-dense",
+            "2400² of a convolution's block",
+            factors(Task::Rectangle(CONV, CONV)),
+        ),
+        (
+            "lenet5/conv1",
+            "G's block, 156²; LeNet-5 with tanh, p = 44,426, 128 samples",
+            lenet(layer("conv1")),
+        ),
+        ("lenet5/conv2", "2,416²", lenet(layer("conv2"))),
+        (
+            "lenet5/dense1-rows",
+            "1,024 rows of 30,840²",
+            lenet(Task::Rectangle(rows, DENSE1)),
+        ),
+        ("lenet5/dense2", "10,164²", lenet(layer("dense2"))),
+        ("lenet5/dense3", "850²", lenet(layer("dense3"))),
+        ("lenet5/gradient", "the gradient", lenet(Task::Gradient)),
+        ("lenet5/ggn-product", "G·v", lenet(ggn.clone())),
+        ("lenet5/hessian-product", "H·v", lenet(exact.clone())),
+        (
+            "lenet5/diagonal",
+            "the diagonal of G",
+            lenet(Task::Diagonal),
+        ),
+        (
+            "resnet20/stem",
+            "G's block, 432²; ResNet-20 with ReLU, p = 272,474, 16 samples of 3×32×32",
+            resnet(layer("stem.conv")),
+        ),
+        (
+            "resnet20/conv16",
+            "a convolution 16 → 16, 2,304²",
+            resnet(layer("stage1.1.conv1")),
+        ),
+        (
+            "resnet20/conv32",
+            "a convolution 16 → 32 of stride 2, 4,608²",
+            resnet(layer("stage2.0.conv1")),
+        ),
+        (
+            "resnet20/norm",
+            "scales and shifts of a batch norm, 32²",
+            resnet(layer("stage1.1.norm1")),
+        ),
+        ("resnet20/head", "650²", resnet(layer("head"))),
+        ("resnet20/gradient", "the gradient", resnet(Task::Gradient)),
+        ("resnet20/ggn-product", "G·v", resnet(ggn)),
+        ("resnet20/hessian-product", "H·v", resnet(exact)),
+        (
+            "resnet20/diagonal",
+            "the diagonal of G",
+            resnet(Task::Diagonal),
+        ),
+    ];
+    let problem = |(name, about, (model, samples, task))| {
+        let problem = Problem {
+            model,
+            samples,
+            task,
+        };
+        (name, about, problem)
+    };
+    list.into_iter().map(problem).collect()
+}
+
+/// `count` numbers in −1..1 that single precision holds.
+fn numbers(stream: u64, count: usize) -> Vec<f64> {
+    let mut draws = Draws::new(0, stream, 0);
+    let draw = |_| f64::from((2.0 * draws.uniform() - 1.0) as f32);
+    (0..count).map(draw).collect()
+}
+
+impl Problem {
+    /// Network, made-up images and labels, cross-entropy.
+    fn session(&self) -> Result<Session> {
+        let network = self.model.network()?;
+        let mut shape = network.inputs[0].rest.clone();
+        shape[0] = self.samples;
+        let values = numbers(100, shape.iter().product());
+        let labels = (0..self.samples).map(|k| (k % CLASSES) as i64).collect();
+        let unfit = |e: ndarray::ShapeError| Error::Shape(e.to_string());
+        let images = ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(unfit)?;
+        let labels = ArrayD::from_shape_vec(IxDyn(&[self.samples]), labels).map_err(unfit)?;
+        let data = Dataset::from_arrays(ArraySource::from(images), ArraySource::from(labels));
+        let mut session =
+            Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
+        if let Task::Product(curvature) = self.task {
+            session.set_curvature(curvature)?;
+        }
+        Ok(session)
+    }
+
+    pub(super) fn open(&self) -> Result<Opened> {
+        let session = self.session()?;
+        let p = session.network().parameter_count();
+        let vector = Array2::from_shape_vec((1, p), numbers(101, p))
+            .map_err(|e| Error::Shape(e.to_string()))?;
+        Ok(Opened {
+            problem: self.clone(),
+            session,
+            vector,
+        })
+    }
+}
+
+/// A problem with its data.
+pub(super) struct Opened {
+    problem: Problem,
+    session: Session,
+    /// What products are taken of, `[1, p]`.
+    vector: Array2<f64>,
+}
+
+impl Opened {
+    /// The part that is asked for, where one is.
+    fn part(&self) -> Option<Part> {
+        match &self.problem.task {
+            Task::Layer(name) => Some(Part::Layer((*name).into(), None)),
+            Task::Rectangle(rows, columns) => Some(Part::Range(rows.clone(), columns.clone())),
+            Task::Diagonal => Some(Part::Diagonal),
+            Task::Gradient | Task::Product(_) => None,
+        }
+    }
+
+    /// The flat indices of the block's rows and columns.
+    fn indices(&self) -> (Vec<usize>, Vec<usize>) {
+        let network = self.session.network();
+        match &self.problem.task {
+            Task::Layer(name) => {
+                let layers = network.layers();
+                let own = layers.iter().filter(|layer| layer.name == *name);
+                let rows: Vec<usize> = own.flat_map(|l| network.ranges(l)).flatten().collect();
+                (rows.clone(), rows)
+            }
+            Task::Rectangle(rows, columns) => (rows.clone().collect(), columns.clone().collect()),
+            _ => ((0..network.parameter_count()).collect(), vec![0]),
+        }
+    }
+
+    /// Operations, and the numbers of the result where writing them is a good part of the work.
+    pub(super) fn work(&self) -> Result<(u64, Option<u64>)> {
+        let (session, control) = (&self.session, Control::none());
+        if let Some(part) = self.part() {
+            let plan = session.plan_for(session.resolve(&[part])?, 4, ENDLESS, None)?;
+            let diagonal = matches!(self.problem.task, Task::Diagonal);
+            let entries = u64::try_from(plan.entries()).ok().filter(|_| !diagonal);
+            return Ok((plan.operations(), entries));
+        }
+        // What has no plan is run on shapes alone.
+        let (meter, work) = (Meter::new(4), session.work());
+        if let Task::Product(_) = self.problem.task {
+            let vector = self.vector.as_slice().unwrap_or_default();
+            operator::product(&meter, &work, vector, ENDLESS, None, &control)?;
+        } else {
+            operator::gradient(&meter, &work, ENDLESS, None, &control)?;
+        }
+        Ok((meter.operations(), None))
+    }
+
+    /// The numbers on a backend, in its own precision where they are entries of a matrix.
+    fn run<B: Contract, T>(
+        &self,
+        backend: &B,
+        device: &Device,
+        take: impl FnOnce(Numbers<'_, B::Real>) -> T,
+    ) -> Result<T> {
+        let (session, options, control) = (&self.session, RunOptions::default(), Control::none());
+        Ok(match (&self.problem.task, self.part()) {
+            (Task::Diagonal, _) => take(Numbers::Double(
+                &session.diagonal(device, options, &control)?,
+            )),
+            (Task::Product(_), _) => {
+                let product = session.product(device, &self.vector, options, &control)?;
+                take(Numbers::Double(product.as_slice().unwrap_or_default()))
+            }
+            (_, Some(part)) => {
+                let blocks = session.to_memory(backend, std::slice::from_ref(&part))?;
+                let block = blocks.first().and_then(|(_, block)| block.as_slice());
+                take(Numbers::Own(block.unwrap_or_default()))
+            }
+            (_, None) => take(Numbers::Double(
+                &session.gradient(device, options, &control)?.values,
+            )),
+        })
+    }
+
+    pub(super) fn reference(&self) -> Result<Vec<f64>> {
+        let device = Device::cpu(Precision::F64);
+        let Device::CpuF64(cpu) = &device else {
+            return Err(Error::Device("the CPU has no double precision".into()));
+        };
+        self.run(cpu, &device, |numbers| match numbers {
+            Numbers::Own(values) | Numbers::Double(values) => values.to_vec(),
+        })
+    }
+
+    pub(super) fn on<'a>(&'a self, device: &'a Device) -> Box<dyn Ready + 'a> {
+        Box::new(Placed {
+            opened: self,
+            device,
+        })
+    }
+
+    /// Some numbers of CPU f64's result straight from the definition: entries by forward mode, which shares neither
+    /// factors nor reverse passes with it; for the gradient, the loss's difference quotient.
+    pub(super) fn definition(&self, found: &[f64]) -> Result<Check> {
+        let largest = found.iter().fold(0.0f64, |most, v| most.max(v.abs()));
+        let places = places(found);
+        let control = Control::none();
+        let session = &self.session;
+        let (expected, tolerance) = match &self.problem.task {
+            Task::Gradient => return self.quotient(found),
+            Task::Product(curvature) => {
+                let (p, second) = (found.len(), *curvature != Curvature::Ggn);
+                let mut left = vec![0.0; places.len() * p];
+                for (k, &place) in places.iter().enumerate() {
+                    left[k * p + place] = 1.0;
+                }
+                let right: Vec<f64> = places
+                    .iter()
+                    .flat_map(|_| self.vector.iter().copied())
+                    .collect();
+                let device = Device::cpu(Precision::F64);
+                let limits = device.limits(None, None);
+                let cpu = crate::tensor::cpu::Cpu::<f64>::new();
+                let work = session.work();
+                let forms =
+                    operator::forms(&cpu, &work, &left, &right, second, limits, None, &control)?;
+                let value = |form: operator::Form| if second { form.exact() } else { form.ggn };
+                (forms.into_iter().map(value).collect(), DEFINITION)
+            }
+            task => {
+                let (rows, columns) = self.indices();
+                if rows.len() * columns.len() != found.len() {
+                    return Ok(Check::failed(format!(
+                        "{} numbers, not {} × {}",
+                        found.len(),
+                        rows.len(),
+                        columns.len()
+                    )));
+                }
+                let pair = |&place: &usize| match task {
+                    Task::Diagonal => (place, place),
+                    _ => (rows[place / columns.len()], columns[place % columns.len()]),
+                };
+                let pairs: Vec<(usize, usize)> = places.iter().map(pair).collect();
+                (session.entries(&pairs, &control)?, DEFINITION)
+            }
+        };
+        let pairs = places.iter().map(|&place| found[place]).zip(expected);
+        Ok(Check::scaled(pairs, largest, tolerance))
+    }
+
+    /// gᵀv against (ℓ(w + hv) − ℓ(w − hv)) / 2h along a direction in which every entry of g counts.
+    fn quotient(&self, gradient: &[f64]) -> Result<Check> {
+        let mut session = self.problem.session()?;
+        let device = Device::cpu(Precision::F64);
+        let here = session.network().parameter_values();
+        if here.len() != gradient.len() {
+            return Ok(Check::failed(format!(
+                "{} numbers, not {}",
+                gradient.len(),
+                here.len()
+            )));
+        }
+        let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        let weights = self.vector.iter();
+        let direction: Vec<f64> = gradient
+            .iter()
+            .zip(weights)
+            .map(|(g, r)| g * (1.0 + 0.5 * r) / norm)
+            .collect();
+        // ReLU's kinks make a longer step wrong by more: 3e-5 at 1e-5, for ResNet-20 and 3 samples.
+        let step = 1e-7;
+        let mut loss = |sign: f64| {
+            let moved: Vec<f64> = here
+                .iter()
+                .zip(&direction)
+                .map(|(w, v)| w + sign * step * v)
+                .collect();
+            session.set_parameters(&moved)?;
+            Ok(session
+                .gradient(&device, RunOptions::default(), &Control::none())?
+                .loss)
+        };
+        let quotient: Result<f64> = (|| Ok((loss(1.0)? - loss(-1.0)?) / (2.0 * step)))();
+        let along = gradient.iter().zip(&direction).map(|(g, v)| g * v).sum();
+        Ok(Check::of(std::iter::once((along, quotient?)), QUOTIENT))
+    }
+}
+
+/// Some places, the same on every machine, and that of the largest number.
+fn places(found: &[f64]) -> Vec<usize> {
+    let mut draws = Draws::new(0, 102, 0);
+    let draw = |_| (draws.uniform() * found.len() as f64) as usize;
+    let mut places: Vec<usize> = (0..ENTRIES - 1).map(draw).collect();
+    places.extend((0..found.len()).max_by(|&a, &b| found[a].abs().total_cmp(&found[b].abs())));
+    places.retain(|&place| place < found.len());
+    places
+}
+
+/// What a problem gives.
+enum Numbers<'a, R> {
+    /// Entries in the backend's precision.
+    Own(&'a [R]),
+    /// Sums that were widened.
+    Double(&'a [f64]),
+}
+
+/// A problem on a device.
+struct Placed<'a> {
+    opened: &'a Opened,
+    device: &'a Device,
+}
+
+impl Ready for Placed<'_> {
+    fn check(&self, reference: &[f64], tolerance: f64) -> Result<Check> {
+        with_backend!(self.device, backend => self.opened.run(backend, self.device, |numbers| match numbers {
+            Numbers::Own(values) => compared(values, reference, tolerance),
+            Numbers::Double(values) => compared(values, reference, tolerance),
+        }))
+    }
+
+    fn start(&self) -> Result<()> {
+        with_backend!(self.device, backend => self.opened.run(backend, self.device, |numbers| match numbers {
+            Numbers::Own(values) => drop(std::hint::black_box(values.last().map(|v| v.to_f64()))),
+            Numbers::Double(values) => drop(std::hint::black_box(values.last().copied())),
+        }))
+    }
+
+    /// A session's calls wait themselves.
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::check::SINGLE;
+    use crate::contraction::Contraction;
+
+    fn small(task: Task, model: Model) -> Opened {
+        let problem = Problem {
+            model,
+            samples: 3,
+            task,
+        };
+        problem.open().unwrap()
+    }
+
+    #[test]
+    fn networks_are_those_that_are_meant() {
+        let count = |model: Model| model.network().unwrap().parameter_count();
+        assert_eq!(count(Model::Lenet5), 44_426);
+        assert_eq!(count(Model::Resnet20), 272_474);
+        // Nothing is saturated, or products would be of rounding alone.
+        for model in [Model::Lenet5, Model::Resnet20] {
+            let opened = small(Task::Gradient, model);
+            let device = Device::cpu(Precision::F32);
+            let control = Control::none();
+            let gradient = opened
+                .session
+                .gradient(&device, RunOptions::default(), &control);
+            let loss = gradient.unwrap().loss;
+            assert!(loss > 1.0 && loss < 6.0, "{model:?}: {loss}");
+        }
+    }
+
+    #[test]
+    fn each_contraction_is_the_one_it_is_named_after() {
+        let meant = [
+            ("outer-outer", Contraction::OuterOuter),
+            ("outer-dense", Contraction::OuterDense),
+            ("dense-dense", Contraction::DenseDense),
+        ];
+        for (name, contraction) in meant {
+            let (_, _, problem) = problems()
+                .into_iter()
+                .find(|(full, _, _)| full.ends_with(name))
+                .unwrap();
+            let opened = problem.open().unwrap();
+            let parts = opened.session.resolve(&[opened.part().unwrap()]);
+            let plan = opened.session.plan_for(parts.unwrap(), 4, ENDLESS, None);
+            let pairs = plan.unwrap().pairs;
+            assert!(
+                pairs.iter().all(|pair| pair.contraction == contraction),
+                "{name}: {pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_problem_names_parts_that_are_there_and_counts_its_work() {
+        for (name, _, problem) in problems() {
+            let small = Problem {
+                samples: 2,
+                ..problem
+            };
+            let opened = small.open().unwrap();
+            let (operations, numbers) = opened.work().unwrap();
+            assert!(operations > 100_000, "{name}: {operations}");
+            let (rows, columns) = opened.indices();
+            if let Some(numbers) = numbers {
+                assert_eq!(numbers as usize, rows.len() * columns.len(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn results_agree_with_the_definition_and_wrong_ones_do_not() {
+        let tasks = [
+            (Task::Layer("dense3"), Model::Lenet5),
+            (Task::Rectangle(150..160, 2560..2590), Model::Lenet5),
+            (Task::Gradient, Model::Lenet5),
+            (Task::Product(Curvature::Ggn), Model::Lenet5),
+            (Task::Product(Curvature::Exact), Model::Lenet5),
+            (Task::Diagonal, Model::Lenet5),
+            (Task::Layer("stage1.1.norm1"), Model::Resnet20),
+            (Task::Gradient, Model::Resnet20),
+            (Task::Product(Curvature::Exact), Model::Resnet20),
+        ];
+        for (task, model) in tasks {
+            let opened = small(task.clone(), model);
+            let reference = opened.reference().unwrap();
+            let check = opened.definition(&reference).unwrap();
+            assert!(check.passed(), "{task:?}: {check:?}");
+            let wrong: Vec<f64> = reference.iter().map(|v| 1.01 * v).collect();
+            assert!(!opened.definition(&wrong).unwrap().passed(), "{task:?}");
+            let device = Device::cpu(Precision::F32);
+            let ready = opened.on(&device);
+            assert!(
+                ready.check(&reference, SINGLE).unwrap().passed(),
+                "{task:?}"
+            );
+            assert!(!ready.check(&wrong, SINGLE).unwrap().passed(), "{task:?}");
+            ready.start().unwrap();
+            ready.wait().unwrap();
+        }
+    }
+}

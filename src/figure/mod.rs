@@ -1,0 +1,34 @@
+//! Figures as lists of shapes: a [`Drawing`], of which PNG and SVG are made with a font of its own, so that no system font
+//! is needed, and the logarithmic axis. Colours are Okabe and Ito's, which people with any colour vision can tell apart.
+//!
+//! May use plotters and the bundled font; must not know what is drawn.
+
+mod axis;
+mod drawing;
+
+pub use drawing::Drawing;
+
+pub(crate) use axis::Decades;
+pub(crate) use drawing::{At, width};
+
+use plotters::style::RGBColor;
+
+pub(crate) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+pub(crate) const FAINT: RGBColor = RGBColor(0x66, 0x66, 0x66);
+pub(crate) const RULE: RGBColor = RGBColor(0xd4, 0xd4, 0xd4);
+/// H.
+pub(crate) const GREY: RGBColor = RGBColor(0xa6, 0xa6, 0xa6);
+/// H − G.
+pub(crate) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+/// What is out of the ordinary.
+pub(crate) const VERMILLION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
+
+/// A name of `most` characters at most: the end says more than the beginning.
+pub(crate) fn shortened(name: &str, most: usize) -> String {
+    let count = name.chars().count();
+    if count <= most {
+        return name.into();
+    }
+    let end: String = name.chars().skip(count + 1 - most).collect();
+    format!("…{end}")
+}
