@@ -5,7 +5,7 @@ use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
 use crate::files::{free_bytes, parent};
 use crate::import::data::Dataset;
-use crate::loss::{Curvature, Loss, OutputShape};
+use crate::loss::{Curvature, Loss, OutputShape, RankCut, RankReport};
 use crate::network::Network;
 use crate::operator::{self, Form, Gradient, Trace};
 use crate::schedule::budget::available_memory;
@@ -42,6 +42,7 @@ pub struct Session {
     dataset: Dataset,
     loss: Box<dyn Loss>,
     curvature: Curvature,
+    rank: Option<RankReport>,
 }
 
 /// Budgets and sizes of a run; `None` is found.
@@ -98,6 +99,17 @@ impl Target {
 /// Bytes of targets, in double precision, that are looked at together when a loss is prepared.
 const PREPARE_BYTES: usize = 16 << 20;
 
+/// Refuses to cut the factor of a matrix that has none of its own.
+fn check_rank(curvature: Curvature) -> Result<()> {
+    match curvature {
+        Curvature::Ggn => Ok(()),
+        _ => Err(Error::Request(format!(
+            "--rank-tolerance cuts the factor of ∇²ℓ that G is made of; --curvature {curvature} has none: take ggn, or \
+             leave the tolerance out"
+        ))),
+    }
+}
+
 /// The shape of a network's outputs, with the samples in it.
 fn output_shape(network: &Network) -> Result<OutputShape> {
     let mut shape = OutputShape {
@@ -146,6 +158,7 @@ impl Session {
             dataset,
             loss,
             curvature: Curvature::Ggn,
+            rank: None,
         })
     }
 
@@ -164,8 +177,63 @@ impl Session {
     /// As [`Session::with_curvature`].
     pub fn set_curvature(&mut self, curvature: Curvature) -> Result<()> {
         curvature.check(self.loss())?;
+        if self.rank.is_some() {
+            check_rank(curvature)?;
+        }
         self.curvature = curvature;
         Ok(())
+    }
+
+    /// The same with every sample's loss factor S_n cut to the columns that matter: it may lose the share `tolerance` of
+    /// Σ_r ‖S_r‖² (tr ∇²ℓ_n for a convex loss). Blocks, plans, products and entries are those of the matrix G_τ that is
+    /// left, |vᵀ(G − G_τ)v| ≤ τ·Σ_n tr ∇²ℓ_n ‖J_n v‖² ([`RankCut`]); [`Session::rank`] says what was cut.
+    ///
+    /// One forward pass over all samples finds how many columns they need. Weights that change afterwards may need more,
+    /// and are then cut by more: cut anew.
+    ///
+    /// ```
+    /// # use hessblock::import::data::Dataset;
+    /// # use hessblock::loss::{CrossEntropy, Reduction};
+    /// # use hessblock::network::builder::Builder;
+    /// # use hessblock::schedule::run::Control;
+    /// # use hessblock::{Device, Precision, RunOptions, Session};
+    /// # use ndarray::{arr1, arr2};
+    /// let network = Builder::new(&[3]).linear("fc1", 100).initialize(0).build()?;
+    /// let data = Dataset::from_arrays(arr2(&[[90.0, 2.0, -30.0], [-50.0, 40.0, 8.0]]), arr1(&[0i64, 1]));
+    /// let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
+    /// let cpu = Device::cpu(Precision::F64);
+    /// let session = session.with_rank_tolerance(1e-3, &cpu, RunOptions::default(), &Control::none())?;
+    /// let rank = session.rank().expect("it was cut");
+    /// assert!(rank.directions < 100 && rank.worst_share <= 1e-3);
+    /// # Ok::<(), hessblock::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`operator::ranks`]; [`Error::Request`] for a matrix that is not made of S, and for a factor cut before.
+    pub fn with_rank_tolerance(
+        mut self,
+        tolerance: f64,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Session> {
+        check_rank(self.curvature)?;
+        if self.rank.is_some() {
+            return Err(Error::Request(
+                "the loss factor was cut before: cut that of a new session".into(),
+            ));
+        }
+        let limits = device.limits(options.memory, options.host_memory);
+        let work = self.work();
+        let report = with_backend!(device, backend => operator::ranks(backend, &work, tolerance, limits, options.batch, control))?;
+        self.loss = Box::new(RankCut::new(self.loss, tolerance, report.directions));
+        self.rank = Some(report);
+        Ok(self)
+    }
+
+    /// What was cut off the loss factor ([`Session::with_rank_tolerance`]).
+    pub fn rank(&self) -> Option<&RankReport> {
+        self.rank.as_ref()
     }
 
     /// The matrix that is meant.

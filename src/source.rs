@@ -1,11 +1,12 @@
 //! Where a session comes from: files and options, as the command line and a result's provenance name them.
 
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key};
 use crate::import::onnx::{self, OnnxOptions};
 use crate::loss::{self, Curvature, GivenHessian, LossOptions};
-use crate::session::Session;
+use crate::schedule::run::Control;
+use crate::session::{RunOptions, Session};
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,6 +116,8 @@ pub struct Source {
     pub loss_gradient: Option<PathBuf>,
     /// The matrix.
     pub curvature: Curvature,
+    /// The share of every sample's Σ ‖S_r‖² that may be cut off ([`Session::with_rank_tolerance`]).
+    pub rank_tolerance: Option<f64>,
 }
 
 impl Source {
@@ -203,11 +206,28 @@ impl Source {
         source.read_f64(0..rows).map(Some)
     }
 
-    /// Opens everything and checks it against each other.
+    /// Opens everything and checks it against each other; ranks are found on the CPU in double precision.
     ///
     /// # Errors
     /// What importer, data and loss find.
     pub fn open(&self) -> Result<Session> {
+        let device = Device::cpu(Precision::F64);
+        self.open_on(&device, RunOptions::default(), &Control::none())
+    }
+
+    /// The same, with the device on which ranks are found.
+    ///
+    /// # Errors
+    /// What importer, data and loss find; as [`Session::with_rank_tolerance`].
+    pub fn open_on(
+        &self,
+        device: &Device,
+        options: RunOptions,
+        control: &Control<'_>,
+    ) -> Result<Session> {
+        if let Some(tolerance) = self.rank_tolerance {
+            loss::check_tolerance(tolerance)?;
+        }
         let loss = self.loss()?;
         let targets = match (&self.targets, &self.loss_hessian) {
             (Some(_), Some(_)) => {
@@ -246,7 +266,11 @@ impl Source {
         if let Some((start, end)) = self.samples {
             dataset = dataset.with_samples(start..end)?;
         }
-        Session::new(network, dataset, loss)?.with_curvature(self.curvature)
+        let session = Session::new(network, dataset, loss)?.with_curvature(self.curvature)?;
+        match self.rank_tolerance {
+            Some(tolerance) => session.with_rank_tolerance(tolerance, device, options, control),
+            None => Ok(session),
+        }
     }
 
     /// The files that decide the numbers: the network's, and those of data and loss, without keys.
@@ -311,6 +335,10 @@ impl Source {
         let source = serde_json::to_value(self.absolute())
             .map_err(|e| Error::Request(format!("provenance: {e}")))?;
         provenance.options.insert("source".into(), source);
+        if let Some(rank) = session.rank() {
+            let rank = serde_json::json!(rank);
+            provenance.options.insert("rank".into(), rank);
+        }
         Ok(provenance)
     }
 

@@ -1,6 +1,7 @@
 //! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
 
 use crate::error::{Error, Result};
+use crate::loss::RankReport;
 use crate::schedule::request::Part;
 use crate::schedule::run::Control;
 use crate::sink::{Blocks, Provenance};
@@ -130,7 +131,10 @@ pub struct Verdict {
     /// How far single precision alone takes these entries, by the definition evaluated in it, as `worst.error` is
     /// measured; looked at where a result in single precision is off by more than DESIGN §5 says.
     pub rounding: Option<f64>,
-    /// Whether it is.
+    /// What was cut off the loss factor: entries are compared with those of the matrix that is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<RankReport>,
+    /// Whether it is within the tolerance.
     pub passed: bool,
 }
 
@@ -277,6 +281,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         worst_of_largest,
         tolerance,
         rounding,
+        rank: session.rank().cloned(),
     })
 }
 

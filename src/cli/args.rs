@@ -177,6 +177,10 @@ pub struct Matrix {
     /// mc-ggn: which draws.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// ggn: cut the factor of every sample's ∇²ℓ to the directions that matter: it may lose this share of its trace. Then
+    /// |vᵀ(G − G_τ)v| ≤ τ·Σ tr ∇²ℓ ‖Jv‖² for every v; the summary says how many are left, and the worst share.
+    #[arg(long, value_name = "TAU", allow_hyphen_values = true)]
+    pub rank_tolerance: Option<f64>,
 }
 
 /// Where and how it runs.
@@ -535,6 +539,7 @@ impl Matrix {
     pub fn of(&self, source: Source) -> hessblock::Result<Source> {
         Ok(Source {
             curvature: Curvature::parse(&self.curvature, self.mc_samples, self.seed)?,
+            rank_tolerance: self.rank_tolerance,
             ..source
         })
     }

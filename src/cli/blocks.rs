@@ -2,8 +2,9 @@
 
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
-use super::{CANCEL, note, print, print_json};
+use super::{CANCEL, note, open_source, print, print_json, rank_line};
 use hessblock::bytes::Bytes;
+use hessblock::loss::RankReport;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
 use hessblock::{Device, Error, Result, Session, Source, Target};
@@ -22,6 +23,9 @@ struct Summary<'a> {
     /// The parts left out by `--skip-larger`.
     skipped: Vec<Skipped>,
     samples: usize,
+    /// What `--rank-tolerance` cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<&'a RankReport>,
     #[serde(flatten)]
     report: &'a Report,
     gflops: f64,
@@ -45,10 +49,17 @@ pub fn plan(command: &Blocks) -> Result<()> {
     let plan = session.plan(parts, &device, command.run.options())?;
     let description = plan.describe(number_bytes(&device));
     if command.run.json {
+        let mut description = serde_json::json!(description);
+        if let Some(rank) = session.rank() {
+            description["rank"] = serde_json::json!(rank);
+        }
         return print_json(&description);
     }
+    let rank = session.rank().map_or(String::new(), |rank| {
+        format!("rank          {}\n", rank_line(rank))
+    });
     print(&format!(
-        "device        {} ({})\n\n{description}",
+        "device        {} ({})\n{rank}\n{description}",
         device.name(),
         device.precision()
     ))
@@ -106,6 +117,7 @@ pub fn run(command: &Blocks) -> Result<()> {
             parts: plan.parts.iter().map(|p| p.part.name.as_str()).collect(),
             skipped,
             samples: plan.samples,
+            rank: session.rank(),
             report: &report,
             gflops: report.gflops(),
         });
@@ -134,6 +146,9 @@ pub fn run(command: &Blocks) -> Result<()> {
         report.sync_seconds,
         report.write_seconds,
     ))?;
+    if let Some(rank) = session.rank() {
+        print(&format!("rank      {}", rank_line(rank)))?;
+    }
     let size = |bytes: u64| Bytes(bytes.into()).to_string();
     let host = report.peak_anonymous_bytes.map_or("unknown".into(), size);
     let device = report
@@ -148,8 +163,7 @@ pub fn run(command: &Blocks) -> Result<()> {
 }
 
 fn open(command: &Blocks) -> Result<(Session, Device)> {
-    let session = source(command)?.open()?;
-    Ok((session, command.run.device()?))
+    open_source(&source(command)?, &command.run)
 }
 
 fn source(command: &Blocks) -> Result<Source> {

@@ -16,7 +16,9 @@ mod trace;
 mod verify;
 
 use clap::Parser;
-use hessblock::Error;
+use hessblock::loss::RankReport;
+use hessblock::schedule::run::Control;
+use hessblock::{Device, Error, Session, Source};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +92,33 @@ fn print_json(value: &impl serde::Serialize) -> hessblock::Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::Value(format!("the summary cannot be written as JSON: {e}")))?;
     print(&text)
+}
+
+/// Opens a source and its device: the device first where the source needs it.
+fn open_source(source: &Source, run: &args::Run) -> hessblock::Result<(Session, Device)> {
+    if source.rank_tolerance.is_none() {
+        return Ok((source.open()?, run.device()?));
+    }
+    let device = run.device()?;
+    let control = Control {
+        progress: &|_| {},
+        cancel: &CANCEL,
+    };
+    Ok((source.open_on(&device, run.options(), &control)?, device))
+}
+
+/// What a cut loss factor has left, in one line.
+fn rank_line(rank: &RankReport) -> String {
+    format!(
+        "{} of {} directions at most, {:.1} on average; the worst sample loses {:.1e} of its trace (asked for {:.1e}), all \
+         {:.1e} of theirs",
+        rank.directions,
+        rank.all_directions,
+        rank.mean_directions,
+        rank.worst_share,
+        rank.tolerance,
+        rank.cut / rank.whole.max(f64::MIN_POSITIVE),
+    )
 }
 
 /// Prints a note to standard error unless told to be quiet.

@@ -2,7 +2,7 @@
 
 use super::args::{self, Product};
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json};
+use super::{CANCEL, open_source, print, print_json};
 use hessblock::bytes::Bytes;
 use hessblock::import::data::ArraySource;
 use hessblock::schedule::run::Control;
@@ -17,10 +17,9 @@ pub fn run(command: &Product) -> Result<()> {
     let mut target = Target::new(&command.out, command.force)?;
     let source = args::source(&command.model, &command.data, &command.loss);
     let source = command.matrix.of(source)?;
-    let session = source.open()?;
+    let (session, device) = open_source(&source, &command.run)?;
     let p = session.network().parameter_count();
     let (vectors, several) = read_vectors(&command.vector, p, command.run.host_memory)?;
-    let device = command.run.device()?;
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {
         progress: &|progress| reporter.update(progress),
@@ -47,6 +46,7 @@ pub fn run(command: &Product) -> Result<()> {
         return print_json(&serde_json::json!({
             "out": command.out,
             "curvature": session.curvature(),
+            "rank": session.rank(),
             "vectors": vectors.nrows(),
             "parameters": p,
             "samples": session.dataset().len(),

@@ -2,15 +2,14 @@
 
 use super::args::{self, Trace};
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json};
+use super::{CANCEL, open_source, print, print_json, rank_line};
 use hessblock::Result;
 use hessblock::schedule::run::Control;
 
 /// `hessblock trace`.
 pub fn run(command: &Trace) -> Result<()> {
     let source = args::source(&command.model, &command.data, &command.loss);
-    let session = command.matrix.of(source)?.open()?;
-    let device = command.run.device()?;
+    let (session, device) = open_source(&command.matrix.of(source)?, &command.run)?;
     let unit = if command.probes.is_some() {
         "samples"
     } else {
@@ -34,6 +33,7 @@ pub fn run(command: &Trace) -> Result<()> {
     if command.run.json {
         return print_json(&serde_json::json!({
             "curvature": session.curvature(),
+            "rank": session.rank(),
             "probes": command.probes,
             "samples": session.dataset().len(),
             "layers": &traces[..traces.len() - 1],
@@ -71,5 +71,8 @@ pub fn run(command: &Trace) -> Result<()> {
             trace.parameters, trace.value
         ))?;
     }
-    Ok(())
+    match session.rank() {
+        Some(rank) => print(&format!("rank: {}", rank_line(rank))),
+        None => Ok(()),
+    }
 }

@@ -76,6 +76,12 @@ fn report(command: &Verify, verdict: &Verdict) -> Result<()> {
         worst.found,
         worst.expected
     ))?;
+    if let Some(rank) = &verdict.rank {
+        let line = super::rank_line(rank);
+        print(&format!(
+            "rank      {line}; entries are those of what is left"
+        ))?;
+    }
     if let Some(rounding) = verdict.rounding {
         print(&format!(
             "rounding  the definition in single precision is off by {rounding:.1e} there itself"

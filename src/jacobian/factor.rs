@@ -167,13 +167,17 @@ impl<T: Clone> Factor<T> {
             .step_by(step)
             .map(|start| {
                 let range = start..(start + step).min(self.count);
-                let rows = self.rows(backend, range.clone());
-                let product = if std::ptr::eq(self, other) {
-                    signed_product(&rows, &rows)
-                } else {
-                    signed_product(&rows, &other.rows(backend, range))
+                let left = self.rows(backend, range.clone());
+                let right = match std::ptr::eq(self, other) {
+                    true => left.clone(),
+                    false => other.rows(backend, range),
                 };
-                backend.reduce_sum(&product, &[0, 1])
+                let right = match signs {
+                    Some(signs) => backend.multiply(&right, signs),
+                    None => right,
+                };
+                // Products and their sum in one pass.
+                backend.einsum(&Einsum::new("sdq,sdq->11q"), &left, &right)
             })
             .collect();
         backend.concat(&pieces.iter().collect::<Vec<_>>(), 2)

@@ -293,7 +293,7 @@ pub fn backward<B: Backend>(
 }
 
 /// Hands a site to the parameter or the initializer-only value that it belongs to.
-fn deliver<T>(
+fn deliver<T: Clone>(
     reach: &Reach,
     to: Operand,
     site: Site<T>,
@@ -302,7 +302,7 @@ fn deliver<T>(
 ) {
     match to {
         Operand::Value(value) if reach.active[value] => sites[value].push(site),
-        Operand::Parameter(parameter) if reach.wanted[parameter] => visit(parameter, site),
+        Operand::Parameter(parameter) if reach.wanted[parameter] => visit(parameter, site.turned()),
         _ => {}
     }
 }

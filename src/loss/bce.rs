@@ -208,6 +208,25 @@ impl Loss for BinaryCrossEntropy {
         false
     }
 
+    fn direction_squares(&self, sample: &Sample<'_>, squares: &mut [f64]) {
+        for (r, square) in squares.iter_mut().enumerate() {
+            *square = self.diagonal(sample, r);
+        }
+    }
+
+    fn factor_columns(
+        &self,
+        sample: &Sample<'_>,
+        directions: &[usize],
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        let (outputs, directions) = (sample.outputs.len(), directions.iter().copied());
+        diagonal_factor(outputs, directions, factor, signs, |r| {
+            self.diagonal(sample, r).sqrt()
+        });
+    }
+
     fn factor(
         &self,
         sample: &Sample<'_>,

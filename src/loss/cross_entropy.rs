@@ -279,6 +279,15 @@ fn softmax(outputs: &[f64], position: Position, pi: &mut [f64]) -> (f64, f64) {
     (largest, sum.ln())
 }
 
+/// Writes √ω(δ √π − π√π_r) of a class r at a position into a column of S that is zero yet.
+fn write_column(t: Position, class: usize, omega: f64, pi: &[f64], column: &mut [f64]) {
+    let (root, root_pi) = (omega.sqrt(), pi[class].sqrt());
+    for (c, pi) in pi.iter().enumerate() {
+        let diagonal = if c == class { root_pi } else { 0.0 };
+        column[t.at(c)] = root * (diagonal - pi * root_pi);
+    }
+}
+
 impl Loss for CrossEntropy {
     fn name(&self) -> String {
         let mut name = format!("cross-entropy({}", self.reduction);
@@ -423,6 +432,25 @@ impl Loss for CrossEntropy {
         false
     }
 
+    /// ω π_r (1 − 2π_r + ‖π‖²), π of the direction's position.
+    fn direction_squares(&self, sample: &Sample<'_>, squares: &mut [f64]) {
+        self.for_positions(sample, |t, _, omega, pi, _| {
+            // ‖e_r − π‖² = (1 − π_r)² + Σ_{c≠r} π_c², the sum without the greatest apart: nothing cancels near 1.
+            let greatest = (0..pi.len()).fold(0, |g, c| if pi[c] > pi[g] { c } else { g });
+            let square = |c: usize| pi[c] * pi[c];
+            let small = (0..pi.len()).filter(|&c| c != greatest).map(square);
+            let small: f64 = small.sum();
+            for (c, own) in pi.iter().enumerate() {
+                let others = if c == greatest {
+                    small
+                } else {
+                    square(greatest) + (small - square(c)).max(0.0)
+                };
+                squares[t.at(c)] = omega * own * ((1.0 - own) * (1.0 - own) + others);
+            }
+        });
+    }
+
     /// Direction `r` is that of output `r`, a class at a position: column S[·, r] is √ω(δ √π − π√π_r) at that
     /// position and zero at the others.
     fn factor(
@@ -436,16 +464,31 @@ impl Loss for CrossEntropy {
         factor.fill(0.0);
         signs.fill(1.0);
         self.for_positions(sample, |t, _, omega, pi, _| {
-            let root = omega.sqrt();
             // The directions of this position.
             let first = t.classes_before(directions.start);
             for class in first..t.classes_before(directions.end).min(pi.len()) {
                 let k = t.at(class) - directions.start;
                 let column = &mut factor[k * outputs..(k + 1) * outputs];
-                let root_pi = pi[class].sqrt();
-                for (c, pi) in pi.iter().enumerate() {
-                    let diagonal = if c == class { root_pi } else { 0.0 };
-                    column[t.at(c)] = root * (diagonal - pi * root_pi);
+                write_column(t, class, omega, pi, column);
+            }
+        });
+    }
+
+    fn factor_columns(
+        &self,
+        sample: &Sample<'_>,
+        directions: &[usize],
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        let outputs = sample.outputs.len();
+        factor.fill(0.0);
+        signs.fill(1.0);
+        self.for_positions(sample, |t, _, omega, pi, _| {
+            for class in 0..pi.len() {
+                if let Ok(k) = directions.binary_search(&t.at(class)) {
+                    let column = &mut factor[k * outputs..(k + 1) * outputs];
+                    write_column(t, class, omega, pi, column);
                 }
             }
         });

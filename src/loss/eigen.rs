@@ -21,13 +21,7 @@ pub(super) fn eigen_factor(
     if outputs == 0 {
         return;
     }
-    for i in 0..outputs {
-        for j in 0..i {
-            let mean = 0.5 * (hessian[i * outputs + j] + hessian[j * outputs + i]);
-            hessian[i * outputs + j] = mean;
-            hessian[j * outputs + i] = mean;
-        }
-    }
+    symmetrise(&mut hessian, outputs);
     let matrix = MatRef::from_row_major_slice(&hessian, outputs, outputs);
     let mut vectors = Mat::<f64>::zeros(outputs, outputs);
     let mut values = Diag::<f64>::zeros(outputs);
@@ -61,6 +55,52 @@ pub(super) fn eigen_factor(
         *sign = if value < 0.0 { -1.0 } else { 1.0 };
         for (c, entry) in column.iter_mut().enumerate() {
             *entry = scale * vectors[(c, r)];
+        }
+    }
+}
+
+/// |λ| of every eigenvalue in ascending order of λ: the squares of the columns that [`eigen_factor`] gives. NaN for a
+/// Hessian that is not finite.
+pub(super) fn eigen_magnitudes(mut hessian: Vec<f64>, outputs: usize, magnitudes: &mut [f64]) {
+    if outputs == 0 {
+        return;
+    }
+    symmetrise(&mut hessian, outputs);
+    let matrix = MatRef::from_row_major_slice(&hessian, outputs, outputs);
+    let mut values = Diag::<f64>::zeros(outputs);
+    let scratch = self_adjoint_evd_scratch::<f64>(
+        outputs,
+        ComputeEigenvectors::No,
+        Par::Seq,
+        Default::default(),
+    );
+    let finite = hessian.iter().all(|h| h.is_finite());
+    let done = finite
+        && self_adjoint_evd(
+            matrix,
+            values.as_mut(),
+            None,
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            Default::default(),
+        )
+        .is_ok();
+    for (r, magnitude) in magnitudes.iter_mut().enumerate() {
+        *magnitude = if done {
+            values.column_vector()[r].abs()
+        } else {
+            f64::NAN
+        };
+    }
+}
+
+/// The symmetric part of a row-major matrix.
+fn symmetrise(hessian: &mut [f64], outputs: usize) {
+    for i in 0..outputs {
+        for j in 0..i {
+            let mean = 0.5 * (hessian[i * outputs + j] + hessian[j * outputs + i]);
+            hessian[i * outputs + j] = mean;
+            hessian[j * outputs + i] = mean;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A Hessian that the user gives, sample by sample.
 
+use super::eigen::eigen_magnitudes;
 use super::reduction::missing;
 use super::{Loss, OutputShape, Sample, Target, TargetBatch};
 use crate::error::{Error, Result};
@@ -115,6 +116,11 @@ impl Loss for GivenHessian {
             Some(row) => gradient.copy_from_slice(row),
             None => gradient.fill(f64::NAN),
         }
+    }
+
+    fn direction_squares(&self, sample: &Sample<'_>, squares: &mut [f64]) {
+        let outputs = sample.outputs.len();
+        eigen_magnitudes(self.dense_hessian(sample), outputs, squares);
     }
 
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {

@@ -10,6 +10,7 @@ mod curvature;
 mod eigen;
 mod given;
 mod parse;
+mod rank;
 mod reduction;
 mod squared_error;
 #[cfg(test)]
@@ -21,6 +22,8 @@ pub use cross_entropy::CrossEntropy;
 pub use curvature::{CURVATURES, Curvature, Curved};
 pub use given::GivenHessian;
 pub use parse::{LossOptions, NAMES, parse};
+pub use rank::{RankCut, RankReport};
+pub(crate) use rank::{check_tolerance, count_kept};
 pub use reduction::Reduction;
 pub use squared_error::SquaredError;
 
@@ -142,6 +145,46 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
         );
     }
 
+    /// ‖S_r‖² of every direction r: `[directions]`. What a rank is cut by ([`RankCut`]).
+    ///
+    /// The default makes S; a loss of many outputs knows better.
+    fn direction_squares(&self, sample: &Sample<'_>, squares: &mut [f64]) {
+        let (outputs, directions) = (sample.outputs.len(), squares.len());
+        let mut factor = vec![0.0; directions * outputs];
+        let mut signs = vec![1.0; directions];
+        self.factor(sample, 0..directions, &mut factor, &mut signs);
+        for (square, column) in squares.iter_mut().zip(factor.chunks(outputs.max(1))) {
+            *square = column.iter().map(|entry| entry * entry).sum();
+        }
+    }
+
+    /// The columns of S of some directions, ascending, as [`Loss::factor`] gives them for a range.
+    ///
+    /// The default makes all from the first to the last.
+    fn factor_columns(
+        &self,
+        sample: &Sample<'_>,
+        directions: &[usize],
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        let (Some(&first), Some(&last)) = (directions.first(), directions.last()) else {
+            return;
+        };
+        let (outputs, all) = (sample.outputs.len(), first..last + 1);
+        if all.len() == directions.len() {
+            return self.factor(sample, all, factor, signs);
+        }
+        let mut columns = vec![0.0; all.len() * outputs];
+        let mut own = vec![1.0; all.len()];
+        self.factor(sample, all, &mut columns, &mut own);
+        for (k, r) in directions.iter().map(|r| r - first).enumerate() {
+            factor[k * outputs..(k + 1) * outputs]
+                .copy_from_slice(&columns[r * outputs..(r + 1) * outputs]);
+            signs[k] = own[r];
+        }
+    }
+
     /// ∇²_z ℓ_n, row-major `[outputs, outputs]`.
     fn dense_hessian(&self, sample: &Sample<'_>) -> Vec<f64> {
         let outputs = sample.outputs.len();
@@ -236,7 +279,7 @@ fn each(shape: &[usize]) -> usize {
 /// Columns of a diagonal S, `entry(r)` at (r, r), as [`Loss::factor`] gives them; all signs are +1.
 fn diagonal_factor(
     outputs: usize,
-    directions: Range<usize>,
+    directions: impl Iterator<Item = usize>,
     factor: &mut [f64],
     signs: &mut [f64],
     entry: impl Fn(usize) -> f64,

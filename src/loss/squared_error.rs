@@ -102,6 +102,23 @@ impl Loss for SquaredError {
         false
     }
 
+    fn direction_squares(&self, _sample: &Sample<'_>, squares: &mut [f64]) {
+        squares.fill(2.0 * self.weight);
+    }
+
+    fn factor_columns(
+        &self,
+        sample: &Sample<'_>,
+        directions: &[usize],
+        factor: &mut [f64],
+        signs: &mut [f64],
+    ) {
+        let (outputs, directions) = (sample.outputs.len(), directions.iter().copied());
+        diagonal_factor(outputs, directions, factor, signs, |_| {
+            (2.0 * self.weight).sqrt()
+        });
+    }
+
     fn factor(
         &self,
         sample: &Sample<'_>,

@@ -105,6 +105,7 @@ fn losses_agree_with_pytorch_for_every_option() {
                     "{name}: gradient {n},{c}"
                 );
             }
+            check_columns(loss.as_ref(), &sample);
             let factored = from_factor(loss.as_ref(), &sample);
             for (k, expected) in golden.hessian[n].iter().enumerate() {
                 assert!(
@@ -122,6 +123,36 @@ fn losses_agree_with_pytorch_for_every_option() {
             "{name}: {value} is not {}",
             golden.value
         );
+    }
+}
+
+/// The squares of the columns of S, and some columns picked, against S itself.
+fn check_columns(loss: &dyn Loss, sample: &Sample<'_>) {
+    let outputs = sample.outputs.len();
+    let directions = loss.directions(outputs);
+    let (mut factor, mut signs) = (
+        vec![f64::NAN; directions * outputs],
+        vec![f64::NAN; directions],
+    );
+    loss.factor(sample, 0..directions, &mut factor, &mut signs);
+    let columns: Vec<&[f64]> = factor.chunks_exact(outputs).collect();
+    let mut squares = vec![f64::NAN; directions];
+    loss.direction_squares(sample, &mut squares);
+    let whole: f64 = factor.iter().map(|s| s * s).sum();
+    for (square, column) in squares.iter().zip(&columns) {
+        let expected: f64 = column.iter().map(|s| s * s).sum();
+        assert!(
+            (square - expected).abs() <= 1e-13 * whole,
+            "{}: {square} is not {expected}",
+            loss.name()
+        );
+    }
+    let picked: Vec<usize> = (0..directions).filter(|r| r % 3 != 1).collect();
+    let mut some = vec![f64::NAN; picked.len() * outputs];
+    let mut own = vec![f64::NAN; picked.len()];
+    loss.factor_columns(sample, &picked, &mut some, &mut own);
+    for ((r, column), sign) in picked.iter().zip(some.chunks_exact(outputs)).zip(own) {
+        assert_eq!((column, sign), (columns[*r], signs[*r]), "{}", loss.name());
     }
 }
 

@@ -7,6 +7,7 @@ mod entries;
 mod form;
 mod gradient;
 mod product;
+mod ranks;
 mod stream;
 mod trace;
 
@@ -14,4 +15,5 @@ pub use entries::entries;
 pub use form::{Form, forms};
 pub use gradient::{Gradient, gradient};
 pub use product::{jacobian_product, jacobian_transpose_product, product};
+pub use ranks::ranks;
 pub use trace::{Trace, probed_trace, trace_of};

@@ -14,6 +14,7 @@ use crate::schedule::run::{Control, Work};
 use crate::schedule::unit::{dual_seed, read_tangents};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// The curvature's product with vectors: `[directions, p]` in the flat order, the result alike.
@@ -274,12 +275,13 @@ pub(super) fn add_rows<B: Backend>(
 ) -> Result<()> {
     let range = network.parameters[parameter].range();
     let values = backend.read(rows)?;
-    let rows = into.chunks_exact_mut(network.parameter_count());
-    for (row, values) in rows.zip(values.chunks_exact(range.len().max(1))) {
+    let rows = into.par_chunks_exact_mut(network.parameter_count());
+    let values = values.par_chunks_exact(range.len().max(1));
+    rows.zip(values).for_each(|(row, values)| {
         for (sum, value) in row[range.clone()].iter_mut().zip(values) {
             *sum += value.to_f64();
         }
-    }
+    });
     Ok(())
 }
 
@@ -296,6 +298,10 @@ pub(super) fn check_vectors(network: &Network, vectors: &[f64]) -> Result<usize>
             "{} numbers are no vectors of the network's {p} parameters",
             vectors.len()
         )));
+    }
+    let finite = |part: &[f64]| part.iter().all(|v| v.is_finite());
+    if vectors.par_chunks(1 << 16).all(finite) {
+        return Ok(vectors.len() / p);
     }
     match vectors.iter().position(|v| !v.is_finite()) {
         None => Ok(vectors.len() / p),

@@ -367,6 +367,39 @@ impl<T: Clone> Site<T> {
         Some(transposed)
     }
 
+    /// The same without steps that transpose, where a product of matrices can as well make the transposed rows: they need
+    /// not be turned round, and a range of them can be had alone.
+    pub(crate) fn turned(mut self) -> Self {
+        let turned = match &self.kind {
+            _ if self.keeps_flat_order() => return self,
+            SiteKind::Linear { .. } => self.transposed(),
+            _ => None,
+        };
+        let Some(turned) = turned else { return self };
+        let (own, parameter) = (self.shape.clone(), self.parameter_shape());
+        if let (SiteKind::Linear { outputs_first, .. }, true, [rows, columns]) =
+            (&mut self.kind, turned, &own[..])
+        {
+            *outputs_first = !*outputs_first;
+            self.shape = vec![*columns, *rows];
+        }
+        self.steps = match self.shape == parameter {
+            true => Vec::new(),
+            false => vec![Step::Reshape(parameter)],
+        };
+        self
+    }
+
+    /// The shape of the parameter at the end of the steps.
+    fn parameter_shape(&self) -> Vec<usize> {
+        self.steps
+            .iter()
+            .fold(self.shape.clone(), |shape, step| match step {
+                Step::Reshape(to) => to.clone(),
+                Step::Permute(order) => inverse(order).into_iter().map(|k| shape[k]).collect(),
+            })
+    }
+
     fn step_back<B: Backend<Tensor = T>>(&self, backend: &B, cotangent: T) -> T {
         self.steps
             .iter()

@@ -6,7 +6,7 @@ use super::room::shortage;
 use super::routes::Routes;
 use super::second::MOST_DIRECTIONS;
 use super::tiles::{Grid, Run, Strip, strips};
-use super::unit::Unit;
+use super::unit::{Unit, diagonal_rows};
 use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Meeting, Segment};
 use crate::error::{Error, Result};
@@ -366,11 +366,13 @@ pub fn plan(
         (plan.parts, plan.tiles) = (parts, tiles);
         return Ok(plan);
     }
+    let rows = unit_rows(network, &tiles, sizes);
+    let least = if tiles.is_empty() { 1 } else { UNIT_SAMPLES };
     let most = sizes
         .batch
-        .unwrap_or((UNIT_ROWS / sizes.directions.max(1)).max(UNIT_SAMPLES));
+        .unwrap_or((rows / sizes.directions.max(1)).max(least));
     let mut unit = most.clamp(1, sizes.samples.max(1));
-    let mut chunk = sizes.directions.max(1);
+    let mut chunk = sizes.directions.clamp(1, rows);
     let (footprint, host, device) = loop {
         let footprint = planner.footprint(unit, chunk)?;
         let host = host_bytes(network, footprint.tile, sizes, unit, chunk);
@@ -427,6 +429,15 @@ pub fn plan(
         device_bytes,
         host_bytes,
     })
+}
+
+/// Rows of V in a unit at most.
+fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
+    if tiles.is_empty() {
+        diagonal_rows(network, sizes.number_bytes)
+    } else {
+        UNIT_ROWS
+    }
 }
 
 /// Plans the planner's tiles of H or H − G; the caller puts parts and tiles in.

@@ -1,5 +1,6 @@
 //! One unit of work: the factors of a range of samples, a range of directions at a time.
 
+use super::plan::UNIT_ROWS;
 use crate::error::{Error, Result};
 use crate::jacobian::Factor;
 use crate::jacobian::passes::{Reach, Weights, backward, forward};
@@ -17,6 +18,22 @@ pub struct Unit<T> {
     pub factors: Vec<Option<Factor<T>>>,
     /// `[samples, directions, 1]` where the loss factor carries signs.
     pub signs: Option<T>,
+}
+
+/// Bytes of the largest value of a unit that a diagonal is made of.
+const DIAGONAL_UNIT: usize = 32 << 20;
+
+/// Rows of V (samples × directions) in a unit that only a diagonal is made of: so many that the largest value of the
+/// network, with all rows, takes 32 MiB, or 8 times the parameters where that is more (every unit reads them and
+/// adds to as many sums). Memory is so the same whatever N and R are.
+///
+/// A unit that makes blocks has more rows: tiles are accumulated over them.
+pub fn diagonal_rows(network: &Network, number_bytes: usize) -> usize {
+    let values = 0..network.inputs.len() + network.nodes.len();
+    let largest = values.map(|value| network.rest(value).iter().product::<usize>());
+    let largest = largest.max().unwrap_or(1).max(1);
+    let numbers = (DIAGONAL_UNIT / number_bytes.max(1)).max(8 * network.parameter_count());
+    (numbers / largest).clamp(1, UNIT_ROWS)
 }
 
 /// Columns of the loss factor on the device.
@@ -265,46 +282,37 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
         let outputs = self.outputs.as_deref().unwrap_or_default();
         let shape = backend.shape(output);
         let (samples, width, count) = (shape.samples, shape.rest_len(), directions.len());
-        // Each sample's slot holds its columns of S and behind them their signs.
-        let mut slots = vec![0.0; samples * count * (width + 1)];
-        per_sample(
-            outputs,
-            self.targets,
-            self.first,
-            &mut slots,
-            |sample, slot| {
-                let (factor, signs) = slot.split_at_mut(count * width);
-                signs.fill(1.0);
-                self.loss.factor(sample, directions.clone(), factor, signs);
-            },
-        );
-        let slot = count * (width + 1);
-        if let Some(at) = slots.iter().position(|v| !v.is_finite()) {
-            return Err(Error::Value(format!(
-                "the Hessian of the loss {} is {} for sample {}",
-                self.loss.name(),
-                slots[at],
-                self.first + at / slot.max(1)
-            )));
+        let mut factors = vec![0.0; samples * count * width];
+        let mut signs = vec![1.0; samples * count];
+        if !factors.is_empty() {
+            let slots = factors.par_chunks_mut(count * width);
+            let slots = slots.zip(signs.par_chunks_mut(count)).enumerate();
+            slots.for_each(|(k, (factor, signs))| {
+                let sample = Sample {
+                    index: self.first + k,
+                    outputs: &outputs[k * width..(k + 1) * width],
+                    target: self.targets.get(k),
+                };
+                self.loss.factor(&sample, directions.clone(), factor, signs);
+            });
         }
-        let part = |from: usize, to: usize| -> Vec<f64> {
-            slots
-                .chunks_exact(slot.max(1))
-                .flat_map(|s| s[from..to].iter().copied())
-                .collect()
+        for (values, each) in [(&factors, count * width), (&signs, count)] {
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                return Err(Error::Value(format!(
+                    "the Hessian of the loss {} is {} for sample {}",
+                    self.loss.name(),
+                    values[at],
+                    self.first + at / each.max(1)
+                )));
+            }
+        }
+        let upload = |rest: &[usize], values: &[f64]| {
+            backend.upload(&Shape::new(samples, count, rest), HostSlice::F64(values))
         };
-        let cotangents = part(0, count * width);
-        let cotangents = backend.upload(
-            &Shape::new(samples, count, &shape.rest),
-            HostSlice::F64(&cotangents),
-        );
-        let signs = self.loss.signed().then(|| {
-            backend.upload(
-                &Shape::new(samples, count, &[1]),
-                HostSlice::F64(&part(count * width, slot)),
-            )
-        });
-        Ok(Seed { cotangents, signs })
+        Ok(Seed {
+            cotangents: upload(&shape.rest, &factors),
+            signs: self.loss.signed().then(|| upload(&[1], &signs)),
+        })
     }
 }
 

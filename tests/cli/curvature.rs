@@ -50,6 +50,46 @@ fn blocks_of_h_and_its_residual_add_up_and_verify() {
 }
 
 #[test]
+fn a_cut_factor_is_counted_recorded_and_verified() {
+    let place = Workplace::new();
+    let cut = ["--rank-tolerance", "0.05"];
+    let part = ["--part", "layer=head", "--part", "diag", "--out", "cut"];
+    let summary = json(&place.done(&on_digits(
+        "blocks",
+        &[&part[..], &cut[..], &["--json"]].concat(),
+    )));
+    let rank = &summary["rank"];
+    assert_eq!(
+        (&rank["all_directions"], &rank["tolerance"]),
+        (&10.into(), &0.05.into())
+    );
+    assert!(rank["directions"].as_u64() < Some(10), "{rank}");
+    assert!(rank["worst_share"].as_f64() <= Some(0.05), "{rank}");
+    let index = read_json(&place.path("cut/index.json"));
+    assert_eq!(index["provenance"]["options"]["rank"], *rank);
+    let verdict = json(&place.done(&["verify", "cut", "--json"]));
+    assert_eq!(verdict["passed"], true, "{verdict}");
+    assert_eq!(verdict["rank"]["tolerance"], 0.05);
+    let text = place.done(&["verify", "cut"]);
+    assert!(text.contains("of 10 directions at most"), "{text}");
+    let plan = place.done(&on_digits("plan", &[&part[..], &cut[..]].concat()));
+    assert!(plan.contains("of 10 directions at most"), "{plan}");
+    let trace = |options: &[&str]| {
+        let all = [options, &["--json"]].concat();
+        let found = json(&place.done(&on_digits("trace", &all)));
+        found["trace"]["value"].as_f64().expect("a number")
+    };
+    let (whole, left) = (trace(&[]), trace(&cut));
+    assert!(left < whole && left > 0.5 * whole, "{left} of {whole}");
+    for bad in ["1", "-0.1", "NaN", "much"] {
+        let all = [&part[..], &["--rank-tolerance", bad]].concat();
+        place.refused(2, &on_digits("blocks", &all), &["rank-tolerance"]);
+    }
+    let all = [&part[..], &cut[..], &["--curvature", "exact"]].concat();
+    place.refused(2, &on_digits("blocks", &all), &["take ggn"]);
+}
+
+#[test]
 fn verify_finds_a_wrong_number_in_a_block_of_h() {
     let place = Workplace::new();
     let part = ["--part", "range=1364..1370,1000..1006", "--out", "h.npy"];

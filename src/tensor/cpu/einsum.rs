@@ -7,7 +7,7 @@
 
 use super::Tensor;
 use super::matrix::{Axis, PARALLEL_WORK, Tiles, View, column_slice, multiply, offsets};
-use super::pool::zeroed;
+use super::pool::{unwritten, zeroed};
 use super::reduce::{LANES, dot, pairwise, reduce_sum};
 use crate::tensor::{Einsum, Real, strides};
 
@@ -55,10 +55,12 @@ pub(super) fn einsum<R: Real>(formula: &Einsum, left: &Tensor<R>, right: &Tensor
     let right = sum_lonely(&formula.right, right, |label, axis| {
         formula.output.contains(&label) || is_spread(&formula.left, &left, label) || axis == 1
     });
-    let mut output = zeroed(shape.len());
-    if output.is_empty() || left.shape.is_empty() || right.shape.is_empty() {
-        return Tensor::new(shape, output);
+    if shape.is_empty() || left.shape.is_empty() || right.shape.is_empty() {
+        let zeros = zeroed(shape.len());
+        return Tensor::new(shape, zeros);
     }
+    // Every way below writes all of it.
+    let mut output = unwritten(shape.len());
 
     let mut plan = Plan::default();
     let output_strides = strides(&shape.axes());
@@ -149,13 +151,26 @@ fn longest(labels: &mut Vec<Label>) -> Label {
     }
 }
 
+/// Extent from which the label of the output's neighbours is the product's own, however long others are: stores to every
+/// n-th number cost more than the products of a short inner dimension.
+const NEIGHBOURS: usize = 16;
+
+/// Takes out the label that a product goes along: that of neighbours in the output, else the longest.
+fn own(labels: &mut Vec<Label>) -> Label {
+    let neighbours = |label: &Label| label.strides[OUTPUT] == 1 && label.extent >= NEIGHBOURS;
+    match labels.iter().position(neighbours) {
+        Some(k) => labels.remove(k),
+        None => longest(labels),
+    }
+}
+
 fn count(labels: &[Label]) -> usize {
     labels.iter().map(|label| label.extent).product()
 }
 
 fn run<R: Real>(mut plan: Plan, left: &[R], right: &[R], output: &mut [R]) {
-    let m = longest(&mut plan.m);
-    let n = longest(&mut plan.n);
+    let m = own(&mut plan.m);
+    let n = own(&mut plan.n);
     let inner = plan.k.iter().map(|label| label.extent).max().unwrap_or(1);
     let mut batch = plan.batch;
     batch.append(&mut plan.m);
@@ -237,7 +252,10 @@ fn lanes<R: Real>(
         };
         let mut column = tile.transpose_mut();
         match column_slice(column.as_mut()) {
-            Some(to) => pairwise(0, terms, to, &add),
+            Some(to) => {
+                to.fill(R::default());
+                pairwise(0, terms, to, &add);
+            }
             None => {
                 let mut to = [R::default(); LANES];
                 let to = &mut to[..column.nrows()];

@@ -1,0 +1,292 @@
+//! A loss factor cut to its rank: what is left, against the whole matrix and the bounds that the documentation states.
+
+use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::loss::{
+    BinaryCrossEntropy, CrossEntropy, GivenHessian, Loss, Reduction, SquaredError,
+};
+use hessblock::network::Network;
+use hessblock::network::builder::{Builder, Window2d};
+use hessblock::random::Draws;
+use hessblock::schedule::run::Control;
+use hessblock::tensor::cpu::Cpu;
+use hessblock::{Curvature, Device, Precision, RunOptions, Session};
+use ndarray::{Array2, ArrayD, IxDyn};
+
+const SAMPLES: usize = 7;
+
+fn numbers(seed: u64, count: usize, scale: f64) -> Vec<f64> {
+    let mut draws = Draws::new(seed, 0, 0);
+    (0..count)
+        .map(|_| scale * (2.0 * draws.uniform() - 1.0))
+        .collect()
+}
+
+fn array(shape: &[usize], values: Vec<f64>) -> ArraySource {
+    ArraySource::from(ArrayD::from_shape_vec(IxDyn(shape), values).expect("the count fits"))
+}
+
+fn mlp(outputs: usize) -> Network {
+    let network = Builder::new(&[5])
+        .linear("fc1", 6)
+        .tanh()
+        .linear("fc2", outputs)
+        .initialize(3)
+        .build();
+    network.expect("a network")
+}
+
+/// Seven samples; of 12 outputs, or of 6 classes at each of 4 positions.
+fn cases() -> Vec<(&'static str, Session)> {
+    let inputs = || array(&[SAMPLES, 5], numbers(1, 5 * SAMPLES, 6.0));
+    let labels = |each: &[usize], classes: i64| {
+        let shape: Vec<usize> = std::iter::once(SAMPLES)
+            .chain(each.iter().copied())
+            .collect();
+        let count = shape.iter().product::<usize>() as i64;
+        let values = (0..count).map(|k| k % classes).collect();
+        ArraySource::from(ArrayD::from_shape_vec(IxDyn(&shape), values).expect("the count fits"))
+    };
+    let session = |data, loss: Box<dyn Loss>| Session::new(mlp(12), data, loss).expect("a session");
+    // Symmetric, of both signs, and of falling eigenvalues.
+    let mut hessians = vec![0.0; SAMPLES * 144];
+    for n in 0..SAMPLES {
+        for r in 0..12 {
+            let v = numbers((100 * n + r) as u64, 12, 1.0);
+            let weight = (-0.9 * r as f64).exp() * if r % 3 == 1 { -1.0 } else { 1.0 };
+            for i in 0..12 {
+                for j in 0..12 {
+                    hessians[n * 144 + i * 12 + j] += weight * v[i] * v[j];
+                }
+            }
+        }
+    }
+    let convolution = Builder::new(&[1, 3, 3])
+        .conv2d("conv", 6, Window2d::new(2))
+        .initialize(5)
+        .build()
+        .expect("a network");
+    let images = array(&[SAMPLES, 1, 3, 3], numbers(9, 9 * SAMPLES, 9.0));
+    let positions = Dataset::from_arrays(images, labels(&[2, 2], 6));
+    vec![
+        (
+            "cross-entropy",
+            session(
+                Dataset::from_arrays(inputs(), labels(&[], 12)),
+                Box::new(CrossEntropy::new(Reduction::Mean)),
+            ),
+        ),
+        (
+            "positions",
+            Session::new(
+                convolution,
+                positions,
+                Box::new(CrossEntropy::new(Reduction::Sum)),
+            )
+            .expect("a session"),
+        ),
+        (
+            "bce",
+            session(
+                Dataset::from_arrays(inputs(), array(&[SAMPLES, 12], vec![1.0; 12 * SAMPLES])),
+                Box::new(BinaryCrossEntropy::new(Reduction::Mean)),
+            ),
+        ),
+        (
+            "mse",
+            session(
+                Dataset::from_arrays(inputs(), array(&[SAMPLES, 12], vec![0.0; 12 * SAMPLES])),
+                Box::new(SquaredError::new(Reduction::Mean)),
+            ),
+        ),
+        (
+            "given",
+            session(
+                Dataset::from_arrays(inputs(), array(&[SAMPLES, 12, 12], hessians)),
+                Box::new(GivenHessian::default()),
+            ),
+        ),
+    ]
+}
+
+fn cpu() -> Device {
+    Device::cpu(Precision::F64)
+}
+
+fn whole(session: &Session) -> Array2<f64> {
+    let full = ["full".parse().expect("a part")];
+    let parts = session.to_memory(&Cpu::<f64>::new(), &full);
+    parts.expect("the whole matrix").remove(0).1
+}
+
+fn cut(session: Session, tolerance: f64) -> hessblock::Result<Session> {
+    // Several chunks in the pass that finds ranks.
+    let options = RunOptions {
+        batch: Some(3),
+        ..RunOptions::default()
+    };
+    session.with_rank_tolerance(tolerance, &cpu(), options, &Control::none())
+}
+
+fn form(matrix: &Array2<f64>, v: &[f64]) -> f64 {
+    let v = ndarray::ArrayView1::from(v);
+    v.dot(&matrix.dot(&v))
+}
+
+#[test]
+fn what_is_cut_is_within_the_bound_and_below_g() {
+    for tolerance in [1e-6, 1e-2, 0.2] {
+        for ((name, whole_session), (_, other)) in cases().into_iter().zip(cases()) {
+            let g = whole(&whole_session);
+            let p = g.nrows();
+            let session = cut(other, tolerance).expect("a cut session");
+            let rank = session.rank().expect("a report").clone();
+            let left = whole(&session);
+            let lost = &g - &left;
+            let scale = g.diag().fold(0.0f64, |m, v| m.max(v.abs()));
+            assert!(rank.worst_share <= tolerance, "{name}: {rank:?}");
+            assert!(rank.directions <= rank.all_directions, "{name}: {rank:?}");
+            let signed = whole_session.loss().signed();
+            // τ Σ_n T_n ‖J_n v‖² of random vectors; T_n = Σ_r ‖S_r‖² from the loss's own factor.
+            let vectors = Array2::from_shape_vec((20, p), numbers(7, 20 * p, 1.0)).expect("p·20");
+            let options = RunOptions::default();
+            let along = whole_session.jacobian_product(&cpu(), &vectors, options, &Control::none());
+            let along = along.expect("J·v");
+            let traces = traces(&whole_session);
+            for (k, v) in vectors.rows().into_iter().enumerate() {
+                let off = form(&lost, v.as_slice().expect("a row"));
+                let squares = (0..SAMPLES).map(|n| {
+                    let row = along.slice(ndarray::s![n, k, ..]);
+                    traces[n] * row.dot(&row)
+                });
+                let bound = tolerance * squares.sum::<f64>() + 1e-12 * scale * p as f64;
+                assert!(off.abs() <= bound, "{name} {tolerance}: {off} > {bound}");
+                assert!(signed || off >= -1e-12 * scale * p as f64, "{name}: {off}");
+            }
+            let all: f64 = traces.iter().sum();
+            assert!((rank.whole - all).abs() <= 1e-12 * all, "{name}: {rank:?}");
+            // Products and entries are those of what is left.
+            let product = session.product(&cpu(), &vectors, options, &Control::none());
+            let product = product.expect("a product");
+            let expected = vectors.dot(&left);
+            let off = (&product - &expected).fold(0.0f64, |m, v| m.max(v.abs()));
+            assert!(off <= 1e-11 * scale * p as f64, "{name}: product {off}");
+            let pairs = [(0, 0), (1, p - 1), (p / 2, p / 3)];
+            let entries = session.entries(&pairs, &Control::none()).expect("entries");
+            for ((i, j), entry) in pairs.into_iter().zip(entries) {
+                assert!((entry - left[(i, j)]).abs() <= 1e-12 * scale, "{name}");
+            }
+            let diagonal = session.diagonal(&cpu(), options, &Control::none());
+            for (i, value) in diagonal.expect("a diagonal").into_iter().enumerate() {
+                assert!((value - left[(i, i)]).abs() <= 1e-12 * scale, "{name}");
+            }
+        }
+    }
+}
+
+/// Σ_r ‖S_r‖² per sample, S from the loss's own factor.
+fn traces(session: &Session) -> Vec<f64> {
+    let outputs = session.network().outputs();
+    let targets = session.dataset().targets(0..SAMPLES).expect("targets");
+    let z = outputs_of(session);
+    (0..SAMPLES)
+        .map(|n| {
+            let sample = hessblock::loss::Sample {
+                index: n,
+                outputs: &z[n * outputs..(n + 1) * outputs],
+                target: targets.get(n),
+            };
+            let directions = session.loss().directions(outputs);
+            let (mut factor, mut signs) = (vec![0.0; directions * outputs], vec![0.0; directions]);
+            session
+                .loss()
+                .factor(&sample, 0..directions, &mut factor, &mut signs);
+            factor.iter().map(|s| s * s).sum()
+        })
+        .collect()
+}
+
+/// The network's outputs, `[samples, outputs]`.
+fn outputs_of(session: &Session) -> Vec<f64> {
+    use hessblock::jacobian::passes::{Reach, Weights, forward};
+    use hessblock::tensor::{Backend, HostSlice, Shape};
+    let (backend, network) = (Cpu::<f64>::new(), session.network());
+    let weights = Weights::upload(&backend, network);
+    let inputs = session.dataset().inputs(0..SAMPLES).expect("inputs");
+    let shape = Shape::new(SAMPLES, 1, &network.inputs[0].rest);
+    let inputs = vec![backend.upload(&shape, HostSlice::F64(&inputs[0]))];
+    let reach = Reach::forward_only(network);
+    let trace = forward(&backend, network, &weights, inputs, &reach);
+    backend.read(&trace.output).expect("the outputs")
+}
+
+#[test]
+fn nothing_but_zeros_is_cut_without_tolerance() {
+    for ((name, uncut), (_, other)) in cases().into_iter().zip(cases()) {
+        let g = whole(&uncut);
+        let scale = g.diag().fold(0.0f64, |m, v| m.max(v.abs()));
+        let session = cut(other, 0.0).expect("a cut session");
+        assert_eq!(session.rank().expect("a report").cut, 0.0, "{name}");
+        let off = (&g - &whole(&session)).fold(0.0f64, |m, v| m.max(v.abs()));
+        assert!(off <= 1e-13 * scale, "{name}: {off}");
+    }
+}
+
+#[test]
+fn confident_samples_of_many_classes_have_few_directions() {
+    let network = Builder::new(&[5]).linear("fc", 1000).initialize(3).build();
+    let data = Dataset::from_arrays(
+        array(&[SAMPLES, 5], numbers(1, 5 * SAMPLES, 400.0)),
+        ArraySource::from(
+            ArrayD::from_shape_vec(IxDyn(&[SAMPLES]), vec![0i64; SAMPLES]).expect("labels"),
+        ),
+    );
+    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    let session = Session::new(network.expect("a network"), data, loss).expect("a session");
+    let session = cut(session, 1e-3).expect("a cut session");
+    let rank = session.rank().expect("a report");
+    assert_eq!(rank.all_directions, 1000);
+    assert!(rank.directions < 200, "{rank:?}");
+    assert!(
+        rank.worst_share > 0.0 && rank.worst_share <= 1e-3,
+        "{rank:?}"
+    );
+    // Fewer directions in single precision than are planned for: the same bound.
+    let single = Device::cpu(Precision::F32);
+    let options = RunOptions::default();
+    let diagonal = session
+        .diagonal(&single, options, &Control::none())
+        .expect("a diagonal");
+    let exact = session
+        .diagonal(&cpu(), options, &Control::none())
+        .expect("a diagonal");
+    let scale = exact.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    for (a, b) in diagonal.iter().zip(&exact) {
+        assert!((a - b).abs() <= 1e-5 * scale, "{a} {b}");
+    }
+    assert!(session.loss().name().contains("rank tolerance 0.001"));
+}
+
+#[test]
+fn bad_tolerances_and_matrices_without_the_factor_are_refused() {
+    let session = || cases().remove(0).1;
+    for bad in [-1e-3, 1.0, 2.0, f64::NAN, f64::INFINITY] {
+        let text = cut(session(), bad).expect_err("refused").to_string();
+        assert!(text.contains("--rank-tolerance"), "{text}");
+    }
+    for curvature in [
+        Curvature::Exact,
+        Curvature::Residual,
+        Curvature::EmpiricalFisher,
+        Curvature::McGgn {
+            samples: 2,
+            seed: 0,
+        },
+    ] {
+        let other = session().with_curvature(curvature).expect("a session");
+        let text = cut(other, 0.1).expect_err("refused").to_string();
+        assert!(text.contains("take ggn"), "{text}");
+        let cut = cut(session(), 0.1).expect("a cut session");
+        assert!(cut.with_curvature(curvature).is_err());
+    }
+    assert!(cut(cut(session(), 0.1).expect("a cut session"), 0.1).is_err());
+}
