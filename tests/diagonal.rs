@@ -5,6 +5,7 @@ use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::schedule::plan::{Limits, Plan};
 use hessblock::schedule::run::Control;
+use hessblock::schedule::tiles::Grid;
 use hessblock::sink::Memory;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Part, Session};
@@ -46,7 +47,9 @@ fn plan(session: &Session) -> Plan {
         tensor: u64::MAX,
         unified: true,
     };
-    session.plan_for(parts, 8, limits, None).expect("a plan")
+    session
+        .plan_for(parts, 8, limits, None, Grid::Panels)
+        .expect("a plan")
 }
 
 /// The diagonal and the most anonymous memory seen meanwhile.

@@ -14,6 +14,7 @@ use crate::operator;
 use crate::random::Draws;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::Control;
+use crate::schedule::tiles::Grid;
 use crate::tensor::meter::Meter;
 use crate::tensor::{Contract, Real};
 use crate::{Part, RunOptions, Session};
@@ -223,7 +224,8 @@ impl Opened {
     pub(super) fn work(&self) -> Result<(u64, Option<u64>)> {
         let (session, control) = (&self.session, Control::none());
         if let Some(part) = self.part() {
-            let plan = session.plan_for(session.resolve(&[part])?, 4, ENDLESS, None)?;
+            let plan =
+                session.plan_for(session.resolve(&[part])?, 4, ENDLESS, None, Grid::Whole)?;
             let diagonal = matches!(self.problem.task, Task::Diagonal);
             let entries = u64::try_from(plan.entries()).ok().filter(|_| !diagonal);
             return Ok((plan.operations(), entries));
@@ -463,7 +465,9 @@ mod tests {
                 .unwrap();
             let opened = problem.open().unwrap();
             let parts = opened.session.resolve(&[opened.part().unwrap()]);
-            let plan = opened.session.plan_for(parts.unwrap(), 4, ENDLESS, None);
+            let plan = opened
+                .session
+                .plan_for(parts.unwrap(), 4, ENDLESS, None, Grid::Whole);
             let pairs = plan.unwrap().pairs;
             assert!(
                 pairs.iter().all(|pair| pair.contraction == contraction),
