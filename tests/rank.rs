@@ -102,7 +102,7 @@ fn cases() -> Vec<(&'static str, Session)> {
             "given",
             session(
                 Dataset::from_arrays(inputs(), array(&[SAMPLES, 12, 12], hessians)),
-                Box::new(GivenHessian::default()),
+                Box::<GivenHessian>::default(),
             ),
         ),
     ]

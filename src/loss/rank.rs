@@ -74,7 +74,8 @@ fn keep(squares: &[f64], tolerance: f64, most: usize) -> Kept {
     let (mut cut, mut kept) = (0.0, order.len());
     while let Some(&least) = order[..kept].last() {
         // A NaN is kept: the factor's readers find it.
-        if kept <= most && !(cut + squares[least] <= tolerance * whole) {
+        let fits = cut + squares[least] <= tolerance * whole;
+        if kept <= most && !fits {
             break;
         }
         cut += squares[least];
@@ -108,11 +109,6 @@ impl RankCut {
             tolerance,
             directions,
         }
-    }
-
-    /// The loss that is cut.
-    pub fn into_inner(self) -> Box<dyn Loss> {
-        self.loss
     }
 
     fn kept(&self, sample: &Sample<'_>) -> Vec<usize> {

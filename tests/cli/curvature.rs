@@ -83,10 +83,10 @@ fn a_cut_factor_is_counted_recorded_and_verified() {
     assert!(left < whole && left > 0.5 * whole, "{left} of {whole}");
     for bad in ["1", "-0.1", "NaN", "much"] {
         let all = [&part[..], &["--rank-tolerance", bad]].concat();
-        place.refused(2, &on_digits("blocks", &all), &["rank-tolerance"]);
+        place.refused(2, &on_digits("plan", &all), &["rank-tolerance"]);
     }
     let all = [&part[..], &cut[..], &["--curvature", "exact"]].concat();
-    place.refused(2, &on_digits("blocks", &all), &["take ggn"]);
+    place.refused(2, &on_digits("plan", &all), &["take ggn"]);
 }
 
 #[test]
