@@ -17,6 +17,8 @@ pub(super) const DEPTH: usize = 256;
 const APART: usize = 16;
 /// Columns of a block that are transposed together.
 const BAND: usize = 16;
+/// Rows before a row is written when its first and last lines are fetched.
+const AHEAD: usize = 8;
 /// Parts of a run that are counted when runs are spread over the panels of a product.
 const RUN: usize = 256;
 /// Places of a block at most.
@@ -342,6 +344,7 @@ impl Pending {
                     let row = &block[self.next * stride..][..columns];
                     let at = place.offset + self.next * place.row_step;
                     if place.column_step == 1 {
+                        shared.expect(at + AHEAD * place.row_step, columns);
                         shared.write(at, row);
                     } else {
                         for (column, value) in row.iter().enumerate() {

@@ -77,6 +77,23 @@ impl<'a, R: Real> Shared<'a, R> {
         }
     }
 
+    /// Fetches the lines that a run will share with its neighbours: what is written past the caches waits for the stores
+    /// before it, and those to such lines for the line.
+    pub fn expect(&self, at: usize, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.streamed && len > 0 && at < self.len && len <= self.len - at {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // SAFETY: both entries lie in the buffer; a prefetch changes nothing that a program sees.
+            unsafe {
+                let first = self.data.add(at);
+                _mm_prefetch::<_MM_HINT_ET0>(first.cast());
+                _mm_prefetch::<_MM_HINT_ET0>(first.add(len - 1).cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (at, len);
+    }
+
     /// Writes one entry.
     ///
     /// # Panics
