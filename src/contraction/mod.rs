@@ -256,50 +256,30 @@ pub fn accumulate<B: Contract>(
             let columns = Piece::dense(&first.columns);
             let right: Vec<_> = units
                 .iter()
-                .map(|u| signed(dense(&u.columns), u.signs))
+                .map(|u| (signed(dense(&u.columns), u.signs), None))
                 .collect();
             for rows in Piece::cut(backend, &outer(&first.rows), &first.rows) {
                 let left: Vec<_> = units
                     .iter()
                     .map(|u| rows.of(backend, &outer(&u.rows)))
                     .collect();
-                let terms: Vec<_> = left
-                    .iter()
-                    .zip(&right)
-                    .map(|(left, right)| OuterTerm {
-                        row_cotangents: &left.0,
-                        column_cotangents: right,
-                        row_inputs: left.1.as_ref(),
-                        column_inputs: None,
-                    })
-                    .collect();
                 let sides = (rows.axes, columns.axes);
-                backend.accumulate_outer(tile, how, sides, &terms, Scaled::Columns);
+                add_outer(backend, tile, how, sides, (&left, &right), Scaled::Columns);
             }
         }
         Contraction::DenseOuter => {
             let rows = Piece::dense(&first.rows);
             let left: Vec<_> = units
                 .iter()
-                .map(|u| signed(dense(&u.rows), u.signs))
+                .map(|u| (signed(dense(&u.rows), u.signs), None))
                 .collect();
             for columns in Piece::cut(backend, &outer(&first.columns), &first.columns) {
                 let right: Vec<_> = units
                     .iter()
                     .map(|u| columns.of(backend, &outer(&u.columns)))
                     .collect();
-                let terms: Vec<_> = left
-                    .iter()
-                    .zip(&right)
-                    .map(|(left, right)| OuterTerm {
-                        row_cotangents: left,
-                        column_cotangents: &right.0,
-                        row_inputs: None,
-                        column_inputs: right.1.as_ref(),
-                    })
-                    .collect();
                 let sides = (rows.axes, columns.axes);
-                backend.accumulate_outer(tile, how, sides, &terms, Scaled::Rows);
+                add_outer(backend, tile, how, sides, (&left, &right), Scaled::Rows);
             }
         }
         // Columns are no pair of factors: the cost model does not know of them.
@@ -314,6 +294,30 @@ pub fn accumulate<B: Contract>(
         }
     }
     (kind, operations)
+}
+
+/// Δ and a of a side, of each unit.
+type Sides<'a, T> = &'a [(T, Option<T>)];
+
+/// Adds the outer product of rows and columns, summed over units.
+fn add_outer<B: Contract>(
+    backend: &B,
+    tile: &mut B::Accumulator,
+    how: How,
+    axes: (OuterAxes, OuterAxes),
+    (rows, columns): (Sides<'_, B::Tensor>, Sides<'_, B::Tensor>),
+    scaled: Scaled,
+) {
+    let pairs = rows.iter().zip(columns);
+    let terms: Vec<_> = pairs
+        .map(|(left, right)| OuterTerm {
+            row_cotangents: &left.0,
+            column_cotangents: &right.0,
+            row_inputs: left.1.as_ref(),
+            column_inputs: right.1.as_ref(),
+        })
+        .collect();
+    backend.accumulate_outer(tile, how, axes, &terms, scaled);
 }
 
 /// Outer × outer, piece by piece.
@@ -371,20 +375,10 @@ fn outer_outer<B: Contract>(
                     }
                 })
                 .collect();
-            let terms: Vec<_> = left
-                .iter()
-                .zip(&right)
-                .map(|(left, right)| OuterTerm {
-                    row_cotangents: &left.0,
-                    column_cotangents: &right.0,
-                    row_inputs: left.1.as_ref(),
-                    column_inputs: right.1.as_ref(),
-                })
-                .collect();
             let alike = one_site && row.inputs == column.inputs;
             let scaled = if alike { Scaled::Alike } else { scaled };
             let (how, sides) = (How { fill, ..how }, (row_axes, column_axes));
-            backend.accumulate_outer(tile, how, sides, &terms, scaled);
+            add_outer(backend, tile, how, sides, (&left, &right), scaled);
         }
     }
 }

@@ -46,7 +46,10 @@ impl<R: Real> Memory<R> {
         let array = |stored: Stored<R>| {
             let shape = (stored.layout.row_count(), stored.layout.column_count());
             let layout = stored.layout.clone();
-            let array = Array2::from_shape_vec(shape, stored.into_values());
+            let mut values = stored.into_values();
+            // What was lent to a run that failed is gone.
+            values.resize(shape.0 * shape.1, R::default());
+            let array = Array2::from_shape_vec(shape, values);
             (
                 layout,
                 array.expect("a part holds as many values as its shape says"),
@@ -58,15 +61,18 @@ impl<R: Real> Memory<R> {
     /// Calls `look` with the entries of a part: `[rows, columns]`, `[rows, 1]` for a vector.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a part that did not begin.
+    /// [`Error::Shape`] for a part that did not begin, or whose memory is lent.
     pub fn look<T>(&self, part: usize, look: impl FnOnce(ArrayView2<'_, R>) -> T) -> Result<T> {
         let stored = self.part(part)?;
         let shape = (stored.layout.row_count(), stored.layout.column_count());
         let values = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
         let view = ArrayView2::from_shape(shape, &values);
-        Ok(look(
-            view.expect("a part holds as many values as its shape says"),
-        ))
+        let view = view.map_err(|_| {
+            Error::Shape(format!(
+                "the memory of part {part} is lent to a run, or was to one that failed"
+            ))
+        })?;
+        Ok(look(view))
     }
 
     fn part(&self, part: usize) -> Result<&Stored<R>> {
