@@ -221,7 +221,7 @@ pub fn contraction<B: Backend>(
 
 /// Adds what units give to the part of a tile where two segments meet; returns the rule taken and its operations.
 ///
-/// All units are of the same two parameters and ranges. `how` is the place; on the side of the diagonal that is not computed
+/// All units are of the same two parameters and ranges, and of as many directions. `how` is the place; on the side of the diagonal that is not computed
 /// rows and columns are those of its mirror.
 pub fn accumulate<B: Contract>(
     backend: &B,
@@ -375,7 +375,10 @@ fn outer_outer<B: Contract>(
                     }
                 })
                 .collect();
-            let alike = one_site && row.inputs == column.inputs;
+            // Whole rows, whose pieces are the same in every tile, and what is its own mirror.
+            let itself = how.fill == Fill::Symmetric && j == k;
+            let whole = row.inputs.len() == outers[0].0.input_count(backend);
+            let alike = one_site && row.inputs == column.inputs && (whole || itself);
             let scaled = if alike { Scaled::Alike } else { scaled };
             let (how, sides) = (How { fill, ..how }, (row_axes, column_axes));
             add_outer(backend, tile, how, sides, (&left, &right), scaled);

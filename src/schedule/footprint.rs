@@ -60,7 +60,7 @@ impl Footprint {
     /// Peak where `formed` bytes are kept of each of `count` units.
     fn keep(&self, formed: u64, forming: u64, count: u64, unified: bool) -> u64 {
         let forming = self.alive + formed + forming;
-        let making = (count - 1) * formed + self.making.max(forming);
+        let making = count.saturating_sub(1) * formed + self.making.max(forming);
         let using = count * formed + self.tile + self.temporary + self.ring(unified);
         self.weights + making.max(using)
     }

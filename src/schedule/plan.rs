@@ -16,10 +16,11 @@ use crate::ops::Op;
 use crate::tensor::Fill;
 use std::ops::Range;
 
-/// Rows of V (samples × directions) in a unit at most: partial sums are cut there (DESIGN §4, §5).
+/// Rows of V (samples × directions) in a unit at most, but for [`UNIT_SAMPLES`]: partial sums are cut there (DESIGN §4, §5).
 pub const UNIT_ROWS: usize = 4096;
 
-/// Samples in a unit where there are many directions: of less, sums of outer products would be too short to be fast.
+/// Samples in a unit where there are many directions, while its rows are no more than four times [`UNIT_ROWS`]: of less, sums
+/// of outer products would be too short to be fast.
 pub const UNIT_SAMPLES: usize = 32;
 
 /// Finished tiles on their way to the host at once.
@@ -367,7 +368,10 @@ pub fn plan(
         return Ok(plan);
     }
     let rows = unit_rows(network, &tiles, sizes);
-    let least = if tiles.is_empty() { 1 } else { UNIT_SAMPLES };
+    let least = match tiles.is_empty() {
+        true => 1,
+        false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
+    };
     let most = sizes
         .batch
         .unwrap_or((rows / sizes.directions.max(1)).max(least));
@@ -402,7 +406,11 @@ pub fn plan(
     } else {
         let one = footprint.recompute(1, limits.unified);
         let more = (device - one) / footprint.tile.max(1);
-        let wave = (1 + more).min(tiles.len() as u64);
+        let wave = match cut {
+            // Strips of one memory.
+            Grid::Whole => tiles.len() as u64,
+            _ => (1 + more).min(tiles.len() as u64),
+        };
         (
             Keep::Recompute,
             wave as usize,

@@ -204,6 +204,8 @@ pub fn run<B: Contract>(
             sink,
             items: &receive,
             written: &written,
+            // Second derivatives start from tiles of zeros, a device from its own.
+            keep: backend.accumulates_in_host_memory() && plan.routes.is_none(),
             failed: &failed,
         };
         let writers: Vec<_> = (0..WRITING)
@@ -219,9 +221,11 @@ pub fn run<B: Contract>(
             written: &written,
             failed: &failed,
             report: Report::default(),
+            all_entries: 0.0,
             done: 0,
             pending: VecDeque::new(),
         };
+        driver.all_entries = plan.tiles.iter().map(|job| driver.entries(job)).sum();
         let driven = driver.drive();
         let Driver { send, report, .. } = driver;
         drop(send);
@@ -282,8 +286,21 @@ struct Writer<'a, R> {
     items: &'a Mutex<Receiver<Item<R>>>,
     /// Buffers of tiles that were written, for the next ones.
     written: &'a Mutex<Vec<Vec<R>>>,
+    /// Whether these are wanted.
+    keep: bool,
     /// Set where writing failed: no more items are wanted.
     failed: &'a AtomicBool,
+}
+
+/// Takes what is still sent, unread, when a writer stops early: nobody is to wait for it.
+struct Drain<'a, R>(Writer<'a, R>);
+
+impl<R> Drop for Drain<'_, R> {
+    fn drop(&mut self) {
+        self.0.failed.store(true, Ordering::Relaxed);
+        let items = self.0.items.lock().unwrap_or_else(PoisonError::into_inner);
+        while items.recv().is_ok() {}
+    }
 }
 
 impl<R> Clone for Writer<'_, R> {
@@ -310,14 +327,10 @@ impl<R: Real> Writer<'_, R> {
                 return Ok((busy, non_finite));
             };
             let start = Instant::now();
-            let done = self.write(item);
-            if done.is_err() {
-                self.failed.store(true, Ordering::Relaxed);
-                // Nobody is to wait for this writer meanwhile.
-                let items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-                while items.recv().is_ok() {}
-            }
-            non_finite += done?;
+            // Also where a sink of the user's panics.
+            let drain = Drain(self);
+            non_finite += self.write(item)?;
+            std::mem::forget(drain);
             busy += start.elapsed().as_secs_f64();
         }
     }
@@ -345,8 +358,10 @@ impl<R: Real> Writer<'_, R> {
                 let (rows, columns) = (rows.positions.clone(), columns.positions.clone());
                 self.sink.tile(job.part, rows, columns, &values, mirrored)?;
                 let non_finite = if finite { 0 } else { count_non_finite(&values) };
-                let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-                written.push(values);
+                if self.keep {
+                    let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                    written.push(values);
+                }
                 Ok(non_finite * if mirrored { 2 } else { 1 })
             }
         }
@@ -382,6 +397,8 @@ struct Driver<'a, B: Contract> {
     written: &'a Mutex<Vec<Vec<B::Real>>>,
     failed: &'a AtomicBool,
     report: Report,
+    /// Entries of all tiles.
+    all_entries: f64,
     done: u64,
     /// Tiles on their way to the host, oldest first.
     pending: VecDeque<(TileJob, B::Pending)>,
@@ -432,7 +449,11 @@ impl<B: Contract> Driver<'_, B> {
             for wave in waves {
                 let mut open = self.open(wave);
                 for (position, job) in wave.iter().enumerate() {
-                    self.contract(job, open.of(position, job), &kept, true)?;
+                    // Unit by unit: what is formed of one on the way is what the plan has counted.
+                    for (number, unit) in kept.iter().enumerate() {
+                        let unit = std::slice::from_ref(unit);
+                        self.contract(job, open.of(position, job), unit, number == 0)?;
+                    }
                 }
                 self.close(wave, open)?;
             }
@@ -518,6 +539,20 @@ impl<B: Contract> Driver<'_, B> {
         (rows.positions.len(), columns.positions.len())
     }
 
+    /// Entries of a tile.
+    fn entries(&self, job: &TileJob) -> f64 {
+        let (rows, columns) = self.extents(job);
+        rows as f64 * columns as f64
+    }
+
+    /// Memory for a tile that products begin: zeros where there are none, as of a loss whose factor was cut to nothing.
+    fn memory(&self, found: Option<Vec<B::Real>>, numbers: usize) -> Vec<B::Real> {
+        match found {
+            Some(memory) if self.plan.directions > 0 => memory,
+            _ => crate::memory::zeros(numbers),
+        }
+    }
+
     /// A tile of zeros, to which products are added.
     fn zeros(&self, job: &TileJob) -> B::Accumulator {
         let (rows, columns) = self.extents(job);
@@ -530,14 +565,15 @@ impl<B: Contract> Driver<'_, B> {
         if plan.grid != Grid::Whole {
             let tile = |job: &TileJob| {
                 let (rows, columns) = self.extents(job);
-                let written = self.written.lock();
+                let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
                 // Its pages are there already.
-                let memory = written.unwrap_or_else(PoisonError::into_inner).pop();
-                let memory =
-                    memory.unwrap_or_else(|| match self.backend.accumulates_in_host_memory() {
-                        true => crate::memory::zeros(rows * columns),
-                        false => Vec::new(),
-                    });
+                let fits = |memory: &Vec<B::Real>| memory.capacity() >= rows * columns;
+                let fitting = written.iter().position(fits);
+                let found = fitting.map(|at| written.swap_remove(at));
+                let memory = match self.backend.accumulates_in_host_memory() {
+                    true => self.memory(found, rows * columns),
+                    false => Vec::new(),
+                };
                 self.backend.accumulator_in(rows, columns, memory)
             };
             return Open::Tiles(wave.iter().map(tile).collect());
@@ -546,8 +582,7 @@ impl<B: Contract> Driver<'_, B> {
             let wanted = wave.iter().any(|job| job.part == k);
             wanted.then(|| {
                 let (rows, columns) = part.extents();
-                let memory = self.sink.lend(k);
-                let memory = memory.unwrap_or_else(|| crate::memory::zeros(rows * columns));
+                let memory = self.memory(self.sink.lend(k), rows * columns);
                 self.backend.accumulator_in(rows, columns, memory)
             })
         };
@@ -638,9 +673,13 @@ impl<B: Contract> Driver<'_, B> {
                 false => How::ADD,
             };
             debug_assert!(how.fill == fill || fill == Fill::Own);
-            let (_, operations) = accumulate(self.backend, tile, how, &meetings);
-            self.advance(operations);
+            accumulate(self.backend, tile, how, &meetings);
         }
+        // Its share of all: how many operations a symmetry saves is the plan's to know.
+        let plan = self.plan;
+        let visits = plan.unit_ranges().count() * plan.directions.div_ceil(plan.chunk.max(1));
+        let share = self.entries(job) / self.all_entries.max(1.0) / visits.max(1) as f64;
+        self.advance((plan.contraction_operations as f64 * share) as u64);
         self.report.contraction_seconds += start.elapsed().as_secs_f64();
         Ok(())
     }

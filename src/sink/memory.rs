@@ -88,6 +88,8 @@ impl<R: Real> Memory<R> {
 impl<R: Real> Sink<R> for Memory<R> {
     fn begin(&mut self, parts: &[PartLayout]) -> Result<()> {
         let mut earlier: Vec<Vec<R>> = self.parts.drain(..).map(Stored::into_values).collect();
+        let sizes: Vec<u64> = parts.iter().flat_map(PartLayout::entries).collect();
+        earlier.retain(|values| sizes.contains(&(values.len() as u64)));
         for layout in parts {
             let entries = layout.entries()?;
             // Memory that was written before: its pages are there already.
@@ -122,6 +124,9 @@ impl<R: Real> Sink<R> for Memory<R> {
         }
         let width = stored.layout.column_count();
         let mut array = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if array.len() < stored.layout.row_count() * width {
+            return Err(Error::Shape(format!("the memory of part {part} is lent")));
+        }
         for (row, from) in rows.clone().zip(values.chunks_exact(columns.len())) {
             let at = row * width;
             array[at + columns.start..at + columns.end].copy_from_slice(from);
@@ -151,7 +156,10 @@ impl<R: Real> Sink<R> for Memory<R> {
     }
 
     fn lend(&self, part: usize) -> Option<Vec<R>> {
-        let stored = self.parts.get(part)?;
+        let stored = self
+            .parts
+            .get(part)
+            .filter(|stored| stored.layout.columns.is_some())?;
         let mut values = stored.values.lock().unwrap_or_else(PoisonError::into_inner);
         Some(std::mem::take(&mut values))
     }

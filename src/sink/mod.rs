@@ -25,8 +25,8 @@ use std::ops::Range;
 
 /// Takes the parts of a request tile by tile.
 ///
-/// The order is `begin` once, any number of `tile` and `vector` calls (from several threads, in any order,
-/// each entry once), `finish` once. A sink dropped before `finish` leaves nothing under its final name.
+/// The order is `begin`, any number of `tile`, `vector`, and `lend` with `give_back` calls (from several threads, in any
+/// order, each entry once), `finish`. A sink dropped before `finish` leaves nothing under its final name.
 ///
 /// ```
 /// use hessblock::sink::{Memory, PartLayout, Sink};

@@ -399,7 +399,7 @@ impl Contract for Meter {
         &self,
         _: &mut MeterTile,
         how: How,
-        _: (OuterAxes, OuterAxes),
+        (rows, _): (OuterAxes, OuterAxes),
         terms: &[OuterTerm<'_, MeterTensor>],
         scaled: Scaled,
     ) {
@@ -410,12 +410,18 @@ impl Contract for Meter {
                 l.directions.max(r.directions) as u64,
             );
             let pairs = (l.rest_len() * r.rest_len()) as u64;
-            let inputs = |a: Option<&MeterTensor>| a.map_or(1, |a| a.shape.rest_len() as u64);
-            let inputs = inputs(term.row_inputs) * inputs(term.column_inputs);
-            let alike = if scaled == Scaled::Alike { 2 } else { 1 };
+            let extent = |a: Option<&MeterTensor>| a.map_or(1, |a| a.shape.rest_len() as u64);
+            let (own, other) = (extent(term.row_inputs), extent(term.column_inputs));
+            let inputs = own * other;
+            let alike = if scaled == Scaled::Alike && rows.output_stride >= rows.input_stride {
+                2
+            } else {
+                1
+            };
             self.count(2 * samples * pairs * (directions + inputs / alike) / halves(how));
-            // A device forms P of as many samples as are taken at a time.
-            drop(self.allocate((samples * pairs).min(1 << 22) as usize));
+            // A device forms P, the host packs a, of as many samples as are taken at a time.
+            let packed = (own + other) * samples.min(1 << 12);
+            drop(self.allocate((samples * pairs).min(1 << 22).max(packed) as usize));
         }
     }
 

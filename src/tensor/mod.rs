@@ -414,7 +414,7 @@ pub trait Contract: Backend {
         false
     }
 
-    /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']` at `origin` = (row, column).
+    /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']` at `origin` = (row, column), or as `how` says.
     ///
     /// Terms are (left, right), `[samples, directions, q]` each, and add up; DESIGN §2, dense × dense.
     fn accumulate_dense(
@@ -427,7 +427,8 @@ pub trait Contract: Backend {
 
     /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']` with `P_n[o, o'] = Σ_r Δ_n[r, o] Δ'_n[r, o']`.
     ///
-    /// `sides` are rows and columns, terms add up. DESIGN §2, outer × outer, and with Δ' = V and a' = 1 outer × dense.
+    /// `sides` are rows and columns, terms add up, `how` as for [`Contract::accumulate_dense`]; of [`Fill::Symmetric`] the inputs
+    /// are [`Scaled::Alike`]. DESIGN §2, outer × outer, and with Δ' = V and a' = 1 outer × dense.
     fn accumulate_outer(
         &self,
         tile: &mut Self::Accumulator,

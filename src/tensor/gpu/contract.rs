@@ -287,7 +287,9 @@ impl Contract for Gpu {
         let formula = Einsum::new("sro,srp->s1op");
         for term in terms {
             let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
-            let samples = l.samples.max(r.samples);
+            let inputs = |a: Option<&GpuTensor>| a.map_or(1, |a| a.shape.samples);
+            let inputs = inputs(term.row_inputs).max(inputs(term.column_inputs));
+            let samples = l.samples.max(r.samples).max(inputs);
             let each = (l.rest_len() * r.rest_len()).max(1);
             let turn = (PAIRS / each).clamp(1, samples.max(1));
             for start in (0..samples).step_by(turn) {

@@ -9,7 +9,7 @@ use crate::tensor::Real;
 use crate::tensor::cpu::pool;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Rows and columns of a block at most: two of f32 lie in a second-level cache of 512 KiB.
+/// Rows and columns of a block at most: two of f32 take 560 KiB, of which the one being written need not stay in a second-level cache.
 pub(super) const BLOCK: usize = 256;
 /// Summands that are added up in registers: more would lose digits, and their panels the first-level cache.
 pub(super) const DEPTH: usize = 256;

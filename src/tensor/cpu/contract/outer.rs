@@ -129,6 +129,11 @@ pub(super) fn accumulate<R: Real>(
         return true;
     }
     check(tile.len(), width, how.fill, &left, &right);
+    let alike = how_scaled == Scaled::Alike;
+    assert!(
+        how.fill != Fill::Symmetric || alike,
+        "a product with itself has inputs that are alike"
+    );
     let mut finite = true;
     let lengths = left.terms.iter().copied();
     let chunks: Vec<Range<usize>> = depths(lengths).collect();
@@ -146,7 +151,7 @@ pub(super) fn accumulate<R: Real>(
             Scaled::Rows | Scaled::Alike => (rows, columns),
         };
         let product = Product {
-            alike: how_scaled == Scaled::Alike,
+            alike,
             by_rows: how_scaled != Scaled::Columns,
             chunks: chunks
                 .iter()
