@@ -186,7 +186,7 @@ impl Session {
 
     /// The same with every sample's loss factor S_n cut to the columns that matter: it may lose the share `tolerance` of
     /// Σ_r ‖S_r‖² (tr ∇²ℓ_n for a convex loss). Blocks, plans, products and entries are those of the matrix G_τ that is
-    /// left, |vᵀ(G − G_τ)v| ≤ τ·Σ_n tr ∇²ℓ_n ‖J_n v‖² ([`RankCut`]); [`Session::rank`] says what was cut.
+    /// left, |vᵀ(G − G_τ)v| ≤ τ·Σ_n (Σ_r ‖S_r‖²) ‖J_n v‖² ([`RankCut`]); [`Session::rank`] says what was cut.
     ///
     /// One forward pass over all samples finds how many columns they need. Weights that change afterwards may need more,
     /// and are then cut by more: cut anew.

@@ -262,7 +262,11 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
             file.write_all(bytes)?;
             file.sync_all()
         })
-        .map_err(Error::io(&partial))?;
+        .map_err(|error| {
+            // Nothing is left of it; that it cannot be removed is not what went wrong.
+            let _ = std::fs::remove_file(&partial);
+            Error::io(&partial)(error)
+        })?;
     std::fs::rename(&partial, path).map_err(Error::io(path))?;
     sync_folder(&parent(path))
 }

@@ -177,8 +177,8 @@ pub struct Matrix {
     /// mc-ggn: which draws.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// ggn: cut the factor of every sample's ∇²ℓ to the directions that matter: it may lose this share of its trace. Then
-    /// |vᵀ(G − G_τ)v| ≤ τ·Σ tr ∇²ℓ ‖Jv‖² for every v; the summary says how many are left, and the worst share.
+    /// ggn: cut the factor of every sample's ∇²ℓ to the directions that matter: it may lose this share of Σ|λ|, the
+    /// trace of ∇²ℓ for a convex loss. Then |vᵀ(G − G_τ)v| ≤ τ·Σ_n Σ|λ_n| ‖J_n v‖² for every v; the summary says how many are left, and the worst share.
     #[arg(long, value_name = "TAU", allow_hyphen_values = true)]
     pub rank_tolerance: Option<f64>,
 }

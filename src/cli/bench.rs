@@ -18,6 +18,10 @@ pub fn run(command: &Bench) -> Result<()> {
     if !command.compare.is_empty() {
         return compare(command);
     }
+    if command.png.is_some() || command.svg.is_some() {
+        let text = "--png and --svg draw results side by side: measure with --out FILE.json, then bench --compare FILE.json … --png FILE";
+        return Err(Error::Request(text.into()));
+    }
     if let Some(out) = &command.out {
         if ending(out) != "json" {
             let text = format!(

@@ -155,10 +155,11 @@ pub fn run(command: &Blocks) -> Result<()> {
         .peak_device_bytes
         .map_or(String::new(), |b| format!(", device {}", size(b)));
     print(&format!(
-        "work      {}, {}; {} tiles; peak memory: anonymous {host}{device}",
+        "work      {}, {}; {} tile{}; peak memory: anonymous {host}{device}",
         engineering(report.operations as f64, "flop"),
         engineering(report.gflops() * 1e9, "flop/s"),
         report.tiles,
+        if report.tiles == 1 { "" } else { "s" },
     ))
 }
 

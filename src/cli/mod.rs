@@ -110,7 +110,7 @@ fn open_source(source: &Source, run: &args::Run) -> hessblock::Result<(Session, 
 /// What a cut loss factor has left, in one line.
 fn rank_line(rank: &RankReport) -> String {
     format!(
-        "{} of {} directions at most, {:.1} on average; the worst sample loses {:.1e} of its trace (asked for {:.1e}), all \
+        "{} of {} directions at most, {:.1} on average; the worst sample loses {:.1e} of its Σ|λ| (asked for {:.1e}), all \
          {:.1e} of theirs",
         rank.directions,
         rank.all_directions,

@@ -96,7 +96,7 @@ pub(crate) fn check_tolerance(tolerance: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Request(format!(
-        "--rank-tolerance {tolerance}: it is the share of every sample's tr ∇²ℓ that may be cut off, from 0 up to, but \
+        "--rank-tolerance {tolerance}: it is the share of every sample's Σ|λ(∇²ℓ)| that may be cut off, from 0 up to, but \
          not, 1"
     )))
 }

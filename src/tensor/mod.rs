@@ -378,9 +378,9 @@ impl<T> Copy for OuterTerm<'_, T> {}
 /// Which inputs of an outer × outer product are scaled by P_n, and so how its terms are rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scaled {
-    /// (P_n[o, o'] a_n[i])·a'_n[i'].
+    /// `(P_n[o, o'] a_n[i])·a'_n[i']`.
     Rows,
-    /// (P_n[o, o'] a'_n[i'])·a_n[i].
+    /// `(P_n[o, o'] a'_n[i'])·a_n[i]`.
     Columns,
     /// The first; and both sides' inputs are the same, so that the product is symmetric in (i, i').
     Alike,

@@ -287,9 +287,9 @@ impl Contract for Gpu {
         let formula = Einsum::new("sro,srp->s1op");
         for term in terms {
             let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
-            let inputs = |a: Option<&GpuTensor>| a.map_or(1, |a| a.shape.samples);
-            let inputs = inputs(term.row_inputs).max(inputs(term.column_inputs));
-            let samples = l.samples.max(r.samples).max(inputs);
+            let inputs = [term.row_inputs, term.column_inputs].into_iter().flatten();
+            let inputs = inputs.map(|a| a.shape.samples);
+            let samples = inputs.fold(broadcast(l.samples, r.samples), broadcast);
             let each = (l.rest_len() * r.rest_len()).max(1);
             let turn = (PAIRS / each).clamp(1, samples.max(1));
             for start in (0..samples).step_by(turn) {

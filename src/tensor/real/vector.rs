@@ -23,12 +23,12 @@ pub trait Vector: Copy + Send + Sync + Default + 'static {
     fn registers<S: Simd>(x: &[Self]) -> &[Self::Lanes<S>];
     /// The whole registers of a slice, to be written.
     fn registers_mut<S: Simd>(x: &mut [Self]) -> &mut [Self::Lanes<S>];
-    /// The numbers of registers.
-    fn numbers<S: Simd>(x: &mut [Self::Lanes<S>]) -> &[Self];
+    /// The sum of a register's numbers.
+    fn total<S: Simd>(simd: S, x: Self::Lanes<S>) -> Self;
 }
 
 macro_rules! vector {
-    ($type:ty, $lanes:ident, $count:ident, $splat:ident, $multiply_add:ident, $add:ident, $split:ident, $split_mut:ident) => {
+    ($type:ty, $lanes:ident, $count:ident, $splat:ident, $multiply_add:ident, $add:ident, $split:ident, $split_mut:ident, $total:ident) => {
         impl Vector for $type {
             type Lanes<S: Simd> = S::$lanes;
             #[inline(always)]
@@ -61,8 +61,8 @@ macro_rules! vector {
                 S::$split_mut(x).0
             }
             #[inline(always)]
-            fn numbers<S: Simd>(x: &mut [S::$lanes]) -> &[$type] {
-                bytemuck::cast_slice(x)
+            fn total<S: Simd>(simd: S, x: S::$lanes) -> $type {
+                simd.$total(x)
             }
         }
     };
@@ -75,7 +75,8 @@ vector!(
     mul_add_e_f32s,
     add_f32s,
     as_simd_f32s,
-    as_mut_simd_f32s
+    as_mut_simd_f32s,
+    reduce_sum_f32s
 );
 vector!(
     f64,
@@ -85,5 +86,6 @@ vector!(
     mul_add_e_f64s,
     add_f64s,
     as_simd_f64s,
-    as_mut_simd_f64s
+    as_mut_simd_f64s,
+    reduce_sum_f64s
 );

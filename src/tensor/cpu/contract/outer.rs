@@ -20,6 +20,9 @@ const OUTPUTS: usize = 16;
 /// Share of the samples, of 16, that must be left out for it to pay.
 const SKIPPED: usize = 2;
 
+/// Δ and a of one side of a term, and the term's samples.
+type Own<'a, R> = (&'a Tensor<R>, Option<&'a Tensor<R>>, usize);
+
 /// One side of the product.
 struct Side<'a, R> {
     /// Δ of each sample, and the step of its directions.
@@ -34,11 +37,7 @@ struct Side<'a, R> {
 }
 
 impl<'a, R: Real> Side<'a, R> {
-    fn new(
-        terms: &[(&'a Tensor<R>, Option<&'a Tensor<R>>, usize)],
-        axes: OuterAxes,
-        one: &'a [R],
-    ) -> Self {
+    fn new(terms: &[Own<'a, R>], axes: OuterAxes, one: &'a [R]) -> Self {
         let outputs = terms.first().map_or(0, |term| term.0.shape.rest_len());
         let extent = terms
             .first()
@@ -258,7 +257,7 @@ impl<R: Real> Product<'_, R> {
         // A weight of zero times what is not finite is not zero.
         let all_finite = |values: &[R]| {
             let zero = R::default();
-            values.iter().fold(true, |all, x| all & (*x - *x == zero))
+            values.iter().fold(true, |all, x| all & (*x * zero == zero))
         };
         let finite: Vec<bool> = (0..samples)
             .map(|k| all_finite(scaled.inputs[k]) && all_finite(self.fixed.inputs[k]))

@@ -135,9 +135,7 @@ impl<R: Real, F: FnMut()> Product<'_, R, F> {
                 (self.between)();
             }
         }
-        let mut lanes = [finite];
-        let lanes = R::numbers::<S>(&mut lanes);
-        lanes.iter().all(|x| *x == R::default())
+        R::total(simd, finite) == R::default()
     }
 }
 
