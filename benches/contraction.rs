@@ -68,7 +68,7 @@ fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut tile = backend.accumulator(rows, columns);
-                accumulate(backend, &mut tile, How::ADD, std::slice::from_ref(&meeting));
+                accumulate(backend, &mut tile, How::ADD, &meeting);
                 backend
                     .collect(backend.finish(tile))
                     .expect("the device works")

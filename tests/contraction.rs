@@ -326,7 +326,7 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
                         columns,
                         signs: chosen,
                     };
-                    accumulate(&c.backend, &mut tile, How::ADD, &[meeting]);
+                    accumulate(&c.backend, &mut tile, How::ADD, &meeting);
                     let found = c.backend.collect(c.backend.finish(tile)).expect("a tile");
                     let mut expected = vec![0.0; height * width];
                     // Signed sums may cancel to almost nothing: their scale is the root of the sum of the

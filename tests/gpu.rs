@@ -228,7 +228,7 @@ fn long_sums_of_positive_numbers_keep_their_digits() {
     let x = random_in(1, samples, 1, &[rows], 0.0, 1.0);
     let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
     let mut tile = gpu.accumulator(rows, rows);
-    gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&tensor, &tensor)]);
+    gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&tensor, &tensor));
     let values = gpu.collect(gpu.finish(tile)).unwrap();
     let mut worst = 0.0f64;
     for i in 0..rows {
@@ -270,7 +270,7 @@ fn repeating_a_product_gives_the_same_bits() {
     let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
     let once = || {
         let mut tile = gpu.accumulator(131, 131);
-        gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&tensor, &tensor)]);
+        gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&tensor, &tensor));
         gpu.collect(gpu.finish(tile)).unwrap()
     };
     let first = once();
@@ -290,7 +290,7 @@ fn several_tiles_can_be_on_their_way() {
         .map(|k| {
             let mut tile = gpu.accumulator(64, 64);
             for _ in 0..=k {
-                gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&ones, &ones)]);
+                gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&ones, &ones));
             }
             (k, gpu.finish(tile))
         })
@@ -336,7 +336,7 @@ fn a_tensor_above_the_binding_limit_is_an_error_of_the_next_read() {
     assert!(gpu.read(&gpu.reduce_sum(&doubled, &[2])).is_err());
     assert_eq!(gpu.read(&gpu.add(&x, &x)).unwrap(), [4.0]);
     let mut tile = gpu.accumulator(1, len);
-    gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&x, &large)]);
+    gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&x, &large));
     assert!(gpu.collect(gpu.finish(tile)).is_err());
     assert_eq!(gpu.read(&x).unwrap(), [2.0]);
 }

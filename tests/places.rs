@@ -163,14 +163,17 @@ fn check<B: Contract>(
             signs: None,
         })
         .collect();
-    accumulate(&c.backend, &mut tile, How { fill, begin: true }, &meetings);
-    if again {
-        accumulate(&c.backend, &mut tile, How { fill, begin: false }, &meetings);
+    let times = if again { 2 } else { 1 };
+    for turn in 0..times {
+        for (unit, meeting) in meetings.iter().enumerate() {
+            let begin = turn == 0 && unit == 0;
+            accumulate(&c.backend, &mut tile, How { fill, begin }, meeting);
+        }
     }
     let pending = c.backend.finish(tile);
     assert!(c.backend.is_finite(&pending), "{what}");
     let found = c.backend.collect(pending).expect("a tile");
-    let times = if again { 2.0 } else { 1.0 };
+    let times = f64::from(times);
     let product = left
         .rows
         .slice(ndarray::s![.., rows])
@@ -325,7 +328,7 @@ fn numbers_that_are_not_finite_come_out_as_the_definition_says<B: Contract>(c: &
         fill: Fill::Symmetric,
         begin: true,
     };
-    accumulate(&c.backend, &mut tile, how, &[meeting]);
+    accumulate(&c.backend, &mut tile, how, &meeting);
     let pending = c.backend.finish(tile);
     assert!(!c.backend.is_finite(&pending));
     let found = c.backend.collect(pending).expect("a tile");

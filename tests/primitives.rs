@@ -690,7 +690,7 @@ fn nothing_is_a_size_too<B: Contract>(c: &Conformance<B>) {
     let left = c.upload(&random(37, 3, 2, &[5]));
     let right = c.upload(&random(38, 3, 2, &[0]));
     c.backend
-        .accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&left, &right)]);
+        .accumulate_dense(&mut tile, How::ADD, (0, 0), (&left, &right));
     let values = c.backend.collect(c.backend.finish(tile));
     assert!(values.expect("the device works").is_empty());
 }
@@ -705,7 +705,7 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
             let origin = (number % 6, number % 3);
             let (l, r) = (c.upload(&left), c.upload(&right));
             c.backend
-                .accumulate_dense(&mut tile, How::ADD, origin, &[(&l, &r)]);
+                .accumulate_dense(&mut tile, How::ADD, origin, (&l, &r));
             reference::dense(&mut expected, width, origin, &left, &right);
         }
         let values = c.backend.collect(c.backend.finish(tile));
@@ -719,7 +719,7 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
     let mut tile = c.backend.accumulator(3, 5);
     let (l, r) = (c.upload(&left), c.upload(&right));
     c.backend
-        .accumulate_dense(&mut tile, How::ADD, (0, 0), &[(&l, &r)]);
+        .accumulate_dense(&mut tile, How::ADD, (0, 0), (&l, &r));
     let values = c.backend.collect(c.backend.finish(tile));
     c.compare(&values.expect("the device works"), &expected, "70,000");
 }
@@ -803,7 +803,7 @@ fn check_outer_scaled<B: Contract>(
             &mut tile,
             How::ADD,
             (axes(rows), axes(columns)),
-            &[term],
+            term,
             scaled,
         );
         reference::outer(
@@ -902,7 +902,7 @@ fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<
             for _ in 0..2 {
                 let sides = (axes(1), axes(4));
                 c.backend
-                    .accumulate_outer(&mut tile, How::ADD, sides, &[term], Scaled::Alike);
+                    .accumulate_outer(&mut tile, How::ADD, sides, term, Scaled::Alike);
                 let side = |origin| (Some(&a), origin, output, input);
                 reference::outer(&mut expected, width, &pairs, side(1), side(4));
             }

@@ -203,6 +203,16 @@ pub struct Meeting<'a, T> {
     pub signs: Option<&'a T>,
 }
 
+impl<T> Meeting<'_, T> {
+    /// `[samples, directions, …]` times the signs, where there are any.
+    fn signed<B: Backend<Tensor = T>>(&self, backend: &B, x: T) -> T {
+        match self.signs {
+            Some(signs) => backend.multiply(&x, signs),
+            None => x,
+        }
+    }
+}
+
 /// The contraction that [`accumulate`] will take for a pair of segments, and its operations where it fills every entry by
 /// itself.
 pub fn contraction<B: Backend>(
@@ -219,105 +229,76 @@ pub fn contraction<B: Backend>(
     (contraction, operations * rows.factor.samples as u64)
 }
 
-/// Adds what units give to the part of a tile where two segments meet; returns the rule taken and its operations.
+/// Adds what a unit gives to the part of a tile where two segments meet; returns the rule taken and its operations.
 ///
-/// All units are of the same two parameters and ranges, and of as many directions. `how` is the place; on the side of the diagonal that is not computed
-/// rows and columns are those of its mirror.
+/// `how` is the place; on the side of the diagonal that is not computed rows and columns are those of its mirror.
 pub fn accumulate<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
     how: How,
-    units: &[Meeting<'_, B::Tensor>],
+    meeting: &Meeting<'_, B::Tensor>,
 ) -> (Contraction, u64) {
-    let Some(first) = units.first() else {
-        return (Contraction::DenseDense, 0);
-    };
-    let (kind, _) = contraction(backend, &first.rows, &first.columns);
-    let mut operations: u64 = units
-        .iter()
-        .map(|unit| contraction(backend, &unit.rows, &unit.columns).1)
-        .sum();
+    let (rows, columns) = (&meeting.rows, &meeting.columns);
+    let (kind, mut operations) = contraction(backend, rows, columns);
     if how.fill == Fill::Symmetric {
         operations /= 2;
     }
-    let signed = |x: B::Tensor, signs: Option<&B::Tensor>| match signs {
-        Some(signs) => backend.multiply(&x, signs),
-        None => x,
-    };
-    let outer = |segment: &Segment<'_, B::Tensor>| {
-        let outer = segment.factor.outer(backend);
-        outer.expect("the cost model offers this to outer factors alone")
-    };
     let dense =
         |segment: &Segment<'_, B::Tensor>| segment.factor.rows(backend, segment.range.clone());
     match kind {
-        Contraction::OuterOuter => outer_outer(backend, tile, how, units),
+        Contraction::OuterOuter => outer_outer(backend, tile, how, meeting),
         Contraction::OuterDense => {
-            let columns = Piece::dense(&first.columns);
-            let right: Vec<_> = units
-                .iter()
-                .map(|u| (signed(dense(&u.columns), u.signs), None))
-                .collect();
-            for rows in Piece::cut(backend, &outer(&first.rows), &first.rows) {
-                let left: Vec<_> = units
-                    .iter()
-                    .map(|u| rows.of(backend, &outer(&u.rows)))
-                    .collect();
-                let sides = (rows.axes, columns.axes);
-                add_outer(backend, tile, how, sides, (&left, &right), Scaled::Columns);
+            let (right, outer) = (Piece::dense(columns), outer(backend, rows));
+            let v = (meeting.signed(backend, dense(columns)), None);
+            for left in Piece::cut(backend, &outer, rows) {
+                let sides = (left.axes, right.axes);
+                let own = left.of(backend, &outer);
+                add_outer(backend, tile, how, sides, (&own, &v), Scaled::Columns);
             }
         }
         Contraction::DenseOuter => {
-            let rows = Piece::dense(&first.rows);
-            let left: Vec<_> = units
-                .iter()
-                .map(|u| (signed(dense(&u.rows), u.signs), None))
-                .collect();
-            for columns in Piece::cut(backend, &outer(&first.columns), &first.columns) {
-                let right: Vec<_> = units
-                    .iter()
-                    .map(|u| columns.of(backend, &outer(&u.columns)))
-                    .collect();
-                let sides = (rows.axes, columns.axes);
-                add_outer(backend, tile, how, sides, (&left, &right), Scaled::Rows);
+            let (left, outer) = (Piece::dense(rows), outer(backend, columns));
+            let v = (meeting.signed(backend, dense(rows)), None);
+            for right in Piece::cut(backend, &outer, columns) {
+                let sides = (left.axes, right.axes);
+                let own = right.of(backend, &outer);
+                add_outer(backend, tile, how, sides, (&v, &own), Scaled::Rows);
             }
         }
         // Columns are no pair of factors: the cost model does not know of them.
         Contraction::DenseDense | Contraction::HessianColumns => {
-            let rows: Vec<_> = units
-                .iter()
-                .map(|u| (dense(&u.rows), signed(dense(&u.columns), u.signs)))
-                .collect();
-            let terms: Vec<_> = rows.iter().map(|(left, right)| (left, right)).collect();
-            let origin = (first.rows.origin, first.columns.origin);
-            backend.accumulate_dense(tile, how, origin, &terms);
+            let (left, right) = (dense(rows), meeting.signed(backend, dense(columns)));
+            backend.accumulate_dense(tile, how, (rows.origin, columns.origin), (&left, &right));
         }
     }
     (kind, operations)
 }
 
-/// Δ and a of a side, of each unit.
-type Sides<'a, T> = &'a [(T, Option<T>)];
+/// A segment's outer factor.
+fn outer<B: Backend>(backend: &B, segment: &Segment<'_, B::Tensor>) -> Outer<B::Tensor> {
+    let outer = segment.factor.outer(backend);
+    outer.expect("the cost model offers this to outer factors alone")
+}
 
-/// Adds the outer product of rows and columns, summed over units.
+/// Δ and a of a side.
+type Own<T> = (T, Option<T>);
+
+/// Adds the outer product of rows and columns.
 fn add_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
     how: How,
     axes: (OuterAxes, OuterAxes),
-    (rows, columns): (Sides<'_, B::Tensor>, Sides<'_, B::Tensor>),
+    (rows, columns): (&Own<B::Tensor>, &Own<B::Tensor>),
     scaled: Scaled,
 ) {
-    let pairs = rows.iter().zip(columns);
-    let terms: Vec<_> = pairs
-        .map(|(left, right)| OuterTerm {
-            row_cotangents: &left.0,
-            column_cotangents: &right.0,
-            row_inputs: left.1.as_ref(),
-            column_inputs: right.1.as_ref(),
-        })
-        .collect();
-    backend.accumulate_outer(tile, how, axes, &terms, scaled);
+    let term = OuterTerm {
+        row_cotangents: &rows.0,
+        column_cotangents: &columns.0,
+        row_inputs: rows.1.as_ref(),
+        column_inputs: columns.1.as_ref(),
+    };
+    backend.accumulate_outer(tile, how, axes, term, scaled);
 }
 
 /// Outer × outer, piece by piece.
@@ -325,19 +306,13 @@ fn outer_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
     how: How,
-    units: &[Meeting<'_, B::Tensor>],
+    meeting: &Meeting<'_, B::Tensor>,
 ) {
-    let first = &units[0];
-    let factor = |segment: &Segment<'_, B::Tensor>| {
-        let outer = segment.factor.outer(backend);
-        outer.expect("the cost model offers this to outer factors alone")
-    };
-    let outers: Vec<_> = units
-        .iter()
-        .map(|u| (factor(&u.rows), factor(&u.columns)))
-        .collect();
-    let one_site = std::ptr::eq(first.rows.factor, first.columns.factor);
-    let (left, right) = &outers[0];
+    let (left, right) = (
+        outer(backend, &meeting.rows),
+        outer(backend, &meeting.columns),
+    );
+    let one_site = std::ptr::eq(meeting.rows.factor, meeting.columns.factor);
     // The side of fewer inputs is scaled: by the parameters alone, so that a product and its mirror round alike.
     let scaled = if left.input_count(backend) > right.input_count(backend) {
         Scaled::Columns
@@ -345,8 +320,8 @@ fn outer_outer<B: Contract>(
         Scaled::Rows
     };
     let (rows, columns) = (
-        Piece::cut(backend, left, &first.rows),
-        Piece::cut(backend, right, &first.columns),
+        Piece::cut(backend, &left, &meeting.rows),
+        Piece::cut(backend, &right, &meeting.columns),
     );
     for (k, row) in rows.iter().enumerate() {
         for (j, column) in columns.iter().enumerate() {
@@ -362,26 +337,16 @@ fn outer_outer<B: Contract>(
             } else {
                 (row, column)
             };
-            let left: Vec<_> = outers
-                .iter()
-                .map(|outer| row.of(backend, &outer.0))
-                .collect();
-            let right: Vec<_> = (outers.iter().zip(units))
-                .map(|(outer, unit)| {
-                    let (cotangents, inputs) = column.of(backend, &outer.1);
-                    match unit.signs {
-                        Some(signs) => (backend.multiply(&cotangents, signs), inputs),
-                        None => (cotangents, inputs),
-                    }
-                })
-                .collect();
+            let own = row.of(backend, &left);
+            let (cotangents, inputs) = column.of(backend, &right);
+            let other = (meeting.signed(backend, cotangents), inputs);
             // Whole rows, whose pieces are the same in every tile, and what is its own mirror.
             let itself = how.fill == Fill::Symmetric && j == k;
-            let whole = row.inputs.len() == outers[0].0.input_count(backend);
+            let whole = row.inputs.len() == left.input_count(backend);
             let alike = one_site && row.inputs == column.inputs && (whole || itself);
             let scaled = if alike { Scaled::Alike } else { scaled };
             let (how, sides) = (How { fill, ..how }, (row_axes, column_axes));
-            add_outer(backend, tile, how, sides, (&left, &right), scaled);
+            add_outer(backend, tile, how, sides, (&own, &other), scaled);
         }
     }
 }

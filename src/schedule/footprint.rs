@@ -126,11 +126,10 @@ impl Planner<'_> {
             let mut tile = meter.accumulator(0, 0);
             let base = meter.live();
             meter.reset_peak();
-            let units = std::slice::from_ref(unit);
-            for (row, column, fill, meetings) in encounters(units, part, job, self.grid) {
+            for (row, column, fill, meeting) in encounters(unit, part, job, self.grid) {
                 let before = meter.operations();
                 let how = How { fill, ..How::ADD };
-                let (rule, _) = accumulate(meter, &mut tile, how, &meetings);
+                let (rule, _) = accumulate(meter, &mut tile, how, &meeting);
                 *pairs.entry((row, column, rule)).or_default() +=
                     (meter.operations() - before) * repeat;
             }

@@ -343,7 +343,7 @@ impl<T: Clone> Moving<'_, T> {
                         columns,
                         signs: None,
                     };
-                    let (rule, operations) = accumulate(backend, tile, How::ADD, &[meeting]);
+                    let (rule, operations) = accumulate(backend, tile, How::ADD, &meeting);
                     made((row.parameter, column.parameter, rule, operations));
                 }
                 (Move::Entries(pieces), None) => {
@@ -358,7 +358,7 @@ impl<T: Clone> Moving<'_, T> {
                         } else {
                             ((other.origin, at), &rows, &units)
                         };
-                        backend.accumulate_dense(tile, How::ADD, origin, &[(left, right)]);
+                        backend.accumulate_dense(tile, How::ADD, origin, (left, right));
                         let operations = 2 * (count * count * other.range.len()) as u64;
                         let rule = Contraction::HessianColumns;
                         made((row.parameter, column.parameter, rule, operations));

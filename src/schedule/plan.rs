@@ -242,29 +242,28 @@ pub fn wanted<'a>(
         .collect()
 }
 
-/// What meets in a tile: parameters of rows and columns, how their product enters the tile, and their segments in every
+/// What meets in a tile: parameters of rows and columns, how their product enters the tile, and their segments in a
 /// unit.
 pub fn encounters<'a, T>(
-    units: &'a [Unit<T>],
+    unit: &'a Unit<T>,
     part: &PartPlan,
     job: &TileJob,
     grid: Grid,
-) -> Vec<(usize, usize, Fill, Vec<Meeting<'a, T>>)> {
-    let segment = |unit: &'a Unit<T>, run: &Run| Segment {
+) -> Vec<(usize, usize, Fill, Meeting<'a, T>)> {
+    let segment = |run: &Run| Segment {
         factor: unit.factors[run.parameter]
             .as_ref()
             .expect("every parameter of a tile is wanted"),
         range: run.range.clone(),
         origin: run.origin,
     };
-    let of_units = |(rows, columns, fill): (Run, Run, Fill)| {
-        let meeting = |unit: &'a Unit<T>| Meeting {
-            rows: segment(unit, &rows),
-            columns: segment(unit, &columns),
+    let of_unit = |(rows, columns, fill): (Run, Run, Fill)| {
+        let meeting = Meeting {
+            rows: segment(&rows),
+            columns: segment(&columns),
             signs: unit.signs.as_ref(),
         };
-        let meetings = units.iter().map(meeting).collect();
-        (rows.parameter, columns.parameter, fill, meetings)
+        (rows.parameter, columns.parameter, fill, meeting)
     };
     let pairs: Vec<(Run, Run, Fill)> = match grid {
         Grid::Squares => meetings(part, job)
@@ -272,7 +271,7 @@ pub fn encounters<'a, T>(
             .collect(),
         Grid::Panels | Grid::Whole => both_sides(part, job, grid),
     };
-    pairs.into_iter().map(of_units).collect()
+    pairs.into_iter().map(of_unit).collect()
 }
 
 /// Pairs of runs of a tile that has both sides of the diagonal, each product once and with the earlier rows as rows: what

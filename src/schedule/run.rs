@@ -423,7 +423,7 @@ impl<B: Contract> Driver<'_, B> {
                     }
                     for (position, job) in wave.iter().enumerate() {
                         let tile = open.of(position, job);
-                        driver.contract(job, tile, std::slice::from_ref(&unit), begin)?;
+                        driver.contract(job, tile, &unit, begin)?;
                     }
                     begin = false;
                     Ok(())
@@ -451,7 +451,6 @@ impl<B: Contract> Driver<'_, B> {
                 for (position, job) in wave.iter().enumerate() {
                     // Unit by unit: what is formed of one on the way is what the plan has counted.
                     for (number, unit) in kept.iter().enumerate() {
-                        let unit = std::slice::from_ref(unit);
                         self.contract(job, open.of(position, job), unit, number == 0)?;
                     }
                 }
@@ -656,24 +655,24 @@ impl<B: Contract> Driver<'_, B> {
         Ok(())
     }
 
-    /// Adds what units give to a tile, or begins it with them.
+    /// Adds what a unit gives to a tile, or begins it with that.
     fn contract(
         &mut self,
         job: &TileJob,
         tile: &mut B::Accumulator,
-        units: &[Unit<B::Tensor>],
+        unit: &Unit<B::Tensor>,
         begin: bool,
     ) -> Result<()> {
         let start = Instant::now();
         let part = &self.plan.parts[job.part];
-        for (_, _, fill, meetings) in encounters(units, part, job, self.plan.grid) {
+        for (_, _, fill, meeting) in encounters(unit, part, job, self.plan.grid) {
             self.control.check()?;
             let how = match self.backend.accumulates_in_host_memory() {
                 true => How { fill, begin },
                 false => How::ADD,
             };
             debug_assert!(how.fill == fill || fill == Fill::Own);
-            accumulate(self.backend, tile, how, &meetings);
+            accumulate(self.backend, tile, how, &meeting);
         }
         // Its share of all: how many operations a symmetry saves is the plan's to know.
         let plan = self.plan;

@@ -385,14 +385,12 @@ impl Contract for Meter {
         _: &mut MeterTile,
         how: How,
         _: (usize, usize),
-        terms: &[(&MeterTensor, &MeterTensor)],
+        (left, right): (&MeterTensor, &MeterTensor),
     ) {
-        for (left, right) in terms {
-            let rows = left.shape.samples.max(right.shape.samples)
-                * left.shape.directions.max(right.shape.directions);
-            let entries = left.shape.rest_len() as u64 * right.shape.rest_len() as u64;
-            self.count(2 * rows as u64 * entries / halves(how));
-        }
+        let rows = left.shape.samples.max(right.shape.samples)
+            * left.shape.directions.max(right.shape.directions);
+        let entries = left.shape.rest_len() as u64 * right.shape.rest_len() as u64;
+        self.count(2 * rows as u64 * entries / halves(how));
     }
 
     fn accumulate_outer(
@@ -400,29 +398,27 @@ impl Contract for Meter {
         _: &mut MeterTile,
         how: How,
         (rows, _): (OuterAxes, OuterAxes),
-        terms: &[OuterTerm<'_, MeterTensor>],
+        term: OuterTerm<'_, MeterTensor>,
         scaled: Scaled,
     ) {
-        for term in terms {
-            let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
-            let (samples, directions) = (
-                l.samples.max(r.samples) as u64,
-                l.directions.max(r.directions) as u64,
-            );
-            let pairs = (l.rest_len() * r.rest_len()) as u64;
-            let extent = |a: Option<&MeterTensor>| a.map_or(1, |a| a.shape.rest_len() as u64);
-            let (own, other) = (extent(term.row_inputs), extent(term.column_inputs));
-            let inputs = own * other;
-            let alike = if scaled == Scaled::Alike && rows.output_stride >= rows.input_stride {
-                2
-            } else {
-                1
-            };
-            self.count(2 * samples * pairs * (directions + inputs / alike) / halves(how));
-            // A device forms P, the host packs a, of as many samples as are taken at a time.
-            let packed = (own + other) * samples.min(1 << 12);
-            drop(self.allocate((samples * pairs).min(1 << 22).max(packed) as usize));
-        }
+        let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
+        let (samples, directions) = (
+            l.samples.max(r.samples) as u64,
+            l.directions.max(r.directions) as u64,
+        );
+        let pairs = (l.rest_len() * r.rest_len()) as u64;
+        let extent = |a: Option<&MeterTensor>| a.map_or(1, |a| a.shape.rest_len() as u64);
+        let (own, other) = (extent(term.row_inputs), extent(term.column_inputs));
+        let inputs = own * other;
+        let alike = if scaled == Scaled::Alike && rows.output_stride >= rows.input_stride {
+            2
+        } else {
+            1
+        };
+        self.count(2 * samples * pairs * (directions + inputs / alike) / halves(how));
+        // A device forms P, the host packs a, of as many samples as are taken at a time.
+        let packed = (own + other) * samples.min(1 << 12);
+        drop(self.allocate((samples * pairs).min(1 << 22).max(packed) as usize));
     }
 
     fn finish(&self, _: MeterTile) {}

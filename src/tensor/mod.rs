@@ -416,25 +416,25 @@ pub trait Contract: Backend {
 
     /// `tile[row + q, column + q'] += Σ_n Σ_r left[n, r, q] · right[n, r, q']` at `origin` = (row, column), or as `how` says.
     ///
-    /// Terms are (left, right), `[samples, directions, q]` each, and add up; DESIGN §2, dense × dense.
+    /// `sides` are left and right, `[samples, directions, q]` each; DESIGN §2, dense × dense.
     fn accumulate_dense(
         &self,
         tile: &mut Self::Accumulator,
         how: How,
         origin: (usize, usize),
-        terms: &[(&Self::Tensor, &Self::Tensor)],
+        sides: (&Self::Tensor, &Self::Tensor),
     );
 
     /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']` with `P_n[o, o'] = Σ_r Δ_n[r, o] Δ'_n[r, o']`.
     ///
-    /// `sides` are rows and columns, terms add up, `how` as for [`Contract::accumulate_dense`]; of [`Fill::Symmetric`] the inputs
+    /// `sides` are rows and columns, `how` as for [`Contract::accumulate_dense`]; of [`Fill::Symmetric`] the inputs
     /// are [`Scaled::Alike`]. DESIGN §2, outer × outer, and with Δ' = V and a' = 1 outer × dense.
     fn accumulate_outer(
         &self,
         tile: &mut Self::Accumulator,
         how: How,
         sides: (OuterAxes, OuterAxes),
-        terms: &[OuterTerm<'_, Self::Tensor>],
+        term: OuterTerm<'_, Self::Tensor>,
         scaled: Scaled,
     );
 

@@ -266,13 +266,11 @@ impl Contract for Gpu {
         tile: &mut GpuTile,
         how: How,
         origin: (usize, usize),
-        terms: &[(&GpuTensor, &GpuTensor)],
+        (left, right): (&GpuTensor, &GpuTensor),
     ) {
         // A tile is zeros until something is added to it.
         assert_eq!(how.fill, Fill::Own, "the host mirrors tiles of a device");
-        for (left, right) in terms {
-            self.add_dense(tile, origin, left, right);
-        }
+        self.add_dense(tile, origin, left, right);
     }
 
     fn accumulate_outer(
@@ -280,30 +278,28 @@ impl Contract for Gpu {
         tile: &mut GpuTile,
         how: How,
         sides: (OuterAxes, OuterAxes),
-        terms: &[OuterTerm<'_, GpuTensor>],
+        term: OuterTerm<'_, GpuTensor>,
         _: Scaled,
     ) {
         assert_eq!(how.fill, Fill::Own, "the host mirrors tiles of a device");
         let formula = Einsum::new("sro,srp->s1op");
-        for term in terms {
-            let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
-            let inputs = [term.row_inputs, term.column_inputs].into_iter().flatten();
-            let inputs = inputs.map(|a| a.shape.samples);
-            let samples = inputs.fold(broadcast(l.samples, r.samples), broadcast);
-            let each = (l.rest_len() * r.rest_len()).max(1);
-            let turn = (PAIRS / each).clamp(1, samples.max(1));
-            for start in (0..samples).step_by(turn) {
-                let stop = (start + turn).min(samples);
-                // A tensor that all samples share stays whole.
-                let take = |x: &GpuTensor| match x.shape.samples {
-                    1 => x.clone(),
-                    _ => self.slice(x, 0, start, stop),
-                };
-                let (rows, columns) = (take(term.row_cotangents), take(term.column_cotangents));
-                let pairs = self.einsum(&formula, &rows, &columns);
-                let inputs = (term.row_inputs.map(take), term.column_inputs.map(take));
-                self.add_outer(tile, &pairs, sides, (inputs.0.as_ref(), inputs.1.as_ref()));
-            }
+        let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
+        let inputs = [term.row_inputs, term.column_inputs].into_iter().flatten();
+        let inputs = inputs.map(|a| a.shape.samples);
+        let samples = inputs.fold(broadcast(l.samples, r.samples), broadcast);
+        let each = (l.rest_len() * r.rest_len()).max(1);
+        let turn = (PAIRS / each).clamp(1, samples.max(1));
+        for start in (0..samples).step_by(turn) {
+            let stop = (start + turn).min(samples);
+            // A tensor that all samples share stays whole.
+            let take = |x: &GpuTensor| match x.shape.samples {
+                1 => x.clone(),
+                _ => self.slice(x, 0, start, stop),
+            };
+            let (rows, columns) = (take(term.row_cotangents), take(term.column_cotangents));
+            let pairs = self.einsum(&formula, &rows, &columns);
+            let inputs = (term.row_inputs.map(take), term.column_inputs.map(take));
+            self.add_outer(tile, &pairs, sides, (inputs.0.as_ref(), inputs.1.as_ref()));
         }
     }
 

@@ -42,19 +42,11 @@ pub(super) fn blocks(
         .map(move |start| start..(start + size).min(extent))
 }
 
-/// Cuts the summands of terms of these lengths into what is added up in registers. A sum that is made term by term has
-/// the same cuts, and so the same bits.
-pub(super) fn depths(
-    lengths: impl Iterator<Item = usize>,
-) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let mut end = 0;
-    lengths.flat_map(move |length| {
-        let term = end..end + length;
-        end = term.end;
-        term.clone()
-            .step_by(DEPTH)
-            .map(move |start| start..(start + DEPTH).min(term.end))
-    })
+/// Cuts so many summands into what is added up in registers.
+pub(super) fn depths(summands: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    (0..summands)
+        .step_by(DEPTH)
+        .map(move |start| start..(start + DEPTH).min(summands))
 }
 
 /// A block that is computed, and where it goes.

@@ -16,19 +16,15 @@ struct Rows<'a, R> {
 }
 
 impl<'a, R: Real> Rows<'a, R> {
-    /// Those of all terms: `samples` × `directions` of each, some of which a tensor may repeat.
-    fn new(terms: impl Iterator<Item = (&'a Tensor<R>, usize, usize)>) -> Self {
-        let (mut rows, mut extent) = (Vec::new(), 0);
-        for (tensor, samples, directions) in terms {
-            extent = tensor.shape.rest_len();
-            for sample in 0..samples {
-                for direction in 0..directions {
-                    let at = tensor.unit(sample, direction) * extent;
-                    rows.push(&tensor.values()[at..at + extent]);
-                }
-            }
+    /// Those of `samples` × `directions`, some of which the tensor may repeat.
+    fn new(tensor: &'a Tensor<R>, samples: usize, directions: usize) -> Self {
+        let extent = tensor.shape.rest_len();
+        let all = (0..samples).flat_map(|n| (0..directions).map(move |r| (n, r)));
+        let row = |(n, r)| &tensor.values()[tensor.unit(n, r) * extent..][..extent];
+        Self {
+            rows: all.map(row).collect(),
+            extent,
         }
-        Self { rows, extent }
     }
 
     /// Entries `range` of the rows `depth` in panels.
@@ -50,19 +46,14 @@ pub(super) fn accumulate<R: Real>(
     width: usize,
     how: How,
     (row, column): (usize, usize),
-    terms: &[(&Tensor<R>, &Tensor<R>)],
+    (left, right): (&Tensor<R>, &Tensor<R>),
 ) -> bool {
-    let extents = |&(l, r): &(&Tensor<R>, &Tensor<R>)| {
-        let samples = common(l.shape.samples, r.shape.samples);
-        (samples, common(l.shape.directions, r.shape.directions))
-    };
-    let left = terms
-        .iter()
-        .map(|term| (term.0, extents(term).0, extents(term).1));
-    let right = terms
-        .iter()
-        .map(|term| (term.1, extents(term).0, extents(term).1));
-    let (left, right) = (Rows::new(left), Rows::new(right));
+    let samples = common(left.shape.samples, right.shape.samples);
+    let directions = common(left.shape.directions, right.shape.directions);
+    let (left, right) = (
+        Rows::new(left, samples, directions),
+        Rows::new(right, samples, directions),
+    );
     if left.extent == 0 || right.extent == 0 {
         return true;
     }
@@ -88,8 +79,6 @@ pub(super) fn accumulate<R: Real>(
         blocks(left.extent, step).collect(),
         blocks(right.extent, step).collect(),
     );
-    let lengths = terms.iter().map(|term| extents(term).0 * extents(term).1);
-    let chunks: Vec<_> = depths(lengths).collect();
     let symmetric = how.fill == Fill::Symmetric;
     let wanted = |r: &Range<usize>, c: &Range<usize>| !symmetric || r.start <= c.start;
     let all: Vec<_> = rows
@@ -125,9 +114,9 @@ pub(super) fn accumulate<R: Real>(
         }
         worker.begin(shape, !how.begin);
         let mut packs = worker.packs();
-        for chunk in &chunks {
-            left.pack(&mut packs.left, geometry.rows, r, chunk);
-            right.pack(&mut packs.right, geometry.columns, c, chunk);
+        for chunk in depths(left.rows.len()) {
+            left.pack(&mut packs.left, geometry.rows, r, &chunk);
+            right.pack(&mut packs.right, geometry.columns, c, &chunk);
             let depth = chunk.len();
             worker.add(&packs.left, (&packs.right, depth), None, depth);
         }

@@ -50,9 +50,9 @@ impl<R: Real> Contract for Cpu<R> {
         tile: &mut Accumulator<R>,
         how: How,
         origin: (usize, usize),
-        terms: &[(&Tensor<R>, &Tensor<R>)],
+        sides: (&Tensor<R>, &Tensor<R>),
     ) {
-        tile.finite &= dense::accumulate(&mut tile.values, tile.columns, how, origin, terms);
+        tile.finite &= dense::accumulate(&mut tile.values, tile.columns, how, origin, sides);
     }
 
     fn accumulate_outer(
@@ -60,11 +60,11 @@ impl<R: Real> Contract for Cpu<R> {
         tile: &mut Accumulator<R>,
         how: How,
         sides: (OuterAxes, OuterAxes),
-        terms: &[OuterTerm<'_, Tensor<R>>],
+        term: OuterTerm<'_, Tensor<R>>,
         scaled: Scaled,
     ) {
         let width = tile.columns;
-        tile.finite &= outer::accumulate(&mut tile.values, width, how, terms, sides, scaled);
+        tile.finite &= outer::accumulate(&mut tile.values, width, how, term, sides, scaled);
     }
 
     fn finish(&self, tile: Accumulator<R>) -> Accumulator<R> {

@@ -4,7 +4,7 @@
 //! packed, samples whose P_n is zero left out, and a plain product of inner dimension N follows. P is never formed whole.
 //! Of a site with itself the block of a pair of outputs is symmetric in (i, i'), and the same for (o', o).
 
-use super::block::{BLOCK, DEPTH, Packs, Shape, Worker, blocks, depths, room, work};
+use super::block::{BLOCK, Packs, Shape, Worker, blocks, depths, room, work};
 use super::panels::{Geometry, pack, scale};
 use super::places::Place;
 use crate::tensor::cpu::{Tensor, common, pick};
@@ -20,50 +20,40 @@ const OUTPUTS: usize = 16;
 /// Share of the samples, of 16, that must be left out for it to pay.
 const SKIPPED: usize = 2;
 
-/// Δ and a of one side of a term, and the term's samples.
-type Own<'a, R> = (&'a Tensor<R>, Option<&'a Tensor<R>>, usize);
-
 /// One side of the product.
 struct Side<'a, R> {
     /// Δ of each sample, and the step of its directions.
     cotangents: Vec<(&'a [R], usize)>,
     /// a of each sample; `[1]` for a bias.
     inputs: Vec<&'a [R]>,
-    /// Samples of each term.
-    terms: Vec<usize>,
     outputs: usize,
     extent: usize,
     axes: OuterAxes,
 }
 
 impl<'a, R: Real> Side<'a, R> {
-    fn new(terms: &[Own<'a, R>], axes: OuterAxes, one: &'a [R]) -> Self {
-        let outputs = terms.first().map_or(0, |term| term.0.shape.rest_len());
-        let extent = terms
-            .first()
-            .and_then(|term| term.1)
-            .map_or(1, |a| a.shape.rest_len());
-        let (mut cotangents, mut inputs) = (Vec::new(), Vec::new());
-        for &(delta, a, samples) in terms {
-            let step = if delta.shape.directions == 1 {
-                0
-            } else {
-                outputs
-            };
-            for n in 0..samples {
-                let at = pick(n, delta.shape.samples) * delta.shape.directions * outputs;
-                cotangents.push((&delta.values()[at..], step));
-                inputs.push(match a {
-                    Some(a) => &a.values()[pick(n, a.shape.samples) * extent..][..extent],
-                    None => one,
-                });
-            }
-        }
-        let terms = terms.iter().map(|term| term.2).collect();
+    fn new(
+        delta: &'a Tensor<R>,
+        a: Option<&'a Tensor<R>>,
+        samples: usize,
+        axes: OuterAxes,
+        one: &'a [R],
+    ) -> Self {
+        let outputs = delta.shape.rest_len();
+        let extent = a.map_or(1, |a| a.shape.rest_len());
+        let step = if delta.shape.directions == 1 {
+            0
+        } else {
+            outputs
+        };
+        let cotangents = |n: usize| (&delta.values()[delta.unit(n, 0) * outputs..], step);
+        let inputs = |n: usize| match a {
+            Some(a) => &a.values()[pick(n, a.shape.samples) * extent..][..extent],
+            None => one,
+        };
         Self {
-            cotangents,
-            inputs,
-            terms,
+            cotangents: (0..samples).map(cotangents).collect(),
+            inputs: (0..samples).map(inputs).collect(),
             outputs,
             extent,
             axes,
@@ -75,7 +65,6 @@ impl<'a, R: Real> Side<'a, R> {
         Side {
             cotangents: self.cotangents[range.clone()].to_vec(),
             inputs: self.inputs[range.clone()].to_vec(),
-            terms: Vec::new(),
             ..*self
         }
     }
@@ -102,27 +91,22 @@ pub(super) fn accumulate<R: Real>(
     tile: &mut [R],
     width: usize,
     how: How,
-    terms: &[OuterTerm<'_, Tensor<R>>],
+    term: OuterTerm<'_, Tensor<R>>,
     (rows, columns): (OuterAxes, OuterAxes),
     how_scaled: Scaled,
 ) -> bool {
     let one = [R::from_f64(1.0)];
-    let (mut left, mut right, mut directions) = (Vec::new(), Vec::new(), Vec::new());
-    for term in terms {
-        let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
-        let inputs = |a: Option<&Tensor<R>>| a.map_or(1, |a| a.shape.samples);
-        let samples = common(inputs(term.row_inputs), inputs(term.column_inputs));
-        let samples = common(common(l.samples, r.samples), samples);
-        left.push((term.row_cotangents, term.row_inputs, samples));
-        right.push((term.column_cotangents, term.column_inputs, samples));
-        directions.extend(std::iter::repeat_n(
-            common(l.directions, r.directions),
-            samples,
-        ));
-    }
-    let (left, right) = (
-        Side::new(&left, rows, &one),
-        Side::new(&right, columns, &one),
+    let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
+    let inputs = |a: Option<&Tensor<R>>| a.map_or(1, |a| a.shape.samples);
+    let samples = common(inputs(term.row_inputs), inputs(term.column_inputs));
+    let samples = common(common(l.samples, r.samples), samples);
+    let left = Side::new(term.row_cotangents, term.row_inputs, samples, rows, &one);
+    let right = Side::new(
+        term.column_cotangents,
+        term.column_inputs,
+        samples,
+        columns,
+        &one,
     );
     if [left.outputs, left.extent, right.outputs, right.extent].contains(&0) {
         return true;
@@ -134,16 +118,9 @@ pub(super) fn accumulate<R: Real>(
         "a product with itself has inputs that are alike"
     );
     let mut finite = true;
-    let lengths = left.terms.iter().copied();
-    let chunks: Vec<Range<usize>> = depths(lengths).collect();
     // Where there is no sample at all, the sum is zero.
-    let turns: Vec<&[Range<usize>]> = match chunks.is_empty() {
-        true => vec![&[]],
-        false => chunks.chunks(TURN / DEPTH).collect(),
-    };
-    for (turn, chunks) in turns.into_iter().enumerate() {
-        let first = chunks.first().map_or(0, |chunk| chunk.start);
-        let range = first..chunks.last().map_or(0, |chunk| chunk.end);
+    for turn in 0..samples.div_ceil(TURN).max(1) {
+        let range = turn * TURN..((turn + 1) * TURN).min(samples);
         let (rows, columns) = (left.samples(&range), right.samples(&range));
         let (scaled, fixed) = match how_scaled {
             Scaled::Columns => (columns, rows),
@@ -152,11 +129,7 @@ pub(super) fn accumulate<R: Real>(
         let product = Product {
             alike,
             by_rows: how_scaled != Scaled::Columns,
-            chunks: chunks
-                .iter()
-                .map(|c| c.start - first..c.end - first)
-                .collect(),
-            directions: &directions[range],
+            directions: common(l.directions, r.directions),
             width,
             how: How {
                 begin: how.begin && turn == 0,
@@ -210,10 +183,8 @@ struct Product<'a, R> {
     alike: bool,
     /// Whether the scaled side is that of the rows.
     by_rows: bool,
-    /// R of each sample.
-    directions: &'a [usize],
-    /// The samples that are added up in registers together.
-    chunks: Vec<Range<usize>>,
+    /// R.
+    directions: usize,
     width: usize,
     how: How,
     scaled: Side<'a, R>,
@@ -229,7 +200,7 @@ struct Part {
 
 impl<R: Real> Product<'_, R> {
     fn samples(&self) -> usize {
-        self.directions.len()
+        self.scaled.inputs.len()
     }
 
     /// Whether the outputs of the scaled side lie within its inputs: I×O in the file.
@@ -307,7 +278,7 @@ impl<R: Real> Product<'_, R> {
             let ((other, other_step), (own, own_step)) =
                 (self.scaled.cotangents[k], self.fixed.cotangents[k]);
             sums.fill(R::default());
-            for r in 0..self.directions[k] {
+            for r in 0..self.directions {
                 let weight = own[r * own_step + fixed];
                 let other = &other[r * other_step + outputs.start..][..count];
                 for (sum, x) in sums.iter_mut().zip(other) {
@@ -366,7 +337,7 @@ impl<R: Real> Product<'_, R> {
                     let right = &right[columns.start * samples..];
                     let padded = rows.len().next_multiple_of(geometry.rows);
                     let mut done = 0;
-                    for chunk in &self.chunks {
+                    for chunk in depths(samples) {
                         // Those kept are in order.
                         let rest = &packs.kept[done..];
                         let chunk =
@@ -479,7 +450,7 @@ impl<R: Real> Product<'_, R> {
         let (geometry, samples) = (worker.geometry, self.samples());
         let extent = part.outputs.len() * part.inputs.len();
         let right = &right[columns.start * samples..];
-        for chunk in &self.chunks {
+        for chunk in depths(samples) {
             packs.row.clear();
             for k in chunk.clone() {
                 let weight = |o: usize| packs.pairs[(o - first) * samples + k];
