@@ -1,11 +1,14 @@
 //! Tiles of G: accumulated on the device, read back through a ring of staging buffers.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
 use super::Gpu;
-use super::product::Product;
+use super::pool::Block;
+use super::product::{Product, Symmetry};
 use super::tensor::{Content, GpuTensor, View};
 use crate::error::{Error, Result};
 use crate::tensor::{
@@ -19,6 +22,10 @@ const PAIRS: usize = 1 << 22;
 pub struct GpuTile {
     tensor: GpuTensor,
     columns: usize,
+    /// Places that hold a product already.
+    begun: HashSet<(usize, usize)>,
+    /// What the sums have lost, once there were any: a second number for each.
+    lost: Option<Arc<Block>>,
 }
 
 /// Values on their way to the host.
@@ -32,6 +39,25 @@ struct OnTheWay {
     bytes: u64,
     submission: wgpu::SubmissionIndex,
     mapped: oneshot::Receiver<bool>,
+}
+
+impl GpuTile {
+    fn of(tensor: GpuTensor, columns: usize) -> GpuTile {
+        GpuTile {
+            tensor,
+            columns,
+            begun: HashSet::new(),
+            lost: None,
+        }
+    }
+
+    /// Keeps what sums lose from the first one on, whether or not the device is known to compute it.
+    pub(super) fn keep_what_is_lost(&mut self, gpu: &Gpu) {
+        self.lost = gpu.device.allocate(self.tensor.shape.len()).map(Arc::new);
+        if let Some(lost) = &self.lost {
+            gpu.device.clear(lost.buffer());
+        }
+    }
 }
 
 fn broadcast(a: usize, b: usize) -> usize {
@@ -120,21 +146,41 @@ impl Gpu {
         Ok(values)
     }
 
-    /// Records a product into a tile; a tile that an operand's failure reached is failed.
-    fn accumulate(
+    /// Records a product of two or three operands into a tile at `origin`; a tile that an operand's failure reached is failed.
+    ///
+    /// Where something was added at this place before, on a device whose compiler keeps the error terms of sums, what this sum
+    /// loses is kept beside it (hi/lo across dispatches, GPU-NOTES B5).
+    fn add(
         &self,
         tile: &mut GpuTile,
+        origin: (usize, usize),
         operands: &[&GpuTensor],
-        describe: impl FnOnce(View<'_>, &[View<'_>]) -> bool,
+        begin: bool,
+        describe: impl FnOnce(Product<'_>) -> bool,
     ) {
+        let first = tile.begun.insert(origin) || begin;
+        if !first && tile.lost.is_none() && self.device.compensates() {
+            tile.keep_what_is_lost(self);
+        }
         let failed = |tensor: &&GpuTensor| matches!(tensor.content, Content::Failed);
         let done = match (operands.iter().any(failed), tile.tensor.view()) {
             (true, _) => false,
             (false, None) => return,
             (false, Some(output)) => {
+                let output = View {
+                    offset: origin.0 * tile.columns + origin.1,
+                    ..output
+                };
                 let views: Option<Vec<View<'_>>> = operands.iter().map(|t| t.view()).collect();
                 // An operand without elements adds nothing.
-                views.is_none_or(|views| describe(output, &views))
+                views.is_none_or(|views| {
+                    let right = *views.get(1).unwrap_or(&views[0]);
+                    let mut product = Product::new(views[0], right, output);
+                    product.second = views.get(2).copied();
+                    product.accumulate = !begin;
+                    product.lost = tile.lost.as_deref().filter(|_| !first).map(Block::buffer);
+                    describe(product)
+                })
             }
         };
         if !done {
@@ -142,109 +188,129 @@ impl Gpu {
         }
     }
 
-    /// Adds one dense × dense product to a tile.
+    /// Adds one dense × dense product to a tile; of a `symmetric` one, half of it and its mirror.
     fn add_dense(
         &self,
         tile: &mut GpuTile,
+        (begin, symmetric): (bool, bool),
         origin: (usize, usize),
-        left: &GpuTensor,
-        right: &GpuTensor,
+        (left, right): (&GpuTensor, &GpuTensor),
     ) {
-        let columns = tile.columns;
+        let width = tile.columns as i64;
         let (l, r) = (&left.shape, &right.shape);
         let (rows, across) = (l.rest_len(), r.rest_len());
-        self.accumulate(tile, &[left, right], |output, views| {
-            let output = View {
-                offset: origin.0 * columns + origin.1,
-                ..output
-            };
-            let mut product = Product::new(views[0], views[1], output);
-            product.accumulate = true;
-            product.axis(rows, 1, 0, columns as i64);
-            product.axis(across, 0, 1, 1);
+        self.add(tile, origin, &[left, right], begin, |mut product| {
+            product.symmetry.tiles = symmetric;
+            product.row(rows, 1, [width, 1]);
+            product.column(across, 1, [1, width]);
             product.summed(
                 broadcast(l.samples, r.samples),
-                stride(l.samples, l.directions * rows),
-                stride(r.samples, r.directions * across),
-                0,
+                [
+                    stride(l.samples, l.directions * rows),
+                    stride(r.samples, r.directions * across),
+                    0,
+                ],
             );
             product.summed(
                 broadcast(l.directions, r.directions),
-                stride(l.directions, rows),
-                stride(r.directions, across),
-                0,
+                [stride(l.directions, rows), stride(r.directions, across), 0],
             );
             self.product(&product)
         });
     }
 
     /// Adds Σ_n P_n[o, o'] a_n[i] a'_n[i'] to a tile: `pairs` is P, `[samples, 1, O, O']`.
+    ///
+    /// With inputs on both sides the outputs are batches of products over (i, i') that P scales, or, where there are few
+    /// inputs, rows of one product whose columns are the pairs of inputs; with inputs on one side P is an operand as it is.
     fn add_outer(
         &self,
         tile: &mut GpuTile,
+        (begin, symmetry): (bool, Symmetry),
         pairs: &GpuTensor,
         (rows, columns): (OuterAxes, OuterAxes),
-        (row_inputs, column_inputs): (Option<&GpuTensor>, Option<&GpuTensor>),
+        inputs: (Option<&GpuTensor>, Option<&GpuTensor>),
     ) {
-        let width = tile.columns;
+        let width = tile.columns as i64;
         let p = strides(&pairs.shape.axes());
         let outputs = [pairs.shape.rest[0], pairs.shape.rest[1]];
-        // Without a and a' the product's right side is a one, read everywhere.
-        let one = match (row_inputs, column_inputs) {
-            (None, None) => Some(self.create(Shape::new(1, 1, &[]), &[], |output, _| {
-                self.fill_bits(output, 1, 1.0f32.to_bits());
-                true
-            })),
-            _ => None,
+        // Strides of o and o' in P, and of o, o', i and i' in the tile; in its mirror rows and columns are exchanged.
+        let scale = [stride(outputs[0], p[2]), stride(outputs[1], p[3])];
+        let row = |step: usize| [step as i64 * width, step as i64];
+        let column = |step: usize| [step as i64, step as i64 * width];
+        let (o, o2) = (row(rows.output_stride), column(columns.output_stride));
+        let (i, i2) = (row(rows.input_stride), column(columns.input_stride));
+        let each = |a: &GpuTensor| a.shape.rest_len();
+        let per_sample = |x: &GpuTensor| {
+            let len = x.shape.directions * x.shape.rest_len();
+            stride(x.shape.samples, len)
         };
-        let factors: Vec<&GpuTensor> = [row_inputs, column_inputs, one.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect();
-        let mut operands = vec![pairs];
-        operands.extend(&factors);
-        self.accumulate(tile, &operands, |output, views| {
-            let output = View {
-                offset: rows.origin * width + columns.origin,
-                ..output
-            };
-            let mut product = Product::new(views[0], views[1], output);
-            product.second = views.get(2).copied();
-            product.accumulate = true;
-            let mut samples = pairs.shape.samples;
-            let mut per_sample = [0; 2];
-            for (k, factor) in factors.iter().enumerate() {
-                samples = broadcast(samples, factor.shape.samples);
-                let len = factor.shape.directions * factor.shape.rest_len();
-                per_sample[k] = stride(factor.shape.samples, len);
+        let all = [Some(pairs), inputs.0, inputs.1].into_iter().flatten();
+        let samples = all.map(|x| x.shape.samples).fold(1, broadcast);
+        let origin = (rows.origin, columns.origin);
+        match inputs {
+            (Some(a), Some(a2)) => {
+                let count = match symmetry.batches {
+                    true => outputs[0] * (outputs[0] + 1) / 2,
+                    false => outputs[0] * outputs[1],
+                };
+                let shapes = super::device::lock(&self.device.shapes).clone();
+                let (_, batched) = shapes.choose((count, each(a), each(a2)), symmetry.tiles);
+                let flat = (1, outputs[0] * outputs[1], each(a) * each(a2));
+                let (_, paired) = shapes.choose(flat, false);
+                // The second operand is looked up for every column there, once for all of them here.
+                if batched <= 1.25 * paired {
+                    self.add(tile, origin, &[a, a2, pairs], begin, |mut product| {
+                        product.symmetry = symmetry;
+                        product.scale(outputs[0], scale[0], o);
+                        product.scale(outputs[1], scale[1], o2);
+                        product.row(each(a), 1, i);
+                        product.column(each(a2), 1, i2);
+                        let steps = [per_sample(a), per_sample(a2), per_sample(pairs)];
+                        product.summed(samples, steps);
+                        self.product_with(&product, &shapes)
+                    });
+                } else {
+                    self.add(tile, origin, &[pairs, a, a2], begin, |mut product| {
+                        product.row(outputs[0], scale[0], o);
+                        product.row(outputs[1], scale[1], o2);
+                        product.column(each(a), 1, i);
+                        product.axis_of_pair(each(a2), [0, 0, 1], i2[0]);
+                        let steps = [per_sample(pairs), per_sample(a), per_sample(a2)];
+                        product.summed(samples, steps);
+                        self.product_with(&product, &shapes)
+                    });
+                }
             }
-            let (row, column) = (width as i64, 1);
-            product.axis(
-                outputs[0],
-                stride(outputs[0], p[2]),
-                0,
-                rows.output_stride as i64 * row,
-            );
-            product.axis(
-                outputs[1],
-                stride(outputs[1], p[3]),
-                0,
-                columns.output_stride as i64 * column,
-            );
-            if let Some(inputs) = row_inputs {
-                let step = rows.input_stride as i64 * row;
-                product.axis_of_pair(inputs.shape.rest_len(), 0, 1, 0, step);
+            // What is contiguous in a row of the tile is a column of the product.
+            (Some(a), None) => self.add(tile, origin, &[a, pairs], begin, |mut product| {
+                product.row(each(a), 1, i);
+                product.column(outputs[0], scale[0], o);
+                product.column(outputs[1], scale[1], o2);
+                product.summed(samples, [per_sample(a), per_sample(pairs), 0]);
+                self.product(&product)
+            }),
+            (None, Some(a2)) => self.add(tile, origin, &[pairs, a2], begin, |mut product| {
+                product.row(outputs[0], scale[0], o);
+                product.row(outputs[1], scale[1], o2);
+                product.column(each(a2), 1, i2);
+                product.summed(samples, [per_sample(pairs), per_sample(a2), 0]);
+                self.product(&product)
+            }),
+            // Without inputs P is summed over the samples, by a one that every step reads.
+            (None, None) => {
+                let one = self.create(Shape::new(1, 1, &[]), &[], |output, _| {
+                    self.fill_bits(output, 1, 1.0f32.to_bits());
+                    true
+                });
+                self.add(tile, origin, &[&one, pairs], begin, |mut product| {
+                    product.column(outputs[0], scale[0], o);
+                    product.column(outputs[1], scale[1], o2);
+                    product.summed(samples, [0, per_sample(pairs), 0]);
+                    self.product(&product)
+                });
             }
-            if let Some(inputs) = column_inputs {
-                let step = columns.input_stride as i64 * column;
-                // a' is the right operand where there is no a.
-                let (right, second) = if row_inputs.is_some() { (0, 1) } else { (1, 0) };
-                product.axis_of_pair(inputs.shape.rest_len(), 0, right, second, step);
-            }
-            let sample = stride(pairs.shape.samples, p[0]);
-            product.summed(samples, sample, per_sample[0], per_sample[1]);
-            self.product(&product)
-        });
+        }
     }
 }
 
@@ -258,7 +324,12 @@ impl Contract for Gpu {
             self.device.clear(output.buffer);
             true
         });
-        GpuTile { tensor, columns }
+        GpuTile::of(tensor, columns)
+    }
+
+    fn accumulator_in(&self, rows: usize, columns: usize, _: Vec<f32>) -> GpuTile {
+        let shape = Shape::new(1, 1, &[rows, columns]);
+        GpuTile::of(self.create(shape, &[], |_, _| true), columns)
     }
 
     fn accumulate_dense(
@@ -268,9 +339,14 @@ impl Contract for Gpu {
         origin: (usize, usize),
         (left, right): (&GpuTensor, &GpuTensor),
     ) {
-        // A tile is zeros until something is added to it.
-        assert_eq!(how.fill, Fill::Own, "the host mirrors tiles of a device");
-        self.add_dense(tile, origin, left, right);
+        let turned = (origin.1, origin.0);
+        if how.fill != Fill::Transposed {
+            let symmetric = how.fill == Fill::Symmetric;
+            self.add_dense(tile, (how.begin, symmetric), origin, (left, right));
+        }
+        if matches!(how.fill, Fill::Transposed | Fill::Both) {
+            self.add_dense(tile, (how.begin, false), turned, (right, left));
+        }
     }
 
     fn accumulate_outer(
@@ -279,9 +355,8 @@ impl Contract for Gpu {
         how: How,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, GpuTensor>,
-        _: Scaled,
+        scaled: Scaled,
     ) {
-        assert_eq!(how.fill, Fill::Own, "the host mirrors tiles of a device");
         let formula = Einsum::new("sro,srp->s1op");
         let (l, r) = (&term.row_cotangents.shape, &term.column_cotangents.shape);
         let inputs = [term.row_inputs, term.column_inputs].into_iter().flatten();
@@ -289,6 +364,10 @@ impl Contract for Gpu {
         let samples = inputs.fold(broadcast(l.samples, r.samples), broadcast);
         let each = (l.rest_len() * r.rest_len()).max(1);
         let turn = (PAIRS / each).clamp(1, samples.max(1));
+        let symmetry = Symmetry {
+            tiles: scaled == Scaled::Alike && term.row_inputs.is_some(),
+            batches: how.fill == Fill::Symmetric && term.row_inputs.is_some(),
+        };
         for start in (0..samples).step_by(turn) {
             let stop = (start + turn).min(samples);
             // A tensor that all samples share stays whole.
@@ -297,9 +376,18 @@ impl Contract for Gpu {
                 _ => self.slice(x, 0, start, stop),
             };
             let (rows, columns) = (take(term.row_cotangents), take(term.column_cotangents));
-            let pairs = self.einsum(&formula, &rows, &columns);
+            let begin = how.begin && start == 0;
             let inputs = (term.row_inputs.map(take), term.column_inputs.map(take));
-            self.add_outer(tile, &pairs, sides, (inputs.0.as_ref(), inputs.1.as_ref()));
+            let inputs = (inputs.0.as_ref(), inputs.1.as_ref());
+            if how.fill != Fill::Transposed {
+                let pairs = self.einsum(&formula, &rows, &columns);
+                self.add_outer(tile, (begin, symmetry), &pairs, sides, inputs);
+            }
+            if matches!(how.fill, Fill::Transposed | Fill::Both) {
+                let pairs = self.einsum(&formula, &columns, &rows);
+                let (sides, inputs) = ((sides.1, sides.0), (inputs.1, inputs.0));
+                self.add_outer(tile, (begin, symmetry), &pairs, sides, inputs);
+            }
         }
     }
 

@@ -118,8 +118,10 @@ impl Gpu {
         let summed = shape.samples < samples;
         let r = leading(&read.shape, read.shape.directions, read.shape.rest_len());
         let z = leading(&shape, shape.directions, shape.rest_len());
+        let len = shape.len();
         self.create(shape.clone(), &[read, placed], |output, views| {
             let copied = placement.copied(own);
+            let alone = portion[0] >= own.samples && portion[1] >= own.directions;
             let block = match copied {
                 0 => None,
                 len => match self.device.allocate(len) {
@@ -167,8 +169,9 @@ impl Gpu {
                     let directions = of(own.directions, directions_here, shape.directions);
                     let mut product = Product::new(left, copy, into);
                     product.accumulate = summed && s > 0;
+                    product.whole = alone.then_some(len);
                     match summed {
-                        true => product.summed(samples, r[0], x[0], 0),
+                        true => product.summed(samples, [r[0], x[0], 0]),
                         false => product.axis(samples, r[0], x[0], z[0]),
                     }
                     product.axis(directions, r[1], x[1], z[1]);
@@ -218,10 +221,10 @@ impl Gpu {
                 let step = sizes.window.stride[k] as i64;
                 product.axis(sizes.window.output[k], 0, step * xs[k], zs[k]);
             }
-            product.summed(sizes.inputs_per_group, taps, reach, 0);
+            product.summed(sizes.inputs_per_group, [taps, reach, 0]);
             for k in 0..3 {
                 let step = sizes.window.dilation[k] as i64;
-                product.summed(sizes.window.kernel[k], ws[k], step * xs[k], 0);
+                product.summed(sizes.window.kernel[k], [ws[k], step * xs[k], 0]);
             }
         })
     }
@@ -265,10 +268,10 @@ impl Gpu {
             for k in 0..3 {
                 product.axis(sizes.window.input[k], 0, cs[k], zs[k]);
             }
-            product.summed(sizes.outputs_per_group, cg * taps, reach, 0);
+            product.summed(sizes.outputs_per_group, [cg * taps, reach, 0]);
             for k in 0..3 {
                 let step = sizes.window.dilation[k] as i64;
-                product.summed(sizes.window.kernel[k], ws[k], -step * cs[k], 0);
+                product.summed(sizes.window.kernel[k], [ws[k], -step * cs[k], 0]);
             }
         })
     }
@@ -304,7 +307,7 @@ impl Gpu {
             spatial(&sizes.window.kernel),
         );
         self.convolve(shape, cotangents, inputs, &placement, |product| {
-            product.summed(batch, outputs as i64 * out, channels as i64 * reach, 0);
+            product.summed(batch, [outputs as i64 * out, channels as i64 * reach, 0]);
             product.axis(sizes.groups, og * out, cg * reach, og * cg * taps);
             product.axis(sizes.outputs_per_group, out, 0, cg * taps);
             product.axis(sizes.inputs_per_group, 0, reach, taps);
@@ -314,7 +317,7 @@ impl Gpu {
             }
             for k in 0..3 {
                 let step = sizes.window.stride[k] as i64;
-                product.summed(sizes.window.output[k], cs[k], step * xs[k], 0);
+                product.summed(sizes.window.output[k], [cs[k], step * xs[k], 0]);
             }
         })
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::adapter::AdapterReport;
 use super::kernel::{Kernel, PARAM_WORDS};
 use super::pool::{Block, Pool};
+use super::product::Shapes;
 use super::stream::{SLOTS, Stream};
+use super::tuning::{Findings, Tuning};
 use crate::error::{Error, Result};
 
 /// How a device is opened.
@@ -20,6 +22,10 @@ pub struct Options {
     pub checked: bool,
     /// Fill every new tensor with NaN before the kernel that writes it.
     pub poison: bool,
+    /// Keep what sums over several dispatches lose, where the device's compiler lets it survive.
+    pub compensated: bool,
+    /// Whether what was found out about the adapter before is used.
+    pub tuning: Tuning,
 }
 
 impl Default for Options {
@@ -29,6 +35,8 @@ impl Default for Options {
             memory: None,
             checked: cfg!(debug_assertions),
             poison: cfg!(debug_assertions),
+            compensated: true,
+            tuning: Tuning::Stored,
         }
     }
 }
@@ -48,7 +56,10 @@ pub(super) struct Device {
     pub max_bytes: u64,
     pub pool: Arc<Pool>,
     pub params: wgpu::Buffer,
-    layouts: Mutex<HashMap<usize, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+    pub findings: Findings,
+    /// Tile shapes of products.
+    pub shapes: Mutex<Shapes>,
+    layouts: Mutex<HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
     /// Compiled kernels, numbered in the order of their compilation.
     pipelines: Mutex<HashMap<Kernel, (usize, wgpu::ComputePipeline)>>,
     pub stream: Mutex<Stream>,
@@ -61,7 +72,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Device {
-    pub fn open(report: AdapterReport, adapter: wgpu::Adapter, options: Options) -> Result<Device> {
+    /// Opens an adapter about which `findings` are known.
+    pub fn open(
+        report: AdapterReport,
+        adapter: &wgpu::Adapter,
+        options: Options,
+        findings: &Findings,
+    ) -> Result<Device> {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("hessblock"),
@@ -105,6 +122,12 @@ impl Device {
             wgpu::DeviceType::Cpu => [2e8, 5e7, 5e7],
             _ => [5e9, 2e8, 2e8],
         };
+        let shapes = findings.chosen(report.device_type);
+        let mut stream = Stream::new(first_rates);
+        if let Some(operations) = findings.operations_per_second() {
+            // Half of the best speed: other shapes and sizes are slower.
+            stream.expect_products(operations / 4.0);
+        }
         Ok(Device {
             pool: Pool::new(device.clone(), options.memory, max_bytes),
             wgpu: device,
@@ -113,11 +136,18 @@ impl Device {
             options,
             max_bytes,
             params,
+            shapes: Mutex::new(shapes),
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
-            stream: Mutex::new(Stream::new(first_rates)),
+            stream: Mutex::new(stream),
+            findings: findings.clone(),
             failure,
         })
+    }
+
+    /// Whether sums keep what they lose ([`Options::compensated`]).
+    pub fn compensates(&self) -> bool {
+        self.options.compensated && self.findings.compensated
     }
 
     /// Notes an error that spoilt a tensor but not the device.
@@ -178,7 +208,12 @@ impl Device {
         }
     }
 
-    pub fn layout(&self, inputs: usize) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+    /// Bindings of a kernel with so many inputs and outputs.
+    pub fn layout(
+        &self,
+        inputs: usize,
+        outputs: usize,
+    ) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
         let mut layouts = lock(&self.layouts);
         let make = || {
             let entry = |binding: u32, ty, has_dynamic_offset, size| wgpu::BindGroupLayoutEntry {
@@ -194,7 +229,7 @@ impl Device {
             let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
             let slot = wgpu::BufferSize::new(PARAM_WORDS as u64 * 4);
             let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, slot)];
-            for k in 0..=inputs {
+            for k in 0..inputs + outputs {
                 entries.push(entry(k as u32 + 1, storage(k < inputs), false, None));
             }
             let group = self
@@ -212,7 +247,10 @@ impl Device {
                 });
             (group, pipeline)
         };
-        layouts.entry(inputs).or_insert_with(make).clone()
+        layouts
+            .entry((inputs, outputs))
+            .or_insert_with(make)
+            .clone()
     }
 
     /// The compiled kernel and its number.

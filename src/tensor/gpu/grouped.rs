@@ -190,6 +190,7 @@ impl Gpu {
                     kernel: Kernel::Grouped(kernel),
                     inputs: &[views[0].buffer, views[1].buffer],
                     output: output.buffer,
+                    beside: None,
                     words,
                     groups: len.div_ceil(THREADS) as u64,
                     // Finding the terms takes about as long as some of them.

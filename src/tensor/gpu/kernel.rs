@@ -3,12 +3,11 @@
 use std::fmt::Write;
 
 use super::map;
+use super::product::{LARGE, Load, MAX_AXES, ProductKernel, THIN};
 use crate::tensor::Expr;
 
 /// Words of launch parameters; `params` in `common.wgsl` has as many.
 pub(super) const PARAM_WORDS: usize = 192;
-/// Most axes of one group; more cannot be described in [`PARAM_WORDS`].
-pub(super) const MAX_AXES: usize = 6;
 /// Most axes of an elementwise or layout kernel.
 pub(super) const MAX_MAP_AXES: usize = 8;
 /// Most inputs of an elementwise kernel: WebGPU promises eight storage buffers, one is the output.
@@ -17,54 +16,6 @@ pub(super) const MAX_MAP_INPUTS: usize = 7;
 pub(super) const THREADS: usize = 256;
 /// Reduced positions per invocation and pass.
 pub(super) const REDUCE_CHUNK: usize = 256;
-
-/// Tile of the product kernel: `batches` tiles of `m` × `n` per workgroup, 4 × 4 per thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TileShape {
-    pub batches: usize,
-    pub m: usize,
-    pub n: usize,
-    /// Inner steps held in shared memory at a time.
-    pub depth: usize,
-}
-
-impl TileShape {
-    const fn new(batches: usize, m: usize, n: usize, depth: usize) -> Self {
-        Self {
-            batches,
-            m,
-            n,
-            depth,
-        }
-    }
-
-    /// Threads per workgroup.
-    pub fn threads(&self) -> usize {
-        self.batches * self.m * self.n / 16
-    }
-}
-
-/// Square tiles for large products, flat ones for thin operands, several per workgroup for batches of
-/// small products. Shared memory stays below 16 KiB, workgroups between 64 and 256 threads.
-pub(super) const TILE_SHAPES: [TileShape; 7] = [
-    TileShape::new(1, 64, 64, 16),
-    TileShape::new(1, 32, 32, 16),
-    TileShape::new(4, 16, 16, 8),
-    TileShape::new(16, 8, 8, 8),
-    TileShape::new(64, 4, 4, 4),
-    TileShape::new(1, 4, 256, 8),
-    TileShape::new(1, 256, 4, 8),
-];
-
-/// What distinguishes one compiled product kernel from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ProductKernel {
-    pub shape: TileShape,
-    /// Axes of the groups b, m, n, k, each rounded up so that few kernels serve all.
-    pub axes: [usize; 4],
-    /// Whether a second right operand is multiplied in.
-    pub pair: bool,
-}
 
 /// What `window.wgsl` computes: an entry point and its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +64,7 @@ pub(super) enum Kernel {
     Reduce { kept: usize, reduced: usize },
     Layout { axes: usize },
     Fill,
+    Probe,
 }
 
 /// Kinds of work with first rates of their own, for metering.
@@ -124,7 +76,7 @@ impl Kernel {
         match self {
             Kernel::Product(_) => 0,
             Kernel::Window(_) | Kernel::Grouped(_) | Kernel::Lookup(_) | Kernel::Reduce { .. } => 1,
-            Kernel::Map { .. } | Kernel::Layout { .. } | Kernel::Fill => 2,
+            Kernel::Map { .. } | Kernel::Layout { .. } | Kernel::Fill | Kernel::Probe => 2,
         }
     }
 
@@ -149,24 +101,9 @@ impl Kernel {
         };
         match self {
             Kernel::Product(kernel) => {
-                constant("THREADS", kernel.shape.threads());
-                constant("BATCHES", kernel.shape.batches);
-                constant("TILE_M", kernel.shape.m);
-                constant("TILE_N", kernel.shape.n);
-                constant("DEPTH", kernel.shape.depth);
-                let _ = writeln!(text, "const PAIR: bool = {};", kernel.pair);
-                for (group, name) in ["batch", "m", "n", "k"].iter().enumerate() {
-                    let base = PRODUCT_AXES + group * MAX_AXES * PRODUCT_AXIS_WORDS;
-                    decode(
-                        &mut text,
-                        &format!("{name}_offsets"),
-                        base,
-                        kernel.axes[group],
-                        4,
-                    );
-                }
+                text.push_str(&kernel.prelude());
                 text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/gemm.wgsl"));
+                text.push_str(&kernel.body(include_str!("../../../shaders/gemm.wgsl")));
             }
             Kernel::Window(kernel) => {
                 constant("THREADS", THREADS);
@@ -184,7 +121,7 @@ impl Kernel {
                 }
                 let _ = writeln!(text, "const TRANSPOSED: bool = {};", kernel.transposed);
                 let _ = writeln!(text, "const UNIT: bool = {};", kernel.unit);
-                decode(&mut text, "lead_offsets", 8, kernel.axes, 2);
+                decode(&mut text, &Strides::all("lead_offsets", 8, 2), kernel.axes);
                 text.push_str(COMMON);
                 text.push_str(include_str!("../../../shaders/grouped.wgsl"));
             }
@@ -204,20 +141,19 @@ impl Kernel {
             Kernel::Reduce { kept, reduced } => {
                 constant("THREADS", THREADS);
                 constant("CHUNK", REDUCE_CHUNK);
-                decode(&mut text, "kept_offset", 8, *kept, 1);
+                decode(&mut text, &Strides::all("kept_offset", 8, 1), *kept);
+                let behind = 8 + 2 * MAX_MAP_AXES;
                 decode(
                     &mut text,
-                    "reduced_offset",
-                    8 + 2 * MAX_MAP_AXES,
+                    &Strides::all("reduced_offset", behind, 1),
                     *reduced,
-                    1,
                 );
                 text.push_str(COMMON);
                 text.push_str(include_str!("../../../shaders/reduce.wgsl"));
             }
             Kernel::Layout { axes } => {
                 constant("THREADS", THREADS);
-                decode(&mut text, "offsets", 8, *axes, 2);
+                decode(&mut text, &Strides::all("offsets", 8, 2), *axes);
                 text.push_str(COMMON);
                 text.push_str(include_str!("../../../shaders/layout.wgsl"));
             }
@@ -226,6 +162,11 @@ impl Kernel {
                 text.push_str(COMMON);
                 text.push_str(include_str!("../../../shaders/fill.wgsl"));
             }
+            Kernel::Probe => {
+                constant("THREADS", THREADS);
+                text.push_str(COMMON);
+                text.push_str(include_str!("../../../shaders/probe.wgsl"));
+            }
         }
         text
     }
@@ -233,13 +174,6 @@ impl Kernel {
 
 const COMMON: &str = include_str!("../../../shaders/common.wgsl");
 const NUMERIC: &str = include_str!("../../../shaders/numeric.wgsl");
-
-/// First word of the product's axis tables.
-pub(super) const PRODUCT_AXES: usize = 16;
-/// Word of the product's flags: left (1) and right (2) are contiguous along k.
-pub(super) const PRODUCT_FLAGS: usize = PRODUCT_AXES + 4 * MAX_AXES * PRODUCT_AXIS_WORDS;
-/// Words per axis there: extent and four strides.
-pub(super) const PRODUCT_AXIS_WORDS: usize = 5;
 
 /// Most axes before the spatial ones of [`GroupedKernel`]: samples, directions, groups and two of channels, or B.
 pub(super) const MAX_GROUPED_AXES: usize = 5;
@@ -259,11 +193,35 @@ pub(super) const GROUPED_WORDS: [(&str, usize); 12] = [
     ("TO", 60),
 ];
 
-/// Writes `fn name(index) -> offsets`: a row-major index over axes to its offset in `tensors` tensors.
+/// Strides of axes in the launch parameters: axis `k` has its extent in word `base + k·axis_words`, and from the `first` word
+/// behind that on its strides in `tensors` tensors.
+pub(super) struct Strides {
+    /// Name of the function.
+    pub name: String,
+    pub base: usize,
+    pub axis_words: usize,
+    pub first: usize,
+    pub tensors: usize,
+}
+
+impl Strides {
+    /// Those of all tensors that the axes have words for.
+    fn all(name: &str, base: usize, tensors: usize) -> Strides {
+        Strides {
+            name: name.into(),
+            base,
+            axis_words: 1 + tensors,
+            first: 1,
+            tensors,
+        }
+    }
+}
+
+/// Writes `fn name(index) -> offsets`: a row-major index over axes to its offset in each tensor.
 ///
-/// Axis `k` has its extent in word `base + k·(1 + tensors)` and its strides behind it. Without axes the
-/// offsets are 0. Unrolled here, because the number of axes is small and known.
-fn decode(text: &mut String, name: &str, base: usize, axes: usize, tensors: usize) {
+/// Without axes the offsets are 0. Unrolled here, because the number of axes is small and known.
+pub(super) fn decode(text: &mut String, strides: &Strides, axes: usize) {
+    let (name, tensors) = (&strides.name, strides.tensors);
     let kind = match tensors {
         1 => "u32".to_string(),
         n => format!("vec{n}<u32>"),
@@ -271,9 +229,9 @@ fn decode(text: &mut String, name: &str, base: usize, axes: usize, tensors: usiz
     let _ = writeln!(text, "fn {name}(index: u32) -> {kind} {{");
     let _ = writeln!(text, "    var rest = index;\n    var sum = {kind}();");
     for axis in (0..axes).rev() {
-        let at = base + axis * (1 + tensors);
-        let words: Vec<String> = (1..=tensors)
-            .map(|k| format!("word({}u)", at + k))
+        let at = strides.base + axis * strides.axis_words;
+        let words: Vec<String> = (0..tensors)
+            .map(|k| format!("word({}u)", at + strides.first + k))
             .collect();
         let strides = format!("{kind}({})", words.join(", "));
         if axis > 0 {
@@ -297,7 +255,7 @@ pub struct ShaderSource {
 
 /// Every kernel of the GPU backend in every tile shape, and in a selection of axis counts.
 pub fn shader_sources() -> Vec<ShaderSource> {
-    let mut kernels = vec![Kernel::Fill];
+    let mut kernels = vec![Kernel::Fill, Kernel::Probe];
     for axes in 1..=MAX_MAP_AXES {
         kernels.push(Kernel::Layout { axes });
         kernels.push(Kernel::Reduce {
@@ -326,18 +284,76 @@ pub fn shader_sources() -> Vec<ShaderSource> {
     for kernel in [LookupKernel::Take, LookupKernel::Chain, LookupKernel::Put] {
         kernels.push(Kernel::Lookup(kernel));
     }
-    for shape in TILE_SHAPES {
-        for axes in [[1; 4], [2, 1, 4, 4], [1, 2, 1, 6], [MAX_AXES; 4]] {
-            for pair in [false, true] {
-                kernels.push(Kernel::Product(ProductKernel { shape, axes, pair }));
-            }
-        }
-    }
+    kernels.extend(product_kernels().into_iter().map(Kernel::Product));
     let source = |kernel: &Kernel| ShaderSource {
         name: format!("{kernel:?}"),
         wgsl: kernel.source(),
     };
     kernels.iter().map(source).collect()
+}
+
+/// Product kernels of every tile shape: each way to read, to store and to mirror, with few and with most axes.
+fn product_kernels() -> Vec<ProductKernel> {
+    use Load::{Each, EachAlongSteps, Rows, Shared, Steps};
+    let mut kernels = Vec::new();
+    for &shape in LARGE.iter().chain(&THIN) {
+        let plain = ProductKernel {
+            shape,
+            axes: [1; 4],
+            left: Each,
+            right: Each,
+            second: None,
+            wide: false,
+            symmetric_tiles: false,
+            symmetric_batches: false,
+            compensated: false,
+        };
+        let square = shape.m == shape.n;
+        for (left, right) in [
+            (Each, Each),
+            (Each, EachAlongSteps),
+            (EachAlongSteps, Shared),
+            (Shared, Rows),
+            (Rows, Steps),
+            (Steps, Each),
+        ] {
+            for axes in [[1; 4], [2, 1, 4, 4], [MAX_AXES; 4]] {
+                kernels.push(ProductKernel {
+                    axes,
+                    left,
+                    right,
+                    ..plain
+                });
+            }
+        }
+        for wide in [false, true] {
+            for compensated in [false, true] {
+                let kind = if wide { Rows } else { Each };
+                let product = ProductKernel {
+                    left: kind,
+                    right: kind,
+                    wide,
+                    compensated,
+                    axes: [2, 1, 1, 1],
+                    ..plain
+                };
+                for second in [None, Some(Each), Some(Rows), Some(Shared)] {
+                    kernels.push(ProductKernel { second, ..product });
+                }
+                for symmetric_batches in [false, true] {
+                    if square {
+                        kernels.push(ProductKernel {
+                            second: Some(Shared),
+                            symmetric_tiles: true,
+                            symmetric_batches,
+                            ..product
+                        });
+                    }
+                }
+            }
+        }
+    }
+    kernels
 }
 
 /// The elementwise kernel of an expression over inputs whose common shape has `axes` axes after merging.

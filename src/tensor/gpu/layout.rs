@@ -32,6 +32,7 @@ impl Gpu {
             kernel: Kernel::Layout { axes: axes.len() },
             inputs: &[input.buffer],
             output: output.buffer,
+            beside: None,
             words,
             groups: len.div_ceil(THREADS) as u64,
             work: THREADS as f64,
@@ -191,7 +192,8 @@ impl Gpu {
         })
     }
 
-    fn reduce_strided(
+    /// Sums over axes of a strided view, into an output that is contiguous over the others.
+    pub(super) fn reduce_strided(
         &self,
         input: View<'_>,
         kept: &[Axis<1>],
@@ -225,6 +227,7 @@ impl Gpu {
                 },
                 inputs: &[input.buffer],
                 output: into.buffer,
+                beside: None,
                 words,
                 groups: (outputs * chunks).div_ceil(THREADS) as u64,
                 work: (THREADS * total.min(REDUCE_CHUNK)) as f64,

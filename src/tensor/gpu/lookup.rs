@@ -84,6 +84,7 @@ impl Gpu {
             kernel: Kernel::Lookup(kernel),
             inputs: &inputs.map(|view| view.buffer),
             output: output.buffer,
+            beside: None,
             words,
             groups: len.div_ceil(THREADS) as u64,
             work: (THREADS * trips) as f64,

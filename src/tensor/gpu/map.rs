@@ -203,6 +203,7 @@ impl Gpu {
             },
             inputs: &buffers,
             output: output.buffer,
+            beside: None,
             words,
             groups: len.div_ceil(THREADS) as u64,
             work: (THREADS * (1 + expr.operations())) as f64,

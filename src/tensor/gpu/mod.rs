@@ -20,6 +20,7 @@ mod pool;
 mod product;
 mod stream;
 mod tensor;
+mod tuning;
 mod window;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use contract::{GpuPending, GpuTile};
 pub use device::Options;
 pub use kernel::{ShaderSource, map_source, shader_sources};
 pub use tensor::{GpuIndices, GpuTensor};
+pub use tuning::{Findings, ShapeRate, Tuning, cache_folder, stored};
 
 use crate::error::Result;
 use crate::tensor::{Backend, Einsum, Expr, HostSlice, Shape, Window};
@@ -70,7 +72,8 @@ impl Gpu {
     /// As [`Gpu::open`].
     pub fn open_with(selector: &Selector, options: Options) -> Result<Gpu> {
         let (report, adapter) = adapter::select(selector)?;
-        let device = Device::open(report, adapter, options)?;
+        let findings = tuning::findings(&report, &adapter, options.tuning)?;
+        let device = Device::open(report, &adapter, options, &findings)?;
         Ok(Gpu {
             device: Arc::new(device),
         })
@@ -79,6 +82,11 @@ impl Gpu {
     /// The adapter.
     pub fn report(&self) -> &AdapterReport {
         &self.device.report
+    }
+
+    /// What was found out about the adapter: accuracy, loops, read-back, and which kernels are fast.
+    pub fn findings(&self) -> &Findings {
+        &self.device.findings
     }
 
     /// Sets the budget of device memory in bytes, for all clones.

@@ -57,6 +57,8 @@ pub(super) struct Launch<'a> {
     pub kernel: Kernel,
     pub inputs: &'a [&'a wgpu::Buffer],
     pub output: &'a wgpu::Buffer,
+    /// A second output.
+    pub beside: Option<&'a wgpu::Buffer>,
     /// Launch parameters; the first two words are set per dispatch.
     pub words: [u32; PARAM_WORDS],
     /// Workgroups.
@@ -71,7 +73,10 @@ impl Device {
         if self.is_lost() || launch.groups == 0 {
             return;
         }
-        let (group_layout, pipeline_layout) = self.layout(launch.inputs.len());
+        let (group_layout, pipeline_layout) = self.layout(
+            launch.inputs.len(),
+            1 + usize::from(launch.beside.is_some()),
+        );
         let (number, pipeline) = self.pipeline(&launch.kernel, &pipeline_layout);
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
@@ -81,7 +86,12 @@ impl Device {
                 size: wgpu::BufferSize::new(PARAM_WORDS as u64 * 4),
             }),
         }];
-        let buffers = launch.inputs.iter().copied().chain([launch.output]);
+        let buffers = launch
+            .inputs
+            .iter()
+            .copied()
+            .chain([launch.output])
+            .chain(launch.beside);
         entries.extend(buffers.enumerate().map(|(k, buffer)| wgpu::BindGroupEntry {
             binding: k as u32 + 1,
             resource: buffer.as_entire_binding(),
@@ -260,6 +270,11 @@ impl Stream {
             ended: None,
             writes: (0, 0),
         }
+    }
+
+    /// Sets what a product kernel is taken for before it ran, in multiply-adds per second.
+    pub fn expect_products(&mut self, rate: f64) {
+        self.first_rates[0] = rate;
     }
 
     fn slots(&self) -> usize {

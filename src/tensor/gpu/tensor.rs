@@ -159,6 +159,7 @@ impl Gpu {
             kernel: Kernel::Fill,
             inputs: &[],
             output: output.buffer,
+            beside: None,
             words,
             groups: len.div_ceil(THREADS) as u64,
             work: THREADS as f64,

@@ -82,6 +82,7 @@ impl Gpu {
                     kernel: Kernel::Window(kernel),
                     inputs: &[views[0].buffer, indices.buffer],
                     output: output.buffer,
+                    beside: None,
                     words,
                     groups: len.div_ceil(THREADS) as u64,
                     work: (THREADS * (stop - start)) as f64,

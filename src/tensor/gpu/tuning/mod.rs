@@ -1,0 +1,121 @@
+//! What is found out about a device when it is first used: what its compiler does to sums and loops, how fast it is read
+//! back, and which tile shapes are fast there. Kept on disk by adapter, driver and kernels.
+
+mod cache;
+mod probe;
+mod shapes;
+
+pub use cache::cache_folder;
+
+use super::adapter::AdapterReport;
+use super::device::{Device, Options};
+use super::product::Shapes;
+use super::{Gpu, product};
+use crate::error::Result;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Whether a device's findings are taken from the disk, or found anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// From the disk where they are there; otherwise found, which takes up to two seconds on a hardware adapter, and stored.
+    #[default]
+    Stored,
+    /// Found anew, and stored.
+    Anew,
+    /// Found anew even of a software adapter, whose speeds say nothing about a GPU's, and not stored: for tests.
+    Trial,
+}
+
+/// What was found out about a device.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Findings {
+    /// Whether what a sum loses can be computed and kept (TwoSum behind a barrier): then sums over several dispatches are
+    /// compensated.
+    pub compensated: bool,
+    /// Whether a product and a sum are rounded once.
+    pub fused: bool,
+    /// Turns after which the compiler ends a loop, where it does so before 100,000.
+    pub loop_cap: Option<u32>,
+    /// Bytes per second from the device to host memory.
+    pub read_back: f64,
+    /// Speed of each tile shape in 10⁹ operations per second, the fastest first; of none where nothing was measured.
+    pub shapes: Vec<ShapeRate>,
+    /// Tile shapes whose results were wrong on this device, and are not used.
+    pub wrong: Vec<String>,
+    /// Seconds that this took.
+    pub seconds: f64,
+}
+
+/// The speed of one tile shape.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ShapeRate {
+    /// Rows × columns × depth of a workgroup's tile, rows × columns of a thread's.
+    pub shape: String,
+    /// 10⁹ operations per second, a multiply-add being two.
+    pub gflops: f64,
+}
+
+impl Findings {
+    /// The highest measured speed of a product, in operations per second.
+    pub fn operations_per_second(&self) -> Option<f64> {
+        self.shapes.first().map(|fastest| fastest.gflops * 1e9)
+    }
+
+    /// The shapes that products take.
+    pub(super) fn chosen(&self, kind: wgpu::DeviceType) -> Shapes {
+        let measured = self.shapes.iter().filter_map(|rate| {
+            let known = product::LARGE.iter();
+            let shape = known.copied().find(|s| s.to_string() == rate.shape)?;
+            Some((shape, rate.gflops))
+        });
+        let measured: Vec<_> = measured.collect();
+        if measured.iter().any(|(shape, _)| shape.m == shape.n) {
+            Shapes::new(&measured, kind)
+        } else {
+            Shapes::unmeasured(kind)
+        }
+    }
+}
+
+/// What was found out about an adapter before, if anything.
+pub fn stored(report: &AdapterReport) -> Option<Findings> {
+    cache::load(report)
+}
+
+/// Finds out about an adapter, or looks up what is known.
+///
+/// # Errors
+/// What opening it reports; [`crate::Error::Device`] where its loops end before the kernels' do.
+pub(super) fn findings(
+    report: &AdapterReport,
+    adapter: &wgpu::Adapter,
+    tuning: Tuning,
+) -> Result<Findings> {
+    if tuning == Tuning::Stored
+        && let Some(found) = cache::load(report)
+    {
+        return Ok(found);
+    }
+    let start = Instant::now();
+    // A device of its own: what this takes is nobody's peak.
+    let options = Options {
+        checked: false,
+        poison: false,
+        ..Options::default()
+    };
+    let device = Device::open(report.clone(), adapter, options, &Findings::default())?;
+    let gpu = Gpu {
+        device: Arc::new(device),
+    };
+    let mut found = probe::probe(&gpu)?;
+    if tuning == Tuning::Trial || !report.is_software() {
+        shapes::measure(&gpu, &mut found)?;
+    }
+    found.seconds = start.elapsed().as_secs_f64();
+    tracing::info!(adapter = %report, seconds = found.seconds, "measured");
+    if tuning != Tuning::Trial {
+        cache::store(report, &found);
+    }
+    Ok(found)
+}
