@@ -64,6 +64,7 @@ pub(super) enum Work {
 }
 
 /// A case before it has a group.
+#[derive(Clone)]
 pub(super) struct Draft {
     pub subject: String,
     pub about: String,
@@ -151,14 +152,17 @@ pub(super) fn read<B: Backend>(backend: &B, name: &str, tensor: &B::Tensor) -> R
 pub fn cases() -> Vec<Case> {
     // Probes of a device's arithmetic (compensated sums, fused multiply-adds, loop limits) are to be a group of their
     // own here: a variant of `Group` and of `Work`, and a file beside `primitive.rs` with its drafts.
+    let primitives = [primitive::drafts(), function::drafts()].concat();
     let groups = [
-        (Group::Primitive, primitive::drafts()),
-        (Group::Primitive, function::drafts()),
+        (Group::Primitive, primitives),
         (Group::Operation, operation::drafts()),
         (Group::Contraction, contraction::drafts()),
         (Group::Network, network::drafts()),
     ];
-    let named = |(group, drafts): (Group, Vec<Draft>)| {
+    let named = |(group, mut drafts): (Group, Vec<Draft>)| {
+        // Those of one subject together, subjects as they come first.
+        let subjects: Vec<String> = drafts.iter().map(|d| d.subject.clone()).collect();
+        drafts.sort_by_key(|draft| subjects.iter().position(|s| *s == draft.subject));
         drafts.into_iter().map(move |draft| Case {
             group,
             subject: draft.subject,

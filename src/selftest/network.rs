@@ -1,7 +1,7 @@
 //! Small networks with data and loss: blocks of G and of H, gradient, products, diagonal, as a user asks for them.
 
-use super::case::{Draft, Work};
-use super::compare::{Measure, Part};
+use super::case::{Draft, SUMS, Work};
+use super::compare::Part;
 use super::transformer::transformer;
 use crate::error::{Error, Result};
 use crate::import::data::{ArraySource, Dataset};
@@ -16,9 +16,6 @@ use crate::tensor::{Contract, Real};
 use crate::{Part as MatrixPart, Session};
 use ndarray::{ArrayD, IxDyn};
 
-/// Forward pass, reverse pass and contraction each round: five times what a sum alone may be off by. (DESIGN §5 has
-/// 2e-6 for blocks of many samples; the largest entry of a small network's is smaller against its terms.)
-const ALLOWED: Measure = Measure::OfLargest(1e-5);
 const SAMPLES: usize = 7;
 
 /// A network.
@@ -203,7 +200,7 @@ pub(super) fn drafts() -> Vec<Draft> {
     let mut drafts = Vec::new();
     let mut add = |subject: &str, model, about: &str, task| {
         let work = Work::Network(Problem { model, task });
-        drafts.push(Draft::new(subject, about, ALLOWED, work));
+        drafts.push(Draft::new(subject, about, SUMS, work));
     };
     for (subject, model) in [
         ("mlp", Model::Mlp),

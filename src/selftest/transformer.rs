@@ -104,12 +104,12 @@ impl Chain {
             let part = self.then(Slice { axis: 2, range }, &[all])?;
             parts.push(self.heads(part)?);
         }
-        let scores = self.einsum("bhqd", "bhkd", "bhqk", [parts[0], parts[1]])?;
+        let scores = self.einsum("bhqe", "bhke", "bhqk", [parts[0], parts[1]])?;
         let scale = Expr::constant(((HEADS as f64) / WIDTH as f64).sqrt());
         let scores = self.then(Elementwise::new(scale * Expr::input(0)), &[scores])?;
         let log = false;
         let shares = self.then(Softmax { axis: 3, log }, &[scores])?;
-        let mixed = self.einsum("bhqk", "bhkd", "bhqd", [shares, parts[2]])?;
+        let mixed = self.einsum("bhqk", "bhke", "bhqe", [shares, parts[2]])?;
         let order = vec![0, 2, 1, 3];
         let mixed = self.then(Permute { order }, &[mixed])?;
         let rest = vec![1, TOKENS, WIDTH];
