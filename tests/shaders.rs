@@ -143,7 +143,8 @@ fn within_limits(Valid { module, info }: &Valid) -> Result<(), String> {
     Ok(())
 }
 
-fn translate(Valid { module, info }: &Valid, checked: bool) -> Result<Targets, String> {
+fn translate(valid: &Valid, checked: bool) -> Result<Targets, String> {
+    let Valid { module, info } = valid;
     let policy = match checked {
         true => BoundsCheckPolicy::Restrict,
         false => BoundsCheckPolicy::Unchecked,
@@ -170,8 +171,21 @@ fn translate(Valid { module, info }: &Valid, checked: bool) -> Result<Targets, S
     };
     msl::write_string(module, info, &options, &msl::PipelineOptions::default())
         .map_err(|e| format!("MSL: {e}"))?;
+    // FXC, which wgpu falls back to, takes 5.1; DXC, where its library is found, takes 6.0.
+    let [_, hlsl] = [
+        hlsl_text(valid, checked, hlsl::ShaderModel::V5_1)?,
+        hlsl_text(valid, checked, hlsl::ShaderModel::V6_0)?,
+    ];
+    Ok(Targets { spirv, hlsl })
+}
+
+fn hlsl_text(
+    Valid { module, info }: &Valid,
+    checked: bool,
+    shader_model: hlsl::ShaderModel,
+) -> Result<String, String> {
     let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V6_0,
+        shader_model,
         fake_missing_bindings: true,
         // Where the number of workgroups is passed: without it naga writes the workgroup's number in its place.
         special_constants_binding: Some(hlsl::BindTarget {
@@ -188,7 +202,7 @@ fn translate(Valid { module, info }: &Valid, checked: bool) -> Result<Targets, S
     hlsl::Writer::new(&mut text, &options, &pipeline)
         .write(module, info, None)
         .map_err(|e| format!("HLSL: {e}"))?;
-    Ok(Targets { spirv, hlsl: text })
+    Ok(text)
 }
 
 /// All of naga's part; the targets checked and unchecked.

@@ -175,7 +175,7 @@ fn dense() -> Vec<Draft> {
 fn again(times: u64) -> String {
     match times {
         1 => String::new(),
-        times => format!(", {times} times"),
+        times => format!(", added {times} times"),
     }
 }
 
@@ -209,7 +209,7 @@ fn outer() -> Vec<Draft> {
             1,
         ),
         (
-            "weight by itself, twice",
+            "weight by itself, inputs first",
             [last(4, 17, 1), last(4, 17, 1)],
             alike,
             257,
@@ -297,10 +297,7 @@ fn outer() -> Vec<Draft> {
         drafts.push(Draft::new("outer", about, SUMS, Work::Contraction(product)));
     };
     for (about, sides, scaled, samples, directions, times) in list {
-        let about = format!(
-            "{about}{}",
-            again(times).replace(", 2 times", ", added twice")
-        );
+        let about = format!("{about}{}", again(times));
         add(about, sides, scaled, samples, directions, times, false);
     }
     let sides = [first(3, 17, 0), first(5, 7, 2)];

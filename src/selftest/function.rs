@@ -149,7 +149,11 @@ pub(super) fn drafts() -> Vec<Draft> {
         (Unary::Cos, -60.0, 60.0),
         (Unary::Erf, -5.0, 5.0),
     ] {
-        let about = format!("{} of {low} to {high}", word(function));
+        let bound = |x: f64| match x.abs() {
+            size if size == 0.0 || (1e-3..1e4).contains(&size) => x.to_string(),
+            _ => format!("{x:e}"),
+        };
+        let about = format!("{} of {} to {}", word(function), bound(low), bound(high));
         let value = vec![("value".to_string(), x(0).unary(function))];
         drafts.push(draft(about, FUNCTIONS, value, Arguments::Within(low, high)));
     }

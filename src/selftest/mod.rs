@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod table;
 mod transformer;
+mod windows;
 
 pub use case::{Case, Group, cases, select};
 pub use compare::Measure;

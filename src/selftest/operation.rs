@@ -2,7 +2,7 @@
 
 use super::case::{Draft, SUMS, Work, read};
 use super::compare::Part;
-use super::primitive::window;
+use super::windows::window;
 use crate::error::{Error, Result};
 use crate::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
