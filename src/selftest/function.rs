@@ -60,7 +60,7 @@ impl Arguments {
             Arguments::Evenly(low, high) => vec![row(evenly(low, high, 1031))],
             Arguments::NotFinite => {
                 let infinite = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-                vec![row([&infinite[..], &[-0.0, 0.0, 1.0]].concat())]
+                vec![row([&infinite[..], &[-0.0, 0.0, 0.5]].concat())]
             }
             Arguments::Powers => {
                 let (mut bases, mut exponents) = (Vec::new(), Vec::new());

@@ -232,13 +232,12 @@ fn products(drafts: &mut Vec<Draft>) {
         (3, 17, 19, 8209),
         (1, 3, 5, 70_001),
     ] {
-        for (formula, left, right) in [
-            ("sdmk,sdkn->sdmn", [m, k], [k, n]),
-            ("sdkm,sdkn->sdmn", [k, m], [k, n]),
+        for (formula, left, turned) in [
+            ("sdmk,sdkn->sdmn", [m, k], ""),
+            ("sdkm,sdkn->sdmn", [k, m], ", transposed"),
         ] {
-            let turned = if left == [m, k] { "" } else { ", transposed" };
             let about = format!("{batches} of {m}x{n}, {k} terms{turned}");
-            let of = [shape(batches, 1, &left), shape(batches, 1, &right)];
+            let of = [shape(batches, 1, &left), shape(batches, 1, &[k, n])];
             let einsum = Primitive::Einsum(formula);
             drafts.push(draft("einsum", about, SUMS, einsum, &of));
         }
