@@ -18,11 +18,13 @@ pub mod operator;
 pub mod ops;
 pub mod random;
 pub mod schedule;
+pub mod selftest;
 mod session;
 pub mod sink;
 mod source;
 pub mod study;
 pub mod tensor;
+mod trial;
 pub mod verify;
 
 pub use device::{Device, Precision};

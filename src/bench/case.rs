@@ -1,10 +1,11 @@
 //! The set of cases, by name, and what a case is once it stands on a device.
 
 use super::check::Check;
-use super::primitive::{self, Primed, Setting};
+use super::primitive::{self, Primed};
 use super::problem::{self, Opened, Problem};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::trial::Setting;
 use glob::Pattern;
 
 /// The version of the set: it changes where a case's size or meaning does, so that files of different sets are not

@@ -7,11 +7,9 @@
 mod case;
 mod check;
 mod compare;
-mod definition;
 mod devices;
 #[cfg(feature = "plot")]
 mod figure;
-mod machine;
 mod measure;
 mod model;
 mod peak;
@@ -21,12 +19,12 @@ mod report;
 mod run;
 mod table;
 
+pub use crate::trial::System;
 pub use case::{Case, cases, select};
 pub use compare::Comparison;
 pub use devices::devices;
 #[cfg(feature = "plot")]
 pub use figure::figure;
-pub use machine::System;
 pub use measure::Timing;
 pub use peak::Peak;
 pub use report::{CaseReport, DeviceReport, Outcome, Report, check_target, write_whole};

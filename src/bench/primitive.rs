@@ -3,14 +3,13 @@
 
 use super::case::Ready;
 use super::check::{Check, DEFINITION};
-use super::definition::{Array, entry};
 use crate::device::{Device, with_backend};
 use crate::error::Result;
-use crate::random::Draws;
 use crate::tensor::cpu::Cpu;
 use crate::tensor::expression::Unary;
 use crate::tensor::meter::Meter;
-use crate::tensor::{Backend, Einsum, Expr, HostSlice, Real, Shape, Window};
+use crate::tensor::{Backend, Expr, Real, Shape, Window};
+use crate::trial::{Array, Loaded, Primitive, Setting, entry};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -18,95 +17,6 @@ const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;
 /// Entries of a result that are computed by the definition.
 const ENTRIES: usize = 256;
-
-/// A primitive with all but its tensors.
-#[derive(Clone, Debug)]
-pub(super) enum Primitive {
-    Einsum(&'static str),
-    Conv(Window, usize),
-    ConvInputs(Window, usize),
-    /// Summed over samples or not.
-    ConvWeights(Window, usize, bool),
-    WindowSum(Window),
-    WindowSpread(Window),
-    /// Of the first tensor at the maxima of the second.
-    Gather(Window),
-    Scatter(Window),
-    Map(Expr),
-    ReduceSum(Vec<usize>),
-    Permute(Vec<usize>),
-    Slice(usize, usize, usize),
-    Embed(usize, usize, usize),
-    /// By the second tensor, whole numbers.
-    Take(usize),
-    /// Summed over samples.
-    Put(usize, usize),
-    Concat(usize),
-    Broadcast(Vec<usize>),
-}
-
-impl Primitive {
-    /// Runs it. `chosen` is what [`Backend::max_pool_indices`] gave for the second tensor.
-    fn apply<B: Backend>(
-        &self,
-        backend: &B,
-        inputs: &[B::Tensor],
-        chosen: Option<&B::Indices>,
-    ) -> B::Tensor {
-        let x = &inputs[0];
-        let chosen = || chosen.expect("positions are chosen where they are used");
-        match self {
-            Primitive::Einsum(formula) => backend.einsum(&Einsum::new(formula), x, &inputs[1]),
-            Primitive::Conv(window, groups) => backend.conv(x, &inputs[1], window, *groups),
-            Primitive::ConvInputs(window, groups) => {
-                backend.conv_inputs(x, &inputs[1], window, *groups)
-            }
-            Primitive::ConvWeights(window, groups, sum) => {
-                backend.conv_weights(x, &inputs[1], window, *groups, *sum)
-            }
-            Primitive::WindowSum(window) => backend.window_sum(x, window),
-            Primitive::WindowSpread(window) => backend.window_spread(x, window),
-            Primitive::Gather(window) => backend.gather(x, chosen(), window),
-            Primitive::Scatter(window) => backend.scatter(x, chosen(), window),
-            Primitive::Map(expr) => {
-                let inputs: Vec<&B::Tensor> = inputs.iter().collect();
-                backend.map(expr, &inputs)
-            }
-            Primitive::ReduceSum(axes) => backend.reduce_sum(x, axes),
-            Primitive::Permute(order) => backend.permute(x, order),
-            Primitive::Slice(axis, start, stop) => backend.slice(x, *axis, *start, *stop),
-            Primitive::Embed(axis, start, extent) => backend.embed(x, *axis, *start, *extent),
-            Primitive::Take(axis) => backend.take(x, &inputs[1], *axis),
-            Primitive::Put(axis, extent) => backend.put(x, &inputs[1], *axis, 0..*extent, true),
-            Primitive::Concat(axis) => backend.concat(&[x, &inputs[1]], *axis),
-            Primitive::Broadcast(rest) => backend.broadcast(x, rest),
-        }
-    }
-
-    /// The window whose maxima of the second tensor are used.
-    fn chosen(&self) -> Option<&Window> {
-        match self {
-            Primitive::Gather(window) | Primitive::Scatter(window) => Some(window),
-            _ => None,
-        }
-    }
-
-    /// Which tensor holds whole numbers below an extent, and that extent.
-    fn lookup(&self, shapes: &[Shape]) -> Option<usize> {
-        match self {
-            Primitive::Take(axis) => Some(shapes[0].axes()[*axis]),
-            Primitive::Put(_, extent) => Some(*extent),
-            _ => None,
-        }
-    }
-}
-
-/// A primitive with the shapes of its tensors.
-#[derive(Clone, Debug)]
-pub(super) struct Setting {
-    pub primitive: Primitive,
-    pub shapes: Vec<Shape>,
-}
 
 /// Name, a word on it, and the setting of every primitive.
 pub(super) fn settings() -> Vec<(&'static str, &'static str, Setting)> {
@@ -269,7 +179,7 @@ pub(super) fn settings() -> Vec<(&'static str, &'static str, Setting)> {
         (
             "put",
             "its transpose, 10 directions, summed over samples",
-            P::Put(3, 64),
+            P::Put(3, 0..64, true),
             vec![&looked_up, &indices],
         ),
         (
@@ -300,29 +210,23 @@ pub(super) struct Primed {
 
 impl Primed {
     pub(super) fn new(setting: &Setting) -> Primed {
-        let lookup = setting.primitive.lookup(&setting.shapes);
-        let array = |(k, shape): (usize, &Shape)| {
-            let mut draws = Draws::new(0, k as u64, 0);
-            let mut draw = || match lookup.filter(|_| k == 1) {
-                Some(extent) => (draws.uniform() * extent as f64).floor(),
-                // Numbers that single precision holds: all devices start from the same.
-                None => f64::from((2.0 * draws.uniform() - 1.0) as f32),
-            };
-            let values = (0..shape.len()).map(|_| draw()).collect();
-            Arc::new(Array::new(shape.clone(), values))
-        };
         Primed {
+            arrays: setting.arrays(),
             setting: setting.clone(),
-            arrays: setting.shapes.iter().enumerate().map(array).collect(),
         }
+    }
+
+    /// The primitive with its tensors on a backend.
+    fn load<B: Backend>(&self, backend: &B) -> Loaded<B> {
+        Loaded::new(backend, &self.setting.primitive, &self.arrays)
     }
 
     /// Operations and the numbers that are read and written once, as the meter predicts them.
     pub(super) fn work(&self) -> (u64, u64) {
         let meter = Meter::new(4);
-        let loaded = Loaded::new(&meter, self);
+        let loaded = self.load(&meter);
         let before = meter.operations();
-        let result = loaded.apply();
+        let result = loaded.apply(&meter);
         let read: usize = match self.setting.primitive {
             // A slice reads what it gives; the rest of its input is not touched.
             Primitive::Slice(..) => meter.shape(&result).len(),
@@ -333,19 +237,19 @@ impl Primed {
     }
 
     pub(super) fn on(&self, device: &Device) -> Box<dyn Ready> {
-        with_backend!(device, backend => Box::new(Loaded::new(backend, self)))
+        with_backend!(device, backend => Box::new(Placed::new(backend, self)))
     }
 
     /// What CPU f64 gives.
     pub(super) fn reference(&self) -> Result<Vec<f64>> {
         let cpu = Cpu::<f64>::new();
-        cpu.read(&Loaded::new(&cpu, self).apply())
+        cpu.read(&self.load(&cpu).apply(&cpu))
     }
 
     /// Entries spread over a result against the definition of the primitive.
     pub(super) fn definition(&self, found: &[f64]) -> Check {
         let cpu = Meter::new(8);
-        let shape = cpu.shape(&Loaded::new(&cpu, self).apply());
+        let shape = cpu.shape(&self.load(&cpu).apply(&cpu));
         if shape.len() != found.len() {
             return Check::failed(format!("{} numbers for {shape:?}", found.len()));
         }
@@ -362,40 +266,28 @@ impl Primed {
     }
 }
 
-/// A primitive with its tensors on a backend.
-struct Loaded<B: Backend> {
+/// A primitive on a backend, and what was enqueued last.
+struct Placed<B: Backend> {
     backend: B,
-    primitive: Primitive,
-    inputs: Vec<B::Tensor>,
-    chosen: Option<B::Indices>,
-    /// What was enqueued last.
+    loaded: Loaded<B>,
     last: RefCell<Option<B::Tensor>>,
 }
 
-impl<B: Backend + Clone> Loaded<B> {
-    fn new(backend: &B, primed: &Primed) -> Loaded<B> {
-        let primitive = primed.setting.primitive.clone();
-        let upload = |a: &Arc<Array>| backend.upload(&a.shape, HostSlice::F64(&a.values));
-        let inputs: Vec<B::Tensor> = primed.arrays.iter().map(upload).collect();
-        let chosen = primitive
-            .chosen()
-            .map(|window| backend.max_pool_indices(&inputs[1], window));
-        Loaded {
+impl<B: Backend + Clone> Placed<B> {
+    fn new(backend: &B, primed: &Primed) -> Placed<B> {
+        Placed {
             backend: backend.clone(),
-            primitive,
-            inputs,
-            chosen,
+            loaded: primed.load(backend),
             last: RefCell::new(None),
         }
     }
 
     fn apply(&self) -> B::Tensor {
-        let chosen = self.chosen.as_ref();
-        self.primitive.apply(&self.backend, &self.inputs, chosen)
+        self.loaded.apply(&self.backend)
     }
 }
 
-impl<B: Backend + Clone> Ready for Loaded<B> {
+impl<B: Backend + Clone> Ready for Placed<B> {
     fn check(&self, reference: &[f64], tolerance: f64) -> Result<Check> {
         Ok(compared(
             &self.backend.read(&self.apply())?,

@@ -1,11 +1,11 @@
 //! What was measured, as a JSON file, and such files read back.
 
 use super::case::SET;
-use super::machine::System;
 use super::measure::Timing;
 use super::peak::Peak;
 use crate::error::{Error, Result};
 use crate::files::{open, parent, sync_folder, with_suffix};
+use crate::trial::System;
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Write as _};
 use std::path::Path;

@@ -2,12 +2,12 @@
 
 use super::case::{Case, Prepared};
 use super::check::{Check, SINGLE};
-use super::machine::System;
 use super::measure::time;
 use super::peak::Peak;
 use super::report::{CaseReport, DeviceReport, Outcome, Report};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::trial::System;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How long to measure.

@@ -39,6 +39,8 @@ pub enum Command {
     Verify(Verify),
     /// Check and time a fixed set of cases on the CPU and on GPUs; put several machines side by side.
     Bench(Bench),
+    /// Test this machine's device: everything it computes against CPU double precision, in under a minute.
+    Selftest(Selftest),
 }
 
 /// Options of `inspect`.
@@ -482,6 +484,37 @@ pub struct Bench {
     #[arg(short, long)]
     pub quiet: bool,
     /// Print JSON in place of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `selftest`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every primitive, operation and contraction, and whole networks, on ragged sizes. A GPU runs all of it twice, with shader
+checks and without. An error is the largest of any entry, of the largest entry; of elementwise functions (ulp), in units
+of the entry's last place. To a bug report belongs what --json prints.
+
+Examples:
+  hessblock selftest
+  hessblock selftest --device llvmpipe --case contraction/ --case einsum
+  hessblock selftest --json > selftest.json
+
+Exit codes: 0 all passed, 1 a case failed, 2 asked for wrongly, 130 interrupted.")]
+pub struct Selftest {
+    /// auto, cpu, gpu, an adapter's index, or a unique part of its name.
+    #[arg(long, default_value = "auto", allow_hyphen_values = true)]
+    pub device: String,
+    /// Only cases whose name holds this; repeatable.
+    #[arg(long, value_name = "TEXT")]
+    pub case: Vec<String>,
+    /// List the cases and stop.
+    #[arg(long)]
+    pub list: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
 }

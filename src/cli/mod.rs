@@ -12,6 +12,7 @@ mod info;
 mod inspect;
 mod product;
 mod progress;
+mod selftest;
 mod trace;
 mod verify;
 
@@ -61,6 +62,7 @@ pub fn main() -> ExitCode {
         args::Command::Verify(command) => verify::run(command),
         args::Command::Error(command) => error::run(command),
         args::Command::Bench(command) => bench::run(command),
+        args::Command::Selftest(command) => selftest::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ mod networks;
 mod onnx;
 mod refusals;
 mod results;
+mod selftest;
 mod study;
 mod verify;
 mod workplace;

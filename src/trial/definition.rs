@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 /// An array in double precision.
 #[derive(Debug)]
-pub(super) struct Array {
+pub(crate) struct Array {
     pub shape: Shape,
     pub values: Vec<f64>,
 }
 
 impl Array {
-    pub(super) fn new(shape: Shape, values: Vec<f64>) -> Array {
+    pub(crate) fn new(shape: Shape, values: Vec<f64>) -> Array {
         Array { shape, values }
     }
 
@@ -98,7 +98,7 @@ fn largest(
 }
 
 /// Entry `index` of the primitive's result of that shape.
-pub(super) fn entry(
+pub(crate) fn entry(
     primitive: &Primitive,
     inputs: &[Arc<Array>],
     shape: &Shape,
@@ -107,6 +107,9 @@ pub(super) fn entry(
     let to = position(&shape.axes(), index);
     let x = &inputs[0];
     match primitive {
+        Primitive::Read => x.at(&to),
+        Primitive::Fill(value) => *value,
+        Primitive::Reshape(_) => x.values[index],
         Primitive::Einsum(formula) => einsum(formula, x, &inputs[1], &to),
         Primitive::Conv(window, groups) => {
             let (w, o, out) = (&inputs[1], to[3], &to[4..]);
@@ -176,6 +179,14 @@ pub(super) fn entry(
             largest(&inputs[1], window, lead, output)
                 .map_or(f64::NAN, |at| x.at(&[lead, &at].concat()))
         }
+        Primitive::MaxPoolIndices(window) => {
+            let (lead, output) = to.split_at(to.len() - window.output.len());
+            let extents = window.input.iter();
+            largest(x, window, lead, output).map_or(f64::NAN, |at| {
+                let flat = extents.zip(&at).fold(0, |flat, (e, at)| flat * e + at);
+                flat as f64
+            })
+        }
         Primitive::Scatter(window) => {
             let (lead, input) = to.split_at(to.len() - window.input.len());
             positions(&window.output)
@@ -223,14 +234,20 @@ pub(super) fn entry(
         }
         Primitive::Take(axis) => {
             let mut from = to.clone();
-            from[*axis] = inputs[1].at(&[to[0], 0, to[*axis]]) as usize;
-            x.at(&from)
+            let index = inputs[1].at(&[to[0], 0, to[*axis]]);
+            let within = (0.0..x.shape.axes()[*axis] as f64).contains(&index);
+            from[*axis] = index as usize;
+            if within { x.at(&from) } else { 0.0 }
         }
-        Primitive::Put(axis, _) => {
+        Primitive::Put(axis, range, sum_samples) => {
+            let samples = match sum_samples {
+                true => 0..x.shape.samples,
+                false => to[0]..to[0] + 1,
+            };
             let mut sum = 0.0;
-            for sample in 0..x.shape.samples {
+            for sample in samples {
                 for k in 0..x.shape.axes()[*axis] {
-                    if inputs[1].at(&[sample, 0, k]) as usize == to[*axis] {
+                    if inputs[1].at(&[sample, 0, k]) == (range.start + to[*axis]) as f64 {
                         let mut from = to.clone();
                         (from[0], from[*axis]) = (sample, k);
                         sum += x.at(&from);
@@ -241,12 +258,15 @@ pub(super) fn entry(
         }
         Primitive::Concat(axis) => {
             let mut from = to;
-            let first = x.shape.axes()[*axis];
-            if from[*axis] < first {
-                return x.at(&from);
-            }
-            from[*axis] -= first;
-            inputs[1].at(&from)
+            let mut inputs = inputs.iter();
+            let last = inputs.next_back();
+            let holds = inputs.find(|input| {
+                let extent = input.shape.axes()[*axis];
+                let holds = from[*axis] < extent;
+                from[*axis] -= if holds { 0 } else { extent };
+                holds
+            });
+            holds.or(last).map_or(f64::NAN, |input| input.at(&from))
         }
         Primitive::Broadcast(_) => x.aligned(&to),
     }

@@ -1,0 +1,248 @@
+//! The suite, by name, and what a case computes.
+
+use super::compare::{Measure, Part};
+use super::contraction::{self, Product};
+use super::function::{self, Function};
+use super::network::{self, Problem};
+use super::operation::{self, Trial};
+use super::primitive;
+use crate::error::{Error, Result};
+use crate::tensor::cpu::Cpu;
+use crate::tensor::{Backend, Contract, Real};
+use crate::trial::{Loaded, Setting};
+use serde::{Deserialize, Serialize};
+
+/// What sums of products may be off by (DESIGN §5).
+pub(super) const SUMS: Measure = Measure::OfLargest(2e-6);
+/// What is copied is the same.
+pub(super) const COPIES: Measure = Measure::OfLargest(0.0);
+
+/// What kind of thing a case tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Group {
+    /// A primitive of [`Backend`].
+    Primitive,
+    /// An operation of a network with its derivatives.
+    Operation,
+    /// A kernel of [`Contract`].
+    Contraction,
+    /// A network with data and loss: blocks, gradient, products, diagonal.
+    Network,
+}
+
+impl Group {
+    /// Its word in names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Primitive => "primitive",
+            Group::Operation => "operation",
+            Group::Contraction => "contraction",
+            Group::Network => "network",
+        }
+    }
+}
+
+/// Something that is computed on the device and in CPU f64.
+#[derive(Clone, Debug)]
+pub struct Case {
+    group: Group,
+    subject: String,
+    about: String,
+    measure: Measure,
+    work: Work,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    Primitive(Setting),
+    Function(Function),
+    Operation(Trial),
+    Contraction(Product),
+    Network(Problem),
+}
+
+/// A case before it has a group.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub subject: String,
+    pub about: String,
+    pub measure: Measure,
+    pub work: Work,
+}
+
+impl Draft {
+    pub fn new(
+        subject: impl Into<String>,
+        about: impl Into<String>,
+        measure: Measure,
+        work: Work,
+    ) -> Draft {
+        Draft {
+            subject: subject.into(),
+            about: about.into(),
+            measure,
+            work,
+        }
+    }
+}
+
+impl Case {
+    /// Its group.
+    pub fn group(&self) -> Group {
+        self.group
+    }
+
+    /// What is tested: `einsum`, `softmax`, `outer`.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Its name, `group/subject/sizes`.
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.group.name(), self.subject, self.about)
+    }
+
+    /// How its error is measured, and what that may be.
+    pub fn measure(&self) -> Measure {
+        self.measure
+    }
+
+    /// Whether shader checks may change no bit: products and contractions have a fixed order of sums, copies have none.
+    pub fn is_fixed(&self) -> bool {
+        let product = ["einsum", "conv", "conv_inputs", "conv_weights"];
+        match self.group {
+            Group::Contraction => true,
+            Group::Primitive => self.measure == COPIES || product.contains(&self.subject.as_str()),
+            _ => false,
+        }
+    }
+
+    /// What a backend gives.
+    pub(super) fn run<B: Contract>(&self, backend: &B) -> Result<Vec<Part>> {
+        match &self.work {
+            Work::Primitive(setting) => {
+                let loaded = Loaded::new(backend, &setting.primitive, &setting.arrays());
+                Ok(vec![read(backend, "result", &loaded.apply(backend))?])
+            }
+            Work::Function(function) => function.run(backend),
+            Work::Operation(trial) => trial.run(backend),
+            Work::Contraction(product) => product.run(backend),
+            Work::Network(problem) => problem.run(backend),
+        }
+    }
+
+    /// What CPU f64 gives.
+    pub(super) fn reference(&self) -> Result<Vec<Part>> {
+        self.run(&Cpu::<f64>::new())
+    }
+}
+
+/// Waits for a tensor: a part of that name.
+pub(super) fn read<B: Backend>(backend: &B, name: &str, tensor: &B::Tensor) -> Result<Part> {
+    let values = backend.read(tensor)?;
+    Ok(Part::new(
+        name,
+        values.into_iter().map(Real::to_f64).collect(),
+    ))
+}
+
+/// The whole suite, in order.
+pub fn cases() -> Vec<Case> {
+    // Probes of a device's arithmetic (compensated sums, fused multiply-adds, loop limits) are to be a group of their
+    // own here: a variant of `Group` and of `Work`, and a file beside `primitive.rs` with its drafts.
+    let primitives = [primitive::drafts(), function::drafts()].concat();
+    let groups = [
+        (Group::Primitive, primitives),
+        (Group::Operation, operation::drafts()),
+        (Group::Contraction, contraction::drafts()),
+        (Group::Network, network::drafts()),
+    ];
+    let named = |(group, mut drafts): (Group, Vec<Draft>)| {
+        // Those of one subject together, subjects as they come first.
+        let subjects: Vec<String> = drafts.iter().map(|d| d.subject.clone()).collect();
+        drafts.sort_by_key(|draft| subjects.iter().position(|s| *s == draft.subject));
+        drafts.into_iter().map(move |draft| Case {
+            group,
+            subject: draft.subject,
+            about: draft.about,
+            measure: draft.measure,
+            work: draft.work,
+        })
+    };
+    groups.into_iter().flat_map(named).collect()
+}
+
+/// The cases whose names hold one of these texts, all where there is none.
+///
+/// ```
+/// let chosen = hessblock::selftest::select(&["contraction/outer".into()])?;
+/// assert!(chosen.iter().all(|case| case.subject() == "outer"));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Request`] for a text that no name holds, with the subjects there are.
+pub fn select(texts: &[String]) -> Result<Vec<Case>> {
+    let all = cases();
+    for text in texts {
+        if text.is_empty() || !all.iter().any(|case| case.name().contains(text.as_str())) {
+            let mut subjects: Vec<String> = all
+                .iter()
+                .map(|case| format!("{}/{}", case.group.name(), case.subject))
+                .collect();
+            subjects.dedup();
+            let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+            return Err(Error::unknown("case", text, &subjects));
+        }
+    }
+    let meant = |case: &Case| {
+        let name = case.name();
+        texts.is_empty() || texts.iter().any(|text| name.contains(text.as_str()))
+    };
+    Ok(all.into_iter().filter(meant).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_select_their_cases() {
+        let all = cases();
+        let names: BTreeSet<String> = all.iter().map(Case::name).collect();
+        assert_eq!(names.len(), all.len());
+        assert_eq!(select(&[]).unwrap().len(), all.len());
+        let chosen = select(&["network/".into(), "primitive/take".into()]).unwrap();
+        assert!(chosen.len() > 5 && chosen.len() < all.len());
+        let error = select(&["einsun".into()]).unwrap_err();
+        assert!(matches!(error, Error::Request(_)));
+        assert!(error.to_string().contains("primitive/einsum"), "{error}");
+        assert!(select(&[String::new()]).is_err());
+    }
+
+    #[test]
+    fn every_case_fails_where_one_number_is_wrong() {
+        for case in cases() {
+            let reference = case.reference().unwrap();
+            let name = case.name();
+            assert_eq!(case.measure.compare(&reference, &reference).error, 0.0);
+            for part in 0..reference.len() {
+                // The largest entry off by a thousandth, and one that was never written.
+                for wrong in [|v: f64| 1.001 * v, |_| f64::NAN] {
+                    let mut found = reference.clone();
+                    let values = &mut found[part].values;
+                    let finite = (0..values.len()).filter(|&k| values[k].is_finite());
+                    let at = finite.max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs()));
+                    let at = at.unwrap_or_else(|| panic!("{name}: part {part} is empty"));
+                    assert_ne!(values[at], 0.0, "{name}: part {part} is all zeros");
+                    values[at] = wrong(values[at]);
+                    let compared = case.measure.compare(&found, &reference);
+                    assert!(compared.fault.is_some(), "{name}, part {part}");
+                }
+            }
+        }
+    }
+}

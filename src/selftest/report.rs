@@ -1,0 +1,129 @@
+//! What came out, as JSON, to be attached to a bug report.
+
+use super::case::{Case, Group};
+use super::compare::Measure;
+use crate::error::{Error, Result};
+use crate::trial::System;
+use serde::{Deserialize, Serialize};
+
+/// What the files say they are.
+const FORMAT: &str = "hessblock selftest";
+/// The version of their form.
+const FORMAT_VERSION: u64 = 1;
+
+/// Everything that was tested in one go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// `hessblock selftest`.
+    pub format: String,
+    /// The version of this form.
+    pub format_version: u64,
+    /// The crate's version.
+    pub version: String,
+    /// The machine, with its operating system.
+    pub system: System,
+    /// What was tested.
+    pub device: DeviceReport,
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that failed.
+    pub failed: usize,
+    /// Seconds in all.
+    pub seconds: f64,
+    /// Cases, in order.
+    pub cases: Vec<CaseReport>,
+}
+
+/// The device under test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// The adapter's name, or the processor's.
+    pub name: String,
+    /// `cpu`, or an adapter's kind: `discrete`, `integrated`, `virtual`, `software`.
+    pub kind: String,
+    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// An adapter's driver and its version.
+    pub driver: Option<String>,
+}
+
+/// What became of a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaseReport {
+    /// Its group.
+    pub group: Group,
+    /// What was tested.
+    pub subject: String,
+    /// Its name, group and subject included.
+    pub name: String,
+    /// Its error, where it is a number.
+    pub error: Option<f64>,
+    /// In what that is measured, and what it may be.
+    #[serde(flatten)]
+    pub measure: Measure,
+    /// Whether shader checks changed no bit, where they may not.
+    pub same_bits: Option<bool>,
+    /// Whether the numbers are right.
+    pub pass: bool,
+    /// What is wrong.
+    pub fault: Option<String>,
+    /// Seconds, the reference's included.
+    pub seconds: f64,
+}
+
+impl CaseReport {
+    pub(super) fn new(case: &Case) -> CaseReport {
+        CaseReport {
+            group: case.group(),
+            subject: case.subject().into(),
+            name: case.name(),
+            error: None,
+            measure: case.measure(),
+            same_bits: None,
+            pass: false,
+            fault: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// The error as a share of what is allowed; infinite where there is no number.
+    pub(super) fn share(&self) -> f64 {
+        match (self.error, self.measure.allowed()) {
+            (Some(0.0), _) => 0.0,
+            (Some(error), allowed) => error / allowed,
+            (None, _) => f64::INFINITY,
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(device: DeviceReport, cases: Vec<CaseReport>, seconds: f64) -> Report {
+        let passed = cases.iter().filter(|case| case.pass).count();
+        Report {
+            format: FORMAT.into(),
+            format_version: FORMAT_VERSION,
+            version: env!("CARGO_PKG_VERSION").into(),
+            system: System::here(),
+            device,
+            passed,
+            failed: cases.len() - passed,
+            seconds,
+            cases,
+        }
+    }
+
+    /// The cases that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
+        self.cases.iter().filter(|case| !case.pass)
+    }
+
+    /// All of it as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where it cannot be written.
+    pub fn json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self)
+            .map(|text| text + "\n")
+            .map_err(|e| Error::Value(format!("the report cannot be written as JSON: {e}")))
+    }
+}

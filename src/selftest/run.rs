@@ -1,0 +1,149 @@
+//! Runs cases on a device and compares what comes out with CPU f64.
+
+use super::case::Case;
+use super::compare::difference;
+use super::report::{CaseReport, DeviceReport, Report};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::tensor::Contract;
+#[cfg(feature = "gpu")]
+use crate::tensor::gpu::{Gpu, Options, Selector};
+use crate::trial::System;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Cases done.
+    pub done: usize,
+    /// Cases in all.
+    pub total: usize,
+    /// The name of the case that is next.
+    pub case: &'a str,
+}
+
+/// Tests a device. A GPU runs every case twice, compiled with shader checks and without, all its tensors filled with NaN
+/// before they are written. A case that fails is in the report and does not end the run.
+///
+/// ```
+/// use hessblock::selftest::{run, select};
+/// use hessblock::{Device, Precision};
+/// use std::sync::atomic::AtomicBool;
+///
+/// let cases = select(&["primitive/take".into()])?;
+/// let report = run(&Device::cpu(Precision::F32), &cases, &|_| (), &AtomicBool::new(false))?;
+/// assert_eq!((report.passed, report.failed), (cases.len(), 0));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Request`] for the CPU in double precision, which is the reference; [`Error::Device`] where the device
+/// cannot be opened; [`Error::Interrupted`].
+pub fn run(
+    device: &Device,
+    cases: &[Case],
+    progress: &dyn Fn(Progress<'_>),
+    cancel: &AtomicBool,
+) -> Result<Report> {
+    let clock = Instant::now();
+    let (described, cases) = match device {
+        Device::CpuF64(_) => {
+            return Err(Error::Request(
+                "CPU f64 is the reference and cannot be tested against itself: test the CPU in single precision or a GPU"
+                    .into(),
+            ));
+        }
+        Device::CpuF32(cpu) => {
+            let described = DeviceReport {
+                name: System::here().processor,
+                kind: "cpu".into(),
+                backend: "cpu".into(),
+                driver: None,
+            };
+            let backends = [cpu.clone()];
+            (described, run_on(&backends, cases, progress, cancel)?)
+        }
+        #[cfg(feature = "gpu")]
+        Device::Gpu(gpu) => {
+            let report = gpu.report();
+            let described = DeviceReport {
+                name: report.name.clone(),
+                kind: report.kind().into(),
+                backend: report.backend.clone(),
+                driver: Some(report.driver.clone()),
+            };
+            let open = |checked| {
+                let options = Options {
+                    checked,
+                    poison: true,
+                    ..Options::default()
+                };
+                Gpu::open_with(&Selector::Index(report.index), options)
+            };
+            let backends = [open(true)?, open(false)?];
+            (described, run_on(&backends, cases, progress, cancel)?)
+        }
+    };
+    let seconds = clock.elapsed().as_secs_f64();
+    Ok(Report::new(described, cases, seconds))
+}
+
+/// Tests any backend, in one form or in several (a GPU with shader checks and without) whose products are to be the same
+/// bits.
+///
+/// # Errors
+/// [`Error::Interrupted`]; what CPU f64, the reference, reports.
+pub fn run_on<B: Contract>(
+    backends: &[B],
+    cases: &[Case],
+    progress: &dyn Fn(Progress<'_>),
+    cancel: &AtomicBool,
+) -> Result<Vec<CaseReport>> {
+    let mut reports = Vec::with_capacity(cases.len());
+    for (done, case) in cases.iter().enumerate() {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let (total, name) = (cases.len(), case.name());
+        let case_name = name.as_str();
+        progress(Progress {
+            done,
+            total,
+            case: case_name,
+        });
+        reports.push(one(backends, case)?);
+    }
+    Ok(reports)
+}
+
+fn one<B: Contract>(backends: &[B], case: &Case) -> Result<CaseReport> {
+    let clock = Instant::now();
+    let mut report = CaseReport::new(case);
+    let reference = case.reference()?;
+    let (mut runs, mut worst, mut fault) = (Vec::new(), 0.0f64, None);
+    for backend in backends {
+        match case.run(backend) {
+            Ok(found) => {
+                let compared = case.measure().compare(&found, &reference);
+                worst = worst.max(compared.error);
+                fault = fault.or(compared.fault);
+                runs.push(found);
+            }
+            Err(error) => {
+                worst = f64::INFINITY;
+                fault = fault.or(Some(error.to_string()));
+            }
+        }
+    }
+    if let ([first, second], true) = (&runs[..], case.is_fixed()) {
+        let differs = difference(first, second);
+        report.same_bits = Some(differs.is_none());
+        fault = fault.or(differs);
+    }
+    report.error = Some(worst).filter(|error| error.is_finite());
+    report.pass = fault.is_none();
+    report.fault = fault;
+    report.seconds = clock.elapsed().as_secs_f64();
+    Ok(report)
+}
