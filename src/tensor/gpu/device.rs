@@ -43,6 +43,7 @@ struct Failure {
 pub(super) struct Device {
     pub wgpu: wgpu::Device,
     pub queue: wgpu::Queue,
+    pub adapter: wgpu::Adapter,
     pub report: AdapterReport,
     pub options: Options,
     pub max_bytes: u64,
@@ -109,6 +110,7 @@ impl Device {
             pool: Pool::new(device.clone(), options.memory, max_bytes),
             wgpu: device,
             queue,
+            adapter,
             report,
             options,
             max_bytes,

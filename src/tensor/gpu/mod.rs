@@ -16,6 +16,7 @@ mod kernel;
 mod layout;
 mod lookup;
 mod map;
+mod memory;
 mod pool;
 mod product;
 mod stream;
@@ -28,6 +29,7 @@ pub use adapter::{AdapterReport, Selector, adapters};
 pub use contract::{GpuPending, GpuTile};
 pub use device::Options;
 pub use kernel::{ShaderSource, map_source, shader_sources};
+pub use memory::{DeviceMemory, MemorySource};
 pub use tensor::{GpuIndices, GpuTensor};
 
 use crate::error::Result;
@@ -98,6 +100,14 @@ impl Gpu {
     /// Most bytes of device memory held at a time: tensors, tiles, and buffers kept for new ones.
     pub fn peak_memory(&self) -> u64 {
         self.device.pool.peak_bytes()
+    }
+
+    /// What the driver says now; buffers kept here for new tensors count as free.
+    pub fn memory(&self) -> DeviceMemory {
+        let mut memory = DeviceMemory::of(&self.device.adapter);
+        let kept = self.device.pool.free_bytes();
+        memory.free_bytes = memory.free_bytes.map(|free| free + kept);
+        memory
     }
 
     /// Size of the largest tensor or tile, in bytes.

@@ -205,6 +205,11 @@ impl Pool {
         self.state().live_bytes
     }
 
+    /// Bytes of buffers kept for new tensors.
+    pub fn free_bytes(&self) -> u64 {
+        self.state().free_bytes
+    }
+
     /// The most bytes of buffers there ever were, in use or not.
     pub fn peak_bytes(&self) -> u64 {
         self.state().peak_bytes
