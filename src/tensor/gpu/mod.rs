@@ -21,13 +21,14 @@ mod pool;
 mod product;
 mod stream;
 mod tensor;
+mod token;
 mod window;
 
 use std::sync::Arc;
 
 pub use adapter::{AdapterReport, Selector, adapters};
 pub use contract::{GpuPending, GpuTile};
-pub use device::Options;
+pub use device::{Faults, Options};
 pub use kernel::{ShaderSource, map_source, shader_sources};
 pub use memory::{DeviceMemory, MemorySource};
 pub use tensor::{GpuIndices, GpuTensor};
