@@ -7,7 +7,7 @@ use crate::schedule::plan::Limits;
 use crate::schedule::tiles::Grid;
 use crate::tensor::cpu::Cpu;
 #[cfg(feature = "gpu")]
-use crate::tensor::gpu::{Gpu, Selector};
+use crate::tensor::gpu::{AdapterReport, DeviceMemory, Gpu, Selector};
 
 /// The precision of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -49,14 +49,39 @@ pub(crate) use with_backend;
 /// Share of what is free that is taken where no budget is given.
 const SHARE: f64 = 0.8;
 
-/// What a GPU is taken to have where the user does not say: wgpu tells no memory size, so half of what
-/// the host has free where the GPU shares it, and 4 GiB on a card of its own.
+/// What a plan takes a GPU to have free, and where that is known from.
 #[cfg(feature = "gpu")]
-fn assumed_memory(gpu: &Gpu, free: u64) -> u64 {
-    match gpu.report().device_type {
-        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu => free / 2,
-        _ => 4 << 30,
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PlannedMemory {
+    /// Bytes that tensors and tiles may take where the user sets no budget.
+    pub bytes: u64,
+    /// What that is a share of.
+    pub from: &'static str,
+}
+
+/// The share of an adapter's memory that is planned with: 0.8 of what its driver says is free; where it does not say
+/// that, 0.8 of all of a discrete card's memory, half of what the host has free (`host_free`) where the GPU shares it,
+/// and 0.8 of 4 GiB where nothing is known.
+#[cfg(feature = "gpu")]
+pub fn planned_memory(
+    report: &AdapterReport,
+    memory: DeviceMemory,
+    host_free: u64,
+) -> PlannedMemory {
+    let share = |bytes: u64| (bytes as f64 * SHARE) as u64;
+    let shared = matches!(
+        report.device_type,
+        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu
+    );
+    let (bytes, from) = match (memory.free_bytes, memory.total_bytes) {
+        // What an integrated GPU's driver gives away is the host's memory, of which less may be left.
+        (Some(free), _) if shared => (share(free.min(host_free)), memory.source.name()),
+        (Some(free), _) => (share(free), memory.source.name()),
+        _ if shared => (host_free / 2, "half of the host's free memory"),
+        (None, Some(total)) => (share(total), memory.source.name()),
+        _ => (share(4 << 30), "an assumption: the driver does not tell"),
+    };
+    PlannedMemory { bytes, from }
 }
 
 impl Device {
@@ -180,7 +205,8 @@ impl Device {
             },
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => Limits {
-                device: memory.unwrap_or_else(|| assumed_memory(gpu, free)),
+                device: memory
+                    .unwrap_or_else(|| planned_memory(gpu.report(), gpu.memory(), free).bytes),
                 host,
                 tensor: gpu.max_tensor_bytes(),
                 unified: false,
@@ -205,5 +231,43 @@ impl Device {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+    use crate::tensor::gpu::{MemorySource, adapters};
+
+    #[test]
+    fn what_the_driver_says_goes_before_what_is_assumed() {
+        let Some(mut report) = adapters().into_iter().next() else {
+            return;
+        };
+        let memory = |total_bytes, free_bytes, source| DeviceMemory {
+            total_bytes,
+            free_bytes,
+            source,
+        };
+        report.device_type = wgpu::DeviceType::DiscreteGpu;
+        let told = memory(Some(1000), Some(500), MemorySource::VulkanBudget);
+        let heap = memory(Some(1000), None, MemorySource::VulkanHeap);
+        let unknown = memory(None, None, MemorySource::Unknown);
+        let bytes =
+            |report: &AdapterReport, memory, host| planned_memory(report, memory, host).bytes;
+        assert_eq!(bytes(&report, told, 100), 400);
+        assert_eq!(
+            planned_memory(&report, told, 100).from,
+            "VK_EXT_memory_budget"
+        );
+        assert_eq!(bytes(&report, heap, 100), 800);
+        assert_eq!(
+            bytes(&report, unknown, 100),
+            ((4u64 << 30) as f64 * SHARE) as u64
+        );
+        report.device_type = wgpu::DeviceType::IntegratedGpu;
+        assert_eq!(bytes(&report, told, 100), 80);
+        assert_eq!(bytes(&report, told, 5000), 400);
+        assert_eq!(bytes(&report, heap, 100), 50);
     }
 }

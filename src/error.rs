@@ -40,6 +40,12 @@ pub enum Error {
     /// No such device, or the device failed.
     #[error("device: {0}")]
     Device(String),
+    /// The device has less memory than was planned with.
+    #[error("device memory: {0}")]
+    DeviceMemory(String),
+    /// The device is gone, or what it gives can no longer be trusted: nothing works on it until it is opened anew.
+    #[error("device lost: {0}")]
+    DeviceLost(String),
     /// The run was interrupted; nothing was left under a final name.
     #[error("interrupted")]
     Interrupted,

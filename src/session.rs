@@ -385,7 +385,8 @@ impl Session {
     /// Runs a plan into files and puts them under their final name.
     ///
     /// # Errors
-    /// What data, device and disk report; nothing is left under the final name then.
+    /// What data, device and disk report; nothing is left under the final name then. After [`Error::DeviceLost`] and
+    /// [`Error::DeviceMemory`] the tiles made so far stay under `NAME.partial`, as the message says.
     pub fn run_to_files(
         &self,
         device: &Device,
@@ -406,16 +407,23 @@ impl Session {
         let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
             .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
         // What decides the order of accumulation, and so the bits (DESIGN §4).
-        let order = serde_json::json!({
+        let mut order = serde_json::json!({
             "unit_samples": plan.unit,
             "unit_directions": plan.chunk,
             "grid": plan.grid,
             "tile": plan.grid.tile(),
         });
         let mut provenance = target.provenance.clone();
-        provenance.options.insert("plan".into(), order);
-        let mut files = target.files()?.plan(description).provenance(provenance);
-        let mut report = run(backend, &self.work(), plan, &mut files, control)?;
+        provenance.options.insert("plan".into(), order.clone());
+        let mut files = target.files()?.plan(description);
+        files = files.provenance(provenance.clone());
+        let run = run(backend, &self.work(), plan, &mut files, control);
+        let mut report = run.map_err(|error| kept(error, &mut files))?;
+        if !report.replanned.is_empty() {
+            order["replanned"] = serde_json::json!(report.replanned);
+            provenance.options.insert("plan".into(), order);
+            files = files.provenance(provenance);
+        }
         control.check()?;
         let start = std::time::Instant::now();
         files.finish()?;
@@ -438,7 +446,7 @@ impl Session {
             device: u64::MAX,
             host: u64::MAX,
             tensor: backend.largest_tensor(),
-            unified: true,
+            unified: backend.accumulates_in_host_memory(),
         };
         let parts = self.resolve(parts)?;
         self.check_memory(&parts, size_of::<B::Real>())?;
@@ -671,6 +679,24 @@ impl Session {
     ) -> Result<Vec<f64>> {
         let limits = Device::cpu(Precision::F64).limits(None, None);
         operator::entries::<R>(&self.work(), pairs, limits, control)
+    }
+}
+
+/// After a device failed, keeps the tiles made so far and says where they are.
+fn kept<R: Real>(error: Error, files: &mut Files<R>) -> Error {
+    let mut with = |message: String| match files.keep() {
+        Ok(Some(path)) => format!(
+            "{message}; these are safe in {}, with a list of them; the same command starts anew in their place, with \
+             --device cpu without the GPU",
+            path.display()
+        ),
+        Ok(None) => message,
+        Err(refused) => format!("{message}; these could not be kept: {refused}"),
+    };
+    match error {
+        Error::DeviceLost(message) => Error::DeviceLost(with(message)),
+        Error::DeviceMemory(message) => Error::DeviceMemory(with(message)),
+        other => other,
     }
 }
 

@@ -99,6 +99,9 @@ pub fn run(command: &Blocks) -> Result<()> {
     let report = session.run_to_files(&device, &plan, &target, &control);
     reporter.finish();
     let report = report?;
+    for warning in &report.warnings {
+        note(command.run.quiet, &format!("warning: {warning}"));
+    }
     if report.non_finite > 0 {
         let text = format!(
             "warning: {} of {} entries are NaN or infinite: the numbers overflow {}; scale inputs and targets",

@@ -15,9 +15,22 @@ pub fn run(command: &Info) -> Result<()> {
     let memory = available_memory();
     #[cfg(feature = "gpu")]
     let adapters = hessblock::tensor::gpu::adapters();
+    #[cfg(feature = "gpu")]
+    let planned = |adapter: &hessblock::tensor::gpu::AdapterReport| {
+        hessblock::device::planned_memory(adapter, adapter.memory, memory.unwrap_or(4 << 30))
+    };
     #[cfg(not(feature = "gpu"))]
     let adapters: Vec<()> = Vec::new();
     if command.json {
+        #[cfg(feature = "gpu")]
+        let adapters: Vec<_> = adapters
+            .iter()
+            .map(|adapter| {
+                let mut value = serde_json::json!(adapter);
+                value["planned_memory"] = serde_json::json!(planned(adapter));
+                value
+            })
+            .collect();
         return print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "cpu": { "threads": threads, "available_bytes": memory },
@@ -33,6 +46,7 @@ pub fn run(command: &Info) -> Result<()> {
     #[cfg(feature = "gpu")]
     for adapter in &adapters {
         print(&adapter.to_string())?;
+        let planned = planned(adapter);
         let bytes = |b: u64| Bytes(b.into()).to_string();
         print(&format!(
             "   largest tensor {}, buffer {}; {} of shared memory and {} threads per workgroup; f32; --device {}",
@@ -41,6 +55,13 @@ pub fn run(command: &Info) -> Result<()> {
             bytes(adapter.shared_memory_bytes.into()),
             adapter.max_workgroup_threads,
             adapter.index
+        ))?;
+        let total = adapter.memory.total_bytes;
+        print(&format!(
+            "   memory {}; plans take {} ({})",
+            total.map_or("unknown".into(), bytes),
+            bytes(planned.bytes),
+            planned.from
         ))?;
     }
     if adapters.is_empty() {

@@ -1,6 +1,6 @@
 //! What a unit and a tile take, measured by running them on shapes alone.
 
-use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, RING, Sizes, TileJob, encounters};
+use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, Sizes, TileJob, encounters};
 use super::tiles::Grid;
 use super::unit::{BlankSeeds, Unit, units};
 use crate::contraction::{Contraction, accumulate};
@@ -36,9 +36,10 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// Tiles on the ring are on the device; on the CPU they count as the host's.
+    /// A tile on its way is in the host's staging buffers, its own is free for the next; one is counted for what memory
+    /// in size classes takes beyond. On the CPU finished tiles count as the host's.
     fn ring(&self, unified: bool) -> u64 {
-        if unified { 0 } else { RING as u64 * self.tile }
+        if unified { 0 } else { self.tile }
     }
 
     /// Peak where each unit is used while its activations live, with `wave` tiles under way.

@@ -4,9 +4,13 @@
 
 pub mod budget;
 pub mod describe;
+mod diagonal;
+mod driver;
 mod footprint;
+mod ledger;
 mod moves;
 pub mod plan;
+mod report;
 pub mod request;
 mod room;
 pub mod routes;
@@ -15,5 +19,6 @@ mod second;
 pub(crate) mod steps;
 pub mod tiles;
 pub mod unit;
+mod writer;
 
 pub use room::shortage;

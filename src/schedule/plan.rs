@@ -23,8 +23,8 @@ pub const UNIT_ROWS: usize = 4096;
 /// of outer products would be too short to be fast.
 pub const UNIT_SAMPLES: usize = 32;
 
-/// Finished tiles on their way to the host at once.
-pub const RING: usize = 2;
+/// Finished tiles of a device on their way to the host at once.
+pub const RING: usize = 3;
 
 /// Finished tiles that wait for the writer, or are being written.
 pub const WRITING: usize = 2;
@@ -140,6 +140,10 @@ pub struct Plan {
     pub device_bytes: u64,
     /// Predicted peak of host buffers.
     pub host_bytes: u64,
+    /// What it was made for.
+    sizes: Sizes,
+    /// What it keeps within.
+    limits: Limits,
 }
 
 impl PartPlan {
@@ -162,6 +166,24 @@ impl Plan {
             return vec![&[]];
         }
         self.tiles.chunks(self.wave.max(1)).collect()
+    }
+
+    /// The same parts and tiles in half the device's memory (that of the limits, or what is used of it), or in three
+    /// quarters where half is too little.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn halved(&self, network: &Network) -> Result<Plan> {
+        let whole = self.limits.device.min(self.device_bytes);
+        let within = |device: u64| {
+            let limits = Limits {
+                device,
+                ..self.limits
+            };
+            let parts = self.parts.iter().map(|p| p.part.clone()).collect();
+            plan(network, parts, self.sizes, limits)
+        };
+        within(whole / 2).or_else(|refused| within(whole / 4 * 3).map_err(|_| refused))
     }
 
     /// Number of passes over the data.
@@ -378,7 +400,7 @@ pub fn plan(
     let mut chunk = sizes.directions.clamp(1, rows);
     let (footprint, host, device) = loop {
         let footprint = planner.footprint(unit, chunk)?;
-        let host = host_bytes(network, footprint.tile, sizes, unit, chunk);
+        let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
         let device = limits.device_beside(host);
         let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
         if fits && footprint.largest <= limits.tensor {
@@ -435,6 +457,8 @@ pub fn plan(
         contraction_operations,
         device_bytes,
         host_bytes,
+        sizes,
+        limits,
     })
 }
 
@@ -456,7 +480,7 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
     let mut chunk = MOST_DIRECTIONS;
     let (needs, host, device) = loop {
         let needs = planner.needs(&routes, unit, chunk)?;
-        let host = host_bytes(network, needs.tile, sizes, unit, chunk);
+        let host = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
         let device = limits.device_beside(host);
         let peak = needs.peak(1, limits.unified);
         if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
@@ -491,6 +515,8 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         factor_operations,
         device_bytes,
         host_bytes: host + if limits.unified { device_bytes } else { 0 },
+        sizes,
+        limits,
     })
 }
 
@@ -539,7 +565,13 @@ fn grid(network: &Network, parts: Vec<ResolvedPart>, grid: Grid) -> (Vec<PartPla
 }
 
 /// Bytes of the host's buffers: finished tiles, the network's arrays, a unit's data and loss factor.
-fn host_bytes(network: &Network, tile: u64, sizes: Sizes, unit: usize, chunk: usize) -> u64 {
+fn host_bytes(
+    network: &Network,
+    tile: u64,
+    sizes: Sizes,
+    limits: Limits,
+    (unit, chunk): (usize, usize),
+) -> u64 {
     let input: usize = network
         .inputs
         .iter()
@@ -559,7 +591,9 @@ fn host_bytes(network: &Network, tile: u64, sizes: Sizes, unit: usize, chunk: us
         _ => 0,
     };
     let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
-    tile * (RING + WRITING) as u64 + (8 * numbers + stored) as u64
+    // On the CPU one in the driver's hand and one that waits; else those of the ring, and one in the collector's hand.
+    let finished = if limits.unified { 2 } else { RING + 1 };
+    tile * (finished + WRITING) as u64 + (8 * numbers + stored) as u64
 }
 
 fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {

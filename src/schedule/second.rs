@@ -2,7 +2,7 @@
 
 use super::footprint::{Pairs, Planner, pieces};
 use super::moves::{Contracted, Move, Moving, Passes, Piece, moves};
-use super::plan::{PairPlan, RING, TileJob};
+use super::plan::{PairPlan, TileJob};
 use super::routes::{Costs, Routes};
 use crate::error::Result;
 use crate::jacobian::Factor;
@@ -30,7 +30,8 @@ pub(super) struct Needs {
 impl Needs {
     /// Peak with `wave` tiles under way.
     pub(super) fn peak(&self, wave: u64, unified: bool) -> u64 {
-        let ring = if unified { 0 } else { RING as u64 };
+        // As for the factors of G, in `Footprint`.
+        let ring = u64::from(!unified);
         self.weights + self.pass + (wave + ring) * self.tile
     }
 }

@@ -124,6 +124,23 @@ impl<R: Real> Files<R> {
         }
     }
 
+    /// Leaves what was written under `NAME.partial`, synced, with `plan.json` and the list of done tiles beside it, and
+    /// says where; `None` where nothing was written, so that nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be synced.
+    pub fn keep(&mut self) -> Result<Option<PathBuf>> {
+        let Some(open) = self.open.take().filter(|open| open.partial.lines() > 0) else {
+            return Ok(None);
+        };
+        for part in &open.parts {
+            part.with_file(|file| file.sync_all().map_err(Error::io(&part.path)))?;
+        }
+        let Open { parts, partial } = open;
+        drop(parts);
+        partial.keep().map(Some)
+    }
+
     fn part(&self, part: usize) -> Result<(&Open, &OpenPart)> {
         let open = self.open.as_ref();
         open.and_then(|open| Some((open, open.parts.get(part)?)))

@@ -9,6 +9,7 @@ use crate::files::{is_writable, parent, sync_folder, with_suffix};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Where a result goes, and what is there already.
@@ -186,6 +187,7 @@ impl Place {
         let partial = Partial {
             place: self.clone(),
             done: Some(Mutex::new(lock)),
+            lines: AtomicUsize::new(0),
             keep: false,
         };
         if self.single {
@@ -265,6 +267,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(super) struct Partial {
     place: Place,
     done: Option<Mutex<File>>,
+    /// Lines in the list of done tiles.
+    lines: AtomicUsize,
     keep: bool,
 }
 
@@ -276,8 +280,27 @@ impl Partial {
             // One write, so that a line is whole or absent.
             file.write_all(format!("{line}\n").as_bytes())
                 .map_err(Error::io(self.place.beside("done")))?;
+            self.lines.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Tiles and vectors in the list of what is done.
+    pub(super) fn lines(&self) -> usize {
+        self.lines.load(Ordering::Relaxed)
+    }
+
+    /// Leaves everything where it is, durably, and says where; the data must be synced already.
+    pub(super) fn keep(mut self) -> Result<PathBuf> {
+        let list = self.place.beside("done");
+        if let Some(done) = self.done.take() {
+            let file = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+            file.sync_all().map_err(Error::io(&list))?;
+        }
+        sync_folder(&parent(&list))?;
+        sync_folder(&parent(&self.place.target))?;
+        self.keep = true;
+        Ok(self.place.partial())
     }
 
     /// Writes the manifest and gives everything its final name; the data must be synced already.

@@ -10,30 +10,45 @@ use super::{
     Window,
 };
 use crate::error::Result;
-use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts the bytes alive, their peak, and the floating-point operations of what runs on it.
 #[derive(Clone, Debug)]
 pub struct Meter {
-    counters: Rc<Counters>,
+    counters: Arc<Counters>,
     number_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
-    live: Cell<u64>,
-    peak: Cell<u64>,
-    largest: Cell<u64>,
-    operations: Cell<u64>,
+    live: Count,
+    peak: Count,
+    largest: Count,
+    operations: Count,
+}
+
+/// A number that one thread at a time changes: backends may be shared between threads, this one never is.
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
 }
 
 /// Memory that is counted while it lives.
 #[derive(Debug)]
 struct Allocation {
     bytes: u64,
-    counters: Rc<Counters>,
+    counters: Arc<Counters>,
 }
 
 impl Drop for Allocation {
@@ -61,7 +76,7 @@ impl Meter {
     /// A meter for numbers of `number_bytes` bytes.
     pub fn new(number_bytes: usize) -> Self {
         Self {
-            counters: Rc::default(),
+            counters: Arc::default(),
             number_bytes,
         }
     }
@@ -101,7 +116,7 @@ impl Meter {
         counters.largest.set(counters.largest.get().max(bytes));
         Allocation {
             bytes,
-            counters: Rc::clone(counters),
+            counters: Arc::clone(counters),
         }
     }
 

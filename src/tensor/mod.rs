@@ -387,11 +387,11 @@ pub enum Scaled {
 }
 
 /// The contraction kernels: tiles of G accumulated on the device and read back.
-pub trait Contract: Backend {
+pub trait Contract: Backend + Sync {
     /// A tile `[rows, columns]` under way.
     type Accumulator;
-    /// A tile on its way to the host.
-    type Pending;
+    /// A tile on its way to the host; another thread may wait for it.
+    type Pending: Send;
 
     /// A tile of zeros.
     fn accumulator(&self, rows: usize, columns: usize) -> Self::Accumulator;
@@ -437,6 +437,9 @@ pub trait Contract: Backend {
         term: OuterTerm<'_, Self::Tensor>,
         scaled: Scaled,
     );
+
+    /// Forgets an error that spoilt tensors and tiles, all of which are dropped by now, and gives unused memory back.
+    fn forget_failure(&self) {}
 
     /// Starts the way back to the host.
     fn finish(&self, tile: Self::Accumulator) -> Self::Pending;

@@ -1,5 +1,6 @@
 //! Which adapters there are, and picking one of them.
 
+use super::memory::DeviceMemory;
 use crate::error::{Error, Result};
 
 /// What an adapter is and can do.
@@ -26,6 +27,8 @@ pub struct AdapterReport {
     pub max_workgroup_threads: u32,
     /// Smallest and largest subgroup.
     pub subgroup: (u32, u32),
+    /// Memory as the driver tells it.
+    pub memory: DeviceMemory,
 }
 
 impl AdapterReport {
@@ -114,6 +117,7 @@ fn enumerate() -> Vec<(AdapterReport, wgpu::Adapter)> {
                 shared_memory_bytes: limits.max_compute_workgroup_storage_size,
                 max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
                 subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+                memory: DeviceMemory::of(&adapter),
             };
             (report, info.device_pci_bus_id, adapter)
         })
@@ -206,6 +210,7 @@ fn choose(selector: &Selector, reports: &[AdapterReport]) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::MemorySource;
     use super::*;
 
     fn report(index: usize, name: &str, device_type: wgpu::DeviceType) -> AdapterReport {
@@ -220,6 +225,11 @@ mod tests {
             shared_memory_bytes: 0,
             max_workgroup_threads: 0,
             subgroup: (0, 0),
+            memory: DeviceMemory {
+                total_bytes: None,
+                free_bytes: None,
+                source: MemorySource::Unknown,
+            },
         }
     }
 

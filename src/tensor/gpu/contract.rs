@@ -10,6 +10,7 @@ use super::Gpu;
 use super::pool::Block;
 use super::product::{Product, Symmetry};
 use super::tensor::{Content, GpuTensor, View};
+use super::token::Tokens;
 use crate::error::{Error, Result};
 use crate::tensor::{
     Backend, Contract, Einsum, Fill, How, OuterAxes, OuterTerm, Scaled, Shape, strides,
@@ -37,6 +38,7 @@ pub struct GpuPending {
 struct OnTheWay {
     staging: wgpu::Buffer,
     bytes: u64,
+    tokens: Tokens,
     submission: wgpu::SubmissionIndex,
     mapped: oneshot::Receiver<bool>,
 }
@@ -80,20 +82,21 @@ impl Gpu {
             return pending;
         };
         let bytes = tensor.shape.len() as u64 * 4;
-        let staging = match self.device.pool.acquire_staging(bytes) {
-            Ok(staging) => staging,
+        let from = (view.buffer, view.offset as u64 * 4);
+        let staging = |bytes| match self.device.pool.acquire_staging(bytes) {
+            Ok(staging) => Some(staging),
             Err(message) => {
-                self.device.fail(message);
-                pending.failed = true;
-                return pending;
+                self.device.fail_memory(message);
+                None
             }
         };
-        let from = (view.buffer, view.offset as u64 * 4);
-        self.device.copy(from, (&staging, 0), bytes);
-        let submission = self.device.flush();
+        let Some((staging, submission, tokens)) = self.device.copy_out(from, bytes, staging) else {
+            pending.failed = true;
+            return pending;
+        };
         let (send, mapped) = oneshot::channel();
         staging
-            .slice(0..bytes)
+            .slice(0..tokens.end())
             .map_async(wgpu::MapMode::Read, move |result| {
                 // Nobody listens any more where the tile was dropped.
                 let _ = send.send(result.is_ok());
@@ -101,6 +104,7 @@ impl Gpu {
         pending.on_the_way = Some(OnTheWay {
             staging,
             bytes,
+            tokens,
             submission,
             mapped,
         });
@@ -137,8 +141,18 @@ impl Gpu {
         if !mapped {
             return lost("a buffer could not be mapped for reading");
         }
-        let values = match way.staging.slice(0..way.bytes).get_mapped_range() {
-            Ok(range) => bytemuck::pod_collect_to_vec(&range),
+        let values = match way.staging.slice(0..way.tokens.end()).get_mapped_range() {
+            Ok(range) if self.device.verify(&way.tokens, &range) => {
+                bytemuck::pod_collect_to_vec(&range[..way.bytes as usize])
+            }
+            Ok(_) => {
+                let message = "a submission was not carried out, though the driver says so";
+                self.device.lose(message.into());
+                return Err(Error::DeviceLost(format!(
+                    "{}: {message}",
+                    self.device.report.name
+                )));
+            }
             Err(error) => return lost(&format!("a buffer could not be read: {error}")),
         };
         way.staging.unmap();
@@ -389,6 +403,10 @@ impl Contract for Gpu {
                 self.add_outer(tile, (begin, symmetry), &pairs, sides, inputs);
             }
         }
+    }
+
+    fn forget_failure(&self) {
+        self.device.forget_failure();
     }
 
     fn finish(&self, tile: GpuTile) -> GpuPending {

@@ -1,6 +1,7 @@
 //! The open device: its limits, its pipelines, and what went wrong.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::adapter::AdapterReport;
@@ -8,6 +9,7 @@ use super::kernel::{Kernel, PARAM_WORDS};
 use super::pool::{Block, Pool};
 use super::product::Shapes;
 use super::stream::{SLOTS, Stream};
+use super::token::TOKENS;
 use super::tuning::{Findings, Tuning};
 use crate::error::{Error, Result};
 
@@ -26,6 +28,20 @@ pub struct Options {
     pub compensated: bool,
     /// Whether what was found out about the adapter before is used.
     pub tuning: Tuning,
+    /// Faults that the device is to show, for tests.
+    pub faults: Faults,
+}
+
+/// Faults of a device, made up to test what becomes of them; none by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The driver has no memory for a buffer that would take all buffers of tensors above so many bytes.
+    pub out_of_memory_above: Option<u64>,
+    /// The device is lost when more than so many submissions are made.
+    pub lost_after_submissions: Option<u64>,
+    /// The submission of this number, from 1 on, ends without its last kernel having run, and nobody says so: what
+    /// Metal makes of a command buffer that the system ended.
+    pub broken_submission: Option<u64>,
 }
 
 impl Default for Options {
@@ -37,6 +53,7 @@ impl Default for Options {
             poison: cfg!(debug_assertions),
             compensated: true,
             tuning: Tuning::Stored,
+            faults: Faults::default(),
         }
     }
 }
@@ -44,13 +61,35 @@ impl Default for Options {
 /// First errors: one that nothing works after, and one that spoilt some tensors.
 #[derive(Default)]
 struct Failure {
-    fatal: Option<String>,
-    passing: Option<String>,
+    fatal: Option<Trouble>,
+    passing: Option<Trouble>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug)]
+enum Trouble {
+    /// There was no memory.
+    Memory(String),
+    /// The device is gone.
+    Lost(String),
+    /// Anything else: a fault of this crate's, or of a driver.
+    Other(String),
+}
+
+impl Trouble {
+    fn error(self, name: &str) -> Error {
+        match self {
+            Trouble::Memory(message) => Error::DeviceMemory(format!("{name}: {message}")),
+            Trouble::Lost(message) => Error::DeviceLost(format!("{name}: {message}")),
+            Trouble::Other(message) => Error::Device(format!("{name}: {message}")),
+        }
+    }
 }
 
 pub(super) struct Device {
     pub wgpu: wgpu::Device,
     pub queue: wgpu::Queue,
+    pub adapter: wgpu::Adapter,
     pub report: AdapterReport,
     pub options: Options,
     pub max_bytes: u64,
@@ -60,6 +99,9 @@ pub(super) struct Device {
     /// Tile shapes of products.
     pub shapes: Mutex<Shapes>,
     layouts: Mutex<HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+    pub tokens: wgpu::Buffer,
+    /// Number of the last submission known to have been carried out, with all before it.
+    pub verified: AtomicU64,
     /// Compiled kernels, numbered in the order of their compilation.
     pipelines: Mutex<HashMap<Kernel, (usize, wgpu::ComputePipeline)>>,
     pub stream: Mutex<Stream>,
@@ -93,14 +135,30 @@ impl Device {
         let failure = Arc::new(Mutex::new(Failure::default()));
         let seen = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&seen).fatal.get_or_insert_with(|| error.to_string());
+            let mut seen = lock(&seen);
+            match error {
+                // What it was for is not there, so that the next read fails; the device lives on.
+                wgpu::Error::OutOfMemory { .. } => {
+                    let trouble = || Trouble::Memory(format!("out of memory: {error}"));
+                    seen.passing.get_or_insert_with(trouble);
+                }
+                _ => {
+                    let message = error.to_string();
+                    // wgpu says so of every call on a lost device; the callback below comes with a later poll.
+                    let lost = message.to_lowercase().contains("device is lost");
+                    seen.fatal.get_or_insert(match lost {
+                        true => Trouble::Lost(message),
+                        false => Trouble::Other(message),
+                    });
+                }
+            }
         }));
         let seen = failure.clone();
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&seen)
-                    .fatal
-                    .get_or_insert_with(|| format!("the device was lost: {message}"));
+                // Whatever was reported before came of it.
+                let lost = Trouble::Lost(format!("the driver says: {message}"));
+                lock(&seen).fatal = Some(lost);
             }
         });
         // Elements are counted in 32 bits by the kernels, and bindings end on multiples of 256.
@@ -116,6 +174,12 @@ impl Device {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        let tokens = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tokens"),
+            size: TOKENS * 4,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
         // Pessimistic: products in multiply-adds, windows in taps, maps in elements.
         let first_rates = match report.device_type {
             wgpu::DeviceType::DiscreteGpu => [2e10, 5e8, 5e8],
@@ -129,14 +193,22 @@ impl Device {
             stream.expect_products(operations / 4.0);
         }
         Ok(Device {
-            pool: Pool::new(device.clone(), options.memory, max_bytes),
+            pool: Pool::new(
+                device.clone(),
+                options.memory,
+                max_bytes,
+                options.faults.out_of_memory_above,
+            ),
             wgpu: device,
             queue,
+            adapter: adapter.clone(),
             report,
             options,
             max_bytes,
             params,
             shapes: Mutex::new(shapes),
+            tokens,
+            verified: AtomicU64::new(0),
             layouts: Mutex::default(),
             pipelines: Mutex::default(),
             stream: Mutex::new(stream),
@@ -152,26 +224,45 @@ impl Device {
 
     /// Notes an error that spoilt a tensor but not the device.
     pub fn fail(&self, message: String) {
-        lock(&self.failure).passing.get_or_insert(message);
+        lock(&self.failure)
+            .passing
+            .get_or_insert(Trouble::Other(message));
     }
 
-    pub fn fail_for_good(&self, message: String) {
-        lock(&self.failure).fatal.get_or_insert(message);
+    /// Notes that there was no memory for a tensor.
+    pub fn fail_memory(&self, message: String) {
+        lock(&self.failure)
+            .passing
+            .get_or_insert(Trouble::Memory(message));
+    }
+
+    /// Notes that the device is lost.
+    pub fn lose(&self, message: String) {
+        lock(&self.failure)
+            .fatal
+            .get_or_insert(Trouble::Lost(message));
     }
 
     pub fn is_lost(&self) -> bool {
         lock(&self.failure).fatal.is_some()
     }
 
+    /// Forgets what spoilt tensors that are dropped by now, and gives unused memory back.
+    pub fn forget_failure(&self) {
+        self.finish();
+        lock(&self.failure).passing = None;
+        self.pool.trim();
+    }
+
     /// The first error since the last call; one that nothing works after stays.
     pub fn check(&self) -> Result<()> {
         let mut failure = lock(&self.failure);
-        let message = match &failure.fatal {
-            Some(message) => Some(message.clone()),
+        let trouble = match &failure.fatal {
+            Some(trouble) => Some(trouble.clone()),
             None => failure.passing.take(),
         };
-        match message {
-            Some(message) => Err(Error::Device(format!("{}: {message}", self.report.name))),
+        match trouble {
+            Some(trouble) => Err(trouble.error(&self.report.name)),
             None => Ok(()),
         }
     }
@@ -202,7 +293,7 @@ impl Device {
         match acquired {
             Ok(block) => Some(block),
             Err(message) => {
-                self.fail(message);
+                self.fail_memory(message);
                 None
             }
         }

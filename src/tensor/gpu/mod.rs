@@ -16,10 +16,12 @@ mod kernel;
 mod layout;
 mod lookup;
 mod map;
+mod memory;
 mod pool;
 mod product;
 mod stream;
 mod tensor;
+mod token;
 mod tuning;
 mod window;
 
@@ -27,8 +29,9 @@ use std::sync::Arc;
 
 pub use adapter::{AdapterReport, Selector, adapters};
 pub use contract::{GpuPending, GpuTile};
-pub use device::Options;
+pub use device::{Faults, Options};
 pub use kernel::{ShaderSource, map_source, shader_sources};
+pub use memory::{DeviceMemory, MemorySource};
 pub use tensor::{GpuIndices, GpuTensor};
 pub use tuning::{Findings, ShapeRate, Tuning, cache_folder, stored};
 
@@ -106,6 +109,14 @@ impl Gpu {
     /// Most bytes of device memory held at a time: tensors, tiles, and buffers kept for new ones.
     pub fn peak_memory(&self) -> u64 {
         self.device.pool.peak_bytes()
+    }
+
+    /// What the driver says now; buffers kept here for new tensors count as free.
+    pub fn memory(&self) -> DeviceMemory {
+        let mut memory = DeviceMemory::of(&self.device.adapter);
+        let kept = self.device.pool.free_bytes();
+        memory.free_bytes = memory.free_bytes.map(|free| free + kept);
+        memory
     }
 
     /// Size of the largest tensor or tile, in bytes.

@@ -30,6 +30,8 @@ pub(super) struct Pool {
     device: wgpu::Device,
     /// Largest buffer.
     largest: u64,
+    /// Bytes of buffers beyond which the driver is taken to refuse more, for tests.
+    refused_above: Option<u64>,
     state: Mutex<State>,
 }
 
@@ -54,10 +56,16 @@ impl Drop for Block {
 }
 
 impl Pool {
-    pub fn new(device: wgpu::Device, budget: Option<u64>, largest: u64) -> Arc<Pool> {
+    pub fn new(
+        device: wgpu::Device,
+        budget: Option<u64>,
+        largest: u64,
+        refused_above: Option<u64>,
+    ) -> Arc<Pool> {
         Arc::new(Pool {
             device,
             largest,
+            refused_above,
             state: Mutex::new(State {
                 budget,
                 ..State::default()
@@ -115,7 +123,16 @@ impl Pool {
         }
         let buffer = match recycled {
             Some(buffer) => buffer,
-            None => self.create(class)?,
+            None => {
+                let held = live + state.free_bytes;
+                if self.refused_above.is_some_and(|most| held > most) {
+                    return Err(format!(
+                        "a buffer of {class} bytes beside {}: refused, as a test asked for",
+                        held - class
+                    ));
+                }
+                self.create(class)?
+            }
         };
         state.live_bytes = live;
         state.peak_bytes = state.peak_bytes.max(live + state.free_bytes);
@@ -203,6 +220,11 @@ impl Pool {
     /// Bytes that tensors and tiles hold now.
     pub fn live_bytes(&self) -> u64 {
         self.state().live_bytes
+    }
+
+    /// Bytes of buffers kept for new tensors.
+    pub fn free_bytes(&self) -> u64 {
+        self.state().free_bytes
     }
 
     /// The most bytes of buffers there ever were, in use or not.

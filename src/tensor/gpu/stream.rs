@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::device::{Device, lock};
 use super::kernel::{FAMILIES, Kernel, PARAM_WORDS};
+use super::token::Tokens;
 
 /// Estimated seconds of work per submission. Operating systems kill what takes seconds and stutter above
 /// a quarter of one; below a few milliseconds the submission itself shows.
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MAX_GRID: u64 = 65_535;
 /// Uploads and their bytes between submissions: wgpu frees their copies only then.
 const MAX_WRITES: (usize, u64) = (32, 64 << 20);
-/// Launches per submission: slots of the parameter buffer.
+/// Launches per submission, with that of its token: slots of the parameter buffer.
 pub(super) const SLOTS: usize = 256;
 
 /// Operations by number of their kernel.
@@ -50,6 +51,11 @@ pub(super) struct Stream {
     /// When the last submission was seen to end, where that was observed as it happened.
     ended: Option<Instant>,
     writes: (usize, u64),
+    /// Number of the last submission that has a token, and whether what is recorded has its own already.
+    pub token: u64,
+    pub sealed: bool,
+    /// Submissions made.
+    submissions: u64,
 }
 
 /// One kernel over one work list.
@@ -78,29 +84,14 @@ impl Device {
             1 + usize::from(launch.beside.is_some()),
         );
         let (number, pipeline) = self.pipeline(&launch.kernel, &pipeline_layout);
-        let mut entries = vec![wgpu::BindGroupEntry {
-            binding: 0,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: &self.params,
-                offset: 0,
-                size: wgpu::BufferSize::new(PARAM_WORDS as u64 * 4),
-            }),
-        }];
-        let buffers = launch
+        let buffers: Vec<&wgpu::Buffer> = launch
             .inputs
             .iter()
             .copied()
             .chain([launch.output])
-            .chain(launch.beside);
-        entries.extend(buffers.enumerate().map(|(k, buffer)| wgpu::BindGroupEntry {
-            binding: k as u32 + 1,
-            resource: buffer.as_entire_binding(),
-        }));
-        let bindings = self.wgpu.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &group_layout,
-            entries: &entries,
-        });
+            .chain(launch.beside)
+            .collect();
+        let bindings = self.bind(&group_layout, &buffers);
         if self.is_lost() {
             // The pipeline did not compile: recording it would only add to the first message.
             return;
@@ -111,7 +102,7 @@ impl Device {
         while first < launch.groups {
             let rate = stream.rate(number, family);
             let left = (TARGET_SECONDS - stream.seconds()) * rate / launch.work.max(1.0);
-            if stream.encoder.is_some() && (left < 1.0 || stream.slots() == SLOTS) {
+            if stream.encoder.is_some() && (left < 1.0 || stream.slots() == SLOTS - 1) {
                 self.submit(&mut stream);
                 continue;
             }
@@ -122,18 +113,56 @@ impl Device {
             let mut words = launch.words;
             words[0] = first as u32;
             words[1] = count as u32;
-            let offset = (stream.slots() * PARAM_WORDS * 4) as u32;
-            stream.params.extend_from_slice(&words);
             *stream.work.entry(number).or_default() += count as f64 * launch.work;
-            let pass = self.pass(&mut stream);
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &bindings, &[offset]);
-            pass.dispatch_workgroups(columns, rows, 1);
+            self.dispatch(&mut stream, &pipeline, &bindings, words, (columns, rows));
             first += count;
         }
     }
 
-    fn encoder<'a>(&self, stream: &'a mut Stream) -> &'a mut wgpu::CommandEncoder {
+    /// Launch parameters and buffers as a kernel sees them.
+    pub fn bind(
+        &self,
+        layout: &wgpu::BindGroupLayout,
+        buffers: &[&wgpu::Buffer],
+    ) -> wgpu::BindGroup {
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &self.params,
+                offset: 0,
+                size: wgpu::BufferSize::new(PARAM_WORDS as u64 * 4),
+            }),
+        }];
+        let buffers = buffers.iter().enumerate();
+        entries.extend(buffers.map(|(k, buffer)| wgpu::BindGroupEntry {
+            binding: k as u32 + 1,
+            resource: buffer.as_entire_binding(),
+        }));
+        self.wgpu.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout,
+            entries: &entries,
+        })
+    }
+
+    /// Records one dispatch with its launch parameters.
+    pub fn dispatch(
+        &self,
+        stream: &mut Stream,
+        pipeline: &wgpu::ComputePipeline,
+        bindings: &wgpu::BindGroup,
+        words: [u32; PARAM_WORDS],
+        (columns, rows): (u32, u32),
+    ) {
+        let offset = (stream.slots() * PARAM_WORDS * 4) as u32;
+        stream.params.extend_from_slice(&words);
+        let pass = self.pass(stream);
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, bindings, &[offset]);
+        pass.dispatch_workgroups(columns, rows, 1);
+    }
+
+    pub fn encoder<'a>(&self, stream: &'a mut Stream) -> &'a mut wgpu::CommandEncoder {
         stream.pass = None;
         stream
             .encoder
@@ -152,10 +181,32 @@ impl Device {
     }
 
     /// Records a copy between buffers; offsets and size in bytes.
+    #[cfg(test)]
     pub fn copy(&self, from: (&wgpu::Buffer, u64), to: (&wgpu::Buffer, u64), bytes: u64) {
         let mut stream = lock(&self.stream);
         self.encoder(&mut stream)
             .copy_buffer_to_buffer(from.0, from.1, to.0, to.1, bytes);
+    }
+
+    /// Records a read: a copy to a staging buffer, with the tokens of all that was submitted before and of itself; and
+    /// submits it.
+    pub fn copy_out(
+        &self,
+        from: (&wgpu::Buffer, u64),
+        bytes: u64,
+        staging: impl FnOnce(u64) -> Option<wgpu::Buffer>,
+    ) -> Option<(wgpu::Buffer, wgpu::SubmissionIndex, Tokens)> {
+        let mut stream = lock(&self.stream);
+        // Its own token, also where nothing else is recorded.
+        self.encoder(&mut stream);
+        self.seal(&mut stream);
+        let tokens = self.tokens_behind(&stream, bytes);
+        let staging = staging(tokens.end())?;
+        self.encoder(&mut stream)
+            .copy_buffer_to_buffer(from.0, from.1, &staging, 0, bytes);
+        self.copy_tokens(&mut stream, &tokens, &staging);
+        let index = self.submit(&mut stream);
+        Some((staging, index, tokens))
     }
 
     /// Records zeros over a whole buffer.
@@ -192,6 +243,13 @@ impl Device {
     }
 
     fn submit(&self, stream: &mut Stream) -> wgpu::SubmissionIndex {
+        self.seal(stream);
+        stream.sealed = false;
+        stream.submissions += 1;
+        let most = self.options.faults.lost_after_submissions;
+        if most.is_some_and(|most| stream.submissions > most) {
+            self.lose("lost, as a test asked for".into());
+        }
         stream.pass = None;
         let commands = stream.encoder.take().map(wgpu::CommandEncoder::finish);
         if !stream.params.is_empty() {
@@ -248,7 +306,7 @@ impl Device {
             timeout: Some(PATIENCE),
         });
         if let Err(error) = waited {
-            self.fail_for_good(format!(
+            self.lose(format!(
                 "no answer within {} s ({error})",
                 PATIENCE.as_secs()
             ));
@@ -269,12 +327,20 @@ impl Stream {
             flights: VecDeque::new(),
             ended: None,
             writes: (0, 0),
+            token: 0,
+            sealed: false,
+            submissions: 0,
         }
     }
 
     /// Sets what a product kernel is taken for before it ran, in multiply-adds per second.
     pub fn expect_products(&mut self, rate: f64) {
         self.first_rates[0] = rate;
+    }
+
+    /// Whether there are commands that were not submitted.
+    pub fn is_recording(&self) -> bool {
+        self.encoder.is_some()
     }
 
     fn slots(&self) -> usize {

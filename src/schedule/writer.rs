@@ -1,0 +1,132 @@
+//! What stands between a run and its sink: finished tiles and vectors, and the threads that hand them over.
+
+use super::plan::{Plan, TileJob};
+use crate::error::Result;
+use crate::sink::Sink;
+use crate::tensor::Real;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// What goes to the writer.
+pub(super) enum Item<R> {
+    Tile {
+        job: TileJob,
+        values: Vec<R>,
+        /// Whether they are known to be finite.
+        finite: bool,
+    },
+    Vector {
+        part: usize,
+        values: Vec<R>,
+    },
+}
+
+/// What a writer works on.
+pub(super) struct Writer<'a, R> {
+    pub(super) plan: &'a Plan,
+    pub(super) sink: &'a dyn Sink<R>,
+    pub(super) items: &'a Mutex<Receiver<Item<R>>>,
+    /// Buffers of tiles that were written, for the next ones.
+    pub(super) written: &'a Mutex<Vec<Vec<R>>>,
+    /// Whether these are wanted.
+    pub(super) keep: bool,
+    /// Set where writing failed: no more items are wanted.
+    pub(super) failed: &'a AtomicBool,
+}
+
+/// Takes what is still sent, unread, when a writer stops early: nobody is to wait for it.
+struct Drain<'a, R>(Writer<'a, R>);
+
+impl<R> Drop for Drain<'_, R> {
+    fn drop(&mut self) {
+        self.0.failed.store(true, Ordering::Relaxed);
+        let items = self.0.items.lock().unwrap_or_else(PoisonError::into_inner);
+        while items.recv().is_ok() {}
+    }
+}
+
+impl<R> Clone for Writer<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Writer<'_, R> {}
+
+impl<R: Real> Writer<'_, R> {
+    /// Gives items to the sink until there are no more; returns the seconds it was busy and the entries that are not
+    /// finite.
+    pub(super) fn run(self) -> Result<(f64, u64)> {
+        let (mut busy, mut non_finite) = (0.0, 0);
+        loop {
+            // A writer that panicked has its own error.
+            let item = self
+                .items
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
+            let Ok(item) = item else {
+                return Ok((busy, non_finite));
+            };
+            let start = Instant::now();
+            // Also where a sink of the user's panics.
+            let drain = Drain(self);
+            non_finite += self.write(item)?;
+            std::mem::forget(drain);
+            busy += start.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Writes an item; returns the entries that are not finite.
+    fn write(&self, item: Item<R>) -> Result<u64> {
+        match item {
+            Item::Vector { part, values } => {
+                self.sink.vector(part, &values)?;
+                Ok(count_non_finite(&values))
+            }
+            Item::Tile {
+                job,
+                mut values,
+                finite,
+            } => {
+                let part = &self.plan.parts[job.part];
+                let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+                let halved = part.part.symmetric() && self.plan.grid.above_the_diagonal();
+                let on_diagonal = halved && part.on_diagonal(&job);
+                let mirrored = halved && !on_diagonal;
+                if on_diagonal {
+                    mirror(rows.positions.len(), &mut values);
+                }
+                let (rows, columns) = (rows.positions.clone(), columns.positions.clone());
+                self.sink.tile(job.part, rows, columns, &values, mirrored)?;
+                let non_finite = if finite { 0 } else { count_non_finite(&values) };
+                if self.keep {
+                    let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                    written.push(values);
+                }
+                Ok(non_finite * if mirrored { 2 } else { 1 })
+            }
+        }
+    }
+}
+
+pub(super) fn count_non_finite<R: Real>(values: &[R]) -> u64 {
+    values.iter().filter(|v| !v.to_f64().is_finite()).count() as u64
+}
+
+/// Fills a diagonal tile below its diagonal from above it, so that it is symmetric to the bit.
+fn mirror<R: Copy>(width: usize, values: &mut [R]) {
+    /// Rows and columns that stay in cache while they are transposed.
+    const BLOCK: usize = 32;
+    for top in (0..width).step_by(BLOCK) {
+        for left in (0..=top).step_by(BLOCK) {
+            for row in top..(top + BLOCK).min(width) {
+                for column in left..(left + BLOCK).min(row) {
+                    values[row * width + column] = values[column * width + row];
+                }
+            }
+        }
+    }
+}

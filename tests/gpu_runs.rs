@@ -1,0 +1,362 @@
+//! Whole runs on a GPU: what becomes of them where memory runs out, the device is lost, or there are several.
+#![cfg(feature = "gpu")]
+
+mod common;
+
+use common::gpu::selector;
+use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::network::builder::{Builder, Window2d};
+use hessblock::schedule::plan::{Keep, Limits, Plan};
+use hessblock::schedule::run::{Control, Replanned, Report};
+use hessblock::schedule::tiles::Grid;
+use hessblock::sink::{Blocks, Memory, Sink};
+use hessblock::tensor::cpu::Cpu;
+use hessblock::tensor::gpu::{Faults, Gpu, Options, adapters};
+use hessblock::tensor::{Backend, Shape};
+use hessblock::{Device, Error, Part, RunOptions, Session, Target};
+use ndarray::{Array2, ArrayD, IxDyn};
+
+/// A GPU of its own, with faults; `None` where this machine has none ([`common::gpu::open`]).
+fn gpu(faults: Faults) -> Option<Gpu> {
+    if adapters().is_empty() {
+        let required = std::env::var("HESSBLOCK_REQUIRE_GPU").is_ok_and(|v| v == "1");
+        assert!(
+            !required,
+            "HESSBLOCK_REQUIRE_GPU is set, but there is no adapter"
+        );
+        return None;
+    }
+    let options = Options {
+        checked: false,
+        poison: true,
+        faults,
+        ..Options::default()
+    };
+    Some(Gpu::open_with(&selector(), options).expect("the adapter opens"))
+}
+
+fn data(samples: usize, shape: &[usize], classes: usize) -> Dataset {
+    let shape: Vec<usize> = std::iter::once(samples)
+        .chain(shape.iter().copied())
+        .collect();
+    let count: usize = shape.iter().product();
+    let mut state = 7_u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f64 / 2f64.powi(24) - 0.5
+    };
+    let inputs = (0..count).map(|_| next()).collect();
+    let inputs = ArrayD::from_shape_vec(IxDyn(&shape), inputs).expect("the count fits");
+    let labels = (0..samples)
+        .map(|k| ((k * 7 + 2) % classes) as i64)
+        .collect();
+    let labels = ArrayD::from_shape_vec(IxDyn(&[samples]), labels).expect("the count fits");
+    Dataset::from_arrays(ArraySource::from(inputs), ArraySource::from(labels))
+}
+
+/// Some 3,100 parameters: six tiles, a convolution whose rows are dense.
+fn session(samples: usize) -> Session {
+    let network = Builder::new(&[2, 12, 12])
+        .conv2d("conv", 8, Window2d::new(3).padding(1))
+        .tanh()
+        .max_pool2d(Window2d::new(2).stride(2))
+        .flatten()
+        .linear("one", 10)
+        .tanh()
+        .linear("head", 6)
+        .initialize(3)
+        .build()
+        .expect("a network");
+    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    Session::new(network, data(samples, &[2, 12, 12], 6), loss).expect("a session")
+}
+
+/// Some 700 parameters, a tile each: small enough for second derivatives.
+fn small() -> Session {
+    let network = Builder::new(&[12])
+        .linear("one", 30)
+        .tanh()
+        .linear("two", 8)
+        .softplus()
+        .linear("head", 4)
+        .initialize(5)
+        .build()
+        .expect("a network");
+    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    Session::new(network, data(21, &[12], 4), loss).expect("a session")
+}
+
+fn parts(texts: &[&str]) -> Vec<Part> {
+    texts.iter().map(|t| t.parse().expect("a part")).collect()
+}
+
+/// A plan within so many bytes of device memory.
+fn plan(
+    session: &Session,
+    texts: &[&str],
+    device: u64,
+    batch: Option<usize>,
+) -> hessblock::Result<Plan> {
+    let limits = Limits {
+        device,
+        host: u64::MAX,
+        tensor: 1 << 30,
+        unified: false,
+    };
+    let parts = session.resolve(&parts(texts))?;
+    session.plan_for(parts, 4, limits, batch, Grid::Squares)
+}
+
+fn run(session: &Session, gpu: &Gpu, plan: &Plan) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
+    let mut sink = Memory::<f32>::new();
+    let report = session.run_on(gpu, plan, &mut sink, &Control::none())?;
+    Sink::<f32>::finish(&mut sink)?;
+    Ok((report, sink.into_parts().into_iter().map(|p| p.1).collect()))
+}
+
+/// The largest deviation from double precision on the CPU, relative to the largest entry.
+fn deviation(session: &Session, texts: &[&str], found: &[Array2<f32>]) -> f64 {
+    let exact = session
+        .to_memory(&Cpu::<f64>::new(), &parts(texts))
+        .expect("the reference");
+    let mut worst = 0.0_f64;
+    for ((_, exact), found) in exact.iter().zip(found) {
+        let most = exact.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+        for (exact, found) in exact.iter().zip(found) {
+            let error = (exact - f64::from(*found)).abs() / most;
+            worst = if error.is_nan() {
+                f64::INFINITY
+            } else {
+                worst.max(error)
+            };
+        }
+    }
+    worst
+}
+
+/// Faults of memory that refuses buffers beyond so many bytes.
+fn memory_of(bytes: u64) -> Faults {
+    Faults {
+        out_of_memory_above: Some(bytes),
+        ..Faults::default()
+    }
+}
+
+/// A run from a plan on a device that refuses buffers beyond so many bytes, and one that has all it wants.
+fn short_of_memory(session: &Session, texts: &[&str], start: &Plan, bytes: u64) -> Report {
+    let whole = gpu(Faults::default()).expect("opened before");
+    let short = gpu(memory_of(bytes)).expect("opened before");
+    let (_, expected) = run(session, &whole, start).expect("a run");
+    let (report, found) = run(session, &short, start).expect("a run that goes on");
+    assert!(!report.warnings.is_empty(), "{bytes} were enough");
+    assert_eq!(report.warnings.len(), report.replanned.len());
+    assert!(report.warnings[0].contains("refused, as a test asked for"));
+    let same = |p: &Replanned| (p.unit_samples, p.unit_directions) == (start.unit, start.chunk);
+    if report.replanned.iter().all(same) {
+        assert!(expected == found, "another order of work changes bits");
+    }
+    assert!(deviation(session, texts, &found) < 2e-6);
+    report
+}
+
+#[test]
+fn where_memory_runs_out_fewer_tiles_are_held_at_a_time_and_none_is_lost() {
+    if gpu(Faults::default()).is_none() {
+        return;
+    }
+    let session = session(40);
+    let texts = ["full", "diag"];
+    let mut plan = plan(&session, &texts, 1 << 30, None).expect("a plan");
+    assert_eq!((plan.keep, plan.tiles.len()), (Keep::Rows, 6));
+    (plan.keep, plan.wave, plan.device_bytes) = (Keep::Recompute, 6, 80 << 20);
+    // All six tiles take 30 MB.
+    let report = short_of_memory(&session, &texts, &plan, 26 << 20);
+    let last = report.replanned.last().expect("there were warnings");
+    assert_eq!(last.unit_samples, plan.unit);
+}
+
+#[test]
+fn where_memory_runs_out_units_get_smaller() {
+    if gpu(Faults::default()).is_none() {
+        return;
+    }
+    let session = session(300);
+    let texts = ["layer=head", "layer=conv", "diag"];
+    let plan = plan(&session, &texts, 1 << 30, None).expect("a plan");
+    let report = short_of_memory(&session, &texts, &plan, plan.device_bytes / 10 * 6);
+    let last = report.replanned.last().expect("there were warnings");
+    assert!(last.unit_samples < plan.unit);
+}
+
+#[test]
+fn where_nothing_smaller_can_be_planned_the_error_has_the_arithmetic_and_nothing_is_left() {
+    let Some(short) = gpu(memory_of(1 << 20)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let session = session(20);
+    let device = Device::Gpu(short);
+    let parts = session.resolve(&parts(&["full"])).expect("a part");
+    let plan = session
+        .plan(parts, &device, RunOptions::default())
+        .expect("a plan");
+    let target = Target::new(folder.path().join("h.npy"), false).expect("a target");
+    let error = session
+        .run_to_files(&device, &plan, &target, &Control::none())
+        .unwrap_err();
+    assert!(matches!(error, Error::DeviceMemory(_)), "{error}");
+    let text = error.to_string();
+    for word in ["for half of them", "too small", "0 of 6 tiles"] {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+    assert!(!target.path.exists());
+    assert_eq!(
+        std::fs::read_dir(folder.path())
+            .expect("the folder")
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_result_says_what_it_was_planned_with_in_the_end() {
+    let Some(short) = gpu(memory_of(26 << 20)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let session = session(40);
+    let device = Device::Gpu(short);
+    let parts = session.resolve(&parts(&["full"])).expect("a part");
+    let plan = session.plan(parts, &device, RunOptions::default());
+    let mut plan = plan.expect("a plan");
+    (plan.keep, plan.wave, plan.device_bytes) = (Keep::Recompute, 6, 80 << 20);
+    let target = Target::new(folder.path().join("h.npy"), false).expect("a target");
+    let report = session
+        .run_to_files(&device, &plan, &target, &Control::none())
+        .expect("a run");
+    assert!(!report.replanned.is_empty());
+    let blocks = Blocks::open(&target.path).expect("a result");
+    let made = blocks.provenance();
+    assert!(made.to_string().contains("replanned"), "{made}");
+    let found = blocks
+        .rows(0, 0..plan.parts[0].extents().0)
+        .expect("rows")
+        .mapv(|v| v as f32);
+    assert!(deviation(&session, &["full"], &[found]) < 2e-6);
+}
+
+#[test]
+fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_starts_anew() {
+    let Some(whole) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(12);
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).expect("the folder");
+        let names = entries.map(|e| {
+            e.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let run = |gpu: Gpu| {
+        let device = Device::Gpu(gpu);
+        let parts = session.resolve(&parts(&["full"])).expect("a part");
+        let plan = session
+            .plan(parts, &device, RunOptions::default())
+            .expect("a plan");
+        let target = Target::new(folder.path().join("h.npy"), true).expect("a target");
+        session.run_to_files(&device, &plan, &target, &Control::none())
+    };
+    run(whole.clone()).expect("a run");
+    let expected = Blocks::open(folder.path().join("h.npy")).expect("a result");
+    let rows = expected.parts()[0].layout.row_count();
+    let expected = expected.rows(0, 0..rows).expect("rows");
+    let finished = names();
+    let mut halfway = 0;
+    for most in (1..).step_by(3) {
+        let lost = gpu(Faults {
+            lost_after_submissions: Some(most),
+            ..Faults::default()
+        });
+        let Err(error) = run(lost.expect("opened before")) else {
+            break;
+        };
+        assert!(matches!(error, Error::DeviceLost(_)), "{error}");
+        let text = error.to_string();
+        let list = std::fs::read_to_string(folder.path().join("h.npy.partial.done"));
+        let done = list.as_deref().map_or(0, |list| list.lines().count());
+        assert!(
+            text.contains(&format!("{done} of 6 tiles")),
+            "{done}: {text}"
+        );
+        if done == 0 {
+            assert_eq!(names(), finished, "nothing to keep is kept");
+            continue;
+        }
+        halfway += 1;
+        assert!(
+            text.contains("h.npy.partial") && text.contains("--device cpu"),
+            "{text}"
+        );
+        assert!(folder.path().join("h.npy.partial.plan.json").exists());
+        // The older result stands, and what the list names is there to the bit.
+        let bytes = std::fs::read(folder.path().join("h.npy.partial")).expect("the data");
+        let data = &bytes[bytes.len() - rows * rows * 4..];
+        for line in list.expect("it has lines").lines() {
+            let at: Vec<usize> = line.split(' ').flat_map(|w| w.parse()).collect();
+            for (row, column) in [(at[1], at[3]), (at[2] - 1, at[4] - 1)] {
+                let entry = &data[(row * rows + column) * 4..][..4];
+                let entry = f32::from_le_bytes(entry.try_into().expect("four bytes"));
+                assert_eq!(f64::from(entry), expected[[row, column]], "{line}");
+            }
+        }
+    }
+    assert!(
+        halfway > 0,
+        "no run was lost between its first tile and its last"
+    );
+    run(whole).expect("the same command starts anew");
+    assert_eq!(names(), finished);
+}
+
+#[test]
+fn a_submission_that_was_not_carried_out_is_a_lost_device_and_never_stale_data() {
+    let broken = |number| {
+        gpu(Faults {
+            broken_submission: Some(number),
+            ..Faults::default()
+        })
+    };
+    let Some(first) = broken(1) else { return };
+    let shape = Shape::new(1, 1, &[300]);
+    let error = first.read(&first.fill(&shape, 2.0)).unwrap_err();
+    assert!(matches!(error, Error::DeviceLost(_)), "{error}");
+    assert!(
+        first.read(&first.fill(&shape, 2.0)).is_err(),
+        "it stays lost"
+    );
+    // Of what was read before nothing is doubted.
+    let third = broken(3).expect("opened before");
+    for _ in 0..2 {
+        assert_eq!(
+            third.read(&third.fill(&shape, 2.0)).expect("a read"),
+            [2.0; 300]
+        );
+    }
+    assert!(third.read(&third.fill(&shape, 2.0)).is_err());
+    // In the middle of a run.
+    let session = small();
+    let plan = plan(&session, &["full"], 1 << 30, None).expect("a plan");
+    let error = run(&session, &broken(2).expect("opened before"), &plan).unwrap_err();
+    assert!(matches!(error, Error::DeviceLost(_)), "{error}");
+    assert!(error.to_string().contains("not carried out"), "{error}");
+}
