@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights};
 use crate::sink::Sink;
 use crate::tensor::dual::DualTensor;
-use crate::tensor::{Contract, Fill, How};
+use crate::tensor::{Contract, How};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -423,6 +423,9 @@ impl<B: Contract> Driver<'_, B> {
         if plan.grid != Grid::Whole {
             let tile = |job: &TileJob| {
                 let (rows, columns) = self.extents(job);
+                if plan.directions == 0 {
+                    return self.zeros(job);
+                }
                 let written = self.shared.written;
                 let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
                 // Its pages are there already.
@@ -532,12 +535,7 @@ impl<B: Contract> Driver<'_, B> {
         let plan = self.shared.plan;
         for (_, _, fill, meeting) in encounters(unit, &plan.parts[job.part], job, plan.grid) {
             self.check()?;
-            let how = match self.backend.accumulates_in_host_memory() {
-                true => How { fill, begin },
-                false => How::ADD,
-            };
-            debug_assert!(how.fill == fill || fill == Fill::Own);
-            accumulate(self.backend, tile, how, &meeting);
+            accumulate(self.backend, tile, How { fill, begin }, &meeting);
         }
         // Its share of all: how many operations a symmetry saves is the plan's to know.
         let visits = plan.unit_ranges().count() * plan.directions.div_ceil(plan.chunk.max(1));

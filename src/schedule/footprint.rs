@@ -30,6 +30,8 @@ pub(super) struct Footprint {
     temporary: u64,
     /// The largest tile.
     pub(super) tile: u64,
+    /// Units that are added to a tile.
+    count: u64,
     /// The largest tensor, and that where dense rows are formed for whole parameters.
     pub(super) largest: u64,
     pub(super) largest_rows: u64,
@@ -42,10 +44,18 @@ impl Footprint {
         if unified { 0 } else { self.tile }
     }
 
+    /// A tile under way: on a device of its own memory also what sums over several units have lost, a number for each.
+    pub(super) fn tile_under_way(&self, unified: bool) -> u64 {
+        under_way(self.tile, self.count, unified)
+    }
+
     /// Peak where each unit is used while its activations live, with `wave` tiles under way.
     pub(super) fn recompute(&self, wave: u64, unified: bool) -> u64 {
         let using = self.alive + self.temporary;
-        self.weights + wave * self.tile + self.making.max(using) + self.ring(unified)
+        self.weights
+            + wave * self.tile_under_way(unified)
+            + self.making.max(using)
+            + self.ring(unified)
     }
 
     /// Peak where the factors of `count` units are kept.
@@ -62,8 +72,18 @@ impl Footprint {
     fn keep(&self, formed: u64, forming: u64, count: u64, unified: bool) -> u64 {
         let forming = self.alive + formed + forming;
         let making = count.saturating_sub(1) * formed + self.making.max(forming);
-        let using = count * formed + self.tile + self.temporary + self.ring(unified);
+        let using =
+            count * formed + self.tile_under_way(unified) + self.temporary + self.ring(unified);
         self.weights + making.max(using)
+    }
+}
+
+/// Bytes of a tile of `tile` bytes to which `count` units are added.
+pub(super) fn under_way(tile: u64, count: u64, unified: bool) -> u64 {
+    if unified || count == 1 {
+        tile
+    } else {
+        2 * tile
     }
 }
 
@@ -177,6 +197,7 @@ impl Planner<'_> {
         let mut footprint = Footprint {
             weights: base,
             tile: most as u64 * self.sizes.number_bytes as u64,
+            count: self.sizes.units(samples, chunk),
             ..Footprint::default()
         };
         let mut made = None;

@@ -242,6 +242,13 @@ pub struct Sizes {
     pub grid: Grid,
 }
 
+impl Sizes {
+    /// Units of `unit` samples and `chunk` directions.
+    pub(super) fn units(&self, unit: usize, chunk: usize) -> u64 {
+        (self.samples.div_ceil(unit.max(1)) * self.directions.div_ceil(chunk.max(1))) as u64
+    }
+}
+
 /// The parameters that any part touches.
 pub fn wanted<'a>(
     network: &Network,
@@ -289,7 +296,11 @@ pub fn encounters<'a, T>(
     };
     let pairs: Vec<(Run, Run, Fill)> = match grid {
         Grid::Squares => meetings(part, job)
-            .map(|(row, column)| (row.clone(), column.clone(), Fill::Own))
+            .map(|(row, column)| {
+                let itself = part.on_diagonal(job) && row == column;
+                let fill = if itself { Fill::Symmetric } else { Fill::Own };
+                (row.clone(), column.clone(), fill)
+            })
             .collect(),
         Grid::Panels | Grid::Whole => both_sides(part, job, grid),
     };
@@ -415,7 +426,7 @@ pub fn plan(
             return Err(too_small(footprint.largest, peak, host, limits));
         }
     };
-    let count = (sizes.samples.div_ceil(unit) * sizes.directions.div_ceil(chunk)) as u64;
+    let count = sizes.units(unit, chunk);
     let rows = footprint.keep_rows(count, limits.unified);
     let factors = footprint.keep_factors(count, limits.unified);
     let (keep, wave, device_bytes) = if tiles.is_empty() {
@@ -426,7 +437,7 @@ pub fn plan(
         (Keep::Factors, tiles.len(), factors)
     } else {
         let one = footprint.recompute(1, limits.unified);
-        let more = (device - one) / footprint.tile.max(1);
+        let more = (device - one) / footprint.tile_under_way(limits.unified).max(1);
         let wave = match cut {
             // Strips of one memory.
             Grid::Whole => tiles.len() as u64,
@@ -495,7 +506,8 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
             return Err(too_small(needs.largest, peak, host, limits));
         }
     };
-    let more = (device - needs.peak(1, limits.unified)) / needs.tile.max(1);
+    let more =
+        (device - needs.peak(1, limits.unified)) / needs.tile_under_way(limits.unified).max(1);
     let wave = (1 + more).min(planner.tiles.len().max(1) as u64);
     let (pairs, factor_operations) = planner.count_second(&routes, unit, chunk, wave as usize)?;
     let device_bytes = needs.peak(wave, limits.unified);

@@ -1,6 +1,6 @@
 //! The plan of an exact Hessian, or of its residual, found by running its passes on shapes alone.
 
-use super::footprint::{Pairs, Planner, pieces};
+use super::footprint::{Pairs, Planner, pieces, under_way};
 use super::moves::{Contracted, Move, Moving, Passes, Piece, moves};
 use super::plan::{PairPlan, TileJob};
 use super::routes::{Costs, Routes};
@@ -23,6 +23,8 @@ pub(super) struct Needs {
     pass: u64,
     /// The largest tile.
     pub(super) tile: u64,
+    /// Units of samples that are added to a tile.
+    units: u64,
     /// The largest tensor.
     pub(super) largest: u64,
 }
@@ -32,7 +34,12 @@ impl Needs {
     pub(super) fn peak(&self, wave: u64, unified: bool) -> u64 {
         // As for the factors of G, in `Footprint`.
         let ring = u64::from(!unified);
-        self.weights + self.pass + (wave + ring) * self.tile
+        self.weights + self.pass + wave * self.tile_under_way(unified) + ring * self.tile
+    }
+
+    /// A tile under way.
+    pub(super) fn tile_under_way(&self, unified: bool) -> u64 {
+        under_way(self.tile, self.units, unified)
     }
 }
 
@@ -162,6 +169,7 @@ impl Planner<'_> {
             weights: base,
             pass: meter.peak() - base,
             tile,
+            units: self.sizes.samples.div_ceil(samples.max(1)) as u64,
             largest: meter.largest(),
         })
     }

@@ -396,8 +396,8 @@ pub trait Contract: Backend + Sync {
     /// A tile of zeros.
     fn accumulator(&self, rows: usize, columns: usize) -> Self::Accumulator;
 
-    /// A tile in memory of the caller's, where tiles are accumulated in host memory: it holds anything until a product
-    /// begins it, and [`Contract::collect`] gives it back. Elsewhere a tile of zeros.
+    /// A tile that holds anything until a product begins it; in memory of the caller's, which [`Contract::collect`] gives
+    /// back, where tiles are accumulated in host memory.
     fn accumulator_in(
         &self,
         rows: usize,
@@ -408,8 +408,7 @@ pub trait Contract: Backend + Sync {
         self.accumulator(rows, columns)
     }
 
-    /// Whether tiles are accumulated in host memory. Elsewhere products are added to their own place alone
-    /// ([`How::ADD`]).
+    /// Whether tiles are accumulated in host memory.
     fn accumulates_in_host_memory(&self) -> bool {
         false
     }
