@@ -94,7 +94,7 @@ pub fn run(
 ///
 /// # Errors
 /// [`Error::Interrupted`]; what CPU f64, the reference, reports.
-pub fn run_on<B: Contract>(
+pub fn run_on<B: Contract + Sync>(
     backends: &[B],
     cases: &[Case],
     progress: &dyn Fn(Progress<'_>),
@@ -117,13 +117,21 @@ pub fn run_on<B: Contract>(
     Ok(reports)
 }
 
-fn one<B: Contract>(backends: &[B], case: &Case) -> Result<CaseReport> {
+fn one<B: Contract + Sync>(backends: &[B], case: &Case) -> Result<CaseReport> {
     let clock = Instant::now();
     let mut report = CaseReport::new(case);
     let reference = case.reference()?;
     let (mut runs, mut worst, mut fault) = (Vec::new(), 0.0f64, None);
-    for backend in backends {
-        match case.run(backend) {
+    // At once: a driver compiles a kernel on one thread, and the forms have kernels of their own.
+    let found = std::thread::scope(|scope| {
+        let start = |backend| scope.spawn(move || case.run(backend));
+        let forms: Vec<_> = backends.iter().map(start).collect();
+        let ended = forms.into_iter().map(|form| form.join());
+        ended.collect::<Vec<_>>()
+    });
+    for found in found {
+        let found = found.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match found {
             Ok(found) => {
                 let compared = case.measure().compare(&found, &reference);
                 worst = worst.max(compared.error);
