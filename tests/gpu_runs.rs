@@ -8,14 +8,17 @@ use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::schedule::plan::{Keep, Limits, Plan};
-use hessblock::schedule::run::{Control, Replanned, Report};
+use hessblock::schedule::run::{Control, Replanned, Report, Stage};
 use hessblock::schedule::tiles::Grid;
-use hessblock::sink::{Blocks, Memory, Sink};
+use hessblock::sink::{Blocks, Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::gpu::{Faults, Gpu, Options, adapters};
 use hessblock::tensor::{Backend, Shape};
-use hessblock::{Device, Error, Part, RunOptions, Session, Target};
+use hessblock::{Curvature, Device, Error, Part, RunOptions, Session, Target};
 use ndarray::{Array2, ArrayD, IxDyn};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A GPU of its own, with faults; `None` where this machine has none ([`common::gpu::open`]).
 fn gpu(faults: Faults) -> Option<Gpu> {
@@ -359,4 +362,152 @@ fn a_submission_that_was_not_carried_out_is_a_lost_device_and_never_stale_data()
     let error = run(&session, &broken(2).expect("opened before"), &plan).unwrap_err();
     assert!(matches!(error, Error::DeviceLost(_)), "{error}");
     assert!(error.to_string().contains("not carried out"), "{error}");
+}
+
+/// Takes tiles as slowly as it is told to.
+struct Slow<F> {
+    inner: Memory<f32>,
+    before: F,
+}
+
+impl<F: Fn() + Send + Sync> Sink<f32> for Slow<F> {
+    fn begin(&mut self, parts: &[PartLayout]) -> hessblock::Result<()> {
+        self.inner.begin(parts)
+    }
+
+    fn tile(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &[f32],
+        mirror: bool,
+    ) -> hessblock::Result<()> {
+        (self.before)();
+        self.inner.tile(part, rows, columns, values, mirror)
+    }
+
+    fn vector(&self, part: usize, values: &[f32]) -> hessblock::Result<()> {
+        self.inner.vector(part, values)
+    }
+
+    fn give_back(&self, part: usize, values: Vec<f32>) -> hessblock::Result<()> {
+        self.inner.give_back(part, values)
+    }
+
+    fn finish(&mut self) -> hessblock::Result<()> {
+        Sink::<f32>::finish(&mut self.inner)
+    }
+}
+
+#[test]
+fn tiles_are_computed_while_others_are_read_back_and_written() {
+    let Some(gpu) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(12);
+    let plan = plan(&session, &["full"], 1 << 30, None).expect("a plan");
+    let (computed, waited) = (AtomicU64::new(0), AtomicBool::new(false));
+    // Until the larger half of the work is done, no tile is taken.
+    let before = || {
+        let start = Instant::now();
+        while computed.load(Ordering::Relaxed) < 6 {
+            if start.elapsed() > Duration::from_secs(60) {
+                waited.store(true, Ordering::Relaxed);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let mut sink = Slow {
+        inner: Memory::new(),
+        before,
+    };
+    let control = Control {
+        progress: &|p| computed.store(10 * p.done / p.total, Ordering::Relaxed),
+        ..Control::none()
+    };
+    session
+        .run_on(&gpu, &plan, &mut sink, &control)
+        .expect("a run");
+    assert!(
+        !waited.load(Ordering::Relaxed),
+        "the device waited for the sink"
+    );
+}
+
+#[test]
+fn the_summary_names_the_bottleneck_and_counts_what_was_read() {
+    let Some(gpu) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = small();
+    let plan = plan(&session, &["layers"], 1 << 30, None).expect("a plan");
+    let mut sink = Slow {
+        inner: Memory::new(),
+        before: || std::thread::sleep(Duration::from_millis(1500)),
+    };
+    let report = session.run_on(&gpu, &plan, &mut sink, &Control::none());
+    let report = report.expect("a run");
+    let bottleneck = report.bottleneck.expect("something took time");
+    assert_eq!(bottleneck.stage, Stage::Writing, "{report:?}");
+    assert!(bottleneck.busy_fraction > 0.5 && bottleneck.busy_fraction <= 1.0);
+    let busy = report.device_busy_seconds.expect("a GPU");
+    assert!(busy > 0.0 && busy < report.seconds, "{report:?}");
+    let share = &report.devices[0];
+    assert_eq!(
+        (report.devices.len(), share.tiles, share.lost),
+        (1, 3, false)
+    );
+    assert!(report.read_back_bytes >= report.bytes && report.read_back_seconds > 0.0);
+}
+
+#[test]
+fn vectors_and_numbers_never_read_a_block_back() {
+    let Some(gpu) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(60).with_curvature(Curvature::Exact).expect("exact");
+    let (count, outputs) = (session.network().parameter_count(), 60 * 6);
+    let device = Device::Gpu(gpu.clone());
+    let (options, control) = (RunOptions::default(), Control::none());
+    let vectors = Array2::from_elem((2, count), 0.1);
+    let read = |what: &str, times: usize, work: &dyn Fn()| {
+        let before = gpu.counters().read_back_bytes;
+        work();
+        let read = gpu.counters().read_back_bytes - before;
+        let most = (times * 4 * (count + outputs)) as u64;
+        assert!(read > 0 && read <= most, "{what}: {read} of {most} bytes");
+        assert!(read < (count * count) as u64, "{what}: {read} bytes");
+    };
+    read("H·v", 8, &|| {
+        _ = session
+            .product(&device, &vectors, options, &control)
+            .expect("H·v")
+    });
+    read("forms", 8, &|| {
+        _ = session
+            .forms(&device, &vectors, options, &control)
+            .expect("forms")
+    });
+    read("gradient", 4, &|| {
+        _ = session.gradient(&device, options, &control).expect("g")
+    });
+    let session = session.with_curvature(Curvature::Ggn).expect("G");
+    read("G·v", 8, &|| {
+        _ = session
+            .product(&device, &vectors, options, &control)
+            .expect("G·v")
+    });
+    read("diagonal", 4, &|| {
+        _ = session.diagonal(&device, options, &control).expect("it")
+    });
+    read("trace", 4, &|| {
+        _ = session.trace(&device, options, &control).expect("it")
+    });
+    read("probes", 8, &|| {
+        _ = session
+            .probed_trace(&device, 2, 1, options, &control)
+            .expect("it")
+    });
 }
