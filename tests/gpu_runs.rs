@@ -12,9 +12,9 @@ use hessblock::schedule::run::{Control, Replanned, Report, Stage};
 use hessblock::schedule::tiles::Grid;
 use hessblock::sink::{Blocks, Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::gpu::{Faults, Gpu, Options, adapters};
+use hessblock::tensor::gpu::{Faults, Gpu, Options, Selector, adapters};
 use hessblock::tensor::{Backend, Shape};
-use hessblock::{Curvature, Device, Error, Part, RunOptions, Session, Target};
+use hessblock::{Curvature, Device, Error, Part, Precision, RunOptions, Session, Target};
 use ndarray::{Array2, ArrayD, IxDyn};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -510,4 +510,147 @@ fn vectors_and_numbers_never_read_a_block_back() {
             .probed_trace(&device, 2, 1, options, &control)
             .expect("it")
     });
+}
+
+/// A run on several devices.
+fn run_on(
+    session: &Session,
+    gpus: &[&Gpu],
+    plan: &Plan,
+) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
+    let mut sink = Memory::<f32>::new();
+    let report = session.run_on_all(gpus, plan, &mut sink, &Control::none())?;
+    Sink::<f32>::finish(&mut sink)?;
+    Ok((report, sink.into_parts().into_iter().map(|p| p.1).collect()))
+}
+
+#[test]
+fn several_devices_share_the_tiles_and_change_no_bit() {
+    let Some(one) = gpu(Faults::default()) else {
+        return;
+    };
+    let two = gpu(Faults::default()).expect("opened before");
+    let exact = small().with_curvature(Curvature::Exact).expect("exact");
+    let cases: [(Session, &[&str]); 3] = [
+        (session(12), &["full", "diag"]),
+        (small(), &["layers", "diag", "full"]),
+        (exact, &["layers", "diag", "full"]),
+    ];
+    for (session, texts) in cases {
+        let plenty = plan(&session, texts, 1 << 30, Some(7)).expect("a plan");
+        let mut plans = vec![plenty.clone()];
+        if plenty.routes.is_none() {
+            let (mut kept, mut waves) = (plenty.clone(), plenty.clone());
+            kept.keep = Keep::Factors;
+            (waves.keep, waves.wave) = (Keep::Recompute, 2);
+            plans.extend([kept, waves]);
+        }
+        for plan in plans {
+            let (_, expected) = run(&session, &one, &plan).expect("a run");
+            let (report, found) = run_on(&session, &[&one, &two], &plan).expect("a run");
+            assert!(expected == found, "{texts:?} {:?}", plan.keep);
+            let tiles: Vec<usize> = report.devices.iter().map(|d| d.tiles).collect();
+            assert_eq!(tiles.iter().sum::<usize>(), plan.tiles.len(), "{tiles:?}");
+            assert!(
+                tiles.iter().all(|&tiles| tiles > 0),
+                "{:?}: {tiles:?}",
+                plan.keep
+            );
+        }
+    }
+}
+
+#[test]
+fn where_one_of_several_devices_is_lost_the_others_make_its_tiles() {
+    let Some(whole) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(12);
+    let mut plan = plan(&session, &["diag", "full"], 1 << 30, None).expect("a plan");
+    (plan.keep, plan.wave) = (Keep::Recompute, 1);
+    let (_, expected) = run(&session, &whole, &plan).expect("a run");
+    let after = |submissions| {
+        let faults = Faults {
+            lost_after_submissions: Some(submissions),
+            ..Faults::default()
+        };
+        gpu(faults).expect("opened before")
+    };
+    // Before it made anything, and in the middle; the diagonal is the first one's to begin with.
+    for submissions in [1, 4] {
+        let lost = after(submissions);
+        let (report, found) =
+            run_on(&session, &[&lost, &whole], &plan).expect("a run that goes on");
+        assert!(expected == found, "{submissions}");
+        let lost: Vec<bool> = report.devices.iter().map(|d| d.lost).collect();
+        assert_eq!(lost, [true, false], "{submissions}: {report:?}");
+        assert_eq!(report.devices.iter().map(|d| d.tiles).sum::<usize>(), 6);
+        assert!(report.warnings[0].contains("the other devices make its tiles"));
+    }
+    let error = run_on(&session, &[&after(2), &after(5)], &plan).unwrap_err();
+    assert!(matches!(error, Error::DeviceLost(_)), "{error}");
+    assert!(error.to_string().contains("of 6 tiles"), "{error}");
+    // Memory that runs out on one is planned for on all.
+    (plan.wave, plan.device_bytes) = (3, 80 << 20);
+    let short = gpu(memory_of(18 << 20)).expect("opened before");
+    let (report, found) = run_on(&session, &[&whole, &short], &plan).expect("a run that goes on");
+    assert!(!report.replanned.is_empty() && expected == found);
+}
+
+#[test]
+fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
+    let index = match selector() {
+        Selector::Index(index) if !adapters().is_empty() => index,
+        _ => return,
+    };
+    let open = |text: &str| Device::open(text, Precision::F32);
+    let (both, note) = open(&format!("{index}, {index}")).expect("a list");
+    let note = note.expect("what is not shared");
+    assert!(note.contains("all else runs on the first"), "{note}");
+    let (one, _) = open(&index.to_string()).expect("one");
+    let limits = both.limits(Some(1 << 30), Some(1 << 30));
+    assert_eq!((limits.device, limits.host), (1 << 30, 1 << 29));
+    assert!(both.limits(None, None).device <= one.limits(None, None).device * 6 / 10);
+    let (only, note) =
+        open(&format!("{index},")).map_or_else(|_| (None, None), |(d, n)| (Some(d), n));
+    assert!(
+        only.is_none() && note.is_none(),
+        "an empty place is refused"
+    );
+    for (text, word) in [
+        (format!("cpu,{index}"), "rounds differently"),
+        (format!("{index},all"), "that word alone"),
+        (format!("{index},no such adapter"), "no such adapter"),
+        (",".into(), "empty place"),
+    ] {
+        let error = open(&text).err().expect("refused").to_string();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    let double = Device::open(&format!("{index},{index}"), Precision::F64);
+    assert!(double.err().expect("refused").to_string().contains("f64"));
+    // The same entries in files and in memory, and what runs on the first.
+    let (session, parts) = (small(), parts(&["full", "diag"]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (options, control) = (RunOptions::default(), Control::none());
+    let write = |name: &str, device: &Device| {
+        let resolved = session.resolve(&parts).expect("parts");
+        let plan = session.plan(resolved, device, options).expect("a plan");
+        let target = Target::new(folder.path().join(name), false).expect("a target");
+        let report = session
+            .run_to_files(device, &plan, &target, &control)
+            .expect("a run");
+        let read =
+            |k: usize| std::fs::read(target.path.join(format!("000{k}.npy"))).expect("a file");
+        (report.devices.len(), read(0), read(1))
+    };
+    let (alone, together) = (write("one", &one), write("both", &both));
+    assert!((alone.0, together.0) == (1, 2) && alone.1 == together.1 && alone.2 == together.2);
+    let blocks = |device| session.blocks(device, &parts).expect("blocks");
+    assert!(blocks(&one) == blocks(&both));
+    let diagonal = |device| {
+        session
+            .diagonal(device, options, &control)
+            .expect("a diagonal")
+    };
+    assert_eq!(diagonal(&one), diagonal(&both));
 }

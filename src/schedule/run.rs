@@ -284,6 +284,9 @@ impl<B: Contract> Attempts<'_, B> {
                 return Err(error);
             }
             self.control.check()?;
+            for (device, _) in &lost {
+                self.report.devices[*device].lost = true;
+            }
             self.alive
                 .retain(|&device| lost.iter().all(|(gone, _)| *gone != device));
             let messages: Vec<String> = lost.into_iter().map(|(_, message)| message).collect();
