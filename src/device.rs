@@ -7,7 +7,7 @@ use crate::schedule::plan::Limits;
 use crate::schedule::tiles::Grid;
 use crate::tensor::cpu::Cpu;
 #[cfg(feature = "gpu")]
-use crate::tensor::gpu::{AdapterReport, DeviceMemory, Gpu, Selector};
+use crate::tensor::gpu::{AdapterReport, DeviceMemory, Gpu, Selector, adapters};
 
 /// The precision of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,9 +30,68 @@ pub enum Device {
     /// A GPU, in single precision.
     #[cfg(feature = "gpu")]
     Gpu(Gpu),
+    /// Several GPUs, which share the tiles of blocks; whatever else is asked for runs on the first of them.
+    #[cfg(feature = "gpu")]
+    Gpus(Gpus),
 }
 
-/// Runs `$body` with `$backend` bound to the device's backend.
+/// Several open GPUs, at least one.
+#[cfg(feature = "gpu")]
+#[derive(Clone)]
+pub struct Gpus(Vec<Gpu>);
+
+#[cfg(feature = "gpu")]
+impl Gpus {
+    /// `None` of none.
+    pub fn new(gpus: Vec<Gpu>) -> Option<Gpus> {
+        (!gpus.is_empty()).then_some(Gpus(gpus))
+    }
+
+    /// The one that does what is not shared.
+    pub fn first(&self) -> &Gpu {
+        &self.0[0]
+    }
+
+    /// All of them, in the order in which they were given.
+    pub fn all(&self) -> &[Gpu] {
+        &self.0
+    }
+
+    /// Names, or drivers, each once.
+    fn joined(&self, text: impl Fn(&Gpu) -> String) -> String {
+        let mut found: Vec<(String, usize)> = Vec::new();
+        for gpu in &self.0 {
+            let text = text(gpu);
+            match found.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, times)) => *times += 1,
+                None => found.push((text, 1)),
+            }
+        }
+        let named = found.into_iter().map(|(text, times)| match times {
+            1 => text,
+            _ => format!("{times} × {text}"),
+        });
+        named.collect::<Vec<_>>().join(" + ")
+    }
+
+    /// What the user is to know of them.
+    fn note(&self) -> String {
+        let first = &self.first().report().name;
+        let alike = self.0.iter().all(|gpu| gpu.report().name == *first);
+        let text = format!(
+            "{} share the tiles of blocks; all else runs on the first, {first}",
+            self.joined(|gpu| gpu.report().name.clone())
+        );
+        match alike {
+            true => text,
+            false => format!(
+                "{text}; they round differently, so that the last bits of an entry depend on who made it"
+            ),
+        }
+    }
+}
+
+/// Runs `$body` with `$backend` bound to the device's backend, that of the first of several.
 macro_rules! with_backend {
     ($device:expr, $backend:ident => $body:expr) => {
         match $device {
@@ -40,6 +99,11 @@ macro_rules! with_backend {
             $crate::device::Device::CpuF64($backend) => $body,
             #[cfg(feature = "gpu")]
             $crate::device::Device::Gpu($backend) => $body,
+            #[cfg(feature = "gpu")]
+            $crate::device::Device::Gpus(gpus) => {
+                let $backend = gpus.first();
+                $body
+            }
         }
     };
 }
@@ -84,6 +148,18 @@ pub fn planned_memory(
     PlannedMemory { bytes, from }
 }
 
+/// What a selector of one adapter means.
+#[cfg(feature = "gpu")]
+fn choice(selector: &str) -> Selector {
+    match selector.to_lowercase().as_str() {
+        "auto" | "gpu" => Selector::Auto,
+        text => match text.parse() {
+            Ok(index) => Selector::Index(index),
+            Err(_) => Selector::Name(selector.to_string()),
+        },
+    }
+}
+
 impl Device {
     /// The CPU.
     pub fn cpu(precision: Precision) -> Device {
@@ -94,7 +170,8 @@ impl Device {
     }
 
     /// A device by its selector: `cpu`, `gpu` (a hardware adapter), `auto` (that, else the CPU), the index
-    /// of an adapter, or a unique part of its name. With a note where the choice wants one.
+    /// of an adapter, a unique part of its name, or several of these with commas between them, `all` for every
+    /// hardware adapter ([`Device::Gpus`]). With a note where the choice wants one.
     ///
     /// # Errors
     /// [`Error::Device`] where there is no such adapter or it cannot be opened; [`Error::Request`] for f64
@@ -139,13 +216,13 @@ impl Device {
                 "--precision f64 runs on the CPU only, not on device {selector:?}; use --device cpu"
             )));
         }
-        let choice = match selector.to_lowercase().as_str() {
-            "auto" | "gpu" => Selector::Auto,
-            text => match text.parse() {
-                Ok(index) => Selector::Index(index),
-                Err(_) => Selector::Name(selector.to_string()),
-            },
-        };
+        if selector.eq_ignore_ascii_case("all") {
+            return Self::open_all();
+        }
+        if selector.contains(',') {
+            return Self::open_list(selector);
+        }
+        let choice = choice(selector);
         match Gpu::open(&choice, None) {
             Ok(gpu) => Ok((Device::Gpu(gpu), None)),
             Err(_) if selector.eq_ignore_ascii_case("auto") => Ok((
@@ -156,12 +233,62 @@ impl Device {
         }
     }
 
+    /// Every hardware adapter.
+    #[cfg(feature = "gpu")]
+    fn open_all() -> Result<(Device, Option<String>)> {
+        let hardware = adapters().into_iter().filter(|a| !a.is_software());
+        let choices: Vec<Selector> = hardware.map(|a| Selector::Index(a.index)).collect();
+        if choices.is_empty() {
+            // Its error says what there is.
+            return Ok((Device::Gpu(Gpu::open(&Selector::Auto, None)?), None));
+        }
+        Self::open_several(&choices)
+    }
+
+    /// Adapters by index or name, with commas between them.
+    #[cfg(feature = "gpu")]
+    fn open_list(list: &str) -> Result<(Device, Option<String>)> {
+        let mut choices = Vec::new();
+        for selector in list.split(',').map(str::trim) {
+            let refused = match selector.to_lowercase().as_str() {
+                "" => "has an empty place: give indices or names with a comma between two",
+                "cpu" => {
+                    "mixes the CPU with GPUs: it has another grid of tiles and rounds differently, so that a result \
+                     would depend on who made which tile; give GPUs alone, or cpu alone"
+                }
+                "auto" | "all" => "is a list: give indices or names in it, or that word alone",
+                _ => {
+                    choices.push(choice(selector));
+                    continue;
+                }
+            };
+            return Err(Error::Request(format!("--device {list:?} {refused}")));
+        }
+        Self::open_several(&choices)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn open_several(choices: &[Selector]) -> Result<(Device, Option<String>)> {
+        let open = |choice| Gpu::open(choice, None);
+        let mut gpus = choices.iter().map(open).collect::<Result<Vec<Gpu>>>()?;
+        if gpus.len() == 1
+            && let Some(only) = gpus.pop()
+        {
+            return Ok((Device::Gpu(only), None));
+        }
+        let gpus = Gpus(gpus);
+        let note = gpus.note();
+        Ok((Device::Gpus(gpus), Some(note)))
+    }
+
     /// Name for people and provenance.
     pub fn name(&self) -> String {
         match self {
             Device::CpuF32(_) | Device::CpuF64(_) => "CPU".into(),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.report().name.clone(),
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => gpus.joined(|gpu| gpu.report().name.clone()),
         }
     }
 
@@ -171,6 +298,8 @@ impl Device {
             Device::CpuF32(_) | Device::CpuF64(_) => None,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => Some(gpu.report().driver.clone()),
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => Some(gpus.joined(|gpu| gpu.report().driver.clone())),
         }
     }
 
@@ -187,7 +316,7 @@ impl Device {
         match self {
             Device::CpuF32(_) | Device::CpuF64(_) => Grid::Panels,
             #[cfg(feature = "gpu")]
-            Device::Gpu(_) => Grid::Squares,
+            Device::Gpu(_) | Device::Gpus(_) => Grid::Squares,
         }
     }
 
@@ -196,6 +325,15 @@ impl Device {
     pub fn limits(&self, memory: Option<u64>, host_memory: Option<u64>) -> Limits {
         let free = available_memory().unwrap_or(4 << 30);
         let host = host_memory.unwrap_or((free as f64 * SHARE) as u64);
+        #[cfg(feature = "gpu")]
+        let of_gpu = |gpu: &Gpu, sharing: u64| Limits {
+            device: memory.unwrap_or_else(|| {
+                planned_memory(gpu.report(), gpu.memory(), free).bytes / sharing
+            }),
+            host,
+            tensor: gpu.max_tensor_bytes(),
+            unified: false,
+        };
         match self {
             Device::CpuF32(_) | Device::CpuF64(_) => Limits {
                 device: host,
@@ -204,13 +342,27 @@ impl Device {
                 unified: true,
             },
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => Limits {
-                device: memory
-                    .unwrap_or_else(|| planned_memory(gpu.report(), gpu.memory(), free).bytes),
-                host,
-                tensor: gpu.max_tensor_bytes(),
-                unified: false,
-            },
+            Device::Gpu(gpu) => of_gpu(gpu, 1),
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => {
+                // Each works by the same plan: one that the smallest of them has room for.
+                let index = |gpu: &Gpu| gpu.report().index;
+                let sharing = |gpu: &Gpu| {
+                    let same = gpus.all().iter().filter(|other| index(other) == index(gpu));
+                    same.count() as u64
+                };
+                let all = gpus.all().iter().map(|gpu| of_gpu(gpu, sharing(gpu)));
+                let smallest = all.reduce(|a, b| Limits {
+                    device: a.device.min(b.device),
+                    tensor: a.tensor.min(b.tensor),
+                    ..a
+                });
+                let smallest = smallest.expect("there is at least one");
+                Limits {
+                    host: host / gpus.all().len() as u64,
+                    ..smallest
+                }
+            }
         }
     }
 
@@ -220,6 +372,8 @@ impl Device {
             Device::CpuF32(_) | Device::CpuF64(_) => _ = bytes,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.set_budget(bytes),
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => gpus.all().iter().for_each(|gpu| gpu.set_budget(bytes)),
         }
     }
 
@@ -237,7 +391,7 @@ impl Device {
 #[cfg(all(test, feature = "gpu"))]
 mod tests {
     use super::*;
-    use crate::tensor::gpu::{MemorySource, adapters};
+    use crate::tensor::gpu::MemorySource;
 
     #[test]
     fn what_the_driver_says_goes_before_what_is_assumed() {

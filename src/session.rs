@@ -11,10 +11,12 @@ use crate::operator::{self, Form, Gradient, Trace};
 use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
-use crate::schedule::run::{Control, Report, Work, run};
+use crate::schedule::run::{Control, Report, Work, run, run_on_all};
 use crate::schedule::shortage;
 use crate::schedule::tiles::Grid;
 use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
+#[cfg(feature = "gpu")]
+use crate::tensor::gpu::Gpu;
 use crate::tensor::{Contract, Real};
 use ndarray::{Array2, Array3};
 use std::path::{Path, PathBuf};
@@ -382,7 +384,22 @@ impl Session {
         run(backend, &self.work(), plan, sink, control)
     }
 
-    /// Runs a plan into files and puts them under their final name.
+    /// Runs a plan into a sink on several devices of one kind, which take tiles from one queue; the caller finishes the
+    /// sink. The plan is to be one that each of them has room for.
+    ///
+    /// # Errors
+    /// As [`Session::run_on`]; [`Error::DeviceLost`] where all are lost.
+    pub fn run_on_all<B: Contract>(
+        &self,
+        backends: &[&B],
+        plan: &Plan,
+        sink: &mut dyn Sink<B::Real>,
+        control: &Control<'_>,
+    ) -> Result<Report> {
+        run_on_all(backends, &self.work(), plan, sink, control)
+    }
+
+    /// Runs a plan into files and puts them under their final name; several devices share its tiles.
     ///
     /// # Errors
     /// What data, device and disk report; nothing is left under the final name then. After [`Error::DeviceLost`] and
@@ -394,12 +411,17 @@ impl Session {
         target: &Target,
         control: &Control<'_>,
     ) -> Result<Report> {
-        with_backend!(device, backend => self.write_files(backend, plan, target, control))
+        #[cfg(feature = "gpu")]
+        if let Device::Gpus(gpus) = device {
+            let all: Vec<&Gpu> = gpus.all().iter().collect();
+            return self.write_files(&all, plan, target, control);
+        }
+        with_backend!(device, backend => self.write_files(&[backend], plan, target, control))
     }
 
     fn write_files<B: Contract>(
         &self,
-        backend: &B,
+        backends: &[&B],
         plan: &Plan,
         target: &Target,
         control: &Control<'_>,
@@ -417,7 +439,7 @@ impl Session {
         provenance.options.insert("plan".into(), order.clone());
         let mut files = target.files()?.plan(description);
         files = files.provenance(provenance.clone());
-        let run = run(backend, &self.work(), plan, &mut files, control);
+        let run = run_on_all(backends, &self.work(), plan, &mut files, control);
         let mut report = run.map_err(|error| kept(error, &mut files))?;
         if !report.replanned.is_empty() {
             order["replanned"] = serde_json::json!(report.replanned);
@@ -429,6 +451,9 @@ impl Session {
         files.finish()?;
         report.sync_seconds = start.elapsed().as_secs_f64();
         report.seconds += report.sync_seconds;
+        if let Some(first) = backends.first() {
+            report.find_bottleneck(first.rate_limits());
+        }
         Ok(report)
     }
 
@@ -442,21 +467,32 @@ impl Session {
         backend: &B,
         parts: &[Part],
     ) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
+        self.to_memory_on(&[backend], parts)
+    }
+
+    /// The same on several devices of one kind.
+    fn to_memory_on<B: Contract>(
+        &self,
+        backends: &[&B],
+        parts: &[Part],
+    ) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
+        let host = backends.iter().all(|b| b.accumulates_in_host_memory());
+        let largest = backends.iter().map(|b| b.largest_tensor()).min();
         let limits = Limits {
             device: u64::MAX,
             host: u64::MAX,
-            tensor: backend.largest_tensor(),
-            unified: backend.accumulates_in_host_memory(),
+            tensor: largest.unwrap_or(u64::MAX),
+            unified: host,
         };
         let parts = self.resolve(parts)?;
         self.check_memory(&parts, size_of::<B::Real>())?;
-        let grid = match backend.accumulates_in_host_memory() {
+        let grid = match host {
             true => Grid::Whole,
             false => Grid::Squares,
         };
         let plan = self.plan_for(parts, size_of::<B::Real>(), limits, None, grid)?;
         let mut sink = Memory::<B::Real>::new();
-        self.run_on(backend, &plan, &mut sink, &Control::none())?;
+        self.run_on_all(backends, &plan, &mut sink, &Control::none())?;
         sink.finish()?;
         Ok(sink.into_parts())
     }
@@ -470,10 +506,12 @@ impl Session {
         device: &Device,
         parts: &[Part],
     ) -> Result<Vec<(PartLayout, Array2<f64>)>> {
-        with_backend!(device, backend => {
-            let blocks = self.to_memory(backend, parts)?;
-            Ok(blocks.into_iter().map(|(layout, block)| (layout, block.mapv(Real::to_f64))).collect())
-        })
+        #[cfg(feature = "gpu")]
+        if let Device::Gpus(gpus) = device {
+            let all: Vec<&Gpu> = gpus.all().iter().collect();
+            return Ok(widened(self.to_memory_on(&all, parts)?));
+        }
+        with_backend!(device, backend => Ok(widened(self.to_memory(backend, parts)?)))
     }
 
     /// The gradient, the loss and, for classes, the accuracy.
@@ -680,6 +718,12 @@ impl Session {
         let limits = Device::cpu(Precision::F64).limits(None, None);
         operator::entries::<R>(&self.work(), pairs, limits, control)
     }
+}
+
+/// Blocks in double precision.
+fn widened<R: Real>(blocks: Vec<(PartLayout, Array2<R>)>) -> Vec<(PartLayout, Array2<f64>)> {
+    let widen = |(layout, block): (PartLayout, Array2<R>)| (layout, block.mapv(Real::to_f64));
+    blocks.into_iter().map(widen).collect()
 }
 
 /// After a device failed, keeps the tiles made so far and says where they are.

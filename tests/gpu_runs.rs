@@ -8,14 +8,17 @@ use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::schedule::plan::{Keep, Limits, Plan};
-use hessblock::schedule::run::{Control, Replanned, Report};
+use hessblock::schedule::run::{Control, Replanned, Report, Stage};
 use hessblock::schedule::tiles::Grid;
-use hessblock::sink::{Blocks, Memory, Sink};
+use hessblock::sink::{Blocks, Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::gpu::{Faults, Gpu, Options, adapters};
+use hessblock::tensor::gpu::{Faults, Gpu, Options, Selector, adapters};
 use hessblock::tensor::{Backend, Shape};
-use hessblock::{Device, Error, Part, RunOptions, Session, Target};
+use hessblock::{Curvature, Device, Error, Part, Precision, RunOptions, Session, Target};
 use ndarray::{Array2, ArrayD, IxDyn};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A GPU of its own, with faults; `None` where this machine has none ([`common::gpu::open`]).
 fn gpu(faults: Faults) -> Option<Gpu> {
@@ -359,4 +362,295 @@ fn a_submission_that_was_not_carried_out_is_a_lost_device_and_never_stale_data()
     let error = run(&session, &broken(2).expect("opened before"), &plan).unwrap_err();
     assert!(matches!(error, Error::DeviceLost(_)), "{error}");
     assert!(error.to_string().contains("not carried out"), "{error}");
+}
+
+/// Takes tiles as slowly as it is told to.
+struct Slow<F> {
+    inner: Memory<f32>,
+    before: F,
+}
+
+impl<F: Fn() + Send + Sync> Sink<f32> for Slow<F> {
+    fn begin(&mut self, parts: &[PartLayout]) -> hessblock::Result<()> {
+        self.inner.begin(parts)
+    }
+
+    fn tile(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &[f32],
+        mirror: bool,
+    ) -> hessblock::Result<()> {
+        (self.before)();
+        self.inner.tile(part, rows, columns, values, mirror)
+    }
+
+    fn vector(&self, part: usize, values: &[f32]) -> hessblock::Result<()> {
+        self.inner.vector(part, values)
+    }
+
+    fn give_back(&self, part: usize, values: Vec<f32>) -> hessblock::Result<()> {
+        self.inner.give_back(part, values)
+    }
+
+    fn finish(&mut self) -> hessblock::Result<()> {
+        Sink::<f32>::finish(&mut self.inner)
+    }
+}
+
+#[test]
+fn tiles_are_computed_while_others_are_read_back_and_written() {
+    let Some(gpu) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(12);
+    let plan = plan(&session, &["full"], 1 << 30, None).expect("a plan");
+    let (computed, waited) = (AtomicU64::new(0), AtomicBool::new(false));
+    // Until the larger half of the work is done, no tile is taken.
+    let before = || {
+        let start = Instant::now();
+        while computed.load(Ordering::Relaxed) < 6 {
+            if start.elapsed() > Duration::from_secs(60) {
+                waited.store(true, Ordering::Relaxed);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let mut sink = Slow {
+        inner: Memory::new(),
+        before,
+    };
+    let control = Control {
+        progress: &|p| computed.store(10 * p.done / p.total, Ordering::Relaxed),
+        ..Control::none()
+    };
+    session
+        .run_on(&gpu, &plan, &mut sink, &control)
+        .expect("a run");
+    assert!(
+        !waited.load(Ordering::Relaxed),
+        "the device waited for the sink"
+    );
+}
+
+#[test]
+fn the_summary_names_the_bottleneck_and_counts_what_was_read() {
+    let Some(gpu) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = small();
+    let plan = plan(&session, &["layers"], 1 << 30, None).expect("a plan");
+    let mut sink = Slow {
+        inner: Memory::new(),
+        before: || std::thread::sleep(Duration::from_millis(1500)),
+    };
+    let report = session.run_on(&gpu, &plan, &mut sink, &Control::none());
+    let report = report.expect("a run");
+    let bottleneck = report.bottleneck.expect("something took time");
+    assert_eq!(bottleneck.stage, Stage::Writing, "{report:?}");
+    assert!(bottleneck.busy_fraction > 0.5 && bottleneck.busy_fraction <= 1.0);
+    let busy = report.device_busy_seconds.expect("a GPU");
+    assert!(busy > 0.0 && busy < report.seconds, "{report:?}");
+    let share = &report.devices[0];
+    assert_eq!(
+        (report.devices.len(), share.tiles, share.lost),
+        (1, 3, false)
+    );
+    assert!(report.read_back_bytes >= report.bytes && report.read_back_seconds > 0.0);
+}
+
+#[test]
+fn vectors_and_numbers_never_read_a_block_back() {
+    let Some(gpu) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(60).with_curvature(Curvature::Exact).expect("exact");
+    let (count, outputs) = (session.network().parameter_count(), 60 * 6);
+    let device = Device::Gpu(gpu.clone());
+    let (options, control) = (RunOptions::default(), Control::none());
+    let vectors = Array2::from_elem((2, count), 0.1);
+    let read = |what: &str, times: usize, work: &dyn Fn()| {
+        let before = gpu.counters().read_back_bytes;
+        work();
+        let read = gpu.counters().read_back_bytes - before;
+        let most = (times * 4 * (count + outputs)) as u64;
+        assert!(read > 0 && read <= most, "{what}: {read} of {most} bytes");
+        assert!(read < (count * count) as u64, "{what}: {read} bytes");
+    };
+    read("H·v", 8, &|| {
+        _ = session
+            .product(&device, &vectors, options, &control)
+            .expect("H·v")
+    });
+    read("forms", 8, &|| {
+        _ = session
+            .forms(&device, &vectors, options, &control)
+            .expect("forms")
+    });
+    read("gradient", 4, &|| {
+        _ = session.gradient(&device, options, &control).expect("g")
+    });
+    let session = session.with_curvature(Curvature::Ggn).expect("G");
+    read("G·v", 8, &|| {
+        _ = session
+            .product(&device, &vectors, options, &control)
+            .expect("G·v")
+    });
+    read("diagonal", 4, &|| {
+        _ = session.diagonal(&device, options, &control).expect("it")
+    });
+    read("trace", 4, &|| {
+        _ = session.trace(&device, options, &control).expect("it")
+    });
+    read("probes", 8, &|| {
+        _ = session
+            .probed_trace(&device, 2, 1, options, &control)
+            .expect("it")
+    });
+}
+
+/// A run on several devices.
+fn run_on(
+    session: &Session,
+    gpus: &[&Gpu],
+    plan: &Plan,
+) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
+    let mut sink = Memory::<f32>::new();
+    let report = session.run_on_all(gpus, plan, &mut sink, &Control::none())?;
+    Sink::<f32>::finish(&mut sink)?;
+    Ok((report, sink.into_parts().into_iter().map(|p| p.1).collect()))
+}
+
+#[test]
+fn several_devices_share_the_tiles_and_change_no_bit() {
+    let Some(one) = gpu(Faults::default()) else {
+        return;
+    };
+    let two = gpu(Faults::default()).expect("opened before");
+    let exact = small().with_curvature(Curvature::Exact).expect("exact");
+    let cases: [(Session, &[&str]); 3] = [
+        (session(12), &["full", "diag"]),
+        (small(), &["layers", "diag", "full"]),
+        (exact, &["layers", "diag", "full"]),
+    ];
+    for (session, texts) in cases {
+        let plenty = plan(&session, texts, 1 << 30, Some(7)).expect("a plan");
+        let mut plans = vec![plenty.clone()];
+        if plenty.routes.is_none() {
+            let (mut kept, mut waves) = (plenty.clone(), plenty.clone());
+            kept.keep = Keep::Factors;
+            (waves.keep, waves.wave) = (Keep::Recompute, 2);
+            plans.extend([kept, waves]);
+        }
+        for plan in plans {
+            let (_, expected) = run(&session, &one, &plan).expect("a run");
+            let (report, found) = run_on(&session, &[&one, &two], &plan).expect("a run");
+            assert!(expected == found, "{texts:?} {:?}", plan.keep);
+            let tiles: Vec<usize> = report.devices.iter().map(|d| d.tiles).collect();
+            assert_eq!(tiles.iter().sum::<usize>(), plan.tiles.len(), "{tiles:?}");
+            assert!(
+                tiles.iter().all(|&tiles| tiles > 0),
+                "{:?}: {tiles:?}",
+                plan.keep
+            );
+        }
+    }
+}
+
+#[test]
+fn where_one_of_several_devices_is_lost_the_others_make_its_tiles() {
+    let Some(whole) = gpu(Faults::default()) else {
+        return;
+    };
+    let session = session(12);
+    let mut plan = plan(&session, &["diag", "full"], 1 << 30, None).expect("a plan");
+    (plan.keep, plan.wave) = (Keep::Recompute, 1);
+    let (_, expected) = run(&session, &whole, &plan).expect("a run");
+    let after = |submissions| {
+        let faults = Faults {
+            lost_after_submissions: Some(submissions),
+            ..Faults::default()
+        };
+        gpu(faults).expect("opened before")
+    };
+    // Before it made anything, and in the middle; the diagonal is the first one's to begin with.
+    for submissions in [1, 4] {
+        let lost = after(submissions);
+        let (report, found) =
+            run_on(&session, &[&lost, &whole], &plan).expect("a run that goes on");
+        assert!(expected == found, "{submissions}");
+        let lost: Vec<bool> = report.devices.iter().map(|d| d.lost).collect();
+        assert_eq!(lost, [true, false], "{submissions}: {report:?}");
+        assert_eq!(report.devices.iter().map(|d| d.tiles).sum::<usize>(), 6);
+        assert!(report.warnings[0].contains("the other devices make its tiles"));
+    }
+    let error = run_on(&session, &[&after(2), &after(5)], &plan).unwrap_err();
+    assert!(matches!(error, Error::DeviceLost(_)), "{error}");
+    assert!(error.to_string().contains("of 6 tiles"), "{error}");
+    // Memory that runs out on one is planned for on all.
+    (plan.wave, plan.device_bytes) = (3, 80 << 20);
+    let short = gpu(memory_of(18 << 20)).expect("opened before");
+    let (report, found) = run_on(&session, &[&whole, &short], &plan).expect("a run that goes on");
+    assert!(!report.replanned.is_empty() && expected == found);
+}
+
+#[test]
+fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
+    let index = match selector() {
+        Selector::Index(index) if !adapters().is_empty() => index,
+        _ => return,
+    };
+    let open = |text: &str| Device::open(text, Precision::F32);
+    let (both, note) = open(&format!("{index}, {index}")).expect("a list");
+    let note = note.expect("what is not shared");
+    assert!(note.contains("all else runs on the first"), "{note}");
+    let (one, _) = open(&index.to_string()).expect("one");
+    let limits = both.limits(Some(1 << 30), Some(1 << 30));
+    assert_eq!((limits.device, limits.host), (1 << 30, 1 << 29));
+    assert!(both.limits(None, None).device <= one.limits(None, None).device * 6 / 10);
+    let (only, note) =
+        open(&format!("{index},")).map_or_else(|_| (None, None), |(d, n)| (Some(d), n));
+    assert!(
+        only.is_none() && note.is_none(),
+        "an empty place is refused"
+    );
+    for (text, word) in [
+        (format!("cpu,{index}"), "rounds differently"),
+        (format!("{index},all"), "that word alone"),
+        (format!("{index},no such adapter"), "no such adapter"),
+        (",".into(), "empty place"),
+    ] {
+        let error = open(&text).err().expect("refused").to_string();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    let double = Device::open(&format!("{index},{index}"), Precision::F64);
+    assert!(double.err().expect("refused").to_string().contains("f64"));
+    // The same entries in files and in memory, and what runs on the first.
+    let (session, parts) = (small(), parts(&["full", "diag"]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (options, control) = (RunOptions::default(), Control::none());
+    let write = |name: &str, device: &Device| {
+        let resolved = session.resolve(&parts).expect("parts");
+        let plan = session.plan(resolved, device, options).expect("a plan");
+        let target = Target::new(folder.path().join(name), false).expect("a target");
+        let report = session
+            .run_to_files(device, &plan, &target, &control)
+            .expect("a run");
+        let read =
+            |k: usize| std::fs::read(target.path.join(format!("000{k}.npy"))).expect("a file");
+        (report.devices.len(), read(0), read(1))
+    };
+    let (alone, together) = (write("one", &one), write("both", &both));
+    assert!((alone.0, together.0) == (1, 2) && alone.1 == together.1 && alone.2 == together.2);
+    let blocks = |device| session.blocks(device, &parts).expect("blocks");
+    assert!(blocks(&one) == blocks(&both));
+    let diagonal = |device| {
+        session
+            .diagonal(device, options, &control)
+            .expect("a diagonal")
+    };
+    assert_eq!(diagonal(&one), diagonal(&both));
 }

@@ -1,7 +1,7 @@
 //! Which devices are measured.
 
 use crate::device::{Device, Precision};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The devices that selectors mean, each as [`Device::open`] takes it; `all` is the CPU and every hardware adapter, and so
 /// is no selector at all. A software adapter is meant by its name or index alone. With notes for people.
@@ -18,6 +18,11 @@ pub fn devices(selectors: &[String], precision: Precision) -> Result<(Vec<Device
     };
     for selector in selectors {
         if !selector.trim().eq_ignore_ascii_case("all") {
+            if selector.contains(',') {
+                return Err(Error::Request(format!(
+                    "devices are measured one by one: name those of {selector:?} apart, each after --device"
+                )));
+            }
             let (device, note) = Device::open(selector, precision)?;
             devices.push(device);
             notes.extend(note);
@@ -77,5 +82,6 @@ mod tests {
         let (found, _) = devices(&["cpu".into()], Precision::F32).unwrap();
         assert!(matches!(found[..], [Device::CpuF32(_)]));
         assert!(devices(&["no such adapter".into()], Precision::F32).is_err());
+        assert!(devices(&["0,0".into()], Precision::F32).is_err());
     }
 }

@@ -78,6 +78,8 @@ impl Peak {
             Device::CpuF64(_) => cpu(true, cancel),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => of_gpu(gpu, cancel),
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => of_gpu(gpus.first(), cancel),
         }
     }
 }

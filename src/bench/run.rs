@@ -168,16 +168,20 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
         peak: Peak::default(),
         cases: Vec::new(),
     };
+    #[cfg(feature = "gpu")]
+    let of_gpu = |gpu: &crate::tensor::gpu::Gpu, cpu| DeviceReport {
+        name: gpu.report().name.clone(),
+        kind: gpu.report().kind().into(),
+        backend: gpu.report().backend.clone(),
+        threads: None,
+        ..cpu
+    };
     match device {
         Device::CpuF32(_) | Device::CpuF64(_) => cpu,
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => DeviceReport {
-            name: gpu.report().name.clone(),
-            kind: gpu.report().kind().into(),
-            backend: gpu.report().backend.clone(),
-            threads: None,
-            ..cpu
-        },
+        Device::Gpu(gpu) => of_gpu(gpu, cpu),
+        #[cfg(feature = "gpu")]
+        Device::Gpus(gpus) => of_gpu(gpus.first(), cpu),
     }
 }
 

@@ -188,7 +188,8 @@ pub struct Matrix {
 /// Where and how it runs.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// auto, cpu, gpu, an adapter's index, or a unique part of its name.
+    /// auto, cpu, gpu, an adapter's index, or a unique part of its name; for blocks also several (0,1) that share the tiles,
+    /// or all hardware adapters (all).
     #[arg(long, default_value = "auto", allow_hyphen_values = true)]
     pub device: String,
     /// f32, or f64 on the CPU.

@@ -139,16 +139,44 @@ pub fn run(command: &Blocks) -> Result<()> {
         device.name(),
         device.precision(),
     ))?;
+    let device_time = report.device_busy_seconds.map_or(String::new(), |busy| {
+        format!(
+            "device {busy:.2}, read-back {:.2}, ",
+            report.read_back_seconds
+        )
+    });
     print(&format!(
-        "time      {:.2} s: factors {:.2}, contraction {:.2}, read-back {:.2}, waiting for the writer {:.2}, sync {:.2} (writer busy {:.2})",
+        "time      {:.2} s: factors {:.2}, contraction {:.2}, waiting for the writer {:.2}, sync {:.2} (beside these: \
+         {device_time}writer {:.2})",
         report.seconds,
         report.factor_seconds,
         report.contraction_seconds,
-        report.read_back_seconds,
         report.wait_seconds,
         report.sync_seconds,
         report.write_seconds,
     ))?;
+    if let Some(found) = report.bottleneck {
+        let limit = found.limit.map_or(String::new(), |limit| {
+            format!(", {:.0} % of the most measured", 100.0 * found.rate / limit)
+        });
+        print(&format!(
+            "bottleneck  {}: busy {:.0} % of the time, {}{limit}",
+            found.stage,
+            100.0 * found.busy_fraction,
+            engineering(found.rate, found.unit),
+        ))?;
+    }
+    if report.devices.len() > 1 {
+        for device in &report.devices {
+            let busy = device.busy_seconds.unwrap_or(0.0);
+            print(&format!(
+                "device    {}: {} tiles, busy {busy:.2} s{}",
+                device.name,
+                device.tiles,
+                if device.lost { ", lost on the way" } else { "" }
+            ))?;
+        }
+    }
     if let Some(rank) = session.rank() {
         print(&format!("rank      {}", rank_line(rank)))?;
     }

@@ -64,6 +64,9 @@ pub fn run(command: &Info) -> Result<()> {
             planned.from
         ))?;
     }
+    if adapters.len() > 1 {
+        print("several    share the tiles of blocks: --device 0,1 or all")?;
+    }
     if adapters.is_empty() {
         print("adapters   none found")?;
     }

@@ -46,8 +46,6 @@ pub(super) struct Shared<'a, R> {
 pub(super) struct Share {
     pub(super) factor_seconds: f64,
     pub(super) contraction_seconds: f64,
-    /// Waiting for tiles, and copying them.
-    pub(super) read_back_seconds: f64,
     /// The driver's waiting for the ring, and for the writer.
     pub(super) wait_seconds: f64,
     pub(super) tiles: usize,
@@ -109,7 +107,6 @@ pub(super) fn drive<B: Contract>(
             Ok(collected) => collected,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        share.read_back_seconds = collected.read_back_seconds;
         share.tiles = collected.tiles;
         let both = match (driven, returned) {
             (Err(own), Err(other)) => Err(graver(own, other)),
@@ -144,10 +141,8 @@ fn collect<B: Contract>(
 ) -> (Share, Result<()>) {
     let mut share = Share::default();
     let mut take = |tile: Returning<B::Pending>| {
-        let start = Instant::now();
         let finite = backend.is_finite(&tile.pending);
         let values = backend.collect(tile.pending);
-        share.read_back_seconds += start.elapsed().as_secs_f64();
         let handed = values.and_then(|values| {
             let job = tile.job;
             hand_over(
@@ -548,9 +543,9 @@ impl<B: Contract> Driver<'_, B> {
     /// Starts a finished tile's way to the host; waits where the ring is full.
     fn finish(&mut self, number: usize, job: TileJob, tile: B::Accumulator) -> Result<()> {
         let pending = self.backend.finish(tile);
-        let start = Instant::now();
         match &self.back {
             Some(back) => {
+                let start = Instant::now();
                 let returning = Returning {
                     number,
                     job,
@@ -562,12 +557,12 @@ impl<B: Contract> Driver<'_, B> {
                     self.shared.ledger.put_back([refused.0.number]);
                     return Err(Error::Interrupted);
                 }
+                self.share.wait_seconds += start.elapsed().as_secs_f64();
             }
             // What is in host memory is there already.
             None => {
                 let finite = self.backend.is_finite(&pending);
                 let values = self.backend.collect(pending)?;
-                self.share.read_back_seconds += start.elapsed().as_secs_f64();
                 let item = Item::Tile {
                     job,
                     values,
@@ -577,11 +572,8 @@ impl<B: Contract> Driver<'_, B> {
                 self.held.retain(|&held| held != number);
                 self.share.tiles += 1;
                 self.shared.ledger.done();
-                self.advance(0);
-                return Ok(());
             }
         }
-        self.share.wait_seconds += start.elapsed().as_secs_f64();
         self.advance(0);
         Ok(())
     }

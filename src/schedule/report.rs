@@ -1,6 +1,8 @@
 //! What a run did.
 
 use super::plan::Keep;
+use crate::tensor::RateLimits;
+use std::fmt;
 
 /// What a run did, by stage.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -11,16 +13,22 @@ pub struct Report {
     pub factor_seconds: f64,
     /// Seconds of contractions (enqueued only, on a GPU).
     pub contraction_seconds: f64,
-    /// Seconds of waiting for tiles.
+    /// Seconds of copying finished tiles to host memory, beside the rest.
     pub read_back_seconds: f64,
+    /// Bytes that were copied from the device: tiles, and what passes and diagonals read.
+    pub read_back_bytes: u64,
+    /// Seconds that the device had work under way; of several devices the busiest.
+    pub device_busy_seconds: Option<f64>,
     /// Seconds that the busiest writer was busy, beside the rest.
     pub write_seconds: f64,
     /// Seconds of making the result durable at the end.
     pub sync_seconds: f64,
-    /// Seconds of waiting for the writer.
+    /// Seconds of waiting for the writer, or for read-back.
     pub wait_seconds: f64,
     /// Floating-point operations, as planned.
     pub operations: u64,
+    /// Those of them that are forward and reverse passes.
+    pub factor_operations: u64,
     /// Entries of the parts.
     pub entries: u64,
     /// Bytes of the parts.
@@ -37,6 +45,72 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The plans that the run went on with where a device had less memory than the plan before counted on.
     pub replanned: Vec<Replanned>,
+    /// What each device did, in the order in which they were given.
+    pub devices: Vec<DeviceShare>,
+    /// What took longest.
+    pub bottleneck: Option<Bottleneck>,
+}
+
+/// What one device did.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct DeviceShare {
+    /// Its name.
+    pub name: String,
+    /// Tiles made.
+    pub tiles: usize,
+    /// Seconds with work under way, where it is not the CPU.
+    pub busy_seconds: Option<f64>,
+    /// Whether it was lost on the way.
+    pub lost: bool,
+}
+
+/// The stage of a run that took longest, which the others waited for.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Bottleneck {
+    /// The stage.
+    pub stage: Stage,
+    /// Share of the run's time that it was busy.
+    pub busy_fraction: f64,
+    /// What it did in a second of that.
+    pub rate: f64,
+    /// Of what.
+    pub unit: &'static str,
+    /// What it was seen to do at most, where that was measured.
+    pub limit: Option<f64>,
+}
+
+/// What a run does at once, or one after the other on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Passes on the CPU.
+    Factors,
+    /// Contractions on the CPU.
+    Contraction,
+    /// What the CPU prepares while the device waits: data, the loss's factor, commands.
+    Preparation,
+    /// The device's work.
+    Device,
+    /// Copies of tiles to host memory.
+    ReadBack,
+    /// What the sink takes.
+    Writing,
+    /// Making the result durable.
+    Sync,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Factors => "factors",
+            Stage::Contraction => "contraction",
+            Stage::Preparation => "preparation on the CPU",
+            Stage::Device => "device",
+            Stage::ReadBack => "read-back",
+            Stage::Writing => "writing",
+            Stage::Sync => "sync",
+        })
+    }
 }
 
 /// A plan that a run went on with.
@@ -55,8 +129,96 @@ pub struct Replanned {
 }
 
 impl Report {
+    /// Finds what took longest, once all times are known.
+    pub(crate) fn find_bottleneck(&mut self, limits: RateLimits) {
+        let computing = self.factor_seconds + self.contraction_seconds;
+        let (operations, read) = (self.operations as f64, self.read_back_bytes as f64);
+        let passes = self.factor_operations as f64;
+        let (flops, bytes) = ("flop/s", "B/s");
+        let written = self.bytes as f64;
+        let mut stages = match self.device_busy_seconds {
+            None => vec![
+                (Stage::Factors, self.factor_seconds, passes, flops, None),
+                (
+                    Stage::Contraction,
+                    self.contraction_seconds,
+                    operations - passes,
+                    flops,
+                    None,
+                ),
+            ],
+            Some(busy) => {
+                let idle = (computing / self.devices.len().max(1) as f64 - busy).max(0.0);
+                let (work, read_back) = (limits.operations, limits.read_back);
+                vec![
+                    (Stage::Device, busy, operations, flops, work),
+                    (Stage::Preparation, idle, operations, flops, None),
+                    (
+                        Stage::ReadBack,
+                        self.read_back_seconds,
+                        read,
+                        bytes,
+                        read_back,
+                    ),
+                ]
+            }
+        };
+        stages.push((Stage::Writing, self.write_seconds, written, bytes, None));
+        stages.push((Stage::Sync, self.sync_seconds, written, bytes, None));
+        let longest = stages.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        self.bottleneck =
+            longest
+                .filter(|longest| longest.1 > 0.0)
+                .map(|(stage, busy, done, unit, limit)| Bottleneck {
+                    stage,
+                    busy_fraction: busy / self.seconds.max(busy),
+                    rate: done / busy,
+                    unit,
+                    limit,
+                });
+    }
     /// Operations per second over the whole run, in 10⁹.
     pub fn gflops(&self) -> f64 {
         self.operations as f64 / self.seconds.max(1e-9) / 1e9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bottleneck_is_the_stage_that_was_busy_longest() {
+        let mut report = Report {
+            seconds: 10.0,
+            factor_seconds: 1.0,
+            contraction_seconds: 7.0,
+            device_busy_seconds: Some(6.0),
+            write_seconds: 9.0,
+            read_back_seconds: 2.0,
+            operations: 12_000,
+            bytes: 900,
+            ..Report::default()
+        };
+        let limits = RateLimits {
+            operations: Some(4000.0),
+            read_back: None,
+        };
+        let found = |report: &mut Report| {
+            report.find_bottleneck(limits);
+            let found = report.bottleneck.expect("something took time");
+            (found.stage, found.busy_fraction, found.rate, found.limit)
+        };
+        assert_eq!(found(&mut report), (Stage::Writing, 0.9, 100.0, None));
+        report.write_seconds = 0.5;
+        assert_eq!(
+            found(&mut report),
+            (Stage::Device, 0.6, 2000.0, Some(4000.0))
+        );
+        // The device idles while the CPU prepares its work.
+        report.device_busy_seconds = Some(1.0);
+        assert_eq!(found(&mut report).0, Stage::Preparation);
+        report.device_busy_seconds = None;
+        assert_eq!(found(&mut report).0, Stage::Contraction);
     }
 }

@@ -4,7 +4,7 @@ use super::budget::anonymous_resident;
 use super::driver::{Share, Shared, drive};
 use super::ledger::Ledger;
 use super::plan::{Plan, WRITING};
-pub use super::report::{Replanned, Report};
+pub use super::report::{Bottleneck, DeviceShare, Replanned, Report, Stage};
 use super::tiles::Grid;
 use super::writer::{Item, Writer};
 use crate::bytes::Bytes;
@@ -162,6 +162,7 @@ pub fn run_on_all<B: Contract>(
     let start = Instant::now();
     let layouts: Vec<PartLayout> = plan.parts.iter().map(|p| layout(&p.part)).collect();
     sink.begin(&layouts)?;
+    let before: Vec<_> = backends.iter().map(|b| b.device_counters()).collect();
     let (peak, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     // What the collectors hold is enough; a CPU has none.
     let (send, receive) = sync_channel::<Item<B::Real>>(usize::from(host));
@@ -200,7 +201,10 @@ pub fn run_on_all<B: Contract>(
                 devices: backends.len(),
             },
             control,
-            report: Report::default(),
+            report: Report {
+                devices: backends.iter().map(|b| named(b.device_name())).collect(),
+                ..Report::default()
+            },
         };
         let driven = attempts.run(&send);
         let mut report = attempts.report;
@@ -216,13 +220,36 @@ pub fn run_on_all<B: Contract>(
     })?;
     report.seconds = start.elapsed().as_secs_f64();
     report.operations = plan.operations();
+    report.factor_operations = plan.pass_operations();
     report.entries = plan.entries() as u64;
     report.bytes = report.entries * size_of::<B::Real>() as u64;
     report.tiles = plan.tiles.len();
+    for ((backend, before), share) in backends.iter().zip(before).zip(&mut report.devices) {
+        let (Some(before), Some(after)) = (before, backend.device_counters()) else {
+            continue;
+        };
+        let busy = after.busy_seconds - before.busy_seconds;
+        share.busy_seconds = Some(busy);
+        let most = report
+            .device_busy_seconds
+            .map_or(busy, |most| most.max(busy));
+        report.device_busy_seconds = Some(most);
+        report.read_back_bytes += after.read_back_bytes - before.read_back_bytes;
+        report.read_back_seconds += after.read_back_seconds - before.read_back_seconds;
+    }
+    report.find_bottleneck(first.rate_limits());
     let peaks = backends.iter().flat_map(|b| b.peak_device_bytes());
     report.peak_device_bytes = peaks.max();
     report.peak_anonymous_bytes = Some(peak.into_inner()).filter(|&bytes| bytes > 0);
     Ok(report)
+}
+
+/// The share of a device that did nothing so far.
+fn named(name: String) -> DeviceShare {
+    DeviceShare {
+        name,
+        ..DeviceShare::default()
+    }
 }
 
 /// The devices at work until all tiles are made, or nothing helps.
@@ -243,7 +270,7 @@ impl<B: Contract> Attempts<'_, B> {
             let made = self.attempt(&plan, send);
             let (mut lost, mut memory, mut other) = (Vec::new(), None, None);
             for (device, share, result) in made {
-                self.add(&share);
+                self.add(device, &share);
                 match result {
                     Ok(()) => {}
                     Err(Error::DeviceLost(message)) => lost.push((device, message)),
@@ -257,6 +284,9 @@ impl<B: Contract> Attempts<'_, B> {
                 return Err(error);
             }
             self.control.check()?;
+            for (device, _) in &lost {
+                self.report.devices[*device].lost = true;
+            }
             self.alive
                 .retain(|&device| lost.iter().all(|(gone, _)| *gone != device));
             let messages: Vec<String> = lost.into_iter().map(|(_, message)| message).collect();
@@ -323,11 +353,11 @@ impl<B: Contract> Attempts<'_, B> {
         self.report.warnings.push(message);
     }
 
-    fn add(&mut self, share: &Share) {
+    fn add(&mut self, device: usize, share: &Share) {
         let report = &mut self.report;
+        report.devices[device].tiles += share.tiles;
         report.factor_seconds += share.factor_seconds;
         report.contraction_seconds += share.contraction_seconds;
-        report.read_back_seconds += share.read_back_seconds;
         report.wait_seconds += share.wait_seconds;
         report.non_finite += share.non_finite;
     }

@@ -148,6 +148,26 @@ impl Einsum {
     }
 }
 
+/// What a device did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DeviceCounters {
+    /// Seconds with work under way.
+    pub busy_seconds: f64,
+    /// Bytes copied to host memory.
+    pub read_back_bytes: u64,
+    /// Seconds of copying them, once the device was through.
+    pub read_back_seconds: f64,
+}
+
+/// The most that a device was seen to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RateLimits {
+    /// Operations per second.
+    pub operations: Option<f64>,
+    /// Bytes read back per second.
+    pub read_back: Option<f64>,
+}
+
 /// The primitives. Tensors are immutable, cheap to clone, contiguous and row-major in
 /// `[samples, directions, rest…]`.
 ///
@@ -169,6 +189,21 @@ pub trait Backend {
     /// The most bytes of device memory in use at a time so far, where that is not the host's memory.
     fn peak_device_bytes(&self) -> Option<u64> {
         None
+    }
+
+    /// What to call the device.
+    fn device_name(&self) -> String {
+        "CPU".into()
+    }
+
+    /// What the device did since it was opened, where that is not the host.
+    fn device_counters(&self) -> Option<DeviceCounters> {
+        None
+    }
+
+    /// The most that the device was seen to do, where that was measured.
+    fn rate_limits(&self) -> RateLimits {
+        RateLimits::default()
     }
 
     /// The tensor's shape. A dual tensor's is its primal's.

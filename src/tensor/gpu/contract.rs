@@ -141,6 +141,7 @@ impl Gpu {
         if !mapped {
             return lost("a buffer could not be mapped for reading");
         }
+        let start = Instant::now();
         let values = match way.staging.slice(0..way.tokens.end()).get_mapped_range() {
             Ok(range) if self.device.verify(&way.tokens, &range) => {
                 bytemuck::pod_collect_to_vec(&range[..way.bytes as usize])
@@ -155,6 +156,7 @@ impl Gpu {
             }
             Err(error) => return lost(&format!("a buffer could not be read: {error}")),
         };
+        self.device.busy.read_back(way.bytes, start.elapsed());
         way.staging.unmap();
         self.device.pool.release_staging(way.staging);
         Ok(values)

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::adapter::AdapterReport;
+use super::busy::Busy;
 use super::kernel::{Kernel, PARAM_WORDS};
 use super::pool::{Block, Pool};
 use super::product::Shapes;
@@ -105,6 +106,7 @@ pub(super) struct Device {
     /// Compiled kernels, numbered in the order of their compilation.
     pipelines: Mutex<HashMap<Kernel, (usize, wgpu::ComputePipeline)>>,
     pub stream: Mutex<Stream>,
+    pub busy: Busy,
     failure: Arc<Mutex<Failure>>,
 }
 
@@ -193,6 +195,7 @@ impl Device {
             stream.expect_products(operations / 4.0);
         }
         Ok(Device {
+            busy: Busy::new(device.clone()),
             pool: Pool::new(
                 device.clone(),
                 options.memory,

@@ -8,6 +8,7 @@
 //! [`Contract::collect`]: crate::tensor::Contract::collect
 
 mod adapter;
+mod busy;
 mod contract;
 mod conv;
 mod device;
@@ -36,7 +37,7 @@ pub use tensor::{GpuIndices, GpuTensor};
 pub use tuning::{Findings, ShapeRate, Tuning, cache_folder, stored};
 
 use crate::error::Result;
-use crate::tensor::{Backend, Einsum, Expr, HostSlice, Shape, Window};
+use crate::tensor::{Backend, DeviceCounters, Einsum, Expr, HostSlice, Shape, Window};
 use device::Device;
 use kernel::WindowKernel;
 
@@ -119,6 +120,11 @@ impl Gpu {
         memory
     }
 
+    /// How long it was busy since it was opened, and what was read back from it; clones share the counts.
+    pub fn counters(&self) -> DeviceCounters {
+        self.device.busy.counters()
+    }
+
     /// Size of the largest tensor or tile, in bytes.
     pub fn max_tensor_bytes(&self) -> u64 {
         self.device.max_bytes
@@ -136,6 +142,14 @@ impl Backend for Gpu {
 
     fn peak_device_bytes(&self) -> Option<u64> {
         Some(self.peak_memory())
+    }
+
+    fn device_name(&self) -> String {
+        self.report().name.clone()
+    }
+
+    fn device_counters(&self) -> Option<DeviceCounters> {
+        Some(self.counters())
     }
 
     fn shape(&self, tensor: &GpuTensor) -> Shape {

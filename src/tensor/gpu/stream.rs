@@ -1,10 +1,9 @@
 //! The command stream: launches cut into submissions of a fraction of a second, by work and observed speed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::busy::Ended;
 use super::device::{Device, lock};
 use super::kernel::{FAMILIES, Kernel, PARAM_WORDS};
 use super::token::Tokens;
@@ -31,10 +30,8 @@ struct Flight {
     index: wgpu::SubmissionIndex,
     work: Work,
     submitted: Instant,
-    /// Nothing else was under way, so its time starts at its submission.
-    alone: bool,
     /// Set by a callback once it is over.
-    done: Arc<AtomicBool>,
+    ended: Ended,
 }
 
 /// Commands recorded but not yet submitted, and how fast work gets done.
@@ -48,7 +45,7 @@ pub(super) struct Stream {
     /// What a kernel is taken for before it ran, by family.
     first_rates: [f64; FAMILIES],
     flights: VecDeque<Flight>,
-    /// When the last submission was seen to end, where that was observed as it happened.
+    /// When the last submission ended.
     ended: Option<Instant>,
     writes: (usize, u64),
     /// Number of the last submission that has a token, and whether what is recorded has its own already.
@@ -260,26 +257,21 @@ impl Device {
         stream.writes = (0, 0);
         let before = Instant::now();
         let index = self.queue.submit(commands);
-        let done = Arc::new(AtomicBool::new(false));
-        let flag = done.clone();
-        self.queue
-            .on_submitted_work_done(move || flag.store(true, Ordering::Release));
-        let alone = stream.flights.is_empty();
+        let (done, ended) = self.busy.submitted(before);
+        self.queue.on_submitted_work_done(done);
         stream.flights.push_back(Flight {
             index: index.clone(),
             work: std::mem::take(&mut stream.work),
             submitted: before,
-            alone,
-            done,
+            ended,
         });
         // Also frees what finished submissions held.
         self.poll();
-        stream.settle(before);
+        stream.settle();
         while stream.flights.len() > IN_FLIGHT && !self.is_lost() {
-            let before = Instant::now();
             let oldest = stream.flights.len();
             self.wait(stream.flights[0].index.clone());
-            stream.settle(before);
+            stream.settle();
             if stream.flights.len() == oldest {
                 // It is over, even where nobody said so.
                 stream.flights.pop_front();
@@ -358,37 +350,26 @@ impl Stream {
         seconds(&self.work, &self.rates)
     }
 
-    /// Takes note of the submissions that ended during a call that began at `before`: the wait for the
-    /// oldest, or the next submission (lavapipe waits in it for the one before).
-    fn settle(&mut self, before: Instant) {
-        let now = Instant::now();
-        let mut start = None;
+    /// Takes note of the submissions that ended, those seen at once as one.
+    fn settle(&mut self) {
+        let mut span: Option<(Instant, Instant)> = None;
         let mut work = Work::new();
-        let mut any = false;
         while let Some(flight) = self.flights.front()
-            && flight.done.load(Ordering::Acquire)
+            && let Some(&ended) = flight.ended.get()
         {
-            if !any {
-                start = match flight.alone {
-                    true => Some(flight.submitted),
-                    false => self.ended.map(|ended| ended.max(flight.submitted)),
-                };
-            }
-            any = true;
+            let start = self
+                .ended
+                .map_or(flight.submitted, |last| last.max(flight.submitted));
+            span = Some((span.map_or(start, |(first, _)| first), ended));
             for (&kernel, &operations) in &flight.work {
                 *work.entry(kernel).or_default() += operations;
             }
+            self.ended = Some(ended);
             self.flights.pop_front();
         }
-        if !any {
-            return;
+        if let Some((start, ended)) = span {
+            self.learn(&work, ended.saturating_duration_since(start).as_secs_f64());
         }
-        // A call that did not block found them ended some time ago.
-        let seen = now - before > Duration::from_millis(1);
-        if let (true, Some(start)) = (seen, start) {
-            self.learn(&work, (now - start).as_secs_f64());
-        }
-        self.ended = seen.then_some(now);
     }
 
     fn learn(&mut self, work: &Work, took: f64) {
