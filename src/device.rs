@@ -225,10 +225,17 @@ impl Device {
         let choice = choice(selector);
         match Gpu::open(&choice, None) {
             Ok(gpu) => Ok((Device::Gpu(gpu), None)),
-            Err(_) if selector.eq_ignore_ascii_case("auto") => Ok((
-                Device::cpu(precision),
-                Some("no hardware GPU found: running on the CPU".into()),
-            )),
+            Err(error) if selector.eq_ignore_ascii_case("auto") => {
+                let there = adapters().iter().any(|adapter| !adapter.is_software());
+                let why = match there {
+                    true => error.to_string(),
+                    false => "no hardware GPU found".into(),
+                };
+                Ok((
+                    Device::cpu(precision),
+                    Some(format!("{why}: running on the CPU")),
+                ))
+            }
             Err(error) => Err(error),
         }
     }
@@ -300,6 +307,20 @@ impl Device {
             Device::Gpu(gpu) => Some(gpu.report().driver.clone()),
             #[cfg(feature = "gpu")]
             Device::Gpus(gpus) => Some(gpus.joined(|gpu| gpu.report().driver.clone())),
+        }
+    }
+
+    /// What was found out about the device and decides how its kernels sum, for provenance.
+    pub fn kernels(&self) -> Option<serde_json::Value> {
+        match self {
+            Device::CpuF32(_) | Device::CpuF64(_) => None,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => serde_json::to_value(gpu.findings()).ok(),
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => {
+                let all: Vec<_> = gpus.all().iter().map(Gpu::findings).collect();
+                serde_json::to_value(all).ok()
+            }
         }
     }
 

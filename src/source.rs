@@ -335,6 +335,9 @@ impl Source {
         let source = serde_json::to_value(self.absolute())
             .map_err(|e| Error::Request(format!("provenance: {e}")))?;
         provenance.options.insert("source".into(), source);
+        if let Some(kernels) = device.kernels() {
+            provenance.options.insert("kernels".into(), kernels);
+        }
         if let Some(rank) = session.rank() {
             let rank = serde_json::json!(rank);
             provenance.options.insert("rank".into(), rank);

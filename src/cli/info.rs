@@ -5,6 +5,8 @@ use super::{print, print_json};
 use hessblock::bytes::Bytes;
 use hessblock::import::onnx;
 use hessblock::schedule::budget::available_memory;
+#[cfg(feature = "gpu")]
+use hessblock::tensor::gpu::{AdapterReport, Gpu, Options, Selector, Tuning, stored};
 use hessblock::{Device, Precision, Result};
 
 /// `hessblock info`.
@@ -19,6 +21,10 @@ pub fn run(command: &Info) -> Result<()> {
     let planned = |adapter: &hessblock::tensor::gpu::AdapterReport| {
         hessblock::device::planned_memory(adapter, adapter.memory, memory.unwrap_or(4 << 30))
     };
+    #[cfg(feature = "gpu")]
+    if command.retune {
+        retune(command.device.as_deref(), &adapters)?;
+    }
     #[cfg(not(feature = "gpu"))]
     let adapters: Vec<()> = Vec::new();
     if command.json {
@@ -28,6 +34,7 @@ pub fn run(command: &Info) -> Result<()> {
             .map(|adapter| {
                 let mut value = serde_json::json!(adapter);
                 value["planned_memory"] = serde_json::json!(planned(adapter));
+                value["findings"] = serde_json::json!(stored(adapter));
                 value
             })
             .collect();
@@ -63,6 +70,8 @@ pub fn run(command: &Info) -> Result<()> {
             bytes(planned.bytes),
             planned.from
         ))?;
+        let found = stored(adapter).map_or("not used yet".into(), |f| f.to_string());
+        print(&format!("   probed: {found}"))?;
     }
     if adapters.len() > 1 {
         print("several    share the tiles of blocks: --device 0,1 or all")?;
@@ -72,4 +81,33 @@ pub fn run(command: &Info) -> Result<()> {
     }
     print(&format!("auto       picks {}: {why}", picked.name()))?;
     print(&format!("ONNX       {}", onnx::operations().join(" ")))
+}
+
+/// Measures the adapter that a selector means, or all hardware ones, and keeps what is found.
+#[cfg(feature = "gpu")]
+fn retune(device: Option<&str>, adapters: &[AdapterReport]) -> Result<()> {
+    let choices: Vec<Selector> = match device {
+        Some(text) => vec![match text.trim().parse() {
+            Ok(index) => Selector::Index(index),
+            Err(_) => Selector::Name(text.trim().to_string()),
+        }],
+        None => {
+            let hardware = adapters.iter().filter(|adapter| !adapter.is_software());
+            hardware.map(|a| Selector::Index(a.index)).collect()
+        }
+    };
+    if choices.is_empty() {
+        super::note(
+            false,
+            "there is no hardware adapter to measure; a software one is probed by --device",
+        );
+    }
+    for choice in &choices {
+        let options = Options {
+            tuning: Tuning::Anew,
+            ..Options::default()
+        };
+        Gpu::open_with(choice, options)?;
+    }
+    Ok(())
 }

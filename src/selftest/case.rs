@@ -150,8 +150,6 @@ pub(super) fn read<B: Backend>(backend: &B, name: &str, tensor: &B::Tensor) -> R
 
 /// The whole suite, in order.
 pub fn cases() -> Vec<Case> {
-    // Probes of a device's arithmetic (compensated sums, fused multiply-adds, loop limits) are to be a group of their
-    // own here: a variant of `Group` and of `Work`, and a file beside `primitive.rs` with its drafts.
     let primitives = [primitive::drafts(), function::drafts()].concat();
     let groups = [
         (Group::Primitive, primitives),

@@ -45,6 +45,10 @@ pub struct DeviceReport {
     pub backend: String,
     /// An adapter's driver and its version.
     pub driver: Option<String>,
+    /// What was found out about an adapter's compiler and speed, in words.
+    pub probe: Option<String>,
+    /// The same as [`Findings`](crate::tensor::gpu::Findings).
+    pub findings: Option<serde_json::Value>,
 }
 
 /// What became of a case.

@@ -60,9 +60,17 @@ pub fn run(
                 kind: "cpu".into(),
                 backend: "cpu".into(),
                 driver: None,
+                probe: None,
+                findings: None,
             };
             let backends = [cpu.clone()];
             (described, run_on(&backends, cases, progress, cancel)?)
+        }
+        #[cfg(feature = "gpu")]
+        Device::Gpus(_) => {
+            return Err(Error::Request(
+                "one device is tested at a time: give a single index or name".into(),
+            ));
         }
         #[cfg(feature = "gpu")]
         Device::Gpu(gpu) => {
@@ -72,6 +80,8 @@ pub fn run(
                 kind: report.kind().into(),
                 backend: report.backend.clone(),
                 driver: Some(report.driver.clone()),
+                probe: Some(gpu.findings().to_string()),
+                findings: serde_json::to_value(gpu.findings()).ok(),
             };
             let open = |checked| {
                 let options = Options {

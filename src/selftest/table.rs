@@ -7,14 +7,16 @@ use super::report::{CaseReport, Report};
 pub fn heading(report: &Report) -> String {
     let device = &report.device;
     let driver = device.driver.as_deref().map(|d| format!(", {d}"));
+    let probe = device.probe.as_deref().map(|p| format!("\nprobed: {p}"));
     format!(
-        "{} ({}, {}{}) against CPU f64\nhessblock {}, {}",
+        "{} ({}, {}{}) against CPU f64\nhessblock {}, {}{}",
         device.name,
         device.backend,
         device.kind,
         driver.unwrap_or_default(),
         report.version,
-        report.system.os
+        report.system.os,
+        probe.unwrap_or_default()
     )
 }
 

@@ -37,7 +37,7 @@ pub use tensor::{GpuIndices, GpuTensor};
 pub use tuning::{Findings, ShapeRate, Tuning, cache_folder, stored};
 
 use crate::error::Result;
-use crate::tensor::{Backend, DeviceCounters, Einsum, Expr, HostSlice, Shape, Window};
+use crate::tensor::{Backend, DeviceCounters, Einsum, Expr, HostSlice, RateLimits, Shape, Window};
 use device::Device;
 use kernel::WindowKernel;
 
@@ -135,6 +135,14 @@ impl Backend for Gpu {
     type Real = f32;
     type Tensor = GpuTensor;
     type Indices = GpuIndices;
+
+    fn rate_limits(&self) -> RateLimits {
+        let findings = self.findings();
+        RateLimits {
+            operations: findings.operations_per_second(),
+            read_back: Some(findings.read_back),
+        }
+    }
 
     fn largest_tensor(&self) -> u64 {
         self.max_tensor_bytes()

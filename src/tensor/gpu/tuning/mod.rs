@@ -56,6 +56,31 @@ pub struct ShapeRate {
     pub gflops: f64,
 }
 
+impl std::fmt::Display for Findings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sums = if self.compensated { "sums" } else { "no sums" };
+        let fused = if self.fused { "" } else { "not " };
+        write!(f, "{sums} compensated, multiply-adds {fused}fused, ")?;
+        match self.loop_cap {
+            Some(turns) => write!(f, "loops end after {turns} turns, ")?,
+            None => f.write_str("no end to loops, ")?,
+        }
+        write!(f, "read back at {:.1} GB/s, ", self.read_back / 1e9)?;
+        match self.shapes.first() {
+            Some(ShapeRate { shape, gflops }) => write!(
+                f,
+                "products at {gflops:.0} Gflop/s by tiles {shape}, the fastest of {}",
+                self.shapes.len()
+            )?,
+            None => f.write_str("kernels not measured")?,
+        }
+        match self.wrong.len() {
+            0 => Ok(()),
+            _ => write!(f, "; WRONG with tiles {}", self.wrong.join(", ")),
+        }
+    }
+}
+
 impl Findings {
     /// The highest measured speed of a product, in operations per second.
     pub fn operations_per_second(&self) -> Option<f64> {
