@@ -124,8 +124,8 @@ pub struct PlannedMemory {
 }
 
 /// The share of an adapter's memory that is planned with: 0.8 of what its driver says is free; where it does not say
-/// that, 0.8 of all of a discrete card's memory, half of what the host has free (`host_free`) where the GPU shares it,
-/// and 0.8 of 4 GiB where nothing is known.
+/// that, 0.8 of all of a discrete card's memory, half of what the host has free (`host_free`) where the GPU shares it
+/// (but no more than 0.8 of the heap), and 0.8 of 4 GiB where nothing is known.
 #[cfg(feature = "gpu")]
 pub fn planned_memory(
     report: &AdapterReport,
@@ -141,6 +141,10 @@ pub fn planned_memory(
         // What an integrated GPU's driver gives away is the host's memory, of which less may be left.
         (Some(free), _) if shared => (share(free.min(host_free)), memory.source.name()),
         (Some(free), _) => (share(free), memory.source.name()),
+        // More than there is of a heap is never given.
+        (None, Some(total)) if shared && share(total) < host_free / 2 => {
+            (share(total), memory.source.name())
+        }
         _ if shared => (host_free / 2, "half of the host's free memory"),
         (None, Some(total)) => (share(total), memory.source.name()),
         _ => (share(4 << 30), "an assumption: the driver does not tell"),
@@ -444,5 +448,7 @@ mod tests {
         assert_eq!(bytes(&report, told, 100), 80);
         assert_eq!(bytes(&report, told, 5000), 400);
         assert_eq!(bytes(&report, heap, 100), 50);
+        assert_eq!(bytes(&report, heap, 5000), 800);
+        assert_eq!(bytes(&report, unknown, 5000), 2500);
     }
 }

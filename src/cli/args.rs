@@ -195,7 +195,7 @@ pub struct Run {
     /// f32, or f64 on the CPU.
     #[arg(long, default_value = "f32", value_parser = precision)]
     pub precision: Precision,
-    /// Memory on the device, such as 4GiB.
+    /// Memory on the device (on each of several), such as 4GiB.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<Bytes>,
     /// Anonymous host memory, such as 1GiB.

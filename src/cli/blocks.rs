@@ -170,9 +170,10 @@ pub fn run(command: &Blocks) -> Result<()> {
         for device in &report.devices {
             let busy = device.busy_seconds.unwrap_or(0.0);
             print(&format!(
-                "device    {}: {} tiles, busy {busy:.2} s{}",
+                "device    {}: {} tile{}, busy {busy:.2} s{}",
                 device.name,
                 device.tiles,
+                if device.tiles == 1 { "" } else { "s" },
                 if device.lost { ", lost on the way" } else { "" }
             ))?;
         }

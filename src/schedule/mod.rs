@@ -3,6 +3,7 @@
 //! May use `jacobian`, `contraction` and `sink`; must not know of formulas.
 
 pub mod budget;
+mod collector;
 pub mod describe;
 mod diagonal;
 mod driver;

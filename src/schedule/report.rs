@@ -9,9 +9,9 @@ use std::fmt;
 pub struct Report {
     /// Seconds from start to end.
     pub seconds: f64,
-    /// Seconds of reading data, forward and reverse passes (enqueued only, on a GPU).
+    /// Seconds of reading data, forward and reverse passes (enqueued only, on a GPU; of several devices together).
     pub factor_seconds: f64,
-    /// Seconds of contractions (enqueued only, on a GPU).
+    /// Seconds of contractions (likewise).
     pub contraction_seconds: f64,
     /// Seconds of copying finished tiles to host memory, beside the rest.
     pub read_back_seconds: f64,
@@ -149,7 +149,9 @@ impl Report {
             ],
             Some(busy) => {
                 let idle = (computing / self.devices.len().max(1) as f64 - busy).max(0.0);
-                let (work, read_back) = (limits.operations, limits.read_back);
+                let of_all =
+                    |limit: Option<f64>| limit.map(|limit| limit * self.devices.len() as f64);
+                let (work, read_back) = (of_all(limits.operations), of_all(limits.read_back));
                 vec![
                     (Stage::Device, busy, operations, flops, work),
                     (Stage::Preparation, idle, operations, flops, None),
@@ -197,6 +199,7 @@ mod tests {
             write_seconds: 9.0,
             read_back_seconds: 2.0,
             operations: 12_000,
+            devices: vec![DeviceShare::default()],
             bytes: 900,
             ..Report::default()
         };

@@ -1,7 +1,8 @@
 //! Execution of a plan: its devices, the writers beside them, and what becomes of a run when a device fails.
 
 use super::budget::anonymous_resident;
-use super::driver::{Share, Shared, drive};
+use super::collector::{Share, Shared};
+use super::driver::drive;
 use super::ledger::Ledger;
 use super::plan::{Plan, WRITING};
 pub use super::report::{Bottleneck, DeviceShare, Replanned, Report, Stage};
@@ -388,11 +389,14 @@ impl<B: Contract> Attempts<'_, B> {
                     let shared = &shared;
                     scope.spawn(move || {
                         let progress = |progress| _ = tell.send(progress);
+                        // Nor where this one panics, as a user's loss may, are they to go on.
+                        let stop = StopOnPanic(shared.ledger);
                         let (share, result) = drive(backend, shared, &progress, send);
                         // The others go on without a lost device, and stop for anything else.
                         if !matches!(result, Ok(()) | Err(Error::DeviceLost(_))) {
                             shared.ledger.stop();
                         }
+                        drop(stop);
                         (device, share, result)
                     })
                 })
@@ -408,6 +412,17 @@ impl<B: Contract> Attempts<'_, B> {
             };
             devices.into_iter().map(join).collect()
         })
+    }
+}
+
+/// Stops all devices when it goes out of scope in a panic.
+struct StopOnPanic<'a>(&'a Ledger);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
     }
 }
 

@@ -95,6 +95,8 @@ fn enumerate() -> Vec<(AdapterReport, wgpu::Adapter)> {
     descriptor.backends = backends;
     // Validation layers and debug labels belong to whoever debugs a driver: WGPU_VALIDATION and the like.
     descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    // Where the driver tells its budget, what is beyond is refused, and planned anew, before it is swapped out.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(97);
     if wgpu::Instance::enabled_backend_features().is_empty() {
         return Vec::new();
     }

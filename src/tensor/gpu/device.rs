@@ -80,7 +80,9 @@ enum Trouble {
 impl Trouble {
     fn error(self, name: &str) -> Error {
         match self {
-            Trouble::Memory(message) => Error::DeviceMemory(format!("{name}: {message}")),
+            Trouble::Memory(message) => Error::DeviceMemory(format!(
+                "{name}: {message}; --memory and --batch make the work smaller"
+            )),
             Trouble::Lost(message) => Error::DeviceLost(format!("{name}: {message}")),
             Trouble::Other(message) => Error::Device(format!("{name}: {message}")),
         }
