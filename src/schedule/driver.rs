@@ -16,17 +16,10 @@ use crate::contraction::accumulate;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights};
 use crate::tensor::dual::DualTensor;
-<<<<<<< HEAD
 use crate::tensor::{Contract, How};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-=======
-use crate::tensor::{Contract, Fill, How};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
->>>>>>> helper-b
 use std::time::Instant;
 
 /// Makes tiles, and vectors where nobody else does, until there are none left.
