@@ -22,6 +22,8 @@ pub struct Description {
     pub keep: Keep,
     /// Passes over the data.
     pub passes: usize,
+    /// Whether the data stay on the device from one pass to the next.
+    pub keep_data: bool,
     /// Tiles.
     pub tiles: usize,
     /// Contractions by pair of parameters.
@@ -85,6 +87,7 @@ impl Plan {
             unit_directions: self.chunk,
             keep: self.keep,
             passes: self.passes(),
+            keep_data: self.keep_data,
             tiles: self.tiles.len(),
             pairs: self.pairs.clone(),
             moved: self.routes.as_ref().map(|routes| Moved {
@@ -119,9 +122,14 @@ impl Description {
             "samples       {} in units of {}; directions {} in chunks of {}",
             self.samples, self.unit_samples, self.directions, self.unit_directions
         )?;
+        let data = if self.keep_data {
+            " over data that are uploaded once"
+        } else {
+            ""
+        };
         writeln!(
             f,
-            "factors       {keep}; {} pass{}",
+            "factors       {keep}; {} pass{}{data}",
             self.passes,
             if self.passes == 1 { "" } else { "es" }
         )

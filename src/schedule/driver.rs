@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights};
 use crate::tensor::dual::DualTensor;
 use crate::tensor::{Contract, How};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -50,6 +52,7 @@ pub(super) fn drive<B: Contract>(
             share: Share::default(),
             all_entries: 0.0,
             held: Vec::new(),
+            data: HashMap::new(),
         };
         driver.all_entries = shared
             .plan
@@ -93,6 +96,8 @@ struct Driver<'a, B: Contract> {
     all_entries: f64,
     /// Numbers of the tiles that were taken and not sent on.
     held: Vec<usize>,
+    /// Inputs of units that stay on the device, by their first sample.
+    data: HashMap<usize, Vec<B::Tensor>>,
 }
 
 impl<B: Contract> Driver<'_, B> {
@@ -248,7 +253,7 @@ impl<B: Contract> Driver<'_, B> {
             );
             let per_pass = per_wave / (moves.len() * plan.unit_ranges().count()).max(1) as u64;
             for range in plan.unit_ranges() {
-                let inputs = work.upload(backend, range.clone())?;
+                let inputs = self.inputs(&range)?;
                 let targets = work.dataset.targets(range.clone())?;
                 let first = work.dataset.sample_range().start + range.start;
                 let mut seed = |backend: &B, output: &DualTensor<B::Tensor>| {
@@ -374,6 +379,18 @@ impl<B: Contract> Driver<'_, B> {
         Ok(())
     }
 
+    /// The inputs of a unit's samples on the device: uploaded once where the plan keeps them for the next wave.
+    fn inputs(&mut self, range: &Range<usize>) -> Result<Vec<B::Tensor>> {
+        if let Some(inputs) = self.data.get(&range.start) {
+            return Ok(inputs.clone());
+        }
+        let inputs = self.shared.work.upload(self.backend, range.clone())?;
+        if self.shared.plan.keep_data {
+            self.data.insert(range.start, inputs.clone());
+        }
+        Ok(inputs)
+    }
+
     /// Makes every unit in order: ranges of samples, ranges of directions within.
     fn each_unit(
         &mut self,
@@ -386,7 +403,7 @@ impl<B: Contract> Driver<'_, B> {
             self.check()?;
             let start = Instant::now();
             let before = self.share.contraction_seconds;
-            let inputs = work.upload(backend, range.clone())?;
+            let inputs = self.inputs(&range)?;
             let targets = work.dataset.targets(range.clone())?;
             let first = work.dataset.sample_range().start + range.start;
             let loss = work.hessian();

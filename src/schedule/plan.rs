@@ -127,6 +127,8 @@ pub struct Plan {
     pub keep: Keep,
     /// Tiles accumulated at once when factors are recomputed.
     pub wave: usize,
+    /// Whether the data of all samples stay on the device from one wave to the next.
+    pub keep_data: bool,
     /// What is moved for which pair of parameters, where second derivatives of the network are asked for.
     pub routes: Option<Routes>,
     /// Contractions by pair of parameters.
@@ -429,6 +431,7 @@ pub fn plan(
     let count = sizes.units(unit, chunk);
     let rows = footprint.keep_rows(count, limits.unified);
     let factors = footprint.keep_factors(count, limits.unified);
+    let mut kept_data = 0;
     let (keep, wave, device_bytes) = if tiles.is_empty() {
         (Keep::Recompute, 1, footprint.recompute(1, limits.unified))
     } else if rows <= device && footprint.largest_rows <= limits.tensor {
@@ -437,16 +440,20 @@ pub fn plan(
         (Keep::Factors, tiles.len(), factors)
     } else {
         let one = footprint.recompute(1, limits.unified);
-        let more = (device - one) / footprint.tile_under_way(limits.unified).max(1);
+        let tile = footprint.tile_under_way(limits.unified);
+        let (more, data) = tiles_beside_data(network, sizes, device - one, tile);
         let wave = match cut {
             // Strips of one memory.
             Grid::Whole => tiles.len() as u64,
             _ => (1 + more).min(tiles.len() as u64),
         };
+        if wave < tiles.len() as u64 {
+            kept_data = data;
+        }
         (
             Keep::Recompute,
             wave as usize,
-            footprint.recompute(wave, limits.unified),
+            footprint.recompute(wave, limits.unified) + kept_data,
         )
     };
     let (pairs, factor_operations) = planner.count(unit, chunk)?;
@@ -462,6 +469,7 @@ pub fn plan(
         chunk,
         keep,
         wave,
+        keep_data: kept_data > 0,
         routes: None,
         pairs,
         factor_operations,
@@ -506,11 +514,14 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
             return Err(too_small(needs.largest, peak, host, limits));
         }
     };
-    let more =
-        (device - needs.peak(1, limits.unified)) / needs.tile_under_way(limits.unified).max(1);
-    let wave = (1 + more).min(planner.tiles.len().max(1) as u64);
+    let tile = needs.tile_under_way(limits.unified);
+    let room = device - needs.peak(1, limits.unified);
+    let (more, data) = tiles_beside_data(network, sizes, room, tile);
+    let all = planner.tiles.len().max(1) as u64;
+    let wave = (1 + more).min(all);
+    let kept_data = if wave < all { data } else { 0 };
     let (pairs, factor_operations) = planner.count_second(&routes, unit, chunk, wave as usize)?;
-    let device_bytes = needs.peak(wave, limits.unified);
+    let device_bytes = needs.peak(wave, limits.unified) + kept_data;
     Ok(Plan {
         grid: planner.grid,
         parts: Vec::new(),
@@ -521,6 +532,7 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         chunk,
         keep: Keep::Recompute,
         wave: wave as usize,
+        keep_data: kept_data > 0,
         routes: Some(routes),
         contraction_operations: pairs.iter().map(|p| p.operations).sum(),
         pairs,
@@ -530,6 +542,19 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         sizes,
         limits,
     })
+}
+
+/// Tiles that fit into `room` bytes, and the bytes of the data of all samples, where they leave as much to tiles: every wave
+/// would upload them anew. 0 where they do not.
+fn tiles_beside_data(network: &Network, sizes: Sizes, room: u64, tile: u64) -> (u64, u64) {
+    let numbers: usize = network
+        .inputs
+        .iter()
+        .map(|input| input.rest.iter().product::<usize>())
+        .sum();
+    let data = sizes.samples as u64 * numbers as u64 * sizes.number_bytes as u64;
+    let data = if 2 * data <= room { data } else { 0 };
+    ((room - data) / tile.max(1), data)
 }
 
 /// Refuses parts that nothing could hold, with the arithmetic.

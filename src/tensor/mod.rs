@@ -153,6 +153,8 @@ impl Einsum {
 pub struct DeviceCounters {
     /// Seconds with work under way.
     pub busy_seconds: f64,
+    /// Bytes copied to the device.
+    pub uploaded_bytes: u64,
     /// Bytes copied to host memory.
     pub read_back_bytes: u64,
     /// Seconds of copying them, once the device was through.

@@ -31,6 +31,7 @@ struct Totals {
     ended: Option<Instant>,
     read_back: Duration,
     read_back_bytes: u64,
+    uploaded_bytes: u64,
 }
 
 /// Counts the device's work, and sees to it that ends are noticed soon.
@@ -84,6 +85,11 @@ impl Busy {
         (done, ended)
     }
 
+    /// Takes note of bytes copied to the device.
+    pub fn uploaded(&self, bytes: u64) {
+        lock(&self.state.totals).uploaded_bytes += bytes;
+    }
+
     /// Takes note of bytes copied to host memory.
     pub fn read_back(&self, bytes: u64, took: Duration) {
         let mut totals = lock(&self.state.totals);
@@ -95,6 +101,7 @@ impl Busy {
         let totals = lock(&self.state.totals);
         DeviceCounters {
             busy_seconds: totals.busy.as_secs_f64(),
+            uploaded_bytes: totals.uploaded_bytes,
             read_back_bytes: totals.read_back_bytes,
             read_back_seconds: totals.read_back.as_secs_f64(),
         }

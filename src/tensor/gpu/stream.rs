@@ -220,6 +220,7 @@ impl Device {
             self.submit(&mut stream);
         }
         self.queue.write_buffer(buffer, 0, bytes);
+        self.busy.uploaded(bytes.len() as u64);
         stream.writes.0 += 1;
         stream.writes.1 += bytes.len() as u64;
         if stream.writes.0 >= MAX_WRITES.0 || stream.writes.1 >= MAX_WRITES.1 {
