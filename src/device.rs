@@ -164,6 +164,19 @@ fn choice(selector: &str) -> Selector {
     }
 }
 
+/// A line about the measurement that a hardware adapter's first use takes.
+#[cfg(feature = "gpu")]
+fn measured_note(gpu: &Gpu) -> Option<String> {
+    let (report, findings) = (gpu.report(), gpu.findings());
+    let wanted = gpu.was_measured() && !report.is_software();
+    wanted.then(|| {
+        format!(
+            "{} was measured, once, in {:.1} s: {findings}",
+            report.name, findings.seconds
+        )
+    })
+}
+
 impl Device {
     /// The CPU.
     pub fn cpu(precision: Precision) -> Device {
@@ -228,7 +241,10 @@ impl Device {
         }
         let choice = choice(selector);
         match Gpu::open(&choice, None) {
-            Ok(gpu) => Ok((Device::Gpu(gpu), None)),
+            Ok(gpu) => {
+                let note = measured_note(&gpu);
+                Ok((Device::Gpu(gpu), note))
+            }
             Err(error) if selector.eq_ignore_ascii_case("auto") => {
                 let there = adapters().iter().any(|adapter| !adapter.is_software());
                 let why = match there {

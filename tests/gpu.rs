@@ -99,21 +99,7 @@ fn nan_and_infinities_come_through() {
     };
     let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0];
     let tensor = gpu.upload(&Shape::new(1, 1, &[4]), HostSlice::F32(&x));
-    for function in [
-        Unary::Negate,
-        Unary::Exp,
-        Unary::ExpM1,
-        Unary::Log,
-        Unary::Log1p,
-        Unary::Tanh,
-        Unary::Sigmoid,
-        Unary::Softplus,
-        Unary::Sqrt,
-        Unary::Reciprocal,
-        Unary::Erf,
-        Unary::Sin,
-        Unary::Cos,
-    ] {
+    for function in Unary::ALL {
         let result = gpu.map(&Expr::input(0).unary(function), &[&tensor]);
         for (&x, y) in x.iter().zip(gpu.read(&result).unwrap()) {
             let exact = function.evaluate(f64::from(x)) as f32;
@@ -241,6 +227,51 @@ fn long_sums_of_positive_numbers_keep_their_digits() {
     }
     eprintln!("sum of 40,960 products: relative error {worst:e}");
     assert!(worst < 4e-7, "{worst:e}");
+}
+
+#[test]
+fn sums_over_many_units_keep_what_each_of_them_would_lose() {
+    if common::gpu::open(false).is_none() {
+        return;
+    }
+    let (units, samples, rows) = (160, 64, 37);
+    let x = random_in(7, units * samples, 1, &[rows], 0.0, 1.0);
+    // As a device whose compiler drops the error of a sum would do it, and as others do.
+    let worst = |compensated: bool| {
+        let options = Options {
+            compensated,
+            ..Options::default()
+        };
+        let gpu = Gpu::open_with(&common::gpu::selector(), options).unwrap();
+        let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
+        let mut tile = gpu.accumulator(rows, rows);
+        for unit in 0..units {
+            let part = gpu.slice(&tensor, 0, unit * samples, (unit + 1) * samples);
+            gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&part, &part));
+        }
+        let values = gpu.collect(gpu.finish(tile)).unwrap();
+        let mut worst = 0.0f64;
+        for i in 0..rows {
+            for j in 0..rows {
+                let exact: f64 = (0..units * samples)
+                    .map(|n| x.values[n * rows + i] * x.values[n * rows + j])
+                    .sum();
+                worst = worst.max((f64::from(values[i * rows + j]) - exact).abs() / exact);
+            }
+        }
+        (worst, gpu.findings().compensated)
+    };
+    let (plain, _) = worst(false);
+    let (kept, possible) = worst(true);
+    eprintln!(
+        "160 units of 64 products: relative error {plain:e}, with what is lost kept {kept:e}"
+    );
+    if possible {
+        // The rounding of each unit's sum is left, and one of the total.
+        assert!(kept < 1.3e-7 && kept < plain / 2.0, "{kept:e} {plain:e}");
+    } else {
+        assert_eq!(kept, plain);
+    }
 }
 
 #[test]

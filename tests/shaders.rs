@@ -21,27 +21,13 @@ use naga::{AddressSpace, GlobalVariable};
 /// Expressions that hold every node kind, and the derivatives that the operations use.
 fn expressions() -> Vec<Expr> {
     let x = |k| Expr::input(k);
-    let mut all: Vec<Expr> = [
-        Unary::Negate,
-        Unary::Exp,
-        Unary::ExpM1,
-        Unary::Log,
-        Unary::Log1p,
-        Unary::Tanh,
-        Unary::Sigmoid,
-        Unary::Softplus,
-        Unary::Sqrt,
-        Unary::Reciprocal,
-        Unary::Erf,
-        Unary::Sin,
-        Unary::Cos,
-    ]
-    .into_iter()
-    .flat_map(|function| {
-        let y = x(0).unary(function);
-        [y.clone(), y.derivative(0), y.derivative(0).derivative(0)]
-    })
-    .collect();
+    let mut all: Vec<Expr> = Unary::ALL
+        .into_iter()
+        .flat_map(|function| {
+            let y = x(0).unary(function);
+            [y.clone(), y.derivative(0), y.derivative(0).derivative(0)]
+        })
+        .collect();
     all.push((x(0) + x(1)) * x(2) / (x(3) - x(1)));
     for exponent in [x(1), Expr::constant(1.5)] {
         let power = x(0).power(exponent);

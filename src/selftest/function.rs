@@ -14,22 +14,6 @@ const FUNCTIONS: Measure = Measure::Ulps(4.0);
 /// An error of ln x counts y times in xʸ: for results within e^±20, 4e-7 + 20 · 1.5e-8 of the result.
 const POWERS: Measure = Measure::Ulps(12.0);
 
-const UNARY: [Unary; 13] = [
-    Unary::Negate,
-    Unary::Exp,
-    Unary::ExpM1,
-    Unary::Log,
-    Unary::Log1p,
-    Unary::Tanh,
-    Unary::Sigmoid,
-    Unary::Softplus,
-    Unary::Sqrt,
-    Unary::Reciprocal,
-    Unary::Erf,
-    Unary::Sin,
-    Unary::Cos,
-];
-
 /// Expressions of the same arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Function {
@@ -157,7 +141,7 @@ pub(super) fn drafts() -> Vec<Draft> {
         let value = vec![("value".to_string(), x(0).unary(function))];
         drafts.push(draft(about, FUNCTIONS, value, Arguments::Within(low, high)));
     }
-    for function in UNARY.into_iter().filter(|f| *f != Unary::Negate) {
+    for function in Unary::ALL.into_iter().filter(|f| *f != Unary::Negate) {
         // Away from poles; a derivative near 0 is a difference of numbers near 1, so of the largest.
         let (low, high) = match function {
             Unary::Log | Unary::Sqrt | Unary::Reciprocal => (0.25, 4.0),
@@ -173,7 +157,7 @@ pub(super) fn drafts() -> Vec<Draft> {
     let power = x(0).power(x(1));
     let powers = vec![("value".to_string(), power)];
     drafts.push(draft("powers".into(), POWERS, powers, Arguments::Powers));
-    let each = UNARY
+    let each = Unary::ALL
         .into_iter()
         .map(|f| (word(f), x(0).unary(f)))
         .collect();

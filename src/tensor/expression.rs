@@ -68,6 +68,25 @@ pub enum Unary {
     Cos,
 }
 
+impl Unary {
+    /// All of them.
+    pub const ALL: [Unary; 13] = [
+        Unary::Negate,
+        Unary::Exp,
+        Unary::ExpM1,
+        Unary::Log,
+        Unary::Log1p,
+        Unary::Tanh,
+        Unary::Sigmoid,
+        Unary::Softplus,
+        Unary::Sqrt,
+        Unary::Reciprocal,
+        Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
+    ];
+}
+
 /// Functions of two arguments.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Binary {
@@ -445,22 +464,6 @@ impl fmt::Debug for Expr {
 mod tests {
     use super::*;
 
-    const UNARY: [Unary; 13] = [
-        Unary::Negate,
-        Unary::Exp,
-        Unary::ExpM1,
-        Unary::Log,
-        Unary::Log1p,
-        Unary::Tanh,
-        Unary::Sigmoid,
-        Unary::Softplus,
-        Unary::Sqrt,
-        Unary::Reciprocal,
-        Unary::Erf,
-        Unary::Sin,
-        Unary::Cos,
-    ];
-
     /// Compares ∂f/∂x_k with Richardson's extrapolation of central differences, error O(h⁴).
     fn check(expr: &Expr, at: &[f64], k: usize) {
         let difference = |step: f64| {
@@ -482,7 +485,7 @@ mod tests {
 
     #[test]
     fn derivatives_of_unary_functions_agree_with_finite_differences_to_third_order() {
-        for function in UNARY {
+        for function in Unary::ALL {
             // Scaled inside, so that the chain rule counts.
             let mut expr = (Expr::constant(0.7) * Expr::input(0)).unary(function);
             for _ in 0..3 {

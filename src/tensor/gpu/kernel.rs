@@ -68,13 +68,14 @@ pub(super) enum Kernel {
 }
 
 /// Kinds of work with first rates of their own, for metering.
-pub(super) const FAMILIES: usize = 3;
+pub(super) const FAMILIES: usize = 4;
 
 impl Kernel {
     /// Kind of work, below [`FAMILIES`].
     pub fn family(&self) -> usize {
         match self {
-            Kernel::Product(_) => 0,
+            Kernel::Product(kernel) if LARGE.contains(&kernel.shape) => 0,
+            Kernel::Product(_) => 3,
             Kernel::Window(_) | Kernel::Grouped(_) | Kernel::Lookup(_) | Kernel::Reduce { .. } => 1,
             Kernel::Map { .. } | Kernel::Layout { .. } | Kernel::Fill | Kernel::Probe => 2,
         }

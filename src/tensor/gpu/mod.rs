@@ -55,6 +55,7 @@ use kernel::WindowKernel;
 #[derive(Clone)]
 pub struct Gpu {
     device: Arc<Device>,
+    measured: bool,
 }
 
 impl Gpu {
@@ -76,11 +77,17 @@ impl Gpu {
     /// As [`Gpu::open`].
     pub fn open_with(selector: &Selector, options: Options) -> Result<Gpu> {
         let (report, adapter) = adapter::select(selector)?;
-        let findings = tuning::findings(&report, &adapter, options.tuning)?;
+        let (findings, measured) = tuning::findings(&report, &adapter, options.tuning)?;
         let device = Device::open(report, &adapter, options, &findings)?;
         Ok(Gpu {
             device: Arc::new(device),
+            measured,
         })
+    }
+
+    /// Whether this opening found out about the adapter, since nothing was known of it.
+    pub fn was_measured(&self) -> bool {
+        self.measured
     }
 
     /// The adapter.

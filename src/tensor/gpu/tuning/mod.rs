@@ -108,7 +108,7 @@ pub fn stored(report: &AdapterReport) -> Option<Findings> {
     cache::load(report)
 }
 
-/// Finds out about an adapter, or looks up what is known.
+/// Finds out about an adapter, or looks up what is known; says whether it was found out now.
 ///
 /// # Errors
 /// What opening it reports; [`crate::Error::Device`] where its loops end before the kernels' do.
@@ -116,11 +116,11 @@ pub(super) fn findings(
     report: &AdapterReport,
     adapter: &wgpu::Adapter,
     tuning: Tuning,
-) -> Result<Findings> {
+) -> Result<(Findings, bool)> {
     if tuning == Tuning::Stored
         && let Some(found) = cache::load(report)
     {
-        return Ok(found);
+        return Ok((found, false));
     }
     let start = Instant::now();
     // A device of its own: what this takes is nobody's peak.
@@ -132,6 +132,7 @@ pub(super) fn findings(
     let device = Device::open(report.clone(), adapter, options, &Findings::default())?;
     let gpu = Gpu {
         device: Arc::new(device),
+        measured: true,
     };
     let mut found = probe::probe(&gpu)?;
     if tuning == Tuning::Trial || !report.is_software() {
@@ -142,5 +143,5 @@ pub(super) fn findings(
     if tuning != Tuning::Trial {
         cache::store(report, &found);
     }
-    Ok(found)
+    Ok((found, true))
 }
