@@ -146,7 +146,7 @@ pub fn run(command: &Blocks) -> Result<()> {
         )
     });
     print(&format!(
-        "time      {:.2} s: factors {:.2}, contraction {:.2}, waiting for the writer {:.2}, sync {:.2} (beside these: \
+        "time        {:.2} s: factors {:.2}, contraction {:.2}, waiting for the writer {:.2}, sync {:.2} (beside these: \
          {device_time}writer {:.2})",
         report.seconds,
         report.factor_seconds,
@@ -170,7 +170,7 @@ pub fn run(command: &Blocks) -> Result<()> {
         for device in &report.devices {
             let busy = device.busy_seconds.unwrap_or(0.0);
             print(&format!(
-                "device    {}: {} tile{}, busy {busy:.2} s{}",
+                "device      {}: {} tile{}, busy {busy:.2} s{}",
                 device.name,
                 device.tiles,
                 if device.tiles == 1 { "" } else { "s" },
@@ -179,7 +179,7 @@ pub fn run(command: &Blocks) -> Result<()> {
         }
     }
     if let Some(rank) = session.rank() {
-        print(&format!("rank      {}", rank_line(rank)))?;
+        print(&format!("rank        {}", rank_line(rank)))?;
     }
     let size = |bytes: u64| Bytes(bytes.into()).to_string();
     let host = report.peak_anonymous_bytes.map_or("unknown".into(), size);
@@ -187,7 +187,7 @@ pub fn run(command: &Blocks) -> Result<()> {
         .peak_device_bytes
         .map_or(String::new(), |b| format!(", device {}", size(b)));
     print(&format!(
-        "work      {}, {}; {} tile{}; peak memory: anonymous {host}{device}",
+        "work        {}, {}; {} tile{}; peak memory: anonymous {host}{device}",
         engineering(report.operations as f64, "flop"),
         engineering(report.gflops() * 1e9, "flop/s"),
         report.tiles,

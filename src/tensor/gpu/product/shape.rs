@@ -161,6 +161,18 @@ impl Shapes {
         Shapes { rates, fill }
     }
 
+    /// Leaves out shapes that do not work, but for the last square one.
+    pub fn leave_out(&mut self, wrong: impl Fn(&TileShape) -> bool) {
+        let works = |(shape, _): &(TileShape, f64)| !wrong(shape);
+        if self
+            .rates
+            .iter()
+            .any(|rate| works(rate) && rate.0.m == rate.0.n)
+        {
+            self.rates.retain(works);
+        }
+    }
+
     /// Only this shape, whatever the product: for measuring it.
     pub fn only(shape: TileShape) -> Shapes {
         Shapes {
@@ -250,8 +262,13 @@ mod tests {
         let shapes = Shapes::new(&[(T128_FLAT, 9.0), (T64, 6.0), (T32, 2.0)], DiscreteGpu);
         assert_eq!(shapes.choose((1, 4096, 4096), false).0, T128_FLAT);
         assert_eq!(shapes.choose((1, 4096, 4096), true).0, T64);
+        let mut shapes = shapes;
         let (_, whole) = shapes.choose((64, 256, 256), false);
         let (_, half) = shapes.choose((64, 256, 256), true);
         assert!(half < whole);
+        shapes.leave_out(|shape| *shape == T64);
+        assert_eq!(shapes.choose((1, 4096, 4096), true).0, T32);
+        shapes.leave_out(|_| true);
+        assert_eq!(shapes.choose((1, 4096, 4096), true).0, T32);
     }
 }

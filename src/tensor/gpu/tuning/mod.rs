@@ -95,11 +95,12 @@ impl Findings {
             Some((shape, rate.gflops))
         });
         let measured: Vec<_> = measured.collect();
-        if measured.iter().any(|(shape, _)| shape.m == shape.n) {
-            Shapes::new(&measured, kind)
-        } else {
-            Shapes::unmeasured(kind)
-        }
+        let mut shapes = match measured.iter().any(|(shape, _)| shape.m == shape.n) {
+            true => Shapes::new(&measured, kind),
+            false => Shapes::unmeasured(kind),
+        };
+        shapes.leave_out(|shape| self.wrong.contains(&shape.to_string()));
+        shapes
     }
 }
 

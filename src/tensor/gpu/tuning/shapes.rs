@@ -1,9 +1,9 @@
 //! The speed of each tile shape of the product kernel, once its results are known to be right.
 
 use super::{Findings, ShapeRate};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::gpu::device::lock;
-use crate::tensor::gpu::product::{LARGE, Product, Shapes, Symmetry, TileShape};
+use crate::tensor::gpu::product::{LARGE, Product, Shapes, Symmetry, THIN, TileShape};
 use crate::tensor::gpu::tensor::GpuTensor;
 use crate::tensor::gpu::{Gpu, tensor::View};
 use crate::tensor::{Backend, HostSlice, Shape};
@@ -144,10 +144,10 @@ fn close(found: &[f32], expected: &[f64]) -> bool {
     found.iter().zip(expected).all(near)
 }
 
-/// Checks and times the shapes for large products, those that win most often first, until the time is up.
+/// Checks the shapes and times those for large products, those that win most often first, until the time is up.
 ///
 /// # Errors
-/// What the device reports.
+/// What the device reports; [`Error::Device`] where nothing comes out right.
 pub(super) fn measure(gpu: &Gpu, found: &mut Findings) -> Result<()> {
     let start = Instant::now();
     let check = Check::new(gpu);
@@ -155,13 +155,18 @@ pub(super) fn measure(gpu: &Gpu, found: &mut Findings) -> Result<()> {
     let operand = gpu.upload(&Shape::new(1, 1, &[values.len()]), HostSlice::F32(&values));
     let output = gpu.fill(&Shape::new(1, 1, &[SIZE * SIZE]), 0.0);
     let mut rates = Vec::new();
-    for shape in LARGE {
+    // What is taken where the time does not suffice comes first.
+    let (first, more) = LARGE.split_at(2);
+    for &shape in first.iter().chain(&THIN).chain(more) {
         if start.elapsed() > MOST {
             break;
         }
         if !check.passes(gpu, shape)? {
             tracing::warn!("{}: tiles {shape} give wrong numbers", gpu.report().name);
             found.wrong.push(shape.to_string());
+            continue;
+        }
+        if THIN.contains(&shape) {
             continue;
         }
         let shapes = Shapes::only(shape);
@@ -192,6 +197,13 @@ pub(super) fn measure(gpu: &Gpu, found: &mut Findings) -> Result<()> {
         // The next shape is as fast, about.
         lock(&gpu.device.stream).expect_products(operations / 2.0 / best / 4.0);
     }
+    if rates.is_empty() {
+        return Err(Error::Device(format!(
+            "{} multiplies matrices wrongly with every tile that was tried ({}): use another device or a newer driver",
+            gpu.report().name,
+            found.wrong.join(", ")
+        )));
+    }
     rates.sort_by(|a, b| b.1.total_cmp(&a.1));
     found.shapes = rates
         .iter()
@@ -206,7 +218,6 @@ pub(super) fn measure(gpu: &Gpu, found: &mut Findings) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::gpu::product::THIN;
     use crate::tensor::gpu::{Options, Selector, adapters};
 
     #[test]
