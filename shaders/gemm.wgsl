@@ -77,7 +77,7 @@ fn batch_pair(batch: u32) -> vec2<u32> {
 //@end
 }
 fn batch_index(pair: vec2<u32>) -> u32 {
-    return pair.x * word(160u) + pair.y;
+    return pair.x * word(OUTPUTS) + pair.y;
 }
 
 // Offset of a step in each tensor.
@@ -110,8 +110,8 @@ fn main(
     }
     let place = group % word(14u);
     let behind = group / word(14u);
-    let first_batch = (behind % word(161u)) * BATCHES;
-    let split = behind / word(161u);
+    let first_batch = (behind % word(BATCH_GROUPS)) * BATCHES;
+    let split = behind / word(BATCH_GROUPS);
 //@if SYMMETRIC_TILES
     let corner = triangle(place);
 //@else
@@ -139,8 +139,8 @@ fn main(
     let read_n = which * (TILE_N / 4u) + thread_n;
 
 //@insert SUMS
-    let k_begin = word(10u) + split * word(162u);
-    let k_end = min(k_begin + word(162u), word(11u));
+    let k_begin = word(10u) + split * word(SPLIT_STEPS);
+    let k_end = min(k_begin + word(SPLIT_STEPS), word(11u));
     for (var chunk = k_begin; chunk < k_end; chunk += CHUNK) {
         let end = min(chunk + CHUNK, k_end);
 //@if TABLE
@@ -180,7 +180,7 @@ fn main(
     if batch < word(12u) {
         let pair = batch_pair(batch);
         let at = batch_index(pair);
-        let base = word(7u) + split * word(163u) + batch_offsets(at).w;
+        let base = word(7u) + split * word(SPLIT_STRIDE) + batch_offsets(at).w;
 //@if SYMMETRIC_BATCHES
         let mirrored = word(7u) + batch_mirror(at);
 //@end
@@ -201,7 +201,7 @@ fn updated(at: u32, value: OUTPUT) -> OUTPUT {
     let error = opaque(old - opaque(sum - part)) + opaque(value - part);
     let tail = lost[at] + error;
     let high = opaque(sum + tail);
-    // Of what is infinite nothing is lost.
+    // What is infinite stays so, also beside it.
     lost[at] = finite(opaque(tail - opaque(high - sum)), high);
     return finite(high, sum);
 //@else
@@ -213,7 +213,7 @@ fn updated(at: u32, value: OUTPUT) -> OUTPUT {
 fn opaque(x: OUTPUT) -> OUTPUT {
     return bitcast<OUTPUT>(bitcast<OUTPUT_BITS>(x) ^ OUTPUT_BITS(word(3u)));
 }
-// x where y is finite; otherwise y, or 0 for what was lost of it.
+// x where y is finite; otherwise y.
 fn finite(x: OUTPUT, y: OUTPUT) -> OUTPUT {
     let special = (bitcast<OUTPUT_BITS>(y) & OUTPUT_BITS(0x7f800000u)) == OUTPUT_BITS(0x7f800000u);
     return select(x, y, special);

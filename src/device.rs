@@ -77,7 +77,15 @@ impl Gpus {
     /// What the user is to know of them.
     fn note(&self) -> String {
         let first = &self.first().report().name;
-        let alike = self.0.iter().all(|gpu| gpu.report().name == *first);
+        let model = |gpu: &Gpu| {
+            let report = gpu.report();
+            (
+                report.name.clone(),
+                report.backend.clone(),
+                report.driver.clone(),
+            )
+        };
+        let alike = self.0.iter().all(|gpu| model(gpu) == model(self.first()));
         let text = format!(
             "{} share the tiles of blocks; all else runs on the first, {first}",
             self.joined(|gpu| gpu.report().name.clone())
@@ -152,9 +160,9 @@ pub fn planned_memory(
     PlannedMemory { bytes, from }
 }
 
-/// What a selector of one adapter means.
+/// What a selector of one adapter means: `gpu`, an index or a part of a name.
 #[cfg(feature = "gpu")]
-fn choice(selector: &str) -> Selector {
+pub fn choice(selector: &str) -> Selector {
     match selector.to_lowercase().as_str() {
         "auto" | "gpu" => Selector::Auto,
         text => match text.parse() {
@@ -162,6 +170,23 @@ fn choice(selector: &str) -> Selector {
             Err(_) => Selector::Name(selector.to_string()),
         },
     }
+}
+
+/// The hardware adapters, each card once: Windows has it through Vulkan and through DX12. Two cards of one model are two, where
+/// one backend lists both.
+#[cfg(feature = "gpu")]
+fn cards(adapters: &[AdapterReport]) -> impl Iterator<Item = &AdapterReport> {
+    let hardware = adapters
+        .iter()
+        .enumerate()
+        .filter(|(_, a)| !a.is_software());
+    hardware.filter_map(|(k, adapter)| {
+        let same = |other: &AdapterReport| {
+            other.card == adapter.card
+                && (other.backend != adapter.backend || other.driver != adapter.driver)
+        };
+        (!adapters[..k].iter().any(same)).then_some(adapter)
+    })
 }
 
 /// A line about the measurement that a hardware adapter's first use takes.
@@ -263,8 +288,8 @@ impl Device {
     /// Every hardware adapter.
     #[cfg(feature = "gpu")]
     fn open_all() -> Result<(Device, Option<String>)> {
-        let hardware = adapters().into_iter().filter(|a| !a.is_software());
-        let choices: Vec<Selector> = hardware.map(|a| Selector::Index(a.index)).collect();
+        let all = adapters();
+        let choices: Vec<Selector> = cards(&all).map(|a| Selector::Index(a.index)).collect();
         if choices.is_empty() {
             // Its error says what there is.
             return Ok((Device::Gpu(Gpu::open(&Selector::Auto, None)?), None));
@@ -387,9 +412,9 @@ impl Device {
             #[cfg(feature = "gpu")]
             Device::Gpus(gpus) => {
                 // Each works by the same plan: one that the smallest of them has room for.
-                let index = |gpu: &Gpu| gpu.report().index;
+                let card = |gpu: &Gpu| gpu.report().card.clone();
                 let sharing = |gpu: &Gpu| {
-                    let same = gpus.all().iter().filter(|other| index(other) == index(gpu));
+                    let same = gpus.all().iter().filter(|other| card(other) == card(gpu));
                     same.count() as u64
                 };
                 let all = gpus.all().iter().map(|gpu| of_gpu(gpu, sharing(gpu)));

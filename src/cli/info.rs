@@ -26,6 +26,11 @@ pub fn run(command: &Info) -> Result<()> {
         retune(command.device.as_deref(), &adapters)?;
     }
     #[cfg(not(feature = "gpu"))]
+    if command.retune {
+        let message = "this build has no GPU backend (feature `gpu`): there is nothing to measure";
+        return Err(hessblock::Error::Request(message.into()));
+    }
+    #[cfg(not(feature = "gpu"))]
     let adapters: Vec<()> = Vec::new();
     if command.json {
         #[cfg(feature = "gpu")]
@@ -87,10 +92,7 @@ pub fn run(command: &Info) -> Result<()> {
 #[cfg(feature = "gpu")]
 fn retune(device: Option<&str>, adapters: &[AdapterReport]) -> Result<()> {
     let choices: Vec<Selector> = match device {
-        Some(text) => vec![match text.trim().parse() {
-            Ok(index) => Selector::Index(index),
-            Err(_) => Selector::Name(text.trim().to_string()),
-        }],
+        Some(text) => vec![hessblock::device::choice(text.trim())],
         None => {
             let hardware = adapters.iter().filter(|adapter| !adapter.is_software());
             hardware.map(|a| Selector::Index(a.index)).collect()

@@ -162,14 +162,6 @@ impl PartPlan {
 }
 
 impl Plan {
-    /// Tiles that are accumulated at once where factors are recomputed; one wave of none for a diagonal alone.
-    pub fn waves(&self) -> Vec<&[TileJob]> {
-        if self.tiles.is_empty() {
-            return vec![&[]];
-        }
-        self.tiles.chunks(self.wave.max(1)).collect()
-    }
-
     /// The same parts and tiles in half the device's memory (that of the limits, or what is used of it), or in three
     /// quarters where half is too little.
     ///

@@ -402,7 +402,8 @@ impl<B: Contract> Attempts<'_, B> {
                 })
                 .collect();
             drop(tell);
-            // The caller's progress is the caller's thread's.
+            // The caller's progress is the caller's thread's; where it panics, the devices are not to go on.
+            let _stop = StopOnPanic(shared.ledger);
             for progress in told {
                 (self.control.progress)(progress);
             }

@@ -4,7 +4,7 @@ use super::case::{Draft, SUMS, Work};
 use super::compare::Part;
 use crate::error::Result;
 use crate::random::Draws;
-use crate::tensor::{Contract, HostSlice, How, OuterAxes, OuterTerm, Real, Scaled, Shape};
+use crate::tensor::{Contract, Fill, HostSlice, How, OuterAxes, OuterTerm, Real, Scaled, Shape};
 
 /// A product that is added to a tile.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Product {
     directions: usize,
     /// How often it is added, each time of other numbers.
     times: u64,
+    /// The place where it fills a tile that held anything; otherwise it is added to a larger tile of zeros.
+    fills: Option<Fill>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,12 +68,12 @@ impl Side {
         Side::new(outputs, None, origin, [1, 1])
     }
 
-    /// One past its last row, and a row that stays 0.
+    /// One past its last row.
     fn extent(&self) -> usize {
         let inputs = self.inputs.unwrap_or(1);
         let last =
             (self.outputs - 1) * self.axes.output_stride + (inputs - 1) * self.axes.input_stride;
-        self.axes.origin + last + 2
+        self.axes.origin + last + 1
     }
 }
 
@@ -79,19 +81,33 @@ impl Product {
     /// The tile with all that was added.
     pub fn run<B: Contract>(&self, backend: &B) -> Result<Vec<Part>> {
         let [rows, columns] = match &self.kind {
-            Kind::Dense(extents, origin) => [0, 1].map(|k| origin[k] + extents[k] + 1),
+            Kind::Dense(extents, origin) => [0, 1].map(|k| origin[k] + extents[k]),
             Kind::Outer { sides, .. } => [0, 1].map(|k| sides[k].extent()),
         };
-        let mut tile = backend.accumulator(rows, columns);
+        // A row and a column more stay 0.
+        let mut tile = match self.fills {
+            Some(_) => {
+                let nan = B::Real::from_f64(f64::NAN);
+                backend.accumulator_in(rows, columns, vec![nan; rows * columns])
+            }
+            None => backend.accumulator(rows + 1, columns + 1),
+        };
         for turn in 0..self.times {
-            self.add(backend, &mut tile, 8 * turn);
+            let how = match self.fills {
+                Some(fill) => How {
+                    fill,
+                    begin: turn == 0,
+                },
+                None => How::ADD,
+            };
+            self.add(backend, &mut tile, how, 8 * turn);
         }
         let values = backend.collect(backend.finish(tile))?;
         let values = values.into_iter().map(Real::to_f64).collect();
         Ok(vec![Part::new("tile", values)])
     }
 
-    fn add<B: Contract>(&self, backend: &B, tile: &mut B::Accumulator, stream: u64) {
+    fn add<B: Contract>(&self, backend: &B, tile: &mut B::Accumulator, how: How, stream: u64) {
         let upload = |stream: u64, samples: usize, directions: usize, each: usize| {
             let mut draws = Draws::new(0, 400 + stream, 0);
             let shape = Shape::new(samples, directions, &[each]);
@@ -102,10 +118,15 @@ impl Product {
         let (samples, directions) = (self.samples, self.directions);
         match &self.kind {
             Kind::Dense(extents, origin) => {
+                // A product that is its own mirror is one factor's with itself.
+                let own = |k: u64| match how.fill {
+                    Fill::Symmetric => stream,
+                    _ => stream + k,
+                };
                 let [left, right] =
-                    [0, 1].map(|k| upload(stream + k as u64, samples, directions, extents[k]));
+                    [0, 1].map(|k| upload(own(k as u64), samples, directions, extents[k]));
                 let origin = (origin[0], origin[1]);
-                backend.accumulate_dense(tile, How::ADD, origin, (&left, &right));
+                backend.accumulate_dense(tile, how, origin, (&left, &right));
             }
             Kind::Outer {
                 sides,
@@ -129,7 +150,7 @@ impl Product {
                     column_inputs: inputs[1].as_ref(),
                 };
                 let axes = (sides[0].axes, sides[1].axes);
-                backend.accumulate_outer(tile, How::ADD, axes, term, *scaled);
+                backend.accumulate_outer(tile, how, axes, term, *scaled);
             }
         }
     }
@@ -143,33 +164,47 @@ pub(super) fn drafts() -> Vec<Draft> {
 
 fn dense() -> Vec<Draft> {
     /// Rows and columns, where they start, samples, directions, and how often it is added.
-    type Dense = ([usize; 2], [usize; 2], usize, usize, u64);
-    let list: [Dense; 8] = [
-        ([1, 1], [0, 0], 1, 1, 1),
-        ([17, 67], [5, 3], 11, 3, 1),
-        ([127, 65], [1, 31], 37, 2, 3),
-        ([259, 131], [63, 0], 13, 2, 1),
-        ([3, 301], [0, 7], 67, 10, 2),
-        ([31, 33], [2, 2], 257, 1, 1),
-        ([7, 13], [1, 1], 4099, 2, 2),
-        ([3, 5], [1, 0], 7001, 10, 1),
+    type Dense = ([usize; 2], [usize; 2], usize, usize, u64, Option<Fill>);
+    let list: [Dense; 11] = [
+        ([1, 1], [0, 0], 1, 1, 1, None),
+        ([17, 67], [5, 3], 11, 3, 1, None),
+        ([127, 65], [1, 31], 37, 2, 3, None),
+        ([259, 131], [63, 0], 13, 2, 1, None),
+        ([3, 301], [0, 7], 67, 10, 2, None),
+        ([31, 33], [2, 2], 257, 1, 1, None),
+        ([7, 13], [1, 1], 4099, 2, 2, None),
+        ([3, 5], [1, 0], 7001, 10, 1, None),
+        // Sizes whose rows are read and stored four at a time.
+        ([64, 128], [0, 0], 64, 4, 2, Some(Fill::Own)),
+        ([132, 132], [0, 0], 33, 10, 3, Some(Fill::Symmetric)),
+        ([128, 64], [4, 3], 40, 1, 1, None),
     ];
-    let draft = |(extents, origin, samples, directions, times): Dense| {
+    let draft = |(extents, origin, samples, directions, times, fills): Dense| {
         let [rows, columns] = extents;
         let about = format!(
-            "{rows}x{columns} at {origin:?}, {} terms{}",
+            "{rows}x{columns} at {origin:?}, {} terms{}{}",
             samples * directions,
-            again(times)
+            again(times),
+            filling(fills)
         );
         let product = Product {
             kind: Kind::Dense([rows, columns], origin),
             samples,
             directions,
             times,
+            fills,
         };
         Draft::new("dense", about, SUMS, Work::Contraction(product))
     };
     list.into_iter().map(draft).collect()
+}
+
+fn filling(fills: Option<Fill>) -> &'static str {
+    match fills {
+        Some(Fill::Symmetric) => ", its own mirror, filling the tile",
+        Some(_) => ", filling the tile",
+        None => "",
+    }
 }
 
 fn again(times: u64) -> String {
@@ -283,7 +318,12 @@ fn outer() -> Vec<Draft> {
         ),
     ];
     let mut drafts = Vec::new();
-    let mut add = |about: String, sides: [Side; 2], scaled, samples, directions, times, shared| {
+    let mut add = |about: String,
+                   sides: [Side; 2],
+                   scaled,
+                   (samples, directions, times): (usize, usize, u64),
+                   shared,
+                   fills| {
         let product = Product {
             kind: Kind::Outer {
                 sides,
@@ -293,22 +333,65 @@ fn outer() -> Vec<Draft> {
             samples,
             directions,
             times,
+            fills,
         };
         drafts.push(Draft::new("outer", about, SUMS, Work::Contraction(product)));
     };
     for (about, sides, scaled, samples, directions, times) in list {
         let about = format!("{about}{}", again(times));
-        add(about, sides, scaled, samples, directions, times, false);
+        let sizes = (samples, directions, times);
+        add(about, sides, scaled, sizes, false, None);
+    }
+    // Sizes whose rows are read and stored four at a time.
+    for (about, sides, scaled, fill) in [
+        (
+            "aligned weight by itself",
+            [first(4, 64, 0), first(4, 64, 0)],
+            alike,
+            Fill::Symmetric,
+        ),
+        (
+            "aligned outputs of a weight",
+            [first(4, 64, 0), first(8, 64, 0)],
+            alike,
+            Fill::Own,
+        ),
+        (
+            "aligned weight by another",
+            [first(4, 32, 0), first(2, 128, 0)],
+            columns,
+            Fill::Own,
+        ),
+        (
+            "aligned weight by bias",
+            [first(4, 64, 0), bias(32, 0)],
+            columns,
+            Fill::Own,
+        ),
+        (
+            "aligned bias by weight",
+            [bias(32, 0), first(4, 64, 0)],
+            rows,
+            Fill::Own,
+        ),
+        (
+            "aligned weight of few inputs",
+            [first(16, 4, 0), first(8, 4, 0)],
+            rows,
+            Fill::Own,
+        ),
+    ] {
+        let about = format!("{about}{}{}", filling(Some(fill)), again(2));
+        add(about, sides, scaled, (48, 3, 2), false, Some(fill));
     }
     let sides = [first(3, 17, 0), first(5, 7, 2)];
     add(
         "inputs shared by all samples".into(),
         sides,
         rows,
-        9,
-        2,
-        1,
+        (9, 2, 1),
         true,
+        None,
     );
     drafts
 }

@@ -1,6 +1,6 @@
 //! Runs cases on a device and compares what comes out with CPU f64.
 
-use super::case::Case;
+use super::case::{COPIES, Case};
 use super::compare::difference;
 use super::report::{CaseReport, DeviceReport, Report};
 use crate::device::Device;
@@ -157,7 +157,10 @@ fn one<B: Contract + Sync>(backends: &[B], case: &Case) -> Result<CaseReport> {
     if let ([first, second], true) = (&runs[..], case.is_fixed()) {
         let differs = difference(first, second);
         report.same_bits = Some(differs.is_none());
-        fault = fault.or(differs);
+        // Of sums, a driver may compile the two forms differently (Metal's fast math): both are compared with the reference.
+        if case.measure() == COPIES {
+            fault = fault.or(differs);
+        }
     }
     report.error = Some(worst).filter(|error| error.is_finite());
     report.pass = fault.is_none();

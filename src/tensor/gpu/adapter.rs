@@ -29,6 +29,8 @@ pub struct AdapterReport {
     pub subgroup: (u32, u32),
     /// Memory as the driver tells it.
     pub memory: DeviceMemory,
+    /// The card: equal for adapters that are one card's, through another backend or driver.
+    pub card: String,
 }
 
 impl AdapterReport {
@@ -120,6 +122,10 @@ fn enumerate() -> Vec<(AdapterReport, wgpu::Adapter)> {
                 max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
                 subgroup: (info.subgroup_min_size, info.subgroup_max_size),
                 memory: DeviceMemory::of(&adapter),
+                card: match info.device_pci_bus_id.as_str() {
+                    "" => format!("{:04x}:{:04x}", info.vendor, info.device),
+                    bus => bus.to_lowercase(),
+                },
             };
             (report, info.device_pci_bus_id, adapter)
         })
@@ -232,6 +238,7 @@ mod tests {
                 free_bytes: None,
                 source: MemorySource::Unknown,
             },
+            card: String::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The driver tells of the end of a submission when it is asked: a thread asks often enough while any is under way.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -50,8 +51,11 @@ impl Busy {
                     std::thread::park();
                     continue;
                 }
-                // Without a wait there is nothing to time out; an error reaches the device's callbacks.
-                let _ = device.poll(wgpu::PollType::Poll);
+                // Without a wait there is nothing to time out; an error reaches the device's callbacks, then wgpu panics.
+                let polled = catch_unwind(AssertUnwindSafe(|| device.poll(wgpu::PollType::Poll)));
+                if polled.is_err() {
+                    return;
+                }
                 std::thread::sleep(INTERVAL);
             }
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::Gpu;
+use super::conv::broadcast;
 use super::pool::Block;
 use super::product::{Product, Symmetry};
 use super::tensor::{Content, GpuTensor, View};
@@ -27,6 +28,18 @@ pub struct GpuTile {
     begun: HashSet<(usize, usize)>,
     /// What the sums have lost, once there were any: a second number for each.
     lost: Option<Arc<Block>>,
+}
+
+/// Where a product goes in a tile.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Row and column of its first entry.
+    origin: (usize, usize),
+    /// Whether it is written there, whatever was.
+    begin: bool,
+    /// Whether it is the first one there: of a tile of zeros or of nothing, so that no sum has lost anything yet. What one unit
+    /// adds in several turns counts as one.
+    first: bool,
 }
 
 /// Values on their way to the host.
@@ -53,6 +66,15 @@ impl GpuTile {
         }
     }
 
+    /// The place of what is added at `origin`.
+    fn place(&mut self, origin: (usize, usize), how: How) -> Place {
+        Place {
+            origin,
+            begin: how.begin,
+            first: self.begun.insert(origin) || how.begin,
+        }
+    }
+
     /// Keeps what sums lose from the first one on, whether or not the device is known to compute it.
     pub(super) fn keep_what_is_lost(&mut self, gpu: &Gpu) {
         self.lost = gpu.device.allocate(self.tensor.shape.len()).map(Arc::new);
@@ -60,10 +82,6 @@ impl GpuTile {
             gpu.device.clear(lost.buffer());
         }
     }
-}
-
-fn broadcast(a: usize, b: usize) -> usize {
-    if a == 1 { b } else { a }
 }
 
 /// Stride of an axis of `extent`, 0 where it repeats.
@@ -169,17 +187,21 @@ impl Gpu {
     fn add(
         &self,
         tile: &mut GpuTile,
-        origin: (usize, usize),
+        place: Place,
         operands: &[&GpuTensor],
-        begin: bool,
         describe: impl FnOnce(Product<'_>) -> bool,
     ) {
-        let first = tile.begun.insert(origin) || begin;
+        let Place {
+            origin,
+            begin,
+            first,
+        } = place;
         if !first && tile.lost.is_none() && self.device.compensates() {
             tile.keep_what_is_lost(self);
         }
+        let kept = first || !self.device.compensates() || tile.lost.is_some();
         let failed = |tensor: &&GpuTensor| matches!(tensor.content, Content::Failed);
-        let done = match (operands.iter().any(failed), tile.tensor.view()) {
+        let done = match (operands.iter().any(failed) || !kept, tile.tensor.view()) {
             (true, _) => false,
             (false, None) => return,
             (false, Some(output)) => {
@@ -208,14 +230,14 @@ impl Gpu {
     fn add_dense(
         &self,
         tile: &mut GpuTile,
-        (begin, symmetric): (bool, bool),
-        origin: (usize, usize),
+        place: Place,
+        symmetric: bool,
         (left, right): (&GpuTensor, &GpuTensor),
     ) {
         let width = tile.columns as i64;
         let (l, r) = (&left.shape, &right.shape);
         let (rows, across) = (l.rest_len(), r.rest_len());
-        self.add(tile, origin, &[left, right], begin, |mut product| {
+        self.add(tile, place, &[left, right], |mut product| {
             product.symmetry.tiles = symmetric;
             product.row(rows, 1, [width, 1]);
             product.column(across, 1, [1, width]);
@@ -242,7 +264,7 @@ impl Gpu {
     fn add_outer(
         &self,
         tile: &mut GpuTile,
-        (begin, symmetry): (bool, Symmetry),
+        (place, symmetry): (Place, Symmetry),
         pairs: &GpuTensor,
         (rows, columns): (OuterAxes, OuterAxes),
         inputs: (Option<&GpuTensor>, Option<&GpuTensor>),
@@ -263,7 +285,6 @@ impl Gpu {
         };
         let all = [Some(pairs), inputs.0, inputs.1].into_iter().flatten();
         let samples = all.map(|x| x.shape.samples).fold(1, broadcast);
-        let origin = (rows.origin, columns.origin);
         match inputs {
             (Some(a), Some(a2)) => {
                 let count = match symmetry.batches {
@@ -276,7 +297,7 @@ impl Gpu {
                 let (_, paired) = shapes.choose(flat, false);
                 // The second operand is looked up for every column there, once for all of them here.
                 if batched <= 1.25 * paired {
-                    self.add(tile, origin, &[a, a2, pairs], begin, |mut product| {
+                    self.add(tile, place, &[a, a2, pairs], |mut product| {
                         product.symmetry = symmetry;
                         product.scale(outputs[0], scale[0], o);
                         product.scale(outputs[1], scale[1], o2);
@@ -287,7 +308,7 @@ impl Gpu {
                         self.product_with(&product, &shapes)
                     });
                 } else {
-                    self.add(tile, origin, &[pairs, a, a2], begin, |mut product| {
+                    self.add(tile, place, &[pairs, a, a2], |mut product| {
                         product.row(outputs[0], scale[0], o);
                         product.row(outputs[1], scale[1], o2);
                         product.column(each(a), 1, i);
@@ -299,14 +320,14 @@ impl Gpu {
                 }
             }
             // What is contiguous in a row of the tile is a column of the product.
-            (Some(a), None) => self.add(tile, origin, &[a, pairs], begin, |mut product| {
+            (Some(a), None) => self.add(tile, place, &[a, pairs], |mut product| {
                 product.row(each(a), 1, i);
                 product.column(outputs[0], scale[0], o);
                 product.column(outputs[1], scale[1], o2);
                 product.summed(samples, [per_sample(a), per_sample(pairs), 0]);
                 self.product(&product)
             }),
-            (None, Some(a2)) => self.add(tile, origin, &[pairs, a2], begin, |mut product| {
+            (None, Some(a2)) => self.add(tile, place, &[pairs, a2], |mut product| {
                 product.row(outputs[0], scale[0], o);
                 product.row(outputs[1], scale[1], o2);
                 product.column(each(a2), 1, i2);
@@ -319,7 +340,7 @@ impl Gpu {
                     self.fill_bits(output, 1, 1.0f32.to_bits());
                     true
                 });
-                self.add(tile, origin, &[&one, pairs], begin, |mut product| {
+                self.add(tile, place, &[&one, pairs], |mut product| {
                     product.column(outputs[0], scale[0], o);
                     product.column(outputs[1], scale[1], o2);
                     product.summed(samples, [0, per_sample(pairs), 0]);
@@ -355,13 +376,14 @@ impl Contract for Gpu {
         origin: (usize, usize),
         (left, right): (&GpuTensor, &GpuTensor),
     ) {
-        let turned = (origin.1, origin.0);
         if how.fill != Fill::Transposed {
+            let place = tile.place(origin, how);
             let symmetric = how.fill == Fill::Symmetric;
-            self.add_dense(tile, (how.begin, symmetric), origin, (left, right));
+            self.add_dense(tile, place, symmetric, (left, right));
         }
         if matches!(how.fill, Fill::Transposed | Fill::Both) {
-            self.add_dense(tile, (how.begin, false), turned, (right, left));
+            let place = tile.place((origin.1, origin.0), how);
+            self.add_dense(tile, place, false, (right, left));
         }
     }
 
@@ -384,6 +406,10 @@ impl Contract for Gpu {
             tiles: scaled == Scaled::Alike && term.row_inputs.is_some(),
             batches: how.fill == Fill::Symmetric && term.row_inputs.is_some(),
         };
+        let origin = (sides.0.origin, sides.1.origin);
+        let own = (how.fill != Fill::Transposed).then(|| tile.place(origin, how));
+        let mirrored = matches!(how.fill, Fill::Transposed | Fill::Both)
+            .then(|| tile.place((origin.1, origin.0), how));
         for start in (0..samples).step_by(turn) {
             let stop = (start + turn).min(samples);
             // A tensor that all samples share stays whole.
@@ -392,17 +418,20 @@ impl Contract for Gpu {
                 _ => self.slice(x, 0, start, stop),
             };
             let (rows, columns) = (take(term.row_cotangents), take(term.column_cotangents));
-            let begin = how.begin && start == 0;
+            let of_turn = |place: Place| Place {
+                begin: place.begin && start == 0,
+                ..place
+            };
             let inputs = (term.row_inputs.map(take), term.column_inputs.map(take));
             let inputs = (inputs.0.as_ref(), inputs.1.as_ref());
-            if how.fill != Fill::Transposed {
+            if let Some(place) = own.map(of_turn) {
                 let pairs = self.einsum(&formula, &rows, &columns);
-                self.add_outer(tile, (begin, symmetry), &pairs, sides, inputs);
+                self.add_outer(tile, (place, symmetry), &pairs, sides, inputs);
             }
-            if matches!(how.fill, Fill::Transposed | Fill::Both) {
+            if let Some(place) = mirrored.map(of_turn) {
                 let pairs = self.einsum(&formula, &columns, &rows);
                 let (sides, inputs) = ((sides.1, sides.0), (inputs.1, inputs.0));
-                self.add_outer(tile, (begin, symmetry), &pairs, sides, inputs);
+                self.add_outer(tile, (place, symmetry), &pairs, sides, inputs);
             }
         }
     }

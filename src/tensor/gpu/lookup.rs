@@ -1,6 +1,7 @@
 //! Entries of an axis by number, and the transpose of that as sums along links between equal indices.
 
 use super::Gpu;
+use super::conv::broadcast;
 use super::kernel::{Kernel, LookupKernel, PARAM_WORDS, THREADS};
 use super::stream::Launch;
 use super::tensor::{GpuTensor, View};
@@ -56,10 +57,6 @@ impl<'a> Along<'a> {
 /// The step of an axis that may be broadcast.
 fn stride(extent: usize, own: usize) -> usize {
     if extent == 1 { 0 } else { own }
-}
-
-fn broadcast(a: usize, b: usize) -> usize {
-    if a == 1 { b } else { a }
 }
 
 /// Launch parameters with `values` from word `at` on.

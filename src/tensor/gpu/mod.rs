@@ -1,8 +1,9 @@
 //! The backend on any GPU that Vulkan, Metal or DX12 reaches.
 //!
 //! Primitives record kernels (`shaders/*.wgsl`) and return; the device meters their work, submits it in
-//! portions of a fraction of a second, and only [`Backend::read`] and [`Contract::collect`] wait. Nothing
-//! here panics on account of the device: the first thing that goes wrong is returned by the next read.
+//! portions of a fraction of a second, and only [`Backend::read`] and [`Contract::collect`] wait, or whoever
+//! needs memory that work under way still holds. Nothing here panics on account of the device: the first
+//! thing that goes wrong is returned by the next read.
 //! This folder must not know of networks, nor of what a tile means.
 //!
 //! [`Contract::collect`]: crate::tensor::Contract::collect

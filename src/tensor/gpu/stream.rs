@@ -1,6 +1,7 @@
 //! The command stream: launches cut into submissions of a fraction of a second, by work and observed speed.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::busy::Ended;
@@ -99,7 +100,7 @@ impl Device {
         while first < launch.groups {
             let rate = stream.rate(number, family);
             let left = (TARGET_SECONDS - stream.seconds()) * rate / launch.work.max(1.0);
-            if stream.encoder.is_some() && (left < 1.0 || stream.slots() == SLOTS - 1) {
+            if stream.encoder.is_some() && (left < 1.0 || stream.slots() >= SLOTS - 1) {
                 self.submit(&mut stream);
                 continue;
             }
@@ -198,11 +199,15 @@ impl Device {
         self.encoder(&mut stream);
         self.seal(&mut stream);
         let tokens = self.tokens_behind(&stream, bytes);
-        let staging = staging(tokens.end())?;
+        let Some(staging) = staging(tokens.end()) else {
+            // What comes next has a token of its own.
+            self.submit(&mut stream);
+            return None;
+        };
         self.encoder(&mut stream)
             .copy_buffer_to_buffer(from.0, from.1, &staging, 0, bytes);
         self.copy_tokens(&mut stream, &tokens, &staging);
-        let index = self.submit(&mut stream);
+        let index = self.submit(&mut stream)?;
         Some((staging, index, tokens))
     }
 
@@ -228,19 +233,20 @@ impl Device {
         }
     }
 
-    /// Submits what was recorded; the index of the last submission.
-    pub fn flush(&self) -> wgpu::SubmissionIndex {
+    /// Submits what was recorded; the index of the last submission, where the device is not lost.
+    pub fn flush(&self) -> Option<wgpu::SubmissionIndex> {
         let mut stream = lock(&self.stream);
         self.submit(&mut stream)
     }
 
     /// Submits and waits for everything.
     pub fn finish(&self) {
-        let index = self.flush();
-        self.wait(index);
+        if let Some(index) = self.flush() {
+            self.wait(index);
+        }
     }
 
-    fn submit(&self, stream: &mut Stream) -> wgpu::SubmissionIndex {
+    fn submit(&self, stream: &mut Stream) -> Option<wgpu::SubmissionIndex> {
         self.seal(stream);
         stream.sealed = false;
         stream.submissions += 1;
@@ -257,7 +263,10 @@ impl Device {
         }
         stream.writes = (0, 0);
         let before = Instant::now();
-        let index = self.queue.submit(commands);
+        let Some(index) = self.guarded(|| self.queue.submit(commands)) else {
+            stream.flights.clear();
+            return None;
+        };
         let (done, ended) = self.busy.submitted(before);
         self.queue.on_submitted_work_done(done);
         stream.flights.push_back(Flight {
@@ -282,23 +291,37 @@ impl Device {
         if self.is_lost() {
             stream.flights.clear();
         }
-        index
+        Some(index)
+    }
+
+    /// What wgpu does, or nothing on a lost device: there it panics, after it has told the callback.
+    fn guarded<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        if self.is_lost() {
+            return None;
+        }
+        let done = catch_unwind(AssertUnwindSafe(work));
+        if done.is_err() {
+            self.lose("the driver gave it up".into());
+        }
+        done.ok()
     }
 
     /// Lets callbacks run, without waiting for long.
     pub fn poll(&self) {
         // Without a wait there is nothing to time out.
-        let _ = self.wgpu.poll(wgpu::PollType::Poll);
+        self.guarded(|| _ = self.wgpu.poll(wgpu::PollType::Poll));
         std::thread::yield_now();
     }
 
     /// Waits for a submission; silence beyond all patience counts as a lost device.
     pub fn wait(&self, index: wgpu::SubmissionIndex) {
-        let waited = self.wgpu.poll(wgpu::PollType::Wait {
-            submission_index: Some(index),
-            timeout: Some(PATIENCE),
+        let waited = self.guarded(|| {
+            self.wgpu.poll(wgpu::PollType::Wait {
+                submission_index: Some(index),
+                timeout: Some(PATIENCE),
+            })
         });
-        if let Err(error) = waited {
+        if let Some(Err(error)) = waited {
             self.lose(format!(
                 "no answer within {} s ({error})",
                 PATIENCE.as_secs()

@@ -52,8 +52,8 @@ impl TileShape {
     }
 
     /// Inner positions per dispatch: bounds the loops of an invocation (lavapipe silently stops all loops after 65,535 trips
-    /// in total), and with it what is summed before the partial sum meets the output. Fixed, so that results depend neither
-    /// on the device's speed nor on its memory.
+    /// in total), and with it what is summed before the partial sum meets the output. Fixed by the shape, so that results
+    /// depend on which shape was found to be fast, but neither on the moment's speed nor on memory.
     pub const fn reach(&self) -> usize {
         if self.two_levels() { 4096 } else { 1024 }
     }

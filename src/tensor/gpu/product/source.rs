@@ -90,6 +90,10 @@ impl ProductKernel {
             ("UNROLL", unrolled(shape)),
             ("PARTS_M", shape.rows / 4),
             ("PARTS_N", shape.columns / 4),
+            ("OUTPUTS", OUTPUTS),
+            ("BATCH_GROUPS", BATCH_GROUPS),
+            ("SPLIT_STEPS", SPLIT_STEPS),
+            ("SPLIT_STRIDE", SPLIT_STRIDE),
         ] {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }
@@ -209,25 +213,25 @@ impl ProductKernel {
                 )
             })(text),
             "TOTAL" => Ok(()),
-            "FETCH_FIRST" => self.tile(text, true, |text, name, item| {
+            "FETCH_FIRST" => self.tile(text, |text, name, item| {
                 writeln!(
                     text,
                     "        var {name}{item} = fetch_{name}(thread + {item}u * THREADS, chunk, end, chunk);"
                 )
             }),
-            "FETCH_NEXT" => self.tile(text, true, |text, name, item| {
+            "FETCH_NEXT" => self.tile(text, |text, name, item| {
                 writeln!(
                     text,
                     "                {name}{item} = fetch_{name}(thread + {item}u * THREADS, k + DEPTH, end, chunk);"
                 )
             }),
-            "PUT" => self.tile(text, true, |text, name, item| {
+            "PUT" => self.tile(text, |text, name, item| {
                 writeln!(
                     text,
                     "            put_{name}(thread + {item}u * THREADS, {name}{item});"
                 )
             }),
-            "FETCH_PUT" => self.tile(text, false, |text, name, item| {
+            "FETCH_PUT" => self.tile(text, |text, name, item| {
                 writeln!(
                     text,
                     "            put_{name}(thread + {item}u * THREADS, fetch_{name}(thread + {item}u * THREADS, k, end, chunk));"
@@ -252,14 +256,12 @@ impl ProductKernel {
         [shape.m, shape.n].map(|rows| shape.batches * rows / 4)
     }
 
-    /// Writes a line for every load that a thread makes of a tile. Where it holds them all, `held`, none may be left out.
+    /// Writes a line for every load that a thread makes of a tile.
     fn tile(
         &self,
         text: &mut String,
-        held: bool,
         line: impl Fn(&mut String, &str, usize) -> std::fmt::Result,
     ) -> std::fmt::Result {
-        debug_assert!(!held || self.shape.ahead);
         let [rows, columns] = self.fours();
         for (name, load, fours) in [("left", self.left, rows), ("right", self.right, columns)] {
             for item in 0..self.items(load, fours).div_ceil(self.shape.threads()) {

@@ -67,7 +67,10 @@ pub(super) fn load(report: &AdapterReport) -> Option<Findings> {
         && stored.backend == report.backend
         && stored.driver == report.driver
         && stored.kernels == kernels();
-    same.then_some(stored.findings)
+    let sound = |rate: f64| rate.is_finite() && rate > 0.0;
+    let findings = stored.findings;
+    let plausible = sound(findings.read_back) && findings.shapes.iter().all(|s| sound(s.gflops));
+    (same && plausible).then_some(findings)
 }
 
 /// Keeps findings; where that cannot be, they are found anew next time.

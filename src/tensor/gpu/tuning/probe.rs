@@ -6,7 +6,6 @@ use crate::tensor::gpu::Gpu;
 use crate::tensor::gpu::kernel::{Kernel, PARAM_WORDS};
 use crate::tensor::gpu::stream::Launch;
 use crate::tensor::{Backend, Contract, Expr, HostSlice, How, Shape};
-use std::time::Instant;
 
 /// Turns that the loops of any kernel make at most.
 const NEEDED: u32 = 60_000;
@@ -104,13 +103,13 @@ fn loop_cap(gpu: &Gpu) -> Result<Option<u32>> {
     Ok((turns < TRIED).then_some(turns))
 }
 
-/// Bytes per second of reading back, the second time: the first one makes the staging buffer.
+/// Bytes per second of copying to host memory what has arrived, the second time: the first one makes the staging buffer.
 fn read_back(gpu: &Gpu) -> Result<f64> {
     let tensor = gpu.fill(&Shape::new(1, 1, &[READ / 4]), 1.0);
     gpu.read(&tensor)?;
-    let start = Instant::now();
+    let before = gpu.counters().read_back_seconds;
     gpu.read(&tensor)?;
-    let rate = READ as f64 / start.elapsed().as_secs_f64();
+    let rate = READ as f64 / (gpu.counters().read_back_seconds - before).max(1e-6);
     if rate < 1e9 {
         tracing::warn!(
             "{} is read back at {:.1} MB/s only",
