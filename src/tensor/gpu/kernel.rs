@@ -295,7 +295,7 @@ pub fn shader_sources() -> Vec<ShaderSource> {
 
 /// Product kernels of every tile shape: each way to read, to store and to mirror, with few and with most axes.
 fn product_kernels() -> Vec<ProductKernel> {
-    use Load::{Each, EachAlongSteps, Rows, Shared, Steps};
+    use Load::{Each, Rows, Shared, Steps};
     let mut kernels = Vec::new();
     for &shape in LARGE.iter().chain(&THIN) {
         let plain = ProductKernel {
@@ -310,15 +310,8 @@ fn product_kernels() -> Vec<ProductKernel> {
             compensated: false,
         };
         let square = shape.m == shape.n;
-        for (left, right) in [
-            (Each, Each),
-            (Each, EachAlongSteps),
-            (EachAlongSteps, Shared),
-            (Shared, Rows),
-            (Rows, Steps),
-            (Steps, Each),
-        ] {
-            for axes in [[1; 4], [2, 1, 4, 4], [MAX_AXES; 4]] {
+        for (left, right) in [(Each, Each), (Each, Rows), (Rows, Steps), (Steps, Each)] {
+            for axes in [[1; 4], [3, 1, 3, 3], [MAX_AXES; 4]] {
                 kernels.push(ProductKernel {
                     axes,
                     left,
@@ -335,7 +328,7 @@ fn product_kernels() -> Vec<ProductKernel> {
                     right: kind,
                     wide,
                     compensated,
-                    axes: [2, 1, 1, 1],
+                    axes: [3, 1, 1, 1],
                     ..plain
                 };
                 for second in [None, Some(Each), Some(Rows), Some(Shared)] {

@@ -12,10 +12,10 @@ use super::kernel::{Kernel, MAX_MAP_INPUTS, PARAM_WORDS};
 use super::stream::Launch;
 use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
 use crate::tensor::{Einsum, Expr, strides};
-use source::{AXES, AXIS_WORDS, BATCH_GROUPS, OUTPUTS, SPLIT_STEPS, SPLIT_STRIDE};
+use source::{AXES, AXIS_WORDS, BATCH_GROUPS, FLAGS, OUTPUTS, SPLIT_STEPS, SPLIT_STRIDE};
 
 /// Axes that the kernel for a number of axes has: each compiled kernel costs a driver's compilation.
-const AXIS_COUNTS: [usize; MAX_AXES + 1] = [1, 1, 2, 4, 4, 6, 6];
+const AXIS_COUNTS: [usize; MAX_AXES + 1] = [1, 1, 3, 3, 6, 6, 6];
 
 /// Numbers that the partial sums of a split product may take: few, since no plan foresees them.
 const SPLIT_NUMBERS: usize = 1 << 18;
@@ -143,18 +143,24 @@ fn load(groups: &[Vec<Axis<5>>; 4], tensor: usize, group: usize, offset: usize) 
         let (extent, step) = last(&groups[along]);
         others && step == 1 && extent % 4 == 0 && offset.is_multiple_of(4)
     };
-    let (own, steps) = (last(&groups[group]), last(&groups[K]));
+    let own = last(&groups[group]);
     if fours(group) {
         Load::Rows
-    } else if own.1 == 0 && own.0 % 4 == 0 {
-        Load::Shared
+    } else if tensor == SECOND {
+        // It is read at the right operand's rows and steps.
+        let shared = own.1 == 0 && own.0 % 4 == 0;
+        if shared { Load::Shared } else { Load::Each }
     } else if fours(K) {
         Load::Steps
-    } else if steps.1.abs() == 1 && own.1.abs() != 1 {
-        Load::EachAlongSteps
     } else {
         Load::Each
     }
+}
+
+/// Whether an operand whose rows are `group` is contiguous along the steps, and not along its rows.
+fn along_steps(groups: &[Vec<Axis<5>>; 4], tensor: usize, group: usize) -> bool {
+    let step = |axes: &[Axis<5>]| axes.last().map_or(0, |axis| axis.strides[tensor].abs());
+    step(&groups[K]) == 1 && step(&groups[group]) != 1
 }
 
 /// Whether four columns, and in a mirror four rows, are stored together.
@@ -213,17 +219,10 @@ impl Gpu {
             batches
         };
         let (shape, _) = shapes.choose((batches, m, n), half);
-        let second = product.second.map(|view| {
-            let found = load(&groups, SECOND, N, view.offset);
-            // It is read at the right operand's rows and steps.
-            if found == Load::Steps {
-                Load::Each
-            } else {
-                found
-            }
-        });
+        let second = product.second;
+        let second = second.map(|view| load(&groups, SECOND, N, view.offset));
         let right = match load(&groups, RIGHT, N, product.right.offset) {
-            Load::Steps if second.is_some() => Load::EachAlongSteps,
+            Load::Steps if second.is_some() => Load::Each,
             found => found,
         };
         let kernel = ProductKernel {
@@ -266,6 +265,8 @@ impl Gpu {
         words[OUTPUTS] = if pairs { outputs } else { 0 } as u32;
         words[BATCH_GROUPS] = batch_groups as u32;
         words[SPLIT_STEPS] = steps as u32;
+        words[FLAGS] = u32::from(along_steps(&groups, LEFT, M))
+            | u32::from(along_steps(&groups, RIGHT, N)) << 1;
         for (g, axes) in groups.iter().enumerate() {
             let base = AXES + g * MAX_AXES * AXIS_WORDS;
             let mut all = vec![Axis::new(1, [0; 5]); kernel.axes[g] - axes.len()];

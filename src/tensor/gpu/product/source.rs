@@ -17,19 +17,19 @@ pub(super) const OUTPUTS: usize = AXES + 4 * MAX_AXES * AXIS_WORDS;
 pub(super) const BATCH_GROUPS: usize = OUTPUTS + 1;
 pub(super) const SPLIT_STEPS: usize = OUTPUTS + 2;
 pub(super) const SPLIT_STRIDE: usize = OUTPUTS + 3;
+/// Word of flags: left (1) and right (2) are read along the steps.
+pub(super) const FLAGS: usize = OUTPUTS + 4;
 
 /// How four neighbouring rows (or columns) of an operand are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::tensor::gpu) enum Load {
-    /// One by one; neighbouring threads read along the rows.
+    /// One by one; neighbouring threads read along the rows, or along the steps where a flag says that these are contiguous.
     Each,
-    /// One by one; neighbouring threads read along the steps, which are contiguous.
-    EachAlongSteps,
     /// As one vector: they are contiguous and aligned.
     Rows,
     /// Four steps of each as one vector, turned in registers: the steps are contiguous and aligned.
     Steps,
-    /// As one number that they share.
+    /// As one number that they share; of the second operand alone, which scales.
     Shared,
 }
 
@@ -94,6 +94,7 @@ impl ProductKernel {
             ("BATCH_GROUPS", BATCH_GROUPS),
             ("SPLIT_STEPS", SPLIT_STEPS),
             ("SPLIT_STRIDE", SPLIT_STRIDE),
+            ("FLAGS", FLAGS),
         ] {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }
@@ -284,7 +285,14 @@ impl ProductKernel {
             let ragged = !items.is_multiple_of(self.shape.threads());
             let (row, step) = match load {
                 Load::Steps => ("e / (DEPTH / 4u)".into(), "e % (DEPTH / 4u) * 4u".into()),
-                Load::EachAlongSteps => ("e / DEPTH".into(), "e % DEPTH".into()),
+                Load::Each => {
+                    let flag = if name == "left" { 1 } else { 2 };
+                    let along = format!("(word(FLAGS) & {flag}u) != 0u");
+                    (
+                        format!("select(e % {groups}, e / DEPTH, {along})"),
+                        format!("select(e / {groups}, e % DEPTH, {along})"),
+                    )
+                }
                 _ => (format!("e % {groups}"), format!("e / {groups}")),
             };
             let kind = match load {
