@@ -88,14 +88,14 @@ def gemm(problem):
 
 
 def dense(problem, full):
-    n = problem.edge(full) if full > 2048 else full
+    n = problem.edge(full)
     left, right = problem.numbers(1280, n), problem.numbers(1280, n)
     return n, entries(problem, left, right), {"VᵀV'": product(left, right)}
 
 
 def outer(problem, samples, large):
     r, o, i = 10, 120, 256
-    edge = max(i, min(problem.edge(16_384), problem.limit) // i * i) if large else 2048
+    edge = max(i, min(problem.edge(16_384 if large else 2048), problem.limit) // i * i)
     delta, a = problem.numbers(samples, r, o), problem.numbers(samples, i)
     v = (delta[..., None] * a[:, None, None]).reshape(samples * r, o * i)
     left, right = v[:, :edge].contiguous(), v[:, o * i - edge:].contiguous()
@@ -313,18 +313,18 @@ def main():
     parser.add_argument("--only", help="cases whose name has one of these texts, with commas between them")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the entries of every matrix")
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds that a way is timed for")
-    parser.add_argument("--limit", type=int, default=16_384,
-                        help="the largest edge of a tile that hessblock's device takes")
     parser.add_argument("--json", help="file to write to")
     parser.add_argument("--hessblock", help="JSON file of `cargo bench --bench device`")
     arguments = parser.parse_args()
     cuda = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if cuda else "CPU: only to try the script, these times say nothing of a GPU"
     print(f"PyTorch {torch.__version__} on {name}; scale {arguments.scale}")
-    problem = Problem(torch.device("cuda" if cuda else "cpu"), arguments.scale, arguments.limit)
     ours = json.loads(pathlib.Path(arguments.hessblock).read_text()) if arguments.hessblock else {}
     if ours and ours["scale"] != arguments.scale:
         raise SystemExit(f"hessblock's scale was {ours['scale']}")
+    # The largest tile of hessblock's device.
+    limit = math.isqrt(ours["max_tensor_bytes"] // 4) if ours else 16_384
+    problem = Problem(torch.device("cuda" if cuda else "cpu"), arguments.scale, limit)
     report = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda, "scale": arguments.scale,
               "bandwidth": bandwidth(problem, arguments.seconds), "cases": {}}
     print("written {write_gbs:,.0f} GB/s, copied {copy_gbs:,.0f}".format(**report["bandwidth"]))
