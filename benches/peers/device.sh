@@ -60,7 +60,7 @@ done
 step "info, after" 30 info.log "$bin/hessblock" info
 
 cat "$out/bench.log" "$out/peers.log" 2>/dev/null
-grep -E '^test result|panicked|FAILED' "$out/tests.log"
+grep -E '^test result|panicked|FAILED' "$out/tests.log" 2>/dev/null
 cat "$out/summary.log"
 echo "in $out: info.log, bench.log and .json (hessblock), peers.log and .json (PyTorch, both side by side), tests.log, selftest.json, summary.log"
 [ ${#failed[@]} -eq 0 ] || { echo "not done or failed: ${failed[*]}" >&2; exit 1; }
