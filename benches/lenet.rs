@@ -7,16 +7,12 @@
 
 mod common;
 
-use hessblock::jacobian::passes::{Reach, Weights};
-use hessblock::loss::Curved;
-use hessblock::schedule::plan::Limits;
 use hessblock::schedule::run::{Control, Report};
 use hessblock::schedule::tiles::Grid;
-use hessblock::schedule::unit::{LossSeeds, units};
 use hessblock::sink::{Memory, Sink};
+use hessblock::tensor::Contract;
 use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{Contract, HostSlice, Shape};
-use hessblock::{Device, Precision, RunOptions, Session};
+use hessblock::{Device, Part, Precision, RunOptions, Session};
 use std::time::Instant;
 
 /// Runs of each, after one that is not counted.
@@ -44,12 +40,7 @@ fn run<B: Contract>(
     part: &str,
     sink: &mut Memory<B::Real>,
 ) -> Report {
-    let limits = Limits {
-        device: u64::MAX,
-        host: u64::MAX,
-        tensor: backend.largest_tensor(),
-        unified: true,
-    };
+    let limits = common::endless(backend);
     let grid = match backend.accumulates_in_host_memory() {
         true => Grid::Whole,
         false => Grid::Squares,
@@ -89,43 +80,15 @@ fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) 
 
 /// All factors, dense rows formed, in milliseconds: from data in memory.
 fn factors<B: Contract>(backend: &B, session: &Session) -> f64 {
-    let network = session.network();
-    let reach = Reach::new(network, vec![true; network.parameters.len()]);
-    let loss = Curved {
-        loss: session.loss(),
-        curvature: session.curvature(),
-    };
-    let data = session.dataset();
+    let parts = session.resolve(&[Part::Full]).expect("the whole matrix");
+    let plan = session.plan_for(parts, 4, common::endless(backend), None, Grid::Squares);
+    let plan = plan.expect("a plan");
     median(|| {
         let all = || {
-            let range = 0..data.len();
-            let inputs = data.inputs(range.clone()).expect("inputs");
-            let inputs = inputs.iter().zip(&network.inputs).map(|(values, input)| {
-                let shape = Shape::new(data.len(), 1, &input.rest);
-                backend.upload(&shape, HostSlice::F64(values))
+            let units = common::units_of(backend, session, &plan, |factor| {
+                factor.keep_rows(backend, false);
             });
-            let inputs = inputs.collect();
-            let targets = data.targets(range).expect("targets");
-            let weights = Weights::upload(backend, network);
-            let mut seeds = LossSeeds::new(&loss, 0, &targets);
-            let made = units(
-                backend,
-                network,
-                &weights,
-                &reach,
-                inputs,
-                0..10,
-                10,
-                &mut seeds,
-                |mut unit| {
-                    for factor in unit.factors.iter_mut().flatten() {
-                        factor.keep_rows(backend, false);
-                    }
-                    std::hint::black_box(&unit);
-                    Ok(())
-                },
-            );
-            made.expect("factors");
+            std::hint::black_box(units);
         };
         timed(all).0
     })

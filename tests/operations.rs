@@ -7,7 +7,7 @@
 #[macro_use]
 mod common;
 
-use common::{Array, Conformance, random, random_in, reference, window};
+use common::{Array, Conformance, Share, random, random_in, reference, window};
 use hessblock::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
     Operation, Permute, Pullback, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
@@ -487,6 +487,7 @@ fn vjps_and_tangents_are_finite_differences() {
     let c = Conformance {
         backend: Cpu::<f64>::new(),
         tolerance: 1e-12,
+        share: Share::All,
     };
     for case in cases() {
         let cotangent = cotangent_of(&case);
@@ -566,6 +567,7 @@ fn operations_agree_with_cpu_f64<B: Contract>(c: &Conformance<B>) {
     let reference = Conformance {
         backend: Cpu::<f64>::new(),
         tolerance: 1e-12,
+        share: Share::All,
     };
     for case in cases() {
         let found = forward(c, &case, &case.operands);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Array, Conformance, random, reference};
+use common::{Array, Conformance, Share, random, reference};
 use hessblock::tensor::{
     Backend, Contract, Einsum, How, OuterAxes, OuterTerm, Scaled, Shape, cpu::Cpu,
 };
@@ -263,6 +263,7 @@ fn cpu() -> Conformance<Cpu<f64>> {
     Conformance {
         backend: Cpu::new(),
         tolerance: 1e-12,
+        share: Share::All,
     }
 }
 
@@ -301,7 +302,7 @@ proptest! {
         let units = [(formula.left[0], formula.right[0]), (formula.left[1], formula.right[1])];
         prop_assume!(units.iter().all(|(a, b)| a == b || *a == 1 || *b == 1));
         if let Some(backend) = common::gpu::open(false) {
-            check_einsum(&Conformance { backend, tolerance: 2e-6 }, &formula);
+            check_einsum(&Conformance { backend, tolerance: 2e-6, share: Share::All }, &formula);
         }
     }
 
@@ -313,13 +314,13 @@ proptest! {
     ) {
         let samples = shared.map(|shared| if shared { 1 } else { samples });
         if let Some(backend) = common::gpu::open(false) {
-            check_outer(&Conformance { backend, tolerance: 2e-6 }, samples, &sides);
+            check_outer(&Conformance { backend, tolerance: 2e-6, share: Share::All }, samples, &sides);
         }
     }
     #[test]
     fn lookups_agree_on_any_lists_on_the_gpu(case in lookups()) {
         if let Some(backend) = common::gpu::open(false) {
-            check_lookup(&Conformance { backend, tolerance: 2e-6 }, &case);
+            check_lookup(&Conformance { backend, tolerance: 2e-6, share: Share::All }, &case);
         }
     }
 }

@@ -3,9 +3,13 @@
 
 use hessblock::Session;
 use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::jacobian::Factor;
+use hessblock::jacobian::passes::{Reach, Weights};
+use hessblock::loss::{CrossEntropy, Curved, Reduction};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
+use hessblock::schedule::plan::{Limits, Plan, wanted};
+use hessblock::schedule::unit::{LossSeeds, Unit, units};
 use hessblock::tensor::{Backend, HostSlice, Shape};
 use ndarray::{ArrayD, IxDyn};
 
@@ -77,16 +81,75 @@ pub fn lenet5() -> Session {
 
 /// Cross-entropy of a network of 10 classes on 128 made-up samples.
 pub fn session(network: Network, input: &[usize]) -> Session {
-    let shape: Vec<usize> = std::iter::once(SAMPLES)
+    session_of(network, input, SAMPLES)
+}
+
+/// The same of any number of samples.
+pub fn session_of(network: Network, input: &[usize], samples: usize) -> Session {
+    let shape: Vec<usize> = std::iter::once(samples)
         .chain(input.iter().copied())
         .collect();
     let count = shape.iter().product();
     let images = ArrayD::from_shape_vec(IxDyn(&shape), numbers(count));
-    let labels = (0..SAMPLES as i64).map(|k| k % 10).collect();
-    let labels = ArrayD::from_shape_vec(IxDyn(&[SAMPLES]), labels);
+    let labels = (0..samples as i64).map(|k| k % 10).collect();
+    let labels = ArrayD::from_shape_vec(IxDyn(&[samples]), labels);
     let data = Dataset::from_arrays(
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.expect("the count fits")),
     );
     Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
+}
+
+/// Memory without end, so that a plan keeps what it can.
+pub fn endless<B: Backend>(backend: &B) -> Limits {
+    Limits {
+        device: u64::MAX,
+        host: u64::MAX,
+        tensor: backend.largest_tensor(),
+        unified: true,
+    }
+}
+
+/// The factors that a plan's parts are made of, all units, from data in memory; `each` is done to every factor.
+pub fn units_of<B: Backend>(
+    backend: &B,
+    session: &Session,
+    plan: &Plan,
+    mut each: impl FnMut(&mut Factor<B::Tensor>),
+) -> Vec<Unit<B::Tensor>> {
+    let (network, data) = (session.network(), session.dataset());
+    let parts = plan.parts.iter().map(|part| &part.part);
+    let reach = Reach::new(network, wanted(network, parts));
+    let loss = Curved {
+        loss: session.loss(),
+        curvature: session.curvature(),
+    };
+    let weights = Weights::upload(backend, network);
+    let mut kept = Vec::new();
+    for range in plan.unit_ranges() {
+        let inputs = data.inputs(range.clone()).expect("inputs");
+        let inputs = inputs.iter().zip(&network.inputs).map(|(values, input)| {
+            let shape = Shape::new(range.len(), 1, &input.rest);
+            backend.upload(&shape, HostSlice::F64(values))
+        });
+        let inputs = inputs.collect();
+        let targets = data.targets(range.clone()).expect("targets");
+        let made = units(
+            backend,
+            network,
+            &weights,
+            &reach,
+            inputs,
+            0..plan.directions,
+            plan.chunk,
+            &mut LossSeeds::new(&loss, range.start, &targets),
+            |mut unit| {
+                unit.factors.iter_mut().flatten().for_each(&mut each);
+                kept.push(unit);
+                Ok(())
+            },
+        );
+        made.expect("factors");
+    }
+    kept
 }

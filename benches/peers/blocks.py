@@ -63,7 +63,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from products import lenet, two_over_one
+from lenet import lenet, pieces as hand_pieces
+from products import two_over_one
 
 TOLERANCE, SLOW = 1e-4, 4.0
 LAYERS = ["conv1", "conv2", "dense1", "dense2", "dense3"]
@@ -367,30 +368,6 @@ def of_curvlinops(problem, columns, batch=32):
 
 # --- by hand -----------------------------------------------------------------------------------------------
 
-def hand_pieces(problem, layer):
-    """(Δ, a) of a layer, the derivatives written out."""
-    w = [t.detach() for t in problem.model.parameters()]
-    x, n = problem.x, problem.samples
-    t1 = torch.tanh(F.conv2d(x, w[0], w[1]))
-    h1 = F.avg_pool2d(t1, 2)
-    t2 = torch.tanh(F.conv2d(h1, w[2], w[3]))
-    h2 = F.avg_pool2d(t2, 2).flatten(1)
-    h3 = torch.tanh(F.linear(h2, w[4], w[5]))
-    h4 = torch.tanh(F.linear(h3, w[6], w[7]))
-    p = torch.softmax(F.linear(h4, w[8], w[9]), 1)
-    s = p.sqrt()
-    delta = (torch.diag_embed(s) - s[:, :, None] * p[:, None, :]) / n**0.5  # [n, R, outputs]
-    delta = (delta @ w[8]) * (1 - h4**2)[:, None]
-    if layer == 3:
-        return delta, F.pad(h3, (0, 1), value=1.0)
-    delta = (delta @ w[6]) * (1 - h3**2)[:, None]
-    if layer == 2:
-        return delta, F.pad(h2, (0, 1), value=1.0)
-    delta = (delta @ w[4]).reshape(n, 10, 16, 4, 1, 4, 1).expand(n, 10, 16, 4, 2, 4, 2)
-    delta = delta.reshape(n, 10, 16, 8, 8) * ((1 - t2**2) / 4)[:, None]
-    return delta.reshape(n, 10, 16, 64), F.unfold(h1, 5)
-
-
 def of_hand(problem, threads):
     """NumPy and PyTorch for a block; JAX's are with JAX's."""
     if problem.kind != "block":
@@ -403,7 +380,7 @@ def of_hand(problem, threads):
             out = problem.memory()
 
             def run():
-                delta, a = hand_pieces(problem, layer)
+                (delta, a), = hand_pieces(problem.model, problem.x, [layer])
                 rows = (delta.reshape(samples, 160, 64) @ a.transpose(1, 2)).reshape(10 * samples, -1)
                 v[:, :2400], v[:, 2400:] = rows.numpy(), delta.sum(-1).reshape(10 * samples, -1).numpy()
                 return np.matmul(v.T, v, out=out)
@@ -447,7 +424,7 @@ def of_hand(problem, threads):
                 edge[a, b] = edge[b, a] = tile[i]
 
         def run():
-            delta, a = (t.numpy() for t in hand_pieces(problem, layer))
+            delta, a = (t.numpy() for t in hand_pieces(problem.model, problem.x, [layer])[0])
             pairs = np.matmul(delta.transpose(0, 2, 1), delta)[:, first_o, second_o]
             np.matmul(pairs.T, a[:, first_i] * a[:, second_i], out=m)
             list(workers.map(scatter, range(o)))
@@ -474,7 +451,7 @@ def of_hand(problem, threads):
         here, there = (torch.from_numpy(t) for t in (first_i, second_i))
 
         def run():
-            delta, a = hand_pieces(problem, layer)
+            (delta, a), = hand_pieces(problem.model, problem.x, [layer])
             pairs = delta.transpose(1, 2) @ delta
             if mode == "rows":
                 every = (a[:, :, None] * a[:, None, :]).permute(1, 0, 2).contiguous()  # [i, n, i']

@@ -32,57 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
+
+from lenet import lenet, products as of_torch
 
 SAMPLES, TOLERANCE = 128, 1e-4
 ROWS = {"gradient": "gradient", "ggn_product": "G·v", "hessian_product": "H·v",
         "ggn_product_again": "G·v, again", "hessian_product_again": "H·v, again"}
-
-
-def lenet():
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(256, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10))
-
-
-def of_torch(model, x, y, v):
-    """row → way → function that gives the product as a list of tensors."""
-    names, parameters = zip(*model.named_parameters())
-    values = tuple(p.detach() for p in parameters)
-    network = lambda *w: torch.func.functional_call(model, dict(zip(names, w)), x)
-    loss = lambda *w: F.cross_entropy(network(*w), y)
-    everywhere = tuple(range(len(values)))
-
-    def ggn_forward():  # v → Jv → HJv → JᵀHJv
-        z, tangent = torch.func.jvp(network, values, v)
-        gradient = torch.func.grad(lambda z: F.cross_entropy(z, y))
-        return torch.func.vjp(network, *values)[1](torch.func.jvp(gradient, (z,), (tangent,))[1])
-
-    def ggn_graph():
-        z = model(x)
-        first, = torch.autograd.grad(F.cross_entropy(z, y), z, create_graph=True)
-        # Jv is the derivative in u of (Jᵀu)·v.
-        u = torch.zeros_like(z, requires_grad=True)
-        back = torch.autograd.grad(z, parameters, u, create_graph=True)
-        return z, first, u, back
-
-    def ggn_times(z, first, u, back, keep=False):
-        tangent, = torch.autograd.grad(back, u, v, retain_graph=keep)
-        curved, = torch.autograd.grad(first, z, tangent, retain_graph=True)
-        return torch.autograd.grad(z, parameters, curved, retain_graph=keep)
-
-    slopes = lambda: torch.autograd.grad(F.cross_entropy(model(x), y), parameters, create_graph=True)
-    hessian_times = lambda g, keep=False: torch.autograd.grad(g, parameters, v, retain_graph=keep)
-    kept, kept_slopes = ggn_graph(), slopes()
-    return {
-        "gradient": {"backward": lambda: torch.autograd.grad(F.cross_entropy(model(x), y), parameters)},
-        "ggn_product": {"jvp, vjp": ggn_forward, "double backward": lambda: ggn_times(*ggn_graph())},
-        "hessian_product": {
-            "jvp of grad": lambda: torch.func.jvp(torch.func.grad(loss, everywhere), values, v)[1],
-            "double backward": lambda: hessian_times(slopes())},
-        "ggn_product_again": {"double backward": lambda: ggn_times(*kept, keep=True)},
-        "hessian_product_again": {"double backward": lambda: hessian_times(kept_slopes, keep=True)},
-    }
 
 
 def of_curvlinops(model, x, y, v):

@@ -72,7 +72,7 @@ impl Peak {
     ///
     /// # Errors
     /// What the device reports; [`crate::Error::Interrupted`].
-    pub(super) fn measure(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
+    pub fn measure(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
         match device {
             Device::CpuF32(_) => cpu(false, cancel),
             Device::CpuF64(_) => cpu(true, cancel),
@@ -246,9 +246,11 @@ fn cpu(double: bool, cancel: &AtomicBool) -> Result<Peak> {
 fn of_gpu(gpu: &Gpu, cancel: &AtomicBool) -> Result<Peak> {
     /// Multiply-adds at a position; its number is read and written once.
     const LENGTH: usize = 256;
-    /// Positions.
-    const WIDE: usize = 1 << 21;
-    let rate = |amount: f64, work: &dyn Fn() -> <Gpu as Backend>::Tensor| {
+    /// Positions at least, and at most: as many as keep the device busy for [`LONG`], or a large GPU would be through
+    /// before the next start reaches it.
+    const WIDE: (usize, usize) = (1 << 21, 1 << 25);
+    const LONG: f64 = 5e-4;
+    let timed = |work: &dyn Fn() -> <Gpu as Backend>::Tensor| {
         let last = RefCell::new(None);
         let start = || {
             *last.borrow_mut() = Some(work());
@@ -260,10 +262,8 @@ fn of_gpu(gpu: &Gpu, cancel: &AtomicBool) -> Result<Peak> {
         };
         start()?;
         wait()?;
-        let timing = time(&start, &wait, SECONDS, cancel)?;
-        Ok::<f64, crate::Error>(amount / timing.least_seconds)
+        Ok::<f64, crate::Error>(time(&start, &wait, SECONDS, cancel)?.least_seconds)
     };
-    let x = gpu.fill(&Shape::new(1, 1, &[WIDE]), 1.0);
     // Read from memory, so that no compiler knows them.
     let scale = gpu.fill(&Shape::new(1, 1, &[1]), 0.999);
     let shift = gpu.fill(&Shape::new(1, 1, &[1]), 0.001);
@@ -271,10 +271,18 @@ fn of_gpu(gpu: &Gpu, cancel: &AtomicBool) -> Result<Peak> {
     for _ in 0..LENGTH {
         chain = chain * Expr::input(1) + Expr::input(2);
     }
-    let flops = rate((2 * LENGTH * WIDE) as f64, &|| {
-        gpu.map(&chain, &[&x, &scale, &shift])
-    })?;
-    let bytes = BYTES.min(gpu.max_tensor_bytes());
+    let mut wide = WIDE.0;
+    let flops = loop {
+        let x = gpu.fill(&Shape::new(1, 1, &[wide]), 1.0);
+        let seconds = timed(&|| gpu.map(&chain, &[&x, &scale, &shift]))?;
+        if seconds >= LONG || wide >= WIDE.1 {
+            break (2 * LENGTH * wide) as f64 / seconds;
+        }
+        wide *= 4;
+    };
+    // Beyond the caches of a large GPU too, and three of them are held at a time.
+    let free = gpu.memory().free_bytes.map_or(BYTES, |free| free / 16);
+    let bytes = (4 * BYTES).min(free.max(BYTES)).min(gpu.max_tensor_bytes());
     let shape = Shape::new(1, 1, &[(bytes / 4) as usize]);
     let bytes = (shape.len() * 4) as f64;
     let from = gpu.fill(&shape, 1.0);
@@ -282,8 +290,8 @@ fn of_gpu(gpu: &Gpu, cancel: &AtomicBool) -> Result<Peak> {
     Ok(Peak {
         flops: Some(flops),
         one_thread_flops: None,
-        write: Some(rate(bytes, &|| gpu.fill(&shape, 2.0))?),
-        copy: Some(rate(2.0 * bytes, &|| gpu.map(&negated, &[&from]))?),
+        write: Some(bytes / timed(&|| gpu.fill(&shape, 2.0))?),
+        copy: Some(2.0 * bytes / timed(&|| gpu.map(&negated, &[&from]))?),
     })
 }
 

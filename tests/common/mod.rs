@@ -51,6 +51,19 @@ pub struct Conformance<B> {
     pub backend: B,
     /// Greatest error, relative to the greatest value of the result.
     pub tolerance: f64,
+    /// Which cases it takes where a test has more of them than every form of a GPU's kernels needs to see.
+    pub share: Share,
+}
+
+/// Which of many cases a backend takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    All,
+    /// Those of even number: a driver compiles every kernel anew for each form, with and without shader checks, which takes
+    /// lavapipe about half a second each. The other form takes the rest.
+    Even,
+    /// Those of odd number.
+    Odd,
 }
 
 /// Reproducible numbers (SplitMix64).
@@ -92,6 +105,17 @@ pub fn random_in(
         .map(|_| numbers.uniform(low, high))
         .collect();
     Array::new(shape, values)
+}
+
+impl<B> Conformance<B> {
+    /// Whether the case of this number is among its share.
+    pub fn takes(&self, number: usize) -> bool {
+        match self.share {
+            Share::All => true,
+            Share::Even => number.is_multiple_of(2),
+            Share::Odd => !number.is_multiple_of(2),
+        }
+    }
 }
 
 impl<B: Backend> Conformance<B> {
@@ -169,7 +193,8 @@ macro_rules! conformance_tests {
                 #[test]
                 fn $test() {
                     if let Some(backend) = $backend {
-                        super::$test(&Conformance { backend, tolerance: $tolerance });
+                        let (tolerance, share) = ($tolerance, $crate::common::Share::All);
+                        super::$test(&Conformance { backend, tolerance, share });
                     }
                 }
             )*
