@@ -244,7 +244,7 @@ impl Gpu {
         let batch_groups = batches.div_ceil(shape.batches);
         let work_groups = tiles * batch_groups;
         let splits = match product.whole {
-            Some(len) => split(k, shapes.fill() / work_groups.max(1) as usize, len),
+            Some(len) => split(k, shapes.fill() / work_groups.max(1), len),
             None => 1,
         };
         // Steps of a split at a time.
