@@ -443,6 +443,8 @@ fn the_summary_names_the_bottleneck_and_counts_what_was_read() {
     };
     let session = small();
     let plan = plan(&session, &["layers"], 1 << 30, None).expect("a plan");
+    // Kernels are compiled once.
+    run(&session, &gpu, &plan).expect("a run");
     let mut sink = Slow {
         inner: Memory::new(),
         before: || std::thread::sleep(Duration::from_millis(1500)),
@@ -618,23 +620,30 @@ fn where_one_of_several_devices_is_lost_the_others_make_its_tiles() {
         gpu(faults).expect("opened before")
     };
     // Before it made anything, and in the middle; the diagonal is the first one's to begin with.
-    for submissions in [1, 4] {
+    let mut seen = 0;
+    for submissions in [1, 1, 4] {
         let lost = after(submissions);
         let (report, found) =
             run_on(&session, &[&lost, &whole], &plan).expect("a run that goes on");
         assert!(expected == found, "{submissions}");
-        let lost: Vec<bool> = report.devices.iter().map(|d| d.lost).collect();
-        assert_eq!(lost, [true, false], "{submissions}: {report:?}");
+        assert!(!report.devices[1].lost, "{report:?}");
         assert_eq!(report.devices.iter().map(|d| d.tiles).sum::<usize>(), 6);
-        assert!(report.warnings[0].contains("the other devices make its tiles"));
+        // The other one may have made all tiles before it had any.
+        if report.devices[0].lost {
+            assert!(report.warnings[0].contains("the other devices make its tiles"));
+            seen += 1;
+        }
     }
+    assert!(seen > 0);
     let error = run_on(&session, &[&after(2), &after(5)], &plan).unwrap_err();
     assert!(matches!(error, Error::DeviceLost(_)), "{error}");
     assert!(error.to_string().contains("of 6 tiles"), "{error}");
-    // Memory that runs out on one is planned for on all.
+    // Memory that runs out on one is planned for on all; that of two runs out whoever comes first.
     (plan.wave, plan.device_bytes) = (3, 80 << 20);
-    let short = gpu(memory_of(18 << 20)).expect("opened before");
-    let (report, found) = run_on(&session, &[&whole, &short], &plan).expect("a run that goes on");
+    let [short, other] = [(); 2].map(|()| gpu(memory_of(18 << 20)).expect("opened before"));
+    let (_, found) = run_on(&session, &[&whole, &short], &plan).expect("a run that goes on");
+    assert!(expected == found);
+    let (report, found) = run_on(&session, &[&short, &other], &plan).expect("a run that goes on");
     assert!(!report.replanned.is_empty() && expected == found);
 }
 
