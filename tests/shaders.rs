@@ -285,13 +285,20 @@ fn run_all(runs: &[Run]) -> Vec<String> {
 }
 
 /// Writes a module's files and says what is to be run on them.
+///
+/// naga takes every module in both forms above. To the front ends the forms go in turn, and of the product kernels, whose
+/// pieces of text are combined in hundreds of ways, every fifth: over the tile shapes each combination is among them.
 fn runs_of(folder: &Path, number: usize, source: &ShaderSource, tools: [bool; 2]) -> Vec<Run> {
+    if source.name.starts_with("Product") && !number.is_multiple_of(5) {
+        return Vec::new();
+    }
     let (valid, targets) = match check(source) {
         Ok(checked) => checked,
         Err(message) => panic!("{}: {message}", source.name),
     };
     let mut runs = Vec::new();
-    for (targets, form) in targets.iter().zip(["checked", "unchecked"]) {
+    let forms = targets.iter().zip(["checked", "unchecked"]);
+    for (targets, form) in forms.skip(number % 2).take(1) {
         let file = |kind: &str| folder.join(format!("{number}.{form}.{kind}"));
         let name = format!("{}, {form}", source.name);
         if tools[0] {
