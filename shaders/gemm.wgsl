@@ -52,7 +52,7 @@ fn right_offsets(batch: u32, n: u32) -> vec2<u32> {
     return at + vec2<u32>(word(5u), word(6u));
 }
 
-//@if TRIANGLE
+//@if MIRRORED
 // (row, column), row ≤ column, of an index that counts the columns of a triangle one after another.
 fn triangle(index: u32) -> vec2<u32> {
     var column = u32((sqrt(8.0 * f32(index) + 1.0) - 1.0) * 0.5);
@@ -112,7 +112,7 @@ fn main(
     let behind = group / word(14u);
     let first_batch = (behind % word(BATCH_GROUPS)) * BATCHES;
     let split = behind / word(BATCH_GROUPS);
-//@if SYMMETRIC_TILES
+//@if MIRRORED
     let corner = triangle(place);
 //@else
     let corner = vec2<u32>(place / word(15u), place % word(15u));

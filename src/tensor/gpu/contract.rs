@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::Gpu;
-use super::conv::broadcast;
 use super::pool::Block;
 use super::product::{Product, Symmetry};
-use super::tensor::{Content, GpuTensor, View};
+use super::tensor::{Content, GpuTensor, View, broadcast, stride};
 use super::token::Tokens;
 use crate::error::{Error, Result};
 use crate::tensor::{
@@ -82,11 +81,6 @@ impl GpuTile {
             gpu.device.clear(lost.buffer());
         }
     }
-}
-
-/// Stride of an axis of `extent`, 0 where it repeats.
-fn stride(extent: usize, own: usize) -> i64 {
-    if extent == 1 { 0 } else { own as i64 }
 }
 
 impl Gpu {
@@ -238,7 +232,9 @@ impl Gpu {
         let (l, r) = (&left.shape, &right.shape);
         let (rows, across) = (l.rest_len(), r.rest_len());
         self.add(tile, place, &[left, right], |mut product| {
-            product.symmetry.tiles = symmetric;
+            if symmetric {
+                product.symmetry = Symmetry::Tiles;
+            }
             product.row(rows, 1, [width, 1]);
             product.column(across, 1, [1, width]);
             product.summed(
@@ -247,11 +243,13 @@ impl Gpu {
                     stride(l.samples, l.directions * rows),
                     stride(r.samples, r.directions * across),
                     0,
-                ],
+                ]
+                .map(|step| step as i64),
             );
             product.summed(
                 broadcast(l.directions, r.directions),
-                [stride(l.directions, rows), stride(r.directions, across), 0],
+                [stride(l.directions, rows), stride(r.directions, across), 0]
+                    .map(|step| step as i64),
             );
             self.product(&product)
         });
@@ -273,7 +271,7 @@ impl Gpu {
         let p = strides(&pairs.shape.axes());
         let outputs = [pairs.shape.rest[0], pairs.shape.rest[1]];
         // Strides of o and o' in P, and of o, o', i and i' in the tile; in its mirror rows and columns are exchanged.
-        let scale = [stride(outputs[0], p[2]), stride(outputs[1], p[3])];
+        let scale = [stride(outputs[0], p[2]), stride(outputs[1], p[3])].map(|step| step as i64);
         let row = |step: usize| [step as i64 * width, step as i64];
         let column = |step: usize| [step as i64, step as i64 * width];
         let (o, o2) = (row(rows.output_stride), column(columns.output_stride));
@@ -281,18 +279,19 @@ impl Gpu {
         let each = |a: &GpuTensor| a.shape.rest_len();
         let per_sample = |x: &GpuTensor| {
             let len = x.shape.directions * x.shape.rest_len();
-            stride(x.shape.samples, len)
+            stride(x.shape.samples, len) as i64
         };
         let all = [Some(pairs), inputs.0, inputs.1].into_iter().flatten();
         let samples = all.map(|x| x.shape.samples).fold(1, broadcast);
         match inputs {
             (Some(a), Some(a2)) => {
-                let count = match symmetry.batches {
+                let count = match symmetry == Symmetry::Both {
                     true => outputs[0] * (outputs[0] + 1) / 2,
                     false => outputs[0] * outputs[1],
                 };
-                let shapes = super::device::lock(&self.device.shapes).clone();
-                let (_, batched) = shapes.choose((count, each(a), each(a2)), symmetry.tiles);
+                let shapes = &self.device.shapes;
+                let (_, batched) =
+                    shapes.choose((count, each(a), each(a2)), symmetry != Symmetry::None);
                 let flat = (1, outputs[0] * outputs[1], each(a) * each(a2));
                 let (_, paired) = shapes.choose(flat, false);
                 // The second operand is looked up for every column there, once for all of them here.
@@ -305,7 +304,7 @@ impl Gpu {
                         product.column(each(a2), 1, i2);
                         let steps = [per_sample(a), per_sample(a2), per_sample(pairs)];
                         product.summed(samples, steps);
-                        self.product_with(&product, &shapes)
+                        self.product_with(&product, shapes)
                     });
                 } else {
                     self.add(tile, place, &[pairs, a, a2], |mut product| {
@@ -315,7 +314,7 @@ impl Gpu {
                         product.axis_of_pair(each(a2), [0, 0, 1], i2[0]);
                         let steps = [per_sample(pairs), per_sample(a), per_sample(a2)];
                         product.summed(samples, steps);
-                        self.product_with(&product, &shapes)
+                        self.product_with(&product, shapes)
                     });
                 }
             }
@@ -402,9 +401,10 @@ impl Contract for Gpu {
         let samples = inputs.fold(broadcast(l.samples, r.samples), broadcast);
         let each = (l.rest_len() * r.rest_len()).max(1);
         let turn = (PAIRS / each).clamp(1, samples.max(1));
-        let symmetry = Symmetry {
-            tiles: scaled == Scaled::Alike && term.row_inputs.is_some(),
-            batches: how.fill == Fill::Symmetric && term.row_inputs.is_some(),
+        let symmetry = match (scaled, term.row_inputs) {
+            (Scaled::Alike, Some(_)) if how.fill == Fill::Symmetric => Symmetry::Both,
+            (Scaled::Alike, Some(_)) => Symmetry::Tiles,
+            _ => Symmetry::None,
         };
         let origin = (sides.0.origin, sides.1.origin);
         let own = (how.fill != Fill::Transposed).then(|| tile.place(origin, how));

@@ -4,7 +4,7 @@
 
 use super::Gpu;
 use super::product::Product;
-use super::tensor::{Axis, GpuTensor, View};
+use super::tensor::{Axis, GpuTensor, View, broadcast, stride};
 use crate::tensor::placement::{Placement, is_direct};
 use crate::tensor::{Shape, Window, strides};
 
@@ -57,15 +57,10 @@ fn spatial(extents: &[usize]) -> Vec<i64> {
 
 /// Strides of samples and directions of a tensor whose rest has `rest` elements; 0 where it repeats.
 pub(super) fn leading(shape: &Shape, directions: usize, rest: usize) -> [i64; 2] {
-    let stride = |extent: usize, own: usize| if extent == 1 { 0 } else { own as i64 };
     [
-        stride(shape.samples, directions * rest),
-        stride(shape.directions, rest),
+        stride(shape.samples, directions * rest) as i64,
+        stride(shape.directions, rest) as i64,
     ]
-}
-
-pub(super) fn broadcast(a: usize, b: usize) -> usize {
-    if a == 1 { b } else { a }
 }
 
 impl Gpu {

@@ -100,7 +100,7 @@ pub(super) struct Device {
     pub params: wgpu::Buffer,
     pub findings: Findings,
     /// Tile shapes of products.
-    pub shapes: Mutex<Shapes>,
+    pub shapes: Shapes,
     layouts: Mutex<HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
     pub tokens: wgpu::Buffer,
     /// Number of the last submission known to have been carried out, with all before it.
@@ -212,7 +212,7 @@ impl Device {
             options,
             max_bytes,
             params,
-            shapes: Mutex::new(shapes),
+            shapes,
             tokens,
             verified: AtomicU64::new(0),
             layouts: Mutex::default(),

@@ -3,10 +3,10 @@
 //! Tiles of a product over one or two channels would idle, and padding is a range of the terms here.
 
 use super::Gpu;
-use super::conv::{broadcast, leading};
+use super::conv::leading;
 use super::kernel::{GROUPED_WORDS, GroupedKernel, Kernel, MAX_GROUPED_AXES, PARAM_WORDS, THREADS};
 use super::stream::Launch;
-use super::tensor::{Axis, GpuTensor, merge, write_axes};
+use super::tensor::{Axis, GpuTensor, broadcast, merge, write_axes};
 use crate::tensor::{Shape, Window};
 
 /// Terms per dispatch, which bounds the loops of an invocation, and those of one run along the last axis.

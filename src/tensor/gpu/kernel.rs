@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::map;
-use super::product::{LARGE, Load, MAX_AXES, ProductKernel, THIN};
+use super::product::{LARGE, Load, MAX_AXES, ProductKernel, Symmetry, THIN};
 use crate::tensor::Expr;
 
 /// Words of launch parameters; `params` in `common.wgsl` has as many.
@@ -305,8 +305,7 @@ fn product_kernels() -> Vec<ProductKernel> {
             right: Each,
             second: None,
             wide: false,
-            symmetric_tiles: false,
-            symmetric_batches: false,
+            symmetry: Symmetry::None,
             compensated: false,
         };
         let square = shape.m == shape.n;
@@ -334,12 +333,11 @@ fn product_kernels() -> Vec<ProductKernel> {
                 for second in [None, Some(Each), Some(Rows), Some(Shared)] {
                     kernels.push(ProductKernel { second, ..product });
                 }
-                for symmetric_batches in [false, true] {
+                for symmetry in [Symmetry::Tiles, Symmetry::Both] {
                     if square {
                         kernels.push(ProductKernel {
                             second: Some(Shared),
-                            symmetric_tiles: true,
-                            symmetric_batches,
+                            symmetry,
                             ..product
                         });
                     }

@@ -1,10 +1,9 @@
 //! Entries of an axis by number, and the transpose of that as sums along links between equal indices.
 
 use super::Gpu;
-use super::conv::broadcast;
 use super::kernel::{Kernel, LookupKernel, PARAM_WORDS, THREADS};
 use super::stream::Launch;
-use super::tensor::{GpuTensor, View};
+use super::tensor::{GpuTensor, View, broadcast, stride};
 use crate::tensor::Shape;
 use crate::tensor::chains::Chains;
 use std::ops::Range;
@@ -52,11 +51,6 @@ impl<'a> Along<'a> {
             per_list,
         ]
     }
-}
-
-/// The step of an axis that may be broadcast.
-fn stride(extent: usize, own: usize) -> usize {
-    if extent == 1 { 0 } else { own }
 }
 
 /// Launch parameters with `values` from word `at` on.

@@ -180,6 +180,16 @@ impl<const N: usize> Axis<N> {
     }
 }
 
+/// Extent of an axis that two tensors share, where one of them may repeat along it.
+pub(super) fn broadcast(a: usize, b: usize) -> usize {
+    if a == 1 { b } else { a }
+}
+
+/// Stride of an axis of `extent`, 0 where it repeats.
+pub(super) fn stride(extent: usize, own: usize) -> usize {
+    if extent == 1 { 0 } else { own }
+}
+
 /// Drops axes of extent 1 and joins neighbours that are one axis in every tensor.
 pub(super) fn merge<const N: usize>(axes: &[Axis<N>]) -> Vec<Axis<N>> {
     let mut merged: Vec<Axis<N>> = Vec::new();

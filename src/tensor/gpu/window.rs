@@ -3,7 +3,7 @@
 use super::Gpu;
 use super::kernel::{Kernel, PARAM_WORDS, THREADS, WindowKernel};
 use super::stream::Launch;
-use super::tensor::{GpuIndices, GpuTensor, View};
+use super::tensor::{GpuIndices, GpuTensor, View, broadcast, stride};
 use crate::tensor::{Shape, Window};
 
 /// Taps per dispatch: bounds the loop of an invocation.
@@ -26,7 +26,6 @@ impl Gpu {
         let mut rest = lead_rest.to_vec();
         rest.extend_from_slice(into);
         let other = chosen.map_or(&tensor.shape, |indices| &indices.0.shape);
-        let broadcast = |a: usize, b: usize| if a == 1 { b } else { a };
         let shape = Shape::new(
             broadcast(tensor.shape.samples, other.samples),
             broadcast(tensor.shape.directions, other.directions),
@@ -35,7 +34,6 @@ impl Gpu {
         let lead: usize = lead_rest.iter().product();
         let strides = |of: &Shape| {
             let per_lead = of.rest_len() / lead.max(1);
-            let stride = |extent: usize, own: usize| if extent == 1 { 0 } else { own };
             [
                 stride(of.samples, of.directions * of.rest_len()),
                 stride(of.directions, of.rest_len()),

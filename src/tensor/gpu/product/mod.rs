@@ -7,7 +7,6 @@ pub(super) use shape::{LARGE, Shapes, THIN, TileShape};
 pub(super) use source::{Load, MAX_AXES, ProductKernel};
 
 use super::Gpu;
-use super::device::lock;
 use super::kernel::{Kernel, MAX_MAP_INPUTS, PARAM_WORDS};
 use super::stream::Launch;
 use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
@@ -34,12 +33,13 @@ const N: usize = 2;
 const K: usize = 3;
 
 /// What is the same on both sides of a product, so that part of it is a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Symmetry {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Symmetry {
+    None,
     /// Row i and column i' give what row i' and column i give: the output's mirror strides say where that is.
-    pub tiles: bool,
-    /// Batch (o, o') gives the transpose of (o', o); of two axes of equal extents.
-    pub batches: bool,
+    Tiles,
+    /// That, and batch (o, o') gives the transpose of (o', o); of two axes of equal extents.
+    Both,
 }
 
 /// output (+)= Σ left · right (· second), each tensor read with its own strides along each axis.
@@ -68,7 +68,7 @@ impl<'a> Product<'a> {
             output,
             lost: None,
             accumulate: false,
-            symmetry: Symmetry::default(),
+            symmetry: Symmetry::None,
             whole: None,
             axes: Vec::new(),
         }
@@ -181,8 +181,7 @@ fn is_wide(groups: &[Vec<Axis<5>>; 4], offset: usize, mirrored: bool) -> bool {
 impl Gpu {
     /// Records a product. An empty sum writes zeros. Says whether it could be described to the kernel.
     pub(super) fn product(&self, product: &Product<'_>) -> bool {
-        let shapes = lock(&self.device.shapes).clone();
-        self.product_with(product, &shapes)
+        self.product_with(product, &self.device.shapes)
     }
 
     /// The same with tile shapes of the caller's.
@@ -205,10 +204,8 @@ impl Gpu {
             ));
             return false;
         }
-        let Symmetry {
-            tiles: half,
-            batches: pairs,
-        } = product.symmetry;
+        let half = product.symmetry != Symmetry::None;
+        let pairs = product.symmetry == Symmetry::Both;
         debug_assert!(!half || m == n);
         // (o, o') with o ≤ o'.
         let outputs = batches.isqrt();
@@ -231,9 +228,8 @@ impl Gpu {
             left: load(&groups, LEFT, M, product.left.offset),
             right,
             second,
-            wide: is_wide(&groups, product.output.offset, half || pairs),
-            symmetric_tiles: half,
-            symmetric_batches: pairs,
+            wide: is_wide(&groups, product.output.offset, half),
+            symmetry: product.symmetry,
             compensated: product.lost.is_some(),
         };
         let (tiles_m, tiles_n) = (m.div_ceil(shape.m), n.div_ceil(shape.n));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::Symmetry;
 use super::shape::TileShape;
 use crate::tensor::gpu::kernel::{Strides, decode};
 
@@ -63,10 +64,8 @@ pub(in crate::tensor::gpu) struct ProductKernel {
     pub second: Option<Load>,
     /// Whether four columns of the output, and of its mirror four rows, are stored as one vector.
     pub wide: bool,
-    /// Whether tiles below the diagonal are copied from those above it.
-    pub symmetric_tiles: bool,
-    /// Whether batches (o, o') with o > o' are copied from (o', o).
-    pub symmetric_batches: bool,
+    /// What is copied: tiles below the diagonal from those above it, and batches (o, o') with o > o' from (o', o).
+    pub symmetry: Symmetry,
     /// Whether what sums lose is kept beside them.
     pub compensated: bool,
 }
@@ -166,7 +165,7 @@ impl ProductKernel {
     }
 
     fn mirrored(&self) -> bool {
-        self.symmetric_tiles || self.symmetric_batches
+        self.symmetry != Symmetry::None
     }
 
     /// Whether steps are looked up in a table: where they are several axes, whose index takes divisions.
@@ -179,9 +178,8 @@ impl ProductKernel {
             "COMPENSATED" => self.compensated,
             "SECOND" => self.second.is_some(),
             "TABLE" => self.table(),
-            "TRIANGLE" | "MIRRORED" => self.mirrored(),
-            "SYMMETRIC_BATCHES" => self.symmetric_batches,
-            "SYMMETRIC_TILES" => self.symmetric_tiles,
+            "MIRRORED" => self.mirrored(),
+            "SYMMETRIC_BATCHES" => self.symmetry == Symmetry::Both,
             "AHEAD" => self.shape.ahead,
             "WIDE" => self.wide,
             _ => unreachable!("gemm.wgsl asks for no {name}"),
@@ -435,24 +433,18 @@ impl ProductKernel {
                 "            {keep}add_block(base, m, n, {result}{part});"
             )?;
             let above = "first_n > first_m";
-            if self.symmetric_tiles {
+            if mirrored {
                 writeln!(
                     text,
                     "            if {above} {{\n                put_mirror(base, m, n, block);\n            }}"
                 )?;
             }
-            if self.symmetric_batches {
-                writeln!(text, "            if pair.x != pair.y {{")?;
+            if self.symmetry == Symmetry::Both {
                 // The tile across the diagonal has rows and columns exchanged in both.
-                if self.symmetric_tiles {
-                    writeln!(
-                        text,
-                        "                put_mirror(mirrored, m, n, block);\n                if {above} {{\n                    put_block(mirrored, m, n, block);\n                }}"
-                    )?;
-                } else {
-                    writeln!(text, "                put_mirror(mirrored, m, n, block);")?;
-                }
-                writeln!(text, "            }}")?;
+                writeln!(
+                    text,
+                    "            if pair.x != pair.y {{\n                put_mirror(mirrored, m, n, block);\n                if {above} {{\n                    put_block(mirrored, m, n, block);\n                }}\n            }}"
+                )?;
             }
             writeln!(text, "        }}")
         })(text)

@@ -127,10 +127,9 @@ impl Scaled {
         let found = made(gpu, self.expected.len(), &operands, |output, views| {
             let mut product = Product::new(views[0], views[0], output);
             product.second = Some(views[1]);
-            product.symmetry = Symmetry {
-                tiles: mirrored,
-                batches: mirrored,
-            };
+            if mirrored {
+                product.symmetry = Symmetry::Both;
+            }
             product.scale(outputs, outputs as i64, [step * width, step]);
             product.scale(outputs, 1, [step, step * width]);
             product.row(inputs, 1, [width, 1]);
@@ -286,7 +285,26 @@ fn time(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::gpu::{Options, Selector, adapters};
+    use crate::tensor::gpu::{Options, Selector, Tuning, adapters};
+
+    #[test]
+    fn shapes_are_timed_once_they_are_right_and_the_time_is_bounded() {
+        let Some(index) = adapters().iter().position(|r| r.is_software()) else {
+            return;
+        };
+        let options = Options {
+            tuning: Tuning::Trial,
+            ..Options::default()
+        };
+        let gpu = Gpu::open_with(&Selector::Index(index), options).expect("the adapter opens");
+        let found = gpu.findings();
+        assert!(gpu.was_measured() && found.wrong.is_empty(), "{found}");
+        // A software device has time for the first ones only.
+        let names: Vec<&str> = found.shapes.iter().map(|s| s.shape.as_str()).collect();
+        assert!(names.contains(&&*LARGE[0].to_string()), "{names:?}");
+        assert!(names.len() <= LARGE.len() && found.operations_per_second() > Some(0.0));
+        assert!(found.shapes.is_sorted_by(|a, b| a.gflops >= b.gflops));
+    }
 
     #[test]
     fn every_tile_shape_gives_right_numbers_and_a_wrong_one_is_seen() {
