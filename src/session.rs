@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::files::{free_bytes, parent};
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Loss, OutputShape, RankCut, RankReport};
-use crate::network::Network;
+use crate::network::{Network, Parameter};
 use crate::operator::{self, Form, Gradient, Trace};
 use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, plan};
@@ -14,7 +14,7 @@ use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run, run_on_all};
 use crate::schedule::shortage;
 use crate::schedule::tiles::Grid;
-use crate::sink::{Files, Memory, PartLayout, Provenance, Sink};
+use crate::sink::{Files, Memory, ParameterPlace, PartLayout, Provenance, Sink};
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::Gpu;
 use crate::tensor::{Contract, Real};
@@ -437,7 +437,10 @@ impl Session {
         });
         let mut provenance = target.provenance.clone();
         provenance.options.insert("plan".into(), order.clone());
-        let mut files = target.files()?.plan(description);
+        let mut files = target
+            .files()?
+            .plan(description)
+            .parameters(places(&self.network));
         files = files.provenance(provenance.clone());
         let run = run_on_all(backends, &self.work(), plan, &mut files, control);
         let mut report = run.map_err(|error| kept(error, &mut files))?;
@@ -724,6 +727,18 @@ impl Session {
 fn widened<R: Real>(blocks: Vec<(PartLayout, Array2<R>)>) -> Vec<(PartLayout, Array2<f64>)> {
     let widen = |(layout, block): (PartLayout, Array2<R>)| (layout, block.mapv(Real::to_f64));
     blocks.into_iter().map(widen).collect()
+}
+
+/// The parameters' places in the flat order, as they are written beside a result.
+fn places(network: &Network) -> Vec<ParameterPlace> {
+    let place = |parameter: &Parameter| ParameterPlace {
+        name: parameter.name.clone(),
+        layer: parameter.layer.clone(),
+        offset: parameter.offset,
+        count: parameter.data.len(),
+        shape: parameter.data.shape.clone(),
+    };
+    network.parameters.iter().map(place).collect()
 }
 
 /// After a device failed, keeps the tiles made so far and says where they are.

@@ -1,6 +1,6 @@
 //! A result on disk, read back piece by piece.
 
-use super::PartLayout;
+use super::{ParameterPlace, PartLayout};
 use crate::error::{Error, Result};
 use crate::files::{self, npy, npy::Dtype, read_exact_at, with_suffix};
 use ndarray::{Array1, Array2};
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Blocks {
     parts: Vec<Part>,
+    parameters: Vec<ParameterPlace>,
     provenance: serde_json::Value,
 }
 
@@ -32,6 +33,8 @@ pub struct Part {
 #[derive(Deserialize)]
 struct Manifest {
     parts: Vec<ManifestPart>,
+    #[serde(default)]
+    parameters: Vec<ParameterPlace>,
     #[serde(default)]
     provenance: serde_json::Value,
 }
@@ -96,6 +99,7 @@ impl Blocks {
         }
         Ok(Blocks {
             parts,
+            parameters: manifest.parameters,
             provenance: manifest.provenance,
         })
     }
@@ -103,6 +107,11 @@ impl Blocks {
     /// The parts, in the order of the request.
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// The network's parameters in the flat order; none in results of version 0.1 and of other sinks.
+    pub fn parameters(&self) -> &[ParameterPlace] {
+        &self.parameters
     }
 
     /// What the result was computed from, as JSON ([`super::Provenance`] reads it).

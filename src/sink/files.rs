@@ -2,7 +2,7 @@
 
 use super::layout::{BLOCK, PartLayout, Written, transpose};
 use super::partial::{Partial, Place};
-use super::{Provenance, Sink};
+use super::{ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::{free_bytes, npy::write_header, parent, write_all_at};
@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 pub struct Files<R> {
     place: Place,
     plan: String,
+    parameters: Vec<ParameterPlace>,
     provenance: Provenance,
     open: Option<Open>,
     real: PhantomData<fn() -> R>,
@@ -86,6 +87,7 @@ impl<R: Real> Files<R> {
         Ok(Self {
             place: Place::new(path)?,
             plan: String::new(),
+            parameters: Vec::new(),
             provenance: Provenance::now(),
             open: None,
             real: PhantomData,
@@ -95,6 +97,12 @@ impl<R: Real> Files<R> {
     /// Sets the text of `plan.json`, which lies beside the output while it grows.
     pub fn plan(mut self, text: impl Into<String>) -> Self {
         self.plan = text.into();
+        self
+    }
+
+    /// Sets the network's parameters, which are written with the result.
+    pub fn parameters(mut self, parameters: Vec<ParameterPlace>) -> Self {
+        self.parameters = parameters;
         self
     }
 
@@ -167,7 +175,7 @@ impl<R: Real> Files<R> {
                 entry
             })
             .collect();
-        let manifest = json!({"parts": parts, "provenance": self.provenance.to_value()?});
+        let manifest = json!({"parts": parts, "parameters": self.parameters, "provenance": self.provenance.to_value()?});
         Ok(format!("{manifest:#}\n"))
     }
 }

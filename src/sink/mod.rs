@@ -7,6 +7,7 @@ mod blocks;
 mod files;
 mod layout;
 mod memory;
+mod parameters;
 mod partial;
 mod provenance;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use blocks::{Blocks, Part};
 pub use files::Files;
 pub use layout::PartLayout;
 pub use memory::Memory;
+pub use parameters::ParameterPlace;
 pub use provenance::{HashedFile, Provenance};
 
 use crate::error::Result;
