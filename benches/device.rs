@@ -429,7 +429,7 @@ fn lenet(bench: &Bench) {
             let entries = session.entries(pairs, &Control::none());
             entries.expect("entries of the network")
         });
-        let largest = Grid::Squares.tile();
+        let largest = Grid::Squares.tile(Default::default());
         let mut held = Held::new(bench.held, largest.0 * largest.1);
         if bench.wants(name) {
             bench.case(name, amount_of(&plan, size, false), error, || {
@@ -563,7 +563,7 @@ fn convolution_block(bench: &Bench) {
             operations: rows as u64 * size as u64 * (size as u64 + 1),
             ..amount_of(&plan, size, false)
         };
-        let largest = Grid::Squares.tile();
+        let largest = Grid::Squares.tile(Default::default());
         let mut held = Held::new(bench.held, largest.0 * largest.1);
         bench.case("conv1", amount, error, || {
             contract(gpu, &plan, &kept, &mut held);

@@ -9,12 +9,15 @@ use crate::loss::{Curvature, Loss, OutputShape, RankCut, RankReport};
 use crate::network::{Network, Parameter};
 use crate::operator::{self, Form, Gradient, Trace};
 use crate::schedule::budget::available_memory;
-use crate::schedule::plan::{Limits, Plan, Sizes, plan};
+use crate::schedule::plan::{Limits, Plan, Sizes, Units, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run, run_on_all};
 use crate::schedule::shortage;
-use crate::schedule::tiles::Grid;
-use crate::sink::{Files, Memory, ParameterPlace, PartLayout, Provenance, Sink};
+use crate::schedule::tiles::{Grid, Tiling};
+use crate::sink::{
+    self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
+    takes_chunks,
+};
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::Gpu;
 use crate::tensor::{Contract, Real};
@@ -56,6 +59,10 @@ pub struct RunOptions {
     pub host_memory: Option<u64>,
     /// Samples per unit.
     pub batch: Option<usize>,
+    /// Units as they are to be, of a run that is gone on with ([`Target::run_options`]).
+    pub units: Option<Units>,
+    /// How large tiles are.
+    pub tiling: Tiling,
 }
 
 /// Where a result goes on disk.
@@ -63,8 +70,8 @@ pub struct RunOptions {
 pub struct Target {
     /// `FILE.npy` for a single part, otherwise a folder.
     pub path: PathBuf,
-    /// Whether an existing result is replaced.
-    pub force: bool,
+    /// How it is written.
+    pub options: FilesOptions,
     /// What is written beside it.
     pub provenance: Provenance,
 }
@@ -75,13 +82,59 @@ impl Target {
     /// # Errors
     /// As [`Files::create`].
     pub fn new(path: impl Into<PathBuf>, force: bool) -> Result<Target> {
+        Target::with_options(
+            path,
+            FilesOptions {
+                force,
+                ..FilesOptions::default()
+            },
+        )
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`Files::with_options`].
+    pub fn with_options(path: impl Into<PathBuf>, options: FilesOptions) -> Result<Target> {
         let target = Target {
             path: path.into(),
-            force,
+            options,
             provenance: Provenance::now(),
         };
         target.files::<f32>()?;
         Ok(target)
+    }
+
+    /// Run options for this place: tiles as it takes them, and the units of samples of a run that is gone on with, whatever
+    /// memory there is now: they decide how sums are rounded.
+    ///
+    /// # Errors
+    /// [`Error::File`] where what an earlier run left cannot be read.
+    pub fn run_options(&self, options: RunOptions) -> Result<RunOptions> {
+        let begun = match self.options.restart {
+            true => None,
+            false => Begun::at(&self.path)?,
+        };
+        let unit = |begun: Begun, name: &str| begun.order[name].as_u64().map(|n| n as usize);
+        let units = begun.and_then(|begun| {
+            Some(Units {
+                samples: unit(begun.clone(), "unit_samples")?,
+                directions: unit(begun, "unit_directions")?,
+            })
+        });
+        Ok(RunOptions {
+            units,
+            tiling: Tiling {
+                regular: takes_chunks(&self.path),
+                ..options.tiling
+            },
+            ..options
+        })
+    }
+
+    /// What an earlier or interrupted run left for this one to go on with.
+    pub fn left(&self) -> Option<Left> {
+        Begun::at(&self.path).ok().flatten()?.left
     }
 
     /// The sink that writes there.
@@ -89,11 +142,7 @@ impl Target {
     /// # Errors
     /// As [`Files::create`].
     pub fn files<R: Real>(&self) -> Result<Files<R>> {
-        let files = if self.force {
-            Files::force(&self.path)?
-        } else {
-            Files::create(&self.path)?
-        };
+        let files = Files::with_options(&self.path, self.options)?;
         Ok(files.provenance(self.provenance.clone()))
     }
 }
@@ -298,6 +347,8 @@ impl Session {
         let Some(free) = free_bytes(&folder) else {
             return Ok(());
         };
+        // What an earlier run wrote is not written again.
+        let free = free.saturating_add(sink::allocated(path));
         let holder = format!("{} has only {} free", folder.display(), Bytes(free.into()));
         match shortage(&self.network, parts, number_bytes, free.into(), &holder)? {
             Some(message) => Err(Error::file(path, message)),
@@ -332,6 +383,30 @@ impl Session {
         batch: Option<usize>,
         grid: Grid,
     ) -> Result<Plan> {
+        let options = RunOptions {
+            batch,
+            ..RunOptions::default()
+        };
+        self.plan_in(parts, number_bytes, limits, options, grid)
+    }
+
+    /// The same with units and tiles of choice; `limits` stand for the options' budgets.
+    fn plan_in(
+        &self,
+        parts: Vec<ResolvedPart>,
+        number_bytes: usize,
+        limits: Limits,
+        options: RunOptions,
+        grid: Grid,
+    ) -> Result<Plan> {
+        if !Tiling::SIDES.contains(&options.tiling.side) {
+            return Err(Error::Request(format!(
+                "tiles of {} rows: take from {} to {}",
+                options.tiling.side,
+                Tiling::SIDES.start(),
+                Tiling::SIDES.end()
+            )));
+        }
         let work = self.work();
         let hessian = work.hessian();
         let sizes = Sizes {
@@ -344,8 +419,10 @@ impl Session {
                 Some(shape) => shape.iter().product(),
                 None => 0,
             },
-            batch,
+            batch: options.batch,
+            units: options.units,
             grid,
+            tiling: options.tiling,
         };
         plan(&self.network, parts, sizes, limits)
     }
@@ -361,13 +438,13 @@ impl Session {
         options: RunOptions,
     ) -> Result<Plan> {
         let bytes = if device.precision() == "f64" { 8 } else { 4 };
-        self.plan_for(
-            parts,
-            bytes,
-            device.limits(options.memory, options.host_memory),
-            options.batch,
-            device.grid(),
-        )
+        // Chunks of an array are the same for every device.
+        let grid = match options.tiling.regular {
+            true => Grid::Squares,
+            false => device.grid(),
+        };
+        let limits = device.limits(options.memory, options.host_memory);
+        self.plan_in(parts, bytes, limits, options, grid)
     }
 
     /// Runs a plan into a sink of the backend's number type; the caller finishes the sink.
@@ -402,8 +479,8 @@ impl Session {
     /// Runs a plan into files and puts them under their final name; several devices share its tiles.
     ///
     /// # Errors
-    /// What data, device and disk report; nothing is left under the final name then. After [`Error::DeviceLost`] and
-    /// [`Error::DeviceMemory`] the tiles made so far stay under `NAME.partial`, as the message says.
+    /// What data, device and disk report; nothing is left under the final name then. The tiles made so far stay under
+    /// `NAME.partial` ([`Target::left`]), and a run of the same plan to the same place goes on from there.
     pub fn run_to_files(
         &self,
         device: &Device,
@@ -426,32 +503,26 @@ impl Session {
         target: &Target,
         control: &Control<'_>,
     ) -> Result<Report> {
-        let description = serde_json::to_string_pretty(&plan.describe(size_of::<B::Real>()))
-            .map_err(|e| Error::Request(format!("the plan cannot be written: {e}")))?;
-        // What decides the order of accumulation, and so the bits (DESIGN §4).
-        let mut order = serde_json::json!({
-            "unit_samples": plan.unit,
-            "unit_directions": plan.chunk,
-            "grid": plan.grid,
-            "tile": plan.grid.tile(),
-        });
-        let mut provenance = target.provenance.clone();
-        provenance.options.insert("plan".into(), order.clone());
         let mut files = target
             .files()?
-            .plan(description)
+            .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
+            .order(plan.order())
             .parameters(places(&self.network));
-        files = files.provenance(provenance.clone());
-        let run = run_on_all(backends, &self.work(), plan, &mut files, control);
-        let mut report = run.map_err(|error| kept(error, &mut files))?;
-        if !report.replanned.is_empty() {
-            order["replanned"] = serde_json::json!(report.replanned);
-            provenance.options.insert("plan".into(), order);
-            files = files.provenance(provenance);
+        if files.is_finished(&plan.layouts())? {
+            return Ok(Report {
+                was_whole: true,
+                found_tiles: plan.tiles.len(),
+                ..Report::default()
+            });
         }
-        control.check()?;
+        let run = run_on_all(backends, &self.work(), plan, &mut files, control);
+        let run = run.and_then(|report| control.check().map(|()| report));
+        let mut report = run.map_err(|error| kept(error, &mut files))?;
         let start = std::time::Instant::now();
-        files.finish()?;
+        match target.options.shard.of {
+            1 => files.finish()?,
+            _ => _ = files.leave()?,
+        }
         report.sync_seconds = start.elapsed().as_secs_f64();
         report.seconds += report.sync_seconds;
         if let Some(first) = backends.first() {
@@ -741,13 +812,13 @@ fn places(network: &Network) -> Vec<ParameterPlace> {
     network.parameters.iter().map(place).collect()
 }
 
-/// After a device failed, keeps the tiles made so far and says where they are.
+/// Makes the tiles made so far durable where they are; a failed device's message says where.
 fn kept<R: Real>(error: Error, files: &mut Files<R>) -> Error {
-    let mut with = |message: String| match files.keep() {
-        Ok(Some(path)) => format!(
-            "{message}; these are safe in {}, with a list of them; the same command starts anew in their place, with \
-             --device cpu without the GPU",
-            path.display()
+    let left = files.leave();
+    let with = |message: String| match left {
+        Ok(Some(left)) => format!(
+            "{message}; these are safe in {}, with a list of them; the same command goes on from there",
+            left.path.display()
         ),
         Ok(None) => message,
         Err(refused) => format!("{message}; these could not be kept: {refused}"),

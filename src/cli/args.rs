@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use hessblock::bytes::Bytes;
+use hessblock::schedule::tiles::Tiling;
+use hessblock::sink::{FilesOptions, Shard, StorageOptions};
 use hessblock::study::initialise::Initialiser;
 use hessblock::{Curvature, InputFile, Part, Precision, Source};
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Write parts of the Hessian: of the generalized Gauss-Newton matrix, or the exact one.
     Blocks(Blocks),
+    /// Finish a result whose tiles several processes made (`blocks --shard`).
+    Merge(Merge),
     /// Print what `blocks` would run, without running it.
     Plan(Blocks),
     /// List the devices and say which would be picked.
@@ -234,15 +238,82 @@ pub struct Blocks {
     /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
     #[arg(long, value_name = "PART", required = true)]
     pub part: Vec<Part>,
-    /// FILE.npy for a single part, otherwise a folder.
+    /// FILE.npy for a single part, a folder, or NAME.zarr. A run that was stopped goes on with the same command.
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
     /// Replace an existing output.
     #[arg(long)]
     pub force: bool,
+    /// Begin again where an earlier run was stopped.
+    #[arg(long)]
+    pub restart: bool,
+    /// Make the K-th of N shares of the tiles, counted from 1; `hessblock merge` finishes the result when all are made.
+    #[arg(
+        long,
+        value_name = "K/N",
+        default_value = "1/1",
+        hide_default_value = true
+    )]
+    pub shard: Shard,
+    /// Rows and columns of a tile at most; a Zarr's chunks are tiles.
+    #[arg(long, value_name = "N", default_value_t = Tiling::default().side)]
+    pub tile: usize,
+    /// Zarr: compress chunks by zstd of this level (1 to 22), their bytes shuffled.
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "3", require_equals = true,
+          value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub compress: Option<i32>,
+    /// Zarr: put N × N chunks into one file, a shard of the array; for results of very many chunks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=256))]
+    pub chunks_per_file: Option<u16>,
+    /// Zarr: store the tiles on and above the diagonal of symmetric parts only.
+    #[arg(long)]
+    pub triangle: bool,
     /// Leave out parts larger than this.
     #[arg(long, value_name = "SIZE")]
     pub skip_larger: Option<Bytes>,
+}
+
+impl Blocks {
+    /// How the result is written.
+    pub fn files(&self) -> FilesOptions {
+        FilesOptions {
+            force: self.force,
+            restart: self.restart,
+            shard: self.shard,
+            storage: StorageOptions {
+                compression: self.compress,
+                chunks_per_file: self.chunks_per_file.map(usize::from),
+                triangle: self.triangle,
+            },
+            may_be_whole: true,
+            ..FilesOptions::default()
+        }
+    }
+
+    /// How it runs.
+    pub fn options(&self) -> hessblock::RunOptions {
+        let mut options = self.run.options();
+        options.tiling.side = self.tile;
+        options
+    }
+}
+
+/// Options of `merge`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  for k in 1 2 3; do hessblock blocks … --part full --out h.zarr --shard $k/3 & done; wait
+  hessblock merge h.zarr")]
+pub struct Merge {
+    /// The name that was given to `blocks --out`.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `gradient`.
@@ -593,6 +664,7 @@ impl Run {
             memory: bytes(self.memory),
             host_memory: bytes(self.host_memory),
             batch: self.batch.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            ..hessblock::RunOptions::default()
         }
     }
 

@@ -46,7 +46,7 @@ pub fn plan(command: &Blocks) -> Result<()> {
     if let Some(out) = &command.out {
         session.check_disk(&parts, number_bytes(&device), out)?;
     }
-    let plan = session.plan(parts, &device, command.run.options())?;
+    let plan = session.plan(parts, &device, command.options())?;
     let description = plan.describe(number_bytes(&device));
     if command.run.json {
         let mut description = serde_json::json!(description);
@@ -72,7 +72,7 @@ pub fn run(command: &Blocks) -> Result<()> {
             "--out PATH is missing: FILE.npy for a single part, otherwise a folder".into(),
         )
     })?;
-    let mut target = Target::new(out, command.force)?;
+    let mut target = Target::with_options(out, command.files())?;
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
@@ -84,7 +84,8 @@ pub fn run(command: &Blocks) -> Result<()> {
             parts.len()
         )));
     }
-    let plan = session.plan(parts, &device, command.run.options())?;
+    let options = target.run_options(command.options())?;
+    let plan = session.plan(parts, &device, options)?;
     let source = source(command)?;
     target.provenance = source.provenance(&session, &device)?;
     if !skipped.is_empty() {
@@ -98,7 +99,29 @@ pub fn run(command: &Blocks) -> Result<()> {
     };
     let report = session.run_to_files(&device, &plan, &target, &control);
     reporter.finish();
-    let report = report?;
+    let report = report.inspect_err(|_| {
+        if let Some(left) = target.left() {
+            let (tiles, path) = (left.tiles, left.path.display());
+            let s = if tiles == 1 { "" } else { "s" };
+            let text = format!(
+                "{tiles} tile{s} are kept in {path}: the same command goes on from there, with --restart from the beginning"
+            );
+            note(command.run.quiet, &text);
+        }
+    })?;
+    if report.was_whole {
+        let text = format!(
+            "{} is there already, made by this command from the same files: nothing was done (--force makes it anew)",
+            out.display()
+        );
+        note(command.run.quiet, &text);
+    } else if report.found_tiles > 0 {
+        let text = format!(
+            "went on from {} tiles of an earlier run",
+            report.found_tiles
+        );
+        note(command.run.quiet, &text);
+    }
     for warning in &report.warnings {
         note(command.run.quiet, &format!("warning: {warning}"));
     }
@@ -125,17 +148,31 @@ pub fn run(command: &Blocks) -> Result<()> {
             gflops: report.gflops(),
         });
     }
-    if command.run.quiet {
+    if command.run.quiet || report.was_whole {
         return Ok(());
     }
+    if command.shard.of > 1 {
+        print(&format!(
+            "{}: shard {} is done, {} of {} tiles; when all are, `hessblock merge {0}` finishes the result",
+            out.display(),
+            command.shard,
+            report.tiles + report.found_tiles,
+            plan.tiles.len()
+        ))?;
+    }
     let count = plan.parts.len();
+    let output = (plan.entries() * number_bytes(&device) as u128) as u64;
     print(&format!(
-        "{}: {count} part{} of {} over {} samples, {} on {} ({})",
+        "{}: {count} part{} of {} over {} samples, {}{} on {} ({})",
         out.display(),
         if count == 1 { "" } else { "s" },
         session.curvature().symbol(),
         plan.samples,
         Bytes(report.bytes.into()),
+        match report.bytes == output {
+            true => String::new(),
+            false => format!(" of {}", Bytes(output.into())),
+        },
         device.name(),
         device.precision(),
     ))?;

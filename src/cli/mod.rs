@@ -10,6 +10,7 @@ mod form;
 mod gradient;
 mod info;
 mod inspect;
+mod merge;
 mod product;
 mod progress;
 mod selftest;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         args::Command::Inspect(command) => inspect::run(command),
         args::Command::Blocks(command) => blocks::run(command),
+        args::Command::Merge(command) => merge::run(command),
         args::Command::Plan(command) => blocks::plan(command),
         args::Command::Info(command) => info::run(command),
         args::Command::Gradient(command) => gradient::run(command),

@@ -5,6 +5,9 @@
 
 pub mod hash;
 pub mod npy;
+pub(crate) mod writes;
+
+pub use writes::WriteFaults;
 
 use crate::error::{Error, Result};
 use std::fs::File;

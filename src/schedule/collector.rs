@@ -25,6 +25,8 @@ pub(super) struct Shared<'a, R> {
     pub(super) written: &'a Mutex<Vec<Vec<R>>>,
     /// Operations done.
     pub(super) operations: &'a AtomicU64,
+    /// Share of the plan's work that is this run's to do.
+    pub(super) fraction: f64,
     /// Devices that work at once.
     pub(super) devices: usize,
 }

@@ -521,12 +521,13 @@ impl<B: Contract> Driver<'_, B> {
             Keep::Recompute => 0,
             _ => plan.factor_operations * (self.shared.devices as u64 - 1),
         };
-        let total = plan.operations() + again;
+        let total = plan.operations_of(self.shared.fraction) + again;
+        let (tiles, tile_count) = self.shared.ledger.there();
         (self.progress)(Progress {
             done: (before + operations).min(total),
             total,
-            tiles: self.shared.ledger.tiles_done(),
-            tile_count: plan.tiles.len(),
+            tiles,
+            tile_count,
         });
     }
 }

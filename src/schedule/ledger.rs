@@ -19,6 +19,8 @@ struct State {
     /// How many are made: handed to the writers.
     done: usize,
     all: usize,
+    /// How many an earlier run made.
+    found: usize,
     vectors: Vectors,
 }
 
@@ -31,13 +33,14 @@ enum Vectors {
 }
 
 impl Ledger {
-    /// A run of so many tiles, and of vectors.
-    pub(super) fn new(tiles: usize, vectors: bool) -> Ledger {
+    /// A run of these tiles, and of vectors, beside so many tiles that an earlier run made.
+    pub(super) fn new(tiles: BTreeSet<usize>, vectors: bool, found: usize) -> Ledger {
         Ledger {
             state: Mutex::new(State {
-                waiting: (0..tiles).collect(),
                 done: 0,
-                all: tiles,
+                all: tiles.len(),
+                found,
+                waiting: tiles,
                 vectors: match vectors {
                     true => Vectors::Waiting,
                     false => Vectors::Done,
@@ -105,6 +108,12 @@ impl Ledger {
         self.state().done
     }
 
+    /// Tiles that are there, those that an earlier run made included, and all that there are to be.
+    pub(super) fn there(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.found + state.done, state.found + state.all)
+    }
+
     /// Whether nothing is left to make.
     pub(super) fn is_complete(&self) -> bool {
         let state = self.state();
@@ -133,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_tile_is_made_once_and_what_is_put_back_is_made_again() {
-        let ledger = Ledger::new(5, true);
+        let ledger = Ledger::new((0..5).collect(), true, 2);
         assert_eq!(ledger.take(2), [0, 1]);
         assert!(ledger.take_vectors() && !ledger.take_vectors());
         ledger.done();
@@ -148,5 +157,6 @@ mod tests {
         ledger.put_vectors_back();
         assert!(ledger.is_complete() && !ledger.take_vectors());
         assert_eq!(ledger.tiles_done(), 5);
+        assert_eq!(ledger.there(), (7, 7));
     }
 }

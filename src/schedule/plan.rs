@@ -5,7 +5,7 @@ use super::request::ResolvedPart;
 use super::room::shortage;
 use super::routes::Routes;
 use super::second::MOST_DIRECTIONS;
-use super::tiles::{Grid, Run, Strip, strips};
+use super::tiles::{Grid, Run, Strip, Tiling, strips};
 use super::unit::{Unit, diagonal_rows};
 use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Meeting, Segment};
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::Reach;
 use crate::network::{Network, Node};
 use crate::ops::Op;
+use crate::sink::{PartLayout, Tile};
 use crate::tensor::Fill;
 use std::ops::Range;
 
@@ -175,9 +176,57 @@ impl Plan {
                 ..self.limits
             };
             let parts = self.parts.iter().map(|p| p.part.clone()).collect();
-            plan(network, parts, self.sizes, limits)
+            let sizes = Sizes {
+                units: None,
+                ..self.sizes
+            };
+            plan(network, parts, sizes, limits)
         };
         within(whole / 2).or_else(|refused| within(whole / 4 * 3).map_err(|_| refused))
+    }
+
+    /// The parts as a sink knows them.
+    pub fn layouts(&self) -> Vec<PartLayout> {
+        let layout = |part: &PartPlan| PartLayout {
+            name: part.part.name.clone(),
+            rows: part.part.rows.clone(),
+            columns: part.part.columns.clone(),
+        };
+        self.parts.iter().map(layout).collect()
+    }
+
+    /// The entries of a tile.
+    pub fn tile(&self, job: &TileJob) -> Tile {
+        let part = &self.parts[job.part];
+        Tile {
+            part: job.part,
+            rows: part.rows[job.row].positions.clone(),
+            columns: part.columns[job.column].positions.clone(),
+        }
+    }
+
+    /// Whether whoever writes the tile writes its mirror too.
+    pub fn mirrored(&self, job: &TileJob) -> bool {
+        let part = &self.parts[job.part];
+        let halved = part.part.symmetric() && self.grid.above_the_diagonal();
+        halved && !part.on_diagonal(job)
+    }
+
+    /// How its parts are cut.
+    pub fn tiling(&self) -> Tiling {
+        self.sizes.tiling
+    }
+
+    /// What decides the order of accumulation, and so the bits (DESIGN §4).
+    pub fn order(&self) -> serde_json::Value {
+        serde_json::json!({
+            "unit_samples": self.unit,
+            "unit_directions": self.chunk,
+            "batch": self.sizes.batch,
+            "grid": self.grid,
+            "tile": self.grid.tile(self.sizes.tiling),
+            "regular": self.sizes.tiling.regular,
+        })
     }
 
     /// Number of passes over the data.
@@ -200,6 +249,16 @@ impl Plan {
     /// All floating-point operations.
     pub fn operations(&self) -> u64 {
         self.pass_operations() + self.contraction_operations
+    }
+
+    /// Operations of a share of the tiles: where factors are kept they are made for whatever is left.
+    pub fn operations_of(&self, fraction: f64) -> u64 {
+        let passes = match (self.keep, fraction > 0.0) {
+            (_, false) => 0.0,
+            (Keep::Recompute, _) => self.pass_operations() as f64 * fraction,
+            _ => self.pass_operations() as f64,
+        };
+        (passes + self.contraction_operations as f64 * fraction) as u64
     }
 
     /// Entries of all parts.
@@ -232,8 +291,21 @@ pub struct Sizes {
     pub target: usize,
     /// Samples per unit where the user sets it.
     pub batch: Option<usize>,
+    /// Units as they are to be, of a run that is gone on with.
+    pub units: Option<Units>,
     /// How parts are cut; squares where second derivatives are asked for.
     pub grid: Grid,
+    /// How large tiles are.
+    pub tiling: Tiling,
+}
+
+/// What is taken at a time: partial sums are cut there, so that it decides how they are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// Samples of a unit.
+    pub samples: usize,
+    /// Directions of a pass.
+    pub directions: usize,
 }
 
 impl Sizes {
@@ -379,7 +451,7 @@ pub fn plan(
     } else {
         sizes.grid
     };
-    let (parts, tiles) = grid(network, parts, cut);
+    let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
     let planner = Planner {
         network,
         reach: &reach,
@@ -403,6 +475,10 @@ pub fn plan(
         .unwrap_or((rows / sizes.directions.max(1)).max(least));
     let mut unit = most.clamp(1, sizes.samples.max(1));
     let mut chunk = sizes.directions.clamp(1, rows);
+    if let Some(units) = sizes.units {
+        unit = units.samples.clamp(1, sizes.samples.max(1));
+        chunk = units.directions.clamp(1, sizes.directions.max(1));
+    }
     let (footprint, host, device) = loop {
         let footprint = planner.footprint(unit, chunk)?;
         let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
@@ -410,6 +486,10 @@ pub fn plan(
         let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
         if fits && footprint.largest <= limits.tensor {
             break (footprint, host, device);
+        }
+        if let Some(units) = sizes.units {
+            let peak = footprint.recompute(1, limits.unified);
+            return Err(too_small_for(units, peak, host));
         }
         if unit > 1 {
             unit = unit.div_ceil(2);
@@ -489,6 +569,10 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
     let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
     let mut unit = most.clamp(1, sizes.samples.max(1));
     let mut chunk = MOST_DIRECTIONS;
+    if let Some(units) = sizes.units {
+        unit = units.samples.clamp(1, sizes.samples.max(1));
+        chunk = units.directions.clamp(1, MOST_DIRECTIONS);
+    }
     let (needs, host, device) = loop {
         let needs = planner.needs(&routes, unit, chunk)?;
         let host = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
@@ -496,6 +580,9 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         let peak = needs.peak(1, limits.unified);
         if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
             break (needs, host, device);
+        }
+        if let Some(units) = sizes.units {
+            return Err(too_small_for(units, peak, host));
         }
         // Directions share the primal pass, samples nothing.
         if unit > 8 || chunk == 1 && unit > 1 {
@@ -560,8 +647,13 @@ fn check_size(network: &Network, parts: &[ResolvedPart], number_bytes: usize) ->
 }
 
 /// Cuts every matrix part into strips and lists its tiles; a symmetric part's above the diagonal.
-fn grid(network: &Network, parts: Vec<ResolvedPart>, grid: Grid) -> (Vec<PartPlan>, Vec<TileJob>) {
-    let (height, width) = grid.tile();
+fn grid(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    grid: Grid,
+    tiling: Tiling,
+) -> (Vec<PartPlan>, Vec<TileJob>) {
+    let (height, width) = grid.tile(tiling);
     let mut tiles = Vec::new();
     let cut = |(index, part): (usize, ResolvedPart)| {
         let Some(columns) = &part.columns else {
@@ -571,8 +663,8 @@ fn grid(network: &Network, parts: Vec<ResolvedPart>, grid: Grid) -> (Vec<PartPla
                 columns: Vec::new(),
             };
         };
-        let rows = strips(network, &part.rows, height);
-        let columns = strips(network, columns, width);
+        let rows = strips(network, &part.rows, height, tiling.regular);
+        let columns = strips(network, columns, width, tiling.regular);
         let symmetric = part.symmetric() && grid.above_the_diagonal();
         for row in 0..rows.len() {
             // A tile job owns its mirror: below the diagonal nothing is computed.
@@ -623,6 +715,19 @@ fn host_bytes(
     // On the CPU one in the driver's hand and one that waits; else those of the ring, and one in the collector's hand.
     let finished = if limits.unified { 2 } else { RING + 1 };
     tile * (finished + WRITING) as u64 + (8 * numbers + stored) as u64
+}
+
+/// The budget does not hold the units of the run that is gone on with.
+fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
+    Error::Budget(format!(
+        "the run that this one goes on with took {} samples and {} directions at a time, as rounding needs it to be to the \
+         end: that is {} on the device and {} of host memory, more than there is now; give it as much, or begin again with \
+         --restart",
+        units.samples,
+        units.directions,
+        Bytes(peak.into()),
+        Bytes(host.into())
+    ))
 }
 
 fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {

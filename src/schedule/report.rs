@@ -29,12 +29,16 @@ pub struct Report {
     pub operations: u64,
     /// Those of them that are forward and reverse passes.
     pub factor_operations: u64,
-    /// Entries of the parts.
+    /// Entries of the parts that this run made.
     pub entries: u64,
-    /// Bytes of the parts.
+    /// Their bytes.
     pub bytes: u64,
     /// Tiles computed.
     pub tiles: usize,
+    /// Tiles that an earlier run made, which this one went on with.
+    pub found_tiles: usize,
+    /// Whether the result was whole already, so that nothing was done.
+    pub was_whole: bool,
     /// Most anonymous resident memory seen during the run, where the system tells.
     pub peak_anonymous_bytes: Option<u64>,
     /// Entries that are NaN or infinite.

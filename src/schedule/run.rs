@@ -13,9 +13,11 @@ use crate::error::{Error, Result};
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
-use crate::sink::{PartLayout, Sink};
+use crate::sink::{Sink, Tile};
 use crate::tensor::{Backend, Contract, HostSlice, Real, Shape};
+use rayon::prelude::*;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -161,16 +163,16 @@ pub fn run_on_all<B: Contract>(
         ));
     }
     let start = Instant::now();
-    let layouts: Vec<PartLayout> = plan.parts.iter().map(|p| layout(&p.part)).collect();
-    sink.begin(&layouts)?;
+    sink.begin(&plan.layouts())?;
+    let left = Left::of(plan, sink, control)?;
     let before: Vec<_> = backends.iter().map(|b| b.device_counters()).collect();
     let (peak, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     // What the collectors hold is enough; a CPU has none.
     let (send, receive) = sync_channel::<Item<B::Real>>(usize::from(host));
     let (sink, receive, written) = (&*sink, Mutex::new(receive), Mutex::new(Vec::new()));
     let (failed, operations) = (AtomicBool::new(false), AtomicU64::new(0));
-    let vectors = plan.parts.iter().any(|p| p.part.columns.is_none());
-    let ledger = Ledger::new(plan.tiles.len(), vectors);
+    let (made, fraction, found) = (left.entries, left.fraction(plan), left.found);
+    let ledger = Ledger::new(left.tiles, left.vectors, found);
     let mut report = std::thread::scope(|scope| {
         // Also when the driver panics, as a user's loss may: the scope waits for the watcher.
         let _stop = StopOnDrop(&stop);
@@ -199,6 +201,7 @@ pub fn run_on_all<B: Contract>(
                 failed: &failed,
                 written: &written,
                 operations: &operations,
+                fraction,
                 devices: backends.len(),
             },
             control,
@@ -220,11 +223,13 @@ pub fn run_on_all<B: Contract>(
         driven.map(|()| report)
     })?;
     report.seconds = start.elapsed().as_secs_f64();
-    report.operations = plan.operations();
-    report.factor_operations = plan.pass_operations();
-    report.entries = plan.entries() as u64;
+    report.operations = plan.operations_of(fraction);
+    let contracted = (plan.contraction_operations as f64 * fraction) as u64;
+    report.factor_operations = report.operations.saturating_sub(contracted);
+    report.entries = made;
     report.bytes = report.entries * size_of::<B::Real>() as u64;
-    report.tiles = plan.tiles.len();
+    report.tiles = ledger.tiles_done();
+    report.found_tiles = found;
     for ((backend, before), share) in backends.iter().zip(before).zip(&mut report.devices) {
         let (Some(before), Some(after)) = (before, backend.device_counters()) else {
             continue;
@@ -243,6 +248,77 @@ pub fn run_on_all<B: Contract>(
     report.peak_device_bytes = peaks.max();
     report.peak_anonymous_bytes = Some(peak.into_inner()).filter(|&bytes| bytes > 0);
     Ok(report)
+}
+
+/// What is left to make of a plan.
+struct Left {
+    tiles: BTreeSet<usize>,
+    vectors: bool,
+    /// Entries of both.
+    entries: u64,
+    /// Tiles of this process's share that are there.
+    found: usize,
+}
+
+impl Left {
+    /// Asks the sink, tile by tile: what an earlier run wrote is read again and compared with its checksum.
+    fn of<R: Real>(plan: &Plan, sink: &dyn Sink<R>, control: &Control<'_>) -> Result<Left> {
+        /// Tiles that are read between two looks at the caller.
+        const BATCH: usize = 32;
+        let count = plan.tiles.len();
+        let mut tiles: Vec<Tile> = plan.tiles.iter().map(|job| plan.tile(job)).collect();
+        let vectors = plan.parts.iter().enumerate();
+        let vectors = vectors.filter(|(_, part)| part.part.columns.is_none());
+        tiles.extend(vectors.map(|(k, part)| Tile {
+            part: k,
+            rows: 0..part.part.shape().0,
+            columns: 0..1,
+        }));
+        let own = sink.share(&tiles);
+        let own: Vec<usize> = (0..tiles.len()).filter(|&k| own[k]).collect();
+        let mut left = Left {
+            tiles: BTreeSet::new(),
+            vectors: false,
+            entries: 0,
+            found: 0,
+        };
+        for batch in own.chunks(BATCH) {
+            control.check()?;
+            let has: Vec<Result<bool>> = batch.par_iter().map(|&k| sink.has(&tiles[k])).collect();
+            for (&number, has) in batch.iter().zip(has) {
+                if has? {
+                    left.found += usize::from(number < count);
+                    continue;
+                }
+                let mirrored = plan.tiles.get(number).is_some_and(|job| plan.mirrored(job));
+                let entries = tiles[number].entries() as u64;
+                left.entries += entries * if mirrored { 2 } else { 1 };
+                match number < count {
+                    true => _ = left.tiles.insert(number),
+                    false => left.vectors = true,
+                }
+            }
+            if left.found > 0 {
+                (control.progress)(Progress {
+                    done: 0,
+                    total: plan.operations().max(1),
+                    tiles: left.found,
+                    tile_count: own.iter().filter(|&&k| k < count).count(),
+                });
+            }
+        }
+        Ok(left)
+    }
+
+    /// Share of the plan's work.
+    fn fraction(&self, plan: &Plan) -> f64 {
+        let all = plan.entries() as f64;
+        if all == 0.0 {
+            1.0
+        } else {
+            self.entries as f64 / all
+        }
+    }
 }
 
 /// The share of a device that did nothing so far.
@@ -328,13 +404,17 @@ impl<B: Contract> Attempts<'_, B> {
             smaller.unit,
             smaller.chunk
         ));
-        self.report.replanned.push(Replanned {
+        let replanned = Replanned {
             tiles_done: self.shared.ledger.tiles_done(),
             unit_samples: smaller.unit,
             unit_directions: smaller.chunk,
             keep: smaller.keep,
             device_bytes: smaller.device_bytes,
-        });
+        };
+        // Rounding is another from here on.
+        let note = serde_json::json!(replanned);
+        self.shared.sink.note("replanned", note)?;
+        self.report.replanned.push(replanned);
         for &device in &self.alive {
             self.backends[device].forget_failure();
         }
@@ -445,14 +525,5 @@ fn watch_memory(peak: &AtomicU64, stop: &AtomicBool) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-/// A part as the sink knows it.
-fn layout(part: &super::request::ResolvedPart) -> PartLayout {
-    PartLayout {
-        name: part.name.clone(),
-        rows: part.rows.clone(),
-        columns: part.columns.clone(),
     }
 }

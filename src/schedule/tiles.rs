@@ -17,13 +17,37 @@ pub enum Grid {
     Whole,
 }
 
+/// How large tiles are, and where they may be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    /// Rows and columns of a square tile at most; 2048 of them are 16 MiB of f32.
+    pub side: usize,
+    /// Cut at multiples of the side alone, as the chunks of an array are; otherwise where rows of a parameter end.
+    pub regular: bool,
+}
+
+impl Tiling {
+    /// Sides that are taken.
+    pub const SIDES: std::ops::RangeInclusive<usize> = 16..=32_768;
+}
+
+impl Default for Tiling {
+    fn default() -> Self {
+        Tiling {
+            side: 2048,
+            regular: false,
+        }
+    }
+}
+
 impl Grid {
-    /// Rows and columns of a tile at most: 16 MiB of f32, but for strips of a whole part.
-    pub fn tile(self) -> (usize, usize) {
+    /// Rows and columns of a tile at most; but for strips of a whole part its entries are those of a square.
+    pub fn tile(self, tiling: Tiling) -> (usize, usize) {
+        let side = tiling.side.max(2);
         match self {
-            Grid::Squares => (2048, 2048),
-            Grid::Panels => (1024, 4096),
-            Grid::Whole => (2048, usize::MAX),
+            Grid::Squares => (side, side),
+            Grid::Panels => (side / 2, 2 * side),
+            Grid::Whole => (side, usize::MAX),
         }
     }
 
@@ -55,10 +79,15 @@ pub struct Strip {
 
 /// Cuts ascending flat ranges into strips of at most `tile` rows.
 ///
-/// A parameter larger than what is left of a strip is cut at whole rows of its own layout where those
-/// are shorter than a strip, so that most tiles meet whole rows of an outer factor. The grid depends on
-/// the ranges and the parameters' shapes alone (DESIGN §4).
-pub fn strips(network: &Network, ranges: &[Range<usize>], tile: usize) -> Vec<Strip> {
+/// Unless they are to be `regular`, a parameter larger than what is left of a strip is cut at whole rows of its own layout
+/// where those are shorter than a strip, so that most tiles meet whole rows of an outer factor. The grid depends on
+/// the ranges, the parameters' shapes and the side alone (DESIGN §4).
+pub fn strips(
+    network: &Network,
+    ranges: &[Range<usize>],
+    tile: usize,
+    regular: bool,
+) -> Vec<Strip> {
     let mut strips = Vec::new();
     let mut open = Strip {
         positions: 0..0,
@@ -89,7 +118,13 @@ pub fn strips(network: &Network, ranges: &[Range<usize>], tile: usize) -> Vec<St
             while at < end {
                 let room = tile.saturating_sub(open.positions.len());
                 let mut to = end;
-                if end - at > room {
+                if regular && room == 0 {
+                    close(&mut open);
+                    continue;
+                }
+                if regular {
+                    to = end.min(at + room);
+                } else if end - at > room {
                     if !open.positions.is_empty() {
                         close(&mut open);
                     }

@@ -93,10 +93,8 @@ impl<R: Real> Writer<'_, R> {
             } => {
                 let part = &self.plan.parts[job.part];
                 let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
-                let halved = part.part.symmetric() && self.plan.grid.above_the_diagonal();
-                let on_diagonal = halved && part.on_diagonal(&job);
-                let mirrored = halved && !on_diagonal;
-                if on_diagonal {
+                let mirrored = self.plan.mirrored(&job);
+                if self.plan.grid.above_the_diagonal() && part.on_diagonal(&job) {
                     mirror(rows.positions.len(), &mut values);
                 }
                 let (rows, columns) = (rows.positions.clone(), columns.positions.clone());

@@ -1,5 +1,6 @@
 //! A result on disk, read back piece by piece.
 
+use super::record::PartRecord;
 use super::{ParameterPlace, PartLayout};
 use crate::error::{Error, Result};
 use crate::files::{self, npy, npy::Dtype, read_exact_at, with_suffix};
@@ -32,19 +33,11 @@ pub struct Part {
 
 #[derive(Deserialize)]
 struct Manifest {
-    parts: Vec<ManifestPart>,
+    parts: Vec<PartRecord>,
     #[serde(default)]
     parameters: Vec<ParameterPlace>,
     #[serde(default)]
     provenance: serde_json::Value,
-}
-
-#[derive(Deserialize)]
-struct ManifestPart {
-    part: String,
-    file: String,
-    rows: Vec<[usize; 2]>,
-    columns: Option<Vec<[usize; 2]>>,
 }
 
 impl Blocks {
@@ -87,15 +80,7 @@ impl Blocks {
                 true => path.join(&entry.file),
                 false => path.to_path_buf(),
             };
-            let layout = PartLayout {
-                name: entry.part,
-                rows: ranges(&manifest_path, &entry.rows)?,
-                columns: entry
-                    .columns
-                    .map(|c| ranges(&manifest_path, &c))
-                    .transpose()?,
-            };
-            parts.push(Part::open(layout, file)?);
+            parts.push(Part::open(entry.layout(&manifest_path)?, file)?);
         }
         Ok(Blocks {
             parts,
@@ -270,19 +255,4 @@ impl Part {
         }
         Ok(())
     }
-}
-
-/// Half-open ranges from a manifest, checked so that nothing overflows later.
-fn ranges(path: &Path, pairs: &[[usize; 2]]) -> Result<Vec<Range<usize>>> {
-    let mut end = 0;
-    for pair in pairs {
-        if pair[0] < end || pair[1] < pair[0] {
-            return Err(Error::file(
-                path,
-                format!("has ranges that do not ascend: {pairs:?}"),
-            ));
-        }
-        end = pair[1];
-    }
-    Ok(pairs.iter().map(|p| p[0]..p[1]).collect())
 }

@@ -1,28 +1,40 @@
-//! The sink that writes `.npy`: one file for one part, a folder for several.
+//! The sink that writes to disk, and goes on where an earlier run of the same plan stopped.
 
-use super::layout::{BLOCK, PartLayout, Written, transpose};
-use super::partial::{Partial, Place};
+use super::journal::{Entry, Journal};
+use super::layout::{PartLayout, Written};
+use super::partial::{Partial, Shard, tidy};
+use super::place::{Kind, Place};
+use super::record::{Record, device_of};
+use super::store::{self, StorageOptions, Store};
+use super::tile::Tile;
 use super::{ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::files::{free_bytes, npy::write_header, parent, write_all_at};
+use crate::files::writes::Writes;
+use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
 use crate::tensor::Real;
-use serde_json::json;
-use std::fs::{File, OpenOptions};
+use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Writes parts as `.npy` by positioned writes, under `NAME.partial` until the result is whole and synced.
+/// Writes parts tile by tile under `NAME.partial` until the result is whole and synced.
 ///
 /// `FILE.npy` takes one part and puts `FILE.npy.json` beside it; a folder takes any number, as `0000.npy`,
-/// `0001.npy`… with an `index.json`. [`super::Blocks`] reads both.
+/// `0001.npy`… with an `index.json`; `NAME.zarr` is a Zarr of version 3. [`super::Blocks`] reads them all.
+///
+/// From its beginning a result has `plan.json` beside it, and a list of its tiles with a checksum of each. A sink of the
+/// same plan and place goes on with what an earlier one left, whatever ended it: tiles whose numbers are on disk are not
+/// wanted again ([`Sink::has`]). A sink that is dropped leaves what it wrote where a tile was done, and nothing otherwise.
 ///
 /// ```
 /// use hessblock::sink::{Blocks, Files, PartLayout, Sink};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("hessian.npy");
-/// let mut sink = Files::<f64>::create(&path)?.plan("{}");
+/// let mut sink = Files::<f64>::create(&path)?;
 /// sink.begin(&[PartLayout::vector("diagonal", vec![0..3])])?;
 /// sink.vector(0, &[1.0, 2.0, 3.0])?;
 /// sink.finish()?;
@@ -30,46 +42,116 @@ use std::path::{Path, PathBuf};
 /// # Ok::<(), hessblock::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Files<R> {
+pub struct Files<R: Real> {
     place: Place,
-    plan: String,
+    options: FilesOptions,
+    plan: Value,
+    order: Value,
     parameters: Vec<ParameterPlace>,
     provenance: Provenance,
-    open: Option<Open>,
+    open: Option<Open<R>>,
     real: PhantomData<fn() -> R>,
 }
 
-#[derive(Debug)]
-struct Open {
-    parts: Vec<OpenPart>,
-    /// After the files: on Windows open files cannot be removed.
-    partial: Partial,
+/// How a result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilesOptions {
+    /// Replace an older result of that name once the new one is whole.
+    pub force: bool,
+    /// Begin again where an earlier run left something.
+    pub restart: bool,
+    /// Make a share of the tiles only; [`super::merge`] finishes the result when all are made.
+    pub shard: Shard,
+    /// How it lies on disk.
+    pub storage: StorageOptions,
+    /// Let a result of that name pass until its parts are known: it may be this very one ([`Files::is_finished`]).
+    pub may_be_whole: bool,
+    /// Failures to put into writes, for tests.
+    pub faults: WriteFaults,
 }
 
 #[derive(Debug)]
-struct OpenPart {
-    layout: PartLayout,
-    path: PathBuf,
-    /// Kept open for the first [`KEPT_OPEN`] parts: a process may have as few as 256 files.
-    file: Option<File>,
-    /// Bytes of the header.
-    offset: u64,
-    written: Written,
+struct Open<R: Real> {
+    layouts: Vec<PartLayout>,
+    record: Record,
+    store: Box<dyn Store<R>>,
+    /// What is done, by this process and those before it.
+    done: Mutex<HashMap<Tile, Entry>>,
+    written: Vec<Written>,
+    unsynced: Mutex<Unsynced>,
+    /// After the store: on Windows open files cannot be removed.
+    partial: Mutex<Partial>,
+    /// What changed on the way, and the device.
+    notes: Mutex<Vec<Value>>,
 }
 
-/// Parts whose files stay open.
-const KEPT_OPEN: usize = 64;
+/// What was written since all was last made durable.
+#[derive(Debug)]
+struct Unsynced {
+    bytes: u64,
+    since: Instant,
+}
+
+/// A power failure takes no more than what was written in that time, or so many bytes of it.
+const SYNC_AFTER: Duration = Duration::from_secs(10);
+const SYNC_BYTES: u64 = 2 << 30;
+
+/// What an earlier or interrupted run left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Tiles and vectors that are done.
+    pub tiles: usize,
+}
+
+/// A result that was begun and is not finished.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Begun {
+    /// What decides the order of accumulation ([`Files::order`]).
+    pub order: Value,
+    /// What is done of it, where anything is.
+    pub left: Option<Left>,
+}
+
+impl Begun {
+    /// What is under way, or was left, under that name.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be read.
+    pub fn at(path: &Path) -> Result<Option<Begun>> {
+        // What has no room for parts of a result holds none.
+        let Ok(place) = Place::new(path) else {
+            return Ok(None);
+        };
+        let Some(record) = Record::read(&place.beside("plan.json"))? else {
+            return Ok(None);
+        };
+        let mut tiles = 0;
+        for journal in place.journals()? {
+            let entries = Journal::read(&journal)?.entries;
+            let places: std::collections::HashSet<&Tile> =
+                entries.iter().map(|e| &e.tile).collect();
+            tiles += places.len();
+        }
+        Ok(Some(Begun {
+            order: record.order,
+            left: (tiles > 0).then(|| Left {
+                path: place.partial(),
+                tiles,
+            }),
+        }))
+    }
+}
 
 impl<R: Real> Files<R> {
-    /// A sink that will write to `path`: `FILE.npy`, or a folder (no extension, or `/` at its end).
+    /// A sink that will write to `path`: `FILE.npy`, `NAME.zarr`, or a folder (no extension, or `/` at its end).
     ///
     /// # Errors
     /// [`Error::File`] where the folder to write in is missing or read-only, the name has another extension,
-    /// or is taken (see [`Files::force`]).
+    /// or is taken (see [`FilesOptions::force`]).
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        let sink = Self::unchecked(path.as_ref())?;
-        sink.place.check()?;
-        Ok(sink)
+        Self::with_options(path, FilesOptions::default())
     }
 
     /// As [`Files::create`], but an older result of that name is replaced once the new one is whole.
@@ -77,16 +159,32 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// As [`Files::create`]; a folder that is no result of hessblock is never replaced.
     pub fn force(path: impl AsRef<Path>) -> Result<Self> {
-        let mut sink = Self::unchecked(path.as_ref())?;
-        sink.place.force = true;
-        sink.place.check()?;
-        Ok(sink)
+        let options = FilesOptions {
+            force: true,
+            ..FilesOptions::default()
+        };
+        Self::with_options(path, options)
     }
 
-    fn unchecked(path: &Path) -> Result<Self> {
+    /// As [`Files::create`], with options.
+    ///
+    /// # Errors
+    /// As [`Files::create`]; [`Error::Request`] for options that this kind of result has no use for.
+    pub fn with_options(path: impl AsRef<Path>, options: FilesOptions) -> Result<Self> {
+        let mut place = Place::new(path.as_ref())?;
+        place.force = options.force;
+        store::check_options(&place, options.storage)?;
+        match place.finished_key() {
+            Some(_) if options.may_be_whole && !options.force => {
+                super::place::check_folder(&place.target)?
+            }
+            _ => place.check()?,
+        }
         Ok(Self {
-            place: Place::new(path)?,
-            plan: String::new(),
+            place,
+            options,
+            plan: Value::Null,
+            order: Value::Null,
             parameters: Vec::new(),
             provenance: Provenance::now(),
             open: None,
@@ -94,9 +192,15 @@ impl<R: Real> Files<R> {
         })
     }
 
-    /// Sets the text of `plan.json`, which lies beside the output while it grows.
-    pub fn plan(mut self, text: impl Into<String>) -> Self {
-        self.plan = text.into();
+    /// Sets what is to run, for people who read `plan.json`.
+    pub fn plan(mut self, description: Value) -> Self {
+        self.plan = description;
+        self
+    }
+
+    /// Sets what decides the order of accumulation, and so the bits: a run goes on with one of the same order only.
+    pub fn order(mut self, order: Value) -> Self {
+        self.order = order;
         self
     }
 
@@ -112,12 +216,50 @@ impl<R: Real> Files<R> {
         self
     }
 
-    /// Whether the disk has room for that many bytes.
+    /// Whether the result of these parts, made from the same things, is whole under its final name.
+    ///
+    /// # Errors
+    /// [`Error::File`] where another result has that name, and is not to be replaced.
+    pub fn is_finished(&self, parts: &[PartLayout]) -> Result<bool> {
+        if self.options.force {
+            return Ok(false);
+        }
+        match self.place.finished_key() {
+            Some(key) if key == self.record(parts).key() => {
+                // It may have been stopped between its last steps.
+                tidy(&self.place)?;
+                Ok(true)
+            }
+            _ => self.place.check().map(|()| false),
+        }
+    }
+
+    fn record(&self, parts: &[PartLayout]) -> Record {
+        let mut record = Record::new(
+            &self.place,
+            parts,
+            R::NAME,
+            self.options.storage,
+            self.options.shard.of,
+            &self.provenance,
+        );
+        record.order = self.order.clone();
+        record.parameters = self.parameters.clone();
+        record.plan = self.plan.clone();
+        record
+    }
+
+    /// Whether the disk has room for that many bytes beside those that are written already.
     ///
     /// # Errors
     /// [`Error::File`] with the bytes needed and free.
     fn check_room(&self, needed: u64) -> Result<()> {
+        // How much of a part is left to this process, or how small it gets, nobody knows.
+        if self.options.shard.of > 1 || self.options.storage != StorageOptions::default() {
+            return Ok(());
+        }
         let folder = parent(&self.place.target);
+        let needed = needed.saturating_sub(self.place.allocated());
         match free_bytes(&folder) {
             Some(free) if free < needed => Err(Error::file(
                 &self.place.target,
@@ -132,90 +274,112 @@ impl<R: Real> Files<R> {
         }
     }
 
-    /// Leaves what was written under `NAME.partial`, synced, with `plan.json` and the list of done tiles beside it, and
-    /// says where; `None` where nothing was written, so that nothing is left.
+    /// Ends this process's part of the work, whatever came of it: what was written is made durable and stays under
+    /// `NAME.partial`. `None` where nothing was written, so that nothing is left.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be synced.
-    pub fn keep(&mut self) -> Result<Option<PathBuf>> {
-        let Some(open) = self.open.take().filter(|open| open.partial.lines() > 0) else {
+    pub fn leave(&mut self) -> Result<Option<Left>> {
+        let Some(open) = self.open.take() else {
             return Ok(None);
         };
-        for part in &open.parts {
-            part.with_file(|file| file.sync_all().map_err(Error::io(&part.path)))?;
+        let tiles = lock(&open.done).len();
+        if tiles == 0 && self.options.shard.of == 1 {
+            return Ok(None);
         }
-        let Open { parts, partial } = open;
-        drop(parts);
-        partial.keep().map(Some)
+        open.store.sync()?;
+        let Open { store, partial, .. } = open;
+        drop(store);
+        let partial = partial.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let path = partial.leave()?;
+        Ok(Some(Left { path, tiles }))
     }
 
-    fn part(&self, part: usize) -> Result<(&Open, &OpenPart)> {
+    fn part(&self, part: usize) -> Result<(&Open<R>, &PartLayout)> {
         let open = self.open.as_ref();
-        open.and_then(|open| Some((open, open.parts.get(part)?)))
+        open.and_then(|open| Some((open, open.layouts.get(part)?)))
             .ok_or_else(|| Error::Shape(format!("there is no part {part} being written")))
     }
 
-    fn manifest(&self, parts: &[OpenPart]) -> Result<String> {
-        let pairs = |ranges: &[Range<usize>]| -> Vec<[usize; 2]> {
-            ranges.iter().map(|r| [r.start, r.end]).collect()
+    fn store_tile(&self, open: &Open<R>, tile: Tile, values: &[R], mirror: bool) -> Result<()> {
+        if lock(&open.done).contains_key(&tile) {
+            // Vectors are made together: one of them may have been there.
+            return Ok(());
+        }
+        let entry = Entry {
+            places: open.store.write(&tile, values, mirror)?,
+            checksum: store::checksum(values),
+            mirrored: mirror,
+            tile,
         };
-        let parts: Vec<_> = parts
-            .iter()
-            .enumerate()
-            .map(|(k, part)| {
-                let mut entry = json!({
-                    "part": part.layout.name,
-                    "file": self.place.data_name(k),
-                    "rows": pairs(&part.layout.rows),
-                });
-                if let Some(columns) = &part.layout.columns {
-                    entry["columns"] = json!(pairs(columns));
-                }
-                entry["shape"] = json!(part.layout.shape());
-                entry
-            })
-            .collect();
-        let manifest = json!({"parts": parts, "parameters": self.parameters, "provenance": self.provenance.to_value()?});
-        Ok(format!("{manifest:#}\n"))
+        {
+            let mut partial = lock(&open.partial);
+            partial.keep();
+            partial.journal().done(&entry)?;
+        }
+        open.written[entry.tile.part].add(entry.entries());
+        let bytes = (entry.entries() * size_of::<R>()) as u64;
+        lock(&open.done).insert(entry.tile.clone(), entry);
+        self.sync_now_and_then(open, bytes)
+    }
+
+    /// Makes what was written durable when there is much of it.
+    fn sync_now_and_then(&self, open: &Open<R>, bytes: u64) -> Result<()> {
+        {
+            let mut unsynced = lock(&open.unsynced);
+            unsynced.bytes += bytes;
+            if unsynced.bytes < SYNC_BYTES && unsynced.since.elapsed() < SYNC_AFTER {
+                return Ok(());
+            }
+            *unsynced = Unsynced {
+                bytes: 0,
+                since: Instant::now(),
+            };
+        }
+        // The numbers before the lines that vouch for them.
+        open.store.sync()?;
+        lock(&open.partial).journal().sync()
     }
 }
 
-impl OpenPart {
-    /// Writes `height` rows of `values`, `[height, width]`, at (row, column) of the part.
-    fn write<R: Real>(
-        &self,
-        file: &File,
-        (row, column): (usize, usize),
-        width: usize,
-        values: &[R],
-    ) -> Result<()> {
-        let total = self.layout.column_count();
-        // A full row is followed by the next one: one write for all.
-        let each = if width == total { values.len() } else { width };
-        for (k, segment) in values.chunks(each.max(1)).enumerate() {
-            let entry = (row + k) as u64 * total as u64 + column as u64;
-            let at = self.offset + entry * size_of::<R>() as u64;
-            write_all_at(file, &R::bytes(segment), at).map_err(Error::io(&self.path))?;
-        }
-        self.written.add(values.len());
-        Ok(())
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is one statement: whoever panicked left nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Calls `work` with the part's file, opened for it unless it is kept open.
-    fn with_file<T>(&self, work: impl FnOnce(&File) -> Result<T>) -> Result<T> {
-        match &self.file {
-            Some(file) => work(file),
-            None => {
-                let file = OpenOptions::new().write(true).open(&self.path);
-                work(&file.map_err(Error::io(&self.path))?)
-            }
+/// The tiles of each of `of` shards, as evenly by entries as groups allow: the largest group goes to the shard that has the
+/// least, so that the shares depend on the plan alone.
+fn shares(tiles: &[Tile], of: usize, group: impl Fn(&Tile) -> Option<[usize; 3]>) -> Vec<usize> {
+    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
+    let mut known: HashMap<[usize; 3], usize> = HashMap::new();
+    for (number, tile) in tiles.iter().enumerate() {
+        let at = match group(tile) {
+            Some(key) => *known.entry(key).or_insert(groups.len()),
+            None => groups.len(),
+        };
+        if at == groups.len() {
+            groups.push((0, Vec::new()));
         }
+        groups[at].0 += tile.entries();
+        groups[at].1.push(number);
     }
+    groups.sort_by_key(|(entries, _)| std::cmp::Reverse(*entries));
+    let mut loads: std::collections::BinaryHeap<std::cmp::Reverse<(usize, usize)>> =
+        (0..of).map(|shard| std::cmp::Reverse((0, shard))).collect();
+    let mut shares = vec![0; tiles.len()];
+    for (entries, numbers) in groups {
+        let std::cmp::Reverse((load, shard)) = loads.pop().unwrap_or_default();
+        for number in numbers {
+            shares[number] = shard;
+        }
+        loads.push(std::cmp::Reverse((load + entries, shard)));
+    }
+    shares
 }
 
 impl<R: Real> Sink<R> for Files<R> {
     fn begin(&mut self, parts: &[PartLayout]) -> Result<()> {
-        if self.place.single && parts.len() != 1 {
+        if self.place.kind == Kind::File && parts.len() != 1 {
             return Err(Error::file(
                 &self.place.target,
                 format!(
@@ -224,7 +388,6 @@ impl<R: Real> Sink<R> for Files<R> {
                 ),
             ));
         }
-        let mut sizes = Vec::new();
         let mut needed = 0_u64;
         for layout in parts {
             let header = write_header(R::NUMPY, &layout.shape());
@@ -233,38 +396,118 @@ impl<R: Real> Sink<R> for Files<R> {
                 .checked_mul(size_of::<R>() as u64)
                 .and_then(|bytes| bytes.checked_add(header.len() as u64));
             let sum = size.and_then(|size| needed.checked_add(size));
-            let (Some(size), Some(sum)) = (size, sum) else {
-                return Err(Error::Request(format!(
+            needed = sum.ok_or_else(|| {
+                Error::Request(format!(
                     "the request reaches more than 2^64 bytes at part {:?} of shape {:?}: ask for less",
                     layout.name,
                     layout.shape()
-                )));
-            };
-            needed = sum;
-            sizes.push((header, size));
+                ))
+            })?;
         }
-        // The older attempt removes its files before the new one makes its own of the same names.
+        // An older attempt lets go of its files before the new one takes them.
         self.open = None;
-        let partial = self.place.start(&self.plan)?;
+        let record = self.record(parts);
+        let shard = self.options.shard;
+        let writes = Writes::new(self.options.faults);
+        let (partial, mut contents) = Partial::open(
+            &self.place,
+            &record,
+            shard,
+            self.options.restart,
+            writes.clone(),
+        )?;
         self.check_room(needed)?;
-        let mut open = Open {
-            parts: Vec::new(),
-            partial,
-        };
-        for (k, (layout, (header, size))) in parts.iter().zip(sizes).enumerate() {
-            let path = self.place.data(k);
-            let file = File::create(&path).map_err(Error::io(&path))?;
-            file.set_len(size).map_err(Error::io(&path))?;
-            write_all_at(&file, &header, 0).map_err(Error::io(&path))?;
-            open.parts.push(OpenPart {
-                layout: layout.clone(),
-                file: (k < KEPT_OPEN).then_some(file),
-                path,
-                offset: header.len() as u64,
-                written: Written::default(),
-            });
+        let device = device_of(&self.provenance);
+        match contents.notes.first() {
+            Some(header) if header["device"] != device => {
+                return Err(Error::Request(format!(
+                    "{} was begun on another device: {} then, {} now, which rounds differently; go on with that one, or \
+                     give --restart",
+                    self.place.partial().display(),
+                    header["device"],
+                    device
+                )));
+            }
+            Some(_) => {}
+            None => {
+                let header = json!({
+                    "shard": shard.index,
+                    "of": shard.of,
+                    "begun": self.provenance.date,
+                    "device": device,
+                });
+                partial.journal().note(&header)?;
+                contents.notes.push(header);
+            }
         }
-        self.open = Some(open);
+        let store = store::open::<R>(&self.place, &record, &writes)?;
+        self.open = Some(Open {
+            layouts: parts.to_vec(),
+            written: parts.iter().map(|_| Written::default()).collect(),
+            store,
+            done: Mutex::new(
+                contents
+                    .entries
+                    .into_iter()
+                    .map(|entry| (entry.tile.clone(), entry))
+                    .collect(),
+            ),
+            unsynced: Mutex::new(Unsynced {
+                bytes: 0,
+                since: Instant::now(),
+            }),
+            partial: Mutex::new(partial),
+            notes: Mutex::new(contents.notes),
+            record,
+        });
+        Ok(())
+    }
+
+    fn share(&self, tiles: &[Tile]) -> Vec<bool> {
+        let (shard, open) = (self.options.shard, self.open.as_ref());
+        if shard.of == 1 {
+            return vec![true; tiles.len()];
+        }
+        let shares = shares(tiles, shard.of, |tile| open?.store.group(tile));
+        let own: Vec<bool> = shares.iter().map(|of| of + 1 == shard.index).collect();
+        if let Some(open) = open {
+            let count = own.iter().filter(|own| **own).count();
+            // `merge` says how many of them are missing; a list that cannot be written shows at its first tile.
+            let note = lock(&open.partial).journal().note(&json!({"share": count}));
+            if let Err(error) = note {
+                tracing::warn!("{error}");
+            }
+        }
+        own
+    }
+
+    fn has(&self, tile: &Tile) -> Result<bool> {
+        let (open, layout) = self.part(tile.part)?;
+        let Some(entry) = lock(&open.done).get(tile).cloned() else {
+            return Ok(false);
+        };
+        let fits = layout.column_count() >= tile.columns.end && layout.row_count() >= tile.rows.end;
+        if fits && open.store.holds(&entry)? {
+            open.written[tile.part].add(entry.entries());
+            return Ok(true);
+        }
+        tracing::warn!(
+            "rows {:?}, columns {:?} of {:?} are not what was written there: they are made again",
+            tile.rows,
+            tile.columns,
+            layout.name
+        );
+        lock(&open.done).remove(tile);
+        Ok(false)
+    }
+
+    fn note(&self, name: &str, value: Value) -> Result<()> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        let note = json!({ name: value });
+        lock(&open.partial).journal().note(&note)?;
+        lock(&open.notes).push(note);
         Ok(())
     }
 
@@ -276,40 +519,24 @@ impl<R: Real> Sink<R> for Files<R> {
         values: &[R],
         mirror: bool,
     ) -> Result<()> {
-        let (open, this) = self.part(part)?;
-        let mirror = this
-            .layout
-            .check_tile(&rows, &columns, values.len(), mirror)?;
-        this.with_file(|file| {
-            this.write(file, (rows.start, columns.start), columns.len(), values)?;
-            if mirror {
-                // Bands of the transpose: a buffer of 64 rows, each written as one segment.
-                let height = rows.len();
-                let mut band = vec![R::default(); BLOCK.min(columns.len()) * height];
-                for start in (0..columns.len()).step_by(BLOCK) {
-                    let within = start..(start + BLOCK).min(columns.len());
-                    let band = &mut band[..within.len() * height];
-                    transpose(values, columns.len(), within, band, height);
-                    this.write(file, (columns.start + start, rows.start), height, band)?;
-                }
-            }
-            Ok(())
-        })?;
-        open.partial.done(&format!(
-            "{part} {} {} {} {} {mirror}",
-            rows.start, rows.end, columns.start, columns.end
-        ))
+        let (open, layout) = self.part(part)?;
+        let mirror = layout.check_tile(&rows, &columns, values.len(), mirror)?;
+        let tile = Tile {
+            part,
+            rows,
+            columns,
+        };
+        self.store_tile(open, tile, values, mirror)
     }
 
     fn vector(&self, part: usize, values: &[R]) -> Result<()> {
-        let (open, this) = self.part(part)?;
-        this.layout.check_vector(values.len())?;
-        this.with_file(|file| this.write(file, (0, 0), 1, values))?;
-        open.partial.done(&format!("{part} 0 {}", values.len()))
+        let (open, layout) = self.part(part)?;
+        layout.check_vector(values.len())?;
+        self.store_tile(open, Tile::whole(part, layout), values, false)
     }
 
     fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
-        let layout = &self.part(part)?.1.layout;
+        let layout = self.part(part)?.1;
         let (rows, columns) = (0..layout.row_count(), 0..layout.column_count());
         self.tile(part, rows, columns, &values, false)
     }
@@ -320,14 +547,45 @@ impl<R: Real> Sink<R> for Files<R> {
                 "nothing was begun, so there is nothing to finish".into(),
             ));
         };
-        for part in &open.parts {
-            part.written.check(&part.layout)?;
-            part.with_file(|file| file.sync_all().map_err(Error::io(&part.path)))?;
+        for (layout, written) in open.layouts.iter().zip(&open.written) {
+            written.check(layout)?;
         }
-        let manifest = self.manifest(&open.parts)?;
-        let Open { parts, partial } = open;
-        // Closed before the rename, which Windows refuses for open files.
-        drop(parts);
-        partial.finish(&manifest)
+        let notes = lock(&open.notes).clone();
+        let manifest = open
+            .record
+            .manifest(&[(self.options.shard.index, &notes)])?;
+        let entries: Vec<Entry> = lock(&open.done).values().cloned().collect();
+        open.store.finish(&entries, &manifest)?;
+        let Open { store, partial, .. } = open;
+        drop(store);
+        let partial = partial.into_inner().unwrap_or_else(PoisonError::into_inner);
+        partial.finish(&manifest.text()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn shares_are_disjoint_even_and_whole(
+            sides in proptest::collection::vec(1usize..9, 1..60), of in 1usize..9, grouped in any::<bool>(),
+        ) {
+            let tile = |(k, side): (usize, &usize)| Tile { part: k, rows: 0..*side, columns: 0..3 };
+            let tiles: Vec<Tile> = sides.iter().enumerate().map(tile).collect();
+            let shares = shares(&tiles, of, |tile| grouped.then(|| [tile.part / 4, 0, 0]));
+            prop_assert!(shares.iter().all(|shard| *shard < of));
+            let load = |shard: usize| -> usize {
+                tiles.iter().zip(&shares).filter(|(_, s)| **s == shard).map(|(t, _)| t.entries()).sum()
+            };
+            let loads: Vec<usize> = (0..of).map(load).collect();
+            let largest = if grouped { 4 * 8 * 3 } else { 8 * 3 };
+            prop_assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= largest);
+            if grouped {
+                prop_assert!((0..tiles.len()).all(|k| shares[k] == shares[k / 4 * 4]));
+            }
+        }
     }
 }

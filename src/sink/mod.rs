@@ -1,25 +1,37 @@
-//! Where finished tiles go: arrays in memory ([`Memory`]), one `.npy` file or a folder of them ([`Files`]);
-//! and [`Blocks`], which reads such a result back.
+//! Where finished tiles go: arrays in memory ([`Memory`]), or files on disk ([`Files`]), which go on where an earlier run
+//! stopped and may be made by several processes ([`merge()`]); and [`Blocks`], which reads such a result back.
 //!
 //! May use `files` and ndarray; must not know how tiles were made.
 
 mod blocks;
 mod files;
+mod journal;
 mod layout;
 mod memory;
+mod merge;
+mod npy;
 mod parameters;
 mod partial;
+mod place;
 mod provenance;
+mod record;
+mod store;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use crate::files::hash::hash_file;
 pub use blocks::{Blocks, Part};
-pub use files::Files;
+pub use files::{Begun, Files, FilesOptions, Left};
 pub use layout::PartLayout;
 pub use memory::Memory;
+pub use merge::{Merged, merge};
 pub use parameters::ParameterPlace;
+pub use partial::Shard;
+pub use place::{allocated, takes_chunks};
 pub use provenance::{HashedFile, Provenance};
+pub use store::StorageOptions;
+pub use tile::Tile;
 
 use crate::error::Result;
 use crate::tensor::Real;
@@ -46,6 +58,27 @@ pub trait Sink<R: Real>: Send + Sync {
     /// # Errors
     /// Where there is no room, or the place cannot be written.
     fn begin(&mut self, parts: &[PartLayout]) -> Result<()>;
+
+    /// Which of a plan's tiles, and vectors, are this process's to make; all of them unless it is one of several.
+    fn share(&self, tiles: &[Tile]) -> Vec<bool> {
+        vec![true; tiles.len()]
+    }
+
+    /// Whether a tile, or a vector, is there already, from a run that this one goes on with.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] where what is there cannot be read.
+    fn has(&self, _tile: &Tile) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes note of what decides the numbers from here on.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] where it cannot be written.
+    fn note(&self, _name: &str, _value: serde_json::Value) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes the entries `rows` × `columns` (positions within the part, not flat indices) of a matrix part.
     ///

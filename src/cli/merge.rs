@@ -1,0 +1,42 @@
+//! `merge`.
+
+use super::args::Merge;
+use super::progress::Reporter;
+use super::{CANCEL, note, print, print_json};
+use hessblock::schedule::run::Control;
+use hessblock::sink;
+
+/// `hessblock merge`.
+pub fn run(command: &Merge) -> hessblock::Result<()> {
+    let reporter = Reporter::new(command.quiet, "tiles");
+    let control = Control {
+        progress: &|_| {},
+        cancel: &CANCEL,
+    };
+    let merged = sink::merge(&command.out, &mut |done, all| {
+        reporter.step(done, all, &format!("tile {done} of {all} checked"));
+        control.check()
+    });
+    reporter.finish();
+    let merged = merged?;
+    if command.json {
+        return print_json(&merged);
+    }
+    if merged.was_whole {
+        let text = format!("{} is whole already", command.out.display());
+        note(command.quiet, &text);
+        return Ok(());
+    }
+    if command.quiet {
+        return Ok(());
+    }
+    let shards = match merged.shards {
+        1 => "one process".into(),
+        shards => format!("{shards} shards"),
+    };
+    print(&format!(
+        "{}: whole; {} tiles of {shards}, each compared with its checksum",
+        command.out.display(),
+        merged.tiles
+    ))
+}

@@ -1,0 +1,207 @@
+//! The end of a result that several processes made.
+
+use super::journal::{Contents, Entry, Journal};
+use super::layout::Written;
+use super::partial::{Partial, tidy};
+use super::place::Place;
+use super::record::Record;
+use super::store;
+use super::tile::Tile;
+use crate::error::{Error, Result};
+use crate::files::writes::Writes;
+use crate::tensor::Real;
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// What [`merge`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Merged {
+    /// The finished result.
+    pub path: PathBuf,
+    /// Processes that shared the work.
+    pub shards: usize,
+    /// Tiles and vectors, each read again and compared with its checksum.
+    pub tiles: usize,
+    /// Whether it was whole before.
+    pub was_whole: bool,
+}
+
+/// Finishes a result whose tiles were made by several processes ([`super::FilesOptions::shard`]): checks that all are there and
+/// hold what was written, and gives it its final name. `progress` is called with tiles checked, of all; its error stops.
+///
+/// A result of one process that was stopped after its last tile is finished alike.
+///
+/// # Errors
+/// [`Error::File`] where tiles are missing, or not what was written, with the shards that have to run again; where a shard is
+/// still at work, and where there is nothing to merge.
+pub fn merge(
+    path: impl AsRef<Path>,
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Merged> {
+    let place = Place::new(path.as_ref())?;
+    let partial = place.partial();
+    let Some(record) = Record::read(&place.beside("plan.json"))? else {
+        if place.finished_key().is_some() {
+            tidy(&place)?;
+            return Ok(Merged {
+                path: place.target,
+                was_whole: true,
+                ..Merged::default()
+            });
+        }
+        return Err(Error::file(
+            &partial,
+            "there is nothing to merge: no plan.json was found; give the name that was given to `blocks --out`",
+        ));
+    };
+    match record.precision.as_str() {
+        "f64" => finish::<f64>(&place, &record, progress),
+        _ => finish::<f32>(&place, &record, progress),
+    }
+}
+
+/// One process's list.
+struct Share {
+    shard: usize,
+    contents: Contents,
+    /// Its lock is held until the end: no process goes on with a result that is being finished.
+    _journal: Journal,
+}
+
+fn finish<R: Real>(
+    place: &Place,
+    record: &Record,
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Merged> {
+    let of = record.shards;
+    let mut shares = Vec::new();
+    for shard in 1..=of {
+        let path = place.journal(shard, of);
+        if path.exists() {
+            let (journal, contents) = Journal::open(&path, &path, Writes::default())?;
+            shares.push(Share {
+                shard,
+                contents,
+                _journal: journal,
+            });
+        }
+    }
+    let store = store::open::<R>(place, record, &Writes::default())?;
+    let entries = checked(record, &shares, |entry| store.holds(entry), progress)?;
+    let layouts = record.layouts();
+    let written: Vec<Written> = layouts.iter().map(|_| Written::default()).collect();
+    for entry in &entries {
+        written[entry.tile.part].add(entry.entries());
+    }
+    let short = layouts
+        .iter()
+        .zip(&written)
+        .find_map(|(layout, written)| written.check(layout).err());
+    if let Some(short) = short {
+        return Err(Error::file(
+            place.partial(),
+            format!("{short}; {}", missing(of, &shares)),
+        ));
+    }
+    let notes: Vec<(usize, &[Value])> = shares
+        .iter()
+        .map(|share| (share.shard, &share.contents.notes[..]))
+        .collect();
+    let manifest = record.manifest(&notes)?;
+    store.finish(&entries, &manifest)?;
+    drop(store);
+    drop(shares);
+    let partial = Partial::of(place);
+    partial.finish(&manifest.text()?)?;
+    Ok(Merged {
+        path: place.target.clone(),
+        shards: of,
+        tiles: entries.len(),
+        was_whole: false,
+    })
+}
+
+/// The tiles that hold what was written.
+fn checked(
+    record: &Record,
+    shares: &[Share],
+    holds: impl Fn(&Entry) -> Result<bool> + Sync,
+    progress: &mut dyn FnMut(usize, usize) -> Result<()>,
+) -> Result<Vec<Entry>> {
+    /// Tiles that are read between two looks at the caller.
+    const BATCH: usize = 32;
+    let mut all: HashMap<&Tile, (usize, &Entry)> = HashMap::new();
+    for (k, share) in shares.iter().enumerate() {
+        let known = share.contents.entries.iter();
+        // A list may have been written for a plan of more parts by a hand that edits it.
+        let known = known.filter(|entry| entry.tile.part < record.parts.len());
+        all.extend(known.map(|entry| (&entry.tile, (k, entry))));
+    }
+    let all: Vec<(usize, &Entry)> = all.into_values().collect();
+    let (mut entries, mut done) = (Vec::with_capacity(all.len()), 0);
+    for batch in all.chunks(BATCH) {
+        progress(done, all.len())?;
+        let found: Vec<Result<bool>> = batch.par_iter().map(|(_, entry)| holds(entry)).collect();
+        for ((share, entry), held) in batch.iter().zip(found) {
+            if held? {
+                entries.push((*entry).clone());
+                continue;
+            }
+            tracing::warn!(
+                "rows {:?}, columns {:?} of part {} are not what shard {} wrote there",
+                entry.tile.rows,
+                entry.tile.columns,
+                entry.tile.part,
+                shares[*share].shard
+            );
+        }
+        done += batch.len();
+    }
+    progress(done, all.len())?;
+    Ok(entries)
+}
+
+/// Which shards have to run (again), in words.
+fn missing(of: usize, shares: &[Share]) -> String {
+    /// Shards that are listed at most.
+    const MOST: usize = 12;
+    let mut lines = Vec::new();
+    for shard in 1..=of {
+        let Some(share) = shares.iter().find(|share| share.shard == shard) else {
+            lines.push(format!("{shard}/{of} has not begun"));
+            continue;
+        };
+        let mut tiles: Vec<&Tile> = share.contents.entries.iter().map(|e| &e.tile).collect();
+        tiles.sort_by_key(|tile| (tile.part, tile.rows.start, tile.columns.start));
+        tiles.dedup();
+        let all = share.contents.notes.iter().rev();
+        let all = all.flat_map(|note| note["share"].as_u64()).next();
+        match all {
+            Some(all) if all as usize <= tiles.len() => {}
+            Some(all) => lines.push(format!(
+                "{shard}/{of} made {} of its {all} tiles",
+                tiles.len()
+            )),
+            None => lines.push(format!("{shard}/{of} made {} tiles", tiles.len())),
+        }
+    }
+    if lines.is_empty() {
+        return "tiles are damaged, as RUST_LOG=warn shows: run the shards again, which makes these anew, then merge".into();
+    }
+    let more = lines.len().saturating_sub(MOST);
+    lines.truncate(MOST);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} shards more"),
+    };
+    match of {
+        1 => "run the same command again".into(),
+        _ => format!(
+            "shard {}{more}: run these again, then merge",
+            lines.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,366 @@
+//! The names of a result: of its files under `NAME.partial`, and in the end.
+//!
+//! A single file `x.npy` grows as `x.npy.partial`, with `x.npy.partial.plan.json` and `x.npy.partial.done` beside it, and
+//! ends as `x.npy` and `x.npy.json`. A folder `x` (or `x.zarr`) grows as `x.partial`, which holds the numbers, `plan.json`
+//! and `done`, and ends as `x` with its numbers and `index.json` (a Zarr's attributes). Where K of N processes share the
+//! tiles, the list of each is `done-K-of-N`.
+
+use super::layout::PartLayout;
+use crate::error::{Error, Result};
+use crate::files::{is_writable, parent, with_suffix};
+use std::path::{Path, PathBuf};
+
+/// How a result lies on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One `.npy` file.
+    File,
+    /// A folder of `.npy` files.
+    Folder,
+    /// A Zarr.
+    Zarr,
+}
+
+/// Where a result goes, and what is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Final name.
+    pub(super) target: PathBuf,
+    pub(super) kind: Kind,
+    /// Replace an older result.
+    pub(super) force: bool,
+}
+
+impl Place {
+    /// Reads a path: `.npy` is a file, `.zarr` a Zarr, no extension or a `/` at the end a folder.
+    pub(super) fn new(path: &Path) -> Result<Place> {
+        let slash = path.as_os_str().to_string_lossy().ends_with(['/', '\\']);
+        // Collecting the components drops the slash, to which no suffix could be added.
+        let target: PathBuf = path.components().collect();
+        let Some(name) = target.file_name() else {
+            return Err(Error::file(
+                path,
+                "is no name for a result: give FILE.npy, NAME.zarr or the name of a new folder",
+            ));
+        };
+        let extension = Path::new(name).extension();
+        let is = |name: &str| extension.is_some_and(|e| e.eq_ignore_ascii_case(name));
+        let kind = match extension {
+            _ if is("zarr") => Kind::Zarr,
+            _ if slash => Kind::Folder,
+            None => Kind::Folder,
+            Some(_) if is("npy") => Kind::File,
+            Some(extension) => {
+                return Err(Error::file(
+                    path,
+                    format!(
+                        "results of type .{} are not written: name a FILE.npy (one part), a NAME.zarr, a \
+                         FILE.safetensors (small parts), or a folder without extension (or with / at its end)",
+                        extension.display()
+                    ),
+                ));
+            }
+        };
+        Ok(Place {
+            target,
+            kind,
+            force: false,
+        })
+    }
+
+    /// Whether it is one file, not a folder.
+    pub(super) fn single(&self) -> bool {
+        self.kind == Kind::File
+    }
+
+    /// Refuses what can be known before work starts.
+    pub(super) fn check(&self) -> Result<()> {
+        check_folder(&self.target)?;
+        self.check_target()
+    }
+
+    /// Refuses a target that may not be replaced.
+    pub(super) fn check_target(&self) -> Result<()> {
+        if self.single() {
+            let index = with_suffix(&self.target, ".json");
+            // A file of the user's may have the name that the result or its JSON takes.
+            if is_there(&index) && index_of(&index).is_none() {
+                return Err(not_ours(&index));
+            }
+            if is_there(&self.partial()) && self.journals()?.is_empty() {
+                return Err(not_ours(&self.partial()));
+            }
+        }
+        if !is_there(&self.target) {
+            return Ok(());
+        }
+        if !self.force {
+            return Err(Error::file(
+                &self.target,
+                "exists already: choose another name, remove it, or replace it with --force",
+            ));
+        }
+        match self.is_ours() {
+            true => Ok(()),
+            false => Err(not_ours(&self.target)),
+        }
+    }
+
+    /// Whether what stands under the final name is a result, or an empty folder.
+    fn is_ours(&self) -> bool {
+        let folder = std::fs::symlink_metadata(&self.target).is_ok_and(|meta| meta.is_dir());
+        if self.single() || !folder {
+            return self.single() && !folder && self.index().is_some();
+        }
+        let empty = std::fs::read_dir(&self.target).is_ok_and(|mut d| d.next().is_none());
+        empty || (self.index().is_some() && self.check_leftover(&self.target).is_ok())
+    }
+
+    /// The manifest of a finished result under the final name.
+    fn index(&self) -> Option<serde_json::Value> {
+        match self.kind {
+            Kind::File => index_of(&with_suffix(&self.target, ".json")),
+            Kind::Folder => index_of(&self.target.join("index.json")),
+            Kind::Zarr => {
+                let group = json_of(&self.target.join("zarr.json"))?;
+                Some(group["attributes"]["hessblock"].clone()).filter(is_manifest)
+            }
+        }
+    }
+
+    /// What decided the numbers of the finished result under the final name ([`super::record::Record::key`]).
+    pub(super) fn finished_key(&self) -> Option<String> {
+        if !is_there(&self.target) {
+            return None;
+        }
+        Some(self.index()?["key"].as_str()?.to_string())
+    }
+
+    /// The name it grows under.
+    pub(super) fn partial(&self) -> PathBuf {
+        with_suffix(&self.target, ".partial")
+    }
+
+    /// A file beside the data, by its name in a folder.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        match self.single() {
+            true => with_suffix(&self.target, &format!(".partial.{name}")),
+            false => self.partial().join(name),
+        }
+    }
+
+    /// The list of what one of `of` processes has done, counted from 1.
+    pub(super) fn journal(&self, shard: usize, of: usize) -> PathBuf {
+        match of {
+            1 => self.beside("done"),
+            _ => self.beside(&format!("done-{shard}-of-{of}")),
+        }
+    }
+
+    /// The lists that are there.
+    pub(super) fn journals(&self) -> Result<Vec<PathBuf>> {
+        let prefix = match self.single() {
+            true => self
+                .beside("done")
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned()),
+            false => Some("done".to_string()),
+        };
+        let prefix = prefix.unwrap_or_default();
+        let folder = match self.single() {
+            true => parent(&self.target),
+            false => self.partial(),
+        };
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::io(&folder))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io(&folder))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.strip_prefix(&prefix).is_some_and(is_journal_suffix) {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Where the numbers of a part are written.
+    pub(super) fn data(&self, part: usize) -> PathBuf {
+        match self.single() {
+            true => self.partial(),
+            false => self.partial().join(file_name(part)),
+        }
+    }
+
+    /// The name of a part's file, or array, in the finished result.
+    pub(super) fn data_name(&self, part: usize, layout: &PartLayout) -> String {
+        match (self.kind, self.target.file_name()) {
+            (Kind::File, Some(name)) => name.to_string_lossy().into_owned(),
+            (Kind::Zarr, _) => array_name(part, layout),
+            _ => file_name(part),
+        }
+    }
+
+    /// Where the manifest is written, for results that have one in a file of its own.
+    pub(super) fn manifest(&self) -> Option<PathBuf> {
+        match self.kind {
+            Kind::File => Some(with_suffix(&self.target, ".json.partial")),
+            Kind::Folder => Some(self.partial().join("index.json")),
+            Kind::Zarr => None,
+        }
+    }
+
+    /// Refuses a folder that holds anything but what a result consists of.
+    pub(super) fn check_leftover(&self, folder: &Path) -> Result<()> {
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            let entry = entry.map_err(Error::io(folder))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let beside = name.starts_with("plan.json")
+                || name.strip_prefix("done").is_some_and(is_journal_suffix);
+            let own = match self.kind {
+                Kind::Zarr => {
+                    name == "zarr.json"
+                        || entry.path().join("zarr.json").is_file()
+                        || entry.path().join("c").is_dir()
+                }
+                _ => {
+                    let array = name.strip_suffix(".npy");
+                    name == "index.json"
+                        || array.is_some_and(|stem| stem.chars().all(|c| c.is_ascii_digit()))
+                }
+            };
+            if !own && !beside {
+                return Err(Error::file(
+                    folder,
+                    format!("holds {name:?}, so it is not the leftover of a run: move it away"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that the numbers of a result under way have on disk.
+    pub(super) fn allocated(&self) -> u64 {
+        match self.single() {
+            true => allocated_bytes(&self.partial()),
+            false => allocated_below(&self.partial()),
+        }
+    }
+}
+
+/// Whether the result of that name is cut into chunks of equal sides.
+pub fn takes_chunks(path: &Path) -> bool {
+    Place::new(path).is_ok_and(|place| place.kind == Kind::Zarr)
+}
+
+/// Bytes on disk of what is left of a run that was to write `path`; 0 where there is none.
+pub fn allocated(path: &Path) -> u64 {
+    Place::new(path).map_or(0, |place| place.allocated())
+}
+
+#[cfg(unix)]
+fn allocated_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    // A sparse file has fewer than its length.
+    std::fs::symlink_metadata(path).map_or(0, |meta| 512 * meta.blocks())
+}
+
+#[cfg(not(unix))]
+fn allocated_bytes(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |meta| meta.len())
+}
+
+fn allocated_below(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let bytes = |entry: std::fs::DirEntry| match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        true => allocated_below(&entry.path()),
+        false => allocated_bytes(&entry.path()),
+    };
+    entries.flatten().map(bytes).sum()
+}
+
+/// Refuses a path whose folder is missing or cannot be written.
+pub(super) fn check_folder(target: &Path) -> Result<()> {
+    let folder = parent(target);
+    match std::fs::metadata(&folder) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => return Err(Error::file(&folder, "is not a folder")),
+        Err(_) => {
+            return Err(Error::file(
+                &folder,
+                format!(
+                    "there is no such folder to write {} in: make it first",
+                    target.display()
+                ),
+            ));
+        }
+    }
+    if !is_writable(&folder) {
+        return Err(Error::file(
+            &folder,
+            format!(
+                "the folder cannot be written, so {} cannot be made there: choose another",
+                target.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
+/// What may follow `done` in the name of a list: nothing, or `-K-of-N`.
+fn is_journal_suffix(suffix: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let shard = suffix
+        .strip_prefix('-')
+        .and_then(|rest| rest.split_once("-of-"));
+    suffix.is_empty() || shard.is_some_and(|(k, n)| number(k) && number(n))
+}
+
+/// `0003.npy`.
+fn file_name(part: usize) -> String {
+    format!("{part:04}.npy")
+}
+
+/// A part's name as that of an array: what other characters than these mean differs between readers and file systems.
+fn array_name(part: usize, layout: &PartLayout) -> String {
+    let plain = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' | '=' | ',' => c,
+        _ => '_',
+    };
+    let name: String = layout.name.chars().map(plain).collect();
+    match name.chars().count() {
+        0..=120 if name == layout.name => name,
+        // Two names may have become one.
+        _ => format!("{part:04}-{}", name.chars().take(120).collect::<String>()),
+    }
+}
+
+pub(super) fn not_ours(path: &Path) -> Error {
+    Error::file(
+        path,
+        "exists and is not a result of hessblock, so it is not replaced even by --force: choose another name",
+    )
+}
+
+fn json_of(path: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// The index of a result: JSON with parts and their provenance.
+fn index_of(path: &Path) -> Option<serde_json::Value> {
+    json_of(path).filter(is_manifest)
+}
+
+fn is_manifest(value: &serde_json::Value) -> bool {
+    value["parts"].is_array() && value["provenance"].is_object()
+}

@@ -1,0 +1,372 @@
+//! What a result under way is to become: `plan.json` beside it, and the manifest of the finished one.
+
+use super::Provenance;
+use super::layout::PartLayout;
+use super::parameters::ParameterPlace;
+use super::place::Place;
+use super::store::StorageOptions;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::ops::Range;
+use std::path::Path;
+
+/// The version of `plan.json`.
+const FORMAT: u32 = 1;
+
+/// The text of `plan.json`, which is written once and never changed: all that decides the numbers and where they lie, so
+/// that whoever goes on with a run can tell whether it is the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    format: u32,
+    /// `f32` or `f64`.
+    pub(super) precision: String,
+    /// Processes that share the tiles.
+    pub(super) shards: usize,
+    pub(super) storage: StorageOptions,
+    pub(super) parts: Vec<PartRecord>,
+    /// What decides the order of accumulation, and so the bits (DESIGN §4).
+    pub(super) order: Value,
+    pub(super) parameters: Vec<ParameterPlace>,
+    /// What it is computed from; the device of each process is in its own journal.
+    pub(super) provenance: Provenance,
+    /// What is to run, for people.
+    pub(super) plan: Value,
+}
+
+/// A part in `plan.json` and in manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartRecord {
+    pub(super) part: String,
+    /// Its file or array in the finished result.
+    pub(super) file: String,
+    pub(super) rows: Vec<[usize; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) columns: Option<Vec<[usize; 2]>>,
+    #[serde(default)]
+    pub(super) shape: Vec<usize>,
+}
+
+impl PartRecord {
+    pub(super) fn new(layout: &PartLayout, file: String) -> PartRecord {
+        let pairs = |ranges: &[Range<usize>]| ranges.iter().map(|r| [r.start, r.end]).collect();
+        PartRecord {
+            part: layout.name.clone(),
+            file,
+            rows: pairs(&layout.rows),
+            columns: layout.columns.as_deref().map(pairs),
+            shape: layout.shape(),
+        }
+    }
+
+    /// The part's layout; `path` is the file that says so.
+    ///
+    /// # Errors
+    /// [`Error::File`] for ranges that do not ascend.
+    pub(super) fn layout(&self, path: &Path) -> Result<PartLayout> {
+        Ok(PartLayout {
+            name: self.part.clone(),
+            rows: ranges(path, &self.rows)?,
+            columns: self.columns.as_ref().map(|c| ranges(path, c)).transpose()?,
+        })
+    }
+}
+
+/// Half-open ranges from a file, checked so that nothing overflows later.
+fn ranges(path: &Path, pairs: &[[usize; 2]]) -> Result<Vec<Range<usize>>> {
+    let mut end = 0;
+    for pair in pairs {
+        if pair[0] < end || pair[1] < pair[0] {
+            return Err(Error::file(
+                path,
+                format!("has ranges that do not ascend: {pairs:?}"),
+            ));
+        }
+        end = pair[1];
+    }
+    Ok(pairs.iter().map(|p| p[0]..p[1]).collect())
+}
+
+/// What is beside the numbers of a finished result.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Manifest {
+    pub(super) parts: Vec<PartRecord>,
+    pub(super) parameters: Vec<ParameterPlace>,
+    pub(super) provenance: Value,
+    /// SHA-256 of what decides the numbers and where they lie.
+    pub(super) key: String,
+}
+
+impl Manifest {
+    pub(super) fn text(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self);
+        Ok(text.map_err(|e| Error::Request(format!("the manifest: {e}")))? + "\n")
+    }
+}
+
+/// Of a provenance what the device is: each process has its own.
+pub(super) fn device_of(provenance: &Provenance) -> Value {
+    json!({
+        "device": provenance.device,
+        "driver": provenance.driver,
+        "kernels": provenance.options.get("kernels"),
+    })
+}
+
+impl Record {
+    /// The record of a run.
+    pub(super) fn new(
+        place: &Place,
+        layouts: &[PartLayout],
+        precision: &str,
+        storage: StorageOptions,
+        shards: usize,
+        provenance: &Provenance,
+    ) -> Record {
+        let mut provenance = provenance.clone();
+        provenance.device = None;
+        provenance.driver = None;
+        provenance.options.shift_remove("kernels");
+        let parts = layouts.iter().enumerate();
+        Record {
+            format: FORMAT,
+            precision: precision.into(),
+            shards,
+            storage,
+            parts: parts
+                .map(|(k, layout)| PartRecord::new(layout, place.data_name(k, layout)))
+                .collect(),
+            order: Value::Null,
+            parameters: Vec::new(),
+            provenance,
+            plan: Value::Null,
+        }
+    }
+
+    /// Reads `plan.json`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it is of another version, or damaged.
+    pub(super) fn read(path: &Path) -> Result<Option<Record>> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(Error::io(path))?,
+        };
+        let damaged = |what: String| {
+            Error::file(
+                path,
+                format!("{what}: begin again with --restart, or remove what is left of that run"),
+            )
+        };
+        let record: Record = serde_json::from_str(&text)
+            .map_err(|e| damaged(format!("is no plan of this version of hessblock ({e})")))?;
+        if record.format != FORMAT {
+            return Err(damaged(format!(
+                "is a plan of format {}, this is {FORMAT}",
+                record.format
+            )));
+        }
+        for part in &record.parts {
+            part.layout(path)?.entries()?;
+        }
+        Ok(Some(record))
+    }
+
+    pub(super) fn text(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self);
+        Ok(text.map_err(|e| Error::Request(format!("the plan: {e}")))? + "\n")
+    }
+
+    /// The parts.
+    pub(super) fn layouts(&self) -> Vec<PartLayout> {
+        let pairs = |pairs: &[[usize; 2]]| pairs.iter().map(|p| p[0]..p[1]).collect();
+        let layout = |part: &PartRecord| PartLayout {
+            name: part.part.clone(),
+            rows: pairs(&part.rows),
+            columns: part.columns.as_deref().map(pairs),
+        };
+        self.parts.iter().map(layout).collect()
+    }
+
+    /// What decides the numbers and where they lie, without paths (the same files may have moved) and dates.
+    fn identity(&self) -> Value {
+        let mut provenance = json!(self.provenance);
+        if let Some(map) = provenance.as_object_mut() {
+            map.shift_remove("date");
+            for files in ["model", "data"] {
+                let list = map.get_mut(files).and_then(Value::as_array_mut);
+                for file in list.into_iter().flatten() {
+                    // The name tells people which file changed, its folder may be another.
+                    let name = file["path"]
+                        .as_str()
+                        .map(Path::new)
+                        .and_then(Path::file_name);
+                    file["path"] = json!(name.map(|n| n.to_string_lossy()));
+                }
+            }
+            if let Some(options) = map.get_mut("options").and_then(Value::as_object_mut) {
+                if let Some(source) = options.get_mut("source") {
+                    names_alone(source);
+                }
+                options.shift_remove("plan");
+            }
+        }
+        json!({
+            "hessblock": self.provenance.crate_version,
+            "precision": self.precision,
+            "storage": self.storage,
+            "shards": self.shards,
+            "parts": self.parts,
+            "order": self.order,
+            "made_from": provenance,
+        })
+    }
+
+    /// A short name of what decides the numbers and where they lie; units of samples, which go by the memory that there
+    /// was, and how many processes shared the work are left out.
+    pub(super) fn key(&self) -> String {
+        let mut identity = self.identity();
+        if let Some(map) = identity.as_object_mut() {
+            map.shift_remove("shards");
+        }
+        if let Some(order) = identity["order"].as_object_mut() {
+            order.shift_remove("unit_samples");
+            order.shift_remove("unit_directions");
+        }
+        Sha256::digest(identity.to_string())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// What is not the same in an earlier record, in words; empty where its run can be gone on with.
+    pub(super) fn differences(&self, earlier: &Record) -> Vec<String> {
+        let mut found = Vec::new();
+        differ("", &earlier.identity(), &self.identity(), &mut found);
+        found
+    }
+
+    /// The manifest of the finished result, with what the lists of each of its processes note.
+    pub(super) fn manifest(&self, notes: &[(usize, &[Value])]) -> Result<Manifest> {
+        Ok(Manifest {
+            parts: self.parts.clone(),
+            parameters: self.parameters.clone(),
+            provenance: self.finished(notes).to_value()?,
+            key: self.key(),
+        })
+    }
+
+    /// The provenance with the device, or the devices of all processes, and what changed on the way.
+    fn finished(&self, notes: &[(usize, &[Value])]) -> Provenance {
+        let mut provenance = self.provenance.clone();
+        let headers: Vec<(usize, &Value)> = notes
+            .iter()
+            .flat_map(|(shard, notes)| Some((*shard, notes.first()?)))
+            .collect();
+        if let Some((_, first)) = headers.first() {
+            let device = &first["device"];
+            let text = |value: &Value| value.as_str().map(String::from);
+            provenance.device = text(&device["device"]);
+            provenance.driver = text(&device["driver"]);
+            if let Some(begun) = text(&first["begun"]) {
+                provenance.date = begun;
+            }
+            if !device["kernels"].is_null() {
+                let kernels = device["kernels"].clone();
+                provenance.options.insert("kernels".into(), kernels);
+            }
+            if headers.iter().any(|(_, other)| other["device"] != *device) {
+                let each = headers
+                    .iter()
+                    .map(|(shard, header)| json!({"shard": shard, "device": header["device"]}));
+                let each: Vec<Value> = each.collect();
+                provenance.options.insert("shards".into(), json!(each));
+            }
+        }
+        let mut order = self.order.clone();
+        let all = notes.iter().flat_map(|(_, notes)| notes.iter());
+        let replanned: Vec<&Value> = all.flat_map(|note| note.get("replanned")).collect();
+        if !replanned.is_empty() {
+            order["replanned"] = json!(replanned);
+        }
+        if !order.is_null() {
+            provenance.options.insert("plan".into(), order);
+        }
+        provenance
+    }
+}
+
+/// Leaves of paths in a source's options their last names: files are known by what they hold.
+fn names_alone(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if Path::new(text.as_str()).is_absolute()
+                && let Some(name) = Path::new(text.as_str()).file_name()
+            {
+                *text = name.to_string_lossy().into_owned();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(names_alone),
+        Value::Object(map) => map.values_mut().for_each(names_alone),
+        _ => {}
+    }
+}
+
+/// Lists where two values differ.
+fn differ(at: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
+    /// Differences that are listed at most.
+    const MOST: usize = 8;
+    let below = |name: &str| match at {
+        "" => name.to_string(),
+        _ => format!("{at}.{name}"),
+    };
+    if found.len() >= MOST || then == now {
+        return;
+    }
+    match (then, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            // A file is named by its path where its hash differs.
+            if let (Some(then), Some(now), Some(path)) =
+                (a.get("sha256"), b.get("sha256"), b.get("path"))
+            {
+                if then != now {
+                    found.push(format!(
+                        "{} holds something else",
+                        path.as_str().unwrap_or(at)
+                    ));
+                }
+                return;
+            }
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let none = &Value::Null;
+                differ(
+                    &below(name),
+                    a.get(name).unwrap_or(none),
+                    b.get(name).unwrap_or(none),
+                    found,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (k, (a, b)) in a.iter().zip(b).enumerate() {
+                differ(&below(&k.to_string()), a, b, found);
+            }
+        }
+        _ => {
+            let short = |value: &Value| {
+                let text = match value {
+                    Value::String(text) => text.clone(),
+                    Value::Null => "none".into(),
+                    other => other.to_string(),
+                };
+                match text.char_indices().nth(60) {
+                    Some((end, _)) => format!("{}…", &text[..end]),
+                    None => text,
+                }
+            };
+            found.push(format!("{at} was {} and is {}", short(then), short(now)));
+        }
+    }
+}
