@@ -422,10 +422,7 @@ impl<B: Contract> Attempts<'_, B> {
     }
 
     fn tiles_done(&self) -> String {
-        let (done, all) = (
-            self.shared.ledger.tiles_done(),
-            self.shared.plan.tiles.len(),
-        );
+        let (done, all) = self.shared.ledger.there();
         format!("{done} of {all} tiles were made before")
     }
 
