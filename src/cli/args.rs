@@ -10,7 +10,21 @@ use std::path::PathBuf;
 
 /// Hessians of a neural network's loss, block by block, on any GPU and on the CPU.
 #[derive(Debug, Parser)]
-#[command(name = "hessblock", version, about, max_term_width = 100)]
+#[command(
+    name = "hessblock",
+    version,
+    long_version = super::version::text(),
+    about,
+    max_term_width = 100,
+    after_help = "\
+Example:
+  hessblock blocks examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --part layers --out blocks
+
+Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
+RUST_LOG=hessblock=debug says what happens on the way, NO_COLOR=1 leaves colours out.
+`hessblock COMMAND --help` has an example of each command."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -26,6 +40,10 @@ pub enum Command {
     /// Finish a result whose tiles several processes made (`blocks --shard`).
     Merge(Merge),
     /// Print what `blocks` would run, without running it.
+    #[command(after_help = "\
+Example:
+  hessblock plan examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --part full")]
     Plan(Blocks),
     /// List the devices and say which would be picked.
     Info(Info),
@@ -45,6 +63,10 @@ pub enum Command {
     Bench(Bench),
     /// Test this machine's device: everything it computes against CPU double precision, in under a minute.
     Selftest(Selftest),
+    /// Print what a shell needs to complete commands, options and values.
+    Completions(Completions),
+    /// Print the manual page, or write one for every command.
+    Man(Man),
 }
 
 /// Options of `inspect`.
@@ -316,8 +338,36 @@ pub struct Merge {
     pub json: bool,
 }
 
+/// Options of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hessblock completions bash > ~/.local/share/bash-completion/completions/hessblock
+  hessblock completions zsh > ~/.zfunc/_hessblock
+  hessblock completions fish > ~/.config/fish/completions/hessblock.fish")]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hessblock man | man -l -
+  hessblock man --out ~/.local/share/man/man1")]
+pub struct Man {
+    /// Write hessblock.1, hessblock-blocks.1 and so on into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+}
+
 /// Options of `gradient`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock gradient examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --out g.npy")]
 pub struct Gradient {
     #[command(flatten)]
     pub model: Model,
@@ -365,6 +415,10 @@ pub struct Product {
 
 /// Options of `trace`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock trace examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --curvature exact")]
 pub struct Trace {
     #[command(flatten)]
     pub model: Model,
@@ -384,6 +438,10 @@ pub struct Trace {
 
 /// Options of `form`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock form examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy")]
 pub struct Form {
     #[command(flatten)]
     pub model: Model,
@@ -453,6 +511,7 @@ pub struct StudyError {
 
 /// Options of `info`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: hessblock info --json")]
 pub struct Info {
     /// Measure the kernels of every hardware adapter anew, or those of the adapter that --device names.
     #[arg(long)]
@@ -467,7 +526,9 @@ pub struct Info {
 
 /// Options of `verify`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 where an entry is off by more than its tolerance.")]
+#[command(
+    after_help = "Example: hessblock verify blocks --entries 1000\n\nExit code 1 where an entry is off by more than its tolerance."
+)]
 pub struct Verify {
     /// A file or folder made by `blocks`.
     #[arg(value_name = "OUT")]

@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod blocks;
+mod complete;
 mod error;
 mod form;
 mod gradient;
@@ -16,6 +17,7 @@ mod progress;
 mod selftest;
 mod trace;
 mod verify;
+mod version;
 
 use clap::Parser;
 use hessblock::loss::RankReport;
@@ -65,6 +67,8 @@ pub fn main() -> ExitCode {
         args::Command::Error(command) => error::run(command),
         args::Command::Bench(command) => bench::run(command),
         args::Command::Selftest(command) => selftest::run(command),
+        args::Command::Completions(command) => complete::completions(command),
+        args::Command::Man(command) => complete::man(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ mod onnx;
 mod refusals;
 mod results;
 mod selftest;
+mod shell;
 mod study;
 mod verify;
 mod workplace;
