@@ -5,11 +5,15 @@
 
 mod axis;
 mod drawing;
+mod raster;
+mod svg;
 
 pub use drawing::Drawing;
 
-pub(crate) use axis::Decades;
+pub(crate) use axis::{Decades, power};
 pub(crate) use drawing::{At, width};
+pub(crate) use raster::{Raster, base64};
+pub(crate) use svg::escaped;
 
 use plotters::style::RGBColor;
 
