@@ -73,7 +73,10 @@ fn targets(command: &Show) -> Result<Vec<(&PathBuf, &'static str)>> {
 
 /// Refuses a file that cannot be written, or has another ending.
 pub fn check(path: &Path, kind: &str, force: bool) -> Result<()> {
-    if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case(kind)) {
+    if path
+        .extension()
+        .is_none_or(|e| !e.eq_ignore_ascii_case(kind))
+    {
         return Err(Error::Request(format!(
             "--{kind} {}: the name must end in .{kind}",
             path.display()

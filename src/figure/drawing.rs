@@ -203,7 +203,9 @@ impl Drawing {
     pub fn png(&self) -> Result<Vec<u8>> {
         let size = self.size();
         let area = i64::from(size.0) * i64::from(size.1);
-        let scale = (1..=FINE).rev().find(|&s| area * i64::from(s * s) <= PAINTED);
+        let scale = (1..=FINE)
+            .rev()
+            .find(|&s| area * i64::from(s * s) <= PAINTED);
         let scale = scale.unwrap_or(1);
         let fine = (size.0 * scale as u32, size.1 * scale as u32);
         let mut pixels = vec![0; fine.0 as usize * fine.1 as usize * 3];

@@ -42,6 +42,17 @@ impl Raster {
 
 /// A PNG file of pixels of red, green and blue; with a palette where there are few colours, which takes a third.
 pub(super) fn encode(size: (u32, u32), pixels: &[u8]) -> Result<Vec<u8>> {
+    // Which is smaller depends on the figure: filters suit smooth shades, none suits maps of entries.
+    let plain = encode_by(png::Filter::NoFilter, size, pixels)?;
+    let adaptive = encode_by(png::Filter::Adaptive, size, pixels)?;
+    Ok(if plain.len() <= adaptive.len() {
+        plain
+    } else {
+        adaptive
+    })
+}
+
+fn encode_by(filter: png::Filter, size: (u32, u32), pixels: &[u8]) -> Result<Vec<u8>> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
     encoder.set_compression(png::Compression::High);
@@ -50,11 +61,10 @@ pub(super) fn encode(size: (u32, u32), pixels: &[u8]) -> Result<Vec<u8>> {
         Some((palette, _)) => {
             encoder.set_color(png::ColorType::Indexed);
             encoder.set_palette(palette.concat());
-            // Neighbouring numbers in a palette say nothing of each other.
-            encoder.set_filter(png::Filter::NoFilter);
         }
         None => encoder.set_color(png::ColorType::Rgb),
     }
+    encoder.set_filter(filter);
     let data = indexed.as_ref().map_or(pixels, |(_, indices)| indices);
     let mut writer = encoder.write_header().map_err(undrawn)?;
     writer.write_image_data(data).map_err(undrawn)?;

@@ -65,9 +65,16 @@ fn element(out: &mut String, shape: &Shape, inline: bool) -> Result<()> {
             color,
             filled,
         } => {
-            let paint = paint((*color).into(), if *filled { "fill" } else { "stroke" }, inline);
+            let paint = paint(
+                (*color).into(),
+                if *filled { "fill" } else { "stroke" },
+                inline,
+            );
             let hollow = if *filled { "" } else { " fill=\"none\"" };
-            writeln!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" {paint}{hollow}/>")
+            writeln!(
+                out,
+                "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" {paint}{hollow}/>"
+            )
         }
         Shape::Text {
             at: (x, y),

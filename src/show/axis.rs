@@ -35,6 +35,12 @@ pub(super) enum By {
 }
 
 impl Axis {
+    /// A side of one entry, of no parameter: that of a vector that it does not have.
+    pub(super) fn one() -> Axis {
+        let one = 0..1;
+        Axis::whole(std::slice::from_ref(&one))
+    }
+
     /// All of a part's side, of these flat indices.
     pub(super) fn whole(ranges: &[Range<usize>]) -> Axis {
         Axis::of(ranges, ranges).unwrap_or_default()
@@ -178,7 +184,10 @@ impl Axis {
     }
 
     /// Pieces with their parameter: place in the view, flat index, length, name, index in the parameter.
-    pub(super) fn named(&self, places: &[ParameterPlace]) -> Vec<(usize, usize, usize, String, usize)> {
+    pub(super) fn named(
+        &self,
+        places: &[ParameterPlace],
+    ) -> Vec<(usize, usize, usize, String, usize)> {
         let segments = self.segments.iter().flat_map(|segment| {
             let one = Axis {
                 segments: vec![Segment {
@@ -196,9 +205,17 @@ impl Axis {
             }
             spans.into_iter().map(|span| {
                 let flat = segment.flat.start + span.range.start;
-                let place = places.iter().find(|p| p.name == span.name && p.range().contains(&flat));
+                let place = places
+                    .iter()
+                    .find(|p| p.name == span.name && p.range().contains(&flat));
                 let index = place.map_or(0, |p| flat - p.offset);
-                (segment.start + span.range.start, flat, span.range.len(), span.name, index)
+                (
+                    segment.start + span.range.start,
+                    flat,
+                    span.range.len(),
+                    span.name,
+                    index,
+                )
             })
         });
         segments.collect()
@@ -276,7 +293,9 @@ mod tests {
             spans.into_iter().map(|s| (s.name, s.range)).collect()
         };
         let named = |list: &[(&str, Range<usize>)]| -> Vec<(String, Range<usize>)> {
-            list.iter().map(|(n, r)| (n.to_string(), r.clone())).collect()
+            list.iter()
+                .map(|(n, r)| (n.to_string(), r.clone()))
+                .collect()
         };
         assert_eq!(
             spans(By::Layer),
@@ -284,7 +303,12 @@ mod tests {
         );
         assert_eq!(
             spans(By::Parameter),
-            named(&[("a.weight", 0..4), ("a.bias", 4..5), (NOBODY, 5..6), ("b.weight", 6..9)])
+            named(&[
+                ("a.weight", 0..4),
+                ("a.bias", 4..5),
+                (NOBODY, 5..6),
+                ("b.weight", 6..9)
+            ])
         );
         assert!(axis.spans(&[], By::Layer).is_empty());
     }

@@ -38,10 +38,16 @@ pub(super) fn labels(spans: &[Span], entries: usize, length: i32, rows: bool) ->
         .iter()
         .map(|s| {
             let (start, end) = (to(s.range.start), to(s.range.end));
-            (shortened(&s.name, LETTERS), start + (end - start) / 2, end - start)
+            (
+                shortened(&s.name, LETTERS),
+                start + (end - start) / 2,
+                end - start,
+            )
         })
         .collect();
-    let along = names.iter().all(|(name, _, room)| width(name, SIZE) + 6 <= *room);
+    let along = names
+        .iter()
+        .all(|(name, _, room)| width(name, SIZE) + 6 <= *room);
     let across = rows || !along;
     // The largest first, so that it is small ones that are left out.
     let mut order: Vec<usize> = (0..names.len()).collect();
@@ -51,7 +57,9 @@ pub(super) fn labels(spans: &[Span], entries: usize, length: i32, rows: bool) ->
         if kept.len() == NAMES {
             break;
         }
-        let free = kept.iter().all(|&other| (names[other].1 - names[k].1).abs() >= LINE);
+        let free = kept
+            .iter()
+            .all(|&other| (names[other].1 - names[k].1).abs() >= LINE);
         if !across || free {
             kept.push(k);
         }
@@ -59,7 +67,10 @@ pub(super) fn labels(spans: &[Span], entries: usize, length: i32, rows: bool) ->
     kept.sort_unstable();
     Labels {
         borders,
-        names: kept.into_iter().map(|k| (names[k].0.clone(), names[k].1)).collect(),
+        names: kept
+            .into_iter()
+            .map(|k| (names[k].0.clone(), names[k].1))
+            .collect(),
         across,
     }
 }
@@ -70,8 +81,8 @@ impl Labels {
         let longest = self.names.iter().map(|(name, _)| width(name, SIZE)).max();
         match (longest, self.across) {
             (None, _) => 0,
-            (Some(longest), true) => longest + 10,
-            (Some(_), false) => LINE + 9,
+            (Some(longest), true) => longest + 12,
+            (Some(_), false) => LINE + 10,
         }
     }
 }
@@ -109,7 +120,8 @@ mod tests {
 
     #[test]
     fn names_never_overlap() {
-        let many: Vec<(String, usize)> = (0..500).map(|k| (format!("layer{k}"), 1 + k % 9)).collect();
+        let many: Vec<(String, usize)> =
+            (0..500).map(|k| (format!("layer{k}"), 1 + k % 9)).collect();
         let many: Vec<(&str, usize)> = many.iter().map(|(n, k)| (n.as_str(), *k)).collect();
         let (list, entries) = spans(&many);
         let found = labels(&list, entries, 600, true);

@@ -298,7 +298,10 @@ fn headline(provenance: &serde_json::Value) -> (String, String) {
     let mut about: Vec<String> = Vec::new();
     about.extend(known.loss);
     if let Some((from, to)) = known.samples {
-        about.push(format!("samples {} to {}", grouped(from), grouped(to)));
+        about.push(match from {
+            0 => format!("{} samples", grouped(to)),
+            _ => format!("samples {from}..{to}"),
+        });
     }
     match (known.precision, known.device) {
         (Some(precision), Some(device)) => about.push(format!("{precision} on {device}")),
@@ -313,5 +316,8 @@ fn headline(provenance: &serde_json::Value) -> (String, String) {
 fn tail(path: &str) -> String {
     let names: Vec<_> = Path::new(path).iter().rev().take(2).collect();
     let names = names.into_iter().rev().map(|n| n.to_string_lossy());
-    names.filter(|n| n != "/" && n != "\\").collect::<Vec<_>>().join("/")
+    names
+        .filter(|n| n != "/" && n != "\\")
+        .collect::<Vec<_>>()
+        .join("/")
 }

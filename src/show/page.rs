@@ -48,7 +48,10 @@ pub(super) fn html(shown: &Shown) -> Result<String> {
     }
     if shown.parts.len() > PARTS {
         let more = grouped(shown.parts.len() - PARTS);
-        let _ = writeln!(page, "<p class=\"note\">{more} more parts are left out.</p>");
+        let _ = writeln!(
+            page,
+            "<p class=\"note\">{more} more parts are left out.</p>"
+        );
     }
     let data = serde_json::to_string(&data)
         .map_err(|e| Error::Value(format!("the page's values cannot be written: {e}")))?;
@@ -114,7 +117,10 @@ fn table(page: &mut String, part: &ShownPart) {
     page.push_str("</table></div>\n");
     if lines.len() > LINES {
         let more = grouped(lines.len() - LINES);
-        let _ = writeln!(page, "<p class=\"note\">{more} more blocks are left out.</p>");
+        let _ = writeln!(
+            page,
+            "<p class=\"note\">{more} more blocks are left out.</p>"
+        );
     }
 }
 

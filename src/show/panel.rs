@@ -1,6 +1,6 @@
 //! One part's picture: heading, map or plot, names along its sides, scale of colours, caption.
 
-use super::axis::{By, Span};
+use super::axis::{Axis, By, Span};
 use super::grid::{Cell, Grid};
 use super::labels::{Labels, SIZE, labels};
 use super::scale::{self, Scale};
@@ -25,8 +25,11 @@ const SCALE: std::ops::Range<i32> = 170..340;
 const SHORTEST: f64 = 0.16;
 /// Pixels of a panel's width at least, so that captions have room.
 const LEAST: i32 = 300;
-/// Lines between layers.
-const BORDER: RGBAColor = RGBAColor(0x30, 0x30, 0x30, 0.55);
+/// Lines between layers, with a light seam on either side so that they are seen on any colours; all of them let the
+/// entries below shine through. Beyond the frame they go on as ticks.
+const BORDER: RGBAColor = RGBAColor(0x10, 0x10, 0x10, 0.7);
+const SEAM: RGBAColor = RGBAColor(0xff, 0xff, 0xff, 0.45);
+const TICK: i32 = 5;
 const FRAME: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
 /// A part that is drawn.
@@ -61,7 +64,10 @@ pub(super) fn cells(view: &View, size: usize) -> (usize, usize) {
     if view.vector {
         return (1, size);
     }
-    let (rows, columns) = (view.rows.len().max(1) as f64, view.columns.len().max(1) as f64);
+    let (rows, columns) = (
+        view.rows.len().max(1) as f64,
+        view.columns.len().max(1) as f64,
+    );
     let side = |own: f64, other: f64| {
         let share = (own / other).clamp(SHORTEST, 1.0);
         ((size as f64 * share) as usize).max(1)
@@ -88,12 +94,21 @@ impl Picture {
         };
         let scale = Scale::new(grid.most());
         let caption = caption(&view, &grid, whole);
+        let extent = |what: &str, axis: &Axis| match axis.ranges().as_slice() {
+            [range] => format!(" · {what} {}..{}", range.start, range.end),
+            _ => String::new(),
+        };
         let about = match view.vector {
-            true => format!("a vector of {}", grouped(view.rows.len())),
+            true => {
+                let entries = extent("entries", &view.rows);
+                format!("a vector of {}{entries}", grouped(view.rows.len()))
+            }
             false => format!(
-                "{} × {}",
+                "{} × {}{}{}",
                 grouped(view.rows.len()),
-                grouped(view.columns.len())
+                grouped(view.columns.len()),
+                extent("rows", &view.rows),
+                extent("columns", &view.columns)
             ),
         };
         Picture {
@@ -115,10 +130,7 @@ impl Picture {
         let pixels = |cells: usize, most: usize| ((most / cells.max(1)) as i32).max(1);
         let (grid, vector) = (&self.grid, self.view.vector);
         let mut enlarged = match vector {
-            true => (
-                trace_plot::height(size),
-                pixels(grid.columns, most.1),
-            ),
+            true => (trace_plot::height(size), pixels(grid.columns, most.1)),
             false => (pixels(grid.rows, most.0), pixels(grid.columns, most.1)),
         };
         let (rows, columns) = (self.view.rows.len(), self.view.columns.len());
@@ -167,7 +179,11 @@ impl Picture {
     }
 
     fn scale_height(&self, map: i32) -> i32 {
-        let extra = if self.grid.broken.contains(&true) { 24 } else { 0 };
+        let extra = if self.grid.broken.contains(&true) {
+            24
+        } else {
+            0
+        };
         map.clamp(SCALE.start, SCALE.end) + extra
     }
 
@@ -189,21 +205,29 @@ impl Picture {
             self.bar(drawing, (right + GAP, top), high);
         }
         for border in &layout.rows.borders {
-            drawing.fill([(left, top + border), (right, top + border + 1)], BORDER);
+            let y = top + border;
+            drawing.fill([(left, y - 1), (right, y)], SEAM);
+            drawing.fill([(left, y + 1), (right, y + 2)], SEAM);
+            drawing.fill([(left, y), (right, y + 1)], BORDER);
+            drawing.fill([(left - TICK, y), (left - 1, y + 1)], FRAME);
         }
         for border in &layout.columns.borders {
-            drawing.fill([(left + border, top), (left + border + 1, bottom)], BORDER);
+            let x = left + border;
+            drawing.fill([(x - 1, top), (x, bottom)], SEAM);
+            drawing.fill([(x + 1, top), (x + 2, bottom)], SEAM);
+            drawing.fill([(x, top), (x + 1, bottom)], BORDER);
+            drawing.fill([(x, bottom + 1), (x + 1, bottom + TICK)], FRAME);
         }
         // The frame lies outside, so that it hides no entry.
         drawing.frame([(left - 1, top - 1), (right, bottom)], FRAME);
         for (name, middle) in &layout.rows.names {
-            drawing.text((left - 6, top + middle), name, SIZE, INK, At::Right);
+            drawing.text((left - 8, top + middle), name, SIZE, INK, At::Right);
         }
         for (name, middle) in &layout.columns.names {
             match layout.columns.across {
-                true => drawing.upwards((left + middle, bottom + 6), name, SIZE, At::Right),
+                true => drawing.upwards((left + middle, bottom + 8), name, SIZE, At::Right),
                 false => {
-                    drawing.text((left + middle, bottom + 12), name, SIZE, INK, At::Middle);
+                    drawing.text((left + middle, bottom + 13), name, SIZE, INK, At::Middle);
                 }
             }
         }
@@ -267,14 +291,19 @@ impl Picture {
         drawing.image((left, top), column(false), 1);
         drawing.image((left, middle + ZERO), column(true), 1);
         drawing.frame([(left - 1, top - 1), (right, top + 2 * half + ZERO)], FRAME);
+        for (share, color) in [(0, scale::SMALL), (1, scale::ZERO), (2, scale::SMALL)] {
+            let y = middle + share * ZERO / 3;
+            let [red, green, blue] = color;
+            drawing.fill(
+                [(left, y), (right, y + ZERO / 3)],
+                RGBColor(red, green, blue),
+            );
+        }
         drawing.text((right + 8, middle + ZERO / 2), "0", SIZE, INK, At::Left);
         let step = if half >= 130 { 1 } else { 2 };
         for (exponent, place) in self.scale.ticks(step) {
             let up = (place * f64::from(half - 1)).round() as i32;
-            for (y, negative) in [
-                (top + half - 1 - up, false),
-                (middle + ZERO + up, true),
-            ] {
+            for (y, negative) in [(top + half - 1 - up, false), (middle + ZERO + up, true)] {
                 // Numbers stay clear of the zero.
                 if (y - middle - ZERO / 2).abs() < 15 {
                     continue;
@@ -313,11 +342,11 @@ fn caption(view: &View, grid: &Grid, whole: &Statistics) -> String {
     let mut text = match (view.vector, grid.factor) {
         (_, (1, 1)) => "Every entry is shown.".to_string(),
         (true, (_, k)) => format!(
-            "A column of pixels shows the least and the largest of {} entries.",
+            "Each column of pixels stands for {} entries and spans the least to the largest of them.",
             grouped(k)
         ),
         (false, (r, c)) => format!(
-            "A pixel shows the entry of largest magnitude of {} × {}.",
+            "Each pixel stands for {} × {} entries and shows the one of largest magnitude.",
             grouped(r),
             grouped(c)
         ),

@@ -4,8 +4,8 @@ use crate::figure::power;
 
 /// Decades below the largest magnitude that are told apart; smaller entries fade to a neutral grey.
 pub(super) const DECADES: f64 = 6.0;
-/// Colours of each sign. Together with the others they fit in the palette of an image.
-const LEVELS: f64 = 120.0;
+/// Colours of each sign, ten a decade. Together with the others they fit in the palette of an image.
+const LEVELS: f64 = 60.0;
 
 /// An entry that is exactly 0.
 pub(super) const ZERO: [u8; 3] = [0xff, 0xff, 0xff];

@@ -42,9 +42,25 @@ pub(super) fn scan(
     most: (usize, usize),
     advance: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Scanned> {
+    let (rows, columns) = match view.vector {
+        true => (1, view.rows.len()),
+        false => (view.rows.len(), view.columns.len()),
+    };
+    scan_by(blocks, view, places, most, extents(rows, columns), advance)
+}
+
+/// The same, with at most that many rows and columns read at a time.
+pub(super) fn scan_by(
+    blocks: &Blocks,
+    view: &View,
+    places: &[ParameterPlace],
+    most: (usize, usize),
+    (tall, wide): (usize, usize),
+    advance: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Scanned> {
     // A vector is taken as one row: its entries lie one behind the other.
     let (rows, columns) = match view.vector {
-        true => (&Axis::whole(&[0..1]), &view.rows),
+        true => (&Axis::one(), &view.rows),
         false => (&view.rows, &view.columns),
     };
     let sides = [
@@ -59,7 +75,6 @@ pub(super) fn scan(
         factor: grid.factor,
     };
     let mut found = vec![Sums::default(); sides[0].names.len() * sides[1].names.len()];
-    let (tall, wide) = extents(rows.len(), columns.len());
     for (row, row_places) in rows.pieces(tall) {
         for (column, column_places) in columns.pieces(wide) {
             advance(0)?;
@@ -160,7 +175,10 @@ impl Pass<'_> {
         if height == 0 {
             return;
         }
-        let (first, last) = (corner.0 / self.factor.0, (corner.0 + height - 1) / self.factor.0);
+        let (first, last) = (
+            corner.0 / self.factor.0,
+            (corner.0 + height - 1) / self.factor.0,
+        );
         let cells = first * grid.columns..(last + 1) * grid.columns;
         let columns = grid.columns;
         // Rows of cells side by side; what they find is put together in their order, so that it is always the same.
@@ -186,7 +204,10 @@ impl Pass<'_> {
                     }
                     let base = layer * self.columns.names.len();
                     let sums = sums.into_iter().enumerate();
-                    found.extend(sums.filter(|(_, s)| s.entries > 0).map(|(k, s)| (base + k, s)));
+                    found.extend(
+                        sums.filter(|(_, s)| s.entries > 0)
+                            .map(|(k, s)| (base + k, s)),
+                    );
                 }
                 found
             })

@@ -126,7 +126,7 @@ fn whole(blocks: &Blocks, part: usize) -> View {
         zoom: None,
         vector: columns.is_none(),
         rows: Axis::whole(&layout.rows),
-        columns: columns.map_or_else(|| Axis::whole(&[0..1]), Axis::whole),
+        columns: columns.map_or_else(Axis::one, Axis::whole),
     }
 }
 
@@ -150,7 +150,7 @@ fn zoomed(
         let columns = match &layout.columns {
             Some(ranges) => Axis::of(ranges, columns)?,
             // A vector has what lies on the diagonal.
-            None if rows == columns => Axis::whole(&[0..1]),
+            None if rows == columns => Axis::one(),
             None => return None,
         };
         Some(View {
@@ -177,7 +177,11 @@ fn zoomed(
             ),
             _ => String::new(),
         };
-        let known: Vec<String> = parts.iter().take(LISTED).map(|&p| extent(blocks, p)).collect();
+        let known: Vec<String> = parts
+            .iter()
+            .take(LISTED)
+            .map(|&p| extent(blocks, p))
+            .collect();
         let more = match parts.len().saturating_sub(LISTED) {
             0 => String::new(),
             more => format!(" and {more} more"),

@@ -3,6 +3,7 @@
 use super::panel::number;
 use super::{Shown, ShownBlock, ShownPart, Statistics};
 use crate::figure::{grouped, percent, shortened};
+use std::collections::HashMap;
 
 /// Lines of the table in text; there may be more in other forms.
 const LINES: usize = 40;
@@ -25,8 +26,7 @@ pub(super) struct Line {
 }
 
 /// The heads of the columns.
-pub(super) const HEADS: [&str; 7] =
-    ["block", "shape", "norm", "trace", "largest", "at", "zeros"];
+pub(super) const HEADS: [&str; 7] = ["block", "shape", "norm", "trace", "largest", "at", "zeros"];
 
 impl Line {
     fn new(part: &ShownPart, block: String, shape: &[usize], found: &Statistics) -> Line {
@@ -91,9 +91,18 @@ pub(super) fn lines(part: &ShownPart) -> Vec<Line> {
         });
     }
     let several = part.blocks.len() > 1;
+    let places: Places = match part.columns.as_ref() == Some(&part.rows) {
+        true => part
+            .blocks
+            .iter()
+            .enumerate()
+            .map(|(k, b)| (names(b), k))
+            .collect(),
+        false => Places::new(),
+    };
     for block in &part.blocks {
         let zeros = block.statistics.zeros == block.statistics.entries;
-        if several && (zeros || mirrored(part, block)) {
+        if several && (zeros || mirrored(part, &places, block)) {
             continue;
         }
         let name = match block.row_layer == block.column_layer {
@@ -105,26 +114,24 @@ pub(super) fn lines(part: &ShownPart) -> Vec<Line> {
     lines
 }
 
+/// The place of every pair of layers among the blocks of a symmetric part.
+type Places<'a> = HashMap<(&'a str, &'a str), usize>;
+
+fn names(block: &ShownBlock) -> (&str, &str) {
+    (&block.row_layer, &block.column_layer)
+}
+
 /// Whether a block lies below the diagonal and its transpose, above it, says the same.
-fn mirrored(part: &ShownPart, block: &ShownBlock) -> bool {
-    if part.columns.as_ref() != Some(&part.rows) || block.row_layer == block.column_layer {
-        return false;
-    }
-    let place = |row: &str, column: &str| {
-        let blocks = part.blocks.iter();
-        blocks.enumerate().find(|(_, b)| b.row_layer == row && b.column_layer == column)
-    };
-    let Some((below, _)) = place(&block.row_layer, &block.column_layer) else {
+fn mirrored(part: &ShownPart, places: &Places<'_>, block: &ShownBlock) -> bool {
+    let (row, column) = names(block);
+    let (Some(&own), Some(&twin)) = (places.get(&(row, column)), places.get(&(column, row))) else {
         return false;
     };
-    let Some((above, twin)) = place(&block.column_layer, &block.row_layer) else {
-        return false;
-    };
-    let (own, twin) = (&block.statistics, &twin.statistics);
-    above < below
-        && own.zeros == twin.zeros
-        && own.non_finite == twin.non_finite
-        && (own.norm - twin.norm).abs() <= 1e-9 * own.norm
+    let (below, above) = (&block.statistics, &part.blocks[twin].statistics);
+    twin < own
+        && below.zeros == above.zeros
+        && below.non_finite == above.non_finite
+        && (below.norm - above.norm).abs() <= 1e-9 * below.norm
 }
 
 pub(super) fn table(shown: &Shown) -> String {
@@ -135,7 +142,9 @@ pub(super) fn table(shown: &Shown) -> String {
         // What says it of a whole part stays.
         order.sort_by(|&a, &b| {
             let key = |k: usize| (lines[k].whole, lines[k].weight);
-            key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
+            key(b)
+                .partial_cmp(&key(a))
+                .unwrap_or(std::cmp::Ordering::Equal)
         });
         let mut kept = order[..LINES].to_vec();
         kept.sort_unstable();
@@ -146,7 +155,11 @@ pub(super) fn table(shown: &Shown) -> String {
     let mut last = None;
     for line in &lines {
         let repeated = last == Some(&line.part);
-        let part = if repeated { String::new() } else { shortened(&line.part, 40) };
+        let part = if repeated {
+            String::new()
+        } else {
+            shortened(&line.part, 40)
+        };
         last = Some(&line.part);
         let count = line.broken.to_string();
         let mut cells = line.cells();

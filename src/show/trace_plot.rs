@@ -35,9 +35,7 @@ pub(super) fn draw(
     // The room of a sign that is not there is left empty.
     let height = |value: f64| match scale.place(value) {
         None => zero,
-        Some(place) if value > 0.0 => {
-            zero - ZERO - (place * f64::from(above - 3)).round() as i32
-        }
+        Some(place) if value > 0.0 => zero - ZERO - (place * f64::from(above - 3)).round() as i32,
         Some(place) => zero + ZERO + (place * f64::from(below - 3)).round() as i32,
     };
     let step = if above.max(below) >= 150 { 1 } else { 2 };

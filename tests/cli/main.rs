@@ -9,6 +9,7 @@ mod onnx;
 mod refusals;
 mod results;
 mod selftest;
+mod show;
 mod study;
 mod verify;
 mod workplace;
