@@ -6,8 +6,8 @@ use crate::figure::{shortened, width};
 /// Letters of a name at most.
 const LETTERS: usize = 22;
 /// Size of letters, and pixels that a line of them takes.
-pub(super) const SIZE: i32 = 12;
-const LINE: i32 = 13;
+pub(super) const SIZE: i32 = 13;
+const LINE: i32 = 14;
 /// Names that a side has at most.
 const NAMES: usize = 200;
 

@@ -14,11 +14,11 @@ use plotters::style::{RGBAColor, RGBColor};
 /// Pixels of the heading's two lines.
 const HEAD: i32 = 46;
 /// Pixels of a line of the caption.
-const LINE: i32 = 17;
+const LINE: i32 = 18;
 /// Pixels between a map and its scale, of the scale itself, and of its numbers.
 const GAP: i32 = 16;
 const BAR: i32 = 14;
-const NUMBERS: i32 = 50;
+const NUMBERS: i32 = 54;
 /// Pixels of the scale's height.
 const SCALE: std::ops::Range<i32> = 170..340;
 /// Of a map that is far from square the shorter side has at least this share of the longer.
@@ -28,7 +28,9 @@ const LEAST: i32 = 300;
 /// Lines between layers, with a light seam on either side so that they are seen on any colours; all of them let the
 /// entries below shine through. Beyond the frame they go on as ticks.
 const BORDER: RGBAColor = RGBAColor(0x10, 0x10, 0x10, 0.7);
-const SEAM: RGBAColor = RGBAColor(0xff, 0xff, 0xff, 0.45);
+const SEAM: RGBAColor = RGBAColor(0xff, 0xff, 0xff, 0.35);
+/// Pixels to the next border that a seam takes at least.
+const ROOM: i32 = 16;
 const TICK: i32 = 5;
 const FRAME: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
@@ -189,7 +191,7 @@ impl Picture {
 
     /// Draws the panel with its upper left corner there.
     pub(super) fn draw(&self, drawing: &mut Drawing, (x, y): (i32, i32), layout: &Layout) {
-        drawing.text((x, y + 10), &self.heading, 15, INK, At::Left);
+        drawing.text((x, y + 10), &self.heading, 16, INK, At::Left);
         drawing.text((x, y + 30), &self.about, SIZE, FAINT, At::Left);
         let (left, top, wide, high) = layout.map;
         let (left, top) = (x + left, y + top);
@@ -204,17 +206,21 @@ impl Picture {
             self.map(drawing, (left, top), layout.enlarged);
             self.bar(drawing, (right + GAP, top), high);
         }
-        for border in &layout.rows.borders {
+        for (border, seam) in seams(&layout.rows.borders) {
             let y = top + border;
-            drawing.fill([(left, y - 1), (right, y)], SEAM);
-            drawing.fill([(left, y + 1), (right, y + 2)], SEAM);
+            if seam {
+                drawing.fill([(left, y - 1), (right, y)], SEAM);
+                drawing.fill([(left, y + 1), (right, y + 2)], SEAM);
+            }
             drawing.fill([(left, y), (right, y + 1)], BORDER);
             drawing.fill([(left - TICK, y), (left - 1, y + 1)], FRAME);
         }
-        for border in &layout.columns.borders {
+        for (border, seam) in seams(&layout.columns.borders) {
             let x = left + border;
-            drawing.fill([(x - 1, top), (x, bottom)], SEAM);
-            drawing.fill([(x + 1, top), (x + 2, bottom)], SEAM);
+            if seam {
+                drawing.fill([(x - 1, top), (x, bottom)], SEAM);
+                drawing.fill([(x + 1, top), (x + 2, bottom)], SEAM);
+            }
             drawing.fill([(x, top), (x + 1, bottom)], BORDER);
             drawing.fill([(x, bottom + 1), (x + 1, bottom + TICK)], FRAME);
         }
@@ -320,6 +326,15 @@ impl Picture {
             drawing.text((right + 8, y + 7), "NaN, ∞", SIZE, INK, At::Left);
         }
     }
+}
+
+/// Borders, and whether each has seams: beside a layer of a few pixels they would hide it.
+fn seams(borders: &[i32]) -> impl Iterator<Item = (i32, bool)> + '_ {
+    let far = |k: usize, other: Option<&i32>| other.is_none_or(|o| (o - borders[k]).abs() >= ROOM);
+    (0..borders.len()).map(move |k| {
+        let before = k.checked_sub(1).and_then(|k| borders.get(k));
+        (borders[k], far(k, before) && far(k, borders.get(k + 1)))
+    })
 }
 
 /// The names along a side: those of layers; inside a single layer, those of its parameters.

@@ -8,8 +8,8 @@ const MARGIN: i32 = 20;
 /// Pixels between panels.
 const GAP: (i32, i32) = (36, 30);
 /// Letters of the lines below the title.
-const SMALL: i32 = 13;
-const LINE: i32 = 19;
+const SMALL: i32 = 14;
+const LINE: i32 = 20;
 
 /// Panels beside each other.
 pub(super) fn across(panels: usize) -> usize {

@@ -1,6 +1,7 @@
 //! A vector as a plot: its entries over their index, on a signed logarithmic axis.
 
 use super::grid::Grid;
+use super::labels::SIZE;
 use super::scale::{self, Scale};
 use crate::figure::{At, Drawing, INK, RULE};
 use plotters::style::{RGBAColor, RGBColor};
@@ -40,7 +41,7 @@ pub(super) fn draw(
     };
     let step = if above.max(below) >= 150 { 1 } else { 2 };
     drawing.line(&[(left, zero), (right, zero)], RULE, 1);
-    drawing.text((left - 8, zero), "0", 12, INK, At::Right);
+    drawing.text((left - 8, zero), "0", SIZE, INK, At::Right);
     for (exponent, place) in scale.ticks(step) {
         for (shown, sign) in [(positive, 1.0), (negative, -1.0)] {
             let y = height(sign * 10.0_f64.powi(exponent));
@@ -50,7 +51,7 @@ pub(super) fn draw(
             }
             drawing.line(&[(left - 3, y), (right, y)], RULE, 1);
             let text = scale::label(exponent, sign < 0.0);
-            drawing.text((left - 8, y), &text, 12, INK, At::Right);
+            drawing.text((left - 8, y), &text, SIZE, INK, At::Right);
         }
     }
     let strong = |negative: bool| {
