@@ -267,12 +267,7 @@ impl Shape {
                     filled: *filled,
                     stroke_width: scale as u32,
                 };
-                let [first, mut last] = corners.map(to);
-                if *filled {
-                    // The last pixel is painted too, which SVG's boxes leave out.
-                    last = ((last.0 - 1).max(first.0), (last.1 - 1).max(first.1));
-                }
-                area.draw(&Rectangle::new([first, last], style))
+                area.draw(&Rectangle::new(corners.map(to), style))
             }
             Shape::Line {
                 points,

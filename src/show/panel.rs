@@ -369,7 +369,7 @@ fn caption(view: &View, grid: &Grid, whole: &Statistics) -> String {
     if let Some(largest) = whole.largest.filter(|l| l.value != 0.0) {
         let place = match view.vector {
             true => format!("{}", largest.row),
-            false => format!("({}, {})", largest.row, largest.column),
+            false => format!("({},\u{a0}{})", largest.row, largest.column),
         };
         let value = number(largest.value);
         text += &format!(" Largest: {value} at {place}.");
