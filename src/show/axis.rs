@@ -321,7 +321,7 @@ mod tests {
             ..place("b", "w", 0..1)
         };
         let places = [place("a", "w", 0..5), huge, place("c", "w", 4..6)];
-        let spans = Axis::whole(&[0..8]).spans(&places, By::Layer);
+        let spans = Axis::whole(&[0..3, 3..8]).spans(&places, By::Layer);
         let covered: usize = spans.iter().map(|s| s.range.len()).sum();
         assert_eq!(covered, 8);
     }

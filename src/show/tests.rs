@@ -1,4 +1,6 @@
 //! The whole of `show`, on results that were written for it.
+// Parts are lists of ranges, and most have one.
+#![allow(clippy::single_range_in_vec_init)]
 
 use super::*;
 use crate::sink::{Files, ParameterPlace, PartLayout, Sink};
