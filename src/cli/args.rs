@@ -402,12 +402,13 @@ pub struct Info {
 /// Options of `show`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For every part, and every pair of layers in it: the Frobenius norm, the trace where there is one, the entry of largest
-magnitude with its flat indices, and the share of exact zeros; of a vector, the norm and the sum.
+For every part, and every pair of layers in it: the Frobenius norm, the trace where there is one,
+the entry of largest magnitude with its flat indices, and the share of exact zeros; of a vector,
+the norm and the sum.
 
-A picture shows magnitudes on a logarithmic scale of six decades, red for positive entries and blue for negative ones. A
-pixel of a large part shows the entry of largest magnitude of all that it covers, so that no lone entry is lost. Results
-of any size are read once, a little at a time.
+A picture shows magnitudes on a logarithmic scale of six decades, red for positive entries and blue
+for negative ones. A pixel of a large part shows the entry of largest magnitude of all that it
+covers, so that no lone entry is lost. Results of any size are read once, a little at a time.
 
 Examples:
   hessblock show blocks
