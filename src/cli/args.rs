@@ -57,6 +57,8 @@ Example:
     Form(Form),
     /// Measure how far G is from the Hessian: along gradients over initialisations, and in every block.
     Error(StudyError),
+    /// Print a table of a result's blocks; draw them as heat maps.
+    Show(Show),
     /// Recompute random entries of a result straight from the definition and compare.
     Verify(Verify),
     /// Check and time a fixed set of cases on the CPU and on GPUs; put several machines side by side.
@@ -263,6 +265,9 @@ pub struct Blocks {
     /// FILE.npy for a single part, a folder, or NAME.zarr. A run that was stopped goes on with the same command.
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
+    /// Draw the finished result, as `show PATH --png FILE.png` does.
+    #[arg(long, value_name = "FILE.png")]
+    pub png: Option<PathBuf>,
     /// Replace an existing output.
     #[arg(long)]
     pub force: bool,
@@ -520,6 +525,60 @@ pub struct Info {
     #[arg(long, requires = "retune", allow_hyphen_values = true)]
     pub device: Option<String>,
     /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For every part, and every pair of layers in it: the Frobenius norm, the trace where there is one,
+the entry of largest magnitude with its flat indices, and the share of exact zeros; of a vector,
+the norm and the sum.
+
+A picture shows magnitudes on a logarithmic scale of six decades, red for positive entries and blue
+for negative ones. A pixel of a large part shows the entry of largest magnitude of all that it
+covers, so that no lone entry is lost. Results of any size are read once, a little at a time.
+
+Examples:
+  hessblock show blocks
+  hessblock show blocks --png blocks.png --html blocks.html
+  hessblock show full.npy --layer dense1,head --svg dense1-head.svg
+  hessblock show full.npy --range 0..100,0..100 --png corner.png
+
+Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.")]
+pub struct Show {
+    /// A file or folder made by `blocks`.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// Only this part of the result, by the name that the table has for it; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub part: Vec<String>,
+    /// Zoom to the block of this layer, or between two, in the smallest part that has it.
+    #[arg(long, value_name = "NAME[,NAME]", conflicts_with = "range")]
+    pub layer: Option<String>,
+    /// Zoom to these rows and columns by flat index, half-open, in the smallest part that has them.
+    #[arg(long, value_name = "R0..R1,C0..C1")]
+    pub range: Option<String>,
+    /// The picture as PNG.
+    #[arg(long, value_name = "FILE.png")]
+    pub png: Option<PathBuf>,
+    /// The picture as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// A page with pictures that say what is under the pointer, and the tables; it needs no other file.
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+    /// Pixels of the longer side of a part's picture, where it is the only one.
+    #[arg(long, value_name = "PIXELS", default_value_t = 800, value_parser = clap::value_parser!(u16).range(64..=4096))]
+    pub size: u16,
+    /// Replace existing files.
+    #[arg(long)]
+    pub force: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print JSON in place of the table.
     #[arg(long)]
     pub json: bool,
 }

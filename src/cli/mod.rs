@@ -15,6 +15,7 @@ mod merge;
 mod product;
 mod progress;
 mod selftest;
+mod show;
 mod trace;
 mod verify;
 mod version;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         args::Command::Product(command) => product::run(command),
         args::Command::Trace(command) => trace::run(command),
         args::Command::Form(command) => form::run(command),
+        args::Command::Show(command) => show::run(command),
         args::Command::Verify(command) => verify::run(command),
         args::Command::Error(command) => error::run(command),
         args::Command::Bench(command) => bench::run(command),

@@ -10,6 +10,7 @@ mod refusals;
 mod results;
 mod selftest;
 mod shell;
+mod show;
 mod study;
 mod verify;
 mod workplace;

@@ -2,7 +2,7 @@
 
 use crate::workplace::{Workplace, errors, on_digits};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "inspect",
     "blocks",
     "merge",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 15] = [
     "verify",
     "bench",
     "selftest",
+    "show",
     "completions",
     "man",
 ];
