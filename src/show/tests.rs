@@ -37,7 +37,7 @@ fn result(
         ..Provenance::now()
     };
     let mut sink = Files::<f64>::create(&path).unwrap();
-    sink = sink.plan("{}").parameters(places).provenance(provenance);
+    sink = sink.parameters(places).provenance(provenance);
     let layouts: Vec<PartLayout> = parts.iter().map(|p| p.0.clone()).collect();
     sink.begin(&layouts).unwrap();
     for (k, (layout, values)) in parts.iter().enumerate() {
