@@ -2,7 +2,7 @@
 
 use super::measure::time;
 #[cfg(feature = "gpu")]
-use super::primitive::wait;
+use crate::trial::wait;
 use crate::device::Device;
 use crate::error::Result;
 use crate::schedule::budget::available_memory;

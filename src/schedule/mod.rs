@@ -18,8 +18,10 @@ pub mod routes;
 pub mod run;
 mod second;
 pub(crate) mod steps;
+mod tally;
 pub mod tiles;
 pub mod unit;
 mod writer;
 
 pub use room::shortage;
+pub use tally::PlanTally;

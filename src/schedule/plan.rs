@@ -180,6 +180,11 @@ impl Plan {
         within(whole / 2).or_else(|refused| within(whole / 4 * 3).map_err(|_| refused))
     }
 
+    /// What it was made for.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
     /// Number of passes over the data.
     pub fn passes(&self) -> usize {
         match self.keep {

@@ -1,0 +1,195 @@
+//! The work of a whole plan by kind, found by running its passes and tiles on shapes alone.
+
+use super::footprint::{Planner, pieces};
+use super::moves::moves;
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, TileJob, encounters, wanted};
+use super::second::kind;
+use super::tiles::{Grid, Strip};
+use super::unit::Unit;
+use crate::contraction::accumulate;
+use crate::error::Result;
+use crate::jacobian::passes::{Reach, Weights};
+use crate::network::Network;
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Contract, How, Kind, Tally, Work};
+use std::collections::BTreeMap;
+
+/// The work of a plan, by stage.
+///
+/// A unit's work is counted once for each size of unit that there is, and taken as often as there are units of that size:
+/// the last range of samples, or of directions, may be shorter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanTally {
+    /// Uploads, seeds, forward and reverse passes, and rows of V that are formed once and kept.
+    pub passes: Tally,
+    /// Contractions, with rows that are formed on the way, and diagonals.
+    pub contractions: Tally,
+    /// Tiles made, and read back where they are not the host's.
+    pub tiles: Tally,
+}
+
+/// A tile up to what its work depends on: parameters and lengths of its runs, and whether it is its own mirror.
+type Alike = (usize, bool, Vec<(usize, usize)>, Vec<(usize, usize)>);
+
+impl Plan {
+    /// The work of the plan by kind. `network` is the one that it was made for.
+    ///
+    /// # Errors
+    /// As [`super::plan::plan`].
+    pub fn tally(&self, network: &Network) -> Result<PlanTally> {
+        let parts = self.parts.iter().map(|p| &p.part);
+        let reach = Reach::new(network, wanted(network, parts));
+        let planner = Planner {
+            network,
+            reach: &reach,
+            parts: &self.parts,
+            tiles: &self.tiles,
+            sizes: self.sizes(),
+            grid: self.grid,
+        };
+        let mut tally = match &self.routes {
+            Some(_) => self.tally_second(&planner)?,
+            None => self.tally_first(&planner)?,
+        };
+        let numbers = match self.grid {
+            Grid::Whole => self.parts.iter().map(|p| p.part.entries() as u64).sum(),
+            _ => self.tiles.iter().map(|job| planner.tile_entries(job) as u64).sum(),
+        };
+        if !self.tiles.is_empty() {
+            let tiles = match self.grid {
+                Grid::Whole => self.parts.len(),
+                _ => self.tiles.len(),
+            };
+            tally.tiles.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0]));
+        }
+        Ok(tally)
+    }
+
+    fn diagonal(&self) -> bool {
+        self.parts.iter().any(|p| p.part.columns.is_none())
+    }
+
+    /// Tiles that do the same work, with their number.
+    fn alike(&self) -> Vec<(TileJob, u64)> {
+        let runs = |strip: &Strip| {
+            let runs = strip.runs.iter().map(|run| (run.parameter, run.range.len()));
+            runs.collect::<Vec<_>>()
+        };
+        let mut found: BTreeMap<Alike, (TileJob, u64)> = BTreeMap::new();
+        for job in &self.tiles {
+            let part = &self.parts[job.part];
+            // On both sides of the diagonal a strip's own place decides what is mirrored.
+            let own = match self.grid {
+                Grid::Squares => usize::from(part.on_diagonal(job)),
+                Grid::Panels | Grid::Whole if part.part.symmetric() => {
+                    2 + job.row * part.columns.len() + job.column
+                }
+                Grid::Panels | Grid::Whole => 0,
+            };
+            let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+            let key = (own, part.part.symmetric(), runs(rows), runs(columns));
+            found.entry(key).or_insert((*job, 0)).1 += 1;
+        }
+        found.into_values().collect()
+    }
+
+    /// G: every unit's passes, then its tiles.
+    fn tally_first(&self, planner: &Planner<'_>) -> Result<PlanTally> {
+        let mut tally = PlanTally::default();
+        let number_bytes = planner.sizes.number_bytes;
+        let tiles = self.alike();
+        let passes = self.passes() as u64;
+        for (samples, times) in pieces(self.samples, self.unit) {
+            for (directions, repeat) in pieces(self.directions, self.chunk) {
+                let meter = Meter::new(number_bytes);
+                let weights = Weights::upload(&meter, planner.network);
+                let uploaded = meter.tally();
+                planner.unit(&meter, &weights, samples, directions, |mut unit| {
+                    let times = times * repeat;
+                    let made = meter.tally() - uploaded;
+                    let before = meter.tally();
+                    if self.diagonal() {
+                        for factor in unit.factors.iter().flatten() {
+                            let squares = factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);
+                            crate::tensor::Backend::read(&meter, &squares)?;
+                        }
+                    }
+                    // Made in the first wave.
+                    tally.contractions += (meter.tally() - before).times(times);
+                    let before = meter.tally();
+                    if self.keep != Keep::Recompute {
+                        for factor in unit.factors.iter_mut().flatten() {
+                            factor.keep_rows(&meter, self.keep == Keep::Factors);
+                        }
+                    }
+                    tally.passes += (made.times(passes) + (meter.tally() - before)).times(times);
+                    self.enter_tiles(&meter, &unit, &tiles, times, &mut tally.contractions);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Adds the tiles of one unit, `times` over.
+    fn enter_tiles(
+        &self,
+        meter: &Meter,
+        unit: &Unit<MeterTensor>,
+        tiles: &[(TileJob, u64)],
+        times: u64,
+        sum: &mut Tally,
+    ) {
+        for (job, alike) in tiles {
+            let part = &self.parts[job.part];
+            let mut tile = meter.accumulator(0, 0);
+            let before = meter.tally();
+            for (_, _, fill, meeting) in encounters(unit, part, job, self.grid) {
+                accumulate(meter, &mut tile, How { fill, ..How::ADD }, &meeting);
+            }
+            *sum += (meter.tally() - before).times(alike * times);
+        }
+    }
+
+    /// H or H − G: every wave's moves on every unit of samples.
+    fn tally_second(&self, planner: &Planner<'_>) -> Result<PlanTally> {
+        let mut tally = PlanTally::default();
+        let Some(routes) = &self.routes else {
+            return Ok(tally);
+        };
+        let mut waves: Vec<&[TileJob]> = self.tiles.chunks(self.wave.max(1)).collect();
+        if waves.is_empty() {
+            waves.push(&[]);
+        }
+        for (samples, times) in pieces(self.samples, self.unit) {
+            // As in `count_second`: what moves the same parameters and as many entries is the same work.
+            let mut known: BTreeMap<(usize, Vec<usize>), Tally> = BTreeMap::new();
+            for (k, wave) in waves.iter().enumerate() {
+                let diagonal = k == 0 && self.diagonal();
+                let network = planner.network;
+                for made_by in moves(network, routes, &self.parts, wave, diagonal, self.chunk) {
+                    let meter = Meter::new(planner.sizes.number_bytes);
+                    let weights = Weights::upload(&meter, network);
+                    let uploaded = meter.tally();
+                    let key = (made_by.directions(), kind(&made_by));
+                    planner.pass(&meter, &weights, routes, &made_by, samples, |moving| {
+                        let own = known.entry(key.clone());
+                        let passed = *own.or_insert(meter.tally() - uploaded);
+                        tally.passes += passed.times(times);
+                        let before = meter.tally();
+                        for job in *wave {
+                            let mut tile = meter.accumulator(0, 0);
+                            let part = &self.parts[job.part];
+                            moving.contract(&meter, routes, part, job, &mut tile, |_| {});
+                        }
+                        if diagonal {
+                            moving.diagonal(&meter, routes);
+                        }
+                        tally.contractions += (meter.tally() - before).times(times);
+                    })?;
+                }
+            }
+        }
+        Ok(tally)
+    }
+}
