@@ -94,8 +94,9 @@ impl Rates {
             let law = fit(&own);
             for (work, taken) in &own {
                 let said = seconds(&law, work);
-                tracing::debug!(?kind, ?work, taken, ratio = said / taken, "measured");
+                if std::env::var("DBG").is_ok() { eprintln!("{kind:?} {:?} {:.1}us ratio {:.2}", work.0, taken*1e6, said/taken); }
             }
+            if std::env::var("DBG").is_ok() { eprintln!("   {kind:?} {law:?}"); }
             (kind, law)
         };
         let laws = Kind::ALL.into_iter().map(law).collect();

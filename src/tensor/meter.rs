@@ -294,17 +294,45 @@ impl<'a> Convolved<'a> {
         self.kind(few, Kind::GroupedWeights, Kind::ConvWeights)
     }
 
-    /// Work of `samples`, with patches of so many channels per group.
-    fn work(&self, samples: usize, operations: u64, numbers: usize, channels: usize) -> Work {
+    /// Work of `samples`, with patches of so many channels per group, and, where taps are shifts of planes, of planes that are
+    /// the windows' inputs or, of the transpose in the inputs, the cotangents spread out.
+    fn work(&self, kind: Kind, samples: usize, numbers: usize, channels: usize, of_inputs: bool) -> Work {
         let lead = (samples * self.lead) as u64;
-        let patches = (self.groups * channels) as u64
-            * product(&self.window.kernel)
-            * product(&self.window.output);
+        let pairs = (self.groups * self.channels * self.outputs) as u64;
+        let taps = product(&self.window.kernel);
         let [patched, made] = self.directions.map(|d| d as u64);
-        if self.window.is_whole() {
-            return Work::call(lead * made, operations, numbers as u64, 0);
+        let multiplied = 2 * lead * made * pairs * taps;
+        let numbers = numbers as u64;
+        match kind {
+            Kind::Product => Work::call(lead * made, multiplied, numbers, 0),
+            Kind::Conv | Kind::ConvInputs | Kind::ConvWeights => {
+                let positions = product(&self.window.output);
+                let patches = (self.groups * channels) as u64 * taps * positions;
+                let patches = lead * patched * patches;
+                Work::call(lead * made, multiplied * positions, numbers, patches)
+            }
+            // Windows keep the pitch of the padded plane, so that all of them are one run.
+            _ => {
+                let run = self.run(of_inputs);
+                let planes = (self.groups * (self.channels + self.outputs)) as u64 * run;
+                Work::call(lead * made, multiplied * run, numbers, lead * made * planes)
+            }
         }
-        Work::call(lead * made, operations, numbers as u64, lead * patched * patches)
+    }
+
+    /// Positions that a tap is multiplied at: the result's along the first axis, the padded plane's along the others.
+    fn run(&self, of_inputs: bool) -> u64 {
+        let window = self.window.three_dimensional();
+        let along = |k: usize| {
+            let reach = window.kernel[k].saturating_sub(1) * window.dilation[k] / window.stride[k];
+            let positions = match of_inputs {
+                true => (window.input[k] + window.padding[k]).div_ceil(window.stride[k]),
+                false => window.output[k],
+            };
+            [positions, positions + reach].map(|extent| extent as u64)
+        };
+        let first = (0..3).find(|&k| along(k)[0] > 1).unwrap_or(2);
+        (first..3).map(|k| along(k)[usize::from(k > first)]).product()
     }
 }
 
@@ -381,10 +409,8 @@ impl Backend for Meter {
         let placement = copied(window, groups, &w.rest, Placement::of_inputs);
         let sizes = Convolved::new(window, groups, &w.rest, [x.rest[0], x.directions, directions]);
         let numbers = x.len() + w.len() + shape.len();
-        self.enter(
-            sizes.kind(Kind::FewConv, Kind::GroupedConv, Kind::Conv),
-            sizes.work(x.samples, operations, numbers, sizes.channels),
-        );
+        let kind = sizes.kind(Kind::FewConv, Kind::GroupedConv, Kind::Conv);
+        self.enter(kind, sizes.work(kind, x.samples, numbers, sizes.channels, false));
         self.convolved(inputs, placement, shape, operations)
     }
 
@@ -404,10 +430,9 @@ impl Backend for Meter {
         let placement = copied(window, groups, &w.rest, Placement::of_cotangents);
         let sizes = Convolved::new(window, groups, &w.rest, [c.rest[0], directions, directions]);
         let numbers = c.len() + w.len() + shape.len();
-        self.enter(
-            sizes.kind(Kind::FewInputs, Kind::GroupedInputs, Kind::ConvInputs),
-            sizes.work(c.samples, operations, numbers, sizes.channels.min(sizes.outputs)),
-        );
+        let kind = sizes.kind(Kind::FewInputs, Kind::GroupedInputs, Kind::ConvInputs);
+        let patched = sizes.channels.min(sizes.outputs);
+        self.enter(kind, sizes.work(kind, c.samples, numbers, patched, true));
         self.convolved(cotangents, placement, shape, operations)
     }
 
@@ -429,10 +454,8 @@ impl Backend for Meter {
         let placement = copied(window, groups, &rest, Placement::of_inputs);
         let sizes = Convolved::new(window, groups, &rest, [c.rest[0], x.directions, directions]);
         let numbers = c.len() + x.len() + shape.len();
-        self.enter(
-            sizes.kind_of_weights(),
-            sizes.work(samples, operations, numbers, sizes.channels),
-        );
+        let kind = sizes.kind_of_weights();
+        self.enter(kind, sizes.work(kind, samples, numbers, sizes.channels, false));
         self.convolved(inputs, placement, shape, operations)
     }
 
