@@ -185,6 +185,16 @@ impl Plan {
         self.sizes
     }
 
+    /// Bytes of a number.
+    pub fn number_bytes(&self) -> usize {
+        self.sizes.number_bytes
+    }
+
+    /// Whether the device's memory is the host's.
+    pub fn is_unified(&self) -> bool {
+        self.limits.unified
+    }
+
     /// Number of passes over the data.
     pub fn passes(&self) -> usize {
         match self.keep {

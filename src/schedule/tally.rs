@@ -2,7 +2,7 @@
 
 use super::footprint::{Planner, pieces};
 use super::moves::moves;
-use super::plan::{DIAGONAL_ROWS, Keep, Plan, TileJob, encounters, wanted};
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, TileJob, WRITING, encounters, wanted};
 use super::second::kind;
 use super::tiles::{Grid, Strip};
 use super::unit::Unit;
@@ -51,18 +51,32 @@ impl Plan {
             Some(_) => self.tally_second(&planner)?,
             None => self.tally_first(&planner)?,
         };
-        let numbers = match self.grid {
-            Grid::Whole => self.parts.iter().map(|p| p.part.entries() as u64).sum(),
-            _ => self.tiles.iter().map(|job| planner.tile_entries(job) as u64).sum(),
-        };
-        if !self.tiles.is_empty() {
-            let tiles = match self.grid {
-                Grid::Whole => self.parts.len(),
-                _ => self.tiles.len(),
-            };
-            tally.tiles.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0]));
-        }
+        tally.tiles = self.made(&planner);
         Ok(tally)
+    }
+
+    /// The memory of tiles, and their way back.
+    fn made(&self, planner: &Planner<'_>) -> Tally {
+        let entries = |job| planner.tile_entries(job) as u64;
+        let (tiles, numbers) = match self.grid {
+            // One for each part.
+            Grid::Whole => {
+                let parts = self.parts.iter().filter(|p| p.part.columns.is_some());
+                let entries = parts.clone().map(|p| p.part.entries() as u64);
+                (parts.count(), entries.sum())
+            }
+            // Memory of tiles that were written is there already.
+            Grid::Panels => {
+                let fresh = self.tiles.len().min(WRITING + 2);
+                (self.tiles.len(), self.tiles[..fresh].iter().map(entries).sum())
+            }
+            Grid::Squares => (self.tiles.len(), self.tiles.iter().map(entries).sum()),
+        };
+        let mut tally = Tally::default();
+        if tiles > 0 {
+            tally.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0]));
+        }
+        tally
     }
 
     fn diagonal(&self) -> bool {
