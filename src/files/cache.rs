@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn what_was_kept_is_found_again_and_what_is_damaged_or_of_another_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |of: &[&str], version: &str| Slot::within(Some(folder.path()), "rates", of, version);
+        let at =
+            |of: &[&str], version: &str| Slot::within(Some(folder.path()), "rates", of, version);
         let slot = at(&["cpu", "2"], "1");
         assert_eq!(slot.load::<Found>(), None);
         slot.store(Found { rate: 0.1 }, "lost");

@@ -108,22 +108,36 @@ mod tests {
     #[test]
     fn a_law_is_found_again_from_what_it_says() {
         let law = [2e-6, 0.0, 1e-10, 3e-9, 0.0];
-        let sizes = [[1, 3, 1000, 50, 0], [1, 2, 10_000_000, 5000, 7], [1, 9, 1000, 900_000, 3], [1, 1, 10, 10, 9]];
+        let sizes = [
+            [1, 3, 1000, 50, 0],
+            [1, 2, 10_000_000, 5000, 7],
+            [1, 9, 1000, 900_000, 3],
+            [1, 1, 10, 10, 9],
+        ];
         let measured: Vec<(Work, f64)> = sizes
             .iter()
             .map(|size| (Work(*size), seconds(&law, &Work(*size))))
             .collect();
         for (found, rate) in fit(&measured).iter().zip(law) {
-            assert!((found - rate).abs() <= 1e-6 * rate.max(1e-12), "{found} {rate}");
+            assert!(
+                (found - rate).abs() <= 1e-6 * rate.max(1e-12),
+                "{found} {rate}"
+            );
         }
     }
 
     #[test]
     fn no_term_is_negative_and_nothing_measured_takes_no_time() {
         // Less time for more: no law of positive terms says so, the nearest one is taken.
-        let measured = [(Work([1, 0, 100, 0, 0]), 2.0), (Work([1, 0, 200, 0, 0]), 1.0)];
+        let measured = [
+            (Work([1, 0, 100, 0, 0]), 2.0),
+            (Work([1, 0, 200, 0, 0]), 1.0),
+        ];
         let law = fit(&measured);
-        assert!(law.iter().all(|rate| *rate >= 0.0) && law[0] > 0.0, "{law:?}");
+        assert!(
+            law.iter().all(|rate| *rate >= 0.0) && law[0] > 0.0,
+            "{law:?}"
+        );
         assert_eq!(fit(&[]), [0.0; TERMS]);
     }
 }

@@ -5,7 +5,6 @@
 
 mod disk;
 mod law;
-mod peak;
 mod probes;
 mod rates;
 
@@ -16,7 +15,7 @@ use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::network::Network;
 use crate::schedule::PlanTally;
-use crate::schedule::plan::Plan;
+use crate::schedule::plan::{Plan, WRITING};
 use std::fmt;
 
 /// Seconds between two looks of a run at its own memory: it ends with the next one.
@@ -81,11 +80,20 @@ impl Forecast {
         let result = plan.entries() as f64 * plan.number_bytes() as f64;
         let write_seconds = write_rate.map(|rate| result / rate.max(1.0));
         let own_memory = !plan.is_unified();
-        let (mut busy, mut beside) = (pass_seconds + contraction_seconds, write_seconds.unwrap_or(0.0));
+        let (mut busy, mut beside) = (
+            pass_seconds + contraction_seconds,
+            write_seconds.unwrap_or(0.0),
+        );
         match own_memory {
             true => beside = beside.max(tile_seconds),
             false => busy += tile_seconds,
         }
+        // A disk that is slower than the device has all tiles waiting that may.
+        let waiting = match write_seconds {
+            Some(seconds) if seconds > busy => usize::MAX,
+            Some(seconds) if seconds > busy / 2.0 => WRITING,
+            _ => 1,
+        };
         let seconds = busy.max(beside) + busy.min(beside) / plan.tiles.len().max(1) as f64;
         Ok(Forecast {
             seconds: (seconds / LOOK).ceil().max(1.0) * LOOK,
@@ -93,7 +101,7 @@ impl Forecast {
             contraction_seconds,
             tile_seconds,
             write_seconds,
-            peak_host_bytes: peak::host(plan),
+            peak_host_bytes: plan.likely_host_bytes(waiting),
             peak_device_bytes: own_memory.then_some(plan.device_bytes),
         })
     }
@@ -128,7 +136,11 @@ impl fmt::Display for Forecast {
         if let Some(device) = self.peak_device_bytes {
             write!(f, "{} on the device, ", bytes(device))?;
         }
-        write!(f, "{} of the host beside model and data", bytes(self.peak_host_bytes))
+        write!(
+            f,
+            "{} of the host beside model and data",
+            bytes(self.peak_host_bytes)
+        )
     }
 }
 
@@ -153,7 +165,11 @@ mod tests {
             peak_device_bytes: Some(1 << 30),
             ..forecast
         };
-        assert!(on_device.to_string().contains("about 1.0 GiB on the device, 310.0 MiB of the host"));
+        assert!(
+            on_device
+                .to_string()
+                .contains("about 1.0 GiB on the device, 310.0 MiB of the host")
+        );
         assert_eq!(spoken(40_000.0), "11.1 h");
         assert_eq!(spoken(864_000.0), "10.0 days");
     }

@@ -6,8 +6,8 @@ use crate::schedule::unit::{LossSeeds, Seeds};
 use crate::tensor::expression::Unary;
 use crate::tensor::meter::Meter;
 use crate::tensor::{
-    Backend, Contract, Expr, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape, Tally, Window,
-    Work,
+    Backend, Contract, Expr, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape,
+    Tally, Window, Work,
 };
 use crate::trial::{Array, Loaded, Primitive, wait};
 use std::sync::Arc;
@@ -24,7 +24,10 @@ const MOST: (usize, usize) = (200, 6);
 pub(super) type Measured = (Kind, Work, f64);
 
 /// Least seconds of one start; the first, in which kernels are compiled and memory is had, does not count.
-fn least(start: &mut dyn FnMut() -> Result<()>, wait: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+fn least(
+    start: &mut dyn FnMut() -> Result<()>,
+    wait: &mut dyn FnMut() -> Result<()>,
+) -> Result<f64> {
     let mut run = |count: usize| {
         let clock = Instant::now();
         for _ in 0..count {
@@ -72,7 +75,9 @@ pub(super) fn measure<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
 
 /// The only kind in a tally.
 fn single(tally: &Tally) -> (Kind, Work) {
-    let found = Kind::ALL.into_iter().find(|kind| tally.of(*kind) != Work::default());
+    let found = Kind::ALL
+        .into_iter()
+        .find(|kind| tally.of(*kind) != Work::default());
     let kind = found.unwrap_or(Kind::Copy);
     (kind, tally.of(kind))
 }
@@ -83,7 +88,10 @@ fn numbers(shape: &Shape, extent: Option<usize>) -> Arc<Array> {
         Some(extent) => (k * 7 % extent) as f64,
         None => 0.1 + (k * 61 % 1024) as f64 / 1024.0,
     };
-    Arc::new(Array::new(shape.clone(), (0..shape.len()).map(value).collect()))
+    Arc::new(Array::new(
+        shape.clone(),
+        (0..shape.len()).map(value).collect(),
+    ))
 }
 
 fn of_primitive<B: Contract>(
@@ -96,7 +104,11 @@ fn of_primitive<B: Contract>(
         Primitive::Put(_, range, _) if k == 1 => Some(range.end),
         _ => None,
     };
-    let arrays: Vec<Arc<Array>> = shapes.iter().enumerate().map(|(k, s)| numbers(s, extent(k))).collect();
+    let arrays: Vec<Arc<Array>> = shapes
+        .iter()
+        .enumerate()
+        .map(|(k, s)| numbers(s, extent(k)))
+        .collect();
     let meter = Meter::new(size_of::<B::Real>());
     let blank = Loaded::new(&meter, primitive, &arrays);
     let before = meter.tally();
@@ -130,7 +142,11 @@ fn of_copies<B: Contract>(backend: &B, count: usize) -> Result<[Measured; 2]> {
     };
     let uploading = least(&mut upload, &mut finish)?;
     let tensor = backend.upload(&shape, HostSlice::F64(&values.values));
-    let mut read = || backend.read(&tensor).map(|read| _ = std::hint::black_box(read));
+    let mut read = || {
+        backend
+            .read(&tensor)
+            .map(|read| _ = std::hint::black_box(read))
+    };
     let reading = least(&mut read, &mut || Ok(()))?;
     let work = Work::call(0, 0, count as u64, 0);
     Ok([(Kind::Upload, work, uploading), (Kind::Read, work, reading)])
@@ -175,12 +191,21 @@ fn of_tile<B: Contract>(backend: &B, size: usize) -> Result<Measured> {
             false => Vec::new(),
         };
         let mut tile = backend.accumulator_in(size, size, memory);
-        let how = How { begin: true, ..How::ADD };
+        let how = How {
+            begin: true,
+            ..How::ADD
+        };
         backend.accumulate_dense(&mut tile, how, (0, 0), (&side, &side));
-        backend.collect(backend.finish(tile)).map(|values| _ = std::hint::black_box(values))
+        backend
+            .collect(backend.finish(tile))
+            .map(|values| _ = std::hint::black_box(values))
     };
     let seconds = least(&mut start, &mut || Ok(()))?;
-    Ok((Kind::Tile, Work::call(0, 0, (size * size) as u64, 0), seconds))
+    Ok((
+        Kind::Tile,
+        Work::call(0, 0, (size * size) as u64, 0),
+        seconds,
+    ))
 }
 
 /// Seconds of one of several products that are added to a tile, its way back taken off.
@@ -218,7 +243,8 @@ fn added<B: Contract>(
 fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();
     let meter = Meter::new(size_of::<B::Real>());
-    let upload = |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
+    let upload =
+        |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
     let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
     let dense = [
         (16, 4, 64, 64, Fill::Own),
@@ -235,8 +261,14 @@ fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
         meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
         let work = (meter.tally() - before).of(Kind::Dense);
         let left = upload(&shapes[0]);
-        let right = if fill == Fill::Symmetric { left.clone() } else { upload(&shapes[1]) };
-        let add = |tile: &mut B::Accumulator| backend.accumulate_dense(tile, how, (0, 0), (&left, &right));
+        let right = if fill == Fill::Symmetric {
+            left.clone()
+        } else {
+            upload(&shapes[1])
+        };
+        let add = |tile: &mut B::Accumulator| {
+            backend.accumulate_dense(tile, how, (0, 0), (&left, &right))
+        };
         measured.push((Kind::Dense, work, added(backend, (rows, columns), &add)?));
     }
     // (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
@@ -251,15 +283,24 @@ fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
     ];
     for ((samples, directions), own, other) in outer {
         let sides = [own, other.unwrap_or(own)];
-        let axes = sides.map(|(_, inputs)| OuterAxes { origin: 0, output_stride: inputs, input_stride: 1 });
+        let axes = sides.map(|(_, inputs)| OuterAxes {
+            origin: 0,
+            output_stride: inputs,
+            input_stride: 1,
+        });
         let deltas = sides.map(|(outputs, _)| Shape::new(samples, directions, &[outputs]));
-        let inputs = sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
+        let inputs =
+            sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
         let scaled = match other {
             None => Scaled::Alike,
             Some(_) if own.1 > sides[1].1 => Scaled::Columns,
             Some(_) => Scaled::Rows,
         };
-        let fill = if other.is_none() { Fill::Symmetric } else { Fill::Own };
+        let fill = if other.is_none() {
+            Fill::Symmetric
+        } else {
+            Fill::Own
+        };
         let how = How { fill, ..How::ADD };
         let before = meter.tally();
         let d = [blank(&deltas[0]), blank(&deltas[1])];
@@ -270,7 +311,13 @@ fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
             row_inputs: a[0].as_ref(),
             column_inputs: a[1].as_ref(),
         };
-        meter.accumulate_outer(&mut meter.accumulator(0, 0), how, (axes[0], axes[1]), term, scaled);
+        meter.accumulate_outer(
+            &mut meter.accumulator(0, 0),
+            how,
+            (axes[0], axes[1]),
+            term,
+            scaled,
+        );
         let work = (meter.tally() - before).of(Kind::Outer);
         let d = [upload(&deltas[0]), upload(&deltas[1])];
         let a = [0, 1].map(|k| inputs[k].as_ref().map(&upload));
@@ -297,30 +344,64 @@ fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
 /// Primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
 fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
     use Primitive as P;
-    let square = |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| Window {
-        input: vec![input; 2],
-        output: vec![output; 2],
-        kernel: vec![kernel; 2],
-        stride: vec![stride; 2],
-        dilation: vec![1; 2],
-        padding: vec![padding; 2],
-    };
+    let square =
+        |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| Window {
+            input: vec![input; 2],
+            output: vec![output; 2],
+            kernel: vec![kernel; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            padding: vec![padding; 2],
+        };
     let of = Shape::new;
     let weights = |rest: &[usize]| Shape::new(1, 1, rest);
     let mut list = vec![
         // Products: linear layers forward and back, rows of V, batches of small ones.
-        (P::Einsum("sdti,sdoi->sdto"), vec![of(32, 10, &[1, 256]), weights(&[120, 256])]),
-        (P::Einsum("sdti,sdoi->sdto"), vec![of(64, 1, &[1, 64]), weights(&[10, 64])]),
-        (P::Einsum("sdto,sdoi->sdti"), vec![of(64, 10, &[1, 10]), weights(&[10, 84])]),
-        (P::Einsum("sdto,sdoi->sdti"), vec![of(32, 10, &[1, 120]), weights(&[120, 400])]),
-        (P::Einsum("sdto,sdti->sdoi"), vec![of(16, 10, &[1, 24]), of(16, 1, &[1, 84])]),
-        (P::Einsum("sdto,sdti->1doi"), vec![of(64, 1, &[16, 64]), of(64, 1, &[16, 64])]),
-        (P::Einsum("sdatk,sdauk->sdatu"), vec![of(16, 2, &[4, 16, 8]), of(16, 1, &[4, 16, 8])]),
+        (
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![of(32, 10, &[1, 256]), weights(&[120, 256])],
+        ),
+        (
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![of(64, 1, &[1, 64]), weights(&[10, 64])],
+        ),
+        (
+            P::Einsum("sdto,sdoi->sdti"),
+            vec![of(64, 10, &[1, 10]), weights(&[10, 84])],
+        ),
+        (
+            P::Einsum("sdto,sdoi->sdti"),
+            vec![of(32, 10, &[1, 120]), weights(&[120, 400])],
+        ),
+        (
+            P::Einsum("sdto,sdti->sdoi"),
+            vec![of(16, 10, &[1, 24]), of(16, 1, &[1, 84])],
+        ),
+        (
+            P::Einsum("sdto,sdti->1doi"),
+            vec![of(64, 1, &[16, 64]), of(64, 1, &[16, 64])],
+        ),
+        (
+            P::Einsum("sdatk,sdauk->sdatu"),
+            vec![of(16, 2, &[4, 16, 8]), of(16, 1, &[4, 16, 8])],
+        ),
         // Without matrices.
-        (P::Einsum("sdq,sdq->11q"), vec![of(16, 10, &[400]), of(16, 10, &[400])]),
-        (P::Einsum("sdq,sdq->11q"), vec![of(32, 10, &[2400]), of(32, 10, &[2400])]),
-        (P::Einsum("sdq,sdq->sd1"), vec![of(64, 10, &[256]), of(64, 1, &[256])]),
-        (P::Einsum("sdti,sdoi->sdto"), vec![of(2, 1, &[1, 4]), weights(&[4, 4])]),
+        (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(16, 10, &[400]), of(16, 10, &[400])],
+        ),
+        (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(32, 10, &[2400]), of(32, 10, &[2400])],
+        ),
+        (
+            P::Einsum("sdq,sdq->sd1"),
+            vec![of(64, 10, &[256]), of(64, 1, &[256])],
+        ),
+        (
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![of(2, 1, &[1, 4]), weights(&[4, 4])],
+        ),
     ];
     // Convolutions: (samples, directions, channels, outputs, groups, window).
     let mut convolutions = Vec::new();
@@ -348,13 +429,24 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
         let plane = |directions: usize, channels: usize, extents: &[usize]| {
             of(samples, directions, &[1, channels, extents[0], extents[1]])
         };
-        let taps = [outputs, channels / groups, window.kernel[0], window.kernel[1]];
+        let taps = [
+            outputs,
+            channels / groups,
+            window.kernel[0],
+            window.kernel[1],
+        ];
         let inputs = |directions| plane(directions, channels, &window.input);
         let cotangents = plane(directions, outputs, &window.output);
         let w = window.clone();
         list.push((P::Conv(w.clone(), groups), vec![inputs(1), weights(&taps)]));
-        list.push((P::ConvInputs(w.clone(), groups), vec![cotangents.clone(), weights(&taps)]));
-        list.push((P::ConvWeights(w.clone(), groups, false), vec![cotangents.clone(), inputs(1)]));
+        list.push((
+            P::ConvInputs(w.clone(), groups),
+            vec![cotangents.clone(), weights(&taps)],
+        ));
+        list.push((
+            P::ConvWeights(w.clone(), groups, false),
+            vec![cotangents.clone(), inputs(1)],
+        ));
         if groups == 1 && channels.max(outputs) <= 16 {
             let one = plane(1, outputs, &window.output);
             list.push((P::ConvWeights(w, groups, true), vec![one, inputs(1)]));
@@ -377,11 +469,30 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
         (P::Map(tanh()), vec![value.clone()]),
         (P::Map(tanh()), vec![of(2, 1, &[100])]),
         (P::Map(tanh()), vec![wide.clone()]),
-        (P::Map((Expr::constant(1.0) - tanh() * tanh()) * Expr::input(1)), vec![value.clone(), wide.clone()]),
-        (P::Map(a() * Expr::input(1)), vec![wide.clone(), value.clone()]),
-        (P::Map(a() + Expr::input(1)), vec![large.clone(), large.clone()]),
-        (P::Map(a() * Expr::input(1) + Expr::input(2)), vec![wide.clone(), weights(&[1, 16, 1, 1]), weights(&[1, 16, 1, 1])]),
-        (P::Map(a() * Expr::input(1)), vec![small.clone(), small.clone()]),
+        (
+            P::Map((Expr::constant(1.0) - tanh() * tanh()) * Expr::input(1)),
+            vec![value.clone(), wide.clone()],
+        ),
+        (
+            P::Map(a() * Expr::input(1)),
+            vec![wide.clone(), value.clone()],
+        ),
+        (
+            P::Map(a() + Expr::input(1)),
+            vec![large.clone(), large.clone()],
+        ),
+        (
+            P::Map(a() * Expr::input(1) + Expr::input(2)),
+            vec![
+                wide.clone(),
+                weights(&[1, 16, 1, 1]),
+                weights(&[1, 16, 1, 1]),
+            ],
+        ),
+        (
+            P::Map(a() * Expr::input(1)),
+            vec![small.clone(), small.clone()],
+        ),
         (P::ReduceSum(vec![4, 5]), vec![wide.clone()]),
         (P::ReduceSum(vec![0]), vec![wide.clone()]),
         (P::ReduceSum(vec![4, 5]), vec![small.clone()]),
@@ -397,8 +508,14 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
         (P::Fill(0.0), vec![large]),
         (P::Take(3), vec![table.clone(), indices.clone()]),
         (P::Take(3), vec![weights(&[1, 8, 4]), of(2, 1, &[4])]),
-        (P::Put(3, 0..64, true), vec![of(32, 10, &[1, 32, 48]), indices.clone()]),
-        (P::Put(3, 0..64, false), vec![of(32, 1, &[1, 32, 48]), indices]),
+        (
+            P::Put(3, 0..64, true),
+            vec![of(32, 10, &[1, 32, 48]), indices.clone()],
+        ),
+        (
+            P::Put(3, 0..64, false),
+            vec![of(32, 1, &[1, 32, 48]), indices],
+        ),
     ]);
     list
 }

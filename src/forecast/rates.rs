@@ -31,7 +31,11 @@ pub struct Rates {
 /// Where a device's rates are kept.
 fn slot(device: &Device) -> Slot {
     let system = System::here();
-    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
     let threads = system.threads.to_string();
     let driver = device.driver().unwrap_or_default();
     let of = [
@@ -92,11 +96,6 @@ impl Rates {
             let own = measured.iter().filter(|(of, ..)| *of == kind);
             let own: Vec<_> = own.map(|(_, work, seconds)| (*work, *seconds)).collect();
             let law = fit(&own);
-            for (work, taken) in &own {
-                let said = seconds(&law, work);
-                if std::env::var("DBG").is_ok() { eprintln!("{kind:?} {:?} {:.1}us ratio {:.2}", work.0, taken*1e6, said/taken); }
-            }
-            if std::env::var("DBG").is_ok() { eprintln!("   {kind:?} {law:?}"); }
             (kind, law)
         };
         let laws = Kind::ALL.into_iter().map(law).collect();
@@ -124,5 +123,49 @@ impl Rates {
         let sound = |rate: &f64| rate.is_finite() && *rate >= 0.0;
         Kind::ALL.iter().all(|kind| self.laws.contains_key(kind))
             && self.laws.values().flatten().all(sound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Work;
+
+    #[test]
+    fn rates_come_back_from_json_and_unsound_ones_are_refused() {
+        let law = [1e-6, 0.0, 1.5e-11, 2e-10, 0.0];
+        let rates = Rates {
+            laws: Kind::ALL.into_iter().map(|kind| (kind, law)).collect(),
+            seconds: 1.5,
+        };
+        let text = serde_json::to_string(&rates).unwrap();
+        let read: Rates = serde_json::from_str(&text).unwrap();
+        assert!(read == rates && read.is_sound());
+        let mut tally = Tally::default();
+        tally.enter(Kind::Map, Work([2, 9, 100, 1000, 5]));
+        let expected = 2e-6 + 1.5e-9 + 2e-7;
+        assert!((rates.seconds(&tally) - expected).abs() < 1e-15);
+        assert_eq!(rates.by_kind(&tally)[0].0, Kind::Map);
+        for wrong in [-1e-9, f64::NAN, f64::INFINITY] {
+            let mut rates = rates.clone();
+            rates.laws.insert(Kind::Map, [wrong; 5]);
+            assert!(!rates.is_sound());
+        }
+        let mut rates = rates;
+        rates.laws.remove(&Kind::Tile);
+        assert!(!rates.is_sound());
+    }
+
+    #[test]
+    fn every_kind_of_work_is_measured() {
+        let cpu = crate::tensor::cpu::Cpu::<f32>::new();
+        let rates = Rates::measure_on(&cpu).unwrap();
+        assert!(rates.is_sound());
+        for kind in Kind::ALL {
+            let mut tally = Tally::default();
+            tally.enter(kind, Work([1, 100, 1_000_000, 10_000, 10_000]));
+            let seconds = rates.seconds(&tally);
+            assert!(seconds > 0.0 && seconds < 10.0, "{kind:?}: {seconds}");
+        }
     }
 }

@@ -68,7 +68,10 @@ impl Plan {
             // Memory of tiles that were written is there already.
             Grid::Panels => {
                 let fresh = self.tiles.len().min(WRITING + 2);
-                (self.tiles.len(), self.tiles[..fresh].iter().map(entries).sum())
+                (
+                    self.tiles.len(),
+                    self.tiles[..fresh].iter().map(entries).sum(),
+                )
             }
             Grid::Squares => (self.tiles.len(), self.tiles.iter().map(entries).sum()),
         };
@@ -86,7 +89,10 @@ impl Plan {
     /// Tiles that do the same work, with their number.
     fn alike(&self) -> Vec<(TileJob, u64)> {
         let runs = |strip: &Strip| {
-            let runs = strip.runs.iter().map(|run| (run.parameter, run.range.len()));
+            let runs = strip
+                .runs
+                .iter()
+                .map(|run| (run.parameter, run.range.len()));
             runs.collect::<Vec<_>>()
         };
         let mut found: BTreeMap<Alike, (TileJob, u64)> = BTreeMap::new();
@@ -124,7 +130,8 @@ impl Plan {
                     let before = meter.tally();
                     if self.diagonal() {
                         for factor in unit.factors.iter().flatten() {
-                            let squares = factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);
+                            let squares =
+                                factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);
                             crate::tensor::Backend::read(&meter, &squares)?;
                         }
                     }
@@ -205,5 +212,84 @@ impl Plan {
             }
         }
         Ok(tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Session;
+    use crate::import::data::Dataset;
+    use crate::loss::{CrossEntropy, Curvature, Reduction};
+    use crate::network::builder::Builder;
+    use crate::schedule::plan::Limits;
+    use ndarray::{Array1, Array2};
+
+    const ENDLESS: Limits = Limits {
+        device: u64::MAX,
+        host: u64::MAX,
+        tensor: u64::MAX,
+        unified: true,
+    };
+
+    fn session(samples: usize) -> Session {
+        let network = Builder::new(&[6]).linear("a", 5).tanh().linear("b", 3);
+        let network = network.initialize(0).build().unwrap();
+        let inputs = Array2::<f64>::ones((samples, 6));
+        let data = Dataset::from_arrays(inputs, Array1::<i64>::zeros(samples));
+        Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).unwrap()
+    }
+
+    fn planned(session: &Session, part: &str, grid: Grid) -> Plan {
+        let parts = session.resolve(&[part.parse().unwrap()]).unwrap();
+        session.plan_for(parts, 4, ENDLESS, Some(4), grid).unwrap()
+    }
+
+    #[test]
+    fn twice_the_units_are_twice_the_work() {
+        for grid in [Grid::Squares, Grid::Panels, Grid::Whole] {
+            for part in ["full", "diag", "layer=a,b"] {
+                let tally = |samples: usize| {
+                    let session = session(samples);
+                    planned(&session, part, grid)
+                        .tally(session.network())
+                        .unwrap()
+                };
+                let (once, twice, more) = (tally(8), tally(16), tally(10));
+                assert_eq!(twice.passes, once.passes.times(2), "{part}");
+                assert_eq!(twice.contractions, once.contractions.times(2), "{part}");
+                assert_eq!(twice.tiles, once.tiles, "{part}");
+                // The last unit has two samples.
+                let calls = |tally: &PlanTally| tally.passes.of(Kind::Product).0[0];
+                assert_eq!(2 * calls(&more), 3 * calls(&once), "{part}");
+                assert!(once.passes.of(Kind::Seeds).0[0] == 2 && once.passes != Tally::default());
+            }
+        }
+    }
+
+    #[test]
+    fn passes_are_counted_as_often_as_they_are_made() {
+        let session = session(8);
+        let mut plan = planned(&session, "layers", Grid::Squares);
+        plan.keep = Keep::Recompute;
+        plan.wave = plan.tiles.len();
+        let once = plan.tally(session.network()).unwrap();
+        plan.wave = 1;
+        let each = plan.tally(session.network()).unwrap();
+        assert_eq!(plan.passes(), 2);
+        assert_eq!(each.passes, once.passes.times(2));
+        assert_eq!(each.contractions, once.contractions);
+    }
+
+    #[test]
+    fn second_derivatives_have_their_own_passes() {
+        let session = session(8).with_curvature(Curvature::Exact).unwrap();
+        let plan = planned(&session, "layer=a", Grid::Squares);
+        let tally = plan.tally(session.network()).unwrap();
+        let operations = |tally: Tally| {
+            let kinds = [Kind::Product, Kind::Lanes, Kind::Dense, Kind::Outer];
+            kinds.iter().map(|kind| tally.of(*kind).0[2]).sum::<u64>()
+        };
+        assert!(operations(tally.passes) > 0 && operations(tally.contractions) > 0);
     }
 }

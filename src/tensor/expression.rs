@@ -369,13 +369,18 @@ impl Expr {
     pub fn cost(&self) -> (usize, usize) {
         fn count(expr: &Expr, seen: &mut Vec<*const Node>, cost: &mut (usize, usize)) {
             let node = expr.node();
-            if matches!(node, Node::Input(_) | Node::Constant(_)) || seen.contains(&std::ptr::from_ref(node)) {
+            if matches!(node, Node::Input(_) | Node::Constant(_))
+                || seen.contains(&std::ptr::from_ref(node))
+            {
                 return;
             }
             seen.push(node);
             match node {
                 Node::Unary(Unary::Negate | Unary::Sqrt | Unary::Reciprocal, _)
-                | Node::Binary(Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide, ..)
+                | Node::Binary(
+                    Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide,
+                    ..,
+                )
                 | Node::IfLessEqual { .. } => cost.0 += 1,
                 _ => cost.1 += 1,
             }
@@ -388,7 +393,9 @@ impl Expr {
                     right,
                     then,
                     otherwise,
-                } => [left, right, then, otherwise].into_iter().for_each(|e| count(e, seen, cost)),
+                } => [left, right, then, otherwise]
+                    .into_iter()
+                    .for_each(|e| count(e, seen, cost)),
             }
         }
         let mut cost = (0, 0);

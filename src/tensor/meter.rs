@@ -296,7 +296,14 @@ impl<'a> Convolved<'a> {
 
     /// Work of `samples`, with patches of so many channels per group, and, where taps are shifts of planes, of planes that are
     /// the windows' inputs or, of the transpose in the inputs, the cotangents spread out.
-    fn work(&self, kind: Kind, samples: usize, numbers: usize, channels: usize, of_inputs: bool) -> Work {
+    fn work(
+        &self,
+        kind: Kind,
+        samples: usize,
+        numbers: usize,
+        channels: usize,
+        of_inputs: bool,
+    ) -> Work {
         let lead = (samples * self.lead) as u64;
         let pairs = (self.groups * self.channels * self.outputs) as u64;
         let taps = product(&self.window.kernel);
@@ -332,7 +339,9 @@ impl<'a> Convolved<'a> {
             [positions, positions + reach].map(|extent| extent as u64)
         };
         let first = (0..3).find(|&k| along(k)[0] > 1).unwrap_or(2);
-        (first..3).map(|k| along(k)[usize::from(k > first)]).product()
+        (first..3)
+            .map(|k| along(k)[usize::from(k > first)])
+            .product()
     }
 }
 
@@ -407,10 +416,18 @@ impl Backend for Meter {
         let operations = conv_operations(x.samples, directions, x.rest[0], &w.rest, window);
         let shape = Shape::new(x.samples, directions, &rest);
         let placement = copied(window, groups, &w.rest, Placement::of_inputs);
-        let sizes = Convolved::new(window, groups, &w.rest, [x.rest[0], x.directions, directions]);
+        let sizes = Convolved::new(
+            window,
+            groups,
+            &w.rest,
+            [x.rest[0], x.directions, directions],
+        );
         let numbers = x.len() + w.len() + shape.len();
         let kind = sizes.kind(Kind::FewConv, Kind::GroupedConv, Kind::Conv);
-        self.enter(kind, sizes.work(kind, x.samples, numbers, sizes.channels, false));
+        self.enter(
+            kind,
+            sizes.work(kind, x.samples, numbers, sizes.channels, false),
+        );
         self.convolved(inputs, placement, shape, operations)
     }
 
@@ -455,19 +472,34 @@ impl Backend for Meter {
         let sizes = Convolved::new(window, groups, &rest, [c.rest[0], x.directions, directions]);
         let numbers = c.len() + x.len() + shape.len();
         let kind = sizes.kind_of_weights();
-        self.enter(kind, sizes.work(kind, samples, numbers, sizes.channels, false));
+        self.enter(
+            kind,
+            sizes.work(kind, samples, numbers, sizes.channels, false),
+        );
         self.convolved(inputs, placement, shape, operations)
     }
 
     fn window_sum(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
         let lead = inputs.shape.len() as u64 / product(&window.input).max(1);
         let operations = lead * product(&window.output) * product(&window.kernel);
-        self.windowed(Kind::Windows, inputs, &window.input, &window.output, operations)
+        self.windowed(
+            Kind::Windows,
+            inputs,
+            &window.input,
+            &window.output,
+            operations,
+        )
     }
 
     fn window_spread(&self, cotangents: &MeterTensor, window: &Window) -> MeterTensor {
         let operations = cotangents.shape.len() as u64 * product(&window.kernel);
-        self.windowed(Kind::Windows, cotangents, &window.output, &window.input, operations)
+        self.windowed(
+            Kind::Windows,
+            cotangents,
+            &window.output,
+            &window.input,
+            operations,
+        )
     }
 
     fn max_pool_indices(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
@@ -480,7 +512,13 @@ impl Backend for Meter {
 
     fn scatter(&self, cotangents: &MeterTensor, _: &MeterTensor, window: &Window) -> MeterTensor {
         let operations = cotangents.shape.len() as u64;
-        self.windowed(Kind::Pick, cotangents, &window.output, &window.input, operations)
+        self.windowed(
+            Kind::Pick,
+            cotangents,
+            &window.output,
+            &window.input,
+            operations,
+        )
     }
 
     fn reduce_sum(&self, inputs: &MeterTensor, axes: &[usize]) -> MeterTensor {
@@ -600,7 +638,10 @@ impl Contract for Meter {
         let entries = left.shape.rest_len() as u64 * right.shape.rest_len() as u64;
         let operations = 2 * rows as u64 * entries / halves(how);
         let packed = left.shape.len() + right.shape.len();
-        self.enter(Kind::Dense, Work::call(0, operations, entries * places(how), packed as u64));
+        self.enter(
+            Kind::Dense,
+            Work::call(0, operations, entries * places(how), packed as u64),
+        );
         self.count(operations);
     }
 

@@ -5,7 +5,9 @@ use std::ops::{Add, AddAssign, Sub};
 /// A kind of work: calls that share a way of being computed, so that one law tells their times.
 ///
 /// Convolutions are told apart by what is known to be done in different ways: of few channels, in small groups, and others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Einsum as products of matrices.

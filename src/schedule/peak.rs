@@ -1,0 +1,45 @@
+//! The peak of host memory that is likely, beside the one that a plan keeps within.
+
+use super::plan::{Plan, tiles_on_their_way};
+use super::tiles::Grid;
+
+/// What a run takes beyond what is counted: stacks of threads, packed operands, sizes rounded up. 10 % of the device's share, and
+/// 4 MiB, measured on the cases of [`crate::bench`].
+const BEYOND: (f64, u64) = (0.10, 4 << 20);
+
+impl Plan {
+    /// Bytes of anonymous host memory that the run is likely to add at its peak, while `waiting` finished tiles wait for the
+    /// writers or are being written.
+    ///
+    /// [`Plan::host_bytes`] bounds the budget: it counts every tile that may wait. This is how many are likely to.
+    pub fn likely_host_bytes(&self, waiting: usize) -> u64 {
+        let number_bytes = self.number_bytes() as u64;
+        let entries = |job: &super::plan::TileJob| {
+            let part = &self.parts[job.part];
+            (part.rows[job.row].positions.len() * part.columns[job.column].positions.len()) as u64
+        };
+        // A part that stays where it is computed is its own memory.
+        let (tile, result) = match self.grid {
+            Grid::Whole => (0, self.entries() as u64 * number_bytes),
+            _ => (
+                self.tiles.iter().map(entries).max().unwrap_or(0) * number_bytes,
+                0,
+            ),
+        };
+        let own = if self.is_unified() {
+            self.device_bytes
+        } else {
+            0
+        };
+        let most = tiles_on_their_way(self.is_unified());
+        let rest = self.host_bytes.saturating_sub(own + tile * most as u64);
+        let others = self.tiles.len().saturating_sub(1);
+        let likely = match self.is_unified() {
+            true => waiting,
+            // The ring of what is read back fills first.
+            false => most,
+        };
+        let beyond = (own as f64 * BEYOND.0) as u64 + BEYOND.1;
+        own + tile * likely.min(others).min(most) as u64 + rest + result + beyond
+    }
+}
