@@ -29,7 +29,10 @@ fn main() -> hessblock::Result<()> {
     println!("{}", plan.describe(4));
     let mut target = Target::new(std::env::temp_dir().join("hessblock-example"), true)?;
     let rates = Rates::of(&device)?;
-    println!("{}\n", session.forecast(&plan, &device, &rates, Some(&target.path))?);
+    println!(
+        "{}\n",
+        session.forecast(&plan, &device, &rates, Some(&target.path))?
+    );
 
     target.provenance = source.provenance(&session, &device)?;
     // Another thread may set this to stop the run; nothing is then left under the final name.

@@ -152,13 +152,13 @@ mod tests {
     fn a_forecast_says_its_terms_in_units_that_people_use() {
         let forecast = Forecast {
             seconds: 12.2,
-            pass_seconds: 3.14,
+            pass_seconds: 3.1,
             contraction_seconds: 8.2,
             write_seconds: Some(7000.0),
             peak_host_bytes: 310 << 20,
             ..Forecast::default()
         };
-        let said = "time          about 12 s: passes 3.14 s, contractions 8.20 s, tiles 0.00 s, writing 117 min\n\
+        let said = "time          about 12 s: passes 3.10 s, contractions 8.20 s, tiles 0.00 s, writing 117 min\n\
                     peak memory   about 310.0 MiB of the host beside model and data";
         assert_eq!(forecast.to_string(), said);
         let on_device = Forecast {

@@ -394,6 +394,11 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             P::Einsum("sdq,sdq->11q"),
             vec![of(32, 10, &[2400]), of(32, 10, &[2400])],
         ),
+        // Beyond the caches, as rows of V are of which a diagonal is made.
+        (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(16, 10, &[16_384]), of(16, 10, &[16_384])],
+        ),
         (
             P::Einsum("sdq,sdq->sd1"),
             vec![of(64, 10, &[256]), of(64, 1, &[256])],
@@ -447,6 +452,11 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             P::ConvWeights(w.clone(), groups, false),
             vec![cotangents.clone(), inputs(1)],
         ));
+        if groups == 1 && channels == 64 {
+            let many = of(8, 8, &cotangents.rest);
+            let inputs = of(8, 1, &inputs(1).rest);
+            list.push((P::ConvWeights(w.clone(), groups, false), vec![many, inputs]));
+        }
         if groups == 1 && channels.max(outputs) <= 16 {
             let one = plane(1, outputs, &window.output);
             list.push((P::ConvWeights(w, groups, true), vec![one, inputs(1)]));
