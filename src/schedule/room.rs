@@ -106,7 +106,6 @@ fn skipping(mut sizes: Vec<u128>, room: u128) -> Option<(String, usize, u128)> {
     if read < largest || read >= next {
         limit = largest.to_string();
     }
-    let limit = limit.replace(' ', "");
     Some((limit, kept, sizes[..kept].iter().sum()))
 }
 

@@ -260,7 +260,7 @@ mod tests {
                 assert_eq!(twice.contractions, once.contractions.times(2), "{part}");
                 assert_eq!(twice.tiles, once.tiles, "{part}");
                 // The last unit has two samples.
-                let calls = |tally: &PlanTally| tally.passes.of(Kind::Product).0[0];
+                let calls = |tally: &PlanTally| tally.passes.of(Kind::Upload).0[0];
                 assert_eq!(2 * calls(&more), 3 * calls(&once), "{part}");
                 assert!(once.passes.of(Kind::Seeds).0[0] == 2 && once.passes != Tally::default());
             }
