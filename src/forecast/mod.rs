@@ -102,7 +102,7 @@ impl Forecast {
             tile_seconds,
             write_seconds,
             peak_host_bytes: plan.likely_host_bytes(waiting),
-            peak_device_bytes: own_memory.then_some(plan.device_bytes),
+            peak_device_bytes: own_memory.then_some(plan.likely_device_bytes()),
         })
     }
 }

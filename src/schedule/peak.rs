@@ -1,6 +1,6 @@
 //! The peak of host memory that is likely, beside the one that a plan keeps within.
 
-use super::plan::{Plan, tiles_on_their_way};
+use super::plan::{Plan, TileJob, tiles_on_their_way};
 use super::tiles::Grid;
 
 /// What a run takes beyond what is counted: stacks of threads, packed operands, sizes rounded up. 10 % of the device's share, and
@@ -8,23 +8,34 @@ use super::tiles::Grid;
 const BEYOND: (f64, u64) = (0.10, 4 << 20);
 
 impl Plan {
+    /// Bytes of the largest tile.
+    fn tile_bytes(&self) -> u64 {
+        let entries = |job: &TileJob| {
+            let part = &self.parts[job.part];
+            let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+            rows.positions.len() * columns.positions.len()
+        };
+        let largest = self.tiles.iter().map(entries).max().unwrap_or(0);
+        (largest * self.number_bytes()) as u64
+    }
+
+    /// Bytes of the device that the run is likely to take at its peak: where it makes one tile, none is on its way meanwhile.
+    pub fn likely_device_bytes(&self) -> u64 {
+        match self.tiles.len() {
+            1 if !self.is_unified() => self.device_bytes.saturating_sub(self.tile_bytes()),
+            _ => self.device_bytes,
+        }
+    }
+
     /// Bytes of anonymous host memory that the run is likely to add at its peak, while `waiting` finished tiles wait for the
     /// writers or are being written.
     ///
     /// [`Plan::host_bytes`] bounds the budget: it counts every tile that may wait. This is how many are likely to.
     pub fn likely_host_bytes(&self, waiting: usize) -> u64 {
-        let number_bytes = self.number_bytes() as u64;
-        let entries = |job: &super::plan::TileJob| {
-            let part = &self.parts[job.part];
-            (part.rows[job.row].positions.len() * part.columns[job.column].positions.len()) as u64
-        };
         // A part that stays where it is computed is its own memory.
         let (tile, result) = match self.grid {
-            Grid::Whole => (0, self.entries() as u64 * number_bytes),
-            _ => (
-                self.tiles.iter().map(entries).max().unwrap_or(0) * number_bytes,
-                0,
-            ),
+            Grid::Whole => (0, self.entries() as u64 * self.number_bytes() as u64),
+            _ => (self.tile_bytes(), 0),
         };
         let own = if self.is_unified() {
             self.device_bytes
