@@ -110,6 +110,7 @@ impl Forecast {
 /// Seconds as people say them.
 fn spoken(seconds: f64) -> String {
     match seconds {
+        s if s < 0.0995 => format!("{:.1} ms", 1e3 * s),
         s if s < 9.95 => format!("{s:.2} s"),
         s if s < 600.0 => format!("{s:.0} s"),
         s if s < 36_000.0 => format!("{:.0} min", s / 60.0),
@@ -158,7 +159,7 @@ mod tests {
             peak_host_bytes: 310 << 20,
             ..Forecast::default()
         };
-        let said = "time          about 12 s: passes 3.10 s, contractions 8.20 s, tiles 0.00 s, writing 117 min\n\
+        let said = "time          about 12 s: passes 3.10 s, contractions 8.20 s, tiles 0.0 ms, writing 117 min\n\
                     peak memory   about 310.0 MiB of the host beside model and data";
         assert_eq!(forecast.to_string(), said);
         let on_device = Forecast {

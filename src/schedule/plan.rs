@@ -191,6 +191,11 @@ impl Plan {
         self.sizes.number_bytes
     }
 
+    /// Bytes that it keeps within on the device.
+    pub(super) fn device_budget(&self) -> u64 {
+        self.limits.device
+    }
+
     /// Whether the device's memory is the host's.
     pub fn is_unified(&self) -> bool {
         self.limits.unified
