@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example to_disk`
 
+use hessblock::forecast::Rates;
 use hessblock::schedule::run::Control;
 use hessblock::sink::Blocks;
 use hessblock::{Device, Precision, RunOptions, Source, Target};
@@ -25,9 +26,14 @@ fn main() -> hessblock::Result<()> {
         ..RunOptions::default()
     };
     let plan = session.plan(parts, &device, options)?;
-    println!("{}\n", plan.describe(4));
-
+    println!("{}", plan.describe(4));
     let mut target = Target::new(std::env::temp_dir().join("hessblock-example"), true)?;
+    let rates = Rates::of(&device)?;
+    println!(
+        "{}\n",
+        session.forecast(&plan, &device, &rates, Some(&target.path))?
+    );
+
     target.provenance = source.provenance(&session, &device)?;
     // Another thread may set this to stop the run; nothing is then left under the final name.
     let cancel = AtomicBool::new(false);

@@ -382,6 +382,15 @@ impl Device {
         }
     }
 
+    /// How many share the tiles of blocks.
+    pub fn count(&self) -> usize {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpus(gpus) => gpus.all().len(),
+            _ => 1,
+        }
+    }
+
     /// The driver, for provenance.
     pub fn driver(&self) -> Option<String> {
         match self {

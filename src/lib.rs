@@ -9,6 +9,7 @@ mod error;
 #[cfg(feature = "plot")]
 pub mod figure;
 pub mod files;
+pub mod forecast;
 pub mod import;
 pub mod jacobian;
 pub mod loss;

@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
 use crate::files::{free_bytes, parent};
+use crate::forecast::{Forecast, Rates, write_rate};
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Loss, OutputShape, RankCut, RankReport};
 use crate::network::{Network, Parameter};
@@ -463,6 +464,31 @@ impl Session {
         };
         let limits = device.limits(options.memory, options.host_memory);
         self.plan_in(parts, bytes, limits, options, grid)
+    }
+
+    /// What a plan of this session is expected to take on a device of these rates, written to `out` where that is given.
+    ///
+    /// ```no_run
+    /// # use hessblock::forecast::Rates;
+    /// # use hessblock::{Device, RunOptions, Session};
+    /// # fn forecast(session: &Session, device: &Device) -> hessblock::Result<()> {
+    /// let plan = session.plan(session.resolve(&["layers".parse()?])?, device, RunOptions::default())?;
+    /// println!("{}", session.forecast(&plan, device, &Rates::of(device)?, None)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Plan::tally`].
+    pub fn forecast(
+        &self,
+        plan: &Plan,
+        device: &Device,
+        rates: &Rates,
+        out: Option<&Path>,
+    ) -> Result<Forecast> {
+        let write_rate = out.and_then(|out| write_rate(&parent(out)));
+        Forecast::new(plan, &self.network, rates, device.count(), write_rate)
     }
 
     /// Runs a plan into a sink of the backend's number type; the caller finishes the sink.

@@ -6,6 +6,7 @@ use super::problem::{self, Opened, Problem};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::trial::Setting;
+use crate::{Part, Session};
 use glob::Pattern;
 
 /// The version of the set: it changes where a case's size or meaning does, so that files of different sets are not
@@ -51,6 +52,18 @@ impl Case {
     /// A word on what it is.
     pub fn about(&self) -> &str {
         &self.about
+    }
+
+    /// The network with its data and the part that is asked for; `None` for a primitive, and for what is no part: gradients
+    /// and products.
+    ///
+    /// # Errors
+    /// What making the network reports.
+    pub fn request(&self) -> Result<Option<(Session, Part)>> {
+        match &self.work {
+            Work::Primitive(_) => Ok(None),
+            Work::Problem(problem) => problem.request(),
+        }
     }
 
     pub(super) fn prepare(&self) -> Result<Prepared> {

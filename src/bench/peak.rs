@@ -1,13 +1,13 @@
 //! What a device can do at most, measured: multiply-adds from registers, writing and copying memory.
 
 use super::measure::time;
-#[cfg(feature = "gpu")]
-use super::primitive::wait;
 use crate::device::Device;
 use crate::error::Result;
 use crate::schedule::budget::available_memory;
 #[cfg(feature = "gpu")]
 use crate::tensor::{Backend, Expr, Shape, gpu::Gpu};
+#[cfg(feature = "gpu")]
+use crate::trial::wait;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@ use crate::tensor::cpu::Cpu;
 use crate::tensor::expression::Unary;
 use crate::tensor::meter::Meter;
 use crate::tensor::{Backend, Expr, Real, Shape, Window};
-use crate::trial::{Array, Loaded, Primitive, Setting, entry};
+use crate::trial::{Array, Loaded, Primitive, Setting, entry, wait};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -316,22 +316,6 @@ pub(super) fn compared<R: Real>(found: &[R], reference: &[f64], tolerance: f64) 
     }
     let found = found.iter().map(|v| v.to_f64());
     Check::of(found.zip(reference.iter().copied()), tolerance)
-}
-
-/// Waits for a tensor, and with it for all that was enqueued before: one number is read back.
-pub(super) fn wait<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<()> {
-    let shape = backend.shape(tensor);
-    let mut one = backend.reshape(tensor, &[shape.rest_len()]);
-    for (axis, extent) in [shape.samples, shape.directions, shape.rest_len()]
-        .into_iter()
-        .enumerate()
-    {
-        if extent > 1 {
-            one = backend.slice(&one, axis, 0, 1);
-        }
-    }
-    std::hint::black_box(backend.read(&one)?);
-    Ok(())
 }
 
 #[cfg(test)]

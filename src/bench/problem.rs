@@ -173,6 +173,24 @@ impl Problem {
         Ok(session)
     }
 
+    /// The part that is asked for, where one is.
+    fn part(&self) -> Option<Part> {
+        match &self.task {
+            Task::Layer(name) => Some(Part::Layer((*name).into(), None)),
+            Task::Rectangle(rows, columns) => Some(Part::Range(rows.clone(), columns.clone())),
+            Task::Diagonal => Some(Part::Diagonal),
+            Task::Gradient | Task::Product(_) => None,
+        }
+    }
+
+    /// The session with the part that is asked for, where one is.
+    pub(super) fn request(&self) -> Result<Option<(Session, Part)>> {
+        let Some(part) = self.part() else {
+            return Ok(None);
+        };
+        Ok(Some((self.session()?, part)))
+    }
+
     pub(super) fn open(&self) -> Result<Opened> {
         let session = self.session()?;
         let p = session.network().parameter_count();
@@ -195,14 +213,8 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// The part that is asked for, where one is.
     fn part(&self) -> Option<Part> {
-        match &self.problem.task {
-            Task::Layer(name) => Some(Part::Layer((*name).into(), None)),
-            Task::Rectangle(rows, columns) => Some(Part::Range(rows.clone(), columns.clone())),
-            Task::Diagonal => Some(Part::Diagonal),
-            Task::Gradient | Task::Product(_) => None,
-        }
+        self.problem.part()
     }
 
     /// The flat indices of the block's rows and columns.

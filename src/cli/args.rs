@@ -518,10 +518,11 @@ pub struct StudyError {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: hessblock info --json")]
 pub struct Info {
-    /// Measure the kernels of every hardware adapter anew, or those of the adapter that --device names.
+    /// Measure the CPU and every hardware adapter anew, their kernels and the rates that plans take, or the device that --device
+    /// names.
     #[arg(long)]
     pub retune: bool,
-    /// With --retune: an adapter's index, or a unique part of its name.
+    /// With --retune: cpu, an adapter's index, or a unique part of its name.
     #[arg(long, requires = "retune", allow_hyphen_values = true)]
     pub device: Option<String>,
     /// Print JSON.

@@ -4,7 +4,9 @@ use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
 use super::{CANCEL, note, open_source, print, print_json, rank_line, show};
 use hessblock::bytes::Bytes;
+use hessblock::forecast::Rates;
 use hessblock::loss::RankReport;
+use hessblock::schedule::plan::Plan;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
 use hessblock::{Device, Error, Result, Session, Source, Target};
@@ -48,8 +50,15 @@ pub fn plan(command: &Blocks) -> Result<()> {
     }
     let plan = session.plan(parts, &device, command.options())?;
     let description = plan.describe(number_bytes(&device));
+    // What cannot be measured is no reason to keep the plan back.
+    let forecast = rates(command, &device)
+        .and_then(|rates| session.forecast(&plan, &device, &rates, command.out.as_deref()));
     if command.run.json {
         let mut description = serde_json::json!(description);
+        description["predicted"] = match &forecast {
+            Ok(forecast) => serde_json::json!(forecast),
+            Err(error) => serde_json::json!({ "unknown": error.to_string() }),
+        };
         if let Some(rank) = session.rank() {
             description["rank"] = serde_json::json!(rank);
         }
@@ -58,11 +67,49 @@ pub fn plan(command: &Blocks) -> Result<()> {
     let rank = session.rank().map_or(String::new(), |rank| {
         format!("rank          {}\n", rank_line(rank))
     });
+    let forecast = match forecast {
+        Ok(forecast) => forecast.to_string(),
+        Err(error) => format!("time          unknown: {error}"),
+    };
     print(&format!(
-        "device        {} ({})\n{rank}\n{description}",
+        "device        {} ({})\n{rank}\n{description}\n{forecast}",
         device.name(),
         device.precision()
     ))
+}
+
+/// The device's rates, measured where that was not done before.
+fn rates(command: &Blocks, device: &Device) -> Result<Rates> {
+    if let Some(rates) = Rates::stored(device) {
+        return Ok(rates);
+    }
+    let rates = Rates::of(device)?;
+    let text = format!(
+        "{} was measured, once, in {:.1} s: how long each kind of work takes",
+        device.name(),
+        rates.seconds
+    );
+    note(command.run.quiet, &text);
+    Ok(rates)
+}
+
+/// Runs that take longer than this, in seconds, are announced.
+const LONG: f64 = 10.0;
+
+/// Says how long a long run will take, where the device's rates are known already.
+fn announce(command: &Blocks, session: &Session, device: &Device, plan: &Plan) {
+    let Some(rates) = Rates::stored(device).filter(|_| !command.run.quiet) else {
+        return;
+    };
+    // Nothing depends on it: the run itself says what is wrong.
+    if let Ok(forecast) = session.forecast(plan, device, &rates, command.out.as_deref())
+        && forecast.seconds > LONG
+    {
+        let lines = forecast.to_string();
+        let line = lines.lines().next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        note(command.run.quiet, &words.join(" "));
+    }
 }
 
 /// `hessblock blocks`.
@@ -102,6 +149,7 @@ pub fn run(command: &Blocks) -> Result<()> {
         let list = serde_json::json!(skipped);
         target.provenance.options.insert("skipped".into(), list);
     }
+    announce(command, &session, &device, &plan);
     let reporter = Reporter::new(command.run.quiet, "flop");
     let control = Control {
         progress: &|progress| reporter.update(progress),

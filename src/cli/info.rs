@@ -3,6 +3,7 @@
 use super::args::Info;
 use super::{print, print_json};
 use hessblock::bytes::Bytes;
+use hessblock::forecast::Rates;
 use hessblock::import::onnx;
 use hessblock::schedule::budget::available_memory;
 #[cfg(feature = "gpu")]
@@ -22,14 +23,14 @@ pub fn run(command: &Info) -> Result<()> {
         hessblock::device::planned_memory(adapter, adapter.memory, memory.unwrap_or(4 << 30))
     };
     #[cfg(feature = "gpu")]
-    if command.retune {
+    if command.retune && command.device.as_deref() != Some("cpu") {
         retune(command.device.as_deref(), &adapters)?;
     }
-    #[cfg(not(feature = "gpu"))]
     if command.retune {
-        let message = "this build has no GPU backend (feature `gpu`): there is nothing to measure";
-        return Err(hessblock::Error::Request(message.into()));
+        measure_rates(command.device.as_deref())?;
     }
+    let cpus = [Precision::F32, Precision::F64].map(Device::cpu);
+    let rated = |device: &Device| Rates::stored(device).is_some();
     #[cfg(not(feature = "gpu"))]
     let adapters: Vec<()> = Vec::new();
     if command.json {
@@ -45,7 +46,11 @@ pub fn run(command: &Info) -> Result<()> {
             .collect();
         return print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "cpu": { "threads": threads, "available_bytes": memory },
+            "cpu": {
+                "threads": threads,
+                "available_bytes": memory,
+                "rates": { "f32": rated(&cpus[0]), "f64": rated(&cpus[1]) },
+            },
             "adapters": adapters,
             "auto": { "picks": picked.name(), "why": why },
             "operations": onnx::operations(),
@@ -55,6 +60,15 @@ pub fn run(command: &Info) -> Result<()> {
     print(&format!(
         "CPU        {threads} threads, {memory} available; f32 and f64; --device cpu"
     ))?;
+    let known: Vec<&str> = cpus
+        .iter()
+        .filter(|cpu| rated(cpu))
+        .map(Device::precision)
+        .collect();
+    print(&match known.is_empty() {
+        true => "   rates not measured yet: the first plan does".to_string(),
+        false => format!("   rates measured: {}", known.join(", ")),
+    })?;
     #[cfg(feature = "gpu")]
     for adapter in &adapters {
         print(&adapter.to_string())?;
@@ -86,6 +100,33 @@ pub fn run(command: &Info) -> Result<()> {
     }
     print(&format!("auto       picks {}: {why}", picked.name()))?;
     print(&format!("ONNX       {}", onnx::operations().join(" ")))
+}
+
+/// Measures how long each kind of work takes on the device that a selector means, or on the CPU and all hardware adapters, and
+/// keeps what is found.
+fn measure_rates(device: Option<&str>) -> Result<()> {
+    let mut devices = Vec::new();
+    match device {
+        Some("cpu") => {}
+        Some(text) => devices.push(Device::open(text.trim(), Precision::F32)?.0),
+        // Each is measured by itself: a plan for several asks for the first of them.
+        #[cfg(feature = "gpu")]
+        None => {
+            let all = hessblock::tensor::gpu::adapters();
+            for adapter in all.iter().filter(|adapter| !adapter.is_software()) {
+                devices.push(Device::open(&adapter.index.to_string(), Precision::F32)?.0);
+            }
+        }
+        #[cfg(not(feature = "gpu"))]
+        None => {}
+    }
+    if device.is_none_or(|text| text == "cpu") {
+        devices.extend([Precision::F32, Precision::F64].map(Device::cpu));
+    }
+    for device in &devices {
+        Rates::anew(device)?;
+    }
+    Ok(())
 }
 
 /// Measures the adapter that a selector means, or all hardware ones, and keeps what is found.

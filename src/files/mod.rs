@@ -3,6 +3,7 @@
 //!
 //! May use the operating system; must not know of networks, data sets or Hessians.
 
+pub mod cache;
 pub mod hash;
 pub mod npy;
 pub(crate) mod writes;

@@ -1,6 +1,7 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
 use super::footprint::Planner;
+use super::lesser::{at_least, with_what_fits};
 use super::request::ResolvedPart;
 use super::room::shortage;
 use super::routes::Routes;
@@ -229,6 +230,26 @@ impl Plan {
         })
     }
 
+    /// What it was made for.
+    pub(super) fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Bytes of a number.
+    pub fn number_bytes(&self) -> usize {
+        self.sizes.number_bytes
+    }
+
+    /// Bytes that it keeps within on the device.
+    pub(super) fn device_budget(&self) -> u64 {
+        self.limits.device
+    }
+
+    /// Whether the device's memory is the host's.
+    pub fn is_unified(&self) -> bool {
+        self.limits.unified
+    }
+
     /// Number of passes over the data.
     pub fn passes(&self) -> usize {
         match self.keep {
@@ -436,9 +457,21 @@ pub fn meetings<'a>(part: &'a PartPlan, job: &TileJob) -> impl Iterator<Item = (
 /// Plans the parts: grid, unit, what is kept, contractions, operations and memory.
 ///
 /// # Errors
-/// [`Error::Budget`] with the arithmetic where not even one sample, one direction and one tile fit;
-/// [`Error::Request`] for parts that no disk could hold, with those that could be had.
+/// [`Error::Budget`] with the arithmetic where not even one sample, one direction and one tile fit, the least budget that would
+/// do, and parts that fit; [`Error::Request`] for parts that no disk could hold, with those that could be had.
 pub fn plan(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    sizes: Sizes,
+    limits: Limits,
+) -> Result<Plan> {
+    let asked = parts.clone();
+    attempt(network, parts, sizes, limits)
+        .map_err(|error| with_what_fits(error, network, &asked, sizes, limits))
+}
+
+/// As [`plan`], without a word on what would fit.
+pub(super) fn attempt(
     network: &Network,
     parts: Vec<ResolvedPart>,
     sizes: Sizes,
@@ -712,9 +745,14 @@ fn host_bytes(
         _ => 0,
     };
     let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
+    tile * tiles_on_their_way(limits.unified) as u64 + (8 * numbers + stored) as u64
+}
+
+/// Finished tiles in host memory at most.
+pub(super) fn tiles_on_their_way(unified: bool) -> usize {
     // On the CPU one in the driver's hand and one that waits; else those of the ring, and one in the collector's hand.
-    let finished = if limits.unified { 2 } else { RING + 1 };
-    tile * (finished + WRITING) as u64 + (8 * numbers + stored) as u64
+    let finished = if unified { 2 } else { RING + 1 };
+    finished + WRITING
 }
 
 /// The budget does not hold the units of the run that is gone on with.
@@ -749,8 +787,22 @@ fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
             bytes(limits.tensor)
         ));
     }
+    // What this was found for is the least that a plan can be made of.
+    let would_do = match limits.unified {
+        true => format!("--host-memory {} would do", at_least((peak + host).into())),
+        false => {
+            let mut budgets = Vec::new();
+            if peak > limits.device {
+                budgets.push(format!("--memory {}", at_least(peak.into())));
+            }
+            if host > limits.host {
+                budgets.push(format!("--host-memory {}", at_least(host.into())));
+            }
+            format!("{} would do", budgets.join(" with "))
+        }
+    };
     Error::Budget(format!(
-        "the memory budget of {} is too small: one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; raise {option}",
+        "the memory budget of {} is too small: one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; {would_do}",
         bytes(if option == "--host-memory" {
             limits.host.min(budget)
         } else {

@@ -1,5 +1,6 @@
 //! Whether a request has room, and what of it would.
 
+use super::lesser::at_least;
 use super::request::{Part, ResolvedPart, resolve};
 use crate::bytes::Bytes;
 use crate::error::Result;
@@ -51,14 +52,7 @@ pub fn shortage(
     let (fitting, outsized) = candidates(network, parts)?
         .into_iter()
         .partition::<Vec<_>, _>(|part| bytes(part) <= room);
-    let list = |parts: &[ResolvedPart]| {
-        let shown = parts.iter().take(LISTED);
-        let mut names: Vec<String> = shown.map(|p| format!("{} ({})", p.name, size(p))).collect();
-        if parts.len() > LISTED {
-            names.push(format!("and {} more", parts.len() - LISTED));
-        }
-        names.join(", ")
-    };
+    let list = |parts: &[ResolvedPart]| listed(parts, number_bytes);
     let mut message = format!("{needed}, and {holder}");
     if !fitting.is_empty() {
         message += &format!("; each of these would fit: {}", list(&fitting));
@@ -74,15 +68,50 @@ pub fn shortage(
             at_a_time.min(rows as u128)
         );
     }
-    if parts.len() > 1 {
-        message += "; --skip-larger SIZE leaves the large ones out";
+    if let Some((limit, kept, together)) = skipping(parts.iter().map(bytes).collect(), room) {
+        message += &format!(
+            "; --skip-larger {limit} leaves the larger ones out: {kept} of {} parts, {} together, fit",
+            parts.len(),
+            Bytes(together)
+        );
     }
     Ok(Some(message))
 }
 
+/// Names and sizes of parts, of many the first few.
+pub(super) fn listed(parts: &[ResolvedPart], number_bytes: usize) -> String {
+    let size = |part: &ResolvedPart| Bytes(part.entries() * number_bytes as u128);
+    let shown = parts.iter().take(LISTED);
+    let mut names: Vec<String> = shown.map(|p| format!("{} ({})", p.name, size(p))).collect();
+    if parts.len() > LISTED {
+        names.push(format!("and {} more", parts.len() - LISTED));
+    }
+    names.join(", ")
+}
+
+/// The largest limit on a part's size under which parts of these sizes fit into `room` together, as it is written, with the
+/// number of parts and their bytes; `None` where not even the smallest does, or there is one alone.
+fn skipping(mut sizes: Vec<u128>, room: u128) -> Option<(String, usize, u128)> {
+    sizes.sort_unstable();
+    let all = sizes.len();
+    // Parts of one size are kept or left out together.
+    let fits = |&kept: &usize| {
+        let between = kept == all || sizes[kept - 1] < sizes[kept];
+        between && sizes[..kept].iter().sum::<u128>() <= room
+    };
+    let kept = (1..all).rev().find(fits)?;
+    let (largest, next) = (sizes[kept - 1], sizes[kept]);
+    let mut limit = at_least(largest);
+    let read = limit.parse::<Bytes>().map_or(u128::MAX, |read| read.0);
+    if read < largest || read >= next {
+        limit = largest.to_string();
+    }
+    Some((limit, kept, sizes[..kept].iter().sum()))
+}
+
 /// What may fit in place of the parts: the diagonal, and each of several parts, or the blocks of layers within
 /// a single one, or those of parameters where it holds no layer; the largest first.
-fn candidates(network: &Network, parts: &[ResolvedPart]) -> Result<Vec<ResolvedPart>> {
+pub(super) fn candidates(network: &Network, parts: &[ResolvedPart]) -> Result<Vec<ResolvedPart>> {
     let mut found = match parts {
         [whole] => {
             let layers = within(whole, resolve(network, &[Part::Layers])?);
@@ -118,4 +147,25 @@ fn within(whole: &ResolvedPart, mut blocks: Vec<ResolvedPart>) -> Vec<ResolvedPa
 fn covers(whole: &[Range<usize>], part: &[Range<usize>]) -> bool {
     part.iter()
         .all(|p| whole.iter().any(|w| w.start <= p.start && p.end <= w.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_limit_under_which_parts_fit_together_is_found() {
+        let of = |sizes: &[u128], room| skipping(sizes.to_vec(), room);
+        let mib = |count: u128| count << 20;
+        let (limit, kept, together) = of(&[mib(10), mib(1), mib(2)], mib(5)).unwrap();
+        assert_eq!((limit.as_str(), kept, together), ("2.0MiB", 2, mib(3)));
+        // Two of one size do not fit, and cannot be told apart.
+        let (limit, kept, _) = of(&[mib(2), mib(2), mib(1)], mib(4)).unwrap();
+        assert_eq!((limit.as_str(), kept), ("1.0MiB", 1));
+        // What is written is no more than the next part.
+        let (limit, kept, _) = of(&[mib(2) + 1, mib(2) + 5], mib(3)).unwrap();
+        assert_eq!((limit, kept), ((mib(2) + 1).to_string(), 1));
+        assert_eq!(of(&[mib(4), mib(8)], mib(3)), None);
+        assert_eq!(of(&[mib(4)], mib(3)), None);
+    }
 }

@@ -96,7 +96,7 @@ impl Planner<'_> {
     }
 
     /// Runs one pass of `samples` samples and gives what it makes to `visit` while it lives.
-    fn pass(
+    pub(super) fn pass(
         &self,
         meter: &Meter,
         weights: &Weights<MeterTensor>,
@@ -217,7 +217,7 @@ impl Planner<'_> {
 }
 
 /// What a pass moves, apart from how many entries.
-fn kind(made_by: &Move) -> Vec<usize> {
+pub(super) fn kind(made_by: &Move) -> Vec<usize> {
     match made_by {
         Move::PreActivation { moved, .. } => vec![usize::MAX, *moved],
         Move::Entries(pieces) => pieces.iter().map(|p| p.parameter).collect(),

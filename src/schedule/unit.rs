@@ -8,7 +8,8 @@ use crate::loss::{Curvature, Curved, Loss, Sample, TargetBatch};
 use crate::network::Network;
 use crate::ops::Site;
 use crate::tensor::dual::DualTensor;
-use crate::tensor::{Backend, HostSlice, Real, Shape};
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Backend, HostSlice, Kind, Real, Shape, Work};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -322,14 +323,16 @@ pub struct BlankSeeds {
     pub signed: bool,
 }
 
-impl<B: Backend> Seeds<B> for BlankSeeds {
+impl Seeds<Meter> for BlankSeeds {
     fn seed(
         &mut self,
-        backend: &B,
-        output: &B::Tensor,
+        backend: &Meter,
+        output: &MeterTensor,
         directions: Range<usize>,
-    ) -> Result<Seed<B::Tensor>> {
+    ) -> Result<Seed<MeterTensor>> {
         let shape = backend.shape(output);
+        let numbers = shape.len() * (1 + directions.len());
+        backend.enter(Kind::Seeds, Work::call(0, 0, numbers as u64, 0));
         let fill =
             |rest: &[usize]| backend.fill(&Shape::new(shape.samples, directions.len(), rest), 0.0);
         Ok(Seed {

@@ -364,6 +364,45 @@ impl Expr {
         }
     }
 
+    /// Operations that an evaluation takes where shared parts are evaluated once: plain ones, and those of functions that take
+    /// many.
+    pub fn cost(&self) -> (usize, usize) {
+        fn count(expr: &Expr, seen: &mut Vec<*const Node>, cost: &mut (usize, usize)) {
+            let node = expr.node();
+            if matches!(node, Node::Input(_) | Node::Constant(_))
+                || seen.contains(&std::ptr::from_ref(node))
+            {
+                return;
+            }
+            seen.push(node);
+            match node {
+                Node::Unary(Unary::Negate | Unary::Sqrt | Unary::Reciprocal, _)
+                | Node::Binary(
+                    Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide,
+                    ..,
+                )
+                | Node::IfLessEqual { .. } => cost.0 += 1,
+                _ => cost.1 += 1,
+            }
+            match node {
+                Node::Input(_) | Node::Constant(_) => {}
+                Node::Unary(_, x) => count(x, seen, cost),
+                Node::Binary(_, x, y) => [x, y].into_iter().for_each(|e| count(e, seen, cost)),
+                Node::IfLessEqual {
+                    left,
+                    right,
+                    then,
+                    otherwise,
+                } => [left, right, then, otherwise]
+                    .into_iter()
+                    .for_each(|e| count(e, seen, cost)),
+            }
+        }
+        let mut cost = (0, 0);
+        count(self, &mut Vec::new(), &mut cost);
+        cost
+    }
+
     /// Number of arithmetic operations in one evaluation, for cost estimates.
     pub fn operations(&self) -> usize {
         match self.node() {

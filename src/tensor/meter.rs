@@ -5,15 +5,17 @@
 
 use super::chains::Chains;
 use super::placement::{Placement, is_direct};
+use super::tally::{Kind, Tally, Work};
 use super::{
     Backend, Contract, Einsum, Expr, Fill, HostSlice, How, OuterAxes, OuterTerm, Scaled, Shape,
     Window,
 };
 use crate::error::Result;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts the bytes alive, their peak, and the floating-point operations of what runs on it.
 #[derive(Clone, Debug)]
@@ -28,6 +30,7 @@ struct Counters {
     peak: Count,
     largest: Count,
     operations: Count,
+    tally: Mutex<Tally>,
 }
 
 /// A number that one thread at a time changes: backends may be shared between threads, this one never is.
@@ -101,6 +104,21 @@ impl Meter {
         self.counters.operations.get()
     }
 
+    /// Work by kind so far.
+    pub fn tally(&self) -> Tally {
+        *self.lock_tally()
+    }
+
+    /// Enters what is no primitive of the backend.
+    pub(crate) fn enter(&self, kind: Kind, work: Work) {
+        self.lock_tally().enter(kind, work);
+    }
+
+    fn lock_tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        let tally = self.counters.tally.lock();
+        tally.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts the peak anew from the bytes alive now.
     pub fn reset_peak(&self) {
         self.counters.peak.set(self.live());
@@ -122,6 +140,17 @@ impl Meter {
 
     fn tensor(&self, shape: Shape, operations: u64) -> MeterTensor {
         self.count(operations);
+        self.unmetered(shape)
+    }
+
+    /// The result of a call that reads so many numbers.
+    fn made(&self, kind: Kind, read: usize, shape: Shape, operations: u64) -> MeterTensor {
+        let numbers = (read + shape.len()) as u64;
+        self.enter(kind, Work::call(0, operations, numbers, 0));
+        self.tensor(shape, operations)
+    }
+
+    fn unmetered(&self, shape: Shape) -> MeterTensor {
         let memory = Rc::new(self.allocate(shape.len()));
         MeterTensor { shape, memory }
     }
@@ -147,6 +176,7 @@ impl Meter {
 
     fn windowed(
         &self,
+        kind: Kind,
         tensor: &MeterTensor,
         from: &[usize],
         to: &[usize],
@@ -156,7 +186,7 @@ impl Meter {
         let kept = shape.rest.len() - from.len();
         shape.rest.truncate(kept);
         shape.rest.extend_from_slice(to);
-        self.tensor(shape, operations)
+        self.made(kind, tensor.shape.len(), shape, operations)
     }
 }
 
@@ -173,6 +203,146 @@ fn conv_operations(
     window: &Window,
 ) -> u64 {
     2 * (samples * directions * lead) as u64 * product(weights) * product(&window.output)
+}
+
+/// Below this, a product of two sides and an inner dimension is not worth a matrix's.
+const MATRIX: u64 = 64;
+
+/// Whether an einsum is of matrices, and of how many: of either operand's own axes the longest is a matrix's, the others
+/// are walked.
+fn matrices(
+    einsum: &Einsum,
+    extents: &BTreeMap<u8, usize>,
+    (left, right): (&Shape, &Shape),
+) -> (Kind, u64) {
+    let has = |labels: &[u8], shape: &Shape, label: u8| {
+        let axes = shape.axes();
+        labels.iter().zip(axes).any(|(&l, e)| l == label && e > 1)
+    };
+    let (mut all, mut rows, mut columns, mut inner) = (1, 1, 1, 1);
+    // Neighbouring axes of a kind are one, the samples and directions of a linear layer above all.
+    for (&label, &extent) in extents {
+        let extent = extent as u64;
+        all *= extent;
+        let (l, r) = (
+            has(&einsum.left, left, label),
+            has(&einsum.right, right, label),
+        );
+        match (l, r, einsum.output.contains(&label)) {
+            (true, false, true) => rows *= extent,
+            (false, true, true) => columns *= extent,
+            (true, true, false) => inner *= extent,
+            _ => {}
+        }
+    }
+    let matrix = rows * columns * inner;
+    let count = all / matrix.max(1);
+    match matrix <= MATRIX || rows * columns == 1 || inner == 1 && rows.min(columns) == 1 {
+        true => (Kind::Lanes, count),
+        false => (Kind::Product, count),
+    }
+}
+
+/// The sizes of a convolution, or of one of its transposes, that decide how it is computed.
+struct Convolved<'a> {
+    window: &'a Window,
+    groups: usize,
+    /// Channels and outputs of a group.
+    channels: usize,
+    outputs: usize,
+    /// B, the directions that patches are made of, and those of the result.
+    lead: usize,
+    directions: [usize; 2],
+}
+
+impl<'a> Convolved<'a> {
+    /// `weights` is `[O, C/g, k…]`, `lead` B and the directions of what patches are made of, and of the result.
+    fn new(window: &'a Window, groups: usize, weights: &[usize], lead: [usize; 3]) -> Self {
+        Convolved {
+            window,
+            groups,
+            channels: weights[1],
+            outputs: weights[0] / groups,
+            lead: lead[0],
+            directions: [lead[1], lead[2]],
+        }
+    }
+
+    fn kind(&self, few: Kind, grouped: Kind, other: Kind) -> Kind {
+        if self.window.is_whole() {
+            return Kind::Product;
+        }
+        if self.groups > 1 {
+            return match self.channels * self.outputs <= 16 {
+                true => grouped,
+                false => other,
+            };
+        }
+        let step = self.window.stride.iter().all(|&stride| stride == 1);
+        match self.channels.max(self.outputs) <= 16 && step {
+            true => few,
+            false => other,
+        }
+    }
+
+    /// Of many directions all share a sample's patches.
+    fn kind_of_weights(&self) -> Kind {
+        let few = match self.directions[1] {
+            1 => Kind::FewWeights,
+            _ => Kind::ConvWeights,
+        };
+        self.kind(few, Kind::GroupedWeights, Kind::ConvWeights)
+    }
+
+    /// Work of `samples`, with patches of so many channels per group, and, where taps are shifts of planes, of planes that are
+    /// the windows' inputs or, of the transpose in the inputs, the cotangents spread out.
+    fn work(
+        &self,
+        kind: Kind,
+        samples: usize,
+        numbers: usize,
+        channels: usize,
+        of_inputs: bool,
+    ) -> Work {
+        let lead = (samples * self.lead) as u64;
+        let pairs = (self.groups * self.channels * self.outputs) as u64;
+        let taps = product(&self.window.kernel);
+        let [patched, made] = self.directions.map(|d| d as u64);
+        let multiplied = 2 * lead * made * pairs * taps;
+        let numbers = numbers as u64;
+        match kind {
+            Kind::Product => Work::call(lead * made, multiplied, numbers, 0),
+            Kind::Conv | Kind::ConvInputs | Kind::ConvWeights => {
+                let positions = product(&self.window.output);
+                let patches = (self.groups * channels) as u64 * taps * positions;
+                let patches = lead * patched * patches;
+                Work::call(lead * made, multiplied * positions, numbers, patches)
+            }
+            // Windows keep the pitch of the padded plane, so that all of them are one run.
+            _ => {
+                let run = self.run(of_inputs);
+                let planes = (self.groups * (self.channels + self.outputs)) as u64 * run;
+                Work::call(lead * made, multiplied * run, numbers, lead * made * planes)
+            }
+        }
+    }
+
+    /// Positions that a tap is multiplied at: the result's along the first axis, the padded plane's along the others.
+    fn run(&self, of_inputs: bool) -> u64 {
+        let window = self.window.three_dimensional();
+        let along = |k: usize| {
+            let reach = window.kernel[k].saturating_sub(1) * window.dilation[k] / window.stride[k];
+            let positions = match of_inputs {
+                true => (window.input[k] + window.padding[k]).div_ceil(window.stride[k]),
+                false => window.output[k],
+            };
+            [positions, positions + reach].map(|extent| extent as u64)
+        };
+        let first = (0..3).find(|&k| along(k)[0] > 1).unwrap_or(2);
+        (first..3)
+            .map(|k| along(k)[usize::from(k > first)])
+            .product()
+    }
 }
 
 /// The copy behind a convolution, unless it goes without.
@@ -195,14 +365,15 @@ impl Backend for Meter {
     }
 
     fn upload(&self, shape: &Shape, _: HostSlice<'_>) -> MeterTensor {
-        self.tensor(shape.clone(), 0)
+        self.made(Kind::Upload, 0, shape.clone(), 0)
     }
 
     fn fill(&self, shape: &Shape, _: f64) -> MeterTensor {
-        self.tensor(shape.clone(), 0)
+        self.made(Kind::Copy, 0, shape.clone(), 0)
     }
 
     fn read(&self, tensor: &MeterTensor) -> Result<Vec<f32>> {
+        self.enter(Kind::Read, Work::call(0, 0, tensor.shape.len() as u64, 0));
         Ok(vec![0.0; tensor.shape.len()])
     }
 
@@ -214,12 +385,20 @@ impl Backend for Meter {
                 .expect("shapes are checked at import");
         }
         let operations = shape.len() as u64 * expr.operations() as u64;
+        let read: usize = inputs.iter().map(|input| input.shape.len()).sum();
+        let (plain, steep) = expr.cost();
+        let of = |each: usize| shape.len() as u64 * each as u64;
+        let work = Work::call(0, of(plain), (read + shape.len()) as u64, of(steep));
+        self.enter(Kind::Map, work);
         self.tensor(shape, operations)
     }
 
     fn einsum(&self, einsum: &Einsum, left: &MeterTensor, right: &MeterTensor) -> MeterTensor {
         let (extents, shape) = einsum.extents(&left.shape, &right.shape);
         let operations = 2 * extents.values().map(|&e| e as u64).product::<u64>();
+        let numbers = left.shape.len() + right.shape.len() + shape.len();
+        let (kind, matrices) = matrices(einsum, &extents, (&left.shape, &right.shape));
+        self.enter(kind, Work::call(matrices, operations, numbers as u64, 0));
         self.tensor(shape, operations)
     }
 
@@ -237,6 +416,18 @@ impl Backend for Meter {
         let operations = conv_operations(x.samples, directions, x.rest[0], &w.rest, window);
         let shape = Shape::new(x.samples, directions, &rest);
         let placement = copied(window, groups, &w.rest, Placement::of_inputs);
+        let sizes = Convolved::new(
+            window,
+            groups,
+            &w.rest,
+            [x.rest[0], x.directions, directions],
+        );
+        let numbers = x.len() + w.len() + shape.len();
+        let kind = sizes.kind(Kind::FewConv, Kind::GroupedConv, Kind::Conv);
+        self.enter(
+            kind,
+            sizes.work(kind, x.samples, numbers, sizes.channels, false),
+        );
         self.convolved(inputs, placement, shape, operations)
     }
 
@@ -254,6 +445,11 @@ impl Backend for Meter {
         let operations = conv_operations(c.samples, directions, c.rest[0], &w.rest, window);
         let shape = Shape::new(c.samples, directions, &rest);
         let placement = copied(window, groups, &w.rest, Placement::of_cotangents);
+        let sizes = Convolved::new(window, groups, &w.rest, [c.rest[0], directions, directions]);
+        let numbers = c.len() + w.len() + shape.len();
+        let kind = sizes.kind(Kind::FewInputs, Kind::GroupedInputs, Kind::ConvInputs);
+        let patched = sizes.channels.min(sizes.outputs);
+        self.enter(kind, sizes.work(kind, c.samples, numbers, patched, true));
         self.convolved(cotangents, placement, shape, operations)
     }
 
@@ -273,18 +469,37 @@ impl Backend for Meter {
         let operations = conv_operations(samples, directions, c.rest[0], &rest, window);
         let shape = Shape::new(if sum_samples { 1 } else { samples }, directions, &rest);
         let placement = copied(window, groups, &rest, Placement::of_inputs);
+        let sizes = Convolved::new(window, groups, &rest, [c.rest[0], x.directions, directions]);
+        let numbers = c.len() + x.len() + shape.len();
+        let kind = sizes.kind_of_weights();
+        self.enter(
+            kind,
+            sizes.work(kind, samples, numbers, sizes.channels, false),
+        );
         self.convolved(inputs, placement, shape, operations)
     }
 
     fn window_sum(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
         let lead = inputs.shape.len() as u64 / product(&window.input).max(1);
         let operations = lead * product(&window.output) * product(&window.kernel);
-        self.windowed(inputs, &window.input, &window.output, operations)
+        self.windowed(
+            Kind::Windows,
+            inputs,
+            &window.input,
+            &window.output,
+            operations,
+        )
     }
 
     fn window_spread(&self, cotangents: &MeterTensor, window: &Window) -> MeterTensor {
         let operations = cotangents.shape.len() as u64 * product(&window.kernel);
-        self.windowed(cotangents, &window.output, &window.input, operations)
+        self.windowed(
+            Kind::Windows,
+            cotangents,
+            &window.output,
+            &window.input,
+            operations,
+        )
     }
 
     fn max_pool_indices(&self, inputs: &MeterTensor, window: &Window) -> MeterTensor {
@@ -292,12 +507,18 @@ impl Backend for Meter {
     }
 
     fn gather(&self, inputs: &MeterTensor, _: &MeterTensor, window: &Window) -> MeterTensor {
-        self.windowed(inputs, &window.input, &window.output, 0)
+        self.windowed(Kind::Pick, inputs, &window.input, &window.output, 0)
     }
 
     fn scatter(&self, cotangents: &MeterTensor, _: &MeterTensor, window: &Window) -> MeterTensor {
         let operations = cotangents.shape.len() as u64;
-        self.windowed(cotangents, &window.output, &window.input, operations)
+        self.windowed(
+            Kind::Pick,
+            cotangents,
+            &window.output,
+            &window.input,
+            operations,
+        )
     }
 
     fn reduce_sum(&self, inputs: &MeterTensor, axes: &[usize]) -> MeterTensor {
@@ -305,14 +526,13 @@ impl Backend for Meter {
         for &axis in axes {
             kept[axis] = 1;
         }
-        self.tensor(Shape::from_axes(&kept), inputs.shape.len() as u64)
+        let read = inputs.shape.len();
+        self.made(Kind::Sum, read, Shape::from_axes(&kept), read as u64)
     }
 
     fn broadcast(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
-        self.tensor(
-            Shape::new(inputs.shape.samples, inputs.shape.directions, rest),
-            0,
-        )
+        let shape = Shape::new(inputs.shape.samples, inputs.shape.directions, rest);
+        self.made(Kind::Copy, inputs.shape.len(), shape, 0)
     }
 
     fn reshape(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
@@ -324,29 +544,29 @@ impl Backend for Meter {
 
     fn permute(&self, inputs: &MeterTensor, order: &[usize]) -> MeterTensor {
         let rest: Vec<usize> = order.iter().map(|&axis| inputs.shape.rest[axis]).collect();
-        self.tensor(
-            Shape::new(inputs.shape.samples, inputs.shape.directions, &rest),
-            0,
-        )
+        let shape = Shape::new(inputs.shape.samples, inputs.shape.directions, &rest);
+        self.made(Kind::Permute, inputs.shape.len(), shape, 0)
     }
 
     fn slice(&self, inputs: &MeterTensor, axis: usize, start: usize, stop: usize) -> MeterTensor {
         let mut axes = inputs.shape.axes();
         axes[axis] = stop - start;
-        self.tensor(Shape::from_axes(&axes), 0)
+        let shape = Shape::from_axes(&axes);
+        self.made(Kind::Copy, shape.len(), shape, 0)
     }
 
     fn embed(&self, inputs: &MeterTensor, axis: usize, _: usize, extent: usize) -> MeterTensor {
         let mut axes = inputs.shape.axes();
         axes[axis] = extent;
-        self.tensor(Shape::from_axes(&axes), 0)
+        self.made(Kind::Copy, inputs.shape.len(), Shape::from_axes(&axes), 0)
     }
 
     fn take(&self, inputs: &MeterTensor, indices: &MeterTensor, axis: usize) -> MeterTensor {
         let mut axes = inputs.shape.axes();
         axes[axis] = indices.shape.rest_len();
         axes[0] = axes[0].max(indices.shape.samples);
-        self.tensor(Shape::from_axes(&axes), 0)
+        let shape = Shape::from_axes(&axes);
+        self.made(Kind::Lookup, shape.len(), shape, 0)
     }
 
     fn put(
@@ -363,7 +583,8 @@ impl Backend for Meter {
         let _links = self.allocate(chains.numbers);
         axes[axis] = range.len();
         axes[0] = if sum_samples { 1 } else { samples };
-        self.tensor(Shape::from_axes(&axes), cotangents.shape.len() as u64)
+        let read = cotangents.shape.len();
+        self.made(Kind::Lookup, read, Shape::from_axes(&axes), read as u64)
     }
 
     fn concat(&self, inputs: &[&MeterTensor], axis: usize) -> MeterTensor {
@@ -376,8 +597,14 @@ impl Backend for Meter {
                 .max()
                 .unwrap_or(1);
         }
-        self.tensor(Shape::from_axes(&axes), 0)
+        let read = inputs.iter().map(|x| x.shape.len()).sum();
+        self.made(Kind::Copy, read, Shape::from_axes(&axes), 0)
     }
+}
+
+/// Places that an entry of a product is written to.
+fn places(how: How) -> u64 {
+    if how.fill == Fill::Both { 2 } else { 1 }
 }
 
 /// What a product with itself leaves out.
@@ -390,6 +617,10 @@ impl Contract for Meter {
     type Pending = ();
 
     fn accumulator(&self, rows: usize, columns: usize) -> MeterTile {
+        let numbers = (rows * columns) as u64;
+        if numbers > 0 {
+            self.enter(Kind::Tile, Work::call(0, 0, numbers, 0));
+        }
         MeterTile {
             _memory: self.allocate(rows * columns),
         }
@@ -405,7 +636,13 @@ impl Contract for Meter {
         let rows = left.shape.samples.max(right.shape.samples)
             * left.shape.directions.max(right.shape.directions);
         let entries = left.shape.rest_len() as u64 * right.shape.rest_len() as u64;
-        self.count(2 * rows as u64 * entries / halves(how));
+        let operations = 2 * rows as u64 * entries / halves(how);
+        let packed = left.shape.len() + right.shape.len();
+        self.enter(
+            Kind::Dense,
+            Work::call(0, operations, entries * places(how), packed as u64),
+        );
+        self.count(operations);
     }
 
     fn accumulate_outer(
@@ -430,7 +667,21 @@ impl Contract for Meter {
         } else {
             1
         };
-        self.count(2 * samples * pairs * (directions + inputs / alike) / halves(how));
+        let operations = 2 * samples * pairs * (directions + inputs / alike) / halves(how);
+        let of_pairs = 2 * samples * pairs * directions / halves(how);
+        // One side's inputs are scaled by P.
+        let scaled_inputs = match scaled {
+            Scaled::Columns => other,
+            Scaled::Rows | Scaled::Alike => own,
+        };
+        let work = Work::call(
+            samples * pairs * scaled_inputs / halves(how),
+            operations - of_pairs,
+            pairs * inputs * places(how),
+            of_pairs,
+        );
+        self.enter(Kind::Outer, work);
+        self.count(operations);
         // A device forms P, the host packs a, of as many samples as are taken at a time.
         let packed = (own + other) * samples.min(1 << 12);
         drop(self.allocate((samples * pairs).min(1 << 22).max(packed) as usize));

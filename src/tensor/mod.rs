@@ -15,10 +15,12 @@ pub mod meter;
 mod placement;
 mod real;
 mod shape;
+mod tally;
 
 pub use expression::Expr;
 pub use real::{HostArray, HostData, HostSlice, Real};
 pub use shape::{Shape, broadcast_rest, broadcast_strides, strides};
+pub use tally::{Kind, TERMS, Tally, Work};
 
 use crate::error::Result;
 

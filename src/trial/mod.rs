@@ -8,4 +8,4 @@ mod primitive;
 
 pub(crate) use definition::{Array, entry};
 pub use machine::System;
-pub(crate) use primitive::{Loaded, Primitive, Setting};
+pub(crate) use primitive::{Loaded, Primitive, Setting, wait};

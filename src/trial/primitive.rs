@@ -1,6 +1,7 @@
 //! A primitive of [`Backend`] with its numbers, ready to run on any backend.
 
 use super::definition::Array;
+use crate::error::Result;
 use crate::random::Draws;
 use crate::tensor::{Backend, Einsum, Expr, HostSlice, Shape, Window};
 use std::ops::Range;
@@ -165,4 +166,20 @@ impl<B: Backend> Loaded<B> {
         self.primitive
             .apply(backend, &self.inputs, self.chosen.as_ref())
     }
+}
+
+/// Waits for a tensor, and with it for all that was enqueued before: one number is read back.
+pub(crate) fn wait<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<()> {
+    let shape = backend.shape(tensor);
+    let mut one = backend.reshape(tensor, &[shape.rest_len()]);
+    for (axis, extent) in [shape.samples, shape.directions, shape.rest_len()]
+        .into_iter()
+        .enumerate()
+    {
+        if extent > 1 {
+            one = backend.slice(&one, axis, 0, 1);
+        }
+    }
+    std::hint::black_box(backend.read(&one)?);
+    Ok(())
 }

@@ -5,7 +5,7 @@ mod cache;
 mod probe;
 mod shapes;
 
-pub use cache::cache_folder;
+pub use crate::files::cache::cache_folder;
 
 use super::adapter::AdapterReport;
 use super::device::{Device, Options, lock};

@@ -1,0 +1,177 @@
+//! What a plan will take: seconds from the rates of the device, and the peak of memory.
+//!
+//! A plan's work is counted by kind on shapes alone ([`crate::schedule::PlanTally`]); a device's rates are measured for every
+//! kind once and kept ([`Rates`]). May use the schedule and the backends; must not know of reports or the command line.
+
+mod disk;
+mod law;
+mod probes;
+mod rates;
+
+pub use disk::write_rate;
+pub use rates::Rates;
+
+use crate::bytes::Bytes;
+use crate::error::Result;
+use crate::network::Network;
+use crate::schedule::PlanTally;
+use crate::schedule::plan::{Plan, WRITING};
+use std::fmt;
+
+/// Seconds between two looks of a run at its own memory: it ends with the next one.
+const LOOK: f64 = 5e-3;
+
+/// What a plan is expected to take.
+///
+/// ```text
+/// busy    = passes + contractions (+ tiles where these are accumulated in host memory)
+/// beside  = the longer of writing and, from a device, of tiles' way to the host
+/// seconds = the longer of busy and beside + the shorter of them / number of tiles
+/// ```
+///
+/// as what is computed waits for what is written, or the other way round, but for one tile; up to the next 5 ms, at which a run
+/// looks at its memory. Samples that a zero takes out of an outer product (ReLU) are counted as if they stayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Forecast {
+    /// Seconds from start to end.
+    pub seconds: f64,
+    /// Seconds of uploads, loss factors, forward and reverse passes, and rows of V that are kept.
+    pub pass_seconds: f64,
+    /// Seconds of contractions and diagonals.
+    pub contraction_seconds: f64,
+    /// Seconds of memory for tiles and, from a device, of their way to the host.
+    pub tile_seconds: f64,
+    /// Seconds of writing, where the result goes to a disk whose rate is known.
+    pub write_seconds: Option<f64>,
+    /// Bytes of anonymous host memory at the peak, beside what the process has before the run.
+    pub peak_host_bytes: u64,
+    /// Bytes of device memory at the peak, where the device has its own.
+    pub peak_device_bytes: Option<u64>,
+}
+
+impl Forecast {
+    /// What the plan, made for this network and numbers of `number_bytes` bytes, takes at these rates on so many devices, and on
+    /// a disk that is written at so many bytes per second.
+    ///
+    /// # Errors
+    /// As [`Plan::tally`].
+    pub fn new(
+        plan: &Plan,
+        network: &Network,
+        rates: &Rates,
+        devices: usize,
+        write_rate: Option<f64>,
+    ) -> Result<Forecast> {
+        let PlanTally {
+            passes,
+            contractions,
+            tiles,
+        } = plan.tally(network)?;
+        let shared = devices.max(1) as f64;
+        // Factors that are kept are made by every device.
+        let pass_seconds = match plan.passes() {
+            1 => rates.seconds(&passes),
+            _ => rates.seconds(&passes) / shared,
+        };
+        let (contraction_seconds, tile_seconds) = (
+            rates.seconds(&contractions) / shared,
+            rates.seconds(&tiles) / shared,
+        );
+        let result = plan.entries() as f64 * plan.number_bytes() as f64;
+        let write_seconds = write_rate.map(|rate| result / rate.max(1.0));
+        let own_memory = !plan.is_unified();
+        let (mut busy, mut beside) = (
+            pass_seconds + contraction_seconds,
+            write_seconds.unwrap_or(0.0),
+        );
+        match own_memory {
+            true => beside = beside.max(tile_seconds),
+            false => busy += tile_seconds,
+        }
+        // A disk that is slower than the device has all tiles waiting that may.
+        let waiting = match write_seconds {
+            Some(seconds) if seconds > busy => usize::MAX,
+            Some(seconds) if seconds > busy / 2.0 => WRITING,
+            _ => 1,
+        };
+        let seconds = busy.max(beside) + busy.min(beside) / plan.tiles.len().max(1) as f64;
+        Ok(Forecast {
+            seconds: (seconds / LOOK).ceil().max(1.0) * LOOK,
+            pass_seconds,
+            contraction_seconds,
+            tile_seconds,
+            write_seconds,
+            peak_host_bytes: plan.likely_host_bytes(waiting),
+            peak_device_bytes: own_memory.then_some(plan.likely_device_bytes()),
+        })
+    }
+}
+
+/// Seconds as people say them.
+fn spoken(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.0995 => format!("{:.1} ms", 1e3 * s),
+        s if s < 9.95 => format!("{s:.2} s"),
+        s if s < 600.0 => format!("{s:.0} s"),
+        s if s < 36_000.0 => format!("{:.0} min", s / 60.0),
+        s if s < 360_000.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+impl fmt::Display for Forecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "time          about {}: passes {}, contractions {}, tiles {}",
+            spoken(self.seconds),
+            spoken(self.pass_seconds),
+            spoken(self.contraction_seconds),
+            spoken(self.tile_seconds),
+        )?;
+        if let Some(seconds) = self.write_seconds {
+            write!(f, ", writing {}", spoken(seconds))?;
+        }
+        let bytes = |b: u64| Bytes(b.into());
+        write!(f, "\npeak memory   about ")?;
+        if let Some(device) = self.peak_device_bytes {
+            write!(f, "{} on the device, ", bytes(device))?;
+        }
+        write!(
+            f,
+            "{} of the host beside model and data",
+            bytes(self.peak_host_bytes)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_says_its_terms_in_units_that_people_use() {
+        let forecast = Forecast {
+            seconds: 12.2,
+            pass_seconds: 3.1,
+            contraction_seconds: 8.2,
+            write_seconds: Some(7000.0),
+            peak_host_bytes: 310 << 20,
+            ..Forecast::default()
+        };
+        let said = "time          about 12 s: passes 3.10 s, contractions 8.20 s, tiles 0.0 ms, writing 117 min\n\
+                    peak memory   about 310.0 MiB of the host beside model and data";
+        assert_eq!(forecast.to_string(), said);
+        let on_device = Forecast {
+            peak_device_bytes: Some(1 << 30),
+            ..forecast
+        };
+        assert!(
+            on_device
+                .to_string()
+                .contains("about 1.0 GiB on the device, 310.0 MiB of the host")
+        );
+        assert_eq!(spoken(40_000.0), "11.1 h");
+        assert_eq!(spoken(864_000.0), "10.0 days");
+    }
+}

@@ -1,0 +1,535 @@
+//! What is run to find the rates of a device: every kind of work at a few sizes.
+
+use crate::error::Result;
+use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
+use crate::schedule::unit::{LossSeeds, Seeds};
+use crate::tensor::expression::Unary;
+use crate::tensor::meter::Meter;
+use crate::tensor::{
+    Backend, Contract, Expr, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape,
+    Tally, Window, Work,
+};
+use crate::trial::{Array, Loaded, Primitive, wait};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Seconds that a timing takes at least: what is quicker is started several times before it is waited for.
+const RUN: f64 = 1.5e-3;
+/// Seconds for the timings of one probe, of which the least counts.
+const PROBE: f64 = 6e-3;
+/// The most starts of a timing, and timings.
+const MOST: (usize, usize) = (200, 6);
+
+/// What was run and how long it took.
+pub(super) type Measured = (Kind, Work, f64);
+
+/// Least seconds of one start; the first, in which kernels are compiled and memory is had, does not count.
+fn least(
+    start: &mut dyn FnMut() -> Result<()>,
+    wait: &mut dyn FnMut() -> Result<()>,
+) -> Result<f64> {
+    let mut run = |count: usize| {
+        let clock = Instant::now();
+        for _ in 0..count {
+            start()?;
+        }
+        wait()?;
+        Ok::<f64, crate::Error>(clock.elapsed().as_secs_f64())
+    };
+    run(1)?;
+    let clock = Instant::now();
+    let once = run(1)?;
+    // A slow device is not run again and again.
+    if once > 10.0 * PROBE {
+        return Ok(once);
+    }
+    let count = ((RUN / once.max(1e-9)).ceil() as usize).clamp(1, MOST.0);
+    let mut least = if count == 1 { once } else { f64::INFINITY };
+    for _ in 0..MOST.1 {
+        least = least.min(run(count)? / count as f64);
+        if clock.elapsed().as_secs_f64() > PROBE {
+            break;
+        }
+    }
+    Ok(least)
+}
+
+/// Runs everything.
+///
+/// # Errors
+/// What the device reports.
+pub(super) fn measure<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    for (primitive, shapes) in primitives() {
+        measured.push(of_primitive(backend, &primitive, &shapes)?);
+    }
+    for (samples, outputs) in [(16, 10), (64, 24), (4, 200)] {
+        measured.push(of_seeds(backend, samples, outputs)?);
+    }
+    for numbers in [1usize << 8, 1 << 14, 1 << 18, 1 << 20] {
+        measured.extend(of_copies(backend, numbers)?);
+    }
+    for size in [128, 512, 1024] {
+        measured.push(of_tile(backend, size)?);
+    }
+    measured.extend(of_contractions(backend)?);
+    measured.retain(|(_, _, seconds)| seconds.is_finite() && *seconds > 0.0);
+    Ok(measured)
+}
+
+/// The only kind in a tally.
+fn single(tally: &Tally) -> (Kind, Work) {
+    let found = Kind::ALL
+        .into_iter()
+        .find(|kind| tally.of(*kind) != Work::default());
+    let kind = found.unwrap_or(Kind::Copy);
+    (kind, tally.of(kind))
+}
+
+/// Numbers in 0.1..1.1, and whole ones below `extent` for the second tensor of a look-up.
+fn numbers(shape: &Shape, extent: Option<usize>) -> Arc<Array> {
+    let value = |k: usize| match extent {
+        Some(extent) => (k * 7 % extent) as f64,
+        None => 0.1 + (k * 61 % 1024) as f64 / 1024.0,
+    };
+    Arc::new(Array::new(
+        shape.clone(),
+        (0..shape.len()).map(value).collect(),
+    ))
+}
+
+fn of_primitive<B: Contract>(
+    backend: &B,
+    primitive: &Primitive,
+    shapes: &[Shape],
+) -> Result<Measured> {
+    let extent = |k: usize| match primitive {
+        Primitive::Take(axis) if k == 1 => Some(shapes[0].axes()[*axis]),
+        Primitive::Put(_, range, _) if k == 1 => Some(range.end),
+        _ => None,
+    };
+    let arrays: Vec<Arc<Array>> = shapes
+        .iter()
+        .enumerate()
+        .map(|(k, s)| numbers(s, extent(k)))
+        .collect();
+    let meter = Meter::new(size_of::<B::Real>());
+    let blank = Loaded::new(&meter, primitive, &arrays);
+    let before = meter.tally();
+    blank.apply(&meter);
+    let (kind, work) = single(&(meter.tally() - before));
+    let loaded = Loaded::new(backend, primitive, &arrays);
+    let last = std::cell::RefCell::new(None);
+    let mut start = || {
+        *last.borrow_mut() = Some(loaded.apply(backend));
+        Ok(())
+    };
+    let mut finish = || match last.borrow_mut().take() {
+        Some(tensor) => wait(backend, &tensor),
+        None => Ok(()),
+    };
+    Ok((kind, work, least(&mut start, &mut finish)?))
+}
+
+/// Uploads, and numbers read back.
+fn of_copies<B: Contract>(backend: &B, count: usize) -> Result<[Measured; 2]> {
+    let shape = Shape::new(1, 1, &[count]);
+    let values = numbers(&shape, None);
+    let last = std::cell::RefCell::new(None);
+    let mut upload = || {
+        *last.borrow_mut() = Some(backend.upload(&shape, HostSlice::F64(&values.values)));
+        Ok(())
+    };
+    let mut finish = || match last.borrow_mut().take() {
+        Some(tensor) => wait(backend, &tensor),
+        None => Ok(()),
+    };
+    let uploading = least(&mut upload, &mut finish)?;
+    let tensor = backend.upload(&shape, HostSlice::F64(&values.values));
+    let mut read = || {
+        backend
+            .read(&tensor)
+            .map(|read| _ = std::hint::black_box(read))
+    };
+    let reading = least(&mut read, &mut || Ok(()))?;
+    let work = Work::call(0, 0, count as u64, 0);
+    Ok([(Kind::Upload, work, uploading), (Kind::Read, work, reading)])
+}
+
+/// The loss factor of cross-entropy.
+fn of_seeds<B: Contract>(backend: &B, samples: usize, outputs: usize) -> Result<Measured> {
+    let targets = || TargetBatch::Classes {
+        first: 0,
+        shape: Vec::new(),
+        values: (0..samples).map(|k| (k % outputs) as i64).collect(),
+    };
+    let mut loss = CrossEntropy::new(Reduction::Mean);
+    let mut first = Some(targets());
+    loss.prepare(&OutputShape::new(&[outputs]), &mut || Ok(first.take()))?;
+    let shape = Shape::new(samples, 1, &[outputs]);
+    let output = backend.upload(&shape, HostSlice::F64(&numbers(&shape, None).values));
+    let targets = targets();
+    let last = std::cell::RefCell::new(None);
+    let mut start = || {
+        let mut seeds = LossSeeds::new(&loss, 0, &targets);
+        let seed = Seeds::<B>::seed(&mut seeds, backend, &output, 0..outputs)?;
+        *last.borrow_mut() = Some(seed.cotangents);
+        Ok(())
+    };
+    let mut finish = || match last.borrow_mut().take() {
+        Some(tensor) => wait(backend, &tensor),
+        None => Ok(()),
+    };
+    let seconds = least(&mut start, &mut finish)?;
+    let work = Work::call(0, 0, (shape.len() * (1 + outputs)) as u64, 0);
+    Ok((Kind::Seeds, work, seconds))
+}
+
+/// A tile's way: memory, an entry everywhere, and back.
+fn of_tile<B: Contract>(backend: &B, size: usize) -> Result<Measured> {
+    let shape = Shape::new(1, 1, &[size]);
+    let side = backend.fill(&shape, 0.5);
+    let mut start = || {
+        let memory = match backend.accumulates_in_host_memory() {
+            true => crate::memory::zeros(size * size),
+            false => Vec::new(),
+        };
+        let mut tile = backend.accumulator_in(size, size, memory);
+        let how = How {
+            begin: true,
+            ..How::ADD
+        };
+        backend.accumulate_dense(&mut tile, how, (0, 0), (&side, &side));
+        backend
+            .collect(backend.finish(tile))
+            .map(|values| _ = std::hint::black_box(values))
+    };
+    let seconds = least(&mut start, &mut || Ok(()))?;
+    Ok((
+        Kind::Tile,
+        Work::call(0, 0, (size * size) as u64, 0),
+        seconds,
+    ))
+}
+
+/// Seconds of one of several products that are added to a tile, its way back taken off.
+fn added<B: Contract>(
+    backend: &B,
+    (rows, columns): (usize, usize),
+    add: &dyn Fn(&mut B::Accumulator),
+) -> Result<f64> {
+    let run = |count: usize| {
+        let mut tile = backend.accumulator(rows, columns);
+        // Pages are there, kernels compiled.
+        add(&mut tile);
+        let clock = Instant::now();
+        for _ in 0..count {
+            add(&mut tile);
+        }
+        backend.collect(backend.finish(tile))?;
+        Ok::<f64, crate::Error>(clock.elapsed().as_secs_f64())
+    };
+    run(0)?;
+    let clock = Instant::now();
+    let empty = run(0)?.min(run(0)?);
+    let once = run(1)?.max(empty + 1e-7) - empty;
+    let count = ((RUN / once).ceil() as usize).clamp(1, MOST.0);
+    let mut least = if count == 1 { once } else { f64::INFINITY };
+    for _ in 0..MOST.1 {
+        least = least.min((run(count)? - empty).max(1e-9) / count as f64);
+        if clock.elapsed().as_secs_f64() > PROBE {
+            break;
+        }
+    }
+    Ok(least)
+}
+
+fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    let meter = Meter::new(size_of::<B::Real>());
+    let upload =
+        |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
+    let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
+    let dense = [
+        (16, 4, 64, 64, Fill::Own),
+        (64, 10, 160, 160, Fill::Symmetric),
+        (32, 10, 512, 480, Fill::Own),
+        (64, 10, 700, 700, Fill::Symmetric),
+        (8, 4, 1024, 1024, Fill::Own),
+    ];
+    for (samples, directions, rows, columns, fill) in dense {
+        let shapes = [rows, columns].map(|numbers| Shape::new(samples, directions, &[numbers]));
+        let how = How { fill, ..How::ADD };
+        let before = meter.tally();
+        let (l, r) = (blank(&shapes[0]), blank(&shapes[1]));
+        meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
+        let work = (meter.tally() - before).of(Kind::Dense);
+        let left = upload(&shapes[0]);
+        let right = if fill == Fill::Symmetric {
+            left.clone()
+        } else {
+            upload(&shapes[1])
+        };
+        let add = |tile: &mut B::Accumulator| {
+            backend.accumulate_dense(tile, how, (0, 0), (&left, &right))
+        };
+        measured.push((Kind::Dense, work, added(backend, (rows, columns), &add)?));
+    }
+    // (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
+    type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
+    let outer: [Outer; 6] = [
+        ((64, 10), (8, 120), None),
+        ((128, 10), (4, 256), None),
+        ((32, 10), (10, 64), None),
+        ((64, 10), (8, 64), Some((600, 1))),
+        ((128, 4), (4, 256), Some((4, 256))),
+        ((32, 10), (40, 1), Some((10, 84))),
+    ];
+    for ((samples, directions), own, other) in outer {
+        let sides = [own, other.unwrap_or(own)];
+        let axes = sides.map(|(_, inputs)| OuterAxes {
+            origin: 0,
+            output_stride: inputs,
+            input_stride: 1,
+        });
+        let deltas = sides.map(|(outputs, _)| Shape::new(samples, directions, &[outputs]));
+        let inputs =
+            sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
+        let scaled = match other {
+            None => Scaled::Alike,
+            Some(_) if own.1 > sides[1].1 => Scaled::Columns,
+            Some(_) => Scaled::Rows,
+        };
+        let fill = if other.is_none() {
+            Fill::Symmetric
+        } else {
+            Fill::Own
+        };
+        let how = How { fill, ..How::ADD };
+        let before = meter.tally();
+        let d = [blank(&deltas[0]), blank(&deltas[1])];
+        let a = [0, 1].map(|k| inputs[k].as_ref().map(&blank));
+        let term = OuterTerm {
+            row_cotangents: &d[0],
+            column_cotangents: &d[1],
+            row_inputs: a[0].as_ref(),
+            column_inputs: a[1].as_ref(),
+        };
+        meter.accumulate_outer(
+            &mut meter.accumulator(0, 0),
+            how,
+            (axes[0], axes[1]),
+            term,
+            scaled,
+        );
+        let work = (meter.tally() - before).of(Kind::Outer);
+        let d = [upload(&deltas[0]), upload(&deltas[1])];
+        let a = [0, 1].map(|k| inputs[k].as_ref().map(&upload));
+        // A site with itself is one tensor.
+        let (row, column) = match other {
+            None => ((&d[0], &a[0]), (&d[0], &a[0])),
+            Some(_) => ((&d[0], &a[0]), (&d[1], &a[1])),
+        };
+        let term = OuterTerm {
+            row_cotangents: row.0,
+            column_cotangents: column.0,
+            row_inputs: row.1.as_ref(),
+            column_inputs: column.1.as_ref(),
+        };
+        let add = |tile: &mut B::Accumulator| {
+            backend.accumulate_outer(tile, how, (axes[0], axes[1]), term, scaled);
+        };
+        let extents = (sides[0].0 * sides[0].1, sides[1].0 * sides[1].1);
+        measured.push((Kind::Outer, work, added(backend, extents, &add)?));
+    }
+    Ok(measured)
+}
+
+/// Primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
+fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
+    use Primitive as P;
+    let square =
+        |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| Window {
+            input: vec![input; 2],
+            output: vec![output; 2],
+            kernel: vec![kernel; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            padding: vec![padding; 2],
+        };
+    let of = Shape::new;
+    let weights = |rest: &[usize]| Shape::new(1, 1, rest);
+    let mut list = vec![
+        // Products: linear layers forward and back, rows of V, batches of small ones.
+        (
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![of(32, 10, &[1, 256]), weights(&[120, 256])],
+        ),
+        (
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![of(64, 1, &[1, 64]), weights(&[10, 64])],
+        ),
+        (
+            P::Einsum("sdto,sdoi->sdti"),
+            vec![of(64, 10, &[1, 10]), weights(&[10, 84])],
+        ),
+        (
+            P::Einsum("sdto,sdoi->sdti"),
+            vec![of(32, 10, &[1, 120]), weights(&[120, 400])],
+        ),
+        (
+            P::Einsum("sdto,sdti->sdoi"),
+            vec![of(16, 10, &[1, 24]), of(16, 1, &[1, 84])],
+        ),
+        (
+            P::Einsum("sdto,sdti->1doi"),
+            vec![of(64, 1, &[16, 64]), of(64, 1, &[16, 64])],
+        ),
+        (
+            P::Einsum("sdatk,sdauk->sdatu"),
+            vec![of(16, 2, &[4, 16, 8]), of(16, 1, &[4, 16, 8])],
+        ),
+        // Without matrices.
+        (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(16, 10, &[400]), of(16, 10, &[400])],
+        ),
+        (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(32, 10, &[2400]), of(32, 10, &[2400])],
+        ),
+        // Beyond the caches, as rows of V are of which a diagonal is made.
+        (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(16, 10, &[16_384]), of(16, 10, &[16_384])],
+        ),
+        (
+            P::Einsum("sdq,sdq->sd1"),
+            vec![of(64, 10, &[256]), of(64, 1, &[256])],
+        ),
+        (
+            P::Einsum("sdti,sdoi->sdto"),
+            vec![of(2, 1, &[1, 4]), weights(&[4, 4])],
+        ),
+    ];
+    // Convolutions: (samples, directions, channels, outputs, groups, window).
+    let mut convolutions = Vec::new();
+    let few = [
+        (16, 1, 1, 6, 1, square(28, 24, 5, 1, 0)),
+        (16, 1, 6, 16, 1, square(12, 8, 5, 1, 0)),
+        (4, 4, 16, 16, 1, square(32, 32, 3, 1, 1)),
+        (4, 2, 3, 16, 1, square(32, 32, 3, 1, 1)),
+        (1, 1, 3, 4, 1, square(8, 8, 3, 1, 1)),
+    ];
+    let other = [
+        (4, 4, 16, 32, 1, square(32, 16, 3, 2, 1)),
+        (4, 4, 32, 32, 1, square(16, 16, 3, 1, 1)),
+        (4, 2, 64, 64, 1, square(8, 8, 3, 1, 1)),
+        (8, 4, 16, 32, 1, square(16, 8, 1, 2, 0)),
+        (2, 1, 32, 64, 1, square(8, 8, 1, 1, 0)),
+    ];
+    let grouped = [
+        (2, 1, 48, 48, 48, square(28, 28, 5, 1, 2)),
+        (2, 2, 32, 32, 8, square(14, 14, 3, 1, 1)),
+        (1, 1, 8, 8, 8, square(7, 7, 3, 1, 1)),
+    ];
+    convolutions.extend(few.into_iter().chain(other).chain(grouped));
+    for (samples, directions, channels, outputs, groups, window) in convolutions {
+        let plane = |directions: usize, channels: usize, extents: &[usize]| {
+            of(samples, directions, &[1, channels, extents[0], extents[1]])
+        };
+        let taps = [
+            outputs,
+            channels / groups,
+            window.kernel[0],
+            window.kernel[1],
+        ];
+        let inputs = |directions| plane(directions, channels, &window.input);
+        let cotangents = plane(directions, outputs, &window.output);
+        let w = window.clone();
+        list.push((P::Conv(w.clone(), groups), vec![inputs(1), weights(&taps)]));
+        list.push((
+            P::ConvInputs(w.clone(), groups),
+            vec![cotangents.clone(), weights(&taps)],
+        ));
+        list.push((
+            P::ConvWeights(w.clone(), groups, false),
+            vec![cotangents.clone(), inputs(1)],
+        ));
+        if groups == 1 && channels == 64 {
+            let many = of(8, 8, &cotangents.rest);
+            let inputs = of(8, 1, &inputs(1).rest);
+            list.push((P::ConvWeights(w.clone(), groups, false), vec![many, inputs]));
+        }
+        if groups == 1 && channels.max(outputs) <= 16 {
+            let one = plane(1, outputs, &window.output);
+            list.push((P::ConvWeights(w, groups, true), vec![one, inputs(1)]));
+        }
+    }
+    let pool = square(8, 4, 2, 2, 0);
+    let (wide, narrow) = (of(32, 10, &[1, 16, 8, 8]), of(32, 10, &[1, 16, 4, 4]));
+    let (value, small) = (of(32, 1, &[1, 16, 8, 8]), of(2, 1, &[1, 4, 8, 8]));
+    let large = of(64, 10, &[3200]);
+    let (table, indices) = (weights(&[1, 64, 48]), of(32, 1, &[32]));
+    let a = || Expr::input(0);
+    let tanh = || a().unary(Unary::Tanh);
+    list.extend([
+        (P::WindowSum(pool.clone()), vec![wide.clone()]),
+        (P::WindowSum(pool.clone()), vec![small.clone()]),
+        (P::WindowSpread(pool.clone()), vec![narrow.clone()]),
+        (P::Gather(pool.clone()), vec![wide.clone(), value.clone()]),
+        (P::Gather(pool.clone()), vec![small.clone(), small.clone()]),
+        (P::Scatter(pool), vec![narrow, value.clone()]),
+        (P::Map(tanh()), vec![value.clone()]),
+        (P::Map(tanh()), vec![of(2, 1, &[100])]),
+        (P::Map(tanh()), vec![wide.clone()]),
+        (
+            P::Map((Expr::constant(1.0) - tanh() * tanh()) * Expr::input(1)),
+            vec![value.clone(), wide.clone()],
+        ),
+        (
+            P::Map(a() * Expr::input(1)),
+            vec![wide.clone(), value.clone()],
+        ),
+        (
+            P::Map(a() + Expr::input(1)),
+            vec![large.clone(), large.clone()],
+        ),
+        (
+            P::Map(a() * Expr::input(1) + Expr::input(2)),
+            vec![
+                wide.clone(),
+                weights(&[1, 16, 1, 1]),
+                weights(&[1, 16, 1, 1]),
+            ],
+        ),
+        (
+            P::Map(a() * Expr::input(1)),
+            vec![small.clone(), small.clone()],
+        ),
+        (P::ReduceSum(vec![4, 5]), vec![wide.clone()]),
+        (P::ReduceSum(vec![0]), vec![wide.clone()]),
+        (P::ReduceSum(vec![4, 5]), vec![small.clone()]),
+        (P::ReduceSum(vec![0]), vec![large.clone()]),
+        (P::Permute(vec![0, 2, 3, 1]), vec![wide.clone()]),
+        (P::Permute(vec![0, 2, 3, 1]), vec![small.clone()]),
+        (P::Permute(vec![0]), vec![of(1, 1, &[10])]),
+        (P::Slice(3, 3, 11), vec![wide.clone()]),
+        (P::Slice(3, 1, 3), vec![small.clone()]),
+        (P::Embed(3, 3, 32), vec![wide.clone()]),
+        (P::Concat(3), vec![wide.clone(), wide.clone()]),
+        (P::Broadcast(vec![3, 16, 8, 8]), vec![value]),
+        (P::Fill(0.0), vec![large]),
+        (P::Take(3), vec![table.clone(), indices.clone()]),
+        (P::Take(3), vec![weights(&[1, 8, 4]), of(2, 1, &[4])]),
+        (
+            P::Put(3, 0..64, true),
+            vec![of(32, 10, &[1, 32, 48]), indices.clone()],
+        ),
+        (
+            P::Put(3, 0..64, false),
+            vec![of(32, 1, &[1, 32, 48]), indices],
+        ),
+    ]);
+    list
+}

@@ -1,0 +1,184 @@
+//! What would fit where the memory budget is too small for a request.
+
+use super::plan::{Limits, Sizes, attempt};
+use super::request::ResolvedPart;
+use super::room::{candidates, listed};
+use crate::bytes::Bytes;
+use crate::error::Error;
+use crate::network::Network;
+
+/// Candidates that are tried: each is planned.
+const TRIED: usize = 24;
+
+/// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
+pub(super) fn at_least(bytes: u128) -> String {
+    let mut unit = 1u128;
+    while bytes >= 1024 * unit && unit < 1 << 60 {
+        unit <<= 10;
+    }
+    if unit == 1 {
+        return bytes.to_string();
+    }
+    let tenths = (bytes * 10).div_ceil(unit);
+    Bytes((tenths * unit).div_ceil(10))
+        .to_string()
+        .replace(' ', "")
+}
+
+/// The error of a plan that has no room, with parts within those asked for that have.
+pub(super) fn with_what_fits(
+    error: Error,
+    network: &Network,
+    parts: &[ResolvedPart],
+    sizes: Sizes,
+    limits: Limits,
+) -> Error {
+    let Error::Budget(message) = error else {
+        return error;
+    };
+    let Ok(mut smaller) = candidates(network, parts) else {
+        return Error::Budget(message);
+    };
+    smaller.retain(|part| parts.len() > 1 || !parts.contains(part));
+    let fits = |part: &ResolvedPart| attempt(network, vec![part.clone()], sizes, limits).is_ok();
+    let fitting: Vec<ResolvedPart> = smaller.into_iter().take(TRIED).filter(fits).collect();
+    Error::Budget(match fitting.is_empty() {
+        true => format!("{message}; no smaller part of the request fits either"),
+        false => format!(
+            "{message}; each of these would fit: {}",
+            listed(&fitting, sizes.number_bytes)
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::import::data::Dataset;
+    use crate::loss::{CrossEntropy, Reduction};
+    use crate::network::builder::Builder;
+    use crate::schedule::tiles::Grid;
+    use crate::{Part, Session};
+    use ndarray::{Array1, Array2};
+
+    fn session() -> Session {
+        let network = Builder::new(&[40]).linear("a", 30).tanh().linear("b", 10);
+        let network = network.initialize(0).build().unwrap();
+        let data = Dataset::from_arrays(Array2::<f64>::ones((6, 40)), Array1::<i64>::zeros(6));
+        Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).unwrap()
+    }
+
+    fn refused(parts: &[Part], limits: Limits) -> Option<String> {
+        let session = session();
+        let parts = session.resolve(parts).unwrap();
+        let grid = if limits.unified {
+            Grid::Panels
+        } else {
+            Grid::Squares
+        };
+        let planned = session.plan_for(parts, 4, limits, None, grid);
+        planned.err().map(|error| error.to_string())
+    }
+
+    /// The size that follows an option in a message.
+    fn said(message: &str, option: &str) -> u64 {
+        let (_, rest) = message.split_once(&format!("{option} ")).expect(message);
+        let word = rest.split_whitespace().next().unwrap_or_default();
+        word.parse::<Bytes>().unwrap().0 as u64
+    }
+
+    #[test]
+    fn a_budget_that_is_too_small_is_answered_with_the_least_that_would_do() {
+        let full = [Part::Full];
+        let unified = |bytes: u64| Limits {
+            device: bytes,
+            host: bytes,
+            tensor: u64::MAX,
+            unified: true,
+        };
+        let message = refused(&full, unified(4 << 20)).unwrap();
+        let least = said(&message, "--host-memory");
+        assert!(
+            message.contains("would do; each of these would fit: "),
+            "{message}"
+        );
+        assert!(
+            message.contains("diag (") && message.contains("layer=b ("),
+            "{message}"
+        );
+        assert_eq!(refused(&full, unified(least)), None);
+        assert!(refused(&full, unified(least / 10 * 8)).is_some());
+        let nothing = refused(&full, unified(1 << 10)).unwrap();
+        assert!(
+            nothing.contains("no smaller part of the request fits either"),
+            "{nothing}"
+        );
+
+        let own = |device: u64, host: u64| Limits {
+            device,
+            host,
+            tensor: u64::MAX,
+            unified: false,
+        };
+        let message = refused(&full, own(1 << 20, 1 << 20)).unwrap();
+        let (device, host) = (said(&message, "--memory"), said(&message, "--host-memory"));
+        assert_eq!(refused(&full, own(device, host)), None, "{message}");
+        let message = refused(&full, own(device / 10 * 8, host)).unwrap();
+        assert!(
+            message.contains("--memory") && !message.contains("--host-memory"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn parts_beyond_any_disk_are_answered_with_those_that_could_be() {
+        let network = Builder::new(&[1000]).linear("a", 3000).linear("b", 10);
+        let network = network.initialize(0).build().unwrap();
+        let data = Dataset::from_arrays(Array2::<f64>::ones((1, 1000)), Array1::<i64>::zeros(1));
+        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+        let session = Session::new(network, data, loss).unwrap();
+        let parts = session.resolve(&[Part::Full]).unwrap();
+        let limits = Limits {
+            device: u64::MAX,
+            host: u64::MAX,
+            tensor: u64::MAX,
+            unified: true,
+        };
+        let error = session
+            .plan_for(parts, 4, limits, None, Grid::Panels)
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("3033010 × 3033010 entries of 4 bytes, 33.5 TiB"),
+            "{message}"
+        );
+        assert!(
+            message.contains("layer=b (") && message.contains("diag ("),
+            "{message}"
+        );
+        assert!(message.contains("rows of full fit at a time"), "{message}");
+    }
+
+    #[test]
+    fn a_size_is_rounded_up_to_what_is_read_as_no_less() {
+        for bytes in [
+            1u128,
+            1023,
+            1024,
+            1025,
+            1_048_575,
+            7_894_677_904,
+            3 << 20,
+            (3 << 20) + 1,
+        ] {
+            let said = at_least(bytes);
+            let read = said.parse::<Bytes>().unwrap().0;
+            assert!(
+                read >= bytes && read <= bytes + bytes / 10 + 1,
+                "{bytes}: {said} is {read}"
+            );
+        }
+        assert_eq!(at_least(3 << 20), "3.0MiB");
+        assert_eq!(at_least((3 << 20) + 1), "3.1MiB");
+    }
+}

@@ -1,0 +1,295 @@
+//! The work of a whole plan by kind, found by running its passes and tiles on shapes alone.
+
+use super::footprint::{Planner, pieces};
+use super::moves::moves;
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, TileJob, WRITING, encounters, wanted};
+use super::second::kind;
+use super::tiles::{Grid, Strip};
+use super::unit::Unit;
+use crate::contraction::accumulate;
+use crate::error::Result;
+use crate::jacobian::passes::{Reach, Weights};
+use crate::network::Network;
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Contract, How, Kind, Tally, Work};
+use std::collections::BTreeMap;
+
+/// The work of a plan, by stage.
+///
+/// A unit's work is counted once for each size of unit that there is, and taken as often as there are units of that size:
+/// the last range of samples, or of directions, may be shorter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanTally {
+    /// Uploads, seeds, forward and reverse passes, and rows of V that are formed once and kept.
+    pub passes: Tally,
+    /// Contractions, with rows that are formed on the way, and diagonals.
+    pub contractions: Tally,
+    /// Tiles made, and read back where they are not the host's.
+    pub tiles: Tally,
+}
+
+/// A tile up to what its work depends on: parameters and lengths of its runs, and whether it is its own mirror.
+type Alike = (usize, bool, Vec<(usize, usize)>, Vec<(usize, usize)>);
+
+impl Plan {
+    /// The work of the plan by kind. `network` is the one that it was made for.
+    ///
+    /// # Errors
+    /// As [`super::plan::plan`].
+    pub fn tally(&self, network: &Network) -> Result<PlanTally> {
+        let parts = self.parts.iter().map(|p| &p.part);
+        let reach = Reach::new(network, wanted(network, parts));
+        let planner = Planner {
+            network,
+            reach: &reach,
+            parts: &self.parts,
+            tiles: &self.tiles,
+            sizes: self.sizes(),
+            grid: self.grid,
+        };
+        let mut tally = match &self.routes {
+            Some(_) => self.tally_second(&planner)?,
+            None => self.tally_first(&planner)?,
+        };
+        tally.tiles = self.made(&planner);
+        Ok(tally)
+    }
+
+    /// The memory of tiles, and their way back.
+    fn made(&self, planner: &Planner<'_>) -> Tally {
+        let entries = |job| planner.tile_entries(job) as u64;
+        let (tiles, numbers) = match self.grid {
+            // One for each part.
+            Grid::Whole => {
+                let parts = self.parts.iter().filter(|p| p.part.columns.is_some());
+                let entries = parts.clone().map(|p| p.part.entries() as u64);
+                (parts.count(), entries.sum())
+            }
+            // Memory of tiles that were written is there already.
+            Grid::Panels => {
+                let fresh = self.tiles.len().min(WRITING + 2);
+                (
+                    self.tiles.len(),
+                    self.tiles[..fresh].iter().map(entries).sum(),
+                )
+            }
+            Grid::Squares => (self.tiles.len(), self.tiles.iter().map(entries).sum()),
+        };
+        let mut tally = Tally::default();
+        if tiles > 0 {
+            tally.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0]));
+        }
+        tally
+    }
+
+    fn diagonal(&self) -> bool {
+        self.parts.iter().any(|p| p.part.columns.is_none())
+    }
+
+    /// Tiles that do the same work, with their number.
+    fn alike(&self) -> Vec<(TileJob, u64)> {
+        let runs = |strip: &Strip| {
+            let runs = strip
+                .runs
+                .iter()
+                .map(|run| (run.parameter, run.range.len()));
+            runs.collect::<Vec<_>>()
+        };
+        let mut found: BTreeMap<Alike, (TileJob, u64)> = BTreeMap::new();
+        for job in &self.tiles {
+            let part = &self.parts[job.part];
+            // On both sides of the diagonal a strip's own place decides what is mirrored.
+            let own = match self.grid {
+                Grid::Squares => usize::from(part.on_diagonal(job)),
+                Grid::Panels | Grid::Whole if part.part.symmetric() => {
+                    2 + job.row * part.columns.len() + job.column
+                }
+                Grid::Panels | Grid::Whole => 0,
+            };
+            let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+            let key = (own, part.part.symmetric(), runs(rows), runs(columns));
+            found.entry(key).or_insert((*job, 0)).1 += 1;
+        }
+        found.into_values().collect()
+    }
+
+    /// G: every unit's passes, then its tiles.
+    fn tally_first(&self, planner: &Planner<'_>) -> Result<PlanTally> {
+        let mut tally = PlanTally::default();
+        let number_bytes = planner.sizes.number_bytes;
+        let tiles = self.alike();
+        let passes = self.passes() as u64;
+        for (samples, times) in pieces(self.samples, self.unit) {
+            for (directions, repeat) in pieces(self.directions, self.chunk) {
+                let meter = Meter::new(number_bytes);
+                let weights = Weights::upload(&meter, planner.network);
+                let uploaded = meter.tally();
+                planner.unit(&meter, &weights, samples, directions, |mut unit| {
+                    let times = times * repeat;
+                    let made = meter.tally() - uploaded;
+                    let before = meter.tally();
+                    if self.diagonal() {
+                        for factor in unit.factors.iter().flatten() {
+                            let squares =
+                                factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);
+                            crate::tensor::Backend::read(&meter, &squares)?;
+                        }
+                    }
+                    // Made in the first wave.
+                    tally.contractions += (meter.tally() - before).times(times);
+                    let before = meter.tally();
+                    if self.keep != Keep::Recompute {
+                        for factor in unit.factors.iter_mut().flatten() {
+                            factor.keep_rows(&meter, self.keep == Keep::Factors);
+                        }
+                    }
+                    tally.passes += (made.times(passes) + (meter.tally() - before)).times(times);
+                    self.enter_tiles(&meter, &unit, &tiles, times, &mut tally.contractions);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Adds the tiles of one unit, `times` over.
+    fn enter_tiles(
+        &self,
+        meter: &Meter,
+        unit: &Unit<MeterTensor>,
+        tiles: &[(TileJob, u64)],
+        times: u64,
+        sum: &mut Tally,
+    ) {
+        for (job, alike) in tiles {
+            let part = &self.parts[job.part];
+            let mut tile = meter.accumulator(0, 0);
+            let before = meter.tally();
+            for (_, _, fill, meeting) in encounters(unit, part, job, self.grid) {
+                accumulate(meter, &mut tile, How { fill, ..How::ADD }, &meeting);
+            }
+            *sum += (meter.tally() - before).times(alike * times);
+        }
+    }
+
+    /// H or H − G: every wave's moves on every unit of samples.
+    fn tally_second(&self, planner: &Planner<'_>) -> Result<PlanTally> {
+        let mut tally = PlanTally::default();
+        let Some(routes) = &self.routes else {
+            return Ok(tally);
+        };
+        let mut waves: Vec<&[TileJob]> = self.tiles.chunks(self.wave.max(1)).collect();
+        if waves.is_empty() {
+            waves.push(&[]);
+        }
+        for (samples, times) in pieces(self.samples, self.unit) {
+            // As in `count_second`: what moves the same parameters and as many entries is the same work.
+            let mut known: BTreeMap<(usize, Vec<usize>), Tally> = BTreeMap::new();
+            for (k, wave) in waves.iter().enumerate() {
+                let diagonal = k == 0 && self.diagonal();
+                let network = planner.network;
+                for made_by in moves(network, routes, &self.parts, wave, diagonal, self.chunk) {
+                    let meter = Meter::new(planner.sizes.number_bytes);
+                    let weights = Weights::upload(&meter, network);
+                    let uploaded = meter.tally();
+                    let key = (made_by.directions(), kind(&made_by));
+                    planner.pass(&meter, &weights, routes, &made_by, samples, |moving| {
+                        let own = known.entry(key.clone());
+                        let passed = *own.or_insert(meter.tally() - uploaded);
+                        tally.passes += passed.times(times);
+                        let before = meter.tally();
+                        for job in *wave {
+                            let mut tile = meter.accumulator(0, 0);
+                            let part = &self.parts[job.part];
+                            moving.contract(&meter, routes, part, job, &mut tile, |_| {});
+                        }
+                        if diagonal {
+                            moving.diagonal(&meter, routes);
+                        }
+                        tally.contractions += (meter.tally() - before).times(times);
+                    })?;
+                }
+            }
+        }
+        Ok(tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Session;
+    use crate::import::data::Dataset;
+    use crate::loss::{CrossEntropy, Curvature, Reduction};
+    use crate::network::builder::Builder;
+    use crate::schedule::plan::Limits;
+    use ndarray::{Array1, Array2};
+
+    const ENDLESS: Limits = Limits {
+        device: u64::MAX,
+        host: u64::MAX,
+        tensor: u64::MAX,
+        unified: true,
+    };
+
+    fn session(samples: usize) -> Session {
+        let network = Builder::new(&[6]).linear("a", 5).tanh().linear("b", 3);
+        let network = network.initialize(0).build().unwrap();
+        let inputs = Array2::<f64>::ones((samples, 6));
+        let data = Dataset::from_arrays(inputs, Array1::<i64>::zeros(samples));
+        Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).unwrap()
+    }
+
+    fn planned(session: &Session, part: &str, grid: Grid) -> Plan {
+        let parts = session.resolve(&[part.parse().unwrap()]).unwrap();
+        session.plan_for(parts, 4, ENDLESS, Some(4), grid).unwrap()
+    }
+
+    #[test]
+    fn twice_the_units_are_twice_the_work() {
+        for grid in [Grid::Squares, Grid::Panels, Grid::Whole] {
+            for part in ["full", "diag", "layer=a,b"] {
+                let tally = |samples: usize| {
+                    let session = session(samples);
+                    planned(&session, part, grid)
+                        .tally(session.network())
+                        .unwrap()
+                };
+                let (once, twice, more) = (tally(8), tally(16), tally(10));
+                assert_eq!(twice.passes, once.passes.times(2), "{part}");
+                assert_eq!(twice.contractions, once.contractions.times(2), "{part}");
+                assert_eq!(twice.tiles, once.tiles, "{part}");
+                // The last unit has two samples.
+                let calls = |tally: &PlanTally| tally.passes.of(Kind::Upload).0[0];
+                assert_eq!(2 * calls(&more), 3 * calls(&once), "{part}");
+                assert!(once.passes.of(Kind::Seeds).0[0] == 2 && once.passes != Tally::default());
+            }
+        }
+    }
+
+    #[test]
+    fn passes_are_counted_as_often_as_they_are_made() {
+        let session = session(8);
+        let mut plan = planned(&session, "layers", Grid::Squares);
+        plan.keep = Keep::Recompute;
+        plan.wave = plan.tiles.len();
+        let once = plan.tally(session.network()).unwrap();
+        plan.wave = 1;
+        let each = plan.tally(session.network()).unwrap();
+        assert_eq!(plan.passes(), 2);
+        assert_eq!(each.passes, once.passes.times(2));
+        assert_eq!(each.contractions, once.contractions);
+    }
+
+    #[test]
+    fn second_derivatives_have_their_own_passes() {
+        let session = session(8).with_curvature(Curvature::Exact).unwrap();
+        let plan = planned(&session, "layer=a", Grid::Squares);
+        let tally = plan.tally(session.network()).unwrap();
+        let operations = |tally: Tally| {
+            let kinds = [Kind::Product, Kind::Lanes, Kind::Dense, Kind::Outer];
+            kinds.iter().map(|kind| tally.of(*kind).0[2]).sum::<u64>()
+        };
+        assert!(operations(tally.passes) > 0 && operations(tally.contractions) > 0);
+    }
+}
