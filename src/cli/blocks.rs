@@ -9,6 +9,7 @@ use hessblock::loss::RankReport;
 use hessblock::schedule::plan::Plan;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
+use hessblock::sink::takes_chunks;
 use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;
 
@@ -48,7 +49,9 @@ pub fn plan(command: &Blocks) -> Result<()> {
     if let Some(out) = &command.out {
         session.check_disk(&parts, number_bytes(&device), out)?;
     }
-    let plan = session.plan(parts, &device, command.options())?;
+    let mut options = command.options();
+    options.tiling.regular = command.out.as_deref().is_some_and(takes_chunks);
+    let plan = session.plan(parts, &device, options)?;
     let description = plan.describe(number_bytes(&device));
     // What cannot be measured is no reason to keep the plan back.
     let forecast = rates(command, &device)
