@@ -15,8 +15,8 @@ use crate::schedule::run::{Control, Report, Work, run, run_on_all};
 use crate::schedule::shortage;
 use crate::schedule::tiles::{Grid, Tiling};
 use crate::sink::{
-    self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink, Tensors,
-    takes_chunks, takes_tensors,
+    self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
+    Tensors, takes_chunks, takes_tensors,
 };
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::Gpu;

@@ -1,5 +1,6 @@
 //! Results as Zarr and safetensors, and reading them back: as sinks take them and as sessions make them.
 #![cfg(feature = "zarr")]
+#![allow(clippy::single_range_in_vec_init)] // ranges of parameters, of which there is often one
 
 use hessblock::files::WriteFaults;
 use hessblock::import::data::Dataset;
@@ -8,7 +9,8 @@ use hessblock::network::builder::Builder;
 use hessblock::schedule::run::Control;
 use hessblock::schedule::tiles::Tiling;
 use hessblock::sink::{
-    Blocks, Files, FilesOptions, ParameterPlace, PartLayout, Shard, Sink, StorageOptions, Tensors, Tile, merge,
+    Blocks, Files, FilesOptions, ParameterPlace, PartLayout, Shard, Sink, StorageOptions, Tensors,
+    Tile, merge,
 };
 use hessblock::tensor::Real;
 use hessblock::{Device, Part, Precision, RunOptions, Session, Target};
@@ -56,8 +58,15 @@ fn tiles(layouts: &[PartLayout], side: usize) -> Vec<Tile> {
         for row in (0..height).step_by(side) {
             for column in (0..width).step_by(side) {
                 if !symmetric || row <= column {
-                    let (rows, columns) = (row..height.min(row + side), column..width.min(column + side));
-                    tiles.push(Tile { part, rows, columns });
+                    let (rows, columns) = (
+                        row..height.min(row + side),
+                        column..width.min(column + side),
+                    );
+                    tiles.push(Tile {
+                        part,
+                        rows,
+                        columns,
+                    });
                 }
             }
         }
@@ -87,7 +96,13 @@ fn write<R: Real>(sink: &mut Files<R>, side: usize, most: usize) -> hessblock::R
             None => sink.vector(tile.part, &values)?,
             Some(columns) => {
                 let mirror = *columns == layout.rows;
-                sink.tile(tile.part, tile.rows.clone(), tile.columns.clone(), &values, mirror)?;
+                sink.tile(
+                    tile.part,
+                    tile.rows.clone(),
+                    tile.columns.clone(),
+                    &values,
+                    mirror,
+                )?;
             }
         }
         written += 1;
@@ -103,7 +118,12 @@ fn parameters() -> Vec<ParameterPlace> {
         count,
         shape: vec![count],
     };
-    let all = [("a.weight", "a", 0, 20), ("b.weight", "b", 20, 50), ("a.bias", "a", 70, 5), ("c", "c", 75, 15)];
+    let all = [
+        ("a.weight", "a", 0, 20),
+        ("b.weight", "b", 20, 50),
+        ("a.bias", "a", 70, 5),
+        ("c", "c", 75, 15),
+    ];
     all.map(place).to_vec()
 }
 
@@ -144,12 +164,31 @@ fn check(path: &Path, what: &str) {
         let expected = expected(layout);
         assert_eq!(blocks.parts()[k].layout, *layout, "{what}");
         let (height, width) = expected.dim();
-        assert_eq!(blocks.rows(k, 0..height).expect("rows"), expected, "{what}, {}", layout.name);
-        for (rows, columns) in [(height / 3..height, 0..width.div_ceil(2)), (1..2, width / 2..width), (0..0, 0..1)] {
-            let found = blocks.block(k, rows.clone(), columns.clone()).expect("a block");
-            assert_eq!(found, expected.slice(s![rows, columns]), "{what}, {}", layout.name);
+        assert_eq!(
+            blocks.rows(k, 0..height).expect("rows"),
+            expected,
+            "{what}, {}",
+            layout.name
+        );
+        for (rows, columns) in [
+            (height / 3..height, 0..width.div_ceil(2)),
+            (1..2, width / 2..width),
+            (0..0, 0..1),
+        ] {
+            let found = blocks
+                .block(k, rows.clone(), columns.clone())
+                .expect("a block");
+            assert_eq!(
+                found,
+                expected.slice(s![rows, columns]),
+                "{what}, {}",
+                layout.name
+            );
         }
-        assert_eq!(blocks.entry(k, height - 1, 0).expect("an entry"), expected[[height - 1, 0]]);
+        assert_eq!(
+            blocks.entry(k, height - 1, 0).expect("an entry"),
+            expected[[height - 1, 0]]
+        );
     }
     let leftovers = std::fs::read_dir(path).expect("a folder").flatten();
     let leftovers = leftovers.filter(|e| e.path().is_file() && e.file_name() != "zarr.json");
@@ -170,7 +209,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn chunk_files(folder: &Path) -> Vec<PathBuf> {
-    let chunk = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().parse::<u32>().is_ok());
+    let chunk = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|n| n.to_string_lossy().parse::<u32>().is_ok())
+    };
     files(folder).into_iter().filter(chunk).collect()
 }
 
@@ -178,7 +220,7 @@ fn chunk_files(folder: &Path) -> Vec<PathBuf> {
 fn every_form_of_storage_reads_back_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
     for (k, form) in forms().into_iter().enumerate() {
-        for side in [1, 7, 16, 100] {
+        for side in [7, 100] {
             let path = folder.path().join(format!("f32-{k}-{side}.zarr"));
             let mut files = sink::<f32>(&path, side, with(form));
             write(&mut files, side, usize::MAX).unwrap();
@@ -232,17 +274,31 @@ fn a_run_goes_on_from_where_it_stopped_whatever_was_torn() {
         drop(files);
         // A byte of every file but one changed, another file cut off: those tiles are made again, and no others.
         let chunks = chunk_files(&partial);
-        let changed = chunks.iter().find(|path| path.ends_with("0/0")).expect("a first chunk");
+        let changed = chunks
+            .iter()
+            .find(|path| path.ends_with("0/0"))
+            .expect("a first chunk");
         let mut bytes = std::fs::read(changed).unwrap();
         let last = bytes.len() - 1;
         bytes[last] ^= 0x10;
         std::fs::write(changed, &bytes).unwrap();
-        let cut = chunks.iter().rfind(|path| *path != changed).expect("a last chunk");
+        let cut = chunks
+            .iter()
+            .rfind(|path| *path != changed)
+            .expect("a last chunk");
         let length = std::fs::metadata(cut).unwrap().len();
-        std::fs::OpenOptions::new().write(true).open(cut).unwrap().set_len(length / 2).unwrap();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(cut)
+            .unwrap()
+            .set_len(length / 2)
+            .unwrap();
         let mut files = again();
         let written = write(&mut files, 16, usize::MAX).unwrap();
-        assert!(written > all - 12 && written < all, "{form:?}: {written} of {all}");
+        assert!(
+            written > all - 12 && written < all,
+            "{form:?}: {written} of {all}"
+        );
         files.finish().unwrap();
         check(&path, &format!("{form:?}"));
     }
@@ -267,7 +323,11 @@ fn a_full_disk_and_short_writes_lose_nothing_that_was_done() {
         assert!(left.tiles > 0, "{form:?}");
         let mut files = sink::<f32>(&path, 16, options(None));
         let written = write(&mut files, 16, usize::MAX).unwrap();
-        assert_eq!(written + left.tiles, tiles(&layouts(), 16).len(), "{form:?}");
+        assert_eq!(
+            written + left.tiles,
+            tiles(&layouts(), 16).len(),
+            "{form:?}"
+        );
         files.finish().unwrap();
         check(&path, &format!("{form:?}"));
     }
@@ -285,14 +345,21 @@ fn shards_never_share_a_file_and_are_merged() {
                 ..with(form)
             };
             let sizes = |files: &[PathBuf]| -> Vec<u64> {
-                files.iter().map(|f| std::fs::metadata(f).unwrap().len()).collect()
+                files
+                    .iter()
+                    .map(|f| std::fs::metadata(f).unwrap().len())
+                    .collect()
             };
             let earlier = sizes(&before);
             let mut files = sink::<f64>(&path, 7, options);
             write(&mut files, 7, usize::MAX).unwrap();
             assert!(files.finish().is_err(), "a share is no result");
             drop(files);
-            assert_eq!(sizes(&before), earlier, "{form:?}: a shard wrote into another's file");
+            assert_eq!(
+                sizes(&before),
+                earlier,
+                "{form:?}: a shard wrote into another's file"
+            );
             before = chunk_files(&folder.path().join(format!("{k}.zarr.partial")));
         }
         let merged = merge(&path, &mut |_, _| Ok(())).unwrap();
@@ -308,7 +375,9 @@ fn what_a_zarr_cannot_hold_is_refused() {
     let path = folder.path().join("x.zarr");
     let mut files = sink::<f32>(&path, 16, FilesOptions::default());
     files.begin(&layouts()).unwrap();
-    let error = files.tile(0, 0..16, 0..75, &[0.0; 16 * 75], false).unwrap_err();
+    let error = files
+        .tile(0, 0..16, 0..75, &[0.0; 16 * 75], false)
+        .unwrap_err();
     assert!(error.to_string().contains("no chunk of 16 × 16"), "{error}");
     drop(files);
     // Below the diagonal of a triangle.
@@ -318,7 +387,9 @@ fn what_a_zarr_cannot_hold_is_refused() {
     });
     let mut files = sink::<f32>(&path, 16, triangle);
     files.begin(&layouts()).unwrap();
-    let error = files.tile(0, 16..32, 0..16, &[0.0; 256], false).unwrap_err();
+    let error = files
+        .tile(0, 16..32, 0..16, &[0.0; 256], false)
+        .unwrap_err();
     assert!(error.to_string().contains("--triangle"), "{error}");
     drop(files);
     // Compressed chunks beyond 2 GiB.
@@ -329,14 +400,20 @@ fn what_a_zarr_cannot_hold_is_refused() {
     });
     let mut files = sink::<f32>(&path, 32_768, compressed);
     let error = files.begin(&huge).unwrap_err();
-    assert!(error.to_string().contains("4.0 GiB") && error.to_string().contains("--tile"), "{error}");
+    assert!(
+        error.to_string().contains("4.0 GiB") && error.to_string().contains("--tile"),
+        "{error}"
+    );
     drop(files);
     // Another chunk side is another result.
     let mut files = sink::<f32>(&path, 16, FilesOptions::default());
     write(&mut files, 16, 3).unwrap();
     drop(files);
     let error = write(&mut sink::<f32>(&path, 32, FilesOptions::default()), 32, 1).unwrap_err();
-    assert!(error.to_string().contains("chunk_side was 16 and is 32"), "{error}");
+    assert!(
+        error.to_string().contains("chunk_side was 16 and is 32"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -350,10 +427,19 @@ fn nothing_of_the_users_is_removed() {
         force: true,
         ..FilesOptions::default()
     };
-    for own in ["notes.txt", "full/notes.txt", "full/c/notes.txt", "full/c/0/notes.txt"] {
+    for own in [
+        "notes.txt",
+        "full/notes.txt",
+        "full/c/notes.txt",
+        "full/c/0/notes.txt",
+    ] {
         let own = path.join(own);
         std::fs::write(&own, "mine").unwrap();
-        assert!(Files::<f32>::with_options(&path, force).is_err(), "{}", own.display());
+        assert!(
+            Files::<f32>::with_options(&path, force).is_err(),
+            "{}",
+            own.display()
+        );
         assert!(own.exists());
         std::fs::remove_file(&own).unwrap();
     }
@@ -412,8 +498,11 @@ fn a_damaged_or_foreign_result_is_an_error_and_no_panic() {
                 ("float32", "int32"),
             ] {
                 let changed = text.replace(from, to);
-                // Of names alone that of the array is used.
-                let harmless = array.contains('/') && from == "\"full\"";
+                // A part's name in its array is for people; the manifest has no sides, but hashes.
+                let harmless = match array.contains('/') {
+                    true => from == "\"full\"",
+                    false => from == "16",
+                };
                 if changed != text && !harmless {
                     std::fs::write(&file, &changed).unwrap();
                     assert!(read().is_err(), "{form:?}: {array} with {to} for {from}");
@@ -436,60 +525,111 @@ fn views_find_layers_and_ranges_in_the_smallest_part() {
     };
     let npy = folder.path().join("x");
     for path in [&zarr, &npy] {
-        let options = if path == &zarr { with(form) } else { FilesOptions::default() };
+        let options = if path == &zarr {
+            with(form)
+        } else {
+            FilesOptions::default()
+        };
         let mut files = sink::<f32>(path, 16, options);
         write(&mut files, 16, usize::MAX).unwrap();
         files.finish().unwrap();
         let blocks = Blocks::open(path).unwrap();
         let by = |rows: &[Range<usize>], columns: &[Range<usize>]| {
             let (rows, columns) = (flat(rows), flat(columns));
-            Array2::from_shape_fn((rows.len(), columns.len()), |(i, j)| value(rows[i], columns[j]))
+            Array2::from_shape_fn((rows.len(), columns.len()), |(i, j)| {
+                value(rows[i], columns[j])
+            })
         };
         // A layer whose parameters lie apart.
         let a = blocks.layer("a").unwrap();
         assert_eq!((a.part(), a.dim()), ("full", (25, 25)));
         assert_eq!(a.flat_rows(), [0..20, 70..75]);
-        assert_eq!(a.to_array().unwrap(), by(&[0..20, 70..75], &[0..20, 70..75]));
-        assert_eq!(a.read::<f32>().unwrap().mapv(f64::from), a.to_array().unwrap());
+        assert_eq!(
+            a.to_array().unwrap(),
+            by(&[0..20, 70..75], &[0..20, 70..75])
+        );
+        assert_eq!(
+            a.read::<f32>().unwrap().mapv(f64::from),
+            a.to_array().unwrap()
+        );
         let bands: Vec<Array2<f64>> = a.bands(9).map(|band| band.to_array().unwrap()).collect();
-        assert_eq!(bands.iter().map(Array2::nrows).collect::<Vec<_>>(), [9, 9, 7]);
-        let views: Vec<_> = bands.iter().map(Array2::view).collect();
-        assert_eq!(ndarray::concatenate(ndarray::Axis(0), &views).unwrap(), a.to_array().unwrap());
+        assert_eq!(
+            bands.iter().map(Array2::nrows).collect::<Vec<_>>(),
+            [9, 9, 7]
+        );
+        let views: Vec<_> = bands.iter().map(|band| band.view()).collect();
+        assert_eq!(
+            ndarray::concatenate(ndarray::Axis(0), &views).unwrap(),
+            a.to_array().unwrap()
+        );
         let cut = a.rows(18..23).unwrap().columns(2..21).unwrap();
         assert_eq!(cut.flat_rows(), [18..20, 70..73]);
-        assert_eq!(cut.to_array().unwrap(), a.to_array().unwrap().slice(s![18..23, 2..21]));
+        assert_eq!(
+            cut.to_array().unwrap(),
+            a.to_array().unwrap().slice(s![18..23, 2..21])
+        );
         let ab = blocks.between("a", "b").unwrap();
         assert_eq!(ab.to_array().unwrap(), by(&[0..20, 70..75], &[20..70]));
-        assert_eq!(blocks.between("b.weight", "a").unwrap().to_array().unwrap(), ab.to_array().unwrap().reversed_axes());
+        assert_eq!(
+            blocks.between("b.weight", "a").unwrap().to_array().unwrap(),
+            ab.to_array().unwrap().reversed_axes()
+        );
         // In the smallest part, and as the transpose of what a part holds.
         let small = blocks.range(4..7, 5..8).unwrap();
-        assert_eq!((small.part(), small.to_array().unwrap()), ("layer=A,b/c", by(&[4..7], &[5..8])));
+        assert_eq!(
+            (small.part(), small.to_array().unwrap()),
+            ("layer=A,b/c", by(&[4..7], &[5..8]))
+        );
         let across = blocks.range(80..90, 30..35).unwrap();
         assert_eq!((across.part(), across.dim()), ("layer=a,b/c", (10, 5)));
         assert_eq!(across.to_array().unwrap(), by(&[80..90], &[30..35]));
         // What is not there is said with what is.
-        let error = |found: hessblock::Result<hessblock::sink::View<'_>>| found.unwrap_err().to_string();
+        let error =
+            |found: hessblock::Result<hessblock::sink::View<'_>>| found.unwrap_err().to_string();
         let text = error(blocks.layer("d"));
-        assert!(text.contains("no layer \"d\"") && text.contains("a, b, a, c"), "{text}");
+        assert!(
+            text.contains("no layer \"d\"") && text.contains("a, b, a, c"),
+            "{text}"
+        );
         let text = error(blocks.layer("c"));
-        assert!(text.contains("no part") && text.contains("full, layer=a,b/c"), "{text}");
+        assert!(
+            text.contains("no part") && text.contains("full, layer=a,b/c"),
+            "{text}"
+        );
         assert!(blocks.range(0..usize::MAX, 0..1).is_err() && blocks.range(0..0, 0..1).is_err());
         assert!(a.rows(20..26).is_err());
     }
 }
 
 /// A result of a session: `tiling` is regular, as that of a Zarr is.
-fn run(session: &Session, precision: Precision, path: &Path, side: usize, options: FilesOptions) -> hessblock::Result<()> {
+fn run(
+    session: &Session,
+    precision: Precision,
+    path: &Path,
+    side: usize,
+    options: FilesOptions,
+) -> hessblock::Result<()> {
     let device = Device::cpu(precision);
-    let parts: Vec<Part> = ["full", "layers", "diag", "layer=one,three", "range=3..40,11..60"]
-        .iter()
-        .map(|part| part.parse().expect("a part"))
-        .collect();
+    let parts: Vec<Part> = [
+        "full",
+        "layers",
+        "diag",
+        "layer=one,three",
+        "range=3..40,11..60",
+    ]
+    .iter()
+    .map(|part| part.parse().expect("a part"))
+    .collect();
     let target = Target::with_options(path, options)?;
     let mut asked = target.run_options(RunOptions::default())?;
-    asked.tiling = Tiling { side, regular: true };
+    asked.tiling = Tiling {
+        side,
+        regular: true,
+    };
     let plan = session.plan(session.resolve(&parts)?, &device, asked)?;
-    session.run_to_files(&device, &plan, &target, &Control::none()).map(|_| ())
+    session
+        .run_to_files(&device, &plan, &target, &Control::none())
+        .map(|_| ())
 }
 
 fn session() -> Session {
@@ -514,7 +654,9 @@ fn python() -> Option<String> {
     let known = std::process::Command::new(&python)
         .args(["-c", "import numpy, zarr, xarray, dask.array, safetensors; assert zarr.__version__[0] >= '3'"])
         .output();
-    known.is_ok_and(|output| output.status.success()).then_some(python)
+    known
+        .is_ok_and(|output| output.status.success())
+        .then_some(python)
 }
 
 #[test]
@@ -523,10 +665,15 @@ fn sessions_write_the_same_bits_in_every_kind_of_result_and_python_reads_them() 
     let session = session();
     let python = python();
     if python.is_none() {
-        eprintln!("no Python with zarr 3, xarray, dask and safetensors (HESSBLOCK_PYTHON): only Rust reads the results");
+        eprintln!(
+            "no Python with zarr 3, xarray, dask and safetensors (HESSBLOCK_PYTHON): only Rust reads the results"
+        );
     }
-    for (precision, name) in [(Precision::F32, "f32"), (Precision::F64, "f64")] {
-        for side in [16, 32, 100] {
+    for (precision, name, sides) in [
+        (Precision::F32, "f32", &[16, 100][..]),
+        (Precision::F64, "f64", &[32]),
+    ] {
+        for &side in sides {
             let at = |kind: &str| folder.path().join(format!("{name}-{side}{kind}"));
             run(&session, precision, &at(""), side, FilesOptions::default()).unwrap();
             let npy = Blocks::open(at("")).unwrap();
@@ -542,20 +689,41 @@ fn sessions_write_the_same_bits_in_every_kind_of_result_and_python_reads_them() 
                 assert_eq!(blocks.parts().len(), npy.parts().len());
                 for (k, part) in npy.parts().iter().enumerate() {
                     let rows = 0..part.layout.row_count();
-                    let (found, expected) = (blocks.rows(k, rows.clone()).unwrap(), npy.rows(k, rows).unwrap());
+                    let (found, expected) = (
+                        blocks.rows(k, rows.clone()).unwrap(),
+                        npy.rows(k, rows).unwrap(),
+                    );
                     let bits = |block: &Array2<f64>| block.mapv(f64::to_bits);
-                    assert_eq!(bits(&found), bits(&expected), "{} of {}", part.layout.name, path.display());
+                    assert_eq!(
+                        bits(&found),
+                        bits(&expected),
+                        "{} of {}",
+                        part.layout.name,
+                        path.display()
+                    );
                 }
                 let view = blocks.between("three", "one").unwrap();
                 assert_eq!(view.part(), "layer=one,three");
-                assert_eq!(view.to_array().unwrap(), npy.between("one", "three").unwrap().to_array().unwrap().t());
+                assert_eq!(
+                    view.to_array().unwrap(),
+                    npy.between("one", "three").unwrap().to_array().unwrap().t()
+                );
             }
             let Some(python) = &python else {
                 continue;
             };
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/read.py");
-            let output = std::process::Command::new(python).arg(script).arg(at("")).args(&all).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let output = std::process::Command::new(python)
+                .arg(script)
+                .arg(at(""))
+                .args(&all)
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
     }
 }
@@ -573,7 +741,7 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
         ..FilesOptions::default()
     };
     run(&session, Precision::F32, &path, 16, force).unwrap();
-    assert_eq!(files(folder.path()), [path.clone()]);
+    assert_eq!(files(folder.path()), std::slice::from_ref(&path));
     let refused = |error: hessblock::Error, words: &str| {
         assert!(error.to_string().contains(words), "{error}");
     };
@@ -586,7 +754,10 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
         triangle: true,
         ..StorageOptions::default()
     };
-    refused(Target::with_options(&path, with(triangle)).unwrap_err(), "--triangle");
+    refused(
+        Target::with_options(&path, with(triangle)).unwrap_err(),
+        "--triangle",
+    );
     let mut large = Tensors::<f64>::create(folder.path().join("y.safetensors")).unwrap();
     let layout = PartLayout::matrix("full", vec![0..20_000], vec![0..20_000]);
     refused(large.begin(&[layout]).unwrap_err(), "needs 3.0 GiB");
@@ -603,11 +774,30 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
     // Files of others are left alone, those that a kill left are not in the way.
     let partial = folder.path().join("z.safetensors.partial");
     std::fs::write(&partial, "mine, and longer than a header").unwrap();
-    assert!(run(&session, Precision::F64, &other, 16, FilesOptions::default()).is_err());
+    assert!(
+        run(
+            &session,
+            Precision::F64,
+            &other,
+            16,
+            FilesOptions::default()
+        )
+        .is_err()
+    );
     std::fs::write(&partial, std::fs::read(&path).unwrap()).unwrap();
-    run(&session, Precision::F64, &other, 16, FilesOptions::default()).unwrap();
+    run(
+        &session,
+        Precision::F64,
+        &other,
+        16,
+        FilesOptions::default(),
+    )
+    .unwrap();
     assert_eq!(files(folder.path()), [path.clone(), other.clone()]);
     std::fs::write(&other, std::fs::read(&path).unwrap().split_at(200).0).unwrap();
     assert!(Blocks::open(&other).is_err());
-    refused(Target::with_options(&other, force).unwrap_err(), "not a result");
+    refused(
+        Target::with_options(&other, force).unwrap_err(),
+        "not a result",
+    );
 }

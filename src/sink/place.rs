@@ -379,7 +379,9 @@ fn array_name(part: usize, layout: &PartLayout) -> String {
     let name: String = layout.name.chars().map(plain).collect();
     // Names that Zarr reserves, or that files beside it have, and those that some file systems change.
     let usual = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !name.ends_with('.');
-    let taken = ["zarr.json", "plan.json", "done"].iter().any(|own| name.to_lowercase().starts_with(own));
+    let taken = ["zarr.json", "plan.json", "done"]
+        .iter()
+        .any(|own| name.to_lowercase().starts_with(own));
     match name.chars().count() {
         1..=120 if name == layout.name && usual && !taken => name,
         // Two names may have become one.

@@ -186,7 +186,10 @@ impl<R: Real> Tensors<R> {
         for part in 0..self.parts.len() {
             self.memory.look(part, |values| match values.as_slice() {
                 Some(values) => put(&R::bytes(values)),
-                None => values.rows().into_iter().try_for_each(|row| put(&R::bytes(&row.to_vec()))),
+                None => values
+                    .rows()
+                    .into_iter()
+                    .try_for_each(|row| put(&R::bytes(&row.to_vec()))),
             })??;
         }
         file.sync_all().map_err(Error::io(&path))
@@ -202,7 +205,11 @@ impl<R: Real> Sink<R> for Tensors<R> {
         if bytes > u128::from(LARGEST) {
             let largest = parts.iter().max_by_key(|p| p.entries().unwrap_or(u64::MAX));
             let largest = largest.map_or(String::new(), |part| {
-                format!(" (the largest, {:?}, of shape {:?})", part.name, part.shape())
+                format!(
+                    " (the largest, {:?}, of shape {:?})",
+                    part.name,
+                    part.shape()
+                )
             });
             return Err(Error::file(
                 &self.place.target,
@@ -339,7 +346,12 @@ impl Opened {
         let size = match info.dtype {
             TensorDtype::F32 => 4,
             TensorDtype::F64 => 8,
-            other => return Err(refused(format!("{:?} holds {other:?}, not f32 or f64", layout.name))),
+            other => {
+                return Err(refused(format!(
+                    "{:?} holds {other:?}, not f32 or f64",
+                    layout.name
+                )));
+            }
         };
         if info.shape != layout.shape() {
             return Err(refused(format!(

@@ -37,19 +37,26 @@ impl Blocks {
             ));
         }
         let group = path.join("zarr.json");
-        let tensors = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+        let tensors = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
         match path.is_dir() {
             true if group.is_file() => open_zarr(path, &group),
             true => {
                 let index = path.join("index.json");
                 let manifest = parse(&index, &read(&index)?)?;
                 // A name alone: a manifest from elsewhere must not reach out of its folder.
-                manifest.blocks(&index, |_, part| Run::npy(&path.join(&part.file), &part.layout(&index)?))
+                manifest.blocks(&index, |_, part| {
+                    Run::npy(&path.join(&part.file), &part.layout(&index)?)
+                })
             }
             false if tensors => {
                 let file = Opened::open(path)?;
                 let text = file.manifest().ok_or_else(|| {
-                    Error::file(path, "has no list of parts in its metadata: hessblock did not write it")
+                    Error::file(
+                        path,
+                        "has no list of parts in its metadata: hessblock did not write it",
+                    )
                 })?;
                 let manifest = parse(path, text)?;
                 manifest.blocks(path, |_, part| file.part(&part.layout(path)?))
@@ -108,7 +115,8 @@ impl Manifest {
         for (number, record) in self.parts.iter().enumerate() {
             let file = record.file.as_str();
             let mut names = Path::new(file).components();
-            let alone = matches!(names.next(), Some(Component::Normal(_))) && names.next().is_none();
+            let alone =
+                matches!(names.next(), Some(Component::Normal(_))) && names.next().is_none();
             if !alone || file.contains(['/', '\\']) {
                 return Err(Error::file(
                     path,

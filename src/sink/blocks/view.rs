@@ -175,7 +175,12 @@ impl Blocks {
     }
 
     /// The block in the smallest part that holds it, or its transpose: all matrices here are symmetric.
-    fn view(&self, rows: &[Range<usize>], columns: &[Range<usize>], what: &str) -> Result<View<'_>> {
+    fn view(
+        &self,
+        rows: &[Range<usize>],
+        columns: &[Range<usize>],
+        what: &str,
+    ) -> Result<View<'_>> {
         let mut found: Option<(u128, View<'_>)> = None;
         for (number, part) in self.parts().iter().enumerate() {
             let layout = &part.layout;
@@ -204,7 +209,11 @@ impl Blocks {
             }
         }
         found.map(|(_, view)| view).ok_or_else(|| {
-            let names: Vec<&str> = self.parts().iter().map(|p| p.layout.name.as_str()).collect();
+            let names: Vec<&str> = self
+                .parts()
+                .iter()
+                .map(|p| p.layout.name.as_str())
+                .collect();
             Error::Request(format!(
                 "no part of the result holds {what}; there are {}",
                 names.join(", ")
@@ -296,7 +305,9 @@ impl<'a> View<'a> {
         };
         // One run of rows and columns is read to where it stays.
         if let ([rows], [columns]) = (&over.at[..], &under.at[..]) {
-            let block = self.blocks.read_block(self.part, rows.clone(), columns.clone())?;
+            let block = self
+                .blocks
+                .read_block(self.part, rows.clone(), columns.clone())?;
             return Ok(self.turned(block));
         }
         let mut block = super::zeros(over.count(), under.count())?;
@@ -304,9 +315,13 @@ impl<'a> View<'a> {
         for rows in &over.at {
             let mut column = 0;
             for columns in &under.at {
-                let piece = self.blocks.read_block(self.part, rows.clone(), columns.clone())?;
+                let piece = self
+                    .blocks
+                    .read_block(self.part, rows.clone(), columns.clone())?;
                 let (height, width) = piece.dim();
-                block.slice_mut(s![row..row + height, column..column + width]).assign(&piece);
+                block
+                    .slice_mut(s![row..row + height, column..column + width])
+                    .assign(&piece);
                 column += width;
             }
             row += rows.len();

@@ -73,15 +73,16 @@ pub(super) fn encode(
         .collect();
     let compressed = compressed?;
     let table = HEADER + 4 * starts.len();
-    let length = table + compressed.iter().map(|block| 4 + block.len()).sum::<usize>();
+    let length = table
+        + compressed
+            .iter()
+            .map(|block| 4 + block.len())
+            .sum::<usize>();
     let copied = length > HEADER + bytes;
     let mut frame = Vec::with_capacity(length.min(HEADER + bytes));
     frame.extend(VERSIONS);
     let flags = if copied { COPIED } else { 0 };
-    frame.extend([
-        ZSTD | ONE_STREAM | SHUFFLED | flags,
-        number_bytes as u8,
-    ]);
+    frame.extend([ZSTD | ONE_STREAM | SHUFFLED | flags, number_bytes as u8]);
     let total = length.min(HEADER + bytes);
     for number in [bytes, block, total] {
         frame.extend((number as u32).to_le_bytes());
@@ -150,7 +151,9 @@ impl<'a> Frame<'a> {
             && table <= length as u64
             && length as u64 <= room;
         if !ours {
-            return Err(Fault::Damaged("holds no frame of blosc as hessblock writes it"));
+            return Err(Fault::Damaged(
+                "holds no frame of blosc as hessblock writes it",
+            ));
         }
         Ok(Frame {
             file,
@@ -205,7 +208,10 @@ fn shuffle(number_bytes: usize, plain: &[u8]) -> Vec<u8> {
     let count = plain.len() / number_bytes;
     for (byte, target) in shuffled.chunks_exact_mut(count.max(1)).enumerate() {
         let own = plain[byte..].iter().step_by(number_bytes);
-        target.iter_mut().zip(own).for_each(|(to, from)| *to = *from);
+        target
+            .iter_mut()
+            .zip(own)
+            .for_each(|(to, from)| *to = *from);
     }
     shuffled
 }

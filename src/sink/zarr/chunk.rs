@@ -60,13 +60,19 @@ impl<R: Real> Numbers<'_, R> {
         let band = block_rows(grid);
         let [height, _] = self.shape();
         let bytes = grid.chunk[0] * row_bytes;
-        blosc::encode(level, size_of::<R>(), bytes, band * row_bytes, |at, into| {
-            let rows = at / row_bytes..((at + into.len()) / row_bytes).min(height);
-            // Rows over the edge stay zeros.
-            if rows.start < rows.end {
-                self.padded(rows, row_bytes, into);
-            }
-        })
+        blosc::encode(
+            level,
+            size_of::<R>(),
+            bytes,
+            band * row_bytes,
+            |at, into| {
+                let rows = at / row_bytes..((at + into.len()) / row_bytes).min(height);
+                // Rows over the edge stay zeros.
+                if rows.start < rows.end {
+                    self.padded(rows, row_bytes, into);
+                }
+            },
+        )
     }
 
     /// Writes the chunk as it is, from `at` on in a file that is as long as that takes.
@@ -117,15 +123,15 @@ pub(super) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Reads `rows` × `columns` of the chunk, positions within it, into rows of `stride` bytes. `kept` gives a block of a
-    /// compressed chunk by its number, and by the function that reads it.
+    /// Reads `rows` × `columns` of the chunk, positions within it, into rows of `stride` bytes. `keep` gives the blocks
+    /// of a compressed one.
     pub(super) fn read(
         &self,
         grid: &Grid,
         [rows, columns]: [Range<usize>; 2],
         into: &mut [u8],
         stride: usize,
-        kept: &mut Kept<'_>,
+        keep: &mut impl Keep,
     ) -> Result<(), Fault> {
         let (row_bytes, size) = (grid.row_bytes(), grid.number_bytes);
         let width = columns.len() * size;
@@ -158,7 +164,7 @@ impl Stored<'_> {
         for (mut from, mut into) in places {
             while !into.is_empty() {
                 let number = from / frame.block;
-                let block = kept(number, &|| frame.block(number))?;
+                let block = keep.block(number, &frame)?;
                 let within = from - number * frame.block;
                 let count = into.len().min(block.len().saturating_sub(within));
                 if count == 0 {
@@ -173,22 +179,24 @@ impl Stored<'_> {
     }
 }
 
-/// Gives a block by its number, from where it was kept or by reading it.
-pub(super) type Kept<'k> = dyn FnMut(usize, &dyn Fn() -> Result<Vec<u8>, Fault>) -> Result<Arc<Vec<u8>>, Fault>
-    + 'k;
+/// Gives blocks of a compressed chunk, from where they were kept or by reading them.
+pub(super) trait Keep {
+    fn block(&mut self, number: usize, frame: &Frame<'_>) -> Result<Arc<Vec<u8>>, Fault>;
+}
 
 /// Keeps the last block alone, for reading from beginning to end.
-pub(super) fn last_block() -> impl FnMut(
-    usize,
-    &dyn Fn() -> Result<Vec<u8>, Fault>,
-) -> Result<Arc<Vec<u8>>, Fault> {
-    let mut last: Option<(usize, Arc<Vec<u8>>)> = None;
-    move |number, read| match &last {
-        Some((known, block)) if *known == number => Ok(block.clone()),
-        _ => {
-            let block = Arc::new(read()?);
-            last = Some((number, block.clone()));
-            Ok(block)
+#[derive(Debug, Default)]
+pub(super) struct LastBlock(Option<(usize, Arc<Vec<u8>>)>);
+
+impl Keep for LastBlock {
+    fn block(&mut self, number: usize, frame: &Frame<'_>) -> Result<Arc<Vec<u8>>, Fault> {
+        if let Some((known, block)) = &self.0
+            && *known == number
+        {
+            return Ok(block.clone());
         }
+        let block = Arc::new(frame.block(number)?);
+        self.0 = Some((number, block.clone()));
+        Ok(block)
     }
 }

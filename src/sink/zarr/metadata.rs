@@ -205,7 +205,10 @@ pub(super) fn read(path: &Path, layout: &PartLayout) -> Result<Form> {
     let own = chunks(&form.grid, parsed.level());
     let same = |name: &str| given[name] == own[name];
     let all = own.as_object().into_iter().flatten();
-    match all.filter(|(name, _)| *name != "fill_value").all(|(name, _)| same(name)) {
+    match all
+        .filter(|(name, _)| *name != "fill_value")
+        .all(|(name, _)| same(name))
+    {
         true => Ok(form),
         false => Err(foreign()),
     }

@@ -2,8 +2,8 @@
 
 use super::super::blocks::Reader;
 use super::super::layout::{PartLayout, transpose};
-use super::blosc::Fault;
-use super::chunk::{Stored, block_rows};
+use super::blosc::{Fault, Frame};
+use super::chunk::{Keep, Stored, block_rows};
 use super::metadata::{self, Form};
 use super::shards;
 use crate::error::{Error, Result};
@@ -69,6 +69,20 @@ impl Cache {
     }
 }
 
+/// The blocks of one chunk, in the cache.
+struct InCache<'a> {
+    cache: &'a Cache,
+    array: usize,
+    at: [usize; 2],
+}
+
+impl Keep for InCache<'_> {
+    fn block(&mut self, number: usize, frame: &Frame<'_>) -> Result<Arc<Vec<u8>>, Fault> {
+        let key = (self.array, self.at, Some(number));
+        self.cache.get(key, || frame.block(number))
+    }
+}
+
 impl ZarrReader {
     /// Opens the array of the part of that number.
     ///
@@ -112,10 +126,12 @@ impl ZarrReader {
                 room,
                 compressed: self.form.compression.is_some(),
             };
-            let mut kept = |block, read: &dyn Fn() -> Result<Vec<u8>, Fault>| {
-                self.cache.get((self.number, at, Some(block)), read)
+            let mut keep = InCache {
+                cache: &self.cache,
+                array: self.number,
+                at,
             };
-            stored.read(grid, within, into, stride, &mut kept)
+            stored.read(grid, within, into, stride, &mut keep)
         };
         read().map_err(|fault| match fault {
             Fault::Io(error) => Error::io(&path)(error),
@@ -127,20 +143,23 @@ impl ZarrReader {
     }
 
     /// Where a chunk lies in a file of several.
-    fn place(
-        &self,
-        file: &File,
-        file_at: [usize; 2],
-        number: usize,
-    ) -> Result<[u64; 2], Fault> {
+    fn place(&self, file: &File, file_at: [usize; 2], number: usize) -> Result<[u64; 2], Fault> {
         let chunks = self.form.grid.chunks_of_file();
         let index = self.cache.get((self.number, file_at, None), || {
             let entries = shards::read(file, chunks)?;
-            Ok(entries.iter().flatten().flat_map(|n| n.to_le_bytes()).collect())
+            Ok(entries
+                .iter()
+                .flatten()
+                .flat_map(|n| n.to_le_bytes())
+                .collect())
         })?;
         let pairs = index.as_chunks::<16>().0;
         let pair = pairs.get(number).map(|pair| {
-            let half = |half: &[u8]| half.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+            let half = |half: &[u8]| {
+                half.iter()
+                    .rev()
+                    .fold(0, |n, byte| n << 8 | u64::from(*byte))
+            };
             [half(&pair[..8]), half(&pair[8..])]
         });
         let length = file.metadata()?.len();
@@ -176,7 +195,8 @@ impl Reader for ZarrReader {
         if rows.is_empty() || columns.is_empty() {
             return Ok(());
         }
-        let numbers = |range: &Range<usize>, side: usize| range.start / side..range.end.div_ceil(side);
+        let numbers =
+            |range: &Range<usize>, side: usize| range.start / side..range.end.div_ceil(side);
         for row in numbers(&rows, grid.chunk[0]) {
             for column in numbers(&columns, grid.chunk[1]) {
                 let own = grid.extent([row, column]);
@@ -185,7 +205,8 @@ impl Reader for ZarrReader {
                     columns.start.max(own[1].start)..columns.end.min(own[1].end),
                 ];
                 let within = [0, 1].map(|k| met[k].start - own[k].start..met[k].end - own[k].start);
-                let at = (met[0].start - rows.start) * stride + (met[1].start - columns.start) * size;
+                let at =
+                    (met[0].start - rows.start) * stride + (met[1].start - columns.start) * size;
                 let into = &mut into[at..];
                 if self.form.triangle && row > column {
                     let [rows, columns] = within;

@@ -66,7 +66,9 @@ pub(super) fn read(file: &File, chunks: usize) -> Result<Vec<[u64; 2]>, Fault> {
     read_exact_at(file, &mut bytes, 0)?;
     let (entries, sum) = bytes.split_at(bytes.len() - 4);
     if sum != crc32c(entries).to_le_bytes() {
-        return Err(Fault::Damaged("has an index that does not match its checksum"));
+        return Err(Fault::Damaged(
+            "has an index that does not match its checksum",
+        ));
     }
     let (numbers, _) = entries.as_chunks::<8>();
     let (pairs, _) = numbers.as_chunks::<2>();

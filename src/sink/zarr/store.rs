@@ -5,12 +5,12 @@ use super::super::place::Place;
 use super::super::record::{Manifest, Record};
 use super::super::store::Store;
 use super::super::tile::Tile;
+use super::SIDE;
 use super::blosc::{self, Fault};
-use super::chunk::{Numbers, Stored, last_block};
+use super::chunk::{LastBlock, Numbers, Stored};
 use super::grid::Grid;
 use super::metadata::{self, Form};
 use super::shards::{self, Ends};
-use super::SIDE;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
@@ -73,7 +73,9 @@ impl Target {
             at: [at[1], at[0]],
             transposed: true,
         };
-        Ok(std::iter::once(own).chain(mirror.then_some(other)).collect())
+        Ok(std::iter::once(own)
+            .chain(mirror.then_some(other))
+            .collect())
     }
 }
 
@@ -206,7 +208,13 @@ impl ZarrStore {
         };
         let stride = columns.len() * grid.number_bytes;
         let mut bytes = vec![0; rows.len() * stride];
-        stored.read(grid, [rows, columns], &mut bytes, stride, &mut last_block())?;
+        stored.read(
+            grid,
+            [rows, columns],
+            &mut bytes,
+            stride,
+            &mut LastBlock::default(),
+        )?;
         Ok(bytes)
     }
 
@@ -220,7 +228,10 @@ impl ZarrStore {
             let place = match grid.per_file {
                 None => None,
                 // A line from before the options were these.
-                Some(_) => match places.next().filter(|[at, _]| at.checked_add(1 << 48).is_some()) {
+                Some(_) => match places
+                    .next()
+                    .filter(|[at, _]| at.checked_add(1 << 48).is_some())
+                {
                     None => return Ok(false),
                     place => place,
                 },
@@ -261,7 +272,11 @@ impl ZarrStore {
                 continue;
             }
             let places = entry.places.as_chunks::<2>().0;
-            for (written, place) in array.chunks(&entry.tile, entry.mirrored)?.iter().zip(places) {
+            for (written, place) in array
+                .chunks(&entry.tile, entry.mirrored)?
+                .iter()
+                .zip(places)
+            {
                 let (file, number) = grid.file_of(written.at);
                 let index = files
                     .entry((entry.tile.part, file))
@@ -355,7 +370,11 @@ impl<R: Real> Store<R> for ZarrStore {
                 width: tile.columns.len(),
                 transposed: written.transposed,
             };
-            places.extend(self.write_chunk(array, written.at, &numbers)?.into_iter().flatten());
+            places.extend(
+                self.write_chunk(array, written.at, &numbers)?
+                    .into_iter()
+                    .flatten(),
+            );
         }
         Ok(places)
     }
