@@ -202,6 +202,44 @@ fn measured_note(gpu: &Gpu) -> Option<String> {
     })
 }
 
+/// The widest vector instructions of this CPU that are used: sums of other widths round differently.
+fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            return "AVX-512";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            return "AVX2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        "NEON"
+    } else {
+        "portable"
+    }
+}
+
+/// What this build can compute on, whether this machine has it or not.
+pub fn backends() -> Vec<String> {
+    let mut all = vec![format!("CPU ({})", vectors())];
+    #[cfg(feature = "gpu")]
+    {
+        let enabled = wgpu::Instance::enabled_backend_features();
+        let named = [
+            (wgpu::Backends::VULKAN, "Vulkan"),
+            (wgpu::Backends::METAL, "Metal"),
+            (wgpu::Backends::DX12, "DX12"),
+        ];
+        let there = named
+            .iter()
+            .filter(|(backend, _)| enabled.contains(*backend));
+        all.extend(there.map(|(_, name)| name.to_string()));
+    }
+    all
+}
+
 impl Device {
     /// The CPU.
     pub fn cpu(precision: Precision) -> Device {
@@ -358,7 +396,9 @@ impl Device {
     /// What was found out about the device and decides how its kernels sum, for provenance.
     pub fn kernels(&self) -> Option<serde_json::Value> {
         match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => None,
+            Device::CpuF32(_) | Device::CpuF64(_) => {
+                Some(serde_json::json!({ "vectors": vectors() }))
+            }
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => serde_json::to_value(gpu.findings()).ok(),
             #[cfg(feature = "gpu")]

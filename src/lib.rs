@@ -20,6 +20,8 @@ pub mod random;
 pub mod schedule;
 pub mod selftest;
 mod session;
+#[cfg(feature = "plot")]
+pub mod show;
 pub mod sink;
 mod source;
 pub mod study;

@@ -216,6 +216,13 @@ impl Session {
                 dataset.targets(range).map(Some)
             }
         })?;
+        tracing::info!(
+            parameters = network.parameter_count(),
+            operations = network.nodes.len(),
+            samples,
+            loss = loss.name(),
+            "opened"
+        );
         Ok(Session {
             network,
             dataset,
@@ -436,7 +443,18 @@ impl Session {
             grid,
             tiling: options.tiling,
         };
-        plan(&self.network, parts, sizes, limits)
+        let plan = plan(&self.network, parts, sizes, limits)?;
+        tracing::info!(
+            tiles = plan.tiles.len(),
+            unit_samples = plan.unit,
+            unit_directions = plan.chunk,
+            keep = ?plan.keep,
+            passes = plan.passes(),
+            device_bytes = plan.device_bytes,
+            host_bytes = plan.host_bytes,
+            "planned"
+        );
+        Ok(plan)
     }
 
     /// Plans parts for a device.

@@ -10,7 +10,21 @@ use std::path::PathBuf;
 
 /// Hessians of a neural network's loss, block by block, on any GPU and on the CPU.
 #[derive(Debug, Parser)]
-#[command(name = "hessblock", version, about, max_term_width = 100)]
+#[command(
+    name = "hessblock",
+    version,
+    long_version = super::version::text(),
+    about,
+    max_term_width = 100,
+    after_help = "\
+Example:
+  hessblock blocks examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --part layers --out blocks
+
+Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
+RUST_LOG=hessblock=debug says what happens on the way, NO_COLOR=1 leaves colours out.
+`hessblock COMMAND --help` has an example of each command."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -26,6 +40,10 @@ pub enum Command {
     /// Finish a result whose tiles several processes made (`blocks --shard`).
     Merge(Merge),
     /// Print what `blocks` would run, without running it.
+    #[command(after_help = "\
+Example:
+  hessblock plan examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --part full")]
     Plan(Blocks),
     /// List the devices and say which would be picked.
     Info(Info),
@@ -39,12 +57,18 @@ pub enum Command {
     Form(Form),
     /// Measure how far G is from the Hessian: along gradients over initialisations, and in every block.
     Error(StudyError),
+    /// Print a table of a result's blocks; draw them as heat maps.
+    Show(Show),
     /// Recompute random entries of a result straight from the definition and compare.
     Verify(Verify),
     /// Check and time a fixed set of cases on the CPU and on GPUs; put several machines side by side.
     Bench(Bench),
     /// Test this machine's device: everything it computes against CPU double precision, in under a minute.
     Selftest(Selftest),
+    /// Print what a shell needs to complete commands, options and values.
+    Completions(Completions),
+    /// Print the manual page, or write one for every command.
+    Man(Man),
 }
 
 /// Options of `inspect`.
@@ -242,6 +266,9 @@ pub struct Blocks {
     /// on with the same command (but for .safetensors).
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
+    /// Draw the finished result, as `show PATH --png FILE.png` does.
+    #[arg(long, value_name = "FILE.png")]
+    pub png: Option<PathBuf>,
     /// Replace an existing output.
     #[arg(long)]
     pub force: bool,
@@ -317,8 +344,36 @@ pub struct Merge {
     pub json: bool,
 }
 
+/// Options of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hessblock completions bash > ~/.local/share/bash-completion/completions/hessblock
+  hessblock completions zsh > ~/.zfunc/_hessblock
+  hessblock completions fish > ~/.config/fish/completions/hessblock.fish")]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hessblock man | man -l -
+  hessblock man --out ~/.local/share/man/man1")]
+pub struct Man {
+    /// Write hessblock.1, hessblock-blocks.1 and so on into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+}
+
 /// Options of `gradient`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock gradient examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --out g.npy")]
 pub struct Gradient {
     #[command(flatten)]
     pub model: Model,
@@ -366,6 +421,10 @@ pub struct Product {
 
 /// Options of `trace`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock trace examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy --curvature exact")]
 pub struct Trace {
     #[command(flatten)]
     pub model: Model,
@@ -385,6 +444,10 @@ pub struct Trace {
 
 /// Options of `form`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  hessblock form examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy --loss cross-entropy")]
 pub struct Form {
     #[command(flatten)]
     pub model: Model,
@@ -454,6 +517,7 @@ pub struct StudyError {
 
 /// Options of `info`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: hessblock info --json")]
 pub struct Info {
     /// Measure the kernels of every hardware adapter anew, or those of the adapter that --device names.
     #[arg(long)]
@@ -466,9 +530,65 @@ pub struct Info {
     pub json: bool,
 }
 
+/// Options of `show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For every part, and every pair of layers in it: the Frobenius norm, the trace where there is one,
+the entry of largest magnitude with its flat indices, and the share of exact zeros; of a vector,
+the norm and the sum.
+
+A picture shows magnitudes on a logarithmic scale of six decades, red for positive entries and blue
+for negative ones. A pixel of a large part shows the entry of largest magnitude of all that it
+covers, so that no lone entry is lost. Results of any size are read once, a little at a time.
+
+Examples:
+  hessblock show blocks
+  hessblock show blocks --png blocks.png --html blocks.html
+  hessblock show full.npy --layer dense1,head --svg dense1-head.svg
+  hessblock show full.npy --range 0..100,0..100 --png corner.png
+
+Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.")]
+pub struct Show {
+    /// A file or folder made by `blocks`.
+    #[arg(value_name = "OUT")]
+    pub out: PathBuf,
+    /// Only this part of the result, by the name that the table has for it; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub part: Vec<String>,
+    /// Zoom to the block of this layer, or between two, in the smallest part that has it.
+    #[arg(long, value_name = "NAME[,NAME]", conflicts_with = "range")]
+    pub layer: Option<String>,
+    /// Zoom to these rows and columns by flat index, half-open, in the smallest part that has them.
+    #[arg(long, value_name = "R0..R1,C0..C1")]
+    pub range: Option<String>,
+    /// The picture as PNG.
+    #[arg(long, value_name = "FILE.png")]
+    pub png: Option<PathBuf>,
+    /// The picture as SVG.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// A page with pictures that say what is under the pointer, and the tables; it needs no other file.
+    #[arg(long, value_name = "FILE.html")]
+    pub html: Option<PathBuf>,
+    /// Pixels of the longer side of a part's picture, where it is the only one.
+    #[arg(long, value_name = "PIXELS", default_value_t = 800, value_parser = clap::value_parser!(u16).range(64..=4096))]
+    pub size: u16,
+    /// Replace existing files.
+    #[arg(long)]
+    pub force: bool,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print JSON in place of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `verify`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 where an entry is off by more than its tolerance.")]
+#[command(
+    after_help = "Example: hessblock verify blocks --entries 1000\n\nExit code 1 where an entry is off by more than its tolerance."
+)]
 pub struct Verify {
     /// A file or folder made by `blocks`.
     #[arg(value_name = "OUT")]

@@ -2,7 +2,7 @@
 
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
-use super::{CANCEL, note, open_source, print, print_json, rank_line};
+use super::{CANCEL, note, open_source, print, print_json, rank_line, show};
 use hessblock::bytes::Bytes;
 use hessblock::loss::RankReport;
 use hessblock::schedule::request::ResolvedPart;
@@ -75,6 +75,16 @@ pub fn run(command: &Blocks) -> Result<()> {
             "--out PATH is missing: FILE.npy for a single part, otherwise a folder".into(),
         )
     })?;
+    if let Some(png) = &command.png {
+        if command.shard.of > 1 {
+            return Err(Error::Request(
+                "--png draws a whole result, and --shard makes a share of one: after `hessblock merge`, \
+                 `hessblock show OUT --png FILE` draws it"
+                    .into(),
+            ));
+        }
+        show::check(png, "png", command.force)?;
+    }
     let mut target = Target::with_options(out, command.files())?;
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
@@ -138,6 +148,9 @@ pub fn run(command: &Blocks) -> Result<()> {
             device.precision()
         );
         note(command.run.quiet, &text);
+    }
+    if let Some(png) = &command.png {
+        show::picture(out, png, command.run.quiet)?;
     }
     if command.run.json {
         return print_json(&Summary {

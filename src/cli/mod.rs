@@ -5,6 +5,7 @@
 mod args;
 mod bench;
 mod blocks;
+mod complete;
 mod error;
 mod form;
 mod gradient;
@@ -14,8 +15,10 @@ mod merge;
 mod product;
 mod progress;
 mod selftest;
+mod show;
 mod trace;
 mod verify;
+mod version;
 
 use clap::Parser;
 use hessblock::loss::RankReport;
@@ -61,10 +64,13 @@ pub fn main() -> ExitCode {
         args::Command::Product(command) => product::run(command),
         args::Command::Trace(command) => trace::run(command),
         args::Command::Form(command) => form::run(command),
+        args::Command::Show(command) => show::run(command),
         args::Command::Verify(command) => verify::run(command),
         args::Command::Error(command) => error::run(command),
         args::Command::Bench(command) => bench::run(command),
         args::Command::Selftest(command) => selftest::run(command),
+        args::Command::Completions(command) => complete::completions(command),
+        args::Command::Man(command) => complete::man(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,7 +73,7 @@ impl Decades {
 }
 
 /// 10⁻⁴.
-fn power(exponent: i32) -> String {
+pub(crate) fn power(exponent: i32) -> String {
     const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let mut text = String::from(if exponent < 0 { "10⁻" } else { "10" });
     let digits = exponent.unsigned_abs().to_string();

@@ -1,6 +1,6 @@
 //! A figure as a list of shapes, and what both formats make of it.
 
-use super::INK;
+use super::{INK, Raster};
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -8,9 +8,11 @@ use plotters::style::{FontTransform, register_font};
 use std::sync::Once;
 
 /// The family that viewers of an SVG are asked for, and the name of the bundled font.
-const FAMILY: &str = "sans-serif";
+pub(super) const FAMILY: &str = "sans-serif";
 /// Pixels per pixel, each way, that a PNG is painted with before it is averaged: letters then stand where they should.
 const FINE: i32 = 3;
+/// Pixels that a PNG is painted with at most: 256 MB. Larger figures are painted less finely.
+const PAINTED: i64 = 85_000_000;
 const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 
 /// Makes the bundled font known.
@@ -25,14 +27,15 @@ fn font() {
 }
 
 /// Where a text lies at its point.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     Left,
     Middle,
     Right,
 }
 
-enum Shape {
+#[derive(Clone)]
+pub(super) enum Shape {
     Box {
         corners: [(i32, i32); 2],
         color: RGBAColor,
@@ -57,6 +60,11 @@ enum Shape {
         side: At,
         upwards: bool,
     },
+    Image {
+        corner: (i32, i32),
+        raster: Raster,
+        scale: i32,
+    },
 }
 
 /// A figure.
@@ -71,9 +79,10 @@ enum Shape {
 /// assert_eq!(drawing.png()?[1..4], *b"PNG");
 /// # Ok::<(), hessblock::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Drawing {
     pub(crate) size: (i32, i32),
-    shapes: Vec<Shape>,
+    pub(super) shapes: Vec<Shape>,
 }
 
 impl Drawing {
@@ -156,18 +165,35 @@ impl Drawing {
         });
     }
 
+    /// An image with its upper left corner there, each pixel of it a square of `scale` pixels.
+    pub(crate) fn image(&mut self, corner: (i32, i32), raster: Raster, scale: i32) {
+        self.shapes.push(Shape::Image {
+            corner,
+            raster,
+            scale,
+        });
+    }
+
+    /// Width and height, pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.size.0 as u32, self.size.1 as u32)
+    }
+
     /// As SVG.
     ///
     /// # Errors
     /// [`Error::Value`] where it cannot be drawn.
     pub fn svg(&self) -> Result<String> {
-        let mut text = String::new();
-        let size = (self.size.0 as u32, self.size.1 as u32);
-        self.paint(
-            SVGBackend::with_string(&mut text, size).into_drawing_area(),
-            1,
-        )?;
-        Ok(text)
+        super::svg::write(self, false)
+    }
+
+    /// As SVG that stands in a page: transparent, and in the colours that the page's variables `--ink`, `--faint` and
+    /// `--rule` have.
+    ///
+    /// # Errors
+    /// As [`Drawing::svg`].
+    pub(crate) fn svg_inline(&self) -> Result<String> {
+        super::svg::write(self, true)
     }
 
     /// As PNG.
@@ -175,44 +201,43 @@ impl Drawing {
     /// # Errors
     /// [`Error::Value`] where it cannot be drawn.
     pub fn png(&self) -> Result<Vec<u8>> {
-        let size = (self.size.0 as u32, self.size.1 as u32);
-        let fine = (size.0 * FINE as u32, size.1 * FINE as u32);
+        let size = self.size();
+        let area = i64::from(size.0) * i64::from(size.1);
+        let scale = (1..=FINE)
+            .rev()
+            .find(|&s| area * i64::from(s * s) <= PAINTED);
+        let scale = scale.unwrap_or(1);
+        let fine = (size.0 * scale as u32, size.1 * scale as u32);
         let mut pixels = vec![0; fine.0 as usize * fine.1 as usize * 3];
         self.paint(
-            BitMapBackend::with_buffer(&mut pixels, fine).into_drawing_area(),
-            FINE,
+            &BitMapBackend::with_buffer(&mut pixels, fine).into_drawing_area(),
+            scale,
         )?;
-        let pixels = averaged(&pixels, size.0 as usize);
-        let mut file = Vec::new();
-        let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_compression(png::Compression::High);
-        let mut writer = encoder.write_header().map_err(undrawn)?;
-        writer.write_image_data(&pixels).map_err(undrawn)?;
-        writer.finish().map_err(undrawn)?;
-        Ok(file)
+        let pixels = averaged(pixels, size.0 as usize, scale as usize);
+        super::raster::encode(size, &pixels)
     }
 
-    fn paint<B: DrawingBackend>(
-        &self,
-        area: DrawingArea<B, plotters::coord::Shift>,
-        scale: i32,
-    ) -> Result<()> {
+    fn paint(&self, area: &Area<'_>, scale: i32) -> Result<()> {
         area.fill(&WHITE).map_err(undrawn)?;
         for shape in &self.shapes {
-            shape.paint(&area, scale).map_err(undrawn)?;
+            shape.paint(area, scale).map_err(undrawn)?;
         }
         area.present().map_err(undrawn)
     }
 }
 
-fn undrawn(error: impl std::fmt::Display) -> Error {
+type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
+type Undrawn<'a> = DrawingAreaErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>;
+
+pub(super) fn undrawn(error: impl std::fmt::Display) -> Error {
     Error::Value(format!("the figure cannot be drawn: {error}"))
 }
 
-/// Pixels of `width` a row, each the mean of `FINE`×`FINE` painted ones.
-fn averaged(painted: &[u8], width: usize) -> Vec<u8> {
-    let fine = FINE as usize;
+/// Pixels of `width` a row, each the mean of `fine`×`fine` painted ones.
+fn averaged(painted: Vec<u8>, width: usize, fine: usize) -> Vec<u8> {
+    if fine == 1 {
+        return painted;
+    }
     let row = width * fine * 3;
     let mut pixels = Vec::with_capacity(painted.len() / fine / fine);
     for rows in painted.chunks_exact(row * fine) {
@@ -229,11 +254,7 @@ fn averaged(painted: &[u8], width: usize) -> Vec<u8> {
 
 impl Shape {
     /// Paints the shape with `scale` pixels for each of its own.
-    fn paint<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, plotters::coord::Shift>,
-        scale: i32,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn paint<'a>(&self, area: &Area<'a>, scale: i32) -> Result<(), Undrawn<'a>> {
         let to = |(x, y): (i32, i32)| (x * scale, y * scale);
         match self {
             Shape::Box {
@@ -295,6 +316,15 @@ impl Shape {
                     .color(color)
                     .pos(Pos::new(along, VPos::Center));
                 area.draw(&Text::new(text.as_str(), to(*at), style))
+            }
+            Shape::Image {
+                corner,
+                raster,
+                scale: own,
+            } => {
+                let (size, pixels) = raster.enlarged((own * scale) as usize);
+                let image = BitMapElement::with_owned_buffer(to(*corner), size, pixels);
+                image.map_or(Ok(()), |image| area.draw(&image))
             }
         }
     }

@@ -1,15 +1,21 @@
 //! Figures as lists of shapes: a [`Drawing`], of which PNG and SVG are made with a font of its own, so that no system font
-//! is needed, and the logarithmic axis. Colours are Okabe and Ito's, which people with any colour vision can tell apart.
+//! is needed, the logarithmic axis, and numbers in words. Colours are Okabe and Ito's, which people with any colour vision can tell apart.
 //!
 //! May use plotters and the bundled font; must not know what is drawn.
 
 mod axis;
 mod drawing;
+mod raster;
+mod svg;
+mod words;
 
 pub use drawing::Drawing;
 
-pub(crate) use axis::Decades;
+pub(crate) use axis::{Decades, power};
 pub(crate) use drawing::{At, width};
+pub(crate) use raster::{Raster, base64};
+pub(crate) use svg::escaped;
+pub(crate) use words::{grouped, percent, shortened};
 
 use plotters::style::RGBColor;
 
@@ -22,13 +28,3 @@ pub(crate) const GREY: RGBColor = RGBColor(0xa6, 0xa6, 0xa6);
 pub(crate) const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 /// What is out of the ordinary.
 pub(crate) const VERMILLION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
-
-/// A name of `most` characters at most: the end says more than the beginning.
-pub(crate) fn shortened(name: &str, most: usize) -> String {
-    let count = name.chars().count();
-    if count <= most {
-        return name.into();
-    }
-    let end: String = name.chars().skip(count + 1 - most).collect();
-    format!("…{end}")
-}

@@ -243,6 +243,12 @@ pub fn run_on_all<B: Contract>(
         report.read_back_bytes += after.read_back_bytes - before.read_back_bytes;
         report.read_back_seconds += after.read_back_seconds - before.read_back_seconds;
     }
+    tracing::info!(
+        seconds = report.seconds,
+        tiles = report.tiles,
+        found = report.found_tiles,
+        "tiles made"
+    );
     report.find_bottleneck(first.rate_limits());
     let peaks = backends.iter().flat_map(|b| b.peak_device_bytes());
     report.peak_device_bytes = peaks.max();
@@ -422,10 +428,7 @@ impl<B: Contract> Attempts<'_, B> {
     }
 
     fn tiles_done(&self) -> String {
-        let (done, all) = (
-            self.shared.ledger.tiles_done(),
-            self.shared.plan.tiles.len(),
-        );
+        let (done, all) = self.shared.ledger.there();
         format!("{done} of {all} tiles were made before")
     }
 

@@ -4,7 +4,7 @@ use super::journal::{Entry, Journal};
 use super::layout::{PartLayout, Written};
 use super::partial::{Partial, Shard, tidy};
 use super::place::{Kind, Place};
-use super::record::{Record, device_of};
+use super::record::{Record, device_of, rounds_alike};
 use super::store::{self, StorageOptions, Store};
 use super::tile::Tile;
 use super::{ParameterPlace, Provenance, Sink};
@@ -334,6 +334,13 @@ impl<R: Real> Files<R> {
         }
         open.written[entry.tile.part].add(entry.entries());
         let bytes = (entry.entries() * size_of::<R>()) as u64;
+        tracing::debug!(
+            part = %open.layouts[entry.tile.part].name,
+            rows = ?entry.tile.rows,
+            columns = ?entry.tile.columns,
+            bytes,
+            "tile written"
+        );
         lock(&open.done).insert(entry.tile.clone(), entry);
         self.sync_now_and_then(open, bytes)
     }
@@ -351,8 +358,10 @@ impl<R: Real> Files<R> {
                 since: Instant::now(),
             };
         }
+        let start = Instant::now();
         // The numbers before the lines that vouch for them.
         open.store.sync()?;
+        tracing::debug!("what was written is durable after {:?}", start.elapsed());
         lock(&open.partial).journal().sync()
     }
 }
@@ -434,13 +443,17 @@ impl<R: Real> Sink<R> for Files<R> {
         self.check_room(needed)?;
         let device = device_of(&self.provenance);
         match contents.notes.first() {
-            Some(header) if header["device"] != device => {
+            Some(header) if !rounds_alike(&header["device"], &device) => {
+                let name = |device: &Value| match device["device"].as_str() {
+                    Some(name) => format!("{name} {}", device["kernels"]),
+                    None => device.to_string(),
+                };
                 return Err(Error::Request(format!(
-                    "{} was begun on another device: {} then, {} now, which rounds differently; go on with that one, or \
-                     give --restart",
+                    "{} was begun on a device that rounds differently: {} then, {} now; go on with that one, or give \
+                     --restart",
                     self.place.partial().display(),
-                    header["device"],
-                    device
+                    name(&header["device"]),
+                    name(&device)
                 )));
             }
             Some(_) => {}
@@ -456,6 +469,12 @@ impl<R: Real> Sink<R> for Files<R> {
             }
         }
         let store = store::open::<R>(&self.place, &record, &writes)?;
+        tracing::info!(
+            under = %self.place.partial().display(),
+            %shard,
+            done = contents.entries.len(),
+            "result begun or gone on with"
+        );
         self.open = Some(Open {
             layouts: parts.to_vec(),
             written: parts.iter().map(|_| Written::default()).collect(),

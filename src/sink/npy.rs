@@ -8,8 +8,8 @@ use super::store::Store;
 use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::files::npy::write_header;
-use crate::files::read_exact_at;
 use crate::files::writes::Writes;
+use crate::files::{parent, read_exact_at, sync_folder};
 use crate::tensor::Real;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -61,6 +61,8 @@ impl NpyStore {
                 number_bytes: size_of::<R>(),
             });
         }
+        // Nor are the files themselves to be missing after a power failure.
+        sync_folder(&parent(&place.data(0)))?;
         let writes = writes.clone();
         Ok(NpyStore { parts, writes })
     }

@@ -177,6 +177,11 @@ impl Place {
             true => parent(&self.target),
             false => self.partial(),
         };
+        // Named as `journal` names them: a bare name has no folder.
+        let named = |name: &str| match self.single() {
+            true => self.target.with_file_name(name),
+            false => folder.join(name),
+        };
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(Error::io(&folder))?,
@@ -186,7 +191,7 @@ impl Place {
             let entry = entry.map_err(Error::io(&folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.strip_prefix(&prefix).is_some_and(is_journal_suffix) {
-                found.push(entry.path());
+                found.push(named(&name));
             }
         }
         found.sort();

@@ -9,6 +9,8 @@ mod onnx;
 mod refusals;
 mod results;
 mod selftest;
+mod shell;
+mod show;
 mod study;
 mod verify;
 mod workplace;

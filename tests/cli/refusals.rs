@@ -71,7 +71,14 @@ fn an_existing_output_needs_force() {
     for (out, part) in [("out", "layer=head"), ("out.npy", "diag")] {
         let arguments = on_digits("blocks", &["--out", out, "--part", part]);
         place.done(&arguments);
-        place.refused(1, &arguments, &[out, "exists already"]);
+        // The same again is there already; another is refused.
+        let again = place.run(&arguments);
+        assert!(again.status.success() && errors(&again).contains("there already"));
+        let other = on_all_digits(
+            "blocks",
+            &["--samples", "0..4", "--out", out, "--part", part],
+        );
+        place.refused(1, &other, &[out, "exists already"]);
         let fewer = ["--samples", "0..4", "--force", "--out", out, "--part", part];
         place.done(&on_all_digits("blocks", &fewer));
         let blocks = Blocks::open(place.path(out)).expect("the newer result");

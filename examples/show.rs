@@ -1,0 +1,53 @@
+//! A result as people look at it: statistics by layer, a heat map, a page, and a zoom to two layers.
+//!
+//! `cargo run --release --example show`
+
+use hessblock::schedule::run::Control;
+use hessblock::show::{Options, Zoom, show};
+use hessblock::sink::Blocks;
+use hessblock::{Device, Precision, RunOptions, Source, Target};
+
+fn main() -> hessblock::Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
+    let source = Source {
+        model: folder.join("model.onnx"),
+        inputs: vec![folder.join("images.npy").into()],
+        targets: Some(folder.join("labels.npy")),
+        samples: Some((0, 500)),
+        loss: Some("cross-entropy".into()),
+        ..Source::default()
+    };
+    let session = source.open()?;
+    let device = Device::cpu(Precision::F32);
+    let parts = session.resolve(&["full".parse()?, "diag".parse()?])?;
+    let plan = session.plan(parts, &device, RunOptions::default())?;
+    let out = std::env::temp_dir().join("hessblock-shown");
+    let mut target = Target::new(&out, true)?;
+    target.provenance = source.provenance(&session, &device)?;
+    session.run_to_files(&device, &plan, &target, &Control::none())?;
+
+    let blocks = Blocks::open(&out)?;
+    let name = out.display().to_string();
+    let shown = show(&blocks, &name, &Options::default(), &Control::none())?;
+    println!("{}\n", shown.table());
+    for block in &shown.parts[0].blocks {
+        let (rows, columns) = (&block.row_layer, &block.column_layer);
+        println!("‖{rows} × {columns}‖ = {:.3}", block.statistics.norm);
+    }
+    write(&out.with_extension("png"), &shown.drawing().png()?)?;
+    write(&out.with_extension("html"), shown.html()?.as_bytes())?;
+
+    let options = Options {
+        zoom: Some(Zoom::layers("dense2,head")?),
+        size: 400,
+        ..Options::default()
+    };
+    let zoom = show(&blocks, &name, &options, &Control::none())?;
+    write(&out.with_extension("svg"), zoom.drawing().svg()?.as_bytes())
+}
+
+fn write(path: &std::path::Path, bytes: &[u8]) -> hessblock::Result<()> {
+    std::fs::write(path, bytes).map_err(hessblock::Error::io(path))?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! `show`, and the picture of `blocks --png`.
+
+use super::args::Show;
+use super::progress::Reporter;
+use super::{CANCEL, note, print, print_json};
+use hessblock::bench::{check_target, write_whole};
+use hessblock::schedule::run::Control;
+use hessblock::show::{Options, Shown, Zoom, show};
+use hessblock::sink::Blocks;
+use hessblock::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// `hessblock show`.
+pub fn run(command: &Show) -> Result<()> {
+    let files = targets(command)?;
+    let zoom = match (&command.layer, &command.range) {
+        (Some(layer), _) => Some(Zoom::layers(layer)?),
+        (None, Some(range)) => Some(range.parse()?),
+        (None, None) => None,
+    };
+    let options = Options {
+        parts: command.part.clone(),
+        zoom,
+        size: usize::from(command.size),
+    };
+    let shown = read(&command.out, &options, command.quiet)?;
+    for (path, kind) in files {
+        let bytes = match kind {
+            "png" => shown.drawing().png()?,
+            "svg" => shown.drawing().svg()?.into_bytes(),
+            _ => shown.html()?.into_bytes(),
+        };
+        write_whole(path, &bytes)?;
+    }
+    if command.json {
+        return print_json(&shown);
+    }
+    for text in &shown.notes {
+        note(command.quiet, text);
+    }
+    print(&format!("{}: {}\n", shown.out, shown.title))?;
+    print(&shown.table())
+}
+
+/// Reads a result with progress.
+fn read(out: &Path, options: &Options, quiet: bool) -> Result<Shown> {
+    let blocks = Blocks::open(out)?;
+    let reporter = Reporter::new(quiet, " entries");
+    let control = Control {
+        progress: &|progress| reporter.update(progress),
+        cancel: &CANCEL,
+    };
+    let shown = show(&blocks, &out.display().to_string(), options, &control);
+    reporter.finish();
+    shown
+}
+
+/// The files that are written, by their kind, checked before any work starts.
+fn targets(command: &Show) -> Result<Vec<(&PathBuf, &'static str)>> {
+    let mut files = Vec::new();
+    for (kind, path) in [
+        ("png", &command.png),
+        ("svg", &command.svg),
+        ("html", &command.html),
+    ] {
+        if let Some(path) = path {
+            check(path, kind, command.force)?;
+            files.push((path, kind));
+        }
+    }
+    Ok(files)
+}
+
+/// Refuses a file that cannot be written, or has another ending.
+pub fn check(path: &Path, kind: &str, force: bool) -> Result<()> {
+    if path
+        .extension()
+        .is_none_or(|e| !e.eq_ignore_ascii_case(kind))
+    {
+        return Err(Error::Request(format!(
+            "--{kind} {}: the name must end in .{kind}",
+            path.display()
+        )));
+    }
+    check_target(path, force)
+}
+
+/// Draws a finished result, as `show OUT --png FILE` does.
+pub fn picture(out: &Path, png: &Path, quiet: bool) -> Result<()> {
+    let shown = read(out, &Options::default(), quiet)?;
+    write_whole(png, &shown.drawing().png()?)
+}

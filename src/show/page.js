@@ -1,0 +1,58 @@
+// Says under the pointer which entries a pixel stands for, and their range.
+"use strict";
+const pictures = JSON.parse(document.getElementById("values").textContent);
+const tip = document.getElementById("tip");
+const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
+// Two bytes are the upper half of a number in single precision.
+const widen = halves => new Float32Array(Uint32Array.from(halves, half => half * 65536).buffer);
+const number = (value, digits) => value === 0 ? "0" : String(Number(value.toPrecision(digits))).replace("-", "−");
+// Sides are pieces: place in the picture, flat index, length, parameter, index in the parameter.
+const find = (pieces, at) => {
+  let low = 0, high = pieces.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (pieces[middle][0] <= at) low = middle; else high = middle - 1;
+  }
+  const [place, flat, , name, index] = pieces[low];
+  return { flat: flat + at - place, name, index: index + at - place };
+};
+const place = (pieces, first, last) => {
+  const from = find(pieces, first), to = find(pieces, last);
+  const entry = end => end.name ? `${end.name}[${end.index}]` : "";
+  if (first === last) return `${from.flat}  ${entry(from)}`;
+  const names = from.name === to.name ? (from.name ? `${from.name}[${from.index}…${to.index}]` : "")
+    : `${entry(from)} … ${entry(to)}`;
+  return `${from.flat}…${to.flat}  ${names}`;
+};
+for (const figure of document.querySelectorAll("figure[data-picture]")) {
+  const picture = pictures[Number(figure.dataset.picture)];
+  const low = picture.high === null ? new Float32Array(bytes(picture.low)) : widen(new Uint16Array(bytes(picture.low)));
+  const high = picture.high === null ? low : widen(new Uint16Array(bytes(picture.high)));
+  const svg = figure.querySelector("svg");
+  const [left, top, width, height] = picture.map;
+  const text = event => {
+    const box = svg.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width * picture.size[0] - left;
+    const y = (event.clientY - box.top) / box.height * picture.size[1] - top;
+    if (x < 0 || y < 0 || x >= width || y >= height) return null;
+    const row = Math.floor(y / height * picture.cells[0]), column = Math.floor(x / width * picture.cells[1]);
+    const at = row * picture.cells[1] + column;
+    const range = (cell, k) => [cell * picture.factor[k],
+      Math.min((cell + 1) * picture.factor[k], picture.entries[k]) - 1];
+    const columns = place(picture.columns, ...range(column, 1));
+    const where = picture.vector ? `entry ${columns}`
+      : `row ${place(picture.rows, ...range(row, 0))}\ncolumn ${columns}`;
+    if (Number.isNaN(low[at])) return `${where}\nNaN or infinite`;
+    const value = picture.high === null ? number(low[at], 6) : `${number(low[at], 3)} to ${number(high[at], 3)}`;
+    return `${where}\n${value}`;
+  };
+  svg.addEventListener("pointermove", event => {
+    const found = text(event);
+    tip.hidden = found === null;
+    if (found === null) return;
+    tip.textContent = found;
+    tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
+    tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
+  });
+  svg.addEventListener("pointerleave", () => { tip.hidden = true; });
+}

@@ -1,0 +1,235 @@
+//! What is shown: parts by name, or the entries of layers or ranges in whichever part has them.
+
+use super::axis::{Axis, By};
+use crate::error::{Error, Result};
+use crate::sink::{Blocks, ParameterPlace};
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// A rectangle to zoom to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Zoom {
+    /// The block of one layer, or between two.
+    Layer(String, Option<String>),
+    /// Rows and columns by flat index, half-open and zero-based.
+    Range(Range<usize>, Range<usize>),
+}
+
+impl Zoom {
+    /// Reads `fc1` or `fc1,fc2`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a name that is empty.
+    pub fn layers(text: &str) -> Result<Zoom> {
+        match format!("layer={text}").parse() {
+            Ok(crate::Part::Layer(row, column)) => Ok(Zoom::Layer(row, column)),
+            _ => Err(Error::Request(format!(
+                "layer {text:?} is neither NAME nor NAME,NAME"
+            ))),
+        }
+    }
+}
+
+/// `0..10,5..20`.
+impl FromStr for Zoom {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Zoom> {
+        match format!("range={text}").parse() {
+            Ok(crate::Part::Range(rows, columns)) if !rows.is_empty() && !columns.is_empty() => {
+                Ok(Zoom::Range(rows, columns))
+            }
+            _ => Err(Error::Request(format!(
+                "range {text:?} is not R0..R1,C0..C1, of one entry at least each way"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Zoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Zoom::Layer(row, None) => f.write_str(row),
+            Zoom::Layer(row, Some(column)) => write!(f, "{row} × {column}"),
+            Zoom::Range(rows, columns) => write!(
+                f,
+                "{}..{} × {}..{}",
+                rows.start, rows.end, columns.start, columns.end
+            ),
+        }
+    }
+}
+
+/// Some entries of one part.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) part: usize,
+    /// The part's name.
+    pub(super) name: String,
+    /// What of it, where not all.
+    pub(super) zoom: Option<String>,
+    /// Of one column, which `columns` then is.
+    pub(super) vector: bool,
+    pub(super) rows: Axis,
+    pub(super) columns: Axis,
+}
+
+impl View {
+    /// As a `u128`, since a manifest may be absurd.
+    pub(super) fn entries(&self) -> u128 {
+        self.rows.len() as u128 * self.columns.len() as u128
+    }
+}
+
+/// The parameters in the order of their entries.
+pub(super) fn places(blocks: &Blocks) -> Vec<ParameterPlace> {
+    let places = blocks.parameters().iter().filter(|p| p.count > 0);
+    let mut places: Vec<ParameterPlace> = places.cloned().collect();
+    places.sort_by_key(|p| p.offset);
+    places
+}
+
+/// The views of a result: its parts of these names (all where there is none), or a zoom into the smallest that has it.
+///
+/// # Errors
+/// [`Error::Request`] for a name that is none, or a zoom that no part has.
+pub(super) fn views(
+    blocks: &Blocks,
+    places: &[ParameterPlace],
+    names: &[String],
+    zoom: Option<&Zoom>,
+) -> Result<Vec<View>> {
+    let mut parts = Vec::new();
+    for name in names {
+        let part = blocks.find(name)?;
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    if names.is_empty() {
+        parts = (0..blocks.parts().len()).collect();
+    }
+    match zoom {
+        None => Ok(parts.into_iter().map(|p| whole(blocks, p)).collect()),
+        Some(zoom) => Ok(vec![zoomed(blocks, places, &parts, zoom)?]),
+    }
+}
+
+fn whole(blocks: &Blocks, part: usize) -> View {
+    let layout = &blocks.parts()[part].layout;
+    let columns = layout.columns.as_deref();
+    View {
+        part,
+        name: layout.name.clone(),
+        zoom: None,
+        vector: columns.is_none(),
+        rows: Axis::whole(&layout.rows),
+        columns: columns.map_or_else(Axis::one, Axis::whole),
+    }
+}
+
+fn zoomed(
+    blocks: &Blocks,
+    places: &[ParameterPlace],
+    parts: &[usize],
+    zoom: &Zoom,
+) -> Result<View> {
+    let (rows, columns) = match zoom {
+        Zoom::Layer(row, column) => {
+            let rows = layer(places, row)?;
+            let columns = column.as_ref().map(|name| layer(places, name));
+            (rows.clone(), columns.unwrap_or(Ok(rows))?)
+        }
+        Zoom::Range(rows, columns) => (vec![rows.clone()], vec![columns.clone()]),
+    };
+    let covers = |part: usize, rows: &[Range<usize>], columns: &[Range<usize>]| {
+        let layout = &blocks.parts()[part].layout;
+        let vector = layout.columns.is_none();
+        let columns = match &layout.columns {
+            Some(ranges) => Axis::of(ranges, columns)?,
+            // A vector has what lies on the diagonal.
+            None if rows == columns => Axis::one(),
+            None => return None,
+        };
+        Some(View {
+            part,
+            name: layout.name.clone(),
+            zoom: Some(zoom.to_string()),
+            vector,
+            rows: Axis::of(&layout.rows, rows)?,
+            columns,
+        })
+    };
+    let found = parts.iter().filter_map(|&p| covers(p, &rows, &columns));
+    // Where a matrix has it, the diagonal alone is not what was meant.
+    let smallest = found.min_by_key(|view| (view.vector, whole(blocks, view.part).entries()));
+    smallest.ok_or_else(|| {
+        let turned = parts.iter().any(|&p| covers(p, &columns, &rows).is_some());
+        let turned = match (turned, zoom) {
+            (true, Zoom::Layer(a, Some(b))) => {
+                format!("; there is its transpose, {b},{a}")
+            }
+            (true, Zoom::Range(a, b)) => format!(
+                "; there is its transpose, {}..{},{}..{}",
+                b.start, b.end, a.start, a.end
+            ),
+            _ => String::new(),
+        };
+        let known: Vec<String> = parts
+            .iter()
+            .take(LISTED)
+            .map(|&p| extent(blocks, p))
+            .collect();
+        let more = match parts.len().saturating_sub(LISTED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Error::Request(format!(
+            "no part of the result has all of {zoom}{turned}; there are {}{more}",
+            known.join(", ")
+        ))
+    })
+}
+
+/// Parts that a message lists.
+const LISTED: usize = 12;
+
+/// `full (rows 0..10, columns 0..10)`.
+fn extent(blocks: &Blocks, part: usize) -> String {
+    let layout = &blocks.parts()[part].layout;
+    let text = |ranges: &[Range<usize>]| {
+        let texts = ranges.iter().map(|r| format!("{}..{}", r.start, r.end));
+        texts.collect::<Vec<_>>().join(" and ")
+    };
+    let columns = match &layout.columns {
+        Some(columns) => format!(", columns {}", text(columns)),
+        None => ", a vector".into(),
+    };
+    format!("{} (rows {}{columns})", layout.name, text(&layout.rows))
+}
+
+/// The flat indices of a layer.
+fn layer(places: &[ParameterPlace], name: &str) -> Result<Vec<Range<usize>>> {
+    if places.is_empty() {
+        return Err(Error::Request(format!(
+            "the result does not say which entries are those of layer {name:?} (an older hessblock made it): give flat \
+             indices, --range R0..R1,C0..C1"
+        )));
+    }
+    let ranges: Vec<_> = places
+        .iter()
+        .filter(|p| p.layer == name)
+        .map(ParameterPlace::range)
+        .collect();
+    if ranges.is_empty() {
+        let everything = Axis::whole(std::slice::from_ref(&(0..usize::MAX)));
+        let spans = everything.spans(places, By::Layer);
+        let mut known: Vec<&str> = spans.iter().map(|s| s.name.as_str()).collect();
+        known.retain(|n| places.iter().any(|p| p.layer == *n));
+        known.dedup();
+        return Err(Error::unknown("layer", name, &known));
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,468 @@
+//! The whole of `show`, on results that were written for it.
+// Parts are lists of ranges, and most have one.
+#![allow(clippy::single_range_in_vec_init)]
+
+use super::*;
+use crate::sink::{Files, ParameterPlace, PartLayout, Sink};
+use proptest::prelude::*;
+use std::ops::Range;
+
+/// Parameters, one after the other: layer, name, entries.
+fn places(list: &[(&str, &str, usize)]) -> Vec<ParameterPlace> {
+    let mut offset = 0;
+    let mut out = Vec::new();
+    for (layer, name, count) in list {
+        out.push(ParameterPlace {
+            name: format!("{layer}.{name}"),
+            layer: layer.to_string(),
+            offset,
+            count: *count,
+            shape: vec![*count],
+        });
+        offset += count;
+    }
+    out
+}
+
+/// A result on disk, with its folder, which goes with it.
+fn result(
+    parts: &[(PartLayout, Vec<f64>)],
+    places: Vec<ParameterPlace>,
+) -> (tempfile::TempDir, Blocks) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let provenance = Provenance {
+        loss: Some("cross-entropy(mean)".into()),
+        curvature: Some("ggn".into()),
+        ..Provenance::now()
+    };
+    let mut sink = Files::<f64>::create(&path).unwrap();
+    sink = sink.parameters(places).provenance(provenance);
+    let layouts: Vec<PartLayout> = parts.iter().map(|p| p.0.clone()).collect();
+    sink.begin(&layouts).unwrap();
+    for (k, (layout, values)) in parts.iter().enumerate() {
+        match layout.columns {
+            None => sink.vector(k, values).unwrap(),
+            Some(_) => {
+                let (rows, columns) = (layout.row_count(), layout.column_count());
+                sink.tile(k, 0..rows, 0..columns, values, false).unwrap();
+            }
+        }
+    }
+    sink.finish().unwrap();
+    let blocks = Blocks::open(&path).unwrap();
+    (folder, blocks)
+}
+
+fn all(blocks: &Blocks, options: &Options) -> Shown {
+    show(blocks, "out", options, &Control::none()).unwrap()
+}
+
+fn zoomed(blocks: &Blocks, zoom: Zoom) -> Result<Shown> {
+    let options = Options {
+        zoom: Some(zoom),
+        ..Options::default()
+    };
+    show(blocks, "out", &options, &Control::none())
+}
+
+/// Red, green and blue of every pixel, and how wide a row is.
+fn decoded(file: &[u8]) -> ((u32, u32), Vec<u8>) {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    ((info.width, info.height), pixels)
+}
+
+/// Ranges from gaps and lengths.
+fn ranges(list: &[(usize, usize)]) -> Vec<Range<usize>> {
+    let mut next = 0;
+    list.iter()
+        .map(|(gap, length)| {
+            let start = next + gap;
+            next = start + length;
+            start..next
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever the shape, the number of cells and the pieces that are read: all that a pass finds is what plain loops find.
+    #[test]
+    fn one_pass_finds_what_plain_loops_find(
+        rows in prop::collection::vec((0usize..3, 1usize..12), 1..4),
+        columns in prop::collection::vec((0usize..3, 1usize..12), 1..4),
+        square: bool,
+        layers in prop::collection::vec((0usize..3, 1usize..9), 1..12),
+        most in (1usize..9, 1usize..9),
+        pieces in (1usize..7, 1usize..7),
+        seed: u64,
+    ) {
+        let rows = ranges(&rows);
+        let columns = if square { rows.clone() } else { ranges(&columns) };
+        let names = ["a", "b", "c"];
+        let list: Vec<_> = layers.iter().map(|(k, n)| (names[*k], "w", *n)).collect();
+        let places = places(&list);
+        let flat = |ranges: &[Range<usize>]| -> Vec<usize> {
+            ranges.iter().cloned().flatten().collect()
+        };
+        let (row_flat, column_flat) = (flat(&rows), flat(&columns));
+        let width = column_flat.len();
+        let mut state = seed | 1;
+        let values: Vec<f64> = (0..row_flat.len() * width).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            match state >> 60 {
+                0..4 => 0.0,
+                4 => f64::NAN,
+                5 => f64::NEG_INFINITY,
+                k => ((state >> 20) as i32) as f64 * 10.0_f64.powi(-(k as i32)),
+            }
+        }).collect();
+        let layout = PartLayout::matrix("m", rows, columns);
+        let (_folder, blocks) = result(&[(layout, values.clone())], places.clone());
+        let view = select::views(&blocks, &places, &[], None).unwrap().remove(0);
+        let found = scan::scan_by(&blocks, &view, &places, most, pieces, &mut |_| Ok(())).unwrap();
+
+        let grid = &found.grid;
+        prop_assert!(grid.rows <= most.0 && grid.columns <= most.1);
+        for cell in 0..grid.rows * grid.columns {
+            let (r, c) = (cell / grid.columns, cell % grid.columns);
+            let mut inside = Vec::new();
+            for row in (0..row_flat.len()).filter(|row| row / grid.factor.0 == r) {
+                for column in (0..width).filter(|column| column / grid.factor.1 == c) {
+                    inside.push(values[row * width + column]);
+                }
+            }
+            let finite = || inside.iter().copied().filter(|v| v.is_finite());
+            prop_assert_eq!(grid.low[cell], finite().fold(f64::INFINITY, f64::min));
+            prop_assert_eq!(grid.high[cell], finite().fold(f64::NEG_INFINITY, f64::max));
+            match grid.cell(cell) {
+                grid::Cell::Broken => prop_assert!(finite().count() < inside.len()),
+                grid::Cell::Value(value) => {
+                    prop_assert_eq!(finite().count(), inside.len());
+                    prop_assert!(inside.contains(&value));
+                    prop_assert!(inside.iter().all(|v| v.abs() <= value.abs()));
+                }
+            }
+        }
+
+        let layer = |flat: usize| {
+            let place = places.iter().find(|p| p.range().contains(&flat));
+            place.map_or("(no parameter)", |p| p.layer.as_str())
+        };
+        let whole = scan::Block {
+            row_layer: "*".into(),
+            column_layer: "*".into(),
+            shape: (row_flat.len(), width),
+            statistics: found.whole.clone(),
+        };
+        for block in found.blocks.iter().chain([&whole]) {
+            let all = block.row_layer == "*";
+            let mut own = Vec::new();
+            for (r, &row) in row_flat.iter().enumerate() {
+                for (c, &column) in column_flat.iter().enumerate() {
+                    if all || (layer(row) == block.row_layer && layer(column) == block.column_layer) {
+                        own.push((values[r * width + c], row, column));
+                    }
+                }
+            }
+            let finite: Vec<_> = own.iter().filter(|e| e.0.is_finite()).collect();
+            let s = &block.statistics;
+            prop_assert_eq!(s.entries as usize, own.len());
+            prop_assert_eq!(block.shape.0 * block.shape.1, own.len());
+            prop_assert_eq!(s.zeros as usize, own.iter().filter(|e| e.0 == 0.0).count());
+            prop_assert_eq!(s.non_finite as usize, own.len() - finite.len());
+            let norm = finite.iter().map(|e| e.0 * e.0).sum::<f64>().sqrt();
+            prop_assert!((s.norm - norm).abs() <= 1e-12 * norm);
+            let most = finite.iter().map(|e| e.0.abs()).reduce(f64::max);
+            prop_assert_eq!(s.largest.map(|l| l.value.abs()), most);
+            if let Some(largest) = s.largest {
+                let first = finite.iter().find(|e| Some(e.0.abs()) == most).unwrap();
+                prop_assert_eq!((largest.row, largest.column), (first.1, first.2));
+            }
+            let side = |flats: &[usize], name: &str| -> Vec<usize> {
+                flats.iter().copied().filter(|f| all || layer(*f) == name).collect()
+            };
+            let same = side(&row_flat, &block.row_layer) == side(&column_flat, &block.column_layer);
+            prop_assert_eq!(s.trace.is_some(), same);
+            if let Some(trace) = s.trace {
+                let own = own.iter().filter(|e| e.1 == e.2).map(|e| e.0).sum::<f64>();
+                prop_assert!(trace.is_nan() == own.is_nan());
+                prop_assert!(!trace.is_finite() || (trace - own).abs() <= 1e-12 * norm * 100.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lone_entry_is_seen_in_the_png_of_a_large_part_and_entries_have_their_colours() {
+    let side = 1000;
+    let mut values = vec![1e-4; side * side];
+    values[777 * side + 333] = -2.0;
+    values[side] = f64::NAN;
+    let layout = PartLayout::matrix("full", vec![0..side], vec![0..side]);
+    let (_folder, blocks) = result(&[(layout, values)], Vec::new());
+    let options = Options {
+        size: 100,
+        ..Options::default()
+    };
+    let shown = all(&blocks, &options);
+    assert_eq!(shown.notes.len(), 2, "{:?}", shown.notes);
+    let picture = shown.pictures().next().unwrap();
+    let (drawing, (x, y, width, height)) = sheet::alone(picture, 100);
+    assert_eq!((width, height), (100, 100));
+    let ((wide, high), pixels) = decoded(&drawing.png().unwrap());
+    assert_eq!((wide, high), drawing.size());
+    let pixel = |column: usize, row: usize| {
+        let at = ((y as usize + row) * wide as usize + x as usize + column) * 3;
+        [pixels[at], pixels[at + 1], pixels[at + 2]]
+    };
+    assert_eq!(pixel(33, 77), scale::at(1.0, true));
+    assert_eq!(pixel(0, 0), scale::BROKEN);
+    assert_eq!(pixel(50, 50), scale::Scale::new(2.0).color(1e-4));
+    let svg = drawing.svg().unwrap();
+    assert!(
+        svg.contains("10 × 10 entries") && svg.contains("(green)"),
+        "{svg}"
+    );
+}
+
+#[test]
+fn small_parts_have_squares_for_entries_and_borders_between_layers() {
+    let list = places(&[
+        ("first", "weight", 6),
+        ("first", "bias", 2),
+        ("second", "weight", 2),
+    ]);
+    let values = (0..100).map(|k| f64::from(k) - 50.0).collect();
+    let layout = PartLayout::matrix("full", vec![0..10], vec![0..10]);
+    let (_folder, blocks) = result(&[(layout, values)], list);
+    let shown = all(&blocks, &Options::default());
+    let picture = shown.pictures().next().unwrap();
+    let (drawing, map) = sheet::alone(picture, 400);
+    assert_eq!((map.2, map.3), (400, 400));
+    let svg = drawing.svg().unwrap();
+    for text in [
+        "full",
+        "10 × 10",
+        "first",
+        "second",
+        "−10¹",
+        "Every entry",
+        "image/png;base64",
+    ] {
+        assert!(svg.contains(text), "no {text} in {svg}");
+    }
+    assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
+    // The border is where the second layer begins, eight entries of forty pixels in.
+    let border = format!(
+        "<rect x=\"{}\" y=\"{}\" width=\"1\" height=\"400\"",
+        map.0 + 320,
+        map.1
+    );
+    assert!(svg.contains(&border), "no {border} in {svg}");
+    let inside = zoomed(&blocks, Zoom::Layer("first".into(), None)).unwrap();
+    let svg = inside.drawing().svg().unwrap();
+    assert!(svg.contains(">weight</text>") && svg.contains(">bias</text>"));
+    assert_eq!(inside.parts[0].shape, [8, 8]);
+}
+
+#[test]
+fn a_zoom_takes_the_smallest_part_that_has_it_and_refuses_what_none_has() {
+    let list = places(&[("a", "w", 3), ("b", "w", 2)]);
+    let full: Vec<f64> = (0..25).map(f64::from).collect();
+    let parts = [
+        (PartLayout::matrix("full", vec![0..5], vec![0..5]), full),
+        (PartLayout::vector("diag", vec![0..5]), vec![1.0; 5]),
+        (
+            PartLayout::matrix("layer=b", vec![3..5], vec![3..5]),
+            vec![7.0; 4],
+        ),
+    ];
+    let (_folder, blocks) = result(&parts, list);
+    let shown = |text: &str| zoomed(&blocks, text.parse().unwrap()).map(|s| s.parts[0].clone());
+    let layer = |text: &str| zoomed(&blocks, Zoom::layers(text).unwrap());
+    assert_eq!(layer("b").unwrap().parts[0].part, "layer=b");
+    assert_eq!(layer("a").unwrap().parts[0].part, "full");
+    let between = layer("b,a").unwrap().parts[0].clone();
+    assert_eq!(
+        (between.part.as_str(), &between.shape[..]),
+        ("full", &[2, 3][..])
+    );
+    let corner = between.statistics.largest.unwrap();
+    assert_eq!((corner.value, corner.row, corner.column), (22.0, 4, 2));
+    assert_eq!(shown("3..4,4..5").unwrap().statistics.norm, 7.0);
+    assert_eq!(shown("2..4,4..5").unwrap().part, "full");
+    let refused = |result: Result<Shown>, texts: &[&str]| {
+        let error = result.err().expect("a refusal");
+        assert!(matches!(error, crate::Error::Request(_)));
+        for text in texts {
+            assert!(error.to_string().contains(text), "no {text} in {error}");
+        }
+    };
+    refused(layer("bb"), &["bb", "did you mean b"]);
+    refused(
+        zoomed(&blocks, "0..6,0..6".parse().unwrap()),
+        &["full", "layer=b", "rows 3..5"],
+    );
+    let some = Options {
+        parts: vec!["diag".into()],
+        zoom: Some(Zoom::layers("a").unwrap()),
+        ..Options::default()
+    };
+    assert_eq!(all(&blocks, &some).parts[0].shape, [3]);
+    for text in ["", "1..2", "3..1,0..1", "0..0,0..1", "x"] {
+        assert!(text.parse::<Zoom>().is_err(), "{text}");
+    }
+    assert!(Zoom::layers("a,").is_err());
+}
+
+#[test]
+fn nothing_that_a_result_holds_is_too_odd_to_be_shown() {
+    let nan = f64::NAN;
+    let matrix = |name: &str, rows: usize, columns: usize| {
+        PartLayout::matrix(name, vec![0..rows], vec![0..columns])
+    };
+    let long: Vec<f64> = (0..1_000_000)
+        .map(|k| f64::from(k % 7919) - 3000.0)
+        .collect();
+    let cases = [
+        (matrix("one", 1, 1), vec![1e-300]),
+        (matrix("zeros", 30, 20), vec![0.0; 600]),
+        (matrix("broken", 3, 5), vec![nan; 15]),
+        (matrix("thread", 1, 5000), vec![f64::MAX; 5000]),
+        (matrix("pole", 3000, 1), vec![-5e-324; 3000]),
+        (PartLayout::vector("long", vec![0..1_000_000]), long),
+        (PartLayout::vector("short", vec![5..6]), vec![-2.0]),
+        (
+            PartLayout::vector("odd", vec![0..4]),
+            vec![nan, f64::INFINITY, 0.0, -1e308],
+        ),
+        (
+            PartLayout::matrix("<b>&\"'</script>", vec![0..1], vec![3..4]),
+            vec![1.0],
+        ),
+        (matrix("more", 2, 2), vec![3.0; 4]),
+        (matrix("and more", 2, 2), vec![3.0; 4]),
+    ];
+    let list = places(&[("</script><i>", "é&", 3), ("β", "w", 2)]);
+    let (_folder, blocks) = result(&cases, list);
+    for size in [64, 333] {
+        let options = Options {
+            size,
+            ..Options::default()
+        };
+        let shown = all(&blocks, &options);
+        let drawing = shown.drawing();
+        assert_eq!(decoded(&drawing.png().unwrap()).0, drawing.size());
+        assert_eq!(shown.not_drawn.len(), 2);
+        assert!(drawing.svg().unwrap().contains("the 9 largest of 11 parts"));
+        assert!(shown.table().contains("NaN, ∞"));
+        let page = shown.html().unwrap();
+        assert_eq!(page.matches("</script>").count(), 2, "a name ends a script");
+        assert!(page.contains("&lt;b&gt;&amp;&quot;"));
+    }
+    for (layout, _) in &cases {
+        let options = Options {
+            parts: vec![layout.name.clone()],
+            ..Options::default()
+        };
+        let shown = all(&blocks, &options);
+        assert!(
+            shown.drawing().png().is_ok() && shown.html().is_ok(),
+            "{}",
+            layout.name
+        );
+        let zeros = shown.parts[0].zero_share;
+        assert_eq!(zeros == 1.0, layout.name == "zeros");
+    }
+}
+
+#[test]
+fn a_part_without_entries_is_shown_as_such() {
+    let layout = PartLayout::matrix("none", Vec::new(), vec![0..3]);
+    let (_folder, blocks) = result(&[(layout, Vec::new())], Vec::new());
+    let shown = all(&blocks, &Options::default());
+    assert!(shown.drawing().svg().unwrap().contains("no entries"));
+    assert!(shown.html().is_ok() && shown.table().contains("none"));
+}
+
+#[test]
+fn a_page_needs_no_other_file_and_its_values_are_those_of_the_entries() {
+    let list = places(&[("a", "w", 3), ("b", "w", 2)]);
+    let values: Vec<f64> = (0..25).map(|k| f64::from(k) * 1e-3).collect();
+    let layout = PartLayout::matrix("full", vec![0..5], vec![0..5]);
+    let (_folder, blocks) = result(&[(layout, values)], list);
+    let page = all(&blocks, &Options::default()).html().unwrap();
+    let without = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!without.contains("http") && !without.contains("src=") && !without.contains("@import"));
+    let links = without.matches("href=").count();
+    assert_eq!(
+        links,
+        without.matches("href=\"data:image/png;base64,").count()
+    );
+    for text in [
+        "cross-entropy(mean)",
+        "<svg",
+        "a × b",
+        "prefers-color-scheme: dark",
+        "a.w",
+    ] {
+        assert!(page.contains(text), "no {text}");
+    }
+    let start = page.find("id=\"values\">").unwrap() + "id=\"values\">".len();
+    let end = start + page[start..].find("</script>").unwrap();
+    let data: serde_json::Value = serde_json::from_str(&page[start..end]).unwrap();
+    assert_eq!(data[0]["cells"], serde_json::json!([5, 5]));
+    let singles = (0..25).flat_map(|k| ((f64::from(k) * 1e-3) as f32).to_le_bytes());
+    let singles: Vec<u8> = singles.collect();
+    let text = data[0]["low"].as_str().unwrap();
+    assert_eq!(text, crate::figure::base64(&singles));
+}
+
+#[test]
+fn a_pass_stops_when_it_is_asked_to() {
+    let layout = PartLayout::vector("diag", vec![0..10]);
+    let (_folder, blocks) = result(&[(layout, vec![1.0; 10])], Vec::new());
+    let cancel = std::sync::atomic::AtomicBool::new(true);
+    let control = Control {
+        progress: &|_| {},
+        cancel: &cancel,
+    };
+    let stopped = show(&blocks, "out", &Options::default(), &control);
+    assert!(matches!(stopped.err(), Some(crate::Error::Interrupted)));
+}
+
+#[test]
+fn a_table_leaves_out_small_blocks_zeros_and_what_symmetry_says() {
+    let names: Vec<String> = (0..12).map(|k| format!("layer{k}")).collect();
+    let list: Vec<_> = names.iter().map(|n| (n.as_str(), "w", 2)).collect();
+    let mut values = vec![0.0; 24 * 24];
+    for row in 0..24 {
+        for column in 0..24 {
+            // The last layer has zeros alone.
+            if row < 22 && column < 22 {
+                values[row * 24 + column] = 1.0 / (1.0 + (row as f64 - column as f64).abs());
+            }
+        }
+    }
+    let layout = PartLayout::matrix("full", vec![0..24], vec![0..24]);
+    let (_folder, blocks) = result(&[(layout, values)], places(&list));
+    let shown = all(&blocks, &Options::default());
+    let lines = table::lines(&shown.parts[0]);
+    assert_eq!(lines.len(), 1 + 11 * 12 / 2);
+    let text = shown.table();
+    assert_eq!(text.lines().count(), 1 + 40 + 1, "{text}");
+    assert!(
+        text.contains("27 more lines") && text.contains("all"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("layer11") && !text.contains("layer1 × layer0"),
+        "{text}"
+    );
+}

@@ -1,0 +1,206 @@
+//! Disks that are full, and writes that are short.
+
+use crate::place::{Place, refused, run, success, text};
+use hessblock::files::WriteFaults;
+use hessblock::import::data::Dataset;
+use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::network::builder::Builder;
+use hessblock::schedule::run::Control;
+use hessblock::sink::FilesOptions;
+use hessblock::{Device, Error, Part, Precision, RunOptions, Session, Target};
+use ndarray::{Array1, Array2};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// A network of some 900 parameters.
+fn session() -> Session {
+    let network = Builder::new(&[12])
+        .linear("one", 30)
+        .tanh()
+        .linear("two", 15)
+        .relu()
+        .linear("head", 5)
+        .initialize(4)
+        .build()
+        .expect("a network");
+    let inputs =
+        Array2::from_shape_fn((40, 12), |(n, i)| ((n * 7 + i * 3) % 11) as f64 / 5.0 - 1.0);
+    let labels = Array1::from_shape_fn(40, |n| ((n * 3) % 5) as i64);
+    let data = Dataset::from_arrays(inputs, labels);
+    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    Session::new(network, data, loss).expect("a session")
+}
+
+#[test]
+fn a_full_disk_and_short_writes_cost_nothing_that_is_done() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (session, device) = (session(), Device::cpu(Precision::F32));
+    let parts: Vec<Part> = ["full", "diag"]
+        .map(|p| p.parse().expect("a part"))
+        .to_vec();
+    for name in ["folder", "file.npy"] {
+        let parts = if name == "folder" {
+            &parts[..]
+        } else {
+            &parts[..1]
+        };
+        let run = |path: PathBuf, faults: WriteFaults, host: Option<u64>| {
+            let options = FilesOptions {
+                faults,
+                ..FilesOptions::default()
+            };
+            let target = Target::with_options(path, options)?;
+            let mut options = RunOptions {
+                host_memory: host,
+                ..RunOptions::default()
+            };
+            options.tiling.side = 100;
+            let options = target.run_options(options)?;
+            let plan = session.plan(session.resolve(parts)?, &device, options)?;
+            session.run_to_files(&device, &plan, &target, &Control::none())
+        };
+        let whole = folder.path().join(format!("whole-{name}"));
+        run(whole.clone(), WriteFaults::default(), None).expect("a run");
+        let bytes = |path: &Path| match path.is_dir() {
+            true => std::fs::read(path.join("0000.npy")).expect("a file"),
+            false => std::fs::read(path).expect("a file"),
+        };
+        let expected = bytes(&whole);
+        let short = WriteFaults {
+            short_writes: true,
+            full_after: None,
+        };
+        let path = folder.path().join(format!("short-{name}"));
+        run(path.clone(), short, None).expect("a run");
+        assert!(bytes(&path) == expected, "short writes");
+        // The disk is full again and again, at other places.
+        let path = folder.path().join(format!("full-{name}"));
+        let (mut stops, mut found) = (0, 0);
+        for full_after in (0..).map(|k| 150 + 260_001 * k) {
+            let full = WriteFaults {
+                short_writes: stops % 2 == 1,
+                full_after: Some(full_after),
+            };
+            match run(path.clone(), full, None) {
+                Ok(report) => {
+                    // One of the found is a vector.
+                    assert!(report.found_tiles + 1 >= found);
+                    break;
+                }
+                Err(Error::Io { source, .. }) => {
+                    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+                }
+                Err(other) => panic!("{other}"),
+            }
+            stops += 1;
+            let left = Target::new(&path, false).expect("a target").left();
+            let tiles = left.map_or(0, |left| left.tiles);
+            assert!(tiles >= found, "{tiles} after {found}");
+            found = tiles;
+            assert!(!path.exists());
+        }
+        assert!(stops >= 3 && found > 3, "{stops} stops, {found} tiles");
+        assert!(bytes(&path) == expected, "a full disk");
+        // Whatever memory there is later, sums are cut where they were.
+        let path = folder.path().join(format!("memory-{name}"));
+        let full = WriteFaults {
+            short_writes: false,
+            full_after: Some(900_000),
+        };
+        run(path.clone(), full, None).expect_err("a full disk");
+        let report = run(path.clone(), WriteFaults::default(), Some(8 << 20)).expect("a run");
+        assert!(
+            report.found_tiles > 0 && bytes(&path) == expected,
+            "less memory"
+        );
+        let path = folder.path().join(format!("little-{name}"));
+        run(path.clone(), full, None).expect_err("a full disk");
+        let refused = run(path, WriteFaults::default(), Some(100_000));
+        let refused = refused.expect_err("too little memory").to_string();
+        assert!(refused.contains("--restart"), "{refused}");
+    }
+}
+
+/// A file system of so many bytes that is gone at the end; `None` where this process may not mount one.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new(bytes: usize) -> Option<Small> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Small(folder))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_on_the_way_is_gone_on_with_once_it_has_room() {
+    let Some(small) = Small::new(24 << 20) else {
+        eprintln!("no file system can be mounted here: skipped");
+        return;
+    };
+    let place = Place::new();
+    let options = |out: &str| -> Vec<String> {
+        [
+            "--part",
+            "full",
+            "--tile",
+            "32",
+            "--precision",
+            "f64",
+            "--out",
+            out,
+        ]
+        .map(String::from)
+        .to_vec()
+    };
+    let digits = |out: &str| {
+        let options = options(out);
+        place.digits(&options.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    success(digits("whole"));
+    let expected = std::fs::read(place.path("whole/0000.npy")).expect("a result");
+    let out = small.0.path().join("h");
+    let out = out.to_str().expect("a path");
+    let child = digits(out).spawn().expect("the binary starts");
+    // The room was there when the run began; then somebody else takes it.
+    let list = small.0.path().join("h.partial/done");
+    while std::fs::metadata(&list).map_or(0, |meta| meta.len()) < 2000 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let filler = small.0.path().join("filler");
+    let mut file = std::fs::File::create(&filler).expect("a file");
+    while std::io::Write::write(&mut file, &[1; 4096]).is_ok() {}
+    drop(file);
+    let output = child.wait_with_output().expect("its output");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("No space left") && message.contains("are kept in"),
+        "{message}"
+    );
+    // Still full: refused, with what is missing.
+    let message = refused(digits(out));
+    assert!(
+        message.contains("free") || message.contains("No space left"),
+        "{message}"
+    );
+    std::fs::remove_file(filler).expect("removed");
+    let output = run(digits(out));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("went on from"));
+    assert!(std::fs::read(format!("{out}/0000.npy")).expect("a result") == expected);
+}
