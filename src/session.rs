@@ -17,7 +17,7 @@ use crate::schedule::shortage;
 use crate::schedule::tiles::{Grid, Tiling};
 use crate::sink::{
     self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
-    takes_chunks,
+    Tensors, takes_chunks, takes_tensors,
 };
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::Gpu;
@@ -102,7 +102,10 @@ impl Target {
             options,
             provenance: Provenance::now(),
         };
-        target.files::<f32>()?;
+        match takes_tensors(&target.path) {
+            true => _ = target.tensors::<f32>()?,
+            false => _ = target.files::<f32>()?,
+        }
         Ok(target)
     }
 
@@ -145,6 +148,15 @@ impl Target {
     pub fn files<R: Real>(&self) -> Result<Files<R>> {
         let files = Files::with_options(&self.path, self.options)?;
         Ok(files.provenance(self.provenance.clone()))
+    }
+
+    /// The sink that writes there, where it is a `.safetensors` file.
+    ///
+    /// # Errors
+    /// As [`Tensors::with_options`].
+    pub fn tensors<R: Real>(&self) -> Result<Tensors<R>> {
+        let tensors = Tensors::with_options(&self.path, self.options)?;
+        Ok(tensors.provenance(self.provenance.clone()))
     }
 }
 
@@ -547,10 +559,14 @@ impl Session {
         target: &Target,
         control: &Control<'_>,
     ) -> Result<Report> {
+        if takes_tensors(&target.path) {
+            return self.write_tensors(backends, plan, target, control);
+        }
         let mut files = target
             .files()?
             .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
             .order(plan.order())
+            .chunk_side(plan.tiling().side)
             .parameters(places(&self.network));
         if files.is_finished(&plan.layouts())? {
             return Ok(Report {
@@ -567,6 +583,39 @@ impl Session {
             1 => files.finish()?,
             _ => _ = files.leave()?,
         }
+        report.sync_seconds = start.elapsed().as_secs_f64();
+        report.seconds += report.sync_seconds;
+        if let Some(first) = backends.first() {
+            report.find_bottleneck(first.rate_limits());
+        }
+        Ok(report)
+    }
+
+    /// Small parts into memory, and from there into one file.
+    fn write_tensors<B: Contract>(
+        &self,
+        backends: &[&B],
+        plan: &Plan,
+        target: &Target,
+        control: &Control<'_>,
+    ) -> Result<Report> {
+        let mut tensors = target
+            .tensors::<B::Real>()?
+            .order(plan.order())
+            .parameters(places(&self.network));
+        if tensors.is_finished(&plan.layouts())? {
+            return Ok(Report {
+                was_whole: true,
+                found_tiles: plan.tiles.len(),
+                ..Report::default()
+            });
+        }
+        let parts: Vec<ResolvedPart> = plan.parts.iter().map(|p| p.part.clone()).collect();
+        self.check_memory(&parts, size_of::<B::Real>())?;
+        let mut report = run_on_all(backends, &self.work(), plan, &mut tensors, control)?;
+        control.check()?;
+        let start = std::time::Instant::now();
+        tensors.finish()?;
         report.sync_seconds = start.elapsed().as_secs_f64();
         report.seconds += report.sync_seconds;
         if let Some(first) = backends.first() {

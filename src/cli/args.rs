@@ -262,7 +262,8 @@ pub struct Blocks {
     /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
     #[arg(long, value_name = "PART", required = true)]
     pub part: Vec<Part>,
-    /// FILE.npy for a single part, a folder, or NAME.zarr. A run that was stopped goes on with the same command.
+    /// FILE.npy for a single part, a folder, NAME.zarr, or FILE.safetensors for what fits in memory. A run that was stopped goes
+    /// on with the same command (but for .safetensors).
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
     /// Draw the finished result, as `show PATH --png FILE.png` does.

@@ -9,7 +9,7 @@ use hessblock::loss::RankReport;
 use hessblock::schedule::plan::Plan;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
-use hessblock::sink::takes_chunks;
+use hessblock::sink::{StorageOptions, takes_chunks};
 use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;
 
@@ -46,7 +46,9 @@ pub fn plan(command: &Blocks) -> Result<()> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
-    if let Some(out) = &command.out {
+    // How small compression, or the triangle alone, makes a result is not known before.
+    let whole = command.files().storage == StorageOptions::default();
+    if let Some(out) = command.out.as_ref().filter(|_| whole) {
         session.check_disk(&parts, number_bytes(&device), out)?;
     }
     let mut options = command.options();
@@ -136,7 +138,9 @@ pub fn run(command: &Blocks) -> Result<()> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
-    session.check_disk(&parts, number_bytes(&device), out)?;
+    if target.options.storage == StorageOptions::default() {
+        session.check_disk(&parts, number_bytes(&device), out)?;
+    }
     if parts.len() > 1 && out.extension().is_some_and(|e| e == "npy") {
         return Err(Error::Request(format!(
             "{}: {} parts go to a folder, not to one .npy file",

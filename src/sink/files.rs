@@ -47,6 +47,7 @@ pub struct Files<R: Real> {
     options: FilesOptions,
     plan: Value,
     order: Value,
+    chunk_side: Option<usize>,
     parameters: Vec<ParameterPlace>,
     provenance: Provenance,
     open: Option<Open<R>>,
@@ -174,6 +175,12 @@ impl<R: Real> Files<R> {
         let mut place = Place::new(path.as_ref())?;
         place.force = options.force;
         store::check_options(&place, options.storage)?;
+        if place.kind == Kind::Tensors {
+            return Err(Error::file(
+                path.as_ref(),
+                "is made in memory (sink::Tensors), not tile by tile",
+            ));
+        }
         match place.finished_key() {
             Some(_) if options.may_be_whole && !options.force => {
                 super::place::check_folder(&place.target)?
@@ -185,6 +192,7 @@ impl<R: Real> Files<R> {
             options,
             plan: Value::Null,
             order: Value::Null,
+            chunk_side: None,
             parameters: Vec::new(),
             provenance: Provenance::now(),
             open: None,
@@ -201,6 +209,12 @@ impl<R: Real> Files<R> {
     /// Sets what decides the order of accumulation, and so the bits: a run goes on with one of the same order only.
     pub fn order(mut self, order: Value) -> Self {
         self.order = order;
+        self
+    }
+
+    /// Sets the rows and columns of a Zarr's chunks, which its tiles have to be; 2048 unless told otherwise.
+    pub fn chunk_side(mut self, side: usize) -> Self {
+        self.chunk_side = (self.place.kind == Kind::Zarr).then_some(side);
         self
     }
 
@@ -244,6 +258,7 @@ impl<R: Real> Files<R> {
             &self.provenance,
         );
         record.order = self.order.clone();
+        record.chunk_side = self.chunk_side;
         record.parameters = self.parameters.clone();
         record.plan = self.plan.clone();
         record

@@ -1,5 +1,6 @@
-//! Where finished tiles go: arrays in memory ([`Memory`]), or files on disk ([`Files`]), which go on where an earlier run
-//! stopped and may be made by several processes ([`merge()`]); and [`Blocks`], which reads such a result back.
+//! Where finished tiles go: arrays in memory ([`Memory`]), one small file ([`Tensors`]), or files on disk ([`Files`]), which
+//! go on where an earlier run stopped and may be made by several processes ([`merge()`]); and [`Blocks`], which reads such a
+//! result back.
 //!
 //! May use `files` and ndarray; must not know how tiles were made.
 
@@ -15,13 +16,16 @@ mod partial;
 mod place;
 mod provenance;
 mod record;
+mod safetensors;
 mod store;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub use crate::files::hash::hash_file;
-pub use blocks::{Blocks, Part};
+pub use blocks::{Blocks, Part, View};
 pub use files::{Begun, Files, FilesOptions, Left};
 pub use layout::PartLayout;
 pub use memory::Memory;
@@ -30,6 +34,7 @@ pub use parameters::ParameterPlace;
 pub use partial::Shard;
 pub use place::{allocated, takes_chunks};
 pub use provenance::{HashedFile, Provenance};
+pub use safetensors::{Tensors, takes_tensors};
 pub use store::StorageOptions;
 pub use tile::Tile;
 

@@ -141,7 +141,7 @@ impl Part {
 }
 
 /// The bytes of a tile's transpose, as the tile has them.
-fn transposed(bytes: &[u8], number_bytes: usize, width: usize) -> Vec<u8> {
+pub(super) fn transposed(bytes: &[u8], number_bytes: usize, width: usize) -> Vec<u8> {
     fn of<const N: usize>(bytes: &[u8], width: usize) -> Vec<u8>
     where
         [u8; N]: Default,

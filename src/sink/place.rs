@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Folder,
     /// A Zarr.
     Zarr,
+    /// One `.safetensors` file.
+    Tensors,
 }
 
 /// Where a result goes, and what is there already.
@@ -32,7 +34,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Reads a path: `.npy` is a file, `.zarr` a Zarr, no extension or a `/` at the end a folder.
+    /// Reads a path: `.npy` and `.safetensors` are files, `.zarr` is a Zarr, no extension or a `/` at the end a folder.
     pub(super) fn new(path: &Path) -> Result<Place> {
         let slash = path.as_os_str().to_string_lossy().ends_with(['/', '\\']);
         // Collecting the components drops the slash, to which no suffix could be added.
@@ -50,6 +52,7 @@ impl Place {
             _ if slash => Kind::Folder,
             None => Kind::Folder,
             Some(_) if is("npy") => Kind::File,
+            Some(_) if is("safetensors") => Kind::Tensors,
             Some(extension) => {
                 return Err(Error::file(
                     path,
@@ -70,7 +73,7 @@ impl Place {
 
     /// Whether it is one file, not a folder.
     pub(super) fn single(&self) -> bool {
-        self.kind == Kind::File
+        matches!(self.kind, Kind::File | Kind::Tensors)
     }
 
     /// Refuses what can be known before work starts.
@@ -81,7 +84,9 @@ impl Place {
 
     /// Refuses a target that may not be replaced.
     pub(super) fn check_target(&self) -> Result<()> {
-        if self.single() {
+        if self.kind == Kind::Tensors {
+            super::safetensors::check_partial(&self.partial())?;
+        } else if self.single() {
             let index = with_suffix(&self.target, ".json");
             // A file of the user's may have the name that the result or its JSON takes.
             if is_there(&index) && index_of(&index).is_none() {
@@ -125,6 +130,7 @@ impl Place {
                 let group = json_of(&self.target.join("zarr.json"))?;
                 Some(group["attributes"]["hessblock"].clone()).filter(is_manifest)
             }
+            Kind::Tensors => super::safetensors::manifest_of(&self.target).filter(is_manifest),
         }
     }
 
@@ -203,7 +209,7 @@ impl Place {
     /// The name of a part's file, or array, in the finished result.
     pub(super) fn data_name(&self, part: usize, layout: &PartLayout) -> String {
         match (self.kind, self.target.file_name()) {
-            (Kind::File, Some(name)) => name.to_string_lossy().into_owned(),
+            (Kind::File | Kind::Tensors, Some(name)) => name.to_string_lossy().into_owned(),
             (Kind::Zarr, _) => array_name(part, layout),
             _ => file_name(part),
         }
@@ -214,7 +220,7 @@ impl Place {
         match self.kind {
             Kind::File => Some(with_suffix(&self.target, ".json.partial")),
             Kind::Folder => Some(self.partial().join("index.json")),
-            Kind::Zarr => None,
+            Kind::Zarr | Kind::Tensors => None,
         }
     }
 
@@ -227,11 +233,7 @@ impl Place {
             let beside = name.starts_with("plan.json")
                 || name.strip_prefix("done").is_some_and(is_journal_suffix);
             let own = match self.kind {
-                Kind::Zarr => {
-                    name == "zarr.json"
-                        || entry.path().join("zarr.json").is_file()
-                        || entry.path().join("c").is_dir()
-                }
+                Kind::Zarr => name == "zarr.json" || is_array(&entry.path())?,
                 _ => {
                     let array = name.strip_suffix(".npy");
                     name == "index.json"
@@ -255,6 +257,43 @@ impl Place {
             false => allocated_below(&self.partial()),
         }
     }
+}
+
+/// Whether a folder holds nothing but an array's chunks and metadata, as far as it was written.
+fn is_array(folder: &Path) -> Result<bool> {
+    /// Whether all in a folder of chunks is named by a number; files lie in folders of folders at most.
+    fn is_chunks(folder: &Path, depth: usize) -> Result<bool> {
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+            let entry = entry.map_err(Error::io(folder))?;
+            let name = entry.file_name();
+            let kind = entry.file_type().map_err(Error::io(folder))?;
+            let number = name.to_string_lossy().chars().all(|c| c.is_ascii_digit());
+            let below = || match kind.is_dir() {
+                true => Ok(depth > 0 && is_chunks(&entry.path(), depth - 1)?),
+                false => Ok(kind.is_file()),
+            };
+            if !number || !below()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+    if !std::fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) {
+        return Ok(false);
+    }
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let kind = entry.file_type().map_err(Error::io(folder))?;
+        let own = match entry.file_name().to_string_lossy().as_ref() {
+            "zarr.json" => kind.is_file(),
+            "c" => kind.is_dir() && is_chunks(&entry.path(), 1)?,
+            _ => false,
+        };
+        if !own {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the result of that name is cut into chunks of equal sides.
@@ -343,8 +382,13 @@ fn array_name(part: usize, layout: &PartLayout) -> String {
         _ => '_',
     };
     let name: String = layout.name.chars().map(plain).collect();
+    // Names that Zarr reserves, or that files beside it have, and those that some file systems change.
+    let usual = name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !name.ends_with('.');
+    let taken = ["zarr.json", "plan.json", "done"]
+        .iter()
+        .any(|own| name.to_lowercase().starts_with(own));
     match name.chars().count() {
-        0..=120 if name == layout.name => name,
+        1..=120 if name == layout.name && usual && !taken => name,
         // Two names may have become one.
         _ => format!("{part:04}-{}", name.chars().take(120).collect::<String>()),
     }

@@ -25,6 +25,9 @@ pub(super) struct Record {
     /// Processes that share the tiles.
     pub(super) shards: usize,
     pub(super) storage: StorageOptions,
+    /// Rows and columns of a Zarr's chunks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) chunk_side: Option<usize>,
     pub(super) parts: Vec<PartRecord>,
     /// What decides the order of accumulation, and so the bits (DESIGN §4).
     pub(super) order: Value,
@@ -148,15 +151,22 @@ impl Record {
         provenance.device = None;
         provenance.driver = None;
         provenance.options.shift_remove("kernels");
-        let parts = layouts.iter().enumerate();
+        let mut names = std::collections::HashSet::new();
+        let parts = layouts.iter().enumerate().map(|(k, layout)| {
+            let mut name = place.data_name(k, layout);
+            // Many file systems do not tell A from a; a single file is all parts'.
+            while !place.single() && !names.insert(name.to_lowercase()) {
+                name = format!("{k:04}-{name}");
+            }
+            PartRecord::new(layout, name)
+        });
         Record {
             format: FORMAT,
             precision: precision.into(),
             shards,
             storage,
-            parts: parts
-                .map(|(k, layout)| PartRecord::new(layout, place.data_name(k, layout)))
-                .collect(),
+            chunk_side: None,
+            parts: parts.collect(),
             order: Value::Null,
             parameters: Vec::new(),
             provenance,
@@ -236,6 +246,7 @@ impl Record {
             "hessblock": self.provenance.crate_version,
             "precision": self.precision,
             "storage": self.storage,
+            "chunk_side": self.chunk_side,
             "shards": self.shards,
             "parts": self.parts,
             "order": self.order,

@@ -58,12 +58,23 @@ pub(super) fn open<R: Real>(
             &record.layouts(),
             writes,
         )?)),
-        Kind::Zarr => Err(Error::file(
+        #[cfg(feature = "zarr")]
+        Kind::Zarr => Ok(Box::new(super::zarr::ZarrStore::open::<R>(
+            place, record, writes,
+        )?)),
+        #[cfg(not(feature = "zarr"))]
+        Kind::Zarr => Err(Error::file(&place.target, NO_ZARR)),
+        Kind::Tensors => Err(Error::file(
             &place.target,
-            "this build writes no Zarr: build with the feature `zarr`, or name a folder",
+            "is made in memory (sink::Tensors), not tile by tile",
         )),
     }
 }
+
+/// What a build without the feature says.
+#[cfg(not(feature = "zarr"))]
+pub(super) const NO_ZARR: &str =
+    "this build neither reads nor writes Zarr: build with the feature `zarr`, or name a folder";
 
 /// CRC-32 of numbers, little endian.
 pub(super) fn checksum<R: Real>(values: &[R]) -> u32 {

@@ -1,0 +1,194 @@
+//! A result on disk, read back piece by piece: by part and position, or as a [`View`] by layer and flat range.
+
+mod open;
+mod reader;
+mod view;
+
+pub(super) use reader::{Reader, Run};
+pub use view::View;
+
+use super::{ParameterPlace, PartLayout};
+use crate::error::{Error, Result};
+use crate::tensor::Real;
+use ndarray::{Array1, Array2};
+use std::ops::Range;
+
+/// A finished result: a `.npy` file with its `.json`, a folder with its `index.json`, a `.zarr` or a `.safetensors` file.
+///
+/// Nothing is loaded until it is asked for, and then only that; see [`super::Files`] and [`View`] for examples.
+#[derive(Debug)]
+pub struct Blocks {
+    parts: Vec<Part>,
+    parameters: Vec<ParameterPlace>,
+    provenance: serde_json::Value,
+}
+
+/// One part of a result on disk.
+#[derive(Debug)]
+pub struct Part {
+    /// Name and place in the whole Hessian.
+    pub layout: PartLayout,
+    reader: Box<dyn Reader>,
+}
+
+/// Bytes that are read before they are widened.
+const BAND: usize = 16 << 20;
+
+impl Blocks {
+    /// The parts, in the order of the request.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The network's parameters in the flat order; none in results of version 0.1 and of other sinks.
+    pub fn parameters(&self) -> &[ParameterPlace] {
+        &self.parameters
+    }
+
+    /// What the result was computed from, as JSON ([`super::Provenance`] reads it).
+    pub fn provenance(&self) -> &serde_json::Value {
+        &self.provenance
+    }
+
+    /// The index of the part of that name.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the names there are.
+    pub fn find(&self, name: &str) -> Result<usize> {
+        let names = || self.parts.iter().map(|p| p.layout.name.as_str());
+        names().position(|n| n == name).ok_or_else(|| {
+            Error::Request(format!(
+                "no part {name:?} in the result; there are {}",
+                names().collect::<Vec<_>>().join(", ")
+            ))
+        })
+    }
+
+    /// The entries `rows` × `columns` (positions within the part): `[rows, columns]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a range outside the part, [`Error::Io`] where reading fails.
+    pub fn block(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Result<Array2<f64>> {
+        self.read_block(part, rows, columns)
+    }
+
+    /// The same in the precision asked for.
+    fn read_block<R: Real>(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Result<Array2<R>> {
+        let part = self.part(part)?;
+        part.check(&rows, part.layout.row_count(), "rows")?;
+        part.check(&columns, part.layout.column_count(), "columns")?;
+        let mut block = zeros(rows.len(), columns.len())?;
+        if rows.is_empty() || columns.is_empty() {
+            return Ok(block);
+        }
+        let dtype = part.reader.dtype();
+        // `zeros` had as many numbers of 4 bytes at least, so that these products are no more than twice 2^63.
+        let row_bytes = columns.len() * dtype.size;
+        let band = part.reader.band().max(1);
+        let height = (BAND / row_bytes / band * band).max(band);
+        let mut buffer = vec![0; height.min(rows.len()) * row_bytes];
+        let mut values = Vec::new();
+        let mut start = rows.start;
+        while start < rows.end {
+            // Bands end where the reader's do, which reads some of them anew otherwise.
+            let end = ((start + height) / band * band).clamp(start + 1, rows.end);
+            let bytes = &mut buffer[..(end - start) * row_bytes];
+            part.reader.read(start..end, columns.clone(), bytes)?;
+            values.clear();
+            dtype.decode_f64(bytes, &mut values);
+            let mut own = block.slice_mut(ndarray::s![start - rows.start..end - rows.start, ..]);
+            own.iter_mut()
+                .zip(&values)
+                .for_each(|(to, from)| *to = R::from_f64(*from));
+            start = end;
+        }
+        Ok(block)
+    }
+
+    /// Whole rows of a part: `[rows, all columns]`.
+    ///
+    /// # Errors
+    /// As [`Blocks::block`].
+    pub fn rows(&self, part: usize, rows: Range<usize>) -> Result<Array2<f64>> {
+        let columns = 0..self.part(part)?.layout.column_count();
+        self.block(part, rows, columns)
+    }
+
+    /// One entry, by positions within the part.
+    ///
+    /// # Errors
+    /// As [`Blocks::block`].
+    pub fn entry(&self, part: usize, row: usize, column: usize) -> Result<f64> {
+        let end = |at: usize| at.saturating_add(1);
+        Ok(self.block(part, row..end(row), column..end(column))?[[0, 0]])
+    }
+
+    /// A vector part, or the only column of a matrix: `[rows]`.
+    ///
+    /// # Errors
+    /// As [`Blocks::block`]; [`Error::Shape`] for a matrix of several columns.
+    pub fn vector(&self, part: usize) -> Result<Array1<f64>> {
+        let layout = &self.part(part)?.layout;
+        if layout.column_count() != 1 {
+            return Err(Error::Shape(format!(
+                "part {:?} is a matrix of shape {:?}, not a vector",
+                layout.name,
+                layout.shape()
+            )));
+        }
+        let column = self.block(part, 0..layout.row_count(), 0..1)?;
+        Ok(Array1::from_vec(column.into_raw_vec_and_offset().0))
+    }
+
+    fn part(&self, part: usize) -> Result<&Part> {
+        self.parts.get(part).ok_or_else(|| {
+            Error::Request(format!(
+                "no part {part} in the result, which has {}",
+                self.parts.len()
+            ))
+        })
+    }
+}
+
+impl Part {
+    fn check(&self, range: &Range<usize>, count: usize, what: &str) -> Result<()> {
+        if range.start <= range.end && range.end <= count {
+            return Ok(());
+        }
+        Err(Error::Shape(format!(
+            "{what} {range:?} are not in part {:?} of shape {:?}",
+            self.layout.name,
+            self.layout.shape()
+        )))
+    }
+}
+
+/// A block to read into, or an error where there is no memory for it: its size may come from a file.
+fn zeros<R: Real>(rows: usize, columns: usize) -> Result<Array2<R>> {
+    let refused = || {
+        Error::Budget(format!(
+            "a block of {rows} × {columns} does not fit in memory: read fewer rows at a time"
+        ))
+    };
+    let count = rows.checked_mul(columns).ok_or_else(refused)?;
+    // A trial, which touches nothing, since `vec!` aborts where there is no memory.
+    Vec::<R>::new()
+        .try_reserve_exact(count)
+        .map_err(|_| refused())?;
+    Array2::from_shape_vec((rows, columns), crate::memory::zeros(count)).map_err(|_| refused())
+}
+
+/// Sum of their lengths.
+fn total(ranges: &[Range<usize>]) -> usize {
+    ranges.iter().map(|range| range.len()).sum()
+}

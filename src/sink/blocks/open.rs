@@ -1,0 +1,139 @@
+//! Opening a result of any kind, whose manifest may come from anywhere.
+
+use super::{Blocks, Part, Reader, Run};
+use crate::error::{Error, Result};
+use crate::files::with_suffix;
+use crate::sink::ParameterPlace;
+use crate::sink::record::PartRecord;
+use crate::sink::safetensors::Opened;
+use serde::Deserialize;
+use std::path::{Component, Path, PathBuf};
+
+#[derive(Deserialize)]
+struct Manifest {
+    parts: Vec<PartRecord>,
+    #[serde(default)]
+    parameters: Vec<ParameterPlace>,
+    #[serde(default)]
+    provenance: serde_json::Value,
+}
+
+impl Blocks {
+    /// Opens a result by the path it was written to.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] where it is absent, still `.partial`, or its arrays do not fit its
+    /// manifest.
+    pub fn open(path: impl AsRef<Path>) -> Result<Blocks> {
+        let path = path.as_ref();
+        let partial = with_suffix(&path.components().collect::<PathBuf>(), ".partial");
+        if !path.exists() && partial.exists() {
+            return Err(Error::file(
+                path,
+                format!(
+                    "is not there, only {}: the run is still going or was stopped",
+                    partial.display()
+                ),
+            ));
+        }
+        let group = path.join("zarr.json");
+        let tensors = path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+        match path.is_dir() {
+            true if group.is_file() => open_zarr(path, &group),
+            true => {
+                let index = path.join("index.json");
+                let manifest = parse(&index, &read(&index)?)?;
+                // A name alone: a manifest from elsewhere must not reach out of its folder.
+                manifest.blocks(&index, |_, part| {
+                    Run::npy(&path.join(&part.file), &part.layout(&index)?)
+                })
+            }
+            false if tensors => {
+                let file = Opened::open(path)?;
+                let text = file.manifest().ok_or_else(|| {
+                    Error::file(
+                        path,
+                        "has no list of parts in its metadata: hessblock did not write it",
+                    )
+                })?;
+                let manifest = parse(path, text)?;
+                manifest.blocks(path, |_, part| file.part(&part.layout(path)?))
+            }
+            false => {
+                let index = with_suffix(path, ".json");
+                let manifest = parse(&index, &read(&index)?)?;
+                // A single file may have been renamed together with its manifest.
+                manifest.blocks(&index, |_, part| Run::npy(path, &part.layout(&index)?))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "zarr")]
+fn open_zarr(path: &Path, group: &Path) -> Result<Blocks> {
+    let text = read(group)?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| Error::file(group, format!("is no JSON: {e}")))?;
+    let own = &value["attributes"]["hessblock"];
+    if own.is_null() {
+        return Err(Error::file(
+            group,
+            "has no attribute \"hessblock\": the Zarr was not written by hessblock; read it with a library for Zarr",
+        ));
+    }
+    let manifest = parse(group, &own.to_string())?;
+    let cache = super::super::zarr::cache();
+    manifest.blocks(group, |number, part| {
+        let (folder, layout) = (path.join(&part.file), part.layout(group)?);
+        super::super::zarr::ZarrReader::open(&folder, number, &layout, cache.clone())
+    })
+}
+
+#[cfg(not(feature = "zarr"))]
+fn open_zarr(path: &Path, _: &Path) -> Result<Blocks> {
+    Err(Error::file(path, super::super::store::NO_ZARR))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(Error::io(path))
+}
+
+fn parse(path: &Path, text: &str) -> Result<Manifest> {
+    serde_json::from_str(text).map_err(|e| Error::file(path, format!("is no list of parts: {e}")))
+}
+
+impl Manifest {
+    /// Opens all parts; `path` is the file that lists them.
+    fn blocks<T: Reader + 'static>(
+        self,
+        path: &Path,
+        open: impl Fn(usize, &PartRecord) -> Result<T>,
+    ) -> Result<Blocks> {
+        let mut parts = Vec::new();
+        for (number, record) in self.parts.iter().enumerate() {
+            let file = record.file.as_str();
+            let mut names = Path::new(file).components();
+            let alone =
+                matches!(names.next(), Some(Component::Normal(_))) && names.next().is_none();
+            if !alone || file.contains(['/', '\\']) {
+                return Err(Error::file(
+                    path,
+                    format!("names the file {file:?} outside its folder"),
+                ));
+            }
+            let layout = record.layout(path)?;
+            layout.entries()?;
+            parts.push(Part {
+                layout,
+                reader: Box::new(open(number, record)?),
+            });
+        }
+        Ok(Blocks {
+            parts,
+            parameters: self.parameters,
+            provenance: self.provenance,
+        })
+    }
+}

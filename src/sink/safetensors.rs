@@ -1,0 +1,374 @@
+//! Parts as tensors of one `.safetensors` file: for vectors and small blocks, which are made in memory and written at once.
+
+use super::blocks::Run;
+use super::layout::PartLayout;
+use super::place::{Kind, Place, is_there, not_ours};
+use super::record::{Record, device_of};
+use super::store::{self, StorageOptions};
+use super::{FilesOptions, Memory, ParameterPlace, Provenance, Sink};
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::files::npy::{self, Dtype};
+use crate::files::writes::Writes;
+use crate::files::{self, parent, read_exact_at, sync_folder};
+use crate::tensor::Real;
+use ::safetensors::tensor::{Dtype as TensorDtype, Metadata, TensorInfo};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a result at most: it is held in memory, and a run that stops has nothing to go on with.
+const LARGEST: u64 = 2 << 30;
+/// Bytes of a header at most, as the format has it.
+const LARGEST_HEADER: u64 = 100_000_000;
+/// The manifest's name among a file's metadata.
+const MANIFEST: &str = "hessblock";
+
+/// Keeps parts in memory, and writes them as tensors of one `.safetensors` file: named as the parts, with the manifest (parts,
+/// parameters, provenance) as JSON under `hessblock` in the file's metadata.
+///
+/// ```
+/// use hessblock::sink::{Blocks, PartLayout, Sink, Tensors};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("diagonal.safetensors");
+/// let mut sink = Tensors::<f64>::create(&path)?;
+/// sink.begin(&[PartLayout::vector("diag", vec![0..3])])?;
+/// sink.vector(0, &[1.0, 2.0, 3.0])?;
+/// sink.finish()?;
+/// assert_eq!(Blocks::open(&path)?.vector(0)?.to_vec(), [1.0, 2.0, 3.0]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Tensors<R> {
+    place: Place,
+    options: FilesOptions,
+    order: Value,
+    parameters: Vec<ParameterPlace>,
+    provenance: Provenance,
+    memory: Memory<R>,
+    parts: Vec<PartLayout>,
+}
+
+/// Whether the result of that name is one `.safetensors` file.
+pub fn takes_tensors(path: &Path) -> bool {
+    Place::new(path).is_ok_and(|place| place.kind == Kind::Tensors)
+}
+
+impl<R: Real> Tensors<R> {
+    /// A sink that will write to `path`, which ends in `.safetensors`.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the folder to write in is missing or read-only, or the name is another's or taken.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::with_options(path, FilesOptions::default())
+    }
+
+    /// As [`Tensors::create`], with options.
+    ///
+    /// # Errors
+    /// As [`Tensors::create`]; [`Error::Request`] for options that this kind of result has no use for.
+    pub fn with_options(path: impl AsRef<Path>, options: FilesOptions) -> Result<Self> {
+        let mut place = Place::new(path.as_ref())?;
+        place.force = options.force;
+        if place.kind != Kind::Tensors {
+            return Err(Error::file(path.as_ref(), "is not named FILE.safetensors"));
+        }
+        store::check_options(&place, options.storage)?;
+        if options.shard.of > 1 {
+            return Err(Error::Request(format!(
+                "--shard: {} is made in memory by one process, so that no others share it; name a folder or a NAME.zarr",
+                place.target.display()
+            )));
+        }
+        match place.finished_key() {
+            Some(_) if options.may_be_whole && !options.force => {
+                super::place::check_folder(&place.target)?
+            }
+            _ => place.check()?,
+        }
+        Ok(Self {
+            place,
+            options,
+            order: Value::Null,
+            parameters: Vec::new(),
+            provenance: Provenance::now(),
+            memory: Memory::new(),
+            parts: Vec::new(),
+        })
+    }
+
+    /// Sets what decides the order of accumulation, and so the bits.
+    pub fn order(mut self, order: Value) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Sets the network's parameters, which are written with the result.
+    pub fn parameters(mut self, parameters: Vec<ParameterPlace>) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    /// Sets what is written as the result's provenance.
+    pub fn provenance(mut self, provenance: Provenance) -> Self {
+        self.provenance = provenance;
+        self
+    }
+
+    /// Whether the result of these parts, made from the same things, is whole under its name.
+    ///
+    /// # Errors
+    /// [`Error::File`] where another result has that name, and is not to be replaced.
+    pub fn is_finished(&self, parts: &[PartLayout]) -> Result<bool> {
+        match self.place.finished_key() {
+            _ if self.options.force => Ok(false),
+            Some(key) if key == self.record(parts).key() => Ok(true),
+            _ => self.place.check().map(|()| false),
+        }
+    }
+
+    fn record(&self, parts: &[PartLayout]) -> Record {
+        let storage = StorageOptions::default();
+        let mut record = Record::new(&self.place, parts, R::NAME, storage, 1, &self.provenance);
+        record.order = self.order.clone();
+        record.parameters = self.parameters.clone();
+        record
+    }
+
+    /// The header: lengths and places of the tensors, and the manifest.
+    fn header(&self) -> Result<Vec<u8>> {
+        let note = json!({"begun": self.provenance.date, "device": device_of(&self.provenance)});
+        let manifest = self.record(&self.parts).manifest(&[(1, &[note])])?;
+        let failed = |what: String| Error::file(&self.place.target, what);
+        let text = serde_json::to_string(&manifest).map_err(|e| failed(e.to_string()))?;
+        let dtype = match R::NAME {
+            "f64" => TensorDtype::F64,
+            _ => TensorDtype::F32,
+        };
+        let mut at = 0;
+        let tensor = |layout: &PartLayout| {
+            let start = at;
+            at += layout.row_count() * layout.column_count() * size_of::<R>();
+            let info = TensorInfo {
+                dtype,
+                shape: layout.shape(),
+                data_offsets: (start, at),
+            };
+            (layout.name.clone(), info)
+        };
+        let tensors = self.parts.iter().map(tensor).collect();
+        let metadata = HashMap::from([(MANIFEST.to_string(), text)]);
+        let header = Metadata::new(Some(metadata), tensors).map_err(|e| failed(e.to_string()))?;
+        let mut text = serde_json::to_vec(&header).map_err(|e| failed(e.to_string()))?;
+        text.resize(text.len().next_multiple_of(8), b' ');
+        if text.len() as u64 > LARGEST_HEADER {
+            return Err(failed(
+                "has so many parts and parameters that no header of safetensors holds them: name a folder".into(),
+            ));
+        }
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(text);
+        Ok(bytes)
+    }
+
+    fn write(&self, file: &File) -> Result<()> {
+        let path = self.place.partial();
+        let writes = Writes::new(self.options.faults);
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            let written = writes.write_all_at(file, bytes, at);
+            at += bytes.len() as u64;
+            written.map_err(Error::io(&path))
+        };
+        put(&self.header()?)?;
+        for part in 0..self.parts.len() {
+            self.memory.look(part, |values| match values.as_slice() {
+                Some(values) => put(&R::bytes(values)),
+                None => values
+                    .rows()
+                    .into_iter()
+                    .try_for_each(|row| put(&R::bytes(&row.to_vec()))),
+            })??;
+        }
+        file.sync_all().map_err(Error::io(&path))
+    }
+}
+
+impl<R: Real> Sink<R> for Tensors<R> {
+    fn begin(&mut self, parts: &[PartLayout]) -> Result<()> {
+        let mut bytes = 0_u128;
+        for layout in parts {
+            bytes += u128::from(layout.entries()?) * size_of::<R>() as u128;
+        }
+        if bytes > u128::from(LARGEST) {
+            let largest = parts.iter().max_by_key(|p| p.entries().unwrap_or(u64::MAX));
+            let largest = largest.map_or(String::new(), |part| {
+                format!(
+                    " (the largest, {:?}, of shape {:?})",
+                    part.name,
+                    part.shape()
+                )
+            });
+            return Err(Error::file(
+                &self.place.target,
+                format!(
+                    "needs {} for {} parts{largest}, and a .safetensors file, which is made in memory, holds {} at most: name \
+                     a folder (.npy files) or a NAME.zarr, which take any size and go on after a stop",
+                    Bytes(bytes),
+                    parts.len(),
+                    Bytes(LARGEST.into())
+                ),
+            ));
+        }
+        self.place.check()?;
+        self.parts = parts.to_vec();
+        self.memory.begin(parts)
+    }
+
+    fn tile(
+        &self,
+        part: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &[R],
+        mirror: bool,
+    ) -> Result<()> {
+        self.memory.tile(part, rows, columns, values, mirror)
+    }
+
+    fn vector(&self, part: usize, values: &[R]) -> Result<()> {
+        self.memory.vector(part, values)
+    }
+
+    fn lend(&self, part: usize) -> Option<Vec<R>> {
+        self.memory.lend(part)
+    }
+
+    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+        self.memory.give_back(part, values)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.memory.finish()?;
+        self.place.check_target()?;
+        let partial = self.place.partial();
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let file = options.open(&partial).map_err(Error::io(&partial))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::file(
+                &partial,
+                "is being written by another run: wait for it or choose another name",
+            ));
+        }
+        file.set_len(0).map_err(Error::io(&partial))?;
+        if let Err(error) = self.write(&file) {
+            drop(file);
+            // It holds nothing to go on with.
+            let _ = std::fs::remove_file(&partial);
+            return Err(error);
+        }
+        drop(file);
+        std::fs::rename(&partial, &self.place.target).map_err(Error::io(&self.place.target))?;
+        sync_folder(&parent(&self.place.target))
+    }
+}
+
+/// Refuses a file under the partial name that is not the leftover of a run that was killed while it wrote.
+pub(super) fn check_partial(partial: &Path) -> Result<()> {
+    if !is_there(partial) {
+        return Ok(());
+    }
+    let (file, length) = files::open(partial)?;
+    let mut start = vec![0; length.min(24) as usize];
+    read_exact_at(&file, &mut start, 0).map_err(Error::io(partial))?;
+    match start.get(8..).unwrap_or_default() {
+        // A header begins so, and one that was never written with zeros.
+        b"" => Ok(()),
+        json if br#"{"__metadata__":"#.starts_with(json) || json.iter().all(|b| *b == 0) => Ok(()),
+        _ => Err(not_ours(partial)),
+    }
+}
+
+/// The manifest of a file that hessblock wrote.
+pub(super) fn manifest_of(path: &Path) -> Option<Value> {
+    serde_json::from_str(Opened::open(path).ok()?.manifest()?).ok()
+}
+
+/// A file whose header was read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    /// Where the tensors begin.
+    data: u64,
+    header: Metadata,
+}
+
+impl Opened {
+    pub(super) fn open(path: &Path) -> Result<Opened> {
+        let (file, length) = files::open(path)?;
+        let refused = |what: String| Error::file(path, format!("is no safetensors file: {what}"));
+        let mut size = [0; 8];
+        read_exact_at(&file, &mut size, 0).map_err(|e| refused(e.to_string()))?;
+        let size = u64::from_le_bytes(size);
+        if size > LARGEST_HEADER || size > length - 8 {
+            return Err(refused(format!("its header would have {size} bytes")));
+        }
+        let mut text = vec![0; size as usize];
+        read_exact_at(&file, &mut text, 8).map_err(Error::io(path))?;
+        let header = serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))?;
+        Ok(Opened {
+            path: path.to_path_buf(),
+            file,
+            length,
+            data: 8 + size,
+            header,
+        })
+    }
+
+    /// The text of the manifest.
+    pub(super) fn manifest(&self) -> Option<&str> {
+        let metadata = self.header.metadata().as_ref()?;
+        metadata.get(MANIFEST).map(String::as_str)
+    }
+
+    /// The tensor of a part.
+    pub(super) fn part(&self, layout: &PartLayout) -> Result<Run> {
+        let refused = |what: String| Error::file(&self.path, what);
+        let info = self
+            .header
+            .info(&layout.name)
+            .ok_or_else(|| refused(format!("has no tensor for part {:?}", layout.name)))?;
+        let size = match info.dtype {
+            TensorDtype::F32 => 4,
+            TensorDtype::F64 => 8,
+            other => {
+                return Err(refused(format!(
+                    "{:?} holds {other:?}, not f32 or f64",
+                    layout.name
+                )));
+            }
+        };
+        if info.shape != layout.shape() {
+            return Err(refused(format!(
+                "has shape {:?}, and its manifest says {:?} for part {:?}",
+                info.shape,
+                layout.shape(),
+                layout.name
+            )));
+        }
+        let dtype = Dtype {
+            kind: npy::Kind::Float,
+            size,
+            big_endian: false,
+        };
+        let offset = self.data.checked_add(info.data_offsets.0 as u64);
+        let offset = offset.ok_or_else(|| refused("has offsets beyond 2^64".into()))?;
+        let file = self.file.try_clone().map_err(Error::io(&self.path))?;
+        Run::new(&self.path, file, self.length, dtype, offset, layout)
+    }
+}

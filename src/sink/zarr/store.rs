@@ -1,0 +1,415 @@
+//! Chunks on their way to disk.
+
+use super::super::journal::Entry;
+use super::super::place::Place;
+use super::super::record::{Manifest, Record};
+use super::super::store::Store;
+use super::super::tile::Tile;
+use super::SIDE;
+use super::blosc::{self, Fault};
+use super::chunk::{LastBlock, Numbers, Stored};
+use super::grid::Grid;
+use super::metadata::{self, Form};
+use super::shards::{self, Ends};
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::files::writes::Writes;
+use crate::files::{parent, sync_folder};
+use crate::sink::layout::PartLayout;
+use crate::tensor::Real;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Writes a group of arrays, one per part.
+#[derive(Debug)]
+pub(in super::super) struct ZarrStore {
+    folder: PathBuf,
+    arrays: Vec<Target>,
+    writes: Writes,
+    ends: Ends,
+    /// Files and folders that changed since all was last made durable.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+}
+
+#[derive(Debug)]
+struct Target {
+    layout: PartLayout,
+    folder: PathBuf,
+    form: Form,
+    symmetric: bool,
+}
+
+impl Target {
+    /// The chunks that a tile is written as, its mirror's last, each with the tile's entries that it takes.
+    fn chunks(&self, tile: &Tile, mirror: bool) -> Result<Vec<Written>> {
+        let grid = &self.form.grid;
+        if grid.vector {
+            let count = grid.shape[0].div_ceil(grid.chunk[0]).max(1);
+            return Ok((0..count)
+                .map(|k| Written {
+                    at: [k, 0],
+                    transposed: false,
+                })
+                .collect());
+        }
+        let at = grid.chunk_of(tile, &self.layout.name)?;
+        let own = Written {
+            at,
+            transposed: false,
+        };
+        if self.form.triangle {
+            if at[0] > at[1] || (at[0] < at[1] && !mirror) {
+                return Err(Error::Request(format!(
+                    "rows {:?}, columns {:?} of {:?} are not on or above the diagonal with their mirror, so that its \
+                     triangle cannot be kept alone: leave --triangle out",
+                    tile.rows, tile.columns, self.layout.name
+                )));
+            }
+            return Ok(vec![own]);
+        }
+        let other = Written {
+            at: [at[1], at[0]],
+            transposed: true,
+        };
+        Ok(std::iter::once(own)
+            .chain(mirror.then_some(other))
+            .collect())
+    }
+}
+
+/// A chunk that a tile, or its transpose, is written as.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    at: [usize; 2],
+    transposed: bool,
+}
+
+impl ZarrStore {
+    /// Makes the folders of a result under way, or takes those that are there.
+    pub(in super::super) fn open<R: Real>(
+        place: &Place,
+        record: &Record,
+        writes: &Writes,
+    ) -> Result<ZarrStore> {
+        let folder = place.partial();
+        let side = record.chunk_side.unwrap_or(SIDE);
+        let storage = record.storage;
+        let mut arrays = Vec::new();
+        let mut unsynced = BTreeSet::from([folder.clone()]);
+        for (layout, part) in record.layouts().into_iter().zip(&record.parts) {
+            let grid = Grid::new(&layout, side, storage.chunks_per_file, size_of::<R>());
+            check_size(&grid, storage.compression, &layout, &place.target)?;
+            let symmetric = layout.columns.as_ref() == Some(&layout.rows);
+            let own = folder.join(&part.file);
+            let chunks = own.join("c");
+            std::fs::create_dir_all(&chunks).map_err(Error::io(&chunks))?;
+            unsynced.extend([own.clone(), chunks]);
+            arrays.push(Target {
+                layout,
+                folder: own,
+                form: Form {
+                    grid,
+                    compression: storage.compression,
+                    triangle: storage.triangle && symmetric,
+                },
+                symmetric,
+            });
+        }
+        Ok(ZarrStore {
+            folder,
+            arrays,
+            writes: writes.clone(),
+            ends: Ends::default(),
+            unsynced: Mutex::new(unsynced),
+        })
+    }
+
+    fn array(&self, part: usize) -> Result<&Target> {
+        self.arrays
+            .get(part)
+            .ok_or_else(|| Error::Shape(format!("there is no part {part} being written")))
+    }
+
+    fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        unsynced.extend(paths);
+    }
+
+    /// Writes a chunk; where it lies, for files of several.
+    fn write_chunk<R: Real>(
+        &self,
+        array: &Target,
+        at: [usize; 2],
+        numbers: &Numbers<'_, R>,
+    ) -> Result<Option<[u64; 2]>> {
+        let grid = &array.form.grid;
+        let (file_at, _) = grid.file_of(at);
+        let path = grid.path(&array.folder, file_at);
+        let folder = parent(&path);
+        if !folder.exists() {
+            std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+            self.changed([parent(&folder)]);
+        }
+        let compressed = array.form.compression.map(|level| {
+            let frame = numbers.compressed(grid, level);
+            frame.map_err(Error::io(&path))
+        });
+        let compressed = compressed.transpose()?;
+        let bytes = match &compressed {
+            Some(frame) => frame.len() as u64,
+            None => (grid.chunk[0] * grid.row_bytes()) as u64,
+        };
+        let sharded = grid.per_file.is_some();
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(!sharded).write(true);
+        let file = options.open(&path).map_err(Error::io(&path))?;
+        let start = match sharded {
+            true => self
+                .ends
+                .take(&path, &file, grid.chunks_of_file(), bytes)
+                .map_err(Error::io(&path))?,
+            false => {
+                file.set_len(bytes).map_err(Error::io(&path))?;
+                0
+            }
+        };
+        let written = match &compressed {
+            Some(frame) => self.writes.write_all_at(&file, frame, start),
+            None => numbers.write(grid, &self.writes, &file, start),
+        };
+        written.map_err(Error::io(&path))?;
+        // Once all of it is there: a sync before that would have taken the file off the list.
+        self.changed([path, folder]);
+        Ok(sharded.then_some([start, bytes]))
+    }
+
+    /// Reads back the part of a tile that a chunk holds, row-major as the chunk has it.
+    fn read_chunk(
+        &self,
+        array: &Target,
+        at: [usize; 2],
+        place: Option<[u64; 2]>,
+    ) -> Result<Vec<u8>, Fault> {
+        let grid = &array.form.grid;
+        let [rows, columns] = grid.extent(at).map(|range| 0..range.len());
+        let path = grid.path(&array.folder, grid.file_of(at).0);
+        let file = File::open(path)?;
+        let [start, room] = match place {
+            Some(place) => place,
+            None => [0, file.metadata()?.len()],
+        };
+        let stored = Stored {
+            file: &file,
+            at: start,
+            room,
+            compressed: array.form.compression.is_some(),
+        };
+        let stride = columns.len() * grid.number_bytes;
+        let mut bytes = vec![0; rows.len() * stride];
+        stored.read(
+            grid,
+            [rows, columns],
+            &mut bytes,
+            stride,
+            &mut LastBlock::default(),
+        )?;
+        Ok(bytes)
+    }
+
+    fn check(&self, entry: &Entry) -> Result<bool> {
+        let array = self.array(entry.tile.part)?;
+        let grid = &array.form.grid;
+        let chunks = array.chunks(&entry.tile, entry.mirrored)?;
+        let mut places = entry.places.as_chunks::<2>().0.iter().copied();
+        let mut all = crc32fast::Hasher::new();
+        for written in chunks {
+            let place = match grid.per_file {
+                None => None,
+                // A line from before the options were these.
+                Some(_) => match places
+                    .next()
+                    .filter(|[at, _]| at.checked_add(1 << 48).is_some())
+                {
+                    None => return Ok(false),
+                    place => place,
+                },
+            };
+            let path = grid.path(&array.folder, grid.file_of(written.at).0);
+            let bytes = match self.read_chunk(array, written.at, place) {
+                Err(Fault::Damaged(_)) => return Ok(false),
+                Err(Fault::Io(error)) => return Err(Error::io(path)(error)),
+                Ok(bytes) => bytes,
+            };
+            if grid.vector {
+                all.update(&bytes);
+                continue;
+            }
+            let width = entry.tile.rows.len();
+            let checksum = match written.transposed {
+                true => crc32fast::hash(&super::super::npy::transposed(
+                    &bytes,
+                    grid.number_bytes,
+                    width,
+                )),
+                false => crc32fast::hash(&bytes),
+            };
+            if checksum != entry.checksum {
+                return Ok(false);
+            }
+        }
+        Ok(!grid.vector || all.finalize() == entry.checksum)
+    }
+
+    /// Writes the indices of files of several chunks.
+    fn write_indices(&self, entries: &[Entry]) -> Result<()> {
+        let mut files: BTreeMap<(usize, [usize; 2]), Vec<[u64; 2]>> = BTreeMap::new();
+        for entry in entries {
+            let array = self.array(entry.tile.part)?;
+            let grid = &array.form.grid;
+            if grid.per_file.is_none() {
+                continue;
+            }
+            let places = entry.places.as_chunks::<2>().0;
+            for (written, place) in array
+                .chunks(&entry.tile, entry.mirrored)?
+                .iter()
+                .zip(places)
+            {
+                let (file, number) = grid.file_of(written.at);
+                let index = files
+                    .entry((entry.tile.part, file))
+                    .or_insert_with(|| vec![shards::ABSENT; grid.chunks_of_file()]);
+                index[number] = *place;
+            }
+        }
+        for ((part, at), index) in &files {
+            let array = self.array(*part)?;
+            let path = array.form.grid.path(&array.folder, *at);
+            let file = OpenOptions::new().write(true).open(&path);
+            let file = file.map_err(Error::io(&path))?;
+            self.writes
+                .write_all_at(&file, &shards::encode(index), 0)
+                .map_err(Error::io(&path))?;
+            self.changed([path]);
+        }
+        Ok(())
+    }
+
+    fn write_json(&self, folder: &Path, value: &serde_json::Value) -> Result<()> {
+        let path = folder.join("zarr.json");
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| Error::Request(format!("the metadata of {}: {e}", path.display())))?;
+        let file = File::create(&path).map_err(Error::io(&path))?;
+        self.writes
+            .write_all_at(&file, (text + "\n").as_bytes(), 0)
+            .map_err(Error::io(&path))?;
+        self.changed([path, folder.to_path_buf()]);
+        Ok(())
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        let changed = {
+            let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *unsynced)
+        };
+        let sync = |path: &PathBuf| match path.is_dir() {
+            true => sync_folder(path),
+            // Windows flushes what may be written alone.
+            false => OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|file| file.sync_all())
+                .map_err(Error::io(path)),
+        };
+        let result = changed.iter().try_for_each(sync);
+        if result.is_err() {
+            // Whoever asks again is not to be told that all is well.
+            self.changed(changed);
+        }
+        result
+    }
+}
+
+/// Refuses chunks that no reader takes.
+fn check_size(
+    grid: &Grid,
+    compression: Option<i32>,
+    layout: &PartLayout,
+    target: &Path,
+) -> Result<()> {
+    let [rows, columns] = grid.chunk;
+    let bytes = rows as u128 * columns as u128 * grid.number_bytes as u128;
+    if grid.chunk_bytes().is_none() || (compression.is_some() && bytes > blosc::MOST as u128) {
+        return Err(Error::file(
+            target,
+            format!(
+                "chunks of {rows} × {columns} are {} in part {:?}, and compressed ones hold 2 GiB at most: give a smaller \
+                 --tile",
+                Bytes(bytes),
+                layout.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+impl<R: Real> Store<R> for ZarrStore {
+    fn write(&self, tile: &Tile, values: &[R], mirror: bool) -> Result<Vec<u64>> {
+        let array = self.array(tile.part)?;
+        let grid = &array.form.grid;
+        let mut places = Vec::new();
+        for written in array.chunks(tile, mirror)? {
+            let values = match grid.vector {
+                true => &values[grid.extent(written.at)[0].clone()],
+                false => values,
+            };
+            let numbers = Numbers {
+                values,
+                width: tile.columns.len(),
+                transposed: written.transposed,
+            };
+            places.extend(
+                self.write_chunk(array, written.at, &numbers)?
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        Ok(places)
+    }
+
+    fn holds(&self, entry: &Entry) -> Result<bool> {
+        self.check(entry)
+    }
+
+    fn group(&self, tile: &Tile) -> Option<[usize; 3]> {
+        let array = self.arrays.get(tile.part)?;
+        let grid = &array.form.grid;
+        grid.per_file?;
+        let at = grid.chunk_of(tile, &array.layout.name).ok()?;
+        let ([row, column], _) = grid.file_of(at);
+        // A tile and its mirror lie in the two files of a pair.
+        Some(match array.symmetric {
+            true => [tile.part, row.min(column), row.max(column)],
+            false => [tile.part, row, column],
+        })
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.sync_all()
+    }
+
+    fn finish(&self, entries: &[Entry], manifest: &Manifest) -> Result<()> {
+        self.write_indices(entries)?;
+        for (number, array) in self.arrays.iter().enumerate() {
+            let metadata =
+                metadata::array(number, &array.layout, &array.form, &manifest.parameters);
+            self.write_json(&array.folder, &metadata)?;
+        }
+        // Last: where it is, the arrays are.
+        self.sync_all()?;
+        self.write_json(&self.folder, &metadata::group(manifest))?;
+        self.sync_all()
+    }
+}
