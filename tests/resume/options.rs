@@ -158,7 +158,7 @@ fn a_run_goes_on_with_the_same_inputs_and_options_only() {
         text(&output.stderr)
     );
     // Another request is no reason to replace it.
-    let message = refused(place.command(&[&moved[..], &others[1].0[..]].concat()));
+    let message = refused(place.command(&[&moved[..], others[1].0].concat()));
     assert!(message.contains("exists already"), "{message}");
 }
 
