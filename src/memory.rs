@@ -1,4 +1,23 @@
-//! Buffers of zeros on huge pages.
+//! Buffers of zeros on huge pages, and room for what a file says it holds.
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+
+/// An empty vector with room for `count` numbers that are to be read from a file.
+///
+/// # Errors
+/// [`Error::Request`] where memory does not hold them: the file may say more than it is.
+pub(crate) fn room<T>(count: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| {
+        let bytes = count as u128 * size_of::<T>() as u128;
+        Error::Request(format!(
+            "{} are asked for at once, more than memory holds: read fewer numbers at a time",
+            Bytes(bytes)
+        ))
+    })?;
+    Ok(values)
+}
 
 /// From this size on, the kernel is asked for huge pages.
 #[cfg(target_os = "linux")]

@@ -132,7 +132,14 @@ impl Blocks {
         part.check(&rows, part.layout.row_count(), "rows")?;
         part.check(&columns, part.layout.column_count(), "columns")?;
         let shape = (rows.len(), columns.len());
-        let mut values = Vec::with_capacity(shape.0 * shape.1);
+        // No array has such a shape, though it may have no entries at all (0 × 2^63).
+        let impossible = |_| {
+            Error::Shape(format!(
+                "{} × {} entries are more than memory holds: read fewer at a time",
+                shape.0, shape.1
+            ))
+        };
+        let mut values = crate::memory::room(shape.0.saturating_mul(shape.1))?;
         if columns.len() == part.layout.column_count() {
             part.read(
                 rows.start as u64 * shape.1 as u64,
@@ -145,8 +152,7 @@ impl Blocks {
                 part.read(first, shape.1, &mut values)?;
             }
         }
-        Ok(Array2::from_shape_vec(shape, values)
-            .expect("as many values were read as the shape says"))
+        Array2::from_shape_vec(shape, values).map_err(impossible)
     }
 
     /// Whole rows of a part: `[rows, all columns]`.
