@@ -76,6 +76,7 @@ fn finish<R: Real>(
     record: &Record,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Merged> {
+    check_names(place, record)?;
     let of = record.shards;
     let mut shares = Vec::new();
     for shard in 1..=of {
@@ -122,6 +123,28 @@ fn finish<R: Real>(
         tiles: entries.len(),
         was_whole: false,
     })
+}
+
+/// Refuses a plan whose parts are not named as they are written: its manifest would speak of files that are not there.
+fn check_names(place: &Place, record: &Record) -> Result<()> {
+    // That of a single file is the result's own, which may have been renamed.
+    if place.single() {
+        return Ok(());
+    }
+    for (k, (part, layout)) in record.parts.iter().zip(record.layouts()).enumerate() {
+        let name = place.data_name(k, &layout);
+        if part.file != name {
+            return Err(Error::file(
+                place.beside("plan.json"),
+                format!(
+                    "names the file {:?} for part {:?}, which is written to {name:?}: it was changed by another hand, so \
+                     run again with --restart",
+                    part.file, part.part
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The tiles that hold what was written.

@@ -280,9 +280,11 @@ fn plans_that_claim_too_much_take_nothing() {
         ("/precision", json!("f16")),
         ("/parts", json!([])),
         (
-            "/provenance/options",
-            json!({"source": vec![json!([]); 10_000]}),
+            "/provenance",
+            json!({"options": {"source": vec![json!([]); 10_000]}}),
         ),
+        // A manifest would speak of files that are not there.
+        ("/parts/0/file", json!("0007.npy")),
         ("/plan", json!(vec![json!([]); 10_000])),
     ] {
         leftover::check(&leftover(
