@@ -140,7 +140,9 @@ impl Blocks {
             ))
         };
         let mut values = crate::memory::room(shape.0.saturating_mul(shape.1))?;
-        if columns.len() == part.layout.column_count() {
+        if columns.is_empty() {
+            // As many empty rows as there are.
+        } else if columns.len() == part.layout.column_count() {
             part.read(
                 rows.start as u64 * shape.1 as u64,
                 shape.0 * shape.1,

@@ -47,6 +47,14 @@ fn arrays_that_claim_too_much_take_nothing() {
     assert!(!array::check("tried", &idx));
     idx[4..].fill(0);
     array::check("tried", &idx);
+    // No number, but as many rows of none as there are: found by fuzz/.
+    let mut idx = vec![0, 0, 0x0e, 4];
+    idx.extend(
+        [0xff_ff_ff_04u32, 0x1_02_ff, 0, 0xff]
+            .map(u32::to_be_bytes)
+            .as_flattened(),
+    );
+    assert!(array::check("tried", &idx));
 }
 
 /// What is compressed a thousandfold is read within the memory of what is asked for.

@@ -190,6 +190,10 @@ impl ArraySource {
         let outer: usize = self.shape[..axis].iter().product();
         let inner: usize = self.shape[axis + 1..].iter().product();
         let (extent, count) = (self.shape[axis], range.len() * inner);
+        if outer == 0 || count == 0 {
+            // An axis before that of samples may be as long as it likes where another is empty.
+            return Ok(Vec::new());
+        }
         let mut values = self.room(outer * count)?;
         for o in 0..outer {
             let first = (o * extent + range.start) * inner;
@@ -198,7 +202,7 @@ impl ArraySource {
                 Ok(())
             })?;
         }
-        if outer <= 1 || values.is_empty() {
+        if outer == 1 {
             return Ok(values);
         }
         // [outer, samples, inner] → [samples, outer, inner].
