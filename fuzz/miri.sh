@@ -7,4 +7,4 @@ cd "$(dirname "$0")/.." || exit 1
 flags="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks"
 export MIRIFLAGS="${MIRIFLAGS-$flags}" RAYON_NUM_THREADS=2
 exec cargo +nightly miri test --locked --no-default-features --lib -- \
-    tensor::cpu::contract tensor::cpu::matrix tensor::real:: memory:: --skip blocks_cover_an_extent
+    tensor::cpu::contract tensor::cpu::matrix tensor::real::tests memory::tests --skip blocks_cover_an_extent
