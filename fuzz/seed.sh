@@ -1,7 +1,8 @@
 #!/bin/sh
-# The test networks as the first corpus of every target.
+# The first corpus of every target: the test networks, and small whole files of every other kind.
 cd "$(dirname "$0")" || exit 1
 for target in onnx onnx_structure; do
     mkdir -p "corpus/$target"
     cp ../tests/golden/models/*.onnx "corpus/$target/"
 done
+cd .. && cargo test --test damage -- --ignored --exact the_first_corpus_is_written

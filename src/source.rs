@@ -192,7 +192,7 @@ impl Source {
             beside.shape()[1..].iter().product::<usize>(),
             rest.iter().product::<usize>(),
         );
-        if rows != samples || outputs * outputs != square {
+        if rows != samples || outputs.checked_mul(outputs) != Some(square) {
             return Err(Error::file(
                 path,
                 format!(

@@ -10,11 +10,13 @@ mod heap;
 #[allow(dead_code)]
 #[path = "../../src/import/onnx/proto.rs"]
 mod proto;
+#[path = "../../tests/onnx_damage/random.rs"]
+mod random;
 #[path = "../../tests/onnx_damage/run.rs"]
 mod run;
 
-use change::Random;
 use prost::Message;
+use random::Random;
 
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;

@@ -16,11 +16,14 @@ pub struct Place {
     pub required: bool,
 }
 
+/// Names that a message lists.
+const MOST_FAULTS: usize = 40;
+
 /// Reads the values of the places from a safetensors file.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::File`], the latter listing every name that is missing, has another shape or
-/// number type, or has no place in the network.
+/// [`Error::Io`] and [`Error::File`], the latter listing the names that are missing, have another shape or
+/// number type, or have no place in the network.
 pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
@@ -68,6 +71,11 @@ pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
         }
     }
     if !faults.is_empty() {
+        let more = faults.len().saturating_sub(MOST_FAULTS);
+        faults.truncate(MOST_FAULTS);
+        if more > 0 {
+            faults.push(format!("and {more} more"));
+        }
         return Err(Error::file(
             path,
             format!(

@@ -520,8 +520,7 @@ impl<R: Real> Sink<R> for Files<R> {
         let Some(entry) = lock(&open.done).get(tile).cloned() else {
             return Ok(false);
         };
-        let fits = layout.column_count() >= tile.columns.end && layout.row_count() >= tile.rows.end;
-        if fits && open.store.holds(&entry)? {
+        if entry.fits(layout) && open.store.holds(&entry)? {
             open.written[tile.part].add(entry.entries());
             return Ok(true);
         }

@@ -6,11 +6,13 @@
 //! counts for nothing; one whose numbers a power failure took is found by the tile's checksum. So a tile is done if, and
 //! only if, its line is whole and its numbers are what the line says.
 
+use super::layout::PartLayout;
 use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -30,6 +32,16 @@ impl Entry {
     /// Entries of the part that it stands for.
     pub(super) fn entries(&self) -> usize {
         self.tile.entries() * if self.mirrored { 2 } else { 1 }
+    }
+
+    /// Whether it can be a tile of that part: a line may come from elsewhere, and what is read for it goes by its ranges.
+    pub(super) fn fits(&self, layout: &PartLayout) -> bool {
+        let Tile { rows, columns, .. } = &self.tile;
+        let within =
+            |range: &Range<usize>, extent: usize| range.start < range.end && range.end <= extent;
+        within(rows, layout.row_count())
+            && within(columns, layout.column_count())
+            && (!self.mirrored || layout.columns.as_ref() == Some(&layout.rows))
     }
 
     fn line(&self) -> String {

@@ -1,7 +1,7 @@
 //! The end of a result that several processes made.
 
 use super::journal::{Contents, Entry, Journal};
-use super::layout::Written;
+use super::layout::{PartLayout, Written};
 use super::partial::{Partial, tidy};
 use super::place::Place;
 use super::record::Record;
@@ -76,6 +76,7 @@ fn finish<R: Real>(
     record: &Record,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Merged> {
+    check_names(place, record)?;
     let of = record.shards;
     let mut shares = Vec::new();
     for shard in 1..=of {
@@ -90,8 +91,8 @@ fn finish<R: Real>(
         }
     }
     let store = store::open::<R>(place, record, &Writes::default())?;
-    let entries = checked(record, &shares, |entry| store.holds(entry), progress)?;
     let layouts = record.layouts();
+    let entries = checked(&layouts, &shares, |entry| store.holds(entry), progress)?;
     let written: Vec<Written> = layouts.iter().map(|_| Written::default()).collect();
     for entry in &entries {
         written[entry.tile.part].add(entry.entries());
@@ -124,9 +125,31 @@ fn finish<R: Real>(
     })
 }
 
+/// Refuses a plan whose parts are not named as they are written: its manifest would speak of files that are not there.
+fn check_names(place: &Place, record: &Record) -> Result<()> {
+    // That of a single file is the result's own, which may have been renamed.
+    if place.single() {
+        return Ok(());
+    }
+    for (k, (part, layout)) in record.parts.iter().zip(record.layouts()).enumerate() {
+        let name = place.data_name(k, &layout);
+        if part.file != name {
+            return Err(Error::file(
+                place.beside("plan.json"),
+                format!(
+                    "names the file {:?} for part {:?}, which is written to {name:?}: it was changed by another hand, so \
+                     run again with --restart",
+                    part.file, part.part
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The tiles that hold what was written.
 fn checked(
-    record: &Record,
+    layouts: &[PartLayout],
     shares: &[Share],
     holds: impl Fn(&Entry) -> Result<bool> + Sync,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
@@ -136,8 +159,11 @@ fn checked(
     let mut all: HashMap<&Tile, (usize, &Entry)> = HashMap::new();
     for (k, share) in shares.iter().enumerate() {
         let known = share.contents.entries.iter();
-        // A list may have been written for a plan of more parts by a hand that edits it.
-        let known = known.filter(|entry| entry.tile.part < record.parts.len());
+        // A list may have been written for another plan, or by a hand that edits it.
+        let known = known.filter(|entry| {
+            let layout = layouts.get(entry.tile.part);
+            layout.is_some_and(|layout| entry.fits(layout))
+        });
         all.extend(known.map(|entry| (&entry.tile, (k, entry))));
     }
     let all: Vec<(usize, &Entry)> = all.into_values().collect();

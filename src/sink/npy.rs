@@ -12,6 +12,7 @@ use crate::files::writes::Writes;
 use crate::files::{parent, read_exact_at, sync_folder};
 use crate::tensor::Real;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file per part.
@@ -93,7 +94,7 @@ impl Part {
     fn runs(
         &self,
         tile: &Tile,
-        mut work: impl FnMut(u64, std::ops::Range<usize>) -> Result<()>,
+        mut work: impl FnMut(u64, Range<usize>) -> Result<()>,
     ) -> Result<()> {
         let (total, width) = (self.layout.column_count(), tile.columns.len());
         // A full row is followed by the next one.
@@ -138,6 +139,28 @@ impl Part {
         })?;
         Ok(whole.then_some(bytes))
     }
+}
+
+/// Bytes of a tile that are read at a time to compare it with its checksum: it may be the whole of a part.
+const PIECE: usize = 16 << 20;
+
+/// Cuts a tile into pieces of at most `most` entries that follow each other row-major: bands of rows, or parts of one.
+fn pieces(tile: &Tile, most: usize) -> impl Iterator<Item = Tile> {
+    let (rows, columns) = (tile.rows.clone(), tile.columns.clone());
+    let part = tile.part;
+    let width = columns.len().clamp(1, most);
+    let height = (most / width).max(1);
+    let cut = move |range: &Range<usize>, start: usize, step: usize| {
+        start..range.end.min(start.saturating_add(step))
+    };
+    rows.clone().step_by(height).flat_map(move |row| {
+        let (rows, columns) = (rows.clone(), columns.clone());
+        columns.clone().step_by(width).map(move |column| Tile {
+            part,
+            rows: cut(&rows, row, height),
+            columns: cut(&columns, column, width),
+        })
+    })
 }
 
 /// The bytes of a tile's transpose, as the tile has them.
@@ -192,20 +215,21 @@ impl<R: Real> Store<R> for NpyStore {
     fn holds(&self, entry: &Entry) -> Result<bool> {
         let part = self.part(entry.tile.part)?;
         part.with_file(|file| {
-            let as_written = |bytes: Option<Vec<u8>>| {
-                bytes.is_some_and(|b| crc32fast::hash(&b) == entry.checksum)
-            };
-            if !as_written(part.read(file, &entry.tile)?) {
-                return Ok(false);
+            let (mut own, mut mirror) = (crc32fast::Hasher::new(), crc32fast::Hasher::new());
+            for piece in pieces(&entry.tile, PIECE / part.number_bytes) {
+                let Some(bytes) = part.read(file, &piece)? else {
+                    return Ok(false);
+                };
+                own.update(&bytes);
+                if entry.mirrored {
+                    let Some(bytes) = part.read(file, &piece.mirror())? else {
+                        return Ok(false);
+                    };
+                    mirror.update(&transposed(&bytes, part.number_bytes, piece.rows.len()));
+                }
             }
-            if !entry.mirrored {
-                return Ok(true);
-            }
-            let mirror = part.read(file, &entry.tile.mirror())?;
-            let width = entry.tile.rows.len();
-            Ok(as_written(
-                mirror.map(|bytes| transposed(&bytes, part.number_bytes, width)),
-            ))
+            let as_written = |found: crc32fast::Hasher| found.finalize() == entry.checksum;
+            Ok(as_written(own) && (!entry.mirrored || as_written(mirror)))
         })
     }
 

@@ -27,7 +27,7 @@ impl Default for Shard {
 
 impl Shard {
     /// Shards at most: each has a list of its own.
-    const MOST: usize = 100_000;
+    pub(super) const MOST: usize = 100_000;
 }
 
 impl std::str::FromStr for Shard {

@@ -3,6 +3,7 @@
 use super::Provenance;
 use super::layout::PartLayout;
 use super::parameters::ParameterPlace;
+use super::partial::Shard;
 use super::place::Place;
 use super::store::StorageOptions;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use std::path::Path;
 
 /// The version of `plan.json`.
 const FORMAT: u32 = 1;
+/// Bytes that no header of an array exceeds.
+const HEADER: u64 = 1 << 20;
 
 /// The text of `plan.json`, which is written once and never changed: all that decides the numbers and where they lie, so
 /// that whoever goes on with a run can tell whether it is the same.
@@ -81,9 +84,12 @@ fn ranges(path: &Path, pairs: &[[usize; 2]]) -> Result<Vec<Range<usize>>> {
     let mut end = 0;
     for pair in pairs {
         if pair[0] < end || pair[1] < pair[0] {
+            // Not all of them: there may be a million.
             return Err(Error::file(
                 path,
-                format!("has ranges that do not ascend: {pairs:?}"),
+                format!(
+                    "has ranges that do not ascend ({pair:?} follows one that ends at {end}): it is damaged"
+                ),
             ));
         }
         end = pair[1];
@@ -197,10 +203,42 @@ impl Record {
                 record.format
             )));
         }
-        for part in &record.parts {
-            part.layout(path)?.entries()?;
-        }
+        record.check(path, damaged)?;
         Ok(Some(record))
+    }
+
+    /// Refuses what no run writes, and later steps count on.
+    fn check(&self, path: &Path, damaged: impl Fn(String) -> Error) -> Result<()> {
+        if !(1..=Shard::MOST).contains(&self.shards) {
+            return Err(damaged(format!(
+                "is a plan that {} processes share, and 1 to {} can",
+                self.shards,
+                Shard::MOST
+            )));
+        }
+        let bytes = match self.precision.as_str() {
+            "f32" => 4u64,
+            "f64" => 8,
+            other => {
+                return Err(damaged(format!(
+                    "is a plan of numbers of type {other:?}, not f32 or f64"
+                )));
+            }
+        };
+        if !(self.order.is_object() || self.order.is_null()) {
+            return Err(damaged("has an order of accumulation that is none".into()));
+        }
+        for part in &self.parts {
+            let entries = part.layout(path)?.entries()?;
+            // With room for the header, and for a tile beside its mirror.
+            if entries > u64::MAX / 2 / bytes - HEADER {
+                return Err(damaged(format!(
+                    "has {entries} entries of part {:?}, which no file holds",
+                    part.part
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn text(&self) -> Result<String> {

@@ -211,3 +211,15 @@ impl HostArray {
         self.as_slice().to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_bytes_least_significant_first() {
+        assert_eq!(f32::bytes(&[1.0, -2.5])[4..], (-2.5f32).to_le_bytes());
+        assert_eq!(f64::bytes(&[0.1])[..], 0.1f64.to_le_bytes());
+        assert!(f32::bytes(&[]).is_empty());
+    }
+}

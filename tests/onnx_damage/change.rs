@@ -1,24 +1,10 @@
 //! Changes of an ONNX model that leave it one: sizes, axes, names, operations, nodes more and less.
 
 use crate::proto::{self, data_type, dimension};
+use crate::random::Random;
 
-/// Reproducible choices (SplitMix64).
-pub struct Random(pub u64);
-
+/// Choices that only a change of a model takes.
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// One of `0..count`; 0 for none.
-    pub fn below(&mut self, count: usize) -> usize {
-        (self.next() % count.max(1) as u64) as usize
-    }
-
     fn pick<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
         let at = self.below(list.len());
         list.get(at)

@@ -8,14 +8,16 @@ mod heap;
 #[allow(dead_code)] // the importer's own, of which this uses a part
 #[path = "../../src/import/onnx/proto.rs"]
 mod proto;
+mod random;
 mod run;
 
-use change::{Random, change, open_up};
+use change::{change, open_up};
 use check::{check, check_with};
 use hessblock::import::onnx::OnnxOptions;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
+use random::Random;
 use std::path::Path;
 use std::sync::LazyLock;
 

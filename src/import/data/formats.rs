@@ -185,6 +185,9 @@ fn idx_header(
     Ok((dtype, shape, header.len() as u64))
 }
 
+/// Names of an archive that a message lists.
+const MOST_NAMES: usize = 40;
+
 /// The array of that key in a `.npz` archive; the key may be left out where there is one array.
 fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored> {
     let bad = |error: zip::result::ZipError| {
@@ -197,7 +200,13 @@ fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored>
         keys.push(name.map_err(bad)?.into_owned());
     }
     let bare = |name: &str| name.strip_suffix(".npy").unwrap_or(name).to_string();
-    let listed = || keys.iter().map(|k| bare(k)).collect::<Vec<_>>().join(", ");
+    let listed = || {
+        let mut names: Vec<String> = keys.iter().take(MOST_NAMES).map(|k| bare(k)).collect();
+        if keys.len() > names.len() {
+            names.push(format!("and {} more", keys.len() - names.len()));
+        }
+        names.join(", ")
+    };
     let index = match key {
         Some(key) => keys
             .iter()

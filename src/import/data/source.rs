@@ -38,6 +38,7 @@ struct Shard {
     dtype: Dtype,
     /// Its extent along the first axis.
     samples: usize,
+    compressed: bool,
 }
 
 /// Takes bytes of numbers, with the file for messages and the numbers' type.
@@ -112,6 +113,7 @@ impl ArraySource {
                 .checked_add(samples)
                 .ok_or_else(|| Error::file(folder, "has more samples than can be counted"))?;
             shards.push(Shard {
+                compressed: stored.compressed(),
                 path,
                 dtype: stored.dtype,
                 samples,
@@ -188,7 +190,11 @@ impl ArraySource {
         let outer: usize = self.shape[..axis].iter().product();
         let inner: usize = self.shape[axis + 1..].iter().product();
         let (extent, count) = (self.shape[axis], range.len() * inner);
-        let mut values = Vec::with_capacity(outer * count);
+        if outer == 0 || count == 0 {
+            // An axis before that of samples may be as long as it likes where another is empty.
+            return Ok(Vec::new());
+        }
+        let mut values = self.room(outer * count)?;
         for o in 0..outer {
             let first = (o * extent + range.start) * inner;
             self.read_flat(first, count, &mut |_, dtype, bytes| {
@@ -196,11 +202,11 @@ impl ArraySource {
                 Ok(())
             })?;
         }
-        if outer <= 1 || values.is_empty() {
+        if outer == 1 {
             return Ok(values);
         }
         // [outer, samples, inner] → [samples, outer, inner].
-        let mut turned = Vec::with_capacity(values.len());
+        let mut turned = crate::memory::room(values.len())?;
         for sample in 0..range.len() {
             for o in 0..outer {
                 let at = (o * range.len() + sample) * inner;
@@ -217,7 +223,7 @@ impl ArraySource {
     pub fn read_i64(&self, range: Range<usize>) -> Result<Vec<i64>> {
         self.check(0, &range)?;
         let inner: usize = self.shape[1..].iter().product();
-        let mut values = Vec::with_capacity(range.len() * inner);
+        let mut values = self.room(range.len() * inner)?;
         self.read_flat(
             range.start * inner,
             range.len() * inner,
@@ -232,6 +238,16 @@ impl ArraySource {
             },
         )?;
         Ok(values)
+    }
+
+    /// Room for `count` numbers. A compressed file may say a thousand times what comes out of it, so that more is taken
+    /// only once that has come.
+    fn room<T>(&self, count: usize) -> Result<Vec<T>> {
+        let compressed = match &self.shards {
+            Shards::One(stored) => stored.compressed(),
+            Shards::Folder(shards) => shards.iter().any(|shard| shard.compressed),
+        };
+        crate::memory::room(if compressed { count.min(CHUNK) } else { count })
     }
 
     fn check(&self, axis: usize, range: &Range<usize>) -> Result<()> {
@@ -279,6 +295,10 @@ impl ArraySource {
 }
 
 impl Stored {
+    fn compressed(&self) -> bool {
+        matches!(self.store, Store::Stream(_))
+    }
+
     fn read_flat(&self, first: usize, count: usize, take: &mut Take<'_>) -> Result<()> {
         let size = self.dtype.size;
         debug_assert!(first + count <= self.len());

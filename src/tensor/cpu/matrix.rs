@@ -11,7 +11,11 @@ use rayon::prelude::*;
 use std::marker::PhantomData;
 
 /// Work (multiply-adds) below which a second thread costs more than it brings.
+#[cfg(not(miri))]
 pub(super) const PARALLEL_WORK: usize = 1 << 16;
+/// Small, so that Miri sees threads.
+#[cfg(miri)]
+pub(super) const PARALLEL_WORK: usize = 1 << 6;
 
 /// Inner dimension from which products with a vector are cut, so that f32 sums stay short.
 const VECTOR_CHUNK: usize = 512;
@@ -301,4 +305,95 @@ pub(super) fn multiply<R: Real>(
 pub(super) fn column_slice<R: Real>(matrix: MatMut<'_, R>) -> Option<&mut [R]> {
     assert_eq!(matrix.ncols(), 1);
     Some(matrix.col_mut(0).try_as_col_major_mut()?.as_slice_mut())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_of_one_buffer_are_filled_side_by_side_and_nothing_else_is() {
+        for work in [1, PARALLEL_WORK] {
+            // Two matrices 3 × 5, whose rows are 6 apart; three blocks of columns each.
+            let mut data = vec![-1.0f32; 40];
+            let tiles = Tiles::new(
+                &mut data,
+                &[Axis::new(2, 20)],
+                Axis::new(3, 6),
+                Axis::new(5, 1),
+            );
+            let tiles = tiles.column_blocks(2);
+            assert_eq!(tiles.count(), 6);
+            let number = |position, row, column| (100 * position + 10 * row + column) as f32;
+            tiles.for_each(
+                work,
+                || 0,
+                |seen, position, column, mut matrix| {
+                    *seen += 1;
+                    for c in 0..matrix.ncols() {
+                        for r in 0..matrix.nrows() {
+                            matrix[(r, c)] = number(position, r, column + c);
+                        }
+                    }
+                },
+            );
+            for (at, value) in data.iter().enumerate() {
+                let (position, row, column) = (at / 20, at % 20 / 6, at % 20 % 6);
+                let inside = row < 3 && column < 5;
+                let expected = if inside {
+                    number(position, row, column)
+                } else {
+                    -1.0
+                };
+                assert_eq!(*value, expected, "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn views_reach_their_entries_and_a_column_is_a_slice() {
+        let data: Vec<f64> = (0..12).map(f64::from).collect();
+        // Entry (r, c) is data[r + 4c].
+        let view = View::new(&data, Axis::new(3, 1), Axis::new(3, 4));
+        let part = view.columns(1, 3).transpose().faer();
+        assert_eq!((part.nrows(), part.ncols()), (2, 3));
+        assert_eq!((part[(0, 0)], part[(1, 2)]), (4.0, 10.0));
+        let mut into = vec![0.0f64; 6];
+        let tiles = Tiles::new(&mut into, &[], Axis::new(6, 1), Axis::new(1, 6));
+        tiles.for_each(
+            1,
+            || (),
+            |(), _, _, matrix| {
+                let column = column_slice(matrix).expect("its rows are together");
+                column.fill(7.0);
+            },
+        );
+        assert_eq!(into, [7.0; 6]);
+    }
+
+    #[test]
+    fn a_product_of_strided_views_is_that_of_the_matrices() {
+        let (left, right): (Vec<f64>, Vec<f64>) = (
+            (0..20).map(|k| f64::from(k) - 5.0).collect(),
+            (0..20).map(|k| f64::from(k) * 0.5).collect(),
+        );
+        let (rows, inner, columns) = (3, 4, 2);
+        let mut into = vec![1.0; rows * columns];
+        let tiles = Tiles::new(&mut into, &[], Axis::new(rows, 2), Axis::new(columns, 1));
+        let views = (
+            View::new(&left, Axis::new(rows, 5), Axis::new(inner, 1)),
+            View::new(&right, Axis::new(inner, 2), Axis::new(columns, 9)),
+        );
+        tiles.for_each(
+            1,
+            || (),
+            |(), _, _, matrix| multiply(matrix, true, views.0, views.1, false),
+        );
+        for r in 0..rows {
+            for c in 0..columns {
+                let terms = (0..inner).map(|k| left[5 * r + k] * right[2 * k + 9 * c]);
+                assert_eq!(into[2 * r + c], 1.0 + terms.sum::<f64>());
+            }
+        }
+    }
 }

@@ -10,7 +10,11 @@ use crate::tensor::cpu::pool;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Rows and columns of a block at most: two of f32 take 560 KiB, of which the one being written need not stay in a second-level cache.
+#[cfg(not(miri))]
 pub(super) const BLOCK: usize = 256;
+/// Small, so that Miri sees several.
+#[cfg(miri)]
+pub(super) const BLOCK: usize = 32;
 /// Summands that are added up in registers: more would lose digits, and their panels the first-level cache.
 pub(super) const DEPTH: usize = 256;
 /// Numbers between a block's rows beside its columns, so that columns do not meet in the same sets of the cache.

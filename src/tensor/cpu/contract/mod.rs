@@ -80,3 +80,62 @@ impl<R: Real> Contract for Cpu<R> {
         Ok(pending.values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Backend, Fill, HostSlice, Shape};
+
+    /// Blocks and their mirrors are loaded, added to and written out, by several threads where there are several blocks
+    /// (under Miri products are shared from a few operations on).
+    fn dense_products<R: Real>(extent: usize) {
+        let (backend, samples, directions) = (Cpu::<R>::new(), 2, 2);
+        let tensor = |seed: usize| {
+            let shape = Shape::new(samples, directions, &[extent]);
+            let number = |k: usize| ((k * 7 + seed) % 5) as f64 - 2.0;
+            let values: Vec<f64> = (0..samples * directions * extent).map(number).collect();
+            let tensor = backend.upload(&shape, HostSlice::F64(&values));
+            (tensor, values)
+        };
+        let ((left, a), (right, b)) = (tensor(1), tensor(3));
+        let product = |a: &[f64], b: &[f64], i: usize, j: usize| -> f64 {
+            let terms = (0..samples * directions).map(|k| a[k * extent + i] * b[k * extent + j]);
+            terms.sum()
+        };
+        let side = 2 * extent;
+        let mut tile = backend.accumulator(side, side);
+        let how = |begin, fill| How { begin, fill };
+        // Its own square, twice; then a product and its mirror in what is left.
+        for begin in [true, false] {
+            let how = how(begin, Fill::Symmetric);
+            backend.accumulate_dense(&mut tile, how, (0, 0), (&left, &left));
+        }
+        backend.accumulate_dense(
+            &mut tile,
+            how(true, Fill::Both),
+            (0, extent),
+            (&left, &right),
+        );
+        let tile = backend.collect(backend.finish(tile)).unwrap();
+        for i in 0..extent {
+            for j in 0..extent {
+                assert_eq!(tile[i * side + j].to_f64(), 2.0 * product(&a, &a, i, j));
+                let expected = product(&a, &b, i, j);
+                assert_eq!(tile[i * side + extent + j].to_f64(), expected);
+                assert_eq!(tile[(extent + j) * side + i].to_f64(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn dense_products_and_their_mirrors_go_to_their_places() {
+        dense_products::<f32>(11);
+        dense_products::<f64>(9);
+    }
+
+    /// Several blocks, written by several threads.
+    #[test]
+    fn blocks_of_several_threads_do_not_meet() {
+        dense_products::<f32>(block::BLOCK + 3);
+    }
+}
