@@ -590,7 +590,7 @@ mod tests {
         ) {
             let tile = |(k, side): (usize, &usize)| Tile { part: k, rows: 0..*side, columns: 0..3 };
             let tiles: Vec<Tile> = sides.iter().enumerate().map(tile).collect();
-            let shares = shares(&tiles, of, |tile| grouped.then(|| [tile.part / 4, 0, 0]));
+            let shares = shares(&tiles, of, |tile| grouped.then_some([tile.part / 4, 0, 0]));
             prop_assert!(shares.iter().all(|shard| *shard < of));
             let load = |shard: usize| -> usize {
                 tiles.iter().zip(&shares).filter(|(_, s)| **s == shard).map(|(t, _)| t.entries()).sum()

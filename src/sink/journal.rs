@@ -234,7 +234,7 @@ mod tests {
         for end in last + 1..=whole.len() {
             std::fs::write(&path, &whole[..end]).unwrap();
             let (journal, contents) = open();
-            assert_eq!(contents.notes, [header.clone()]);
+            assert_eq!(contents.notes, std::slice::from_ref(&header));
             assert_eq!(contents.entries[0], entry(0, vec![7, 8]));
             assert_eq!(contents.entries.len() == 2, end + 1 >= whole.len());
             journal.done(&entry(4, vec![])).unwrap();

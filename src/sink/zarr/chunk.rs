@@ -151,3 +151,37 @@ impl Codecs {
         Ok(bytes.into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_and_damage_is_no_panic(
+            words in proptest::collection::vec(any::<u64>(), 1..600), level in proptest::option::of(1u8..=9), wide in any::<bool>(),
+            even in any::<bool>(), change in any::<(usize, u8)>(),
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| match even {
+                true => [7; 8],
+                false => (word % 999).to_le_bytes(),
+            }).collect();
+            let number_bytes = if wide { 8 } else { 4 };
+            let shape = [bytes.len() / number_bytes, 1];
+            let grid = Grid { shape, vector: true, chunk: shape, per_file: None, number_bytes };
+            let codecs = Codecs::new(&Form { grid, level, triangle: false }).unwrap();
+            let mut encoded = codecs.encode(&bytes).unwrap().into_owned();
+            prop_assert!(encoded.len() <= bytes.len() + HEADER);
+            prop_assert_eq!(&codecs.decode(encoded.clone()).unwrap(), &bytes);
+            let at = change.0 % encoded.len();
+            prop_assert!(codecs.decode(encoded[..at].to_vec()).is_err());
+            // In the header of a frame as often as in all that follows it.
+            let at = if wide { at % encoded.len().min(32) } else { at };
+            encoded[at] ^= change.1;
+            if let Ok(decoded) = codecs.decode(encoded) {
+                prop_assert_eq!(decoded.len(), bytes.len());
+            }
+        }
+    }
+}
