@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StorageOptions {
-    /// Zarr: chunks are compressed by zstd of this level, their bytes shuffled.
+    /// Zarr: chunks are compressed by zstd of this level, their bytes shuffled. Blosc has the odd levels up to 15, and 22:
+    /// even levels are the one below, those above 16 are 22.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<i32>,
     /// Zarr: that many chunks by as many lie in one file, a shard of the array.

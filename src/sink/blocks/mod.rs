@@ -92,25 +92,29 @@ impl Blocks {
             return Ok(block);
         }
         let dtype = part.reader.dtype();
-        // `zeros` had as many numbers of 4 bytes at least, so that these products are no more than twice 2^63.
-        let row_bytes = columns.len() * dtype.size;
-        let band = part.reader.band().max(1);
-        let height = (BAND / row_bytes / band * band).max(band);
-        let mut buffer = vec![0; height.min(rows.len()) * row_bytes];
-        let mut values = Vec::new();
-        let mut start = rows.start;
-        while start < rows.end {
-            // Bands end where the reader's do, which reads some of them anew otherwise.
-            let end = ((start + height) / band * band).clamp(start + 1, rows.end);
-            let bytes = &mut buffer[..(end - start) * row_bytes];
-            part.reader.read(start..end, columns.clone(), bytes)?;
-            values.clear();
-            dtype.decode_f64(bytes, &mut values);
-            let mut own = block.slice_mut(ndarray::s![start - rows.start..end - rows.start, ..]);
-            own.iter_mut()
-                .zip(&values)
-                .for_each(|(to, from)| *to = R::from_f64(*from));
-            start = end;
+        let [tall, wide] = part.reader.piece().map(|extent| extent.max(1));
+        let (mut buffer, mut values) = (Vec::new(), Vec::new());
+        // Pieces end where the reader's do, which reads some of them anew otherwise.
+        for columns_of_piece in pieces(&columns, wide) {
+            // `zeros` had as many numbers of 4 bytes at least, so that these products are no more than twice 2^63.
+            let row_bytes = columns_of_piece.len() * dtype.size;
+            let height = (BAND / row_bytes / tall).max(1).saturating_mul(tall);
+            for rows_of_piece in pieces(&rows, height) {
+                buffer.resize(rows_of_piece.len() * row_bytes, 0);
+                let (from, to) = (rows_of_piece.clone(), columns_of_piece.clone());
+                part.reader.read(from, to, &mut buffer)?;
+                values.clear();
+                dtype.decode_f64(&buffer, &mut values);
+                let [down, across] = [
+                    (&rows_of_piece, rows.start),
+                    (&columns_of_piece, columns.start),
+                ]
+                .map(|(range, first)| range.start - first..range.end - first);
+                let mut own = block.slice_mut(ndarray::s![down, across]);
+                own.iter_mut()
+                    .zip(&values)
+                    .for_each(|(to, from)| *to = R::from_f64(*from));
+            }
         }
         Ok(block)
     }
@@ -186,6 +190,17 @@ fn zeros<R: Real>(rows: usize, columns: usize) -> Result<Array2<R>> {
         .try_reserve_exact(count)
         .map_err(|_| refused())?;
     Array2::from_shape_vec((rows, columns), crate::memory::zeros(count)).map_err(|_| refused())
+}
+
+/// A range in pieces, which end at multiples of `side`.
+fn pieces(range: &Range<usize>, side: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (mut start, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        let next = (start / side).saturating_add(1).saturating_mul(side);
+        let piece = start..next.min(end);
+        start = piece.end;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// Sum of their lengths.

@@ -12,9 +12,9 @@ pub(in super::super) trait Reader: Send + Sync + std::fmt::Debug {
     /// How a number lies in what [`Reader::read`] gives.
     fn dtype(&self) -> Dtype;
 
-    /// Rows that are best read together.
-    fn band(&self) -> usize {
-        1
+    /// Rows and columns that are best read together.
+    fn piece(&self) -> [usize; 2] {
+        [1, usize::MAX]
     }
 
     /// Reads `rows` × `columns`, which lie within the part, row-major into a buffer of as many bytes.

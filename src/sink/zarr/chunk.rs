@@ -1,14 +1,16 @@
-//! The numbers of a chunk: on their way into a file, and out of it.
+//! The numbers of a chunk, through the codecs of zarrs: on their way into a file, and out of it.
 
-use super::super::layout::{BLOCK, transpose};
-use super::blosc::{self, Fault, Frame};
+use super::super::layout::transpose;
 use super::grid::Grid;
-use crate::files::read_exact_at;
-use crate::files::writes::Writes;
+use super::metadata::Form;
 use crate::tensor::Real;
-use std::fs::File;
-use std::ops::Range;
+use std::borrow::Cow;
 use std::sync::Arc;
+use zarrs::array::codec::{BytesCodec, CodecChain};
+use zarrs::array::{
+    ArrayBytes, ArrayToBytesCodecTraits, BytesToBytesCodecTraits, ChunkShape, CodecError,
+    CodecOptions, DataType, FillValue,
+};
 
 /// A tile as it comes, `[rows, width]`, or its transpose.
 #[derive(Clone, Copy, Debug)]
@@ -18,185 +20,168 @@ pub(super) struct Numbers<'a, R> {
     pub(super) transposed: bool,
 }
 
-/// Padding of a row from which on it is left out of the file, a hole where the file system has such.
-const HOLE: usize = 4096;
-
-impl<R: Real> Numbers<'_, R> {
-    fn shape(&self) -> [usize; 2] {
-        let (rows, columns) = (self.values.len() / self.width.max(1), self.width);
-        match self.transposed {
-            true => [columns, rows],
-            false => [rows, columns],
+impl<'a, R: Real> Numbers<'a, R> {
+    /// All numbers of the chunk, of which those over the array's edge are zeros.
+    pub(super) fn padded(&self, grid: &Grid) -> Cow<'a, [R]> {
+        let [height, stride] = grid.chunk;
+        if !self.transposed && self.values.len() == height * stride {
+            return self.values.into();
         }
-    }
-
-    /// Rows of it.
-    fn band(&self, rows: Range<usize>) -> std::borrow::Cow<'_, [R]> {
-        if !self.transposed {
-            return self.values[rows.start * self.width..rows.end * self.width].into();
-        }
-        let height = self.shape()[1];
-        let mut band = vec![R::default(); rows.len() * height];
-        transpose(self.values, self.width, rows, &mut band, height);
-        band.into()
-    }
-
-    /// Rows of it as bytes, each of `row_bytes`, into a buffer of zeros.
-    fn padded(&self, rows: Range<usize>, row_bytes: usize, into: &mut [u8]) {
-        let band = self.band(rows);
-        let own = self.shape()[1] * size_of::<R>();
-        let bytes = R::bytes(&band);
-        if own == row_bytes {
-            into[..bytes.len()].copy_from_slice(&bytes);
-            return;
-        }
-        let rows = into.chunks_mut(row_bytes).zip(bytes.chunks(own.max(1)));
-        rows.for_each(|(into, from)| into[..own].copy_from_slice(from));
-    }
-
-    /// The chunk compressed.
-    pub(super) fn compressed(&self, grid: &Grid, level: i32) -> std::io::Result<Vec<u8>> {
-        let row_bytes = grid.row_bytes();
-        let band = block_rows(grid);
-        let [height, _] = self.shape();
-        let bytes = grid.chunk[0] * row_bytes;
-        blosc::encode(
-            level,
-            size_of::<R>(),
-            bytes,
-            band * row_bytes,
-            |at, into| {
-                let rows = at / row_bytes..((at + into.len()) / row_bytes).min(height);
-                // Rows over the edge stay zeros.
-                if rows.start < rows.end {
-                    self.padded(rows, row_bytes, into);
-                }
-            },
-        )
-    }
-
-    /// Writes the chunk as it is, from `at` on in a file that is as long as that takes.
-    pub(super) fn write(
-        &self,
-        grid: &Grid,
-        writes: &Writes,
-        file: &File,
-        at: u64,
-    ) -> std::io::Result<()> {
-        let row_bytes = grid.row_bytes();
-        let [height, width] = self.shape();
-        let own = width * size_of::<R>();
-        if own == row_bytes && !self.transposed {
-            return writes.write_all_at(file, &R::bytes(self.values), at);
-        }
-        for start in (0..height).step_by(BLOCK) {
-            let rows = start..(start + BLOCK).min(height);
-            if row_bytes - own >= HOLE {
-                let band = self.band(rows.clone());
-                let bytes = R::bytes(&band);
-                for (row, bytes) in rows.zip(bytes.chunks(own.max(1))) {
-                    writes.write_all_at(file, bytes, at + (row * row_bytes) as u64)?;
-                }
-                continue;
+        let mut padded = vec![R::default(); height * stride];
+        if self.transposed {
+            transpose(self.values, self.width, 0..self.width, &mut padded, stride);
+        } else {
+            let rows = self.values.chunks(self.width.max(1));
+            for (into, row) in padded.chunks_mut(stride).zip(rows) {
+                into[..row.len()].copy_from_slice(row);
             }
-            let mut band = vec![0; rows.len() * row_bytes];
-            self.padded(rows, row_bytes, &mut band);
-            writes.write_all_at(file, &band, at + (start * row_bytes) as u64)?;
         }
-        Ok(())
+        padded.into()
     }
 }
 
-/// Rows of a chunk that are compressed together.
-pub(super) fn block_rows(grid: &Grid) -> usize {
-    (blosc::BLOCK / grid.row_bytes().max(1)).clamp(1, grid.chunk[0])
-}
-
-/// Where a chunk's bytes lie.
+/// Why something that was written cannot be read.
 #[derive(Debug)]
-pub(super) struct Stored<'a> {
-    pub(super) file: &'a File,
-    pub(super) at: u64,
-    /// Bytes that it has there.
-    pub(super) room: u64,
-    pub(super) compressed: bool,
+pub(super) enum Fault {
+    /// What is there is not what was written.
+    Damaged(String),
+    /// The system refused.
+    Io(std::io::Error),
 }
 
-impl Stored<'_> {
-    /// Reads `rows` × `columns` of the chunk, positions within it, into rows of `stride` bytes. `keep` gives the blocks
-    /// of a compressed one.
-    pub(super) fn read(
-        &self,
-        grid: &Grid,
-        [rows, columns]: [Range<usize>; 2],
-        into: &mut [u8],
-        stride: usize,
-        keep: &mut impl Keep,
-    ) -> Result<(), Fault> {
-        let (row_bytes, size) = (grid.row_bytes(), grid.number_bytes);
-        let width = columns.len() * size;
-        let bytes = grid
-            .chunk_bytes()
-            .ok_or(Fault::Damaged("has chunks that no memory holds"))?;
-        if width == 0 {
-            return Ok(());
-        }
-        // Whole rows that follow each other are one run.
-        let (run, runs) = match width == row_bytes && stride == width {
-            true => (rows.len() * width, 1),
-            false => (width, rows.len()),
-        };
-        let places = into.chunks_mut(if runs == 1 { run.max(1) } else { stride });
-        let places = places.take(runs).enumerate().map(|(row, into)| {
-            let from = (rows.start + row) * row_bytes + columns.start * size;
-            (from, &mut into[..run])
-        });
-        if !self.compressed {
-            if self.room < bytes as u64 {
-                return Err(Fault::Damaged("is cut off"));
-            }
-            for (from, into) in places {
-                read_exact_at(self.file, into, self.at + from as u64)?;
-            }
-            return Ok(());
-        }
-        let frame = Frame::open(self.file, self.at, self.room, bytes, size)?;
-        for (mut from, mut into) in places {
-            while !into.is_empty() {
-                let number = from / frame.block;
-                let block = keep.block(number, &frame)?;
-                let within = from - number * frame.block;
-                let count = into.len().min(block.len().saturating_sub(within));
-                if count == 0 {
-                    return Err(Fault::Damaged("has a block that is too short"));
-                }
-                let (own, rest) = into.split_at_mut(count);
-                own.copy_from_slice(&block[within..within + count]);
-                (from, into) = (from + count, rest);
-            }
-        }
-        Ok(())
+impl Fault {
+    pub(super) fn damaged(what: impl Into<String>) -> Fault {
+        Fault::Damaged(what.into())
     }
 }
 
-/// Gives blocks of a compressed chunk, from where they were kept or by reading them.
-pub(super) trait Keep {
-    fn block(&mut self, number: usize, frame: &Frame<'_>) -> Result<Arc<Vec<u8>>, Fault>;
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Fault {
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Fault::damaged("is cut off"),
+            std::io::ErrorKind::NotFound => Fault::damaged("is missing"),
+            _ => Fault::Io(error),
+        }
+    }
 }
 
-/// Keeps the last block alone, for reading from beginning to end.
-#[derive(Debug, Default)]
-pub(super) struct LastBlock(Option<(usize, Arc<Vec<u8>>)>);
+impl From<CodecError> for Fault {
+    fn from(error: CodecError) -> Fault {
+        Fault::damaged(format!("cannot be decoded ({error})"))
+    }
+}
 
-impl Keep for LastBlock {
-    fn block(&mut self, number: usize, frame: &Frame<'_>) -> Result<Arc<Vec<u8>>, Fault> {
-        if let Some((known, block)) = &self.0
-            && *known == number
-        {
-            return Ok(block.clone());
+/// How the chunks of an array become bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Codecs {
+    chain: Arc<CodecChain>,
+    shape: ChunkShape,
+    number: DataType,
+    fill: FillValue,
+    /// Bytes of a chunk's numbers.
+    bytes: usize,
+    compressed: bool,
+}
+
+/// Bytes of a frame's header, which are what blosc adds at most (`BLOSC_MAX_OVERHEAD`).
+const HEADER: usize = 16;
+
+impl Codecs {
+    pub(super) fn new(form: &Form) -> Result<Codecs, String> {
+        let grid = &form.grid;
+        // What comes and goes is little endian already.
+        let native = Arc::new(BytesCodec::default());
+        let compression = form.blosc()?;
+        let compression: Vec<Arc<dyn BytesToBytesCodecTraits>> = match compression {
+            Some(blosc) => vec![blosc],
+            None => Vec::new(),
+        };
+        Ok(Codecs {
+            chain: Arc::new(CodecChain::new(Vec::new(), native, compression)),
+            shape: grid.chunk_shape().ok_or("chunks without rows or columns")?,
+            number: grid.number(),
+            fill: grid.fill(),
+            bytes: grid.chunk_bytes().ok_or("chunks that no memory holds")?,
+            compressed: form.level.is_some(),
+        })
+    }
+
+    /// What is written of a chunk whose numbers are these bytes.
+    pub(super) fn encode<'a>(&self, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, CodecError> {
+        let bytes = ArrayBytes::from(Cow::Borrowed(bytes));
+        let options = CodecOptions::default();
+        let (number, fill) = (&self.number, &self.fill);
+        self.chain
+            .encode(bytes, &self.shape, number, fill, &options)
+    }
+
+    /// Refuses what cannot be a chunk by its length, before there is memory for it.
+    pub(super) fn check_length(&self, length: u64) -> Result<(), Fault> {
+        let bytes = self.bytes as u64;
+        let right = match self.compressed {
+            true => (HEADER as u64..=bytes + HEADER as u64).contains(&length),
+            false => length == bytes,
+        };
+        match right {
+            true => Ok(()),
+            false => Err(Fault::damaged("is cut off or of another length")),
         }
-        let block = Arc::new(frame.block(number)?);
-        self.0 = Some((number, block.clone()));
-        Ok(block)
+    }
+
+    /// Refuses a frame of blosc that says it holds more or fewer bytes than a chunk, before there is memory for them.
+    pub(super) fn check(&self, encoded: &[u8]) -> Result<(), Fault> {
+        self.check_length(encoded.len() as u64)?;
+        let says = encoded.get(4..8).map(|bytes| bytes.iter().rev());
+        let says = says.map(|bytes| bytes.fold(0, |number, byte| number << 8 | usize::from(*byte)));
+        match self.compressed && says != Some(self.bytes) {
+            true => Err(Fault::damaged("holds no chunk of this array")),
+            false => Ok(()),
+        }
+    }
+
+    /// The bytes of a chunk's numbers.
+    pub(super) fn decode(&self, encoded: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        self.check(&encoded)?;
+        let options = CodecOptions::default();
+        let (number, fill) = (&self.number, &self.fill);
+        let bytes = self
+            .chain
+            .decode(Cow::Owned(encoded), &self.shape, number, fill, &options)?;
+        let bytes = bytes.into_fixed().map_err(CodecError::from)?;
+        Ok(bytes.into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_and_damage_is_no_panic(
+            words in proptest::collection::vec(any::<u64>(), 1..600), level in proptest::option::of(1u8..=9), wide in any::<bool>(),
+            even in any::<bool>(), change in any::<(usize, u8)>(),
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| match even {
+                true => [7; 8],
+                false => (word % 999).to_le_bytes(),
+            }).collect();
+            let number_bytes = if wide { 8 } else { 4 };
+            let shape = [bytes.len() / number_bytes, 1];
+            let grid = Grid { shape, vector: true, chunk: shape, per_file: None, number_bytes };
+            let codecs = Codecs::new(&Form { grid, level, triangle: false }).unwrap();
+            let mut encoded = codecs.encode(&bytes).unwrap().into_owned();
+            prop_assert!(encoded.len() <= bytes.len() + HEADER);
+            prop_assert_eq!(&codecs.decode(encoded.clone()).unwrap(), &bytes);
+            let at = change.0 % encoded.len();
+            prop_assert!(codecs.decode(encoded[..at].to_vec()).is_err());
+            // In the header of a frame as often as in all that follows it.
+            let at = if wide { at % encoded.len().min(32) } else { at };
+            encoded[at] ^= change.1;
+            if let Ok(decoded) = codecs.decode(encoded) {
+                prop_assert_eq!(decoded.len(), bytes.len());
+            }
+        }
     }
 }

@@ -3,8 +3,10 @@
 use super::super::layout::PartLayout;
 use super::super::tile::Tile;
 use crate::error::{Error, Result};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use zarrs::array::{ChunkShape, DataType, FillValue, data_type};
 
 /// Numbers of a vector's chunk: 4 or 8 MiB.
 const VECTOR: usize = 1 << 20;
@@ -44,16 +46,39 @@ impl Grid {
         }
     }
 
+    /// Rows and columns, or those of a vector alone, as Zarr has them.
+    pub(super) fn axes(&self, of: [usize; 2]) -> Vec<u64> {
+        let axes = if self.vector { &of[..1] } else { &of[..] };
+        axes.iter().map(|extent| *extent as u64).collect()
+    }
+
+    /// The shape of a chunk; `None` where it is empty.
+    pub(super) fn chunk_shape(&self) -> Option<ChunkShape> {
+        let axes = self.axes(self.chunk);
+        axes.into_iter().map(NonZeroU64::new).collect()
+    }
+
+    /// The type of a number.
+    pub(super) fn number(&self) -> DataType {
+        match self.number_bytes {
+            4 => data_type::float32(),
+            _ => data_type::float64(),
+        }
+    }
+
+    /// NaN: what is absent is not to be taken for zero.
+    pub(super) fn fill(&self) -> FillValue {
+        match self.number_bytes {
+            4 => FillValue::from(f32::NAN),
+            _ => FillValue::from(f64::NAN),
+        }
+    }
+
     /// Bytes of a chunk's numbers.
     pub(super) fn chunk_bytes(&self) -> Option<usize> {
         let entries = self.chunk[0].checked_mul(self.chunk[1])?;
         let bytes = entries.checked_mul(self.number_bytes)?;
         (bytes <= isize::MAX as usize).then_some(bytes)
-    }
-
-    /// Bytes of a chunk's row.
-    pub(super) fn row_bytes(&self) -> usize {
-        self.chunk[1] * self.number_bytes
     }
 
     /// The chunk that a matrix's tile is.
@@ -101,12 +126,26 @@ impl Grid {
         self.per_file.map_or(1, |[rows, columns]| rows * columns)
     }
 
+    /// The key of a chunk, or of a file of several, by its numbers.
+    pub(super) fn key(&self, at: [usize; 2]) -> String {
+        match self.vector {
+            true => format!("c/{}", at[0]),
+            false => format!("c/{}/{}", at[0], at[1]),
+        }
+    }
+
+    /// The numbers of a key.
+    pub(super) fn at(&self, key: &str) -> Option<[usize; 2]> {
+        let numbers = key.strip_prefix("c/")?;
+        let (row, column) = match self.vector {
+            true => (numbers, "0"),
+            false => numbers.split_once('/')?,
+        };
+        Some([row.parse().ok()?, column.parse().ok()?])
+    }
+
     /// The path of the file of those numbers.
     pub(super) fn path(&self, array: &Path, file: [usize; 2]) -> PathBuf {
-        let rows = array.join("c").join(file[0].to_string());
-        match self.vector {
-            true => rows,
-            false => rows.join(file[1].to_string()),
-        }
+        array.join(self.key(file))
     }
 }

@@ -4,29 +4,94 @@ use super::super::layout::PartLayout;
 use super::super::parameters::ParameterPlace;
 use super::super::record::Manifest;
 use super::grid::Grid;
+use super::shards;
 use crate::error::{Error, Result};
-use serde::Deserialize;
 use serde_json::{Value, json};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use zarrs::array::chunk_grid::RegularChunkGridConfiguration;
+use zarrs::array::codec::{
+    BloscCodec, BloscCodecConfigurationV1, BloscCompressionLevel, BloscCompressor,
+    BloscShuffleMode, BytesCodec, ShardingCodecBuilder, ShardingCodecConfigurationV1,
+    ShardingIndexLocation,
+};
+use zarrs::array::{
+    ArrayBuilder, ArrayMetadataV3, ArrayToBytesCodecTraits, BytesToBytesCodecTraits,
+};
+use zarrs::metadata::v3::GroupMetadataV3;
 
 /// How an array's chunks are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) grid: Grid,
-    /// zstd's level.
-    pub(super) compression: Option<i32>,
+    /// Blosc's level, where they are compressed.
+    pub(super) level: Option<u8>,
     /// Chunks below the diagonal are left out.
     pub(super) triangle: bool,
 }
 
+/// The longest content of a frame of blosc, whose lengths are `i32` (`BLOSC_MAX_BUFFERSIZE`).
+pub(super) const MOST: usize = i32::MAX as usize - 16;
+
+/// Blosc's level for one of zstd's: those of its levels 1 to 9 are 1, 3, 5, … 15 and 22.
+pub(super) fn blosc_level(zstd: i32) -> u8 {
+    zstd.saturating_add(1).div_euclid(2).clamp(1, 9) as u8
+}
+
+impl Form {
+    /// The codec that compresses chunks: zstd of bytes in the order of their place in a number, so that those of the
+    /// exponents lie together.
+    pub(super) fn blosc(&self) -> Result<Option<Arc<BloscCodec>>, String> {
+        let codec = |level: u8| {
+            let level = BloscCompressionLevel::try_from(level)
+                .map_err(|level| format!("{level} is no level of blosc"))?;
+            let (zstd, shuffle) = (BloscCompressor::Zstd, BloscShuffleMode::Shuffle);
+            let codec = BloscCodec::new(zstd, level, None, shuffle, Some(self.grid.number_bytes));
+            codec.map(Arc::new).map_err(|e| e.to_string())
+        };
+        self.level.map(codec).transpose()
+    }
+
+    /// An array of this form: shape, number type, chunks and codecs. `in_files` has chunks and codecs as files have them,
+    /// otherwise every chunk is its own, with the codecs that [`super::chunk::Codecs`] has.
+    pub(super) fn builder(&self, in_files: bool) -> Result<ArrayBuilder, String> {
+        let grid = &self.grid;
+        let mut numbers: Arc<dyn ArrayToBytesCodecTraits> = match in_files {
+            true => Arc::new(BytesCodec::little()),
+            false => Arc::new(BytesCodec::default()),
+        };
+        let mut compression: Vec<Arc<dyn BytesToBytesCodecTraits>> = Vec::new();
+        if let Some(blosc) = self.blosc()? {
+            compression.push(blosc);
+        }
+        let mut file = grid.chunk;
+        if let (Some(per), true) = (grid.per_file, in_files) {
+            file = [0, 1].map(|axis| grid.chunk[axis].saturating_mul(per[axis]));
+            let shape = grid.chunk_shape().ok_or("chunks without rows or columns")?;
+            let (index, checksum) = shards::codecs();
+            numbers = ShardingCodecBuilder::new(shape, &grid.number())
+                .array_to_bytes_codec(numbers)
+                .bytes_to_bytes_codecs(std::mem::take(&mut compression))
+                .index_array_to_bytes_codec(index)
+                .index_bytes_to_bytes_codecs(checksum)
+                .index_location(ShardingIndexLocation::Start)
+                .build_arc();
+        }
+        let (shape, file) = (grid.axes(grid.shape), grid.axes(file));
+        let mut builder = ArrayBuilder::new(shape, file, grid.number(), grid.fill());
+        builder
+            .array_to_bytes_codec(numbers)
+            .bytes_to_bytes_codecs(compression);
+        Ok(builder)
+    }
+}
+
 /// The group's.
-pub(super) fn group(manifest: &Manifest) -> Value {
-    json!({
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": { "hessblock": manifest },
-    })
+pub(super) fn group(manifest: &Manifest) -> serde_json::Result<Value> {
+    let attributes = object(json!({ "hessblock": manifest }));
+    serde_json::to_value(GroupMetadataV3::new().with_attributes(attributes))
 }
 
 /// An array's; `number` is the part's.
@@ -35,7 +100,7 @@ pub(super) fn array(
     layout: &PartLayout,
     form: &Form,
     parameters: &[ParameterPlace],
-) -> Value {
+) -> Result<Value, String> {
     let mut names = vec![dimension("rows", number, &layout.rows)];
     let mut attributes = json!({
         "part": layout.name,
@@ -54,53 +119,19 @@ pub(super) fn array(
     if form.triangle {
         attributes["triangle"] = json!("upper");
     }
-    let clevel = form.compression.map(|level| (level + 1) / 2);
-    let mut metadata = chunks(&form.grid, clevel.map(|level| level.clamp(1, 9)));
-    metadata["dimension_names"] = json!(names);
-    metadata["attributes"] = attributes;
-    metadata
+    let mut builder = form.builder(true)?;
+    builder
+        .dimension_names(Some(names))
+        .attributes(object(attributes));
+    let metadata = builder.build_metadata().map_err(|e| e.to_string())?;
+    serde_json::to_value(metadata).map_err(|e| e.to_string())
 }
 
-/// Shape, number type, chunks and codecs; `level` is that of blosc, 1 to 9, which a reader has no use for.
-fn chunks(grid: &Grid, level: Option<i32>) -> Value {
-    let axes = |of: [usize; 2]| match grid.vector {
-        true => json!([of[0]]),
-        false => json!(of),
-    };
-    let mut codecs = vec![json!({"name": "bytes", "configuration": {"endian": "little"}})];
-    if let Some(level) = level {
-        codecs.push(json!({"name": "blosc", "configuration": {
-            "cname": "zstd",
-            "clevel": level,
-            "shuffle": "shuffle",
-            "typesize": grid.number_bytes,
-            "blocksize": 0,
-        }}));
+fn object(value: Value) -> serde_json::Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => serde_json::Map::new(),
     }
-    let mut file = grid.chunk;
-    if let Some(per) = grid.per_file {
-        file = [0, 1].map(|axis| grid.chunk[axis].saturating_mul(per[axis]));
-        codecs = vec![json!({"name": "sharding_indexed", "configuration": {
-            "chunk_shape": axes(grid.chunk),
-            "codecs": codecs,
-            "index_codecs": [
-                {"name": "bytes", "configuration": {"endian": "little"}},
-                {"name": "crc32c"},
-            ],
-            "index_location": "start",
-        }})];
-    }
-    json!({
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": axes(grid.shape),
-        "data_type": if grid.number_bytes == 4 { "float32" } else { "float64" },
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": axes(file)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        // What is absent is not to be taken for zero.
-        "fill_value": "NaN",
-        "codecs": codecs,
-    })
 }
 
 fn pairs(ranges: &[Range<usize>]) -> Value {
@@ -144,38 +175,6 @@ fn owners(ranges: &[Range<usize>], parameters: &[ParameterPlace]) -> Value {
     json!(list)
 }
 
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-    #[serde(default)]
-    configuration: Configuration,
-}
-
-#[derive(Default, Deserialize)]
-struct Configuration {
-    #[serde(default)]
-    chunk_shape: Vec<usize>,
-    #[serde(default)]
-    codecs: Vec<Named>,
-    clevel: Option<i32>,
-}
-
-#[derive(Deserialize)]
-struct Array {
-    shape: Vec<usize>,
-    data_type: String,
-    chunk_grid: Named,
-    codecs: Vec<Named>,
-    #[serde(default)]
-    attributes: Attributes,
-}
-
-#[derive(Default, Deserialize)]
-struct Attributes {
-    #[serde(default)]
-    triangle: Option<String>,
-}
-
 /// Reads the `zarr.json` of a part's array.
 ///
 /// # Errors
@@ -183,12 +182,13 @@ struct Attributes {
 pub(super) fn read(path: &Path, layout: &PartLayout) -> Result<Form> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let refused = |what: String| Error::file(path, what);
-    let parsed: Array = serde_json::from_str(&text)
+    let mut given: ArrayMetadataV3 = serde_json::from_str(&text)
         .map_err(|e| refused(format!("is no array as hessblock writes it: {e}")))?;
-    if parsed.shape != layout.shape() {
+    let shape: Vec<u64> = layout.shape().iter().map(|extent| *extent as u64).collect();
+    if given.shape != shape {
         return Err(refused(format!(
             "has shape {:?}, and its manifest says {:?} for part {:?}",
-            parsed.shape,
+            given.shape,
             layout.shape(),
             layout.name
         )));
@@ -199,73 +199,83 @@ pub(super) fn read(path: &Path, layout: &PartLayout) -> Result<Form> {
                 .into(),
         )
     };
-    let form = parsed.form(layout).ok_or_else(foreign)?;
-    // Whatever else decides how it is read is as it would be written, or not taken at all.
-    let given: Value = serde_json::from_str(&text).map_err(|_| foreign())?;
-    let own = chunks(&form.grid, parsed.level());
-    let same = |name: &str| given[name] == own[name];
-    let all = own.as_object().into_iter().flatten();
-    match all
-        .filter(|(name, _)| *name != "fill_value")
-        .all(|(name, _)| same(name))
-    {
+    let form = form(&given, layout).ok_or_else(foreign)?;
+    // Whatever else decides how it is read is as it would be written.
+    let own = form.builder(true).and_then(|builder| {
+        let own = builder.build_metadata().map_err(|e| e.to_string())?;
+        // As it is read back: zarrs writes some of it in a shorter form.
+        serde_json::from_value::<ArrayMetadataV3>(json!(own)).map_err(|e| e.to_string())
+    });
+    let own = own.map_err(|_| foreign())?;
+    given.attributes.clear();
+    given.dimension_names = None;
+    given.fill_value = own.fill_value.clone();
+    match given == own {
         true => Ok(form),
         false => Err(foreign()),
     }
 }
 
-impl Array {
-    fn inner(&self) -> &[Named] {
-        match &self.codecs[..] {
-            [one] if one.name == "sharding_indexed" => &one.configuration.codecs,
-            codecs => codecs,
-        }
-    }
-
-    fn level(&self) -> Option<i32> {
-        let blosc = self.inner().iter().find(|codec| codec.name == "blosc")?;
-        blosc.configuration.clevel
-    }
-
-    fn form(&self, layout: &PartLayout) -> Option<Form> {
-        let vector = layout.columns.is_none();
-        let axes = |of: &[usize]| match of {
-            [rows] if vector => Some([*rows, 1]),
-            [rows, columns] if !vector => Some([*rows, *columns]),
+fn form(given: &ArrayMetadataV3, layout: &PartLayout) -> Option<Form> {
+    let vector = layout.columns.is_none();
+    let axes = |of: &[NonZeroU64]| {
+        let of: Vec<usize> = of
+            .iter()
+            .map(|n| n.get().try_into().ok())
+            .collect::<Option<_>>()?;
+        match of[..] {
+            [rows] if vector => Some([rows, 1]),
+            [rows, columns] if !vector => Some([rows, columns]),
             _ => None,
-        };
-        let file = axes(&self.chunk_grid.configuration.chunk_shape)?;
-        let chunk = match &self.codecs[..] {
-            [one] if one.name == "sharding_indexed" => axes(&one.configuration.chunk_shape)?,
-            _ => file,
-        };
-        if chunk.contains(&0) || [0, 1].iter().any(|&axis| file[axis] % chunk[axis] != 0) {
-            return None;
         }
-        let sharded = self.codecs.first()?.name == "sharding_indexed";
-        let per_file = [0, 1].map(|axis| file[axis] / chunk[axis]);
-        per_file[0].checked_mul(per_file[1])?;
-        let grid = Grid {
-            shape: axes(&self.shape)?,
-            vector,
-            chunk,
-            per_file: sharded.then_some(per_file),
-            number_bytes: match self.data_type.as_str() {
-                "float32" => 4,
-                "float64" => 8,
-                _ => return None,
-            },
-        };
-        grid.chunk_bytes()?;
-        let triangle = self.attributes.triangle.as_deref() == Some("upper");
-        // A triangle is read by its mirror.
-        if triangle && (layout.columns.as_ref() != Some(&layout.rows) || chunk[0] != chunk[1]) {
-            return None;
-        }
-        Some(Form {
-            grid,
-            compression: self.level(),
-            triangle,
-        })
+    };
+    let shape = [layout.row_count(), layout.column_count()];
+    let regular: RegularChunkGridConfiguration = given.chunk_grid.to_typed_configuration().ok()?;
+    let file = axes(&regular.chunk_shape)?;
+    let sharding: Option<ShardingCodecConfigurationV1> = match &given.codecs[..] {
+        [one] if one.name() == "sharding_indexed" => Some(one.to_typed_configuration().ok()?),
+        _ => None,
+    };
+    let (chunk, codecs) = match &sharding {
+        Some(sharding) => (axes(&sharding.chunk_shape)?, &sharding.codecs),
+        None => (file, &given.codecs),
+    };
+    // No chunk is larger than its array, whatever memory a file would have taken for it.
+    let fits =
+        |axis: usize| chunk[axis] <= shape[axis].max(1) && file[axis].is_multiple_of(chunk[axis]);
+    if !fits(0) || !fits(1) {
+        return None;
     }
+    let per_file = [0, 1].map(|axis| file[axis] / chunk[axis]);
+    per_file[0].checked_mul(per_file[1])?;
+    let blosc = codecs.iter().find(|codec| codec.name() == "blosc");
+    let blosc: Option<BloscCodecConfigurationV1> = match blosc {
+        Some(codec) => Some(codec.to_typed_configuration().ok()?),
+        None => None,
+    };
+    let grid = Grid {
+        shape,
+        vector,
+        chunk,
+        per_file: sharding.is_some().then_some(per_file),
+        number_bytes: match given.data_type.name() {
+            "float32" => 4,
+            "float64" => 8,
+            _ => return None,
+        },
+    };
+    let bytes = grid.chunk_bytes()?;
+    if blosc.is_some() && bytes > MOST {
+        return None;
+    }
+    let triangle = given.attributes.get("triangle") == Some(&json!("upper"));
+    // A triangle is read by its mirror.
+    if triangle && (layout.columns.as_ref() != Some(&layout.rows) || chunk[0] != chunk[1]) {
+        return None;
+    }
+    Some(Form {
+        grid,
+        level: blosc.map(|blosc| blosc.clevel.into()),
+        triangle,
+    })
 }

@@ -1,86 +1,46 @@
-//! Reading parts of an array, by the chunks that are touched alone.
+//! Reading parts of an array by zarrs, by the chunks that are touched alone.
 
 use super::super::blocks::Reader;
 use super::super::layout::{PartLayout, transpose};
-use super::blosc::{Fault, Frame};
-use super::chunk::{Keep, Stored, block_rows};
+use super::chunk::Codecs;
 use super::metadata::{self, Form};
-use super::shards;
+use super::storage::Chunks;
 use crate::error::{Error, Result};
 use crate::files::npy::{Dtype, Kind};
-use std::collections::VecDeque;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use zarrs::array::chunk_cache::{
+    ChunkCache, ChunkCacheDecodedLruChunkLimit, ChunkCachePartialDecoderLruChunkLimit,
+    ChunkCacheTypeDecoded,
+};
+use zarrs::array::{Array, ArrayBytes, ArraySubset, CodecOptions};
+use zarrs::storage::ReadableStorageTraits;
 
 /// An array of a finished result.
-#[derive(Debug)]
 pub(in super::super) struct ZarrReader {
     folder: PathBuf,
     number: usize,
     form: Form,
+    /// Each chunk as one of zarrs' own, wherever it lies ([`Chunks`]).
+    array: Arc<Array<dyn ReadableStorageTraits>>,
     cache: Arc<Cache>,
 }
 
-/// Bytes of blocks and indices that are kept.
+/// Bytes of decoded chunks that are kept, of a result.
 const KEPT: usize = 64 << 20;
-/// How many of them, however small.
+/// The same where a row of the array meets more chunks: with all of them kept, reading row by row decodes each once.
+const KEPT_OF_ROW: usize = 512 << 20;
+/// How many chunks, however small.
 const KEPT_COUNT: usize = 512;
 
-/// What is kept: a block of a chunk, or the index of a file (its numbers as bytes).
-type Key = (usize, [usize; 2], Option<usize>);
-
-/// The blocks that were read last, of all arrays of a result: reading row by row takes each out of its chunk once.
-#[derive(Debug, Default)]
-pub(in super::super) struct Cache(Mutex<VecDeque<(Key, Arc<Vec<u8>>)>>);
+/// The chunks that were read last, of the array that was: its number, and zarrs' cache of them.
+#[derive(Default)]
+pub(in super::super) struct Cache(Mutex<Option<(usize, Arc<dyn ChunkCache>)>>);
 
 /// An empty cache.
 pub(in super::super) fn cache() -> Arc<Cache> {
     Arc::default()
-}
-
-impl Cache {
-    fn get(
-        &self,
-        key: Key,
-        read: impl FnOnce() -> Result<Vec<u8>, Fault>,
-    ) -> Result<Arc<Vec<u8>>, Fault> {
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let mut kept = kept();
-            if let Some(at) = kept.iter().rposition(|(known, _)| *known == key)
-                && let Some(found) = kept.remove(at)
-            {
-                let block = found.1.clone();
-                kept.push_back(found);
-                return Ok(block);
-            }
-        }
-        // Read without the lock: two threads may read the same, and neither waits.
-        let block = Arc::new(read()?);
-        let mut kept = kept();
-        kept.push_back((key, block.clone()));
-        let mut bytes: usize = kept.iter().map(|(_, block)| block.len()).sum();
-        while bytes > KEPT || kept.len() > KEPT_COUNT {
-            bytes -= kept.pop_front().map_or(bytes, |(_, block)| block.len());
-        }
-        Ok(block)
-    }
-}
-
-/// The blocks of one chunk, in the cache.
-struct InCache<'a> {
-    cache: &'a Cache,
-    array: usize,
-    at: [usize; 2],
-}
-
-impl Keep for InCache<'_> {
-    fn block(&mut self, number: usize, frame: &Frame<'_>) -> Result<Arc<Vec<u8>>, Fault> {
-        let key = (self.array, self.at, Some(number));
-        self.cache.get(key, || frame.block(number))
-    }
 }
 
 impl ZarrReader {
@@ -95,80 +55,88 @@ impl ZarrReader {
         cache: Arc<Cache>,
     ) -> Result<ZarrReader> {
         let form = metadata::read(&folder.join("zarr.json"), layout)?;
+        let refused = |what: String| Error::file(folder, format!("cannot be read: {what}"));
+        let codecs = Codecs::new(&form).map_err(refused)?;
+        let chunks = Chunks::open(folder, form.grid.clone(), codecs, form.level.is_some())
+            .map_err(|e| refused(e.to_string()))?;
+        let storage: Arc<dyn ReadableStorageTraits> = Arc::new(chunks);
+        let array = form.builder(false).map_err(refused)?;
+        let array = array.build_arc(storage, "/");
         Ok(ZarrReader {
             folder: folder.to_path_buf(),
             number,
             form,
+            array: array.map_err(|e| refused(e.to_string()))?,
             cache,
         })
     }
 
-    /// Reads `rows` × `columns` of a chunk, positions within it.
-    fn read_chunk(
-        &self,
-        at: [usize; 2],
-        within: [Range<usize>; 2],
-        into: &mut [u8],
-        stride: usize,
-    ) -> Result<()> {
-        let grid = &self.form.grid;
-        let (file_at, number) = grid.file_of(at);
-        let path = grid.path(&self.folder, file_at);
-        let read = || -> Result<(), Fault> {
-            let file = File::open(&path)?;
-            let [start, room] = match grid.per_file {
-                None => [0, file.metadata()?.len()],
-                Some(_) => self.place(&file, file_at, number)?,
-            };
-            let stored = Stored {
-                file: &file,
-                at: start,
-                room,
-                compressed: self.form.compression.is_some(),
-            };
-            let mut keep = InCache {
-                cache: &self.cache,
-                array: self.number,
-                at,
-            };
-            stored.read(grid, within, into, stride, &mut keep)
+    /// The cache, which is this array's from now on.
+    fn chunks(&self) -> Arc<dyn ChunkCache> {
+        let mut kept = self.cache.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((number, chunks)) = &*kept
+            && *number == self.number
+        {
+            return chunks.clone();
+        }
+        let array = self.array.clone();
+        let chunks: Arc<dyn ChunkCache> = match self.form.level {
+            Some(_) => {
+                let grid = &self.form.grid;
+                let chunk = grid.chunk_bytes().unwrap_or(KEPT).max(1);
+                let row = grid.shape[1].div_ceil(grid.chunk[1]);
+                let count = (KEPT / chunk).max(row.min(KEPT_OF_ROW / chunk));
+                let count = count.clamp(1, KEPT_COUNT) as u64;
+                Arc::new(ChunkCacheDecodedLruChunkLimit::new(array, count))
+            }
+            // Of these the rows that are asked for are read alone, and only how is kept.
+            None => {
+                let count = KEPT_COUNT as u64;
+                Arc::new(ChunkCachePartialDecoderLruChunkLimit::new(array, count))
+            }
         };
-        read().map_err(|fault| match fault {
-            Fault::Io(error) => Error::io(&path)(error),
-            Fault::Damaged(what) => Error::file(
-                &path,
-                format!("{what}: the result is damaged, or was not copied whole"),
-            ),
-        })
+        *kept = Some((self.number, chunks.clone()));
+        chunks
     }
 
-    /// Where a chunk lies in a file of several.
-    fn place(&self, file: &File, file_at: [usize; 2], number: usize) -> Result<[u64; 2], Fault> {
-        let chunks = self.form.grid.chunks_of_file();
-        let index = self.cache.get((self.number, file_at, None), || {
-            let entries = shards::read(file, chunks)?;
-            Ok(entries
-                .iter()
-                .flatten()
-                .flat_map(|n| n.to_le_bytes())
-                .collect())
-        })?;
-        let pairs = index.as_chunks::<16>().0;
-        let pair = pairs.get(number).map(|pair| {
-            let half = |half: &[u8]| {
-                half.iter()
-                    .rev()
-                    .fold(0, |n, byte| n << 8 | u64::from(*byte))
-            };
-            [half(&pair[..8]), half(&pair[8..])]
+    /// Reads `rows` × `columns` of a chunk, positions within it: row-major, without gaps.
+    fn read_chunk(
+        &self,
+        chunks: &dyn ChunkCache,
+        at: [usize; 2],
+        [rows, columns]: &[Range<usize>; 2],
+    ) -> Result<ChunkCacheTypeDecoded> {
+        let grid = &self.form.grid;
+        let subset = ArraySubset::new_with_ranges(&match grid.vector {
+            true => vec![wide(rows)],
+            false => vec![wide(rows), wide(columns)],
         });
-        let length = file.metadata()?.len();
-        match pair {
-            Some([at, bytes]) if at.checked_add(bytes).is_some_and(|end| end <= length) => {
-                Ok([at, bytes])
-            }
-            _ => Err(Fault::Damaged("lacks a chunk")),
+        let refused = |what: String| {
+            Error::file(
+                grid.path(&self.folder, grid.file_of(at).0),
+                format!("{what}: the result is damaged, or was not copied whole"),
+            )
+        };
+        let found =
+            chunks.retrieve_chunk_subset_bytes(&grid.axes(at), &subset, &CodecOptions::default());
+        let found = found.map_err(|e| refused(e.to_string()))?;
+        match found.size() == rows.len() * columns.len() * grid.number_bytes {
+            true => Ok(found),
+            false => Err(refused("holds chunks of another shape".into())),
         }
+    }
+}
+
+fn wide(range: &Range<usize>) -> Range<u64> {
+    range.start as u64..range.end as u64
+}
+
+impl std::fmt::Debug for ZarrReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ZarrReader")
+            .field("folder", &self.folder)
+            .field("form", &self.form)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,10 +149,10 @@ impl Reader for ZarrReader {
         }
     }
 
-    fn band(&self) -> usize {
-        match self.form.compression {
-            Some(_) => block_rows(&self.form.grid),
-            None => 1,
+    fn piece(&self) -> [usize; 2] {
+        match self.form.level {
+            Some(_) => self.form.grid.chunk,
+            None => [1, usize::MAX],
         }
     }
 
@@ -195,6 +163,7 @@ impl Reader for ZarrReader {
         if rows.is_empty() || columns.is_empty() {
             return Ok(());
         }
+        let chunks = self.chunks();
         let numbers =
             |range: &Range<usize>, side: usize| range.start / side..range.end.div_ceil(side);
         for row in numbers(&rows, grid.chunk[0]) {
@@ -208,11 +177,25 @@ impl Reader for ZarrReader {
                 let at =
                     (met[0].start - rows.start) * stride + (met[1].start - columns.start) * size;
                 let into = &mut into[at..];
-                if self.form.triangle && row > column {
-                    let [rows, columns] = within;
-                    self.read_mirror([column, row], [columns, rows], into, stride)?;
-                } else {
-                    self.read_chunk([row, column], within, into, stride)?;
+                let mirror = self.form.triangle && row > column;
+                let (at, within) = match (mirror, within) {
+                    (true, [rows, columns]) => ([column, row], [columns, rows]),
+                    (false, within) => ([row, column], within),
+                };
+                let found = self.read_chunk(&*chunks, at, &within)?;
+                let ArrayBytes::Fixed(found) = &*found else {
+                    continue; // Numbers have a fixed size, and their size was checked.
+                };
+                let width = within[1].len();
+                match (mirror, size) {
+                    (true, 4) => mirrored::<4>(found, width, into, stride),
+                    (true, _) => mirrored::<8>(found, width, into, stride),
+                    (false, _) => {
+                        let found = found.chunks(width * size);
+                        for (into, found) in into.chunks_mut(stride).zip(found) {
+                            into[..found.len()].copy_from_slice(found);
+                        }
+                    }
                 }
             }
         }
@@ -220,30 +203,11 @@ impl Reader for ZarrReader {
     }
 }
 
-impl ZarrReader {
-    /// Reads `rows` × `columns` of a chunk, and puts its transpose into rows of `stride` bytes.
-    fn read_mirror(
-        &self,
-        at: [usize; 2],
-        [rows, columns]: [Range<usize>; 2],
-        into: &mut [u8],
-        stride: usize,
-    ) -> Result<()> {
-        fn of<const N: usize>(bytes: &[u8], width: usize, into: &mut [u8], stride: usize)
-        where
-            [u8; N]: Default,
-        {
-            let (numbers, into) = (bytes.as_chunks::<N>().0, into.as_chunks_mut::<N>().0);
-            transpose(numbers, width, 0..width, into, stride / N);
-        }
-        let size = self.form.grid.number_bytes;
-        let width = columns.len();
-        let mut bytes = vec![0; rows.len() * width * size];
-        self.read_chunk(at, [rows, columns], &mut bytes, width * size)?;
-        match size {
-            4 => of::<4>(&bytes, width, into, stride),
-            _ => of::<8>(&bytes, width, into, stride),
-        }
-        Ok(())
-    }
+/// Puts the transpose of numbers of N bytes into rows of `stride` bytes.
+fn mirrored<const N: usize>(bytes: &[u8], width: usize, into: &mut [u8], stride: usize)
+where
+    [u8; N]: Default,
+{
+    let (numbers, into) = (bytes.as_chunks::<N>().0, into.as_chunks_mut::<N>().0);
+    transpose(numbers, width, 0..width, into, stride / N);
 }

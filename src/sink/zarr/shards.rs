@@ -4,19 +4,24 @@
 //! Chunks are appended, each once; where each lies is in the journal until the end, when the index is written. So what a
 //! failure tears is a chunk that no line vouches for, and nothing that was written is ever moved or written over.
 
-use super::blosc::Fault;
-use crate::files::read_exact_at;
 use std::collections::HashMap;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use zarrs::array::codec::{BytesCodec, CodecChain, Crc32cCodec};
+use zarrs::array::data_type::uint64;
+use zarrs::array::{
+    ArrayBytes, ArrayToBytesCodecTraits, BytesToBytesCodecTraits, CodecError, CodecOptions,
+    FillValue,
+};
 
 /// An index's entry: where a chunk starts and its bytes; both are all ones where it is absent.
 pub(super) const ABSENT: [u64; 2] = [u64::MAX; 2];
 
 /// Bytes of an index of so many chunks.
 pub(super) fn index_bytes(chunks: usize) -> u64 {
-    16 * chunks as u64 + 4
+    (chunks as u64).saturating_mul(16).saturating_add(4)
 }
 
 /// Hands out room at the ends of files.
@@ -44,77 +49,69 @@ impl Ends {
     }
 }
 
-/// The bytes of an index.
-pub(super) fn encode(entries: &[[u64; 2]]) -> Vec<u8> {
-    let mut bytes: Vec<u8> = entries
-        .iter()
-        .flatten()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    bytes.extend(crc32c(&bytes).to_le_bytes());
-    bytes
+/// The codecs of an index, as [`super::metadata`] names them.
+pub(super) fn codecs() -> (Arc<BytesCodec>, Vec<Arc<dyn BytesToBytesCodecTraits>>) {
+    let checksum = Arc::new(Crc32cCodec::new());
+    (Arc::new(BytesCodec::little()), vec![checksum])
 }
 
-/// Reads the index of a file.
-pub(super) fn read(file: &File, chunks: usize) -> Result<Vec<[u64; 2]>, Fault> {
-    let length = index_bytes(chunks);
-    // Looked at before there is memory for it: the number of chunks comes from a file.
-    if file.metadata()?.len() < length {
-        return Err(Fault::Damaged("is cut off"));
-    }
-    let mut bytes = vec![0; length as usize];
-    read_exact_at(file, &mut bytes, 0)?;
-    let (entries, sum) = bytes.split_at(bytes.len() - 4);
-    if sum != crc32c(entries).to_le_bytes() {
-        return Err(Fault::Damaged(
-            "has an index that does not match its checksum",
-        ));
-    }
+/// The chain of them, and the shape of an index of so many chunks: each with where it starts and its bytes.
+fn chain(chunks: usize) -> Result<(CodecChain, [NonZeroU64; 2]), CodecError> {
+    const PAIR: NonZeroU64 = NonZeroU64::new(2).expect("two is not zero");
+    let chunks = NonZeroU64::new(chunks as u64)
+        .ok_or_else(|| CodecError::Other("an index of no chunks".into()))?;
+    let (numbers, checksum) = codecs();
+    let chain = CodecChain::new(Vec::new(), numbers, checksum);
+    Ok((chain, [chunks, PAIR]))
+}
+
+/// The bytes of an index.
+pub(super) fn encode(entries: &[[u64; 2]]) -> Result<Vec<u8>, CodecError> {
+    let numbers = entries.as_flattened().iter();
+    let bytes: Vec<u8> = numbers.flat_map(|number| number.to_ne_bytes()).collect();
+    let (chain, shape) = chain(entries.len())?;
+    let bytes = chain.encode(
+        ArrayBytes::from(bytes),
+        &shape,
+        &uint64(),
+        &FillValue::from(u64::MAX),
+        &CodecOptions::default(),
+    )?;
+    Ok(bytes.into_owned())
+}
+
+/// Reads the bytes of an index.
+pub(super) fn decode(bytes: &[u8], chunks: usize) -> Result<Vec<[u64; 2]>, CodecError> {
+    let (chain, shape) = chain(chunks)?;
+    let entries = chain.decode(
+        bytes.into(),
+        &shape,
+        &uint64(),
+        &FillValue::from(u64::MAX),
+        &CodecOptions::default(),
+    )?;
+    let entries = entries.into_fixed()?;
     let (numbers, _) = entries.as_chunks::<8>();
     let (pairs, _) = numbers.as_chunks::<2>();
-    let pair = |pair: &[[u8; 8]; 2]| pair.map(u64::from_le_bytes);
+    let pair = |pair: &[[u8; 8]; 2]| pair.map(u64::from_ne_bytes);
     Ok(pairs.iter().map(pair).collect())
-}
-
-/// CRC-32C (Castagnoli), bit by bit: an index is short.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
-    let step = |crc: u32, byte: &u8| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg())
-        })
-    };
-    !bytes.iter().fold(u32::MAX, step)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn the_checksum_is_that_of_rfc_3720() {
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-    }
 
     #[test]
     fn an_index_is_read_as_written_and_damage_is_found() {
         let entries = [[36, 7], ABSENT];
-        let bytes = encode(&entries);
+        let bytes = encode(&entries).unwrap();
         assert_eq!(bytes.len() as u64, index_bytes(2));
-        let file = |bytes: &[u8]| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(bytes).unwrap();
-            file
-        };
-        assert_eq!(read(&file(&bytes), 2).unwrap(), entries);
-        assert!(read(&file(&bytes[..30]), 2).is_err());
-        assert!(read(&file(&bytes), usize::MAX / 32).is_err());
+        assert_eq!(decode(&bytes, 2).unwrap(), entries);
+        assert!(decode(&bytes[..30], 2).is_err() && decode(&bytes, 3).is_err());
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 4;
-            assert!(read(&file(&changed), 2).is_err(), "{at}");
+            assert!(decode(&changed, 2).is_err(), "{at}");
         }
     }
 }

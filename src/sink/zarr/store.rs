@@ -6,15 +6,14 @@ use super::super::record::{Manifest, Record};
 use super::super::store::Store;
 use super::super::tile::Tile;
 use super::SIDE;
-use super::blosc::{self, Fault};
-use super::chunk::{LastBlock, Numbers, Stored};
+use super::chunk::{Codecs, Fault, Numbers};
 use super::grid::Grid;
 use super::metadata::{self, Form};
 use super::shards::{self, Ends};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
-use crate::files::{parent, sync_folder};
+use crate::files::{parent, read_exact_at, sync_folder};
 use crate::sink::layout::PartLayout;
 use crate::tensor::Real;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +37,7 @@ struct Target {
     layout: PartLayout,
     folder: PathBuf,
     form: Form,
+    codecs: Codecs,
     symmetric: bool,
 }
 
@@ -101,6 +101,12 @@ impl ZarrStore {
         for (layout, part) in record.layouts().into_iter().zip(&record.parts) {
             let grid = Grid::new(&layout, side, storage.chunks_per_file, size_of::<R>());
             check_size(&grid, storage.compression, &layout, &place.target)?;
+            let form = Form {
+                grid,
+                level: storage.compression.map(metadata::blosc_level),
+                triangle: storage.triangle && layout.columns.as_ref() == Some(&layout.rows),
+            };
+            let codecs = Codecs::new(&form).map_err(|e| Error::file(&place.target, e))?;
             let symmetric = layout.columns.as_ref() == Some(&layout.rows);
             let own = folder.join(&part.file);
             let chunks = own.join("c");
@@ -109,11 +115,8 @@ impl ZarrStore {
             arrays.push(Target {
                 layout,
                 folder: own,
-                form: Form {
-                    grid,
-                    compression: storage.compression,
-                    triangle: storage.triangle && symmetric,
-                },
+                form,
+                codecs,
                 symmetric,
             });
         }
@@ -152,15 +155,12 @@ impl ZarrStore {
             std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
             self.changed([parent(&folder)]);
         }
-        let compressed = array.form.compression.map(|level| {
-            let frame = numbers.compressed(grid, level);
-            frame.map_err(Error::io(&path))
-        });
-        let compressed = compressed.transpose()?;
-        let bytes = match &compressed {
-            Some(frame) => frame.len() as u64,
-            None => (grid.chunk[0] * grid.row_bytes()) as u64,
-        };
+        let padded = numbers.padded(grid);
+        let plain = R::bytes(&padded);
+        let encoded = array.codecs.encode(&plain);
+        let encoded =
+            encoded.map_err(|e| Error::file(&path, format!("cannot be compressed: {e}")))?;
+        let bytes = encoded.len() as u64;
         let sharded = grid.per_file.is_some();
         let mut options = OpenOptions::new();
         options.create(true).truncate(!sharded).write(true);
@@ -175,11 +175,9 @@ impl ZarrStore {
                 0
             }
         };
-        let written = match &compressed {
-            Some(frame) => self.writes.write_all_at(&file, frame, start),
-            None => numbers.write(grid, &self.writes, &file, start),
-        };
-        written.map_err(Error::io(&path))?;
+        self.writes
+            .write_all_at(&file, &encoded, start)
+            .map_err(Error::io(&path))?;
         // Once all of it is there: a sync before that would have taken the file off the list.
         self.changed([path, folder]);
         Ok(sharded.then_some([start, bytes]))
@@ -193,29 +191,25 @@ impl ZarrStore {
         place: Option<[u64; 2]>,
     ) -> Result<Vec<u8>, Fault> {
         let grid = &array.form.grid;
-        let [rows, columns] = grid.extent(at).map(|range| 0..range.len());
+        let [rows, columns] = grid.extent(at).map(|range| range.len());
         let path = grid.path(&array.folder, grid.file_of(at).0);
         let file = File::open(path)?;
-        let [start, room] = match place {
-            Some(place) => place,
-            None => [0, file.metadata()?.len()],
-        };
-        let stored = Stored {
-            file: &file,
-            at: start,
-            room,
-            compressed: array.form.compression.is_some(),
-        };
-        let stride = columns.len() * grid.number_bytes;
-        let mut bytes = vec![0; rows.len() * stride];
-        stored.read(
-            grid,
-            [rows, columns],
-            &mut bytes,
-            stride,
-            &mut LastBlock::default(),
-        )?;
-        Ok(bytes)
+        let length = file.metadata()?.len();
+        let [start, bytes] = place.unwrap_or([0, length]);
+        if start.checked_add(bytes).is_none_or(|end| end > length) {
+            return Err(Fault::damaged("is cut off"));
+        }
+        array.codecs.check_length(bytes)?;
+        let mut encoded = vec![0; bytes as usize];
+        read_exact_at(&file, &mut encoded, start)?;
+        let mut chunk = array.codecs.decode(encoded)?;
+        // Without what lies over the array's edge.
+        let [stride, own] = [grid.chunk[1], columns].map(|count| count * grid.number_bytes);
+        for row in 1..rows {
+            chunk.copy_within(row * stride..row * stride + own, row * own);
+        }
+        chunk.truncate(rows * own);
+        Ok(chunk)
     }
 
     fn check(&self, entry: &Entry) -> Result<bool> {
@@ -228,10 +222,7 @@ impl ZarrStore {
             let place = match grid.per_file {
                 None => None,
                 // A line from before the options were these.
-                Some(_) => match places
-                    .next()
-                    .filter(|[at, _]| at.checked_add(1 << 48).is_some())
-                {
+                Some(_) => match places.next() {
                     None => return Ok(false),
                     place => place,
                 },
@@ -289,8 +280,10 @@ impl ZarrStore {
             let path = array.form.grid.path(&array.folder, *at);
             let file = OpenOptions::new().write(true).open(&path);
             let file = file.map_err(Error::io(&path))?;
+            let index = shards::encode(index)
+                .map_err(|e| Error::file(&path, format!("has no index: {e}")))?;
             self.writes
-                .write_all_at(&file, &shards::encode(index), 0)
+                .write_all_at(&file, &index, 0)
                 .map_err(Error::io(&path))?;
             self.changed([path]);
         }
@@ -341,7 +334,7 @@ fn check_size(
 ) -> Result<()> {
     let [rows, columns] = grid.chunk;
     let bytes = rows as u128 * columns as u128 * grid.number_bytes as u128;
-    if grid.chunk_bytes().is_none() || (compression.is_some() && bytes > blosc::MOST as u128) {
+    if grid.chunk_bytes().is_none() || (compression.is_some() && bytes > metadata::MOST as u128) {
         return Err(Error::file(
             target,
             format!(
@@ -403,13 +396,16 @@ impl<R: Real> Store<R> for ZarrStore {
     fn finish(&self, entries: &[Entry], manifest: &Manifest) -> Result<()> {
         self.write_indices(entries)?;
         for (number, array) in self.arrays.iter().enumerate() {
-            let metadata =
-                metadata::array(number, &array.layout, &array.form, &manifest.parameters);
+            let (layout, form) = (&array.layout, &array.form);
+            let metadata = metadata::array(number, layout, form, &manifest.parameters)
+                .map_err(|e| Error::file(&array.folder, format!("cannot be described: {e}")))?;
             self.write_json(&array.folder, &metadata)?;
         }
         // Last: where it is, the arrays are.
         self.sync_all()?;
-        self.write_json(&self.folder, &metadata::group(manifest))?;
+        let metadata = metadata::group(manifest)
+            .map_err(|e| Error::file(&self.folder, format!("cannot be described: {e}")))?;
+        self.write_json(&self.folder, &metadata)?;
         self.sync_all()
     }
 }
