@@ -21,8 +21,9 @@ use crate::sink::{
 };
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::Gpu;
-use crate::tensor::{Contract, Real};
+use crate::tensor::{Contract, HostData, Real};
 use ndarray::{Array2, Array3};
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// A network, its data and a loss.
@@ -119,6 +120,8 @@ impl Target {
             true => None,
             false => Begun::at(&self.path)?,
         };
+        // Where nothing is done of it, there is nothing to agree with but other processes.
+        let begun = begun.filter(|begun| begun.left.is_some() || begun.shards > 1);
         let unit = |begun: Begun, name: &str| begun.order[name].as_u64().map(|n| n as usize);
         let units = begun.and_then(|begun| {
             Some(Units {
@@ -564,6 +567,7 @@ impl Session {
         }
         let mut files = target
             .files()?
+            .provenance(self.identified(target)?)
             .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
             .order(plan.order())
             .chunk_side(plan.tiling().side)
@@ -591,6 +595,51 @@ impl Session {
         Ok(report)
     }
 
+    /// The target's provenance with what this session computes from, so that a run that was stopped is gone on with by
+    /// the same one only. Where files are named and hashed, these say what the data are.
+    fn identified(&self, target: &Target) -> Result<Provenance> {
+        let mut provenance = target.provenance.clone();
+        let samples = self.dataset.sample_range();
+        provenance
+            .samples
+            .get_or_insert((samples.start, samples.end));
+        provenance.loss.get_or_insert_with(|| self.loss.name());
+        let curvature = self.curvature.to_string();
+        provenance.curvature.get_or_insert(curvature);
+        let hexadecimal = |hasher: Sha256| -> String {
+            let digest = hasher.finalize();
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let mut hasher = Sha256::new();
+        for parameter in &self.network.parameters {
+            hasher.update(parameter.name.as_bytes());
+            match &parameter.data.data {
+                HostData::F32(values) => hasher.update(f32::bytes(values)),
+                HostData::F64(values) => hasher.update(f64::bytes(values)),
+            }
+        }
+        let options = &mut provenance.options;
+        options.insert("parameters_sha256".into(), hexadecimal(hasher).into());
+        if provenance.data.is_empty() {
+            /// Samples that are read at a time.
+            const STEP: usize = 64;
+            let (mut hasher, count) = (Sha256::new(), self.dataset.len());
+            for start in (0..count).step_by(STEP) {
+                let range = start..(start + STEP).min(count);
+                for input in self.dataset.inputs(range.clone())? {
+                    hasher.update(f64::bytes(&input));
+                }
+                // Debug text of floats is exact.
+                hasher.update(format!("{:?}", self.dataset.targets(range)?));
+            }
+            options.insert("data_sha256".into(), hexadecimal(hasher).into());
+        }
+        if let Some(rank) = &self.rank {
+            options.entry("rank").or_insert(serde_json::json!(rank));
+        }
+        Ok(provenance)
+    }
+
     /// Small parts into memory, and from there into one file.
     fn write_tensors<B: Contract>(
         &self,
@@ -601,6 +650,7 @@ impl Session {
     ) -> Result<Report> {
         let mut tensors = target
             .tensors::<B::Real>()?
+            .provenance(self.identified(target)?)
             .order(plan.order())
             .parameters(places(&self.network));
         if tensors.is_finished(&plan.layouts())? {

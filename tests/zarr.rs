@@ -366,10 +366,10 @@ fn shards_never_share_a_file_and_are_merged() {
             );
             before = chunk_files(&folder.path().join(format!("{k}.zarr.partial")));
         }
-        let merged = merge(&path, &mut |_, _| Ok(())).unwrap();
+        let merged = merge(&path, false, &mut |_, _| Ok(())).unwrap();
         assert_eq!(merged.tiles, tiles(&layouts(), 7).len());
         check(&path, &format!("{form:?} of three processes"));
-        assert!(merge(&path, &mut |_, _| Ok(())).unwrap().was_whole);
+        assert!(merge(&path, false, &mut |_, _| Ok(())).unwrap().was_whole);
     }
 }
 

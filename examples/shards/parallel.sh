@@ -9,6 +9,6 @@ out=$1
 shift
 shards=${SHARDS:-4}
 hessblock=${HESSBLOCK:-hessblock}
-parallel --halt soon,fail=1 --line-buffer --tagstring 'shard {}' \
+parallel -q --halt soon,fail=1 --line-buffer --tagstring 'shard {}' \
     "$hessblock" blocks "$@" --out "$out" --shard "{}/$shards" ::: $(seq "$shards")
 "$hessblock" merge "$out"

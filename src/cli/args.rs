@@ -336,6 +336,9 @@ pub struct Merge {
     /// The name that was given to `blocks --out`.
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
+    /// Replace an older result of that name.
+    #[arg(long)]
+    pub force: bool,
     /// Say nothing on standard error but errors.
     #[arg(short, long)]
     pub quiet: bool,

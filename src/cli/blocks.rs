@@ -164,8 +164,10 @@ pub fn run(command: &Blocks) -> Result<()> {
     };
     let report = session.run_to_files(&device, &plan, &target, &control);
     reporter.finish();
-    let report = report.inspect_err(|_| {
-        if let Some(left) = target.left() {
+    let report = report.inspect_err(|error| {
+        // What was refused had not begun.
+        let began = !matches!(error, Error::Request(_) | Error::File { .. });
+        if let Some(left) = target.left().filter(|_| began) {
             let (tiles, path) = (left.tiles, left.path.display());
             let s = if tiles == 1 { "" } else { "s" };
             let text = format!(

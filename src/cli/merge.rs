@@ -13,7 +13,7 @@ pub fn run(command: &Merge) -> hessblock::Result<()> {
         progress: &|_| {},
         cancel: &CANCEL,
     };
-    let merged = sink::merge(&command.out, &mut |done, all| {
+    let merged = sink::merge(&command.out, command.force, &mut |done, all| {
         reporter.step(done, all, &format!("tile {done} of {all} checked"));
         control.check()
     });

@@ -7,7 +7,7 @@ use super::place::{Kind, Place};
 use super::record::{Record, device_of, rounds_alike};
 use super::store::{self, StorageOptions, Store};
 use super::tile::Tile;
-use super::{ParameterPlace, Provenance, Sink};
+use super::{Blocks, ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
@@ -111,6 +111,8 @@ pub struct Left {
 pub struct Begun {
     /// What decides the order of accumulation ([`Files::order`]).
     pub order: Value,
+    /// Processes that share it.
+    pub shards: usize,
     /// What is done of it, where anything is.
     pub left: Option<Left>,
 }
@@ -137,6 +139,7 @@ impl Begun {
         }
         Ok(Some(Begun {
             order: record.order,
+            shards: record.shards,
             left: (tiles > 0).then(|| Left {
                 path: place.partial(),
                 tiles,
@@ -239,7 +242,10 @@ impl<R: Real> Files<R> {
             return Ok(false);
         }
         match self.place.finished_key() {
-            Some(key) if key == self.record(parts).key() => {
+            // What was cut off or taken away since is made again, once it is out of the way.
+            Some(key)
+                if key == self.record(parts).key() && Blocks::open(&self.place.target).is_ok() =>
+            {
                 // It may have been stopped between its last steps.
                 tidy(&self.place)?;
                 Ok(true)
@@ -461,6 +467,7 @@ impl<R: Real> Sink<R> for Files<R> {
                 let header = json!({
                     "shard": shard.index,
                     "of": shard.of,
+                    "plan": record.digest(),
                     "begun": self.provenance.date,
                     "device": device,
                 });
@@ -502,7 +509,15 @@ impl<R: Real> Sink<R> for Files<R> {
         if shard.of == 1 {
             return vec![true; tiles.len()];
         }
-        let shares = shares(tiles, shard.of, |tile| open?.store.group(tile));
+        let group = |tile: &Tile| {
+            let open = open?;
+            match open.layouts.get(tile.part)?.columns {
+                // Vectors are made together.
+                None => Some([usize::MAX; 3]),
+                Some(_) => open.store.group(tile),
+            }
+        };
+        let shares = shares(tiles, shard.of, group);
         let own: Vec<bool> = shares.iter().map(|of| of + 1 == shard.index).collect();
         if let Some(open) = open {
             let count = own.iter().filter(|own| **own).count();

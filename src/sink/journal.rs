@@ -178,7 +178,9 @@ impl Journal {
     /// Empties the list.
     pub(super) fn clear(&self) -> Result<()> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.set_len(0).map_err(Error::io(&self.path))
+        file.set_len(0)
+            .and_then(|()| file.sync_all())
+            .map_err(Error::io(&self.path))
     }
 }
 

@@ -39,24 +39,34 @@ pub struct Merged {
 /// still at work, and where there is nothing to merge.
 pub fn merge(
     path: impl AsRef<Path>,
+    force: bool,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Merged> {
-    let place = Place::new(path.as_ref())?;
+    let mut place = Place::new(path.as_ref())?;
+    place.force = force;
+    let whole = |place: &Place| -> Result<Merged> {
+        tidy(place)?;
+        Ok(Merged {
+            path: place.target.clone(),
+            was_whole: true,
+            ..Merged::default()
+        })
+    };
     let partial = place.partial();
     let Some(record) = Record::read(&place.beside("plan.json"))? else {
         if place.finished_key().is_some() {
-            tidy(&place)?;
-            return Ok(Merged {
-                path: place.target,
-                was_whole: true,
-                ..Merged::default()
-            });
+            return whole(&place);
         }
         return Err(Error::file(
             &partial,
             "there is nothing to merge: no plan.json was found; give the name that was given to `blocks --out`",
         ));
     };
+    if place.single() && place.finished_key().is_some_and(|key| key == record.key()) {
+        // It was stopped between its last name and its last steps.
+        return whole(&place);
+    }
+    place.check_target()?;
     match record.precision.as_str() {
         "f64" => finish::<f64>(&place, &record, progress),
         _ => finish::<f32>(&place, &record, progress),
@@ -77,12 +87,20 @@ fn finish<R: Real>(
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Merged> {
     check_names(place, record)?;
-    let of = record.shards;
+    let (of, digest) = (record.shards, record.digest());
     let mut shares = Vec::new();
     for shard in 1..=of {
         let path = place.journal(shard, of);
         if path.exists() {
-            let (journal, contents) = Journal::open(&path, &path, Writes::default())?;
+            let (journal, mut contents) = Journal::open(&path, &path, Writes::default())?;
+            if contents
+                .notes
+                .first()
+                .is_none_or(|header| header["plan"] != *digest)
+            {
+                // A list that another plan left.
+                contents = Contents::default();
+            }
             shares.push(Share {
                 shard,
                 contents,

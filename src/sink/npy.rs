@@ -14,6 +14,7 @@ use crate::tensor::Real;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A file per part.
 #[derive(Debug)]
@@ -31,6 +32,17 @@ struct Part {
     /// Bytes of the header.
     offset: u64,
     number_bytes: usize,
+    /// Whether it was written to since it was last made durable.
+    unsynced: AtomicBool,
+}
+
+/// Marks a part as written to once all of a tile is: a sync before that would have taken the mark off.
+struct Wrote<'a>(&'a Part);
+
+impl Drop for Wrote<'_> {
+    fn drop(&mut self) {
+        self.0.unsynced.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Parts whose files stay open.
@@ -60,6 +72,7 @@ impl NpyStore {
                 path,
                 offset: header.len() as u64,
                 number_bytes: size_of::<R>(),
+                unsynced: AtomicBool::new(true),
             });
         }
         // Nor are the files themselves to be missing after a power failure.
@@ -190,6 +203,7 @@ impl<R: Real> Store<R> for NpyStore {
     fn write(&self, tile: &Tile, values: &[R], mirror: bool) -> Result<Vec<u64>> {
         let part = self.part(tile.part)?;
         part.with_file(|file| {
+            let wrote = Wrote(part);
             part.write(&self.writes, file, tile, values)?;
             if mirror {
                 // Bands of the transpose: a buffer of 64 rows, each written as one run.
@@ -208,6 +222,7 @@ impl<R: Real> Store<R> for NpyStore {
                     part.write(&self.writes, file, &place, band)?;
                 }
             }
+            drop(wrote);
             Ok(Vec::new())
         })
     }
@@ -235,12 +250,19 @@ impl<R: Real> Store<R> for NpyStore {
 
     fn sync(&self) -> Result<()> {
         for part in &self.parts {
-            part.with_file(|file| file.sync_all().map_err(Error::io(&part.path)))?;
+            if part.unsynced.swap(false, Ordering::Relaxed) {
+                let synced = part.with_file(|file| file.sync_all().map_err(Error::io(&part.path)));
+                synced.inspect_err(|_| part.unsynced.store(true, Ordering::Relaxed))?;
+            }
         }
         Ok(())
     }
 
     fn finish(&self, _: &[Entry], _: &Manifest) -> Result<()> {
+        // Other processes' writes too.
+        for part in &self.parts {
+            part.unsynced.store(true, Ordering::Relaxed);
+        }
         Store::<R>::sync(self)
     }
 }

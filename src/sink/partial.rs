@@ -1,7 +1,7 @@
 //! A result under way: its plan, the list of what is done, the lock on it, and its end.
 
 use super::journal::{Contents, Journal};
-use super::place::Place;
+use super::place::{Place, is_beside, not_ours};
 use super::record::Record;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
@@ -83,7 +83,15 @@ impl Partial {
             let folder = place.partial();
             match std::fs::create_dir(&folder) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    let empty = std::fs::read_dir(&folder)
+                        .map_err(Error::io(&folder))?
+                        .next();
+                    let begun = place.beside("plan.json").exists() || !place.journals()?.is_empty();
                     place.check_leftover(&folder)?;
+                    // Arrays alone are somebody's.
+                    if empty.is_some() && !begun {
+                        return Err(not_ours(&folder));
+                    }
                 }
                 made => made.map_err(Error::io(&folder))?,
             }
@@ -104,8 +112,10 @@ impl Partial {
         };
         let Some(earlier) = earlier else {
             partial.clear()?;
+            partial.journal().clear()?;
             partial.write_plan(record)?;
-            partial.keep = false;
+            // Others may be at work by now.
+            partial.keep = shard.of > 1;
             return Ok((partial, Contents::default()));
         };
         let differences = record.differences(&earlier);
@@ -120,6 +130,13 @@ impl Partial {
             contents = Contents::default();
         } else if restart {
             // The other processes' tiles are theirs.
+            partial.journal().clear()?;
+            contents = Contents::default();
+        }
+        let digest = record.digest();
+        let of_this_plan = |header: &serde_json::Value| header["plan"] == *digest;
+        if !contents.notes.first().is_some_and(of_this_plan) && !contents.entries.is_empty() {
+            // A list that another plan left.
             partial.journal().clear()?;
             contents = Contents::default();
         }
@@ -144,8 +161,13 @@ impl Partial {
                 "give the same options to go on with that run, or --restart to begin again".into()
             }
             _ => format!(
-                "give every shard the same options, or remove {} when none of them runs",
-                place.display()
+                "give every shard the same options, or remove {}{} when none of them runs",
+                place.display(),
+                if self.place.single() {
+                    " and the files beside it whose names begin so"
+                } else {
+                    ""
+                }
             ),
         };
         Error::Request(format!(
@@ -246,6 +268,11 @@ impl Partial {
         let rename =
             |from: &Path, to: &Path| std::fs::rename(from, to).map_err(Error::io(to.to_path_buf()));
         if place.single() {
+            if place.target.exists() {
+                // No older array is to stand beside the new manifest: the new one is whole, under its other name.
+                std::fs::remove_file(&place.target).map_err(Error::io(&place.target))?;
+                sync_folder(&parent(&place.target))?;
+            }
             // The array last: where it is, the manifest is too.
             if let Some(path) = place.manifest() {
                 rename(&path, &with_suffix(&place.target, ".json"))?;
@@ -259,6 +286,7 @@ impl Partial {
             let replaced = place.target.exists();
             if replaced {
                 if old.exists() {
+                    place.check_leftover(&old)?;
                     std::fs::remove_dir_all(&old).map_err(Error::io(&old))?;
                 }
                 rename(&place.target, &old)?;
@@ -290,7 +318,7 @@ pub(super) fn tidy(place: &Place) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(Error::io(&place.target))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("plan.json") || name.starts_with("done") && entry.path().is_file() {
+        if is_beside(&name) && entry.path().is_file() {
             remove_if_there(&entry.path())?;
         }
     }
@@ -345,9 +373,11 @@ impl Drop for Partial {
         if self.keep {
             return;
         }
+        // Nothing can be done about a failure here; the next run clears what is left. The list goes last: who has it has all.
+        let own = self.place.journal(self.shard.index, self.shard.of);
+        let _ = remove(&self.place, Some(&own));
         self.journal = None;
-        // Nothing can be done about a failure here; the next run clears what is left.
-        let _ = remove(&self.place, None);
+        let _ = remove_if_there(&own);
         if !self.place.single() {
             let _ = std::fs::remove_dir(self.place.partial());
         }

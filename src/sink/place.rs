@@ -230,8 +230,7 @@ impl Place {
             let entry = entry.map_err(Error::io(folder))?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let beside = name.starts_with("plan.json")
-                || name.strip_prefix("done").is_some_and(is_journal_suffix);
+            let beside = is_beside(&name);
             let own = match self.kind {
                 Kind::Zarr => name == "zarr.json" || is_array(&entry.path())?,
                 _ => {
@@ -359,6 +358,17 @@ pub(super) fn check_folder(target: &Path) -> Result<()> {
 
 pub(super) fn is_there(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
+}
+
+/// Whether a name is that of a plan, one on its way (`plan.json.SHARD-PROCESS`), or a list.
+pub(super) fn is_beside(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let on_its_way = name
+        .strip_prefix("plan.json.")
+        .and_then(|rest| rest.split_once('-'));
+    name == "plan.json"
+        || on_its_way.is_some_and(|(shard, process)| number(shard) && number(process))
+        || name.strip_prefix("done").is_some_and(is_journal_suffix)
 }
 
 /// What may follow `done` in the name of a list: nothing, or `-K-of-N`.

@@ -228,6 +228,13 @@ impl Record {
         if !(self.order.is_object() || self.order.is_null()) {
             return Err(damaged("has an order of accumulation that is none".into()));
         }
+        if self
+            .storage
+            .chunks_per_file
+            .is_some_and(|n| n > StorageOptions::MOST_PER_FILE)
+        {
+            return Err(damaged("has files of more chunks than any has".into()));
+        }
         for part in &self.parts {
             let entries = part.layout(path)?.entries()?;
             // With room for the header, and for a tile beside its mirror.
@@ -303,10 +310,12 @@ impl Record {
             order.shift_remove("unit_samples");
             order.shift_remove("unit_directions");
         }
-        Sha256::digest(identity.to_string())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hexadecimal(&identity)
+    }
+
+    /// What the lists of its processes begin with: those of another plan count for nothing.
+    pub(super) fn digest(&self) -> String {
+        hexadecimal(&self.identity())
     }
 
     /// What is not the same in an earlier record, in words; empty where its run can be gone on with.
@@ -367,19 +376,42 @@ impl Record {
     }
 }
 
-/// Leaves of paths in a source's options their last names: files are known by what they hold.
-fn names_alone(value: &mut Value) {
-    match value {
-        Value::String(text) => {
-            if Path::new(text.as_str()).is_absolute()
-                && let Some(name) = Path::new(text.as_str()).file_name()
-            {
-                *text = name.to_string_lossy().into_owned();
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(names_alone),
-        Value::Object(map) => map.values_mut().for_each(names_alone),
-        _ => {}
+/// SHA-256 of a value as JSON.
+fn hexadecimal(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Leaves of the paths among a source's options ([`crate::Source`]) their last names, with what follows an archive's: files
+/// are known by what they hold.
+fn names_alone(source: &mut Value) {
+    const PATHS: [&str; 8] = [
+        "model",
+        "weights",
+        "targets",
+        "mean_image",
+        "class_weights",
+        "positive_weight",
+        "loss_hessian",
+        "loss_gradient",
+    ];
+    let shorten = |value: &mut Value| {
+        let Some(text) = value.as_str() else { return };
+        // Of `FILE.npz:KEY` the key says which array is meant.
+        let (path, key) = match text.split_once(".npz:") {
+            Some((stem, key)) => (format!("{stem}.npz"), format!(":{key}")),
+            None => (text.to_string(), String::new()),
+        };
+        let name = Path::new(&path).file_name();
+        let name = name.map_or(path.clone(), |name| name.to_string_lossy().into_owned());
+        *value = json!(name + &key);
+    };
+    for field in PATHS {
+        source.get_mut(field).into_iter().for_each(shorten);
+    }
+    let inputs = source.get_mut("inputs").and_then(Value::as_array_mut);
+    for input in inputs.into_iter().flatten() {
+        input.get_mut("path").into_iter().for_each(shorten);
     }
 }
 

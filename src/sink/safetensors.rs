@@ -282,12 +282,16 @@ pub(super) fn check_partial(partial: &Path) -> Result<()> {
         return Ok(());
     }
     let (file, length) = files::open(partial)?;
-    let mut start = vec![0; length.min(24) as usize];
+    let mut start = vec![0; length.min(8 + 28) as usize];
     read_exact_at(&file, &mut start, 0).map_err(Error::io(partial))?;
     match start.get(8..).unwrap_or_default() {
         // A header begins so, and one that was never written with zeros.
         b"" => Ok(()),
-        json if br#"{"__metadata__":"#.starts_with(json) || json.iter().all(|b| *b == 0) => Ok(()),
+        json if br#"{"__metadata__":{"hessblock":"#.starts_with(json)
+            || json.iter().all(|b| *b == 0) =>
+        {
+            Ok(())
+        }
         _ => Err(not_ours(partial)),
     }
 }

@@ -25,6 +25,11 @@ pub struct StorageOptions {
     pub triangle: bool,
 }
 
+impl StorageOptions {
+    /// Chunks by as many that lie in one file at most.
+    pub const MOST_PER_FILE: usize = 256;
+}
+
 /// How tiles lie on disk. A store is opened by every process that writes into it, whether it is new or not; each tile is
 /// written by one of them.
 pub(super) trait Store<R: Real>: Send + Sync + std::fmt::Debug {

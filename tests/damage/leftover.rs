@@ -176,7 +176,7 @@ pub fn check(tried: &[u8]) -> bool {
             assert!(result::read(&Blocks::open(&path).expect("it was finished")));
         }
         let path = lay(scratch, tried);
-        let merged = measured(tried, || merge(&path, &mut |_, _| Ok(())));
+        let merged = measured(tried, || merge(&path, false, &mut |_, _| Ok(())));
         if merged.is_ok() {
             // What is merged need not be what this run makes, but is a result.
             result::read(&Blocks::open(&path).expect("it was merged"));
