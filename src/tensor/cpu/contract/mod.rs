@@ -138,4 +138,60 @@ mod tests {
     fn blocks_of_several_threads_do_not_meet() {
         dense_products::<f32>(block::BLOCK + 3);
     }
+
+    /// A site's product with itself, entries exchanged and mirrored, begun and then added to; whatever side is scaled.
+    #[test]
+    fn outer_products_and_their_mirrors_go_to_their_places() {
+        let (backend, samples, outputs, inputs) = (Cpu::<f32>::new(), 3, 3, 5);
+        let tensor = |directions: usize, entries: usize| {
+            let shape = Shape::new(samples, directions, &[entries]);
+            let number = |k: usize| ((k * 5 + entries) % 7) as f64 - 3.0;
+            let values: Vec<f64> = (0..shape.len()).map(number).collect();
+            (backend.upload(&shape, HostSlice::F64(&values)), values)
+        };
+        let ((cotangents, delta), (rows, a)) = (tensor(2, outputs), tensor(1, inputs));
+        let term = OuterTerm {
+            row_cotangents: &cotangents,
+            column_cotangents: &cotangents,
+            row_inputs: Some(&rows),
+            column_inputs: Some(&rows),
+        };
+        let entry = |(o, i): (usize, usize), (p, j): (usize, usize)| -> f64 {
+            let of = |n: usize| {
+                let at = |r: usize, o: usize| delta[(2 * n + r) * outputs + o];
+                let pairs: f64 = (0..2).map(|r| at(r, o) * at(r, p)).sum();
+                pairs * a[n * inputs + i] * a[n * inputs + j]
+            };
+            (0..samples).map(of).sum()
+        };
+        let side = outputs * inputs;
+        // Row-major weights, and transposed ones.
+        for (output, input) in [(inputs, 1), (1, outputs)] {
+            for (scaled, fill) in [
+                (Scaled::Rows, Fill::Own),
+                (Scaled::Columns, Fill::Transposed),
+                (Scaled::Alike, Fill::Symmetric),
+            ] {
+                let axes = OuterAxes {
+                    origin: 1,
+                    output_stride: output,
+                    input_stride: input,
+                };
+                let mut tile = backend.accumulator(side + 1, side + 1);
+                for begin in [true, false] {
+                    let how = How { fill, begin };
+                    backend.accumulate_outer(&mut tile, how, (axes, axes), term, scaled);
+                }
+                let tile = backend.collect(backend.finish(tile)).unwrap();
+                let all = || (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i)));
+                let place = |(o, i): (usize, usize)| 1 + o * output + i * input;
+                for row in all() {
+                    for column in all() {
+                        let found = tile[place(row) * (side + 1) + place(column)].to_f64();
+                        assert_eq!(found, 2.0 * entry(row, column), "{scaled:?}, {input}");
+                    }
+                }
+            }
+        }
+    }
 }
