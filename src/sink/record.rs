@@ -69,13 +69,18 @@ impl PartRecord {
     /// The part's layout; `path` is the file that says so.
     ///
     /// # Errors
-    /// [`Error::File`] for ranges that do not ascend.
+    /// [`Error::File`] for ranges that do not ascend, or have more entries than can be counted.
     pub(super) fn layout(&self, path: &Path) -> Result<PartLayout> {
-        Ok(PartLayout {
+        let columns = self.columns.as_ref().map(|c| ranges(path, c));
+        let layout = PartLayout {
             name: self.part.clone(),
             rows: ranges(path, &self.rows)?,
-            columns: self.columns.as_ref().map(|c| ranges(path, c)).transpose()?,
-        })
+            columns: columns.transpose()?,
+        };
+        match layout.entries() {
+            Ok(_) => Ok(layout),
+            Err(error) => Err(Error::file(path, format!("is damaged: {error}"))),
+        }
     }
 }
 

@@ -124,7 +124,6 @@ impl Manifest {
                 ));
             }
             let layout = record.layout(path)?;
-            layout.entries()?;
             parts.push(Part {
                 layout,
                 reader: Box::new(open(number, record)?),
