@@ -223,6 +223,7 @@ fn vectors() -> &'static str {
 
 /// What this build can compute on, whether this machine has it or not.
 pub fn backends() -> Vec<String> {
+    #[cfg_attr(not(feature = "gpu"), allow(unused_mut))] // nothing is added
     let mut all = vec![format!("CPU ({})", vectors())];
     #[cfg(feature = "gpu")]
     {
