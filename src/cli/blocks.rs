@@ -106,8 +106,8 @@ fn announce(command: &Blocks, session: &Session, device: &Device, plan: &Plan) {
     let Some(rates) = Rates::stored(device).filter(|_| !command.run.quiet) else {
         return;
     };
-    // Nothing depends on it: the run itself says what is wrong.
-    if let Ok(forecast) = session.forecast(plan, device, &rates, command.out.as_deref())
+    // The disk is not measured: nothing is written before the run itself. And nothing depends on it: the run says what is wrong.
+    if let Ok(forecast) = session.forecast(plan, device, &rates, None)
         && forecast.seconds > LONG
     {
         let lines = forecast.to_string();

@@ -1,9 +1,8 @@
 //! What a power failure takes.
 
-use crate::place::{Place, kill_after, refused, run, success, text};
+use crate::place::{Place, kill_at, refused, run, success, text};
 use serde_json::Value;
 use std::path::Path;
-use std::time::Duration;
 
 #[test]
 fn what_a_power_failure_takes_is_made_again() {
@@ -17,15 +16,11 @@ fn what_a_power_failure_takes_is_made_again() {
         let _ = std::fs::remove_dir_all(place.path("h.partial"));
         loop {
             let child = place.digits(&options).spawn().expect("the binary starts");
-            let before_end = Duration::from_millis(150);
-            let _ = kill_after(child, before_end);
-            if place.path("h").exists() {
-                std::fs::remove_dir_all(place.path("h")).expect("removed");
+            let ended = kill_at(&place, child, "h.partial/done", 21);
+            if ended.is_none() && !place.path("h").exists() {
+                return place.done("h.partial/done");
             }
-            let done = place.done("h.partial/done");
-            if done > 20 {
-                return done;
-            }
+            std::fs::remove_dir_all(place.path("h")).expect("removed");
         }
     };
     let data = place.path("h.partial/0000.npy");

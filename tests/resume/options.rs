@@ -1,6 +1,6 @@
 //! A run goes on with the same inputs and options only.
 
-use crate::place::{Place, kill_after, refused, run, success, text};
+use crate::place::{Place, kill_at, refused, run, success, text};
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,15 +27,10 @@ fn a_run_goes_on_with_the_same_inputs_and_options_only() {
     ];
     let ours = ["--part", "full", "--tile", "32", "--samples", "0..1000"];
     let with = |more: &[&str]| place.command(&[&base[..], more].concat());
-    let stop = || loop {
+    let stop = || {
         let child = with(&ours).spawn().expect("the binary starts");
-        assert!(
-            kill_after(child, Duration::from_millis(120)).is_none(),
-            "too quick to be stopped"
-        );
-        if place.done("h.partial/done") > 0 {
-            return;
-        }
+        let ended = kill_at(&place, child, "h.partial/done", 1);
+        assert!(ended.is_none(), "too quick to be stopped");
     };
     stop();
     let done = place.done("h.partial/done");

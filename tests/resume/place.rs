@@ -112,3 +112,14 @@ pub fn kill_after(mut child: Child, time: Duration) -> Option<Output> {
     let output = child.wait_with_output().expect("its output");
     output.status.code().is_some().then_some(output)
 }
+
+/// Kills a child once so many tiles are listed; its output where it ended before.
+pub fn kill_at(place: &Place, mut child: Child, journal: &str, tiles: usize) -> Option<Output> {
+    while place.done(journal) < tiles {
+        if child.try_wait().expect("a status").is_some() {
+            return Some(child.wait_with_output().expect("its output"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    kill_after(child, Duration::ZERO)
+}

@@ -1,8 +1,7 @@
 //! Results that several processes make.
 
-use crate::place::{Place, kill_after, refused, run, success, text};
+use crate::place::{Place, kill_at, refused, run, success, text};
 use serde_json::Value;
-use std::time::Duration;
 
 const PARTS: [&str; 8] = [
     "--part", "full", "--part", "layers", "--part", "diag", "--tile", "100",
@@ -66,14 +65,9 @@ fn what_is_missing_or_damaged_is_named_before_a_result_is_finished() {
         "{told}"
     );
     // One is stopped in the middle, one has not begun.
-    loop {
-        let child = shard("2/3").spawn().expect("the binary starts");
-        let ended = kill_after(child, Duration::from_millis(60)).is_some();
-        if ended || place.done("h.partial/done-2-of-3") > 0 {
-            assert!(!ended, "too quick to be stopped");
-            break;
-        }
-    }
+    let child = shard("2/3").spawn().expect("the binary starts");
+    let ended = kill_at(&place, child, "h.partial/done-2-of-3", 1);
+    assert!(ended.is_none(), "too quick to be stopped");
     let message = refused(merge());
     assert!(
         message.contains("shard 2/3 made") && message.contains("3/3 has not begun"),
