@@ -3,6 +3,7 @@
 use crate::bytes::Bytes;
 use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
+use crate::files::hash::hexadecimal;
 use crate::files::{free_bytes, parent};
 use crate::forecast::{Forecast, Rates, write_rate};
 use crate::import::data::Dataset;
@@ -116,27 +117,32 @@ impl Target {
     /// # Errors
     /// [`Error::File`] where what an earlier run left cannot be read.
     pub fn run_options(&self, options: RunOptions) -> Result<RunOptions> {
-        let begun = match self.options.restart {
-            true => None,
-            false => Begun::at(&self.path)?,
-        };
-        // Where nothing is done of it, there is nothing to agree with but other processes.
-        let begun = begun.filter(|begun| begun.left.is_some() || begun.shards > 1);
-        let unit = |begun: Begun, name: &str| begun.order[name].as_u64().map(|n| n as usize);
-        let units = begun.and_then(|begun| {
-            Some(Units {
-                samples: unit(begun.clone(), "unit_samples")?,
-                directions: unit(begun, "unit_directions")?,
-            })
-        });
         Ok(RunOptions {
-            units,
+            units: self.units()?,
             tiling: Tiling {
                 regular: takes_chunks(&self.path),
                 ..options.tiling
             },
             ..options
         })
+    }
+
+    /// The units that other processes at work here took, or an earlier run.
+    fn units(&self) -> Result<Option<Units>> {
+        // A process that begins its share again agrees with the others all the same.
+        let begun = match self.options.restart && self.options.shard.of == 1 {
+            true => None,
+            false => Begun::at(&self.path)?,
+        };
+        // Where nothing is done of it, there is nothing to agree with but other processes.
+        let begun = begun.filter(|begun| begun.left.is_some() || begun.shards > 1);
+        Ok(begun.and_then(|Begun { order, .. }| {
+            let unit = |name: &str| order[name].as_u64().map(|n| n as usize);
+            Some(Units {
+                samples: unit("unit_samples")?,
+                directions: unit("unit_directions")?,
+            })
+        }))
     }
 
     /// What an earlier or interrupted run left for this one to go on with.
@@ -565,6 +571,27 @@ impl Session {
         if takes_tensors(&target.path) {
             return self.write_tensors(backends, plan, target, control);
         }
+        let refused = match self.write_tiles(backends, plan, target, control) {
+            Err(refused @ Error::Request(_)) if target.options.shard.of > 1 => refused,
+            written => return written,
+        };
+        // Processes that begin at once plan at once, each for the memory it finds: all take the units of the one that was first.
+        match target.units()?.filter(|units| *units != plan.units()) {
+            Some(units) => {
+                let plan = plan.in_units(&self.network, units, u64::MAX)?;
+                self.write_tiles(backends, &plan, target, control)
+            }
+            None => Err(refused),
+        }
+    }
+
+    fn write_tiles<B: Contract>(
+        &self,
+        backends: &[&B],
+        plan: &Plan,
+        target: &Target,
+        control: &Control<'_>,
+    ) -> Result<Report> {
         let mut files = target
             .files()?
             .provenance(self.identified(target)?)
@@ -573,25 +600,15 @@ impl Session {
             .chunk_side(plan.tiling().side)
             .parameters(places(&self.network));
         if files.is_finished(&plan.layouts())? {
-            return Ok(Report {
-                was_whole: true,
-                found_tiles: plan.tiles.len(),
-                ..Report::default()
-            });
+            return Ok(was_whole(plan));
         }
         let run = run_on_all(backends, &self.work(), plan, &mut files, control);
         let run = run.and_then(|report| control.check().map(|()| report));
         let mut report = run.map_err(|error| kept(error, &mut files))?;
-        let start = std::time::Instant::now();
-        match target.options.shard.of {
-            1 => files.finish()?,
-            _ => _ = files.leave()?,
-        }
-        report.sync_seconds = start.elapsed().as_secs_f64();
-        report.seconds += report.sync_seconds;
-        if let Some(first) = backends.first() {
-            report.find_bottleneck(first.rate_limits());
-        }
+        end(&mut report, backends, || match target.options.shard.of {
+            1 => files.finish(),
+            _ => files.leave().map(|_| ()),
+        })?;
         Ok(report)
     }
 
@@ -606,10 +623,6 @@ impl Session {
         provenance.loss.get_or_insert_with(|| self.loss.name());
         let curvature = self.curvature.to_string();
         provenance.curvature.get_or_insert(curvature);
-        let hexadecimal = |hasher: Sha256| -> String {
-            let digest = hasher.finalize();
-            digest.iter().map(|byte| format!("{byte:02x}")).collect()
-        };
         let mut hasher = Sha256::new();
         for parameter in &self.network.parameters {
             hasher.update(parameter.name.as_bytes());
@@ -654,23 +667,13 @@ impl Session {
             .order(plan.order())
             .parameters(places(&self.network));
         if tensors.is_finished(&plan.layouts())? {
-            return Ok(Report {
-                was_whole: true,
-                found_tiles: plan.tiles.len(),
-                ..Report::default()
-            });
+            return Ok(was_whole(plan));
         }
         let parts: Vec<ResolvedPart> = plan.parts.iter().map(|p| p.part.clone()).collect();
         self.check_memory(&parts, size_of::<B::Real>())?;
         let mut report = run_on_all(backends, &self.work(), plan, &mut tensors, control)?;
         control.check()?;
-        let start = std::time::Instant::now();
-        tensors.finish()?;
-        report.sync_seconds = start.elapsed().as_secs_f64();
-        report.seconds += report.sync_seconds;
-        if let Some(first) = backends.first() {
-            report.find_bottleneck(first.rate_limits());
-        }
+        end(&mut report, backends, || tensors.finish())?;
         Ok(report)
     }
 
@@ -941,6 +944,31 @@ impl Session {
 fn widened<R: Real>(blocks: Vec<(PartLayout, Array2<R>)>) -> Vec<(PartLayout, Array2<f64>)> {
     let widen = |(layout, block): (PartLayout, Array2<R>)| (layout, block.mapv(Real::to_f64));
     blocks.into_iter().map(widen).collect()
+}
+
+/// What is said of a run whose result was there.
+fn was_whole(plan: &Plan) -> Report {
+    Report {
+        was_whole: true,
+        found_tiles: plan.tiles.len(),
+        ..Report::default()
+    }
+}
+
+/// Makes a result durable, and takes note of how long that took.
+fn end<B: Contract>(
+    report: &mut Report,
+    backends: &[&B],
+    sync: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let start = std::time::Instant::now();
+    sync()?;
+    report.sync_seconds = start.elapsed().as_secs_f64();
+    report.seconds += report.sync_seconds;
+    if let Some(first) = backends.first() {
+        report.find_bottleneck(first.rate_limits());
+    }
+    Ok(())
 }
 
 /// The parameters' places in the flat order, as they are written beside a result.

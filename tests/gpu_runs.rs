@@ -252,6 +252,51 @@ fn a_result_says_what_it_was_planned_with_in_the_end() {
 }
 
 #[test]
+fn a_run_that_had_too_little_memory_and_was_stopped_goes_on_with_the_units_it_had_in_the_end() {
+    if gpu(Faults::default()).is_none() {
+        return;
+    }
+    let session = session(300);
+    let plan = plan(&session, &["full"], 1 << 30, None).expect("a plan");
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = |name: &str| Target::new(folder.path().join(name), false).expect("a target");
+    let run = |bytes: u64, target: &Target, control: &Control<'_>| {
+        let device = Device::Gpu(gpu(memory_of(bytes)).expect("opened before"));
+        session.run_to_files(&device, &plan, target, control)
+    };
+    let never = Control::none();
+    // So little that units get smaller.
+    let found = (1..20).find_map(|k| {
+        let bytes = plan.device_bytes / 20 * (20 - k);
+        let target = target(&format!("whole-{k}.npy"));
+        let report = run(bytes, &target, &never).expect("a run");
+        let smaller = |last: &Replanned| last.unit_samples < plan.unit;
+        let found = report.replanned.last().is_some_and(smaller);
+        found.then_some((bytes, target.path))
+    });
+    let (bytes, whole) = found.expect("units get smaller");
+    let (cancel, target) = (AtomicBool::new(false), target("stopped.npy"));
+    let stopped = Control {
+        progress: &|progress| {
+            if progress.tiles > 0 {
+                cancel.store(true, Ordering::Relaxed);
+            }
+        },
+        cancel: &cancel,
+    };
+    let error = run(bytes, &target, &stopped).expect_err("it was stopped");
+    assert!(matches!(error, Error::Interrupted), "{error}");
+    let left = target.left().expect("tiles were made").tiles;
+    assert!(left < plan.tiles.len(), "too quick to be stopped");
+    let report = run(bytes, &target, &never).expect("a run");
+    assert_eq!(report.found_tiles, left);
+    // It knows from the beginning what it has memory for.
+    assert!(report.replanned.is_empty(), "{:?}", report.warnings);
+    let read = |path: &std::path::Path| std::fs::read(path).expect("a result");
+    assert!(read(&whole) == read(&target.path), "other bits");
+}
+
+#[test]
 fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_starts_anew() {
     let Some(whole) = gpu(Faults::default()) else {
         return;

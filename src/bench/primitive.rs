@@ -20,15 +20,7 @@ const ENTRIES: usize = 256;
 
 /// Name, a word on it, and the setting of every primitive.
 pub(super) fn settings() -> Vec<(&'static str, &'static str, Setting)> {
-    let square =
-        |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| Window {
-            input: vec![input; 2],
-            output: vec![output; 2],
-            kernel: vec![kernel; 2],
-            stride: vec![stride; 2],
-            dilation: vec![1; 2],
-            padding: vec![padding; 2],
-        };
+    let square = Window::square;
     let conv = square(12, 8, 5, 1, 0);
     let pool = square(8, 4, 2, 2, 0);
     let depthwise = square(28, 28, 5, 1, 2);

@@ -36,11 +36,13 @@ pub fn hash_file(path: &Path) -> Result<String> {
             hasher.update(&buffer[..read]);
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hexadecimal(hasher))
+}
+
+/// What a hasher has come to, as lower-case hexadecimal.
+pub(crate) fn hexadecimal(hasher: Sha256) -> String {
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Names of all files below a folder, relative to it, sorted.

@@ -348,15 +348,7 @@ fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
 /// Primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
 fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
     use Primitive as P;
-    let square =
-        |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| Window {
-            input: vec![input; 2],
-            output: vec![output; 2],
-            kernel: vec![kernel; 2],
-            stride: vec![stride; 2],
-            dilation: vec![1; 2],
-            padding: vec![padding; 2],
-        };
+    let square = Window::square;
     let of = Shape::new;
     let weights = |rest: &[usize]| Shape::new(1, 1, rest);
     let mut list = vec![

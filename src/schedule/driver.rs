@@ -521,7 +521,8 @@ impl<B: Contract> Driver<'_, B> {
             Keep::Recompute => 0,
             _ => plan.factor_operations * (self.shared.devices as u64 - 1),
         };
-        let total = plan.operations_of(self.shared.fraction) + again;
+        let (passes, contractions) = plan.operations_of(self.shared.fraction);
+        let total = passes + contractions + again;
         let (tiles, tile_count) = self.shared.ledger.there();
         (self.progress)(Progress {
             done: (before + operations).min(total),

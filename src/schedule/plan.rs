@@ -62,7 +62,7 @@ impl Limits {
 }
 
 /// What becomes of the factors between tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
     /// Factors of all samples stay on the device, dense rows formed once.
@@ -171,19 +171,38 @@ impl Plan {
     /// As [`plan`].
     pub fn halved(&self, network: &Network) -> Result<Plan> {
         let whole = self.limits.device.min(self.device_bytes);
-        let within = |device: u64| {
-            let limits = Limits {
-                device,
-                ..self.limits
-            };
-            let parts = self.parts.iter().map(|p| p.part.clone()).collect();
-            let sizes = Sizes {
-                units: None,
-                ..self.sizes
-            };
-            plan(network, parts, sizes, limits)
-        };
+        let within = |device: u64| self.again(network, None, device);
         within(whole / 2).or_else(|refused| within(whole / 4 * 3).map_err(|_| refused))
+    }
+
+    /// The same parts and tiles in other units, within so many bytes of the device's memory and no more than before: those of
+    /// a run that this one shares a result with.
+    ///
+    /// # Errors
+    /// As [`plan`]; [`Error::Budget`] where the memory does not hold these units.
+    pub fn in_units(&self, network: &Network, units: Units, device: u64) -> Result<Plan> {
+        self.again(network, Some(units), device.min(self.limits.device))
+    }
+
+    fn again(&self, network: &Network, units: Option<Units>, device: u64) -> Result<Plan> {
+        let limits = Limits {
+            device,
+            ..self.limits
+        };
+        let parts = self.parts.iter().map(|p| p.part.clone()).collect();
+        let sizes = Sizes {
+            units,
+            ..self.sizes
+        };
+        attempt(network, parts, sizes, limits)
+    }
+
+    /// What it takes at a time.
+    pub fn units(&self) -> Units {
+        Units {
+            samples: self.unit,
+            directions: self.chunk,
+        }
     }
 
     /// The parts as a sink knows them.
@@ -241,7 +260,7 @@ impl Plan {
     }
 
     /// Bytes that it keeps within on the device.
-    pub(super) fn device_budget(&self) -> u64 {
+    pub fn device_budget(&self) -> u64 {
         self.limits.device
     }
 
@@ -272,14 +291,16 @@ impl Plan {
         self.pass_operations() + self.contraction_operations
     }
 
-    /// Operations of a share of the tiles: where factors are kept they are made for whatever is left.
-    pub fn operations_of(&self, fraction: f64) -> u64 {
+    /// Operations of passes and of contractions for a share of the tiles: where factors are kept they are made for whatever
+    /// is left.
+    pub fn operations_of(&self, fraction: f64) -> (u64, u64) {
+        let share = |operations: u64| (operations as f64 * fraction) as u64;
         let passes = match (self.keep, fraction > 0.0) {
-            (_, false) => 0.0,
-            (Keep::Recompute, _) => self.pass_operations() as f64 * fraction,
-            _ => self.pass_operations() as f64,
+            (_, false) => 0,
+            (Keep::Recompute, _) => share(self.pass_operations()),
+            _ => self.pass_operations(),
         };
-        (passes + self.contraction_operations as f64 * fraction) as u64
+        (passes, share(self.contraction_operations))
     }
 
     /// Entries of all parts.
@@ -760,7 +781,7 @@ fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
     Error::Budget(format!(
         "the run that this one goes on with took {} samples and {} directions at a time, as rounding needs it to be to the \
          end: that is {} on the device and {} of host memory, more than there is now; give it as much, or begin again with \
-         --restart",
+         --restart (of several processes, once what all of them left is removed)",
         units.samples,
         units.directions,
         Bytes(peak.into()),

@@ -1,6 +1,6 @@
 //! What a run did.
 
-use super::plan::Keep;
+use super::plan::{Keep, Units};
 use crate::tensor::RateLimits;
 use std::fmt;
 
@@ -118,7 +118,7 @@ impl fmt::Display for Stage {
 }
 
 /// A plan that a run went on with.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Replanned {
     /// Tiles that were made by then.
     pub tiles_done: usize,
@@ -130,6 +130,21 @@ pub struct Replanned {
     pub keep: Keep,
     /// Predicted peak on the device from there on.
     pub device_bytes: u64,
+    /// Bytes that the plan was to keep within on the device.
+    pub device_budget: u64,
+}
+
+impl Replanned {
+    /// The name it is noted under, for runs that go on with this one ([`crate::sink::Sink::noted`]).
+    pub(super) const NOTE: &str = "replanned";
+
+    /// The plan's units from there on.
+    pub(super) fn units(&self) -> Units {
+        Units {
+            samples: self.unit_samples,
+            directions: self.unit_directions,
+        }
+    }
 }
 
 impl Report {

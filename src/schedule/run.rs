@@ -164,6 +164,13 @@ pub fn run_on_all<B: Contract>(
     }
     let start = Instant::now();
     sink.begin(&plan.layouts())?;
+    // Where a run that this one goes on with had less memory than planned, its tiles were rounded as those to come are to be.
+    let noted = sink.noted(Replanned::NOTE);
+    let replanned = match noted.and_then(|note| serde_json::from_value::<Replanned>(note).ok()) {
+        Some(last) => Some(plan.in_units(work.network, last.units(), last.device_budget)?),
+        None => None,
+    };
+    let plan = replanned.as_ref().unwrap_or(plan);
     let left = Left::of(plan, sink, control)?;
     let before: Vec<_> = backends.iter().map(|b| b.device_counters()).collect();
     let (peak, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -223,9 +230,9 @@ pub fn run_on_all<B: Contract>(
         driven.map(|()| report)
     })?;
     report.seconds = start.elapsed().as_secs_f64();
-    report.operations = plan.operations_of(fraction);
-    let contracted = (plan.contraction_operations as f64 * fraction) as u64;
-    report.factor_operations = report.operations.saturating_sub(contracted);
+    let (passes, contractions) = plan.operations_of(fraction);
+    report.operations = passes + contractions;
+    report.factor_operations = passes;
     report.entries = made;
     report.bytes = report.entries * size_of::<B::Real>() as u64;
     report.tiles = ledger.tiles_done();
@@ -273,15 +280,13 @@ impl Left {
         const BATCH: usize = 32;
         let count = plan.tiles.len();
         let mut tiles: Vec<Tile> = plan.tiles.iter().map(|job| plan.tile(job)).collect();
-        let vectors = plan.parts.iter().enumerate();
-        let vectors = vectors.filter(|(_, part)| part.part.columns.is_none());
-        tiles.extend(vectors.map(|(k, part)| Tile {
-            part: k,
-            rows: 0..part.part.shape().0,
-            columns: 0..1,
-        }));
+        let layouts = plan.layouts();
+        let vectors = layouts.iter().enumerate();
+        let vectors = vectors.filter(|(_, layout)| layout.columns.is_none());
+        tiles.extend(vectors.map(|(part, layout)| Tile::whole(part, layout)));
         let own = sink.share(&tiles);
         let own: Vec<usize> = (0..tiles.len()).filter(|&k| own[k]).collect();
+        let tile_count = own.iter().filter(|&&k| k < count).count();
         let mut left = Left {
             tiles: BTreeSet::new(),
             vectors: false,
@@ -309,7 +314,7 @@ impl Left {
                     done: 0,
                     total: plan.operations().max(1),
                     tiles: left.found,
-                    tile_count: own.iter().filter(|&&k| k < count).count(),
+                    tile_count,
                 });
             }
         }
@@ -416,10 +421,11 @@ impl<B: Contract> Attempts<'_, B> {
             unit_directions: smaller.chunk,
             keep: smaller.keep,
             device_bytes: smaller.device_bytes,
+            device_budget: smaller.device_budget(),
         };
         // Rounding is another from here on.
         let note = serde_json::json!(replanned);
-        self.shared.sink.note("replanned", note)?;
+        self.shared.sink.note(Replanned::NOTE, note)?;
         self.report.replanned.push(replanned);
         for &device in &self.alive {
             self.backends[device].forget_failure();

@@ -91,14 +91,13 @@ impl<R: Real> Writer<'_, R> {
                 mut values,
                 finite,
             } => {
-                let part = &self.plan.parts[job.part];
-                let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+                let (part, tile) = (&self.plan.parts[job.part], self.plan.tile(&job));
                 let mirrored = self.plan.mirrored(&job);
                 if self.plan.grid.above_the_diagonal() && part.on_diagonal(&job) {
-                    mirror(rows.positions.len(), &mut values);
+                    mirror(tile.rows.len(), &mut values);
                 }
-                let (rows, columns) = (rows.positions.clone(), columns.positions.clone());
-                self.sink.tile(job.part, rows, columns, &values, mirrored)?;
+                self.sink
+                    .tile(tile.part, tile.rows, tile.columns, &values, mirrored)?;
                 let non_finite = if finite { 0 } else { count_non_finite(&values) };
                 if self.keep {
                     let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,6 @@
 //! The sink that writes to disk, and goes on where an earlier run of the same plan stopped.
 
+use super::asked::Asked;
 use super::journal::{Entry, Journal};
 use super::layout::{PartLayout, Written};
 use super::partial::{Partial, Shard, tidy};
@@ -7,7 +8,7 @@ use super::place::{Kind, Place};
 use super::record::{Record, device_of, rounds_alike};
 use super::store::{self, StorageOptions, Store};
 use super::tile::Tile;
-use super::{Blocks, ParameterPlace, Provenance, Sink};
+use super::{ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
@@ -15,7 +16,6 @@ use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
 use crate::tensor::Real;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,15 +43,8 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Debug)]
 pub struct Files<R: Real> {
-    place: Place,
-    options: FilesOptions,
-    plan: Value,
-    order: Value,
-    chunk_side: Option<usize>,
-    parameters: Vec<ParameterPlace>,
-    provenance: Provenance,
+    asked: Asked,
     open: Option<Open<R>>,
-    real: PhantomData<fn() -> R>,
 }
 
 /// How a result is written.
@@ -175,61 +168,44 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// As [`Files::create`]; [`Error::Request`] for options that this kind of result has no use for.
     pub fn with_options(path: impl AsRef<Path>, options: FilesOptions) -> Result<Self> {
-        let mut place = Place::new(path.as_ref())?;
-        place.force = options.force;
-        store::check_options(&place, options.storage)?;
-        if place.kind == Kind::Tensors {
+        let asked = Asked::new(path.as_ref(), options)?;
+        if asked.place.kind == Kind::Tensors {
             return Err(Error::file(
                 path.as_ref(),
                 "is made in memory (sink::Tensors), not tile by tile",
             ));
         }
-        match place.finished_key() {
-            Some(_) if options.may_be_whole && !options.force => {
-                super::place::check_folder(&place.target)?
-            }
-            _ => place.check()?,
-        }
-        Ok(Self {
-            place,
-            options,
-            plan: Value::Null,
-            order: Value::Null,
-            chunk_side: None,
-            parameters: Vec::new(),
-            provenance: Provenance::now(),
-            open: None,
-            real: PhantomData,
-        })
+        asked.check()?;
+        Ok(Self { asked, open: None })
     }
 
     /// Sets what is to run, for people who read `plan.json`.
     pub fn plan(mut self, description: Value) -> Self {
-        self.plan = description;
+        self.asked.plan = description;
         self
     }
 
     /// Sets what decides the order of accumulation, and so the bits: a run goes on with one of the same order only.
     pub fn order(mut self, order: Value) -> Self {
-        self.order = order;
+        self.asked.order = order;
         self
     }
 
     /// Sets the rows and columns of a Zarr's chunks, which its tiles have to be; 2048 unless told otherwise.
     pub fn chunk_side(mut self, side: usize) -> Self {
-        self.chunk_side = (self.place.kind == Kind::Zarr).then_some(side);
+        self.asked.chunk_side = (self.asked.place.kind == Kind::Zarr).then_some(side);
         self
     }
 
     /// Sets the network's parameters, which are written with the result.
     pub fn parameters(mut self, parameters: Vec<ParameterPlace>) -> Self {
-        self.parameters = parameters;
+        self.asked.parameters = parameters;
         self
     }
 
     /// Sets what is written as the result's provenance.
     pub fn provenance(mut self, provenance: Provenance) -> Self {
-        self.provenance = provenance;
+        self.asked.provenance = provenance;
         self
     }
 
@@ -238,36 +214,12 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// [`Error::File`] where another result has that name, and is not to be replaced.
     pub fn is_finished(&self, parts: &[PartLayout]) -> Result<bool> {
-        if self.options.force {
-            return Ok(false);
+        let finished = self.asked.is_finished::<R>(parts)?;
+        if finished {
+            // It may have been stopped between its last steps.
+            tidy(&self.asked.place)?;
         }
-        match self.place.finished_key() {
-            // What was cut off or taken away since is made again, once it is out of the way.
-            Some(key)
-                if key == self.record(parts).key() && Blocks::open(&self.place.target).is_ok() =>
-            {
-                // It may have been stopped between its last steps.
-                tidy(&self.place)?;
-                Ok(true)
-            }
-            _ => self.place.check().map(|()| false),
-        }
-    }
-
-    fn record(&self, parts: &[PartLayout]) -> Record {
-        let mut record = Record::new(
-            &self.place,
-            parts,
-            R::NAME,
-            self.options.storage,
-            self.options.shard.of,
-            &self.provenance,
-        );
-        record.order = self.order.clone();
-        record.chunk_side = self.chunk_side;
-        record.parameters = self.parameters.clone();
-        record.plan = self.plan.clone();
-        record
+        Ok(finished)
     }
 
     /// Whether the disk has room for that many bytes beside those that are written already.
@@ -276,14 +228,16 @@ impl<R: Real> Files<R> {
     /// [`Error::File`] with the bytes needed and free.
     fn check_room(&self, needed: u64) -> Result<()> {
         // How much of a part is left to this process, or how small it gets, nobody knows.
-        if self.options.shard.of > 1 || self.options.storage != StorageOptions::default() {
+        if self.asked.options.shard.of > 1
+            || self.asked.options.storage != StorageOptions::default()
+        {
             return Ok(());
         }
-        let folder = parent(&self.place.target);
-        let needed = needed.saturating_sub(self.place.allocated());
+        let folder = parent(&self.asked.place.target);
+        let needed = needed.saturating_sub(self.asked.place.allocated());
         match free_bytes(&folder) {
             Some(free) if free < needed => Err(Error::file(
-                &self.place.target,
+                &self.asked.place.target,
                 format!(
                     "needs {} and {} has only {} free: ask for fewer parts, or write to another disk",
                     Bytes(needed.into()),
@@ -305,7 +259,7 @@ impl<R: Real> Files<R> {
             return Ok(None);
         };
         let tiles = lock(&open.done).len();
-        if tiles == 0 && self.options.shard.of == 1 {
+        if tiles == 0 && self.asked.options.shard.of == 1 {
             return Ok(None);
         }
         open.store.sync()?;
@@ -409,9 +363,9 @@ fn shares(tiles: &[Tile], of: usize, group: impl Fn(&Tile) -> Option<[usize; 3]>
 
 impl<R: Real> Sink<R> for Files<R> {
     fn begin(&mut self, parts: &[PartLayout]) -> Result<()> {
-        if self.place.kind == Kind::File && parts.len() != 1 {
+        if self.asked.place.kind == Kind::File && parts.len() != 1 {
             return Err(Error::file(
-                &self.place.target,
+                &self.asked.place.target,
                 format!(
                     "one .npy file holds one part, and the request has {}: name a folder instead",
                     parts.len()
@@ -436,18 +390,18 @@ impl<R: Real> Sink<R> for Files<R> {
         }
         // An older attempt lets go of its files before the new one takes them.
         self.open = None;
-        let record = self.record(parts);
-        let shard = self.options.shard;
-        let writes = Writes::new(self.options.faults);
+        let record = self.asked.record::<R>(parts);
+        let shard = self.asked.options.shard;
+        let writes = Writes::new(self.asked.options.faults);
         let (partial, mut contents) = Partial::open(
-            &self.place,
+            &self.asked.place,
             &record,
             shard,
-            self.options.restart,
+            self.asked.options.restart,
             writes.clone(),
         )?;
         self.check_room(needed)?;
-        let device = device_of(&self.provenance);
+        let device = device_of(&self.asked.provenance);
         match contents.notes.first() {
             Some(header) if !rounds_alike(&header["device"], &device) => {
                 let name = |device: &Value| match device["device"].as_str() {
@@ -457,7 +411,7 @@ impl<R: Real> Sink<R> for Files<R> {
                 return Err(Error::Request(format!(
                     "{} was begun on a device that rounds differently: {} then, {} now; go on with that one, or give \
                      --restart",
-                    self.place.partial().display(),
+                    self.asked.place.partial().display(),
                     name(&header["device"]),
                     name(&device)
                 )));
@@ -468,16 +422,16 @@ impl<R: Real> Sink<R> for Files<R> {
                     "shard": shard.index,
                     "of": shard.of,
                     "plan": record.digest(),
-                    "begun": self.provenance.date,
+                    "begun": self.asked.provenance.date,
                     "device": device,
                 });
                 partial.journal().note(&header)?;
                 contents.notes.push(header);
             }
         }
-        let store = store::open::<R>(&self.place, &record, &writes)?;
+        let store = store::open::<R>(&self.asked.place, &record, &writes)?;
         tracing::info!(
-            under = %self.place.partial().display(),
+            under = %self.asked.place.partial().display(),
             %shard,
             done = contents.entries.len(),
             "result begun or gone on with"
@@ -505,7 +459,7 @@ impl<R: Real> Sink<R> for Files<R> {
     }
 
     fn share(&self, tiles: &[Tile]) -> Vec<bool> {
-        let (shard, open) = (self.options.shard, self.open.as_ref());
+        let (shard, open) = (self.asked.options.shard, self.open.as_ref());
         if shard.of == 1 {
             return vec![true; tiles.len()];
         }
@@ -559,6 +513,11 @@ impl<R: Real> Sink<R> for Files<R> {
         Ok(())
     }
 
+    fn noted(&self, name: &str) -> Option<Value> {
+        let notes = lock(&self.open.as_ref()?.notes);
+        notes.iter().rev().find_map(|note| note.get(name).cloned())
+    }
+
     fn tile(
         &self,
         part: usize,
@@ -601,7 +560,7 @@ impl<R: Real> Sink<R> for Files<R> {
         let notes = lock(&open.notes).clone();
         let manifest = open
             .record
-            .manifest(&[(self.options.shard.index, &notes)])?;
+            .manifest(&[(self.asked.options.shard.index, &notes)])?;
         let entries: Vec<Entry> = lock(&open.done).values().cloned().collect();
         open.store.finish(&entries, &manifest)?;
         let Open { store, partial, .. } = open;

@@ -4,6 +4,7 @@
 //!
 //! May use `files` and ndarray; must not know how tiles were made.
 
+mod asked;
 mod blocks;
 mod files;
 mod journal;
@@ -83,6 +84,11 @@ pub trait Sink<R: Real>: Send + Sync {
     /// [`crate::Error::Io`] where it cannot be written.
     fn note(&self, _name: &str, _value: serde_json::Value) -> Result<()> {
         Ok(())
+    }
+
+    /// What was noted last under that name, by a run that this one goes on with as well.
+    fn noted(&self, _name: &str) -> Option<serde_json::Value> {
+        None
     }
 
     /// Takes the entries `rows` × `columns` (positions within the part, not flat indices) of a matrix part.

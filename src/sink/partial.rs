@@ -83,13 +83,11 @@ impl Partial {
             let folder = place.partial();
             match std::fs::create_dir(&folder) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                    let empty = std::fs::read_dir(&folder)
-                        .map_err(Error::io(&folder))?
-                        .next();
+                    let mut entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
                     let begun = place.beside("plan.json").exists() || !place.journals()?.is_empty();
                     place.check_leftover(&folder)?;
                     // Arrays alone are somebody's.
-                    if empty.is_some() && !begun {
+                    if !begun && entries.next().is_some() {
                         return Err(not_ours(&folder));
                     }
                 }
@@ -110,36 +108,30 @@ impl Partial {
             Err(_) if restart && shard.of == 1 => None,
             read => read?,
         };
-        let Some(earlier) = earlier else {
-            partial.clear()?;
-            partial.journal().clear()?;
-            partial.write_plan(record)?;
-            // Others may be at work by now.
-            partial.keep = shard.of > 1;
-            return Ok((partial, Contents::default()));
+        let anew = match &earlier {
+            None => true,
+            Some(earlier) => {
+                let differences = record.differences(earlier);
+                let alone = shard.of == 1 && earlier.shards == 1;
+                let anew = alone && (restart || contents.entries.is_empty());
+                if !differences.is_empty() && !anew {
+                    return Err(partial.refuse(earlier, &differences));
+                }
+                anew
+            }
         };
-        let differences = record.differences(&earlier);
-        let alone = shard.of == 1 && earlier.shards == 1;
-        let nothing_done = alone && contents.entries.is_empty();
-        if !differences.is_empty() && !(alone && (restart || nothing_done)) {
-            return Err(partial.refuse(&earlier, &differences));
-        }
-        if alone && (restart || nothing_done) {
-            partial.clear()?;
-            partial.write_plan(record)?;
-            contents = Contents::default();
-        } else if restart {
-            // The other processes' tiles are theirs.
-            partial.journal().clear()?;
-            contents = Contents::default();
-        }
         let digest = record.digest();
         let of_this_plan = |header: &serde_json::Value| header["plan"] == *digest;
-        if !contents.notes.first().is_some_and(of_this_plan) && !contents.entries.is_empty() {
-            // A list that another plan left.
+        if anew {
+            partial.clear()?;
+            partial.write_plan(record)?;
+            contents = Contents::default();
+        } else if restart || !contents.notes.first().is_some_and(of_this_plan) {
+            // The other processes' tiles are theirs; a list that another plan left is nobody's.
             partial.journal().clear()?;
             contents = Contents::default();
         }
+        // Others may be at work by now.
         partial.keep = shard.of > 1 || !contents.entries.is_empty();
         Ok((partial, contents))
     }
@@ -188,24 +180,22 @@ impl Partial {
         self.keep = true;
     }
 
-    /// Removes what an earlier run left, but for the list, which is emptied.
+    /// Empties the list, and removes what an earlier run left beside it, unless others share the result.
     fn clear(&self) -> Result<()> {
-        let own = self.place.journal(self.shard.index, self.shard.of);
-        if self.shard.of == 1 {
-            for other in self.place.journals()? {
-                if other != own {
-                    // Its lock is taken for as long as it takes to know that nobody has it.
-                    drop(Journal::open(
-                        &other,
-                        &self.place.partial(),
-                        Writes::default(),
-                    )?);
-                }
-            }
-            self.journal().clear()?;
-            remove(&self.place, Some(&own))?;
+        if self.shard.of > 1 {
+            return self.journal().clear();
         }
-        Ok(())
+        let own = self.place.journal(self.shard.index, self.shard.of);
+        for other in self.place.journals()?.iter().filter(|&path| *path != own) {
+            // Its lock is taken for as long as it takes to know that nobody has it.
+            drop(Journal::open(
+                other,
+                &self.place.partial(),
+                Writes::default(),
+            )?);
+        }
+        self.journal().clear()?;
+        remove(&self.place, Some(&own))
     }
 
     /// Writes the plan whole or not at all; one that another shard wrote meanwhile is compared.
@@ -215,25 +205,23 @@ impl Partial {
             &plan,
             &format!(".{}-{}", self.shard.index, std::process::id()),
         );
-        write_synced(&own, record.text()?.as_bytes())?;
+        let text = record.text()?;
+        write_synced(&own, text.as_bytes())?;
         // A link fails where the name is taken, and is never half there.
-        let linked = std::fs::hard_link(&own, &plan);
-        let placed = match linked {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        let placed = std::fs::hard_link(&own, &plan).or_else(|refused| match refused.kind() {
+            std::io::ErrorKind::AlreadyExists => Err(refused),
             // File systems without links.
-            Err(_) if self.shard.of == 1 => std::fs::rename(&own, &plan),
-            Err(_) => File::create_new(&plan).and_then(|mut file| {
-                file.write_all(record.text().unwrap_or_default().as_bytes())?;
+            _ if self.shard.of == 1 => std::fs::rename(&own, &plan),
+            _ => File::create_new(&plan).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
                 file.sync_all()
             }),
-            Ok(()) => Ok(()),
-        };
-        let placed = match placed {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            placed => placed.map_err(Error::io(&plan)),
-        };
+        });
         remove_if_there(&own)?;
-        placed?;
+        match placed {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            placed => placed.map_err(Error::io(&plan))?,
+        }
         sync_folder(&parent(&plan))?;
         let Some(there) = Record::read(&plan)? else {
             return Err(Error::file(&plan, "was removed while the run began"));

@@ -165,23 +165,9 @@ impl Place {
 
     /// The lists that are there.
     pub(super) fn journals(&self) -> Result<Vec<PathBuf>> {
-        let prefix = match self.single() {
-            true => self
-                .beside("done")
-                .file_name()
-                .map(|n| n.to_string_lossy().into_owned()),
-            false => Some("done".to_string()),
-        };
-        let prefix = prefix.unwrap_or_default();
-        let folder = match self.single() {
-            true => parent(&self.target),
-            false => self.partial(),
-        };
-        // Named as `journal` names them: a bare name has no folder.
-        let named = |name: &str| match self.single() {
-            true => self.target.with_file_name(name),
-            false => folder.join(name),
-        };
+        let done = self.beside("done");
+        let prefix = done.file_name().unwrap_or_default().to_string_lossy();
+        let folder = parent(&done);
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(Error::io(&folder))?,
@@ -190,8 +176,9 @@ impl Place {
         for entry in entries {
             let entry = entry.map_err(Error::io(&folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.strip_prefix(&prefix).is_some_and(is_journal_suffix) {
-                found.push(named(&name));
+            if name.strip_prefix(&*prefix).is_some_and(is_journal_suffix) {
+                // Named as `journal` names them: a bare name has no folder.
+                found.push(done.with_file_name(name));
             }
         }
         found.sort();
@@ -360,24 +347,26 @@ pub(super) fn is_there(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
 
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
+}
+
 /// Whether a name is that of a plan, one on its way (`plan.json.SHARD-PROCESS`), or a list.
 pub(super) fn is_beside(name: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     let on_its_way = name
         .strip_prefix("plan.json.")
         .and_then(|rest| rest.split_once('-'));
     name == "plan.json"
-        || on_its_way.is_some_and(|(shard, process)| number(shard) && number(process))
+        || on_its_way.is_some_and(|(shard, process)| is_number(shard) && is_number(process))
         || name.strip_prefix("done").is_some_and(is_journal_suffix)
 }
 
 /// What may follow `done` in the name of a list: nothing, or `-K-of-N`.
 fn is_journal_suffix(suffix: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     let shard = suffix
         .strip_prefix('-')
         .and_then(|rest| rest.split_once("-of-"));
-    suffix.is_empty() || shard.is_some_and(|(k, n)| number(k) && number(n))
+    suffix.is_empty() || shard.is_some_and(|(k, n)| is_number(k) && is_number(n))
 }
 
 /// `0003.npy`.

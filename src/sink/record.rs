@@ -7,6 +7,7 @@ use super::partial::Shard;
 use super::place::Place;
 use super::store::StorageOptions;
 use crate::error::{Error, Result};
+use crate::files::hash::hexadecimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -315,12 +316,12 @@ impl Record {
             order.shift_remove("unit_samples");
             order.shift_remove("unit_directions");
         }
-        hexadecimal(&identity)
+        sha256_of(&identity)
     }
 
     /// What the lists of its processes begin with: those of another plan count for nothing.
     pub(super) fn digest(&self) -> String {
-        hexadecimal(&self.identity())
+        sha256_of(&self.identity())
     }
 
     /// What is not the same in an earlier record, in words; empty where its run can be gone on with.
@@ -382,9 +383,8 @@ impl Record {
 }
 
 /// SHA-256 of a value as JSON.
-fn hexadecimal(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+fn sha256_of(value: &Value) -> String {
+    hexadecimal(Sha256::new_with_prefix(value.to_string()))
 }
 
 /// Leaves of the paths among a source's options ([`crate::Source`]) their last names, with what follows an archive's: files

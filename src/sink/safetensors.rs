@@ -1,10 +1,10 @@
 //! Parts as tensors of one `.safetensors` file: for vectors and small blocks, which are made in memory and written at once.
 
+use super::asked::Asked;
 use super::blocks::Run;
 use super::layout::PartLayout;
 use super::place::{Kind, Place, is_there, not_ours};
-use super::record::{Record, device_of};
-use super::store::{self, StorageOptions};
+use super::record::device_of;
 use super::{FilesOptions, Memory, ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -42,11 +42,7 @@ const MANIFEST: &str = "hessblock";
 /// ```
 #[derive(Debug)]
 pub struct Tensors<R> {
-    place: Place,
-    options: FilesOptions,
-    order: Value,
-    parameters: Vec<ParameterPlace>,
-    provenance: Provenance,
+    asked: Asked,
     memory: Memory<R>,
     parts: Vec<PartLayout>,
 }
@@ -70,30 +66,19 @@ impl<R: Real> Tensors<R> {
     /// # Errors
     /// As [`Tensors::create`]; [`Error::Request`] for options that this kind of result has no use for.
     pub fn with_options(path: impl AsRef<Path>, options: FilesOptions) -> Result<Self> {
-        let mut place = Place::new(path.as_ref())?;
-        place.force = options.force;
-        if place.kind != Kind::Tensors {
+        let asked = Asked::new(path.as_ref(), options)?;
+        if asked.place.kind != Kind::Tensors {
             return Err(Error::file(path.as_ref(), "is not named FILE.safetensors"));
         }
-        store::check_options(&place, options.storage)?;
         if options.shard.of > 1 {
             return Err(Error::Request(format!(
                 "--shard: {} is made in memory by one process, so that no others share it; name a folder or a NAME.zarr",
-                place.target.display()
+                asked.place.target.display()
             )));
         }
-        match place.finished_key() {
-            Some(_) if options.may_be_whole && !options.force => {
-                super::place::check_folder(&place.target)?
-            }
-            _ => place.check()?,
-        }
+        asked.check()?;
         Ok(Self {
-            place,
-            options,
-            order: Value::Null,
-            parameters: Vec::new(),
-            provenance: Provenance::now(),
+            asked,
             memory: Memory::new(),
             parts: Vec::new(),
         })
@@ -101,19 +86,19 @@ impl<R: Real> Tensors<R> {
 
     /// Sets what decides the order of accumulation, and so the bits.
     pub fn order(mut self, order: Value) -> Self {
-        self.order = order;
+        self.asked.order = order;
         self
     }
 
     /// Sets the network's parameters, which are written with the result.
     pub fn parameters(mut self, parameters: Vec<ParameterPlace>) -> Self {
-        self.parameters = parameters;
+        self.asked.parameters = parameters;
         self
     }
 
     /// Sets what is written as the result's provenance.
     pub fn provenance(mut self, provenance: Provenance) -> Self {
-        self.provenance = provenance;
+        self.asked.provenance = provenance;
         self
     }
 
@@ -122,26 +107,17 @@ impl<R: Real> Tensors<R> {
     /// # Errors
     /// [`Error::File`] where another result has that name, and is not to be replaced.
     pub fn is_finished(&self, parts: &[PartLayout]) -> Result<bool> {
-        match self.place.finished_key() {
-            _ if self.options.force => Ok(false),
-            Some(key) if key == self.record(parts).key() => Ok(true),
-            _ => self.place.check().map(|()| false),
-        }
-    }
-
-    fn record(&self, parts: &[PartLayout]) -> Record {
-        let storage = StorageOptions::default();
-        let mut record = Record::new(&self.place, parts, R::NAME, storage, 1, &self.provenance);
-        record.order = self.order.clone();
-        record.parameters = self.parameters.clone();
-        record
+        self.asked.is_finished::<R>(parts)
     }
 
     /// The header: lengths and places of the tensors, and the manifest.
     fn header(&self) -> Result<Vec<u8>> {
-        let note = json!({"begun": self.provenance.date, "device": device_of(&self.provenance)});
-        let manifest = self.record(&self.parts).manifest(&[(1, &[note])])?;
-        let failed = |what: String| Error::file(&self.place.target, what);
+        let note = json!({"begun": self.asked.provenance.date, "device": device_of(&self.asked.provenance)});
+        let manifest = self
+            .asked
+            .record::<R>(&self.parts)
+            .manifest(&[(1, &[note])])?;
+        let failed = |what: String| Error::file(&self.asked.place.target, what);
         let text = serde_json::to_string(&manifest).map_err(|e| failed(e.to_string()))?;
         let dtype = match R::NAME {
             "f64" => TensorDtype::F64,
@@ -174,8 +150,8 @@ impl<R: Real> Tensors<R> {
     }
 
     fn write(&self, file: &File) -> Result<()> {
-        let path = self.place.partial();
-        let writes = Writes::new(self.options.faults);
+        let path = self.asked.place.partial();
+        let writes = Writes::new(self.asked.options.faults);
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             let written = writes.write_all_at(file, bytes, at);
@@ -212,7 +188,7 @@ impl<R: Real> Sink<R> for Tensors<R> {
                 )
             });
             return Err(Error::file(
-                &self.place.target,
+                &self.asked.place.target,
                 format!(
                     "needs {} for {} parts{largest}, and a .safetensors file, which is made in memory, holds {} at most: name \
                      a folder (.npy files) or a NAME.zarr, which take any size and go on after a stop",
@@ -222,7 +198,7 @@ impl<R: Real> Sink<R> for Tensors<R> {
                 ),
             ));
         }
-        self.place.check()?;
+        self.asked.place.check()?;
         self.parts = parts.to_vec();
         self.memory.begin(parts)
     }
@@ -252,8 +228,8 @@ impl<R: Real> Sink<R> for Tensors<R> {
 
     fn finish(&mut self) -> Result<()> {
         self.memory.finish()?;
-        self.place.check_target()?;
-        let partial = self.place.partial();
+        self.asked.place.check_target()?;
+        let partial = self.asked.place.partial();
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         let file = options.open(&partial).map_err(Error::io(&partial))?;
@@ -271,8 +247,9 @@ impl<R: Real> Sink<R> for Tensors<R> {
             return Err(error);
         }
         drop(file);
-        std::fs::rename(&partial, &self.place.target).map_err(Error::io(&self.place.target))?;
-        sync_folder(&parent(&self.place.target))
+        std::fs::rename(&partial, &self.asked.place.target)
+            .map_err(Error::io(&self.asked.place.target))?;
+        sync_folder(&parent(&self.asked.place.target))
     }
 }
 

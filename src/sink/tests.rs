@@ -325,3 +325,36 @@ fn damaged_results_are_refused() {
     std::fs::write(&index, descending).unwrap();
     assert!(message(Blocks::open(folder.path())).contains("ascend"));
 }
+
+#[test]
+fn a_list_that_another_plan_left_counts_for_nothing_and_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h");
+    let sink = |index: usize, order: &str| {
+        let options = FilesOptions {
+            shard: Shard { index, of: 2 },
+            ..FilesOptions::default()
+        };
+        let sink = Files::<f32>::with_options(&path, options).unwrap();
+        sink.order(serde_json::json!({ "tile": order }))
+    };
+    let parts = [square("a", 4)];
+    sink(1, "one").begin(&parts).unwrap();
+    // A hand that takes the plan away leaves the lists, of which this one has a header alone.
+    std::fs::remove_file(folder.path().join("h.partial/plan.json")).unwrap();
+    sink(2, "another").begin(&parts).unwrap();
+    let tile = Tile {
+        part: 0,
+        rows: 0..4,
+        columns: 0..4,
+    };
+    let mut first = sink(1, "another");
+    first.begin(&parts).unwrap();
+    first.tile(0, 0..4, 0..4, &[1.0; 16], false).unwrap();
+    drop(first);
+    let mut again = sink(1, "another");
+    again.begin(&parts).unwrap();
+    assert!(again.has(&tile).unwrap());
+    drop(again);
+    assert_eq!(merge(&path, false, &mut |_, _| Ok(())).unwrap().tiles, 1);
+}

@@ -321,23 +321,29 @@ impl Expr {
         }
     }
 
-    /// One more than the largest input number used.
-    pub fn arity(&self) -> usize {
+    /// What its node is computed from.
+    fn operands(&self) -> Vec<&Expr> {
         match self.node() {
-            Node::Input(k) => k + 1,
-            Node::Constant(_) => 0,
-            Node::Unary(_, x) => x.arity(),
-            Node::Binary(_, x, y) => x.arity().max(y.arity()),
+            Node::Input(_) | Node::Constant(_) => Vec::new(),
+            Node::Unary(_, x) => vec![x],
+            Node::Binary(_, x, y) => vec![x, y],
             Node::IfLessEqual {
                 left,
                 right,
                 then,
                 otherwise,
-            } => [left, right, then, otherwise]
-                .iter()
-                .map(|e| e.arity())
-                .max()
-                .unwrap_or(0),
+            } => vec![left, right, then, otherwise],
+        }
+    }
+
+    /// One more than the largest input number used.
+    pub fn arity(&self) -> usize {
+        match self.node() {
+            Node::Input(k) => k + 1,
+            _ => {
+                let arities = self.operands().into_iter().map(Expr::arity);
+                arities.max().unwrap_or(0)
+            }
         }
     }
 
@@ -384,18 +390,8 @@ impl Expr {
                 | Node::IfLessEqual { .. } => cost.0 += 1,
                 _ => cost.1 += 1,
             }
-            match node {
-                Node::Input(_) | Node::Constant(_) => {}
-                Node::Unary(_, x) => count(x, seen, cost),
-                Node::Binary(_, x, y) => [x, y].into_iter().for_each(|e| count(e, seen, cost)),
-                Node::IfLessEqual {
-                    left,
-                    right,
-                    then,
-                    otherwise,
-                } => [left, right, then, otherwise]
-                    .into_iter()
-                    .for_each(|e| count(e, seen, cost)),
+            for operand in expr.operands() {
+                count(operand, seen, cost);
             }
         }
         let mut cost = (0, 0);
@@ -407,18 +403,9 @@ impl Expr {
     pub fn operations(&self) -> usize {
         match self.node() {
             Node::Input(_) | Node::Constant(_) => 0,
-            Node::Unary(_, x) => 1 + x.operations(),
-            Node::Binary(_, x, y) => 1 + x.operations() + y.operations(),
-            Node::IfLessEqual {
-                left,
-                right,
-                then,
-                otherwise,
-            } => {
-                1 + [left, right, then, otherwise]
-                    .iter()
-                    .map(|e| e.operations())
-                    .sum::<usize>()
+            _ => {
+                let below = self.operands().into_iter().map(Expr::operations);
+                1 + below.sum::<usize>()
             }
         }
     }

@@ -45,6 +45,24 @@ pub struct Window {
 }
 
 impl Window {
+    /// A window that is the same along two axes, undilated: extents of input, output and kernel, step, and zeros before.
+    pub(crate) fn square(
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Window {
+        Window {
+            input: vec![input; 2],
+            output: vec![output; 2],
+            kernel: vec![kernel; 2],
+            stride: vec![stride; 2],
+            dilation: vec![1; 2],
+            padding: vec![padding; 2],
+        }
+    }
+
     /// One window over all of an axis.
     pub fn over_all(extent: usize) -> Window {
         Window {

@@ -1,6 +1,14 @@
 //! Results that several processes make.
 
 use crate::place::{Place, kill_at, refused, run, success, text};
+use hessblock::import::data::Dataset;
+use hessblock::import::onnx::{self, OnnxOptions};
+use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::schedule::plan::Plan;
+use hessblock::schedule::run::Control;
+use hessblock::schedule::tiles::Tiling;
+use hessblock::sink::{FilesOptions, Shard, merge};
+use hessblock::{Device, Error, Precision, RunOptions, Session, Target};
 use serde_json::Value;
 
 const PARTS: [&str; 8] = [
@@ -49,6 +57,69 @@ fn processes_that_know_nothing_of_each_other_make_the_bits_that_one_makes() {
         assert!(again.status.success() && text(&again.stderr).contains("whole already"));
         place.remove("many");
     }
+}
+
+#[test]
+fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
+    let network = onnx::load(example.join("model.onnx"), &OnnxOptions::default());
+    let data = Dataset::open(example.join("images.npy")).expect("images");
+    let data = data.with_targets(example.join("labels.npy"));
+    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    let session = Session::new(network.expect("a network"), data.expect("labels"), loss);
+    let session = session.expect("a session");
+    let device = Device::cpu(Precision::F32);
+    let plan = |host_memory: Option<u64>| {
+        let options = RunOptions {
+            host_memory,
+            tiling: Tiling {
+                side: 100,
+                ..Tiling::default()
+            },
+            ..RunOptions::default()
+        };
+        let parts = ["full", "diag"].map(|part| part.parse().expect("a part"));
+        let parts = session.resolve(&parts).expect("parts");
+        session.plan(parts, &device, options)
+    };
+    let wide = plan(None).expect("a plan");
+    let mut budget = wide.host_bytes + wide.device_bytes;
+    let narrow = loop {
+        budget -= budget / 16;
+        let narrow = plan(Some(budget)).expect("units that fit");
+        if narrow.units() != wide.units() {
+            break narrow;
+        }
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |plan: &Plan, name: &str, index: usize, of: usize| {
+        let options = FilesOptions {
+            shard: Shard { index, of },
+            ..FilesOptions::default()
+        };
+        let target = Target::with_options(folder.path().join(name), options).expect("a target");
+        session.run_to_files(&device, plan, &target, &Control::none())
+    };
+    let numbers = |name: &str| {
+        let read = |k: usize| std::fs::read(folder.path().join(format!("{name}/000{k}.npy")));
+        [0, 1].map(|k| read(k).expect("a result"))
+    };
+    // The second process made its plan before the first one's was there.
+    for (first, second, name) in [(&narrow, &wide, "narrow"), (&wide, &narrow, "wide")] {
+        run(first, &format!("{name}-alone"), 1, 1).expect("a run");
+        run(first, name, 1, 2).expect("a share");
+        let shared = run(second, name, 2, 2);
+        if name == "wide" {
+            // For units of which its memory holds none it is told so.
+            let refused = shared.expect_err("too little memory");
+            assert!(matches!(refused, Error::Budget(_)), "{refused}");
+            continue;
+        }
+        shared.expect("the other share");
+        merge(folder.path().join(name), false, &mut |_, _| Ok(())).expect("a whole result");
+        assert!(numbers(name) == numbers(&format!("{name}-alone")), "{name}");
+    }
+    assert!(numbers("narrow-alone") != numbers("wide-alone"));
 }
 
 #[test]
