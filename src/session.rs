@@ -134,20 +134,24 @@ impl Target {
             true => None,
             false => Begun::at(&self.path)?,
         };
+        let Some(begun) = begun else {
+            return Ok(None);
+        };
         // Where nothing is done of it, there is nothing to agree with but other processes.
-        let begun = begun.filter(|begun| begun.left.is_some() || begun.shards > 1);
-        Ok(begun.and_then(|Begun { order, .. }| {
-            let unit = |name: &str| order[name].as_u64().map(|n| n as usize);
-            Some(Units {
-                samples: unit("unit_samples")?,
-                directions: unit("unit_directions")?,
-            })
+        if begun.shards == 1 && begun.left()?.is_none() {
+            return Ok(None);
+        }
+        let unit = |name: &str| begun.order[name].as_u64().map(|n| n as usize);
+        let (samples, directions) = (unit("unit_samples"), unit("unit_directions"));
+        Ok(samples.zip(directions).map(|(samples, directions)| Units {
+            samples,
+            directions,
         }))
     }
 
     /// What an earlier or interrupted run left for this one to go on with.
     pub fn left(&self) -> Option<Left> {
-        Begun::at(&self.path).ok().flatten()?.left
+        Begun::at(&self.path).ok().flatten()?.left().ok().flatten()
     }
 
     /// The sink that writes there.

@@ -842,3 +842,92 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
         "not a result",
     );
 }
+
+#[test]
+fn files_of_several_chunks_hold_the_same_bytes_whatever_became_of_their_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let forms = forms().into_iter().enumerate();
+    for (k, form) in forms.filter(|(_, form)| form.chunks_per_file.is_some()) {
+        let place = |name: &str| folder.path().join(format!("{k}-{name}.zarr"));
+        let bytes = |path: &Path| -> Vec<(PathBuf, Vec<u8>)> {
+            let own = |file: PathBuf| file.strip_prefix(path).unwrap().to_path_buf();
+            let read = |file: PathBuf| std::fs::read(&file).map(|bytes| (own(file), bytes));
+            let read = chunk_files(path).into_iter().map(read);
+            read.collect::<std::io::Result<_>>().unwrap()
+        };
+        let whole = place("whole");
+        let mut files = sink::<f32>(&whole, 16, with(form));
+        write(&mut files, 16, usize::MAX).unwrap();
+        files.finish().unwrap();
+        let expected = bytes(&whole);
+        // A chunk that was damaged is made anew, behind the others.
+        let torn = place("torn");
+        let mut files = sink::<f32>(&torn, 16, with(form));
+        write(&mut files, 16, 12).unwrap();
+        drop(files);
+        let first = chunk_files(&torn.with_extension("zarr.partial")).remove(0);
+        let mut damaged = std::fs::read(&first).unwrap();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0x20;
+        std::fs::write(&first, damaged).unwrap();
+        let mut files = sink::<f32>(&torn, 16, with(form));
+        write(&mut files, 16, usize::MAX).unwrap();
+        files.finish().unwrap();
+        assert!(bytes(&torn) == expected, "{form:?}, damaged");
+        // Killed while files were packed: of some the copy has the name, of one it was under way.
+        let stopped = place("stopped");
+        let partial = stopped.with_extension("zarr.partial");
+        let mut files = sink::<f32>(&stopped, 16, with(form));
+        write(&mut files, 16, usize::MAX).unwrap();
+        drop(files);
+        for (number, (own, bytes)) in expected.iter().enumerate() {
+            match number % 3 {
+                0 => std::fs::write(partial.join(own), bytes).unwrap(),
+                1 => std::fs::write(partial.join(own).with_extension("new"), b"half").unwrap(),
+                _ => {}
+            }
+        }
+        let mut files = sink::<f32>(&stopped, 16, with(form));
+        assert_eq!(write(&mut files, 16, usize::MAX).unwrap(), 0, "{form:?}");
+        files.finish().unwrap();
+        assert!(bytes(&stopped) == expected, "{form:?}, packed");
+        let copies = files_of_copies(&stopped);
+        assert!(copies.is_empty(), "{copies:?}");
+    }
+}
+
+fn files_of_copies(folder: &Path) -> Vec<PathBuf> {
+    let copy = |path: &PathBuf| path.extension().is_some_and(|e| e == "new");
+    files(folder).into_iter().filter(copy).collect()
+}
+
+#[test]
+fn shares_of_parts_whose_names_differ_in_capitals_are_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.zarr");
+    let layouts = [
+        PartLayout::matrix("layer=W", vec![0..4], vec![0..4]),
+        PartLayout::matrix("layer=w", vec![4..9], vec![4..9]),
+    ];
+    for index in [1, 2] {
+        let options = FilesOptions {
+            shard: Shard { index, of: 2 },
+            ..FilesOptions::default()
+        };
+        let mut files = sink::<f32>(&path, 16, options);
+        files.begin(&layouts).unwrap();
+        let tiles = [0, 1].map(|part| Tile::whole(part, &layouts[part]));
+        let own = files.share(&tiles);
+        for (tile, _) in tiles.iter().zip(own).filter(|(_, own)| *own) {
+            let values = vec![tile.part as f32; tile.entries()];
+            let (rows, columns) = (tile.rows.clone(), tile.columns.clone());
+            files.tile(tile.part, rows, columns, &values, true).unwrap();
+        }
+        files.leave().unwrap();
+    }
+    merge(&path, false, &mut |_, _| Ok(())).unwrap();
+    let blocks = Blocks::open(&path).unwrap();
+    for part in [0, 1] {
+        assert_eq!(blocks.entry(part, 3, 3).unwrap(), part as f64);
+    }
+}

@@ -79,6 +79,23 @@ pub fn free_bytes(folder: &Path) -> Option<u64> {
     }
 }
 
+/// Lets this process have so many files open beside a few hundred others, as far as the system lets it.
+pub fn allow_open_files(count: usize) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        let wanted = (count as u64).saturating_add(512);
+        if limit.current.is_some_and(|current| current < wanted) {
+            limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+            // Where it is refused, opening says so.
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = count;
+}
+
 /// Whether files can be made in that folder, as far as the system tells.
 pub fn is_writable(folder: &Path) -> bool {
     #[cfg(unix)]

@@ -264,6 +264,11 @@ impl Plan {
         self.limits.device
     }
 
+    /// Bytes that it keeps within in host buffers.
+    pub(super) fn host_budget(&self) -> u64 {
+        self.limits.host
+    }
+
     /// Whether the device's memory is the host's.
     pub fn is_unified(&self) -> bool {
         self.limits.unified
@@ -766,7 +771,9 @@ fn host_bytes(
         _ => 0,
     };
     let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
-    tile * tiles_on_their_way(limits.unified) as u64 + (8 * numbers + stored) as u64
+    // What is cut into chunks is padded to their size, turned round for its mirror, and may be compressed, by each writer.
+    let chunks = if sizes.tiling.regular { 2 * WRITING } else { 0 };
+    tile * (tiles_on_their_way(limits.unified) + chunks) as u64 + (8 * numbers + stored) as u64
 }
 
 /// Finished tiles in host memory at most.

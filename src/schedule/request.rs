@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::network::Network;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -124,10 +125,10 @@ impl ResolvedPart {
     }
 }
 
-/// Finds the rows and columns of every part.
+/// Finds the rows and columns of every part; one that is asked for twice is one.
 ///
 /// # Errors
-/// [`Error::Request`] for an unknown name (with the nearest), an empty or outlying range, or no part.
+/// [`Error::Request`] for an unknown name (with the nearest), an empty or outlying range, no part, or two of one name.
 pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
     let p = network.parameter_count();
     if p == 0 {
@@ -192,6 +193,29 @@ pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
     if out.is_empty() {
         return Err(Error::Request("no part was asked for".into()));
     }
+    unique(out)
+}
+
+/// Parts by names of their own: what is asked for twice is made once.
+fn unique(parts: Vec<ResolvedPart>) -> Result<Vec<ResolvedPart>> {
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut out: Vec<ResolvedPart> = Vec::new();
+    for part in parts {
+        match known.get(&part.name) {
+            None => {
+                known.insert(part.name.clone(), out.len());
+                out.push(part);
+            }
+            Some(&first) if out[first] == part => {}
+            Some(_) => {
+                return Err(Error::Request(format!(
+                    "two parts are both named {:?}, as there is a comma in a layer's or parameter's name: ask for one of \
+                     them as range=R0..R1,C0..C1",
+                    part.name
+                )));
+            }
+        }
+    }
     Ok(out)
 }
 
@@ -236,5 +260,24 @@ mod tests {
         ] {
             assert!(text.parse::<Part>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_twice_is_one_part_and_two_of_one_name_are_refused() {
+        let network = crate::network::builder::Builder::new(&[3])
+            .linear("a", 2)
+            .tanh()
+            .linear("b", 2)
+            .initialize(0)
+            .build();
+        let parts = ["layers", "layer=b", "diag", "layer=a", "diag", "layer=a,b"];
+        let parts = parts.map(|text| text.parse::<Part>().unwrap());
+        let resolved = resolve(&network.unwrap(), &parts).unwrap();
+        let names: Vec<&str> = resolved.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["layer=a", "layer=b", "diag", "layer=a,b"]);
+        let mut other = resolved[1].clone();
+        other.name = "layer=a".into();
+        let message = unique(vec![resolved[0].clone(), other]).unwrap_err();
+        assert!(message.to_string().contains("\"layer=a\""), "{message}");
     }
 }

@@ -276,8 +276,10 @@ struct Left {
 impl Left {
     /// Asks the sink, tile by tile: what an earlier run wrote is read again and compared with its checksum.
     fn of<R: Real>(plan: &Plan, sink: &dyn Sink<R>, control: &Control<'_>) -> Result<Left> {
-        /// Tiles that are read between two looks at the caller.
+        /// Tiles that are read between two looks at the caller, at most.
         const BATCH: usize = 32;
+        /// Tiles' sizes that reading one takes: a chunk, its numbers, and these transposed.
+        const TIMES: u64 = 3;
         let count = plan.tiles.len();
         let mut tiles: Vec<Tile> = plan.tiles.iter().map(|job| plan.tile(job)).collect();
         let layouts = plan.layouts();
@@ -293,7 +295,10 @@ impl Left {
             entries: 0,
             found: 0,
         };
-        for batch in own.chunks(BATCH) {
+        let largest = own.iter().map(|&k| tiles[k].entries()).max().unwrap_or(0);
+        let bytes = TIMES * (largest * size_of::<R>()) as u64;
+        let at_once = (plan.host_budget() / bytes.max(1)).clamp(1, BATCH as u64);
+        for batch in own.chunks(at_once as usize) {
             control.check()?;
             let has: Vec<Result<bool>> = batch.par_iter().map(|&k| sink.has(&tiles[k])).collect();
             for (&number, has) in batch.iter().zip(has) {

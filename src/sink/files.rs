@@ -106,8 +106,7 @@ pub struct Begun {
     pub order: Value,
     /// Processes that share it.
     pub shards: usize,
-    /// What is done of it, where anything is.
-    pub left: Option<Left>,
+    place: Place,
 }
 
 impl Begun {
@@ -123,20 +122,28 @@ impl Begun {
         let Some(record) = Record::read(&place.beside("plan.json"))? else {
             return Ok(None);
         };
+        Ok(Some(Begun {
+            order: record.order,
+            shards: record.shards,
+            place,
+        }))
+    }
+
+    /// What is done of it, where anything is, by the lists of all its processes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where these cannot be read.
+    pub fn left(&self) -> Result<Option<Left>> {
         let mut tiles = 0;
-        for journal in place.journals()? {
+        for journal in self.place.journals()? {
             let entries = Journal::read(&journal)?.entries;
             let places: std::collections::HashSet<&Tile> =
                 entries.iter().map(|e| &e.tile).collect();
             tiles += places.len();
         }
-        Ok(Some(Begun {
-            order: record.order,
-            shards: record.shards,
-            left: (tiles > 0).then(|| Left {
-                path: place.partial(),
-                tiles,
-            }),
+        Ok((tiles > 0).then(|| Left {
+            path: self.place.partial(),
+            tiles,
         }))
     }
 }

@@ -114,23 +114,14 @@ impl Journal {
         under_way: &Path,
         writes: Writes,
     ) -> Result<(Journal, Contents)> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .append(true)
-            .open(path)
-            .map_err(Error::io(path))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::file(
-                    under_way,
-                    "is being written by another run: wait for it or choose another name",
-                ));
-            }
-            // File systems without locks: the check is a courtesy.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
-        }
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true);
+        // Windows empties no file that is opened to append.
+        match cfg!(windows) {
+            true => options.write(true),
+            false => options.append(true),
+        };
+        let mut file = open_locked(path, &options, under_way)?;
         let text = read(&mut file).map_err(Error::io(path))?;
         if !text.is_empty() && !text.ends_with('\n') {
             // What follows is not to be taken for the rest of a torn line.
@@ -164,8 +155,8 @@ impl Journal {
         let line = format!("{text} ={:08x}\n", crc32fast::hash(text.as_bytes()));
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // One write, so that of two writers' lines neither is torn by the other.
-        self.writes
-            .append(&mut file, line.as_bytes())
+        file.seek(SeekFrom::End(0))
+            .and_then(|_| self.writes.append(&mut file, line.as_bytes()))
             .map_err(Error::io(&self.path))
     }
 
@@ -181,6 +172,45 @@ impl Journal {
         file.set_len(0)
             .and_then(|()| file.sync_all())
             .map_err(Error::io(&self.path))
+    }
+}
+
+/// Opens a file that no other process has, and keeps it from them while it is open.
+///
+/// # Errors
+/// [`Error::File`] where another process has it, naming `under_way`.
+pub(super) fn open_locked(path: &Path, options: &OpenOptions, under_way: &Path) -> Result<File> {
+    loop {
+        let file = options.open(path).map_err(Error::io(path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::file(
+                    under_way,
+                    "is being written by another run: wait for it or choose another name",
+                ));
+            }
+            // File systems without locks: the check is a courtesy.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        // Who had it may have removed it, or given it its final name, before it let go.
+        if is_named(&file, path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether an open file is the one of that name still.
+fn is_named(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let of = |meta: std::io::Result<std::fs::Metadata>| meta.map(|m| (m.dev(), m.ino())).ok();
+        of(file.metadata()) == of(std::fs::metadata(path))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (file, path);
+        true
     }
 }
 
@@ -224,6 +254,23 @@ mod tests {
             checksum: 0xdead_beef,
             places,
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_removed_while_it_was_waited_for_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("done");
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let open = || open_locked(&path, &options, folder.path());
+        let first = open().unwrap();
+        assert!(is_named(&first, &path));
+        assert!(open().unwrap_err().to_string().contains("another run"));
+        std::fs::rename(&path, folder.path().join("finished")).unwrap();
+        assert!(!is_named(&first, &path));
+        let second = open().unwrap();
+        assert!(is_named(&second, &path) && !is_named(&first, &path));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use super::journal::{Contents, Entry, Journal};
 use super::layout::{PartLayout, Written};
 use super::partial::{Partial, tidy};
-use super::place::Place;
+use super::place::{Place, is_there};
 use super::record::Record;
 use super::store;
 use super::tile::Tile;
 use crate::error::{Error, Result};
+use crate::files::allow_open_files;
 use crate::files::writes::Writes;
 use crate::tensor::Real;
 use rayon::prelude::*;
@@ -62,7 +63,8 @@ pub fn merge(
             "there is nothing to merge: no plan.json was found; give the name that was given to `blocks --out`",
         ));
     };
-    if place.single() && place.finished_key().is_some_and(|key| key == record.key()) {
+    let stopped_last = place.single() && !is_there(&partial);
+    if stopped_last && place.finished_key().is_some_and(|key| key == record.key()) {
         // It was stopped between its last name and its last steps.
         return whole(&place);
     }
@@ -89,6 +91,7 @@ fn finish<R: Real>(
     check_names(place, record)?;
     let (of, digest) = (record.shards, record.digest());
     let mut shares = Vec::new();
+    allow_open_files(of);
     for shard in 1..=of {
         let path = place.journal(shard, of);
         if path.exists() {
@@ -132,9 +135,10 @@ fn finish<R: Real>(
     let manifest = record.manifest(&notes)?;
     store.finish(&entries, &manifest)?;
     drop(store);
+    // Locked until the result has its final name; Windows renames no folder in which files are open.
+    let shares = (!cfg!(windows)).then_some(shares);
+    Partial::of(place).finish(&manifest.text()?)?;
     drop(shares);
-    let partial = Partial::of(place);
-    partial.finish(&manifest.text()?)?;
     Ok(Merged {
         path: place.target.clone(),
         shards: of,
@@ -143,26 +147,34 @@ fn finish<R: Real>(
     })
 }
 
-/// Refuses a plan whose parts are not named as they are written: its manifest would speak of files that are not there.
+/// Refuses a plan whose parts are not those of such a place: its manifest would speak of files that are not there.
 fn check_names(place: &Place, record: &Record) -> Result<()> {
-    // That of a single file is the result's own, which may have been renamed.
+    let by_another_hand = |what: String| {
+        Error::file(
+            place.beside("plan.json"),
+            format!("{what}: it was changed by another hand, so run again with --restart"),
+        )
+    };
     if place.single() {
-        return Ok(());
+        // Its name is the result's own, which may have been renamed.
+        return match record.parts.len() {
+            1 => Ok(()),
+            count => Err(by_another_hand(format!("has {count} parts for one file"))),
+        };
     }
-    for (k, (part, layout)) in record.parts.iter().zip(record.layouts()).enumerate() {
-        let name = place.data_name(k, &layout);
-        if part.file != name {
-            return Err(Error::file(
-                place.beside("plan.json"),
-                format!(
-                    "names the file {:?} for part {:?}, which is written to {name:?}: it was changed by another hand, so \
-                     run again with --restart",
-                    part.file, part.part
-                ),
-            ));
-        }
+    let names = place.data_names(&record.layouts());
+    match record
+        .parts
+        .iter()
+        .zip(names)
+        .find(|(part, name)| part.file != *name)
+    {
+        None => Ok(()),
+        Some((part, name)) => Err(by_another_hand(format!(
+            "names the file {:?} for part {:?}, which is written to {name:?}",
+            part.file, part.part
+        ))),
     }
-    Ok(())
 }
 
 /// The tiles that hold what was written.
@@ -172,8 +184,9 @@ fn checked(
     holds: impl Fn(&Entry) -> Result<bool> + Sync,
     progress: &mut dyn FnMut(usize, usize) -> Result<()>,
 ) -> Result<Vec<Entry>> {
-    /// Tiles that are read between two looks at the caller.
-    const BATCH: usize = 32;
+    /// Tiles that are read between two looks at the caller; at once where there are as many threads, and a chunk takes three
+    /// times its size.
+    const BATCH: usize = 8;
     let mut all: HashMap<&Tile, (usize, &Entry)> = HashMap::new();
     for (k, share) in shares.iter().enumerate() {
         let known = share.contents.entries.iter();

@@ -1,7 +1,7 @@
 //! A result under way: its plan, the list of what is done, the lock on it, and its end.
 
 use super::journal::{Contents, Journal};
-use super::place::{Place, is_beside, not_ours};
+use super::place::{Place, is_beside, is_there, not_ours};
 use super::record::Record;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
@@ -83,15 +83,20 @@ impl Partial {
             let folder = place.partial();
             match std::fs::create_dir(&folder) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    // Looked at before its list is looked for: a process that began meanwhile made its list first of all.
                     let mut entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
+                    let occupied = entries.next().is_some();
                     let begun = place.beside("plan.json").exists() || !place.journals()?.is_empty();
                     place.check_leftover(&folder)?;
                     // Arrays alone are somebody's.
-                    if !begun && entries.next().is_some() {
+                    if occupied && !begun {
                         return Err(not_ours(&folder));
                     }
                 }
-                made => made.map_err(Error::io(&folder))?,
+                made => {
+                    made.map_err(Error::io(&folder))?;
+                    sync_folder(&parent(&folder))?;
+                }
             }
         }
         let path = place.journal(shard.index, shard.of);
@@ -211,11 +216,13 @@ impl Partial {
         let placed = std::fs::hard_link(&own, &plan).or_else(|refused| match refused.kind() {
             std::io::ErrorKind::AlreadyExists => Err(refused),
             // File systems without links.
-            _ if self.shard.of == 1 => std::fs::rename(&own, &plan),
-            _ => File::create_new(&plan).and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                file.sync_all()
-            }),
+            std::io::ErrorKind::Unsupported | std::io::ErrorKind::PermissionDenied => {
+                match self.shard.of {
+                    1 => std::fs::rename(&own, &plan),
+                    _ => create_new(&plan, text.as_bytes()),
+                }
+            }
+            _ => Err(refused),
         });
         remove_if_there(&own)?;
         match placed {
@@ -243,6 +250,8 @@ impl Partial {
     }
 
     /// Writes the manifest and gives everything its final name; the data must be synced already.
+    ///
+    /// The list stays locked until it has: nobody begins anew under a name that is about to be given away.
     pub(super) fn finish(mut self, manifest: &str) -> Result<()> {
         let place = self.place.clone();
         // Hours of work are not thrown away for what goes wrong from here on.
@@ -251,73 +260,97 @@ impl Partial {
         if let Some(path) = place.manifest() {
             write_synced(&path, manifest.as_bytes())?;
         }
-        // Closed before the rename, which Windows refuses for open files.
-        self.journal = None;
-        let rename =
-            |from: &Path, to: &Path| std::fs::rename(from, to).map_err(Error::io(to.to_path_buf()));
+        if cfg!(windows) {
+            // It renames no folder in which files are open.
+            self.journal = None;
+        }
+        let folder = parent(&place.target);
         if place.single() {
             if place.target.exists() {
                 // No older array is to stand beside the new manifest: the new one is whole, under its other name.
                 std::fs::remove_file(&place.target).map_err(Error::io(&place.target))?;
-                sync_folder(&parent(&place.target))?;
+                sync_folder(&folder)?;
             }
             // The array last: where it is, the manifest is too.
             if let Some(path) = place.manifest() {
                 rename(&path, &with_suffix(&place.target, ".json"))?;
+                sync_folder(&folder)?;
             }
             rename(&place.partial(), &place.target)?;
-            sync_folder(&parent(&place.target))?;
         } else {
             sync_folder(&place.partial())?;
             // A folder is not renamed over another: the older result steps aside until the new one stands.
-            let old = with_suffix(&place.target, ".old.partial");
+            let aside = place.aside();
             let replaced = place.target.exists();
             if replaced {
-                if old.exists() {
-                    place.check_leftover(&old)?;
-                    std::fs::remove_dir_all(&old).map_err(Error::io(&old))?;
-                }
-                rename(&place.target, &old)?;
+                remove_aside(&place)?;
+                rename(&place.target, &aside)?;
             }
             if let Err(error) = rename(&place.partial(), &place.target) {
                 if replaced {
-                    rename(&old, &place.target)?;
+                    rename(&aside, &place.target)?;
                 }
                 return Err(error);
             }
-            sync_folder(&parent(&place.target))?;
-            if replaced {
-                std::fs::remove_dir_all(&old).map_err(Error::io(&old))?;
-            }
         }
+        sync_folder(&folder)?;
         tidy(&place)
     }
 }
 
-/// Removes the plan and the lists that a finished result no longer needs.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(Error::io(to))
+}
+
+/// Removes what a finished result no longer needs: its plan and its lists, and an older result that stepped aside.
 pub(super) fn tidy(place: &Place) -> Result<()> {
     if place.single() {
-        for journal in place.journals()? {
-            remove_if_there(&journal)?;
+        // Where a result is under way they are that one's.
+        if is_there(&place.partial()) {
+            return Ok(());
         }
-        return remove_if_there(&place.beside("plan.json"));
+        return place
+            .besides(is_beside)?
+            .iter()
+            .try_for_each(|path| remove_if_there(path));
+    }
+    remove_aside(place)?;
+    let plan = place.target.join("plan.json");
+    // Files of these names are a result's own where its plan is there.
+    if !Record::read(&plan).is_ok_and(|plan| plan.is_some()) {
+        return Ok(());
     }
     let entries = std::fs::read_dir(&place.target).map_err(Error::io(&place.target))?;
     for entry in entries {
-        let entry = entry.map_err(Error::io(&place.target))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if is_beside(&name) && entry.path().is_file() {
-            remove_if_there(&entry.path())?;
+        let path = entry.map_err(Error::io(&place.target))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // The plan last, as it says whose the others are.
+        if is_beside(&name) && path.is_file() && path != plan {
+            remove_if_there(&path)?;
         }
     }
-    Ok(())
+    remove_if_there(&plan)
+}
+
+/// Removes an older result that stepped aside.
+fn remove_aside(place: &Place) -> Result<()> {
+    let aside = place.aside();
+    if !is_there(&aside) {
+        return Ok(());
+    }
+    place.check_leftover(&aside)?;
+    match std::fs::remove_dir_all(&aside) {
+        // Another process may be at it.
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&aside)(e)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes what is left of a run, but for one file.
 fn remove(place: &Place, but: Option<&Path>) -> Result<()> {
     if place.single() {
-        let mut all = place.journals()?;
-        all.extend([place.partial(), place.beside("plan.json")]);
+        let mut all = place.besides(is_beside)?;
+        all.push(place.partial());
         all.extend(place.manifest());
         for path in all.iter().filter(|path| Some(path.as_path()) != but) {
             remove_if_there(path)?;
@@ -346,6 +379,13 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Writes a file that is not there yet, and makes it durable; what cannot be written whole is not left.
+fn create_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create_new(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| _ = std::fs::remove_file(path))
+}
+
 /// Writes a file and makes it durable.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     File::create(path)
@@ -364,7 +404,10 @@ impl Drop for Partial {
         // Nothing can be done about a failure here; the next run clears what is left. The list goes last: who has it has all.
         let own = self.place.journal(self.shard.index, self.shard.of);
         let _ = remove(&self.place, Some(&own));
-        self.journal = None;
+        if cfg!(windows) {
+            // It removes no file that is open.
+            self.journal = None;
+        }
         let _ = remove_if_there(&own);
         if !self.place.single() {
             let _ = std::fs::remove_dir(self.place.partial());

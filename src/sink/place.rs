@@ -8,6 +8,7 @@
 use super::layout::PartLayout;
 use crate::error::{Error, Result};
 use crate::files::{is_writable, parent, with_suffix};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// How a result lies on disk.
@@ -22,6 +23,9 @@ pub(super) enum Kind {
     /// One `.safetensors` file.
     Tensors,
 }
+
+/// What the copy of an array's file ends in until it takes its file's name.
+pub(super) const COPY: &str = ".new";
 
 /// Where a result goes, and what is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,14 +115,31 @@ impl Place {
         }
     }
 
-    /// Whether what stands under the final name is a result, or an empty folder.
+    /// Whether what stands under the final name is a result and nothing else, or an empty folder.
     fn is_ours(&self) -> bool {
         let folder = std::fs::symlink_metadata(&self.target).is_ok_and(|meta| meta.is_dir());
         if self.single() || !folder {
             return self.single() && !folder && self.index().is_some();
         }
-        let empty = std::fs::read_dir(&self.target).is_ok_and(|mut d| d.next().is_none());
-        empty || (self.index().is_some() && self.check_leftover(&self.target).is_ok())
+        let entries =
+            std::fs::read_dir(&self.target).map(|d| d.collect::<std::io::Result<Vec<_>>>());
+        let Ok(Ok(entries)) = entries else {
+            return false;
+        };
+        let Some(index) = self.index() else {
+            return entries.is_empty();
+        };
+        let files = index["parts"].as_array().into_iter().flatten();
+        let files: HashSet<&str> = files.flat_map(|part| part["file"].as_str()).collect();
+        let known = |entry: &std::fs::DirEntry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            files.contains(&*name)
+                || ["index.json", "zarr.json"].contains(&&*name)
+                || is_beside(&name)
+        };
+        // An array that somebody put beside ours is not.
+        entries.iter().all(known) && self.check_leftover(&self.target).is_ok()
     }
 
     /// The manifest of a finished result under the final name.
@@ -147,6 +168,11 @@ impl Place {
         with_suffix(&self.target, ".partial")
     }
 
+    /// Where an older result steps aside until the one that replaces it stands.
+    pub(super) fn aside(&self) -> PathBuf {
+        with_suffix(&self.target, ".partial.old")
+    }
+
     /// A file beside the data, by its name in a folder.
     pub(super) fn beside(&self, name: &str) -> PathBuf {
         match self.single() {
@@ -165,9 +191,20 @@ impl Place {
 
     /// The lists that are there.
     pub(super) fn journals(&self) -> Result<Vec<PathBuf>> {
-        let done = self.beside("done");
-        let prefix = done.file_name().unwrap_or_default().to_string_lossy();
-        let folder = parent(&done);
+        self.besides(|name| name.strip_prefix("done").is_some_and(is_journal_suffix))
+    }
+
+    /// The files beside the data ([`Place::beside`]) whose names in a folder are such.
+    pub(super) fn besides(&self, such: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+        let nameless = self.beside("");
+        let prefix = match self.single() {
+            true => nameless.file_name().unwrap_or_default().to_string_lossy(),
+            false => "".into(),
+        };
+        let folder = match self.single() {
+            true => parent(&nameless),
+            false => nameless.clone(),
+        };
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(Error::io(&folder))?,
@@ -176,10 +213,12 @@ impl Place {
         for entry in entries {
             let entry = entry.map_err(Error::io(&folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.strip_prefix(&*prefix).is_some_and(is_journal_suffix) {
-                // Named as `journal` names them: a bare name has no folder.
-                found.push(done.with_file_name(name));
-            }
+            // Named as `beside` names them: a bare name has no folder.
+            found.extend(
+                name.strip_prefix(&*prefix)
+                    .filter(|name| such(name))
+                    .map(|name| self.beside(name)),
+            );
         }
         found.sort();
         Ok(found)
@@ -200,6 +239,20 @@ impl Place {
             (Kind::Zarr, _) => array_name(part, layout),
             _ => file_name(part),
         }
+    }
+
+    /// The names of all parts' files, or arrays, in the finished result: no two alike but for capitals, which many file systems
+    /// do not tell apart. One file is all parts'.
+    pub(super) fn data_names(&self, layouts: &[PartLayout]) -> Vec<String> {
+        let mut taken = HashSet::new();
+        let names = layouts.iter().enumerate().map(|(k, layout)| {
+            let mut name = self.data_name(k, layout);
+            while !self.single() && !taken.insert(name.to_lowercase()) {
+                name = format!("{k:04}-{name}");
+            }
+            name
+        });
+        names.collect()
     }
 
     /// Where the manifest is written, for results that have one in a file of its own.
@@ -253,7 +306,9 @@ fn is_array(folder: &Path) -> Result<bool> {
             let entry = entry.map_err(Error::io(folder))?;
             let name = entry.file_name();
             let kind = entry.file_type().map_err(Error::io(folder))?;
-            let number = name.to_string_lossy().chars().all(|c| c.is_ascii_digit());
+            let name = name.to_string_lossy();
+            // A file that is being packed is copied.
+            let number = is_number(name.strip_suffix(COPY).unwrap_or(&name));
             let below = || match kind.is_dir() {
                 true => Ok(depth > 0 && is_chunks(&entry.path(), depth - 1)?),
                 false => Ok(kind.is_file()),

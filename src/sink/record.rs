@@ -163,15 +163,9 @@ impl Record {
         provenance.device = None;
         provenance.driver = None;
         provenance.options.shift_remove("kernels");
-        let mut names = std::collections::HashSet::new();
-        let parts = layouts.iter().enumerate().map(|(k, layout)| {
-            let mut name = place.data_name(k, layout);
-            // Many file systems do not tell A from a; a single file is all parts'.
-            while !place.single() && !names.insert(name.to_lowercase()) {
-                name = format!("{k:04}-{name}");
-            }
-            PartRecord::new(layout, name)
-        });
+        let names = place.data_names(layouts);
+        let parts = layouts.iter().zip(names);
+        let parts = parts.map(|(layout, name)| PartRecord::new(layout, name));
         Record {
             format: FORMAT,
             precision: precision.into(),
@@ -231,6 +225,9 @@ impl Record {
                 )));
             }
         };
+        if self.parts.is_empty() {
+            return Err(damaged("has no parts".into()));
+        }
         if !(self.order.is_object() || self.order.is_null()) {
             return Err(damaged("has an order of accumulation that is none".into()));
         }
@@ -271,18 +268,20 @@ impl Record {
     }
 
     /// What decides the numbers and where they lie, without paths (the same files may have moved) and dates.
-    fn identity(&self) -> Value {
+    ///
+    /// Files that are known by their hashes are `named` for people.
+    fn identity(&self, named: bool) -> Value {
         let mut provenance = json!(self.provenance);
         if let Some(map) = provenance.as_object_mut() {
             map.shift_remove("date");
             for files in ["model", "data"] {
                 let list = map.get_mut(files).and_then(Value::as_array_mut);
                 for file in list.into_iter().flatten() {
-                    // The name tells people which file changed, its folder may be another.
                     let name = file["path"]
                         .as_str()
                         .map(Path::new)
-                        .and_then(Path::file_name);
+                        .and_then(Path::file_name)
+                        .filter(|_| named);
                     file["path"] = json!(name.map(|n| n.to_string_lossy()));
                 }
             }
@@ -291,6 +290,10 @@ impl Record {
                     names_alone(source);
                 }
                 options.shift_remove("plan");
+                // How much was cut is summed in the order that memory allows; how many directions are left decides.
+                if let Some(rank) = options.get_mut("rank").and_then(Value::as_object_mut) {
+                    rank.retain(|name, _| ["tolerance", "directions"].contains(&name.as_str()));
+                }
             }
         }
         json!({
@@ -308,7 +311,7 @@ impl Record {
     /// A short name of what decides the numbers and where they lie; units of samples, which go by the memory that there
     /// was, and how many processes shared the work are left out.
     pub(super) fn key(&self) -> String {
-        let mut identity = self.identity();
+        let mut identity = self.identity(false);
         if let Some(map) = identity.as_object_mut() {
             map.shift_remove("shards");
         }
@@ -321,13 +324,18 @@ impl Record {
 
     /// What the lists of its processes begin with: those of another plan count for nothing.
     pub(super) fn digest(&self) -> String {
-        sha256_of(&self.identity())
+        sha256_of(&self.identity(false))
     }
 
     /// What is not the same in an earlier record, in words; empty where its run can be gone on with.
     pub(super) fn differences(&self, earlier: &Record) -> Vec<String> {
         let mut found = Vec::new();
-        differ("", &earlier.identity(), &self.identity(), &mut found);
+        differ(
+            "",
+            &earlier.identity(true),
+            &self.identity(true),
+            &mut found,
+        );
         found
     }
 

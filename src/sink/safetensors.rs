@@ -2,6 +2,7 @@
 
 use super::asked::Asked;
 use super::blocks::Run;
+use super::journal::open_locked;
 use super::layout::PartLayout;
 use super::place::{Kind, Place, is_there, not_ours};
 use super::record::device_of;
@@ -15,7 +16,7 @@ use crate::tensor::Real;
 use ::safetensors::tensor::{Dtype as TensorDtype, Metadata, TensorInfo};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -198,6 +199,13 @@ impl<R: Real> Sink<R> for Tensors<R> {
                 ),
             ));
         }
+        let mut names = std::collections::HashSet::new();
+        if let Some(twice) = parts.iter().find(|part| !names.insert(&part.name)) {
+            return Err(Error::Request(format!(
+                "two parts are named {:?}, and the tensors of a file have names of their own",
+                twice.name
+            )));
+        }
         self.asked.place.check()?;
         self.parts = parts.to_vec();
         self.memory.begin(parts)
@@ -232,13 +240,8 @@ impl<R: Real> Sink<R> for Tensors<R> {
         let partial = self.asked.place.partial();
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
-        let file = options.open(&partial).map_err(Error::io(&partial))?;
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::file(
-                &partial,
-                "is being written by another run: wait for it or choose another name",
-            ));
-        }
+        // Locked until it has its final name.
+        let file = open_locked(&partial, &options, &partial)?;
         file.set_len(0).map_err(Error::io(&partial))?;
         if let Err(error) = self.write(&file) {
             drop(file);
@@ -246,7 +249,6 @@ impl<R: Real> Sink<R> for Tensors<R> {
             let _ = std::fs::remove_file(&partial);
             return Err(error);
         }
-        drop(file);
         std::fs::rename(&partial, &self.asked.place.target)
             .map_err(Error::io(&self.asked.place.target))?;
         sync_folder(&parent(&self.asked.place.target))

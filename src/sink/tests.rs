@@ -358,3 +358,133 @@ fn a_list_that_another_plan_left_counts_for_nothing_and_is_begun_anew() {
     drop(again);
     assert_eq!(merge(&path, false, &mut |_, _| Ok(())).unwrap().tiles, 1);
 }
+
+/// A sink to that place that has taken its only tile, of 4 × 4 numbers `value`.
+fn one_tile(path: &Path, options: FilesOptions, value: f32) -> Files<f32> {
+    let mut sink = Files::<f32>::with_options(path, options).unwrap();
+    sink.begin(&[square("a", 4)]).unwrap();
+    sink.tile(0, 0..4, 0..4, &[value; 16], false).unwrap();
+    sink
+}
+
+fn by_force() -> FilesOptions {
+    FilesOptions {
+        force: true,
+        ..FilesOptions::default()
+    }
+}
+
+fn may_be_whole(path: &Path) -> bool {
+    let options = FilesOptions {
+        may_be_whole: true,
+        ..FilesOptions::default()
+    };
+    let sink = Files::<f32>::with_options(path, options).unwrap();
+    sink.is_finished(&[square("a", 4)]).unwrap()
+}
+
+#[test]
+fn a_run_that_is_to_replace_a_result_is_not_tidied_away_when_that_is_found_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h.npy");
+    one_tile(&path, FilesOptions::default(), 1.0)
+        .finish()
+        .unwrap();
+    drop(one_tile(&path, by_force(), 2.0));
+    let under_way = names(folder.path());
+    assert!(may_be_whole(&path));
+    assert_eq!(names(folder.path()), under_way);
+    // What replaces it is merged, where it is whole, and not the older one taken for it.
+    let merged = merge(&path, true, &mut |_, _| Ok(())).unwrap();
+    assert_eq!((merged.was_whole, merged.tiles), (false, 1));
+    assert_eq!(Blocks::open(&path).unwrap().entry(0, 1, 2).unwrap(), 2.0);
+    assert_eq!(names(folder.path()), ["h.npy", "h.npy.json"]);
+}
+
+#[test]
+fn what_others_put_into_a_result_is_neither_tidied_away_nor_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h");
+    one_tile(&path, FilesOptions::default(), 1.0)
+        .finish()
+        .unwrap();
+    // A workflow's own marks.
+    for name in ["done", "plan.json"] {
+        std::fs::write(path.join(name), "{}").unwrap();
+    }
+    assert!(may_be_whole(&path));
+    assert_eq!(
+        names(&path),
+        ["0000.npy", "done", "index.json", "plan.json"]
+    );
+    std::fs::write(path.join("0007.npy"), "somebody's").unwrap();
+    let refused = message(Files::<f32>::force(&path));
+    assert!(refused.contains("not a result of hessblock"), "{refused}");
+    std::fs::remove_file(path.join("0007.npy")).unwrap();
+    one_tile(&path, by_force(), 2.0).finish().unwrap();
+    assert_eq!(names(folder.path()), ["h"]);
+}
+
+#[test]
+fn an_older_result_that_stepped_aside_goes_whenever_the_run_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h");
+    let aside = folder.path().join("h.partial.old");
+    one_tile(&path, FilesOptions::default(), 1.0)
+        .finish()
+        .unwrap();
+    // Stopped between the two renames: the new one is whole under its other name.
+    drop(one_tile(&path, by_force(), 2.0));
+    std::fs::rename(&path, &aside).unwrap();
+    let mut sink = Files::<f32>::force(&path).unwrap();
+    sink.begin(&[square("a", 4)]).unwrap();
+    let tile = Tile::whole(0, &square("a", 4));
+    assert!(sink.has(&tile).unwrap());
+    sink.finish().unwrap();
+    assert_eq!(names(folder.path()), ["h"]);
+    // And after them.
+    let older = folder.path().join("g");
+    one_tile(&older, FilesOptions::default(), 1.0)
+        .finish()
+        .unwrap();
+    std::fs::rename(&older, &aside).unwrap();
+    assert!(may_be_whole(&path));
+    assert_eq!(names(folder.path()), ["h"]);
+}
+
+#[test]
+fn a_run_goes_on_where_files_have_other_names_and_little_else_was_summed_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h");
+    let sink = |name: &str, cut: f64, directions: usize| {
+        let mut provenance = Provenance::now();
+        provenance.data = vec![HashedFile {
+            path: name.into(),
+            sha256: "00".into(),
+        }];
+        let rank = serde_json::json!({"tolerance": 0.001, "directions": directions, "cut": cut});
+        provenance.options.insert("rank".into(), rank);
+        Files::<f32>::create(&path).unwrap().provenance(provenance)
+    };
+    let mut first = sink("a/images.npy", 0.123_456_789_012_345_68, 4);
+    first.begin(&[square("a", 4), square("b", 2)]).unwrap();
+    first.tile(0, 0..4, 0..4, &[1.0; 16], false).unwrap();
+    drop(first);
+    let mut again = sink("b/pictures.npy", 0.123_456_789_012_345_7, 4);
+    again.begin(&[square("a", 4), square("b", 2)]).unwrap();
+    assert!(again.has(&Tile::whole(0, &square("a", 4))).unwrap());
+    drop(again);
+    let refused = message(sink("a/images.npy", 0.1, 5).begin(&[square("a", 4), square("b", 2)]));
+    assert!(
+        refused.contains("rank.directions was 4 and is 5"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn tensors_of_one_name_are_refused_before_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Tensors::<f32>::create(folder.path().join("x.safetensors")).unwrap();
+    let refused = message(sink.begin(&[square("a", 4), square("a", 4)]));
+    assert!(refused.contains("two parts are named \"a\""), "{refused}");
+}

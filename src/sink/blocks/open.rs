@@ -2,7 +2,7 @@
 
 use super::{Blocks, Part, Reader, Run};
 use crate::error::{Error, Result};
-use crate::files::with_suffix;
+use crate::files::{allow_open_files, with_suffix};
 use crate::sink::ParameterPlace;
 use crate::sink::record::PartRecord;
 use crate::sink::safetensors::Opened;
@@ -112,6 +112,7 @@ impl Manifest {
         open: impl Fn(usize, &PartRecord) -> Result<T>,
     ) -> Result<Blocks> {
         let mut parts = Vec::new();
+        allow_open_files(self.parts.len());
         for (number, record) in self.parts.iter().enumerate() {
             let file = record.file.as_str();
             let mut names = Path::new(file).components();

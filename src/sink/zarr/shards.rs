@@ -1,11 +1,14 @@
-//! Files of several chunks (Zarr's codec `sharding_indexed`): an index of fixed size at the start, then the chunks in
-//! whatever order they came.
+//! Files of several chunks (Zarr's codec `sharding_indexed`): an index of fixed size at the start, then the chunks.
 //!
-//! Chunks are appended, each once; where each lies is in the journal until the end, when the index is written. So what a
-//! failure tears is a chunk that no line vouches for, and nothing that was written is ever moved or written over.
+//! Chunks are appended in whatever order they come, each once; where each lies is in the journal. At the end the file is packed:
+//! the index is written, and the chunks are in its order. So what a failure tears is a chunk that no line vouches for, or a
+//! copy that has not taken its file's name.
 
+use super::super::place::COPY;
+use crate::files::writes::Writes;
+use crate::files::{read_exact_at, with_suffix};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +50,61 @@ impl Ends {
         ends.insert(path.to_path_buf(), at + bytes);
         Ok(at)
     }
+}
+
+/// The index at the start of a file of so many chunks; `None` where none was written there.
+pub(super) fn read(file: &File, chunks: usize) -> std::io::Result<Option<Vec<[u64; 2]>>> {
+    let mut bytes = vec![0; index_bytes(chunks) as usize];
+    match read_exact_at(file, &mut bytes, 0) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| decode(&bytes, chunks).ok()),
+    }
+}
+
+/// Gives a file its final form: the index, then the chunks in its order, without gaps and what none of them is. It is so the
+/// same whatever order the chunks came in, and however often one was written.
+///
+/// `places` are the chunks' starts and bytes, [`ABSENT`] where there is none.
+pub(super) fn pack(path: &Path, places: &[[u64; 2]], writes: &Writes) -> std::io::Result<()> {
+    /// Bytes that are copied at a time.
+    const PIECE: usize = 1 << 20;
+    let mut end = index_bytes(places.len());
+    let packed = places.iter().map(|&[start, bytes]| {
+        let at = [end, bytes];
+        match [start, bytes] {
+            ABSENT => ABSENT,
+            _ => {
+                end += bytes;
+                at
+            }
+        }
+    });
+    let packed: Vec<[u64; 2]> = packed.collect();
+    let index = encode(&packed).map_err(std::io::Error::other)?;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let copy = with_suffix(path, COPY);
+    if packed == places && file.metadata()?.len() == end {
+        // One may be left of a run that was stopped here.
+        let _ = std::fs::remove_file(copy);
+        return writes.write_all_at(&file, &index, 0);
+    }
+    let into = File::create(&copy)?;
+    writes.write_all_at(&into, &index, 0)?;
+    let mut buffer = Vec::new();
+    for (&[from, bytes], &[to, _]) in places
+        .iter()
+        .zip(&packed)
+        .filter(|(from, _)| **from != ABSENT)
+    {
+        for start in (0..bytes).step_by(PIECE) {
+            buffer.resize(PIECE.min((bytes - start) as usize), 0);
+            read_exact_at(&file, &mut buffer, from + start)?;
+            writes.write_all_at(&into, &buffer, to + start)?;
+        }
+    }
+    into.sync_all()?;
+    drop((file, into));
+    std::fs::rename(&copy, path)
 }
 
 /// The codecs of an index, as [`super::metadata`] names them.
@@ -113,5 +171,37 @@ mod tests {
             changed[at] ^= 4;
             assert!(decode(&changed, 2).is_err(), "{at}");
         }
+    }
+
+    #[test]
+    fn a_file_is_packed_to_the_same_bytes_whatever_order_its_chunks_came_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0");
+        let chunks: [&[u8]; 4] = [b"first", b"second", b"", b"fourth"];
+        let start = index_bytes(5);
+        let packed = |order: &[usize]| {
+            let (mut bytes, mut places) = (vec![0; start as usize], vec![ABSENT; 5]);
+            for &k in order {
+                places[k] = [bytes.len() as u64, chunks[k].len() as u64];
+                bytes.extend(chunks[k]);
+            }
+            std::fs::write(&path, bytes).unwrap();
+            pack(&path, &places, &Writes::default()).unwrap();
+            let file = File::open(&path).unwrap();
+            let index = read(&file, 5).unwrap().unwrap();
+            // Once more it stays as it is.
+            pack(&path, &index, &Writes::default()).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            for (chunk, [at, count]) in chunks.iter().zip(&index) {
+                assert_eq!(bytes[*at as usize..][..*count as usize], **chunk);
+            }
+            assert_eq!(index[4], ABSENT);
+            bytes
+        };
+        let expected = packed(&[0, 1, 2, 3]);
+        assert_eq!(packed(&[3, 1, 0, 2]), expected);
+        // One that was written twice, as a damaged one is, lies there once.
+        assert_eq!(packed(&[1, 0, 2, 3, 1]), expected);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

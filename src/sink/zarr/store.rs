@@ -16,10 +16,11 @@ use crate::files::writes::Writes;
 use crate::files::{parent, read_exact_at, sync_folder};
 use crate::sink::layout::PartLayout;
 use crate::tensor::Real;
-use std::collections::{BTreeMap, BTreeSet};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Writes a group of arrays, one per part.
 #[derive(Debug)]
@@ -28,6 +29,9 @@ pub(in super::super) struct ZarrStore {
     arrays: Vec<Target>,
     writes: Writes,
     ends: Ends,
+    /// Chunks that lie where their file's own index says, not where the journal has them: a run that was stopped at its very end
+    /// had packed the file. By part and place in the grid.
+    packed: Mutex<HashMap<(usize, [usize; 2]), [u64; 2]>>,
     /// Files and folders that changed since all was last made durable.
     unsynced: Mutex<BTreeSet<PathBuf>>,
 }
@@ -79,6 +83,11 @@ impl Target {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is one statement: whoever panicked left nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A chunk that a tile, or its transpose, is written as.
 #[derive(Clone, Copy, Debug)]
 struct Written {
@@ -125,6 +134,7 @@ impl ZarrStore {
             arrays,
             writes: writes.clone(),
             ends: Ends::default(),
+            packed: Mutex::default(),
             unsynced: Mutex::new(unsynced),
         })
     }
@@ -136,17 +146,17 @@ impl ZarrStore {
     }
 
     fn changed(&self, paths: impl IntoIterator<Item = PathBuf>) {
-        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
-        unsynced.extend(paths);
+        lock(&self.unsynced).extend(paths);
     }
 
-    /// Writes a chunk; where it lies, for files of several.
+    /// Writes a chunk of a part; where it lies, for files of several.
     fn write_chunk<R: Real>(
         &self,
-        array: &Target,
+        part: usize,
         at: [usize; 2],
         numbers: &Numbers<'_, R>,
     ) -> Result<Option<[u64; 2]>> {
+        let array = self.array(part)?;
         let grid = &array.form.grid;
         let (file_at, _) = grid.file_of(at);
         let path = grid.path(&array.folder, file_at);
@@ -180,6 +190,7 @@ impl ZarrStore {
             .map_err(Error::io(&path))?;
         // Once all of it is there: a sync before that would have taken the file off the list.
         self.changed([path, folder]);
+        lock(&self.packed).remove(&(part, at));
         Ok(sharded.then_some([start, bytes]))
     }
 
@@ -221,76 +232,103 @@ impl ZarrStore {
         };
         let mut places = entry.places.as_chunks::<2>().0.iter().copied();
         let mut all = crc32fast::Hasher::new();
+        let mut read = Vec::new();
         for written in chunks {
-            let place = match grid.per_file {
-                None => None,
-                // A line from before the options were these.
-                Some(_) => match places.next() {
-                    None => return Ok(false),
-                    place => place,
-                },
-            };
             let path = grid.path(&array.folder, grid.file_of(written.at).0);
-            let bytes = match self.read_chunk(array, written.at, place) {
-                Err(Fault::Damaged(_)) => return Ok(false),
-                Err(Fault::Io(error)) => return Err(Error::io(path)(error)),
-                Ok(bytes) => bytes,
+            let folder = parent(&path);
+            read.extend([parent(&folder), folder, path.clone()]);
+            let bytes = |place: Option<[u64; 2]>| match self.read_chunk(array, written.at, place) {
+                Err(Fault::Damaged(_)) => Ok(None),
+                Err(Fault::Io(error)) => Err(Error::io(&path)(error)),
+                Ok(bytes) => Ok(Some(bytes)),
+            };
+            let holds = |place: Option<[u64; 2]>| {
+                let width = entry.tile.rows.len();
+                let checksum = |bytes: Vec<u8>| match written.transposed {
+                    true => crc32fast::hash(&super::super::npy::transposed(
+                        &bytes,
+                        grid.number_bytes,
+                        width,
+                    )),
+                    false => crc32fast::hash(&bytes),
+                };
+                Ok::<bool, Error>(bytes(place)?.map(checksum) == Some(entry.checksum))
             };
             if grid.vector {
-                all.update(&bytes);
+                match bytes(None)? {
+                    Some(bytes) => all.update(&bytes),
+                    None => return Ok(false),
+                }
                 continue;
             }
-            let width = entry.tile.rows.len();
-            let checksum = match written.transposed {
-                true => crc32fast::hash(&super::super::npy::transposed(
-                    &bytes,
-                    grid.number_bytes,
-                    width,
-                )),
-                false => crc32fast::hash(&bytes),
-            };
-            if checksum != entry.checksum {
+            if grid.per_file.is_none() {
+                if !holds(None)? {
+                    return Ok(false);
+                }
+                continue;
+            }
+            // There is none in a line from before the options were these.
+            let Some(place) = places.next() else {
                 return Ok(false);
+            };
+            if holds(Some(place))? {
+                continue;
+            }
+            match self.indexed(array, written.at)? {
+                Some(place) if holds(Some(place))? => {
+                    lock(&self.packed).insert((entry.tile.part, written.at), place);
+                }
+                _ => return Ok(false),
             }
         }
-        Ok(!grid.vector || all.finalize() == entry.checksum)
+        let holds = !grid.vector || all.finalize() == entry.checksum;
+        if holds {
+            // Whoever wrote them may have been killed before they were durable: what was read may lie in memory alone.
+            self.changed(read);
+        }
+        Ok(holds)
     }
 
-    /// Writes the indices of files of several chunks.
-    fn write_indices(&self, entries: &[Entry]) -> Result<()> {
+    /// Where a chunk lies by the index of its file, where that has one.
+    fn indexed(&self, array: &Target, at: [usize; 2]) -> Result<Option<[u64; 2]>> {
+        let grid = &array.form.grid;
+        let (file, number) = grid.file_of(at);
+        let path = grid.path(&array.folder, file);
+        let index = File::open(&path).and_then(|file| shards::read(&file, grid.chunks_of_file()));
+        let index = index.map_err(Error::io(&path))?;
+        Ok(index
+            .map(|index| index[number])
+            .filter(|place| *place != shards::ABSENT))
+    }
+
+    /// Gives files of several chunks their final form ([`shards::pack`]).
+    fn pack(&self, entries: &[Entry]) -> Result<()> {
         let mut files: BTreeMap<(usize, [usize; 2]), Vec<[u64; 2]>> = BTreeMap::new();
         for entry in entries {
-            let array = self.array(entry.tile.part)?;
+            let part = entry.tile.part;
+            let array = self.array(part)?;
             let grid = &array.form.grid;
             if grid.per_file.is_none() {
                 continue;
             }
             let places = entry.places.as_chunks::<2>().0;
-            for (written, place) in array
-                .chunks(&entry.tile, entry.mirrored)?
-                .iter()
-                .zip(places)
-            {
+            let chunks = array.chunks(&entry.tile, entry.mirrored)?;
+            for (written, place) in chunks.iter().zip(places) {
                 let (file, number) = grid.file_of(written.at);
                 let index = files
-                    .entry((entry.tile.part, file))
+                    .entry((part, file))
                     .or_insert_with(|| vec![shards::ABSENT; grid.chunks_of_file()]);
-                index[number] = *place;
+                let packed = lock(&self.packed).get(&(part, written.at)).copied();
+                index[number] = packed.unwrap_or(*place);
             }
         }
-        for ((part, at), index) in &files {
+        files.par_iter().try_for_each(|((part, at), places)| {
             let array = self.array(*part)?;
             let path = array.form.grid.path(&array.folder, *at);
-            let file = OpenOptions::new().write(true).open(&path);
-            let file = file.map_err(Error::io(&path))?;
-            let index = shards::encode(index)
-                .map_err(|e| Error::file(&path, format!("has no index: {e}")))?;
-            self.writes
-                .write_all_at(&file, &index, 0)
-                .map_err(Error::io(&path))?;
-            self.changed([path]);
-        }
-        Ok(())
+            shards::pack(&path, places, &self.writes).map_err(Error::io(&path))?;
+            self.changed([parent(&path), path]);
+            Ok(())
+        })
     }
 
     fn write_json(&self, folder: &Path, value: &serde_json::Value) -> Result<()> {
@@ -306,10 +344,7 @@ impl ZarrStore {
     }
 
     fn sync_all(&self) -> Result<()> {
-        let changed = {
-            let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *unsynced)
-        };
+        let changed = std::mem::take(&mut *lock(&self.unsynced));
         let sync = |path: &PathBuf| match path.is_dir() {
             true => sync_folder(path),
             // Windows flushes what may be written alone.
@@ -367,7 +402,7 @@ impl<R: Real> Store<R> for ZarrStore {
                 transposed: written.transposed,
             };
             places.extend(
-                self.write_chunk(array, written.at, &numbers)?
+                self.write_chunk(tile.part, written.at, &numbers)?
                     .into_iter()
                     .flatten(),
             );
@@ -397,7 +432,7 @@ impl<R: Real> Store<R> for ZarrStore {
     }
 
     fn finish(&self, entries: &[Entry], manifest: &Manifest) -> Result<()> {
-        self.write_indices(entries)?;
+        self.pack(entries)?;
         for (number, array) in self.arrays.iter().enumerate() {
             let (layout, form) = (&array.layout, &array.form);
             let metadata = metadata::array(number, layout, form, &manifest.parameters)
