@@ -109,3 +109,18 @@ fn second_derivatives_survive_being_killed_at_any_moment() {
     ];
     killed_again_and_again(&options, "exact", "exact.partial/done", 8);
 }
+
+#[cfg(feature = "zarr")]
+#[test]
+fn a_zarr_of_several_chunks_to_a_file_survives_being_killed_at_any_moment() {
+    let options = [
+        "--part",
+        "full",
+        "--tile",
+        "64",
+        "--compress",
+        "--chunks-per-file",
+        "4",
+    ];
+    killed_again_and_again(&options, "h.zarr", "h.zarr.partial/done", 8);
+}
