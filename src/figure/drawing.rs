@@ -94,6 +94,31 @@ impl Drawing {
         }
     }
 
+    /// Every text with its left and right end.
+    #[cfg(test)]
+    pub(crate) fn texts(&self) -> Vec<(String, i32, i32)> {
+        let text = |shape: &Shape| match shape {
+            Shape::Text {
+                at: (x, _),
+                text,
+                size,
+                side,
+                upwards,
+                ..
+            } => {
+                let wide = if *upwards { 0 } else { width(text, *size) };
+                let left = match side {
+                    At::Left => *x,
+                    At::Middle => x - wide / 2,
+                    At::Right => x - wide,
+                };
+                Some((text.clone(), left, left + wide))
+            }
+            _ => None,
+        };
+        self.shapes.iter().filter_map(text).collect()
+    }
+
     pub(crate) fn fill(&mut self, corners: [(i32, i32); 2], color: impl Into<RGBAColor>) {
         let color = color.into();
         let filled = true;
@@ -335,4 +360,32 @@ pub(crate) fn width(text: &str, size: i32) -> i32 {
     font();
     let measured = (FAMILY, size).into_font().box_size(text);
     measured.map_or(0, |(width, _)| width as i32)
+}
+
+/// A text of `room` pixels at most: what is too long loses its middle, since names begin with what they are and end with
+/// what tells them apart.
+pub(crate) fn fitted(text: &str, size: i32, room: i32) -> String {
+    // No letter is less than two pixels wide, so that only some of a long text is looked at.
+    let most = usize::try_from(room).unwrap_or(0) / 2;
+    let few = text.chars().take(most + 1).count() <= most;
+    if few && width(text, size) <= room {
+        return text.into();
+    }
+    let count = text.chars().count();
+    let kept = |letters: usize| -> String {
+        let end = count - letters / 2;
+        let start = text.chars().take(letters - letters / 2);
+        let start: String = start.collect();
+        let end: String = text.chars().skip(end).collect();
+        format!("{}…{}", start.trim_end(), end.trim_start())
+    };
+    let (mut fits, mut beyond) = (0, most.min(count) + 1);
+    while beyond - fits > 1 {
+        let middle = fits + (beyond - fits) / 2;
+        match width(&kept(middle), size) <= room {
+            true => fits = middle,
+            false => beyond = middle,
+        }
+    }
+    kept(fits)
 }

@@ -5,7 +5,14 @@ const tip = document.getElementById("tip");
 const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
 // Two bytes are the upper half of a number in single precision.
 const widen = halves => new Float32Array(Uint32Array.from(halves, half => half * 65536).buffer);
-const number = (value, digits) => value === 0 ? "0" : String(Number(value.toPrecision(digits))).replace("-", "−");
+const number = (value, digits) => {
+  if (value === 0) return "0";
+  const size = Math.abs(value), negative = value < 0;
+  // Of these single precision holds no more than the sign.
+  if (size === Infinity) return negative ? "< −3.39e+38" : "> 3.39e+38";
+  if (size < 1.17e-38) return negative ? "> −1.18e−38" : "< 1.18e−38";
+  return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
+};
 // Sides are pieces: place in the picture, flat index, length, parameter, index in the parameter.
 const find = (pieces, at) => {
   let low = 0, high = pieces.length - 1;
