@@ -125,7 +125,9 @@ impl Walk {
         let high = around(self.most.0, self.piece[0]);
         let broad = around(self.most.1, self.piece[1]);
         let (tall, wide) = (self.most.0.min(high), self.most.1.min(broad));
-        rows.pieces(high).flat_map(move |rows| {
+        // Beside an empty side the other may be without end.
+        let rows = rows.pieces(high).take_while(|_| columns.len() > 0);
+        rows.flat_map(move |rows| {
             columns.pieces(broad).flat_map(move |columns| {
                 cut(rows.clone(), tall)
                     .flat_map(move |row| cut(columns.clone(), wide).map(move |c| [row.clone(), c]))

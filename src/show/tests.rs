@@ -557,7 +557,7 @@ fn no_text_leaves_its_panel() {
             let (drawing, _) = sheet::alone(picture, size);
             for (text, left, right) in drawing.texts() {
                 assert!(
-                    left >= 0 && right <= drawing.size().0 as i32,
+                    left >= 4 && right <= drawing.size().0 as i32 - 4,
                     "{left} {right} {text}"
                 );
             }
