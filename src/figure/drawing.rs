@@ -1,6 +1,6 @@
 //! A figure as a list of shapes, and what both formats make of it.
 
-use super::{INK, Raster};
+use super::{INK, Raster, ends};
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -362,30 +362,22 @@ pub(crate) fn width(text: &str, size: i32) -> i32 {
     measured.map_or(0, |(width, _)| width as i32)
 }
 
-/// A text of `room` pixels at most: what is too long loses its middle, since names begin with what they are and end with
-/// what tells them apart.
+/// A text of `room` pixels at most: what is too long loses its middle ([`ends`]).
 pub(crate) fn fitted(text: &str, size: i32, room: i32) -> String {
-    // No letter is less than two pixels wide, so that only some of a long text is looked at.
+    // No letter is less than two pixels wide, so that only some of a long text is measured.
     let most = usize::try_from(room).unwrap_or(0) / 2;
-    let few = text.chars().take(most + 1).count() <= most;
-    if few && width(text, size) <= room {
-        return text.into();
+    let fits = |letters: usize| width(&ends(text, letters), size) <= room;
+    if fits(most) {
+        return ends(text, most);
     }
-    let count = text.chars().count();
-    let kept = |letters: usize| -> String {
-        let end = count - letters / 2;
-        let start = text.chars().take(letters - letters / 2);
-        let start: String = start.collect();
-        let end: String = text.chars().skip(end).collect();
-        format!("{}…{}", start.trim_end(), end.trim_start())
-    };
-    let (mut fits, mut beyond) = (0, most.min(count) + 1);
-    while beyond - fits > 1 {
-        let middle = fits + (beyond - fits) / 2;
-        match width(&kept(middle), size) <= room {
-            true => fits = middle,
-            false => beyond = middle,
+    // Of ellipses alone there is room anywhere.
+    let (mut short, mut long) = (1, most.max(1));
+    while long - short > 1 {
+        let middle = short + (long - short) / 2;
+        match fits(middle) {
+            true => short = middle,
+            false => long = middle,
         }
     }
-    kept(fits)
+    ends(text, short)
 }

@@ -31,6 +31,8 @@ const place = (pieces, first, last) => {
     : `${entry(from)} … ${entry(to)}`;
   return `${from.flat}…${to.flat}  ${names}`;
 };
+// Behind the pointer, or before it where there is no room: never over what it points at.
+const beside = (at, size, room) => at + size + 22 <= room ? at + 14 : Math.max(8, at - size - 14);
 for (const figure of document.querySelectorAll("figure[data-picture]")) {
   const picture = pictures[Number(figure.dataset.picture)];
   const low = picture.high === null ? new Float32Array(bytes(picture.low)) : widen(new Uint16Array(bytes(picture.low)));
@@ -58,8 +60,8 @@ for (const figure of document.querySelectorAll("figure[data-picture]")) {
     tip.hidden = found === null;
     if (found === null) return;
     tip.textContent = found;
-    tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
-    tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
+    tip.style.left = `${beside(event.clientX, tip.offsetWidth, window.innerWidth)}px`;
+    tip.style.top = `${beside(event.clientY, tip.offsetHeight, window.innerHeight)}px`;
   });
   svg.addEventListener("pointerleave", () => { tip.hidden = true; });
 }

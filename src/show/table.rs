@@ -2,11 +2,15 @@
 
 use super::panel::number;
 use super::{Shown, ShownBlock, ShownPart, Statistics};
-use crate::figure::{grouped, percent, shortened};
+use crate::figure::{ends, grouped, percent, shortened};
 use std::collections::HashMap;
 
 /// Pairs of different layers in the table in text; there may be more in other forms.
 const PAIRS: usize = 40;
+
+/// Letters of a part's and of a block's name in text.
+const PART: usize = 40;
+const BLOCK: usize = 51;
 
 /// A line of a table.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub(super) struct Line {
     pub(super) part: String,
     /// Which layers; `all` of a part that has several.
     pub(super) block: String,
+    /// The same in [`BLOCK`] letters.
+    short: String,
     pub(super) shape: String,
     pub(super) norm: String,
     pub(super) trace: String,
@@ -45,6 +51,7 @@ impl Line {
         };
         Line {
             part: heading(part),
+            short: shortened(&block, BLOCK),
             block,
             shape: extents.join(" × "),
             norm: number(found.norm),
@@ -102,13 +109,16 @@ pub(super) fn lines(part: &ShownPart) -> Vec<Line> {
         if several && (zeros || mirrored(part, &places, block)) {
             continue;
         }
-        let pair = block.row_layer != block.column_layer;
-        let name = match pair {
-            false => block.row_layer.clone(),
-            true => format!("{} × {}", block.row_layer, block.column_layer),
-        };
-        let line = Line::new(part, name, &block.shape, &block.statistics);
-        lines.push(Line { pair, ..line });
+        let (row, column) = names(block);
+        let mut line = Line::new(part, row.into(), &block.shape, &block.statistics);
+        if row != column {
+            line.pair = true;
+            line.block = format!("{row} × {column}");
+            // Each of the two is told from others.
+            let [row, column] = [row, column].map(|name| shortened(name, (BLOCK - 3) / 2));
+            line.short = format!("{row} × {column}");
+        }
+        lines.push(line);
     }
     lines
 }
@@ -144,13 +154,12 @@ pub(super) fn table(shown: &Shown) -> String {
         let part = if repeated {
             String::new()
         } else {
-            shortened(&line.part, 40)
+            ends(&line.part, PART)
         };
         last = Some(&line.part);
         let count = line.broken.to_string();
         let mut cells = line.cells();
-        let block = shortened(cells[0], 48);
-        cells[0] = &block;
+        cells[0] = &line.short;
         rows.push(row(&part, cells, broken.then_some(&count)));
     }
     let mut text = aligned(&rows);

@@ -551,6 +551,10 @@ fn no_text_leaves_its_panel() {
         ),
     ];
     let (_folder, blocks) = result(&parts, list);
+    let table = all(&blocks, &Options::default()).table();
+    for text in ["layer=transformer.en", "c_attn.xyz.a × ", "c_attn.xyz.b"] {
+        assert!(table.contains(text), "no {text} in {table}");
+    }
     for size in [64, 150, 800] {
         let shown = all(&blocks, &Options::default());
         for picture in shown.pictures() {
