@@ -47,38 +47,77 @@ impl Held {
     }
 }
 
-/// Parts that fit one file, and those that need a folder.
-const PARTS: [&[&str]; 4] = [
+/// Parts that fit one file, and those that need several.
+const PARTS: [&[&str]; 2] = [
     &["layer=head"],
-    &["diag"],
-    &["layer=head", "range=0..40,900..1000", "diag"],
-    &["range=1030..1100,20..60", "layer=head"],
+    &["range=1030..1100,20..60", "layer=head", "diag"],
 ];
 
+/// Names of results, which say how they lie on disk. A `.npy` is a single part's, and a folder in its place that of several.
+const NAMES: [&str; 3] = ["out.npy", "out.zarr", "out.safetensors"];
+
+const CURVATURES: [Curvature; 5] = [
+    Curvature::Ggn,
+    Curvature::Exact,
+    Curvature::Residual,
+    Curvature::EmpiricalFisher,
+    Curvature::McGgn {
+        samples: 2,
+        seed: 1,
+    },
+];
+
+/// Parts, storage, precision, curvature of a run: their numbers. Counted like the digits of a number, so that as many runs as
+/// there are combinations ([`COMBINATIONS`]) meet each of them once, and a few runs each of one kind.
+fn kinds(run: usize, devices: usize) -> [usize; 4] {
+    let sizes = [PARTS.len(), NAMES.len(), devices, CURVATURES.len()];
+    // No factor of any size: neighbours differ in everything.
+    let mut rest = run * STRIDE % sizes.iter().product::<usize>();
+    sizes.map(|size| {
+        let kind = rest % size;
+        rest /= size;
+        kind
+    })
+}
+
+/// Samples of a unit, in turn; when combinations come again, the other way round.
+fn batch(run: usize) -> Option<usize> {
+    [None, Some(4)][(run + run / COMBINATIONS) % 2]
+}
+
+const STRIDE: usize = 37;
+/// Of two devices.
+const COMBINATIONS: usize = PARTS.len() * NAMES.len() * 2 * CURVATURES.len();
+
 /// Files, parts, options: another combination with every number.
-fn one(run: usize, folder: &Path, device: &Device) -> hessblock::Result<()> {
+fn one(run: usize, folder: &Path, devices: &[&Device]) -> hessblock::Result<()> {
+    let [parts, name, device, curvature] = kinds(run, devices.len());
+    let device = devices[device];
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
-    let curvatures = [Curvature::Ggn, Curvature::Exact, Curvature::Residual];
     let source = Source {
         model: digits.join("model.onnx"),
         inputs: vec![digits.join("images.npy").into()],
         targets: Some(digits.join("labels.npy")),
         samples: Some((run % 7, run % 7 + 6)),
         loss: Some("cross-entropy".into()),
-        curvature: curvatures[run % 3],
+        curvature: CURVATURES[curvature],
         ..Source::default()
     };
     let options = RunOptions {
-        batch: [None, Some(4)][run % 2],
+        batch: batch(run),
         ..RunOptions::default()
     };
     let control = Control::none();
     let session = source.open_on(device, options, &control)?;
-    let parts = PARTS[run % PARTS.len()].iter().map(|part| part.parse());
+    let parts = PARTS[parts].iter().map(|part| part.parse());
     let parts = parts.collect::<hessblock::Result<Vec<_>>>()?;
-    // Another format is one more name.
-    let name = if parts.len() == 1 { "out.npy" } else { "out" };
+    let name = match NAMES[name] {
+        "out.npy" if parts.len() > 1 => "out",
+        "out.zarr" if cfg!(not(feature = "zarr")) => "out",
+        name => name,
+    };
     let mut target = Target::new(folder.join(name), false)?;
+    let options = target.run_options(options)?;
     target.provenance = source.provenance(&session, device)?;
     let plan = session.plan(session.resolve(&parts)?, device, options)?;
     session.run_to_files(device, &plan, &target, &control)?;
@@ -121,13 +160,27 @@ fn all(runs: usize, devices: &[&Device]) -> (Held, Held) {
     for run in 0..runs {
         let place = folder.path().join("run");
         std::fs::create_dir(&place).expect("a folder");
-        one(run, &place, devices[run / 2 % devices.len()]).expect("it runs");
+        one(run, &place, devices).expect("it runs");
         std::fs::remove_dir_all(&place).expect("it is removed");
         if run < WARM {
             warm = Some(Held::now());
         }
     }
     (warm.expect("one run at least"), Held::now())
+}
+
+#[test]
+fn the_runs_on_the_cpu_meet_every_combination() {
+    let runs = (0..ON_CPU).map(|run| (kinds(run, 2), batch(run)));
+    let all: std::collections::HashSet<_> = runs.collect();
+    assert_eq!(all.len(), 2 * COMBINATIONS);
+    let warm: Vec<_> = (0..WARM).map(|run| kinds(run, 2)).collect();
+    for (k, kinds) in [PARTS.len(), NAMES.len(), 2, CURVATURES.len()]
+        .into_iter()
+        .enumerate()
+    {
+        assert!((0..kinds).all(|kind| warm.iter().any(|run| run[k] == kind)));
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Any text as the manifest of a result, with or without the bytes of its first array: an error, or a result that is read.
+//! Any text as the manifest of a result of every form, with or without what else its first array has: an error, or a result that
+//! is read and shown.
 #![no_main]
 #![allow(dead_code)] // modules that the ordinary tests use too
 
@@ -13,7 +14,7 @@ mod scratch;
 static HEAP: heap::Counting = heap::Counting;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    for form in result::Form::ALL {
+    for form in result::Form::all() {
         result::check(form, bytes);
     }
 });

@@ -266,7 +266,7 @@ pub struct Blocks {
     /// on with the same command (but for .safetensors).
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
-    /// Draw the finished result, as `show PATH --png FILE.png` does.
+    /// Draw the finished result, as `show PATH --png FILE.png` does; of one that is there already, a picture stays as it is.
     #[arg(long, value_name = "FILE.png")]
     pub png: Option<PathBuf>,
     /// Replace an existing output.
@@ -583,7 +583,7 @@ pub struct Show {
     /// Say nothing on standard error but errors.
     #[arg(short, long)]
     pub quiet: bool,
-    /// Print JSON in place of the table.
+    /// Print JSON in place of the table; a number beyond the largest double is the text "Infinity" or "-Infinity" there.
     #[arg(long)]
     pub json: bool,
 }

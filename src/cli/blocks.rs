@@ -132,7 +132,8 @@ pub fn run(command: &Blocks) -> Result<()> {
                     .into(),
             ));
         }
-        show::check(png, "png", command.force)?;
+        // Where there is a result already, it is this one, and its picture stays; or the run refuses or replaces it.
+        show::check(png, "png", command.force || out.exists())?;
     }
     let mut target = Target::with_options(out, command.files())?;
     let (session, device) = open(command)?;
@@ -201,7 +202,9 @@ pub fn run(command: &Blocks) -> Result<()> {
         );
         note(command.run.quiet, &text);
     }
-    if let Some(png) = &command.png {
+    if let Some(png) = &command.png
+        && !(report.was_whole && png.exists())
+    {
         show::picture(out, png, command.run.quiet)?;
     }
     if command.run.json {

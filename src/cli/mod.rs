@@ -42,6 +42,8 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
+        // Of its own errors it would tell by a panic where nobody reads standard error.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
     let handler = ctrlc::set_handler(|| {
@@ -49,7 +51,7 @@ pub fn main() -> ExitCode {
         if CANCEL.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("hessblock: stopping after the work under way; once more stops at once");
+        tell("stopping after the work under way; once more stops at once");
     });
     if let Err(error) = handler {
         tracing::warn!("Ctrl-C will leave .partial files: {error}");
@@ -75,7 +77,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hessblock: {error}");
+            tell(&error.to_string());
             ExitCode::from(match error {
                 Error::Interrupted => 130,
                 Error::Request(_) => 2,
@@ -134,6 +136,12 @@ fn rank_line(rank: &RankReport) -> String {
 /// Prints a note to standard error unless told to be quiet.
 fn note(quiet: bool, text: &str) {
     if !quiet {
-        eprintln!("hessblock: {text}");
+        tell(text);
     }
+}
+
+/// Prints a line to standard error. That nobody reads it (`2>&1 | head`) is no reason to end a run.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "hessblock: {text}");
 }

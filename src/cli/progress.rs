@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, a plain line now and then elsewhere.
 
+use super::tell;
 use hessblock::schedule::run::Progress;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::cell::Cell;
@@ -66,7 +67,7 @@ impl Reporter {
                 bar.set_position((fraction * 100.0) as u64);
                 bar.set_message(text);
             }
-            None => eprintln!("hessblock: {:.0} %: {text}", fraction * 100.0),
+            None => tell(&format!("{:.0} %: {text}", fraction * 100.0)),
         }
     }
 
@@ -80,7 +81,7 @@ impl Reporter {
             }
             None if self.plain && seconds - self.last.get() >= INTERVAL => {
                 self.last.set(seconds);
-                eprintln!("hessblock: {done} of {total}: {text}");
+                tell(&format!("{done} of {total}: {text}"));
             }
             None => {}
         }

@@ -1,6 +1,6 @@
 //! A figure as a list of shapes, and what both formats make of it.
 
-use super::{INK, Raster};
+use super::{INK, Raster, ends};
 use crate::error::{Error, Result};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -92,6 +92,31 @@ impl Drawing {
             size: (width, height),
             shapes: Vec::new(),
         }
+    }
+
+    /// Every text with its left and right end.
+    #[cfg(test)]
+    pub(crate) fn texts(&self) -> Vec<(String, i32, i32)> {
+        let text = |shape: &Shape| match shape {
+            Shape::Text {
+                at: (x, _),
+                text,
+                size,
+                side,
+                upwards,
+                ..
+            } => {
+                let wide = if *upwards { 0 } else { width(text, *size) };
+                let left = match side {
+                    At::Left => *x,
+                    At::Middle => x - wide / 2,
+                    At::Right => x - wide,
+                };
+                Some((text.clone(), left, left + wide))
+            }
+            _ => None,
+        };
+        self.shapes.iter().filter_map(text).collect()
     }
 
     pub(crate) fn fill(&mut self, corners: [(i32, i32); 2], color: impl Into<RGBAColor>) {
@@ -335,4 +360,24 @@ pub(crate) fn width(text: &str, size: i32) -> i32 {
     font();
     let measured = (FAMILY, size).into_font().box_size(text);
     measured.map_or(0, |(width, _)| width as i32)
+}
+
+/// A text of `room` pixels at most: what is too long loses its middle ([`ends`]).
+pub(crate) fn fitted(text: &str, size: i32, room: i32) -> String {
+    // No letter is less than two pixels wide, so that only some of a long text is measured.
+    let most = usize::try_from(room).unwrap_or(0) / 2;
+    let fits = |letters: usize| width(&ends(text, letters), size) <= room;
+    if fits(most) {
+        return ends(text, most);
+    }
+    // Of ellipses alone there is room anywhere.
+    let (mut short, mut long) = (1, most.max(1));
+    while long - short > 1 {
+        let middle = short + (long - short) / 2;
+        match fits(middle) {
+            true => short = middle,
+            false => long = middle,
+        }
+    }
+    ends(text, short)
 }

@@ -12,10 +12,10 @@ mod words;
 pub use drawing::Drawing;
 
 pub(crate) use axis::{Decades, power};
-pub(crate) use drawing::{At, width};
+pub(crate) use drawing::{At, fitted, width};
 pub(crate) use raster::{Raster, base64};
 pub(crate) use svg::escaped;
-pub(crate) use words::{grouped, percent, shortened};
+pub(crate) use words::{ends, grouped, percent, shortened};
 
 use plotters::style::RGBColor;
 

@@ -10,6 +10,20 @@ pub(crate) fn shortened(name: &str, most: usize) -> String {
     format!("…{end}")
 }
 
+/// A name of `most` characters at most without its middle: it begins with what it is and ends with what tells it from others.
+pub(crate) fn ends(name: &str, most: usize) -> String {
+    let count = name.chars().count();
+    if count <= most {
+        return name.into();
+    }
+    let kept = most.saturating_sub(1);
+    let start: String = name.chars().take(kept - kept / 2).collect();
+    let end: String = name.chars().skip(count - kept / 2).collect();
+    let loose = [' ', '.'];
+    let (start, end) = (start.trim_end_matches(loose), end.trim_start_matches(loose));
+    format!("{start}…{end}")
+}
+
 /// 30840 as 30,840.
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
@@ -53,5 +67,8 @@ mod tests {
             shares.map(percent)
         );
         assert_eq!(shortened("features.3.conv", 8), "….3.conv");
+        assert_eq!(ends("features.3.conv", 8), "feat…onv");
+        assert_eq!(ends("features.3.conv", 12), "featur…conv");
+        assert_eq!(ends("conv", 4), "conv");
     }
 }

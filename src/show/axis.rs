@@ -46,21 +46,25 @@ impl Axis {
         Axis::of(ranges, ranges).unwrap_or_default()
     }
 
-    /// The flat indices `keep` of a part's side; `None` where it lacks one of them. Both ascend.
+    /// The flat indices `keep` of a part's side; `None` where it lacks one of them. Both ascend, so that each is gone
+    /// through once.
     pub(super) fn of(ranges: &[Range<usize>], keep: &[Range<usize>]) -> Option<Axis> {
         let mut axis = Axis::default();
-        for keep in keep.iter().filter(|k| !k.is_empty()) {
-            let (mut position, mut next) = (0, keep.start);
-            for range in ranges {
-                if range.contains(&next) {
-                    let end = range.end.min(keep.end);
-                    axis.push(position + next - range.start, next..end);
-                    next = end;
+        let mut ranges = ranges.iter().filter(|r| !r.is_empty()).peekable();
+        let mut position = 0;
+        for keep in keep {
+            let mut next = keep.start;
+            while next < keep.end {
+                let range = ranges.peek()?;
+                if range.end <= next {
+                    position += range.len();
+                    ranges.next();
+                    continue;
                 }
-                position += range.len();
-            }
-            if next < keep.end {
-                return None;
+                let before = next.checked_sub(range.start)?;
+                let end = range.end.min(keep.end);
+                axis.push(position + before, next..end);
+                next = end;
             }
         }
         Some(axis)
@@ -116,7 +120,7 @@ impl Axis {
 
     /// The side in pieces that lie together in the part, cut where a multiple of `most` is there: the first entry's
     /// place in the view, and the places in the part.
-    pub(super) fn pieces(&self, most: usize) -> Vec<(usize, Range<usize>)> {
+    pub(super) fn pieces(&self, most: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
         let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
         for segment in &self.segments {
             let places = segment.position..segment.position + segment.flat.len();
@@ -125,16 +129,7 @@ impl Axis {
                 _ => runs.push((segment.start, places)),
             }
         }
-        let mut out = Vec::new();
-        for (start, run) in runs {
-            let mut from = run.start;
-            while from < run.end {
-                let to = (from / most + 1).saturating_mul(most).min(run.end);
-                out.push((start + from - run.start, from..to));
-                from = to;
-            }
-        }
-        out
+        runs.into_iter().flat_map(move |run| cut(run, most))
     }
 
     /// Where layers or parameters begin and end; nothing where there are no `places`. These ascend.
@@ -143,83 +138,88 @@ impl Axis {
         if places.is_empty() {
             return spans;
         }
-        let mut push = |name: &str, range: Range<usize>| match spans.last_mut() {
-            Some(last) if last.name == name => last.range.end = range.end,
-            _ => spans.push(Span {
-                name: name.into(),
-                range,
-            }),
-        };
-        for segment in &self.segments {
-            let mut next = segment.flat.start;
-            let first = places.partition_point(|p| p.range().end <= next);
-            let mut add = |name: &str, range: Range<usize>| {
-                let to = |flat: usize| segment.start + flat - segment.flat.start;
-                push(name, to(range.start)..to(range.end));
-            };
-            for place in &places[first..] {
-                if place.offset >= segment.flat.end {
-                    break;
-                }
-                let from = place.offset.max(next);
-                let to = place.range().end.min(segment.flat.end);
-                // A manifest from elsewhere may leave entries out, or name them twice.
-                if from > next {
-                    add(NOBODY, next..from);
-                }
-                if to > from {
-                    let name = match by {
-                        By::Layer => &place.layer,
-                        By::Parameter => &place.name,
-                    };
-                    add(name, from..to);
-                    next = to;
-                }
-            }
-            if next < segment.flat.end {
-                add(NOBODY, next..segment.flat.end);
+        for owned in self.owned(places) {
+            let range = owned.start..owned.start + owned.flat.len();
+            let name = owned.place.map_or(NOBODY, |place| match by {
+                By::Layer => &place.layer,
+                By::Parameter => &place.name,
+            });
+            match spans.last_mut() {
+                Some(last) if last.name == name => last.range.end = range.end,
+                _ => spans.push(Span {
+                    name: name.into(),
+                    range,
+                }),
             }
         }
         spans
     }
 
     /// Pieces with their parameter: place in the view, flat index, length, name, index in the parameter.
-    pub(super) fn named(
+    pub(super) fn named<'a>(
         &self,
-        places: &[ParameterPlace],
-    ) -> Vec<(usize, usize, usize, String, usize)> {
-        let segments = self.segments.iter().flat_map(|segment| {
-            let one = Axis {
-                segments: vec![Segment {
-                    start: 0,
-                    ..segment.clone()
-                }],
-                length: segment.flat.len(),
-            };
-            let mut spans = one.spans(places, By::Parameter);
-            if spans.is_empty() {
-                spans.push(Span {
-                    name: String::new(),
-                    range: 0..segment.flat.len(),
-                });
-            }
-            spans.into_iter().map(|span| {
-                let flat = segment.flat.start + span.range.start;
-                let place = places
-                    .iter()
-                    .find(|p| p.name == span.name && p.range().contains(&flat));
-                let index = place.map_or(0, |p| flat - p.offset);
-                (
-                    segment.start + span.range.start,
-                    flat,
-                    span.range.len(),
-                    span.name,
-                    index,
-                )
-            })
+        places: &'a [ParameterPlace],
+    ) -> Vec<(usize, usize, usize, &'a str, usize)> {
+        let unknown = if places.is_empty() { "" } else { NOBODY };
+        let owned = self.owned(places).into_iter();
+        let named = owned.map(|Owned { start, flat, place }| {
+            let name = place.map_or(unknown, |place| &place.name);
+            let index = place.map_or(0, |place| flat.start - place.offset);
+            (start, flat.start, flat.len(), name, index)
         });
-        segments.collect()
+        named.collect()
     }
+
+    /// The side in pieces that are each of one parameter, or of none.
+    fn owned<'a>(&self, places: &'a [ParameterPlace]) -> Vec<Owned<'a>> {
+        let mut out = Vec::new();
+        for segment in &self.segments {
+            let (mut next, end) = (segment.flat.start, segment.flat.end);
+            let mut add = |flat: Range<usize>, place| {
+                if !flat.is_empty() {
+                    let start = segment.start + flat.start - segment.flat.start;
+                    out.push(Owned { start, flat, place });
+                }
+            };
+            let first = places.partition_point(|p| p.range().end <= next);
+            for place in &places[first..] {
+                if place.offset >= end || next == end {
+                    break;
+                }
+                // A manifest from elsewhere may leave entries out, or name them twice.
+                let (from, to) = (place.offset.max(next), place.range().end.min(end));
+                if from < to {
+                    add(next..from, None);
+                    add(from..to, Some(place));
+                    next = to;
+                }
+            }
+            add(next..end, None);
+        }
+        out
+    }
+}
+
+/// Neighbours in the flat order that are of one parameter, or of none.
+struct Owned<'a> {
+    /// Place of the first in the view.
+    start: usize,
+    flat: Range<usize>,
+    place: Option<&'a ParameterPlace>,
+}
+
+/// A piece as [`Axis::pieces`] has it, cut where a multiple of `most` is among the places.
+pub(super) fn cut(
+    (start, places): (usize, Range<usize>),
+    most: usize,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let mut from = places.start;
+    std::iter::from_fn(move || {
+        let to = (from / most + 1).saturating_mul(most).min(places.end);
+        let piece = (start + from - places.start, from..to);
+        from = to;
+        (!piece.1.is_empty()).then_some(piece)
+    })
 }
 
 /// Entries that no parameter has.
@@ -278,6 +278,36 @@ mod tests {
                 prop_assert_eq!(axis.find(1000), None);
             }
         }
+    }
+
+    /// So many ranges, and places of as many entries, are not gone through anew for each of the others.
+    #[test]
+    fn a_side_of_many_ranges_takes_no_long_time() {
+        let start = std::time::Instant::now();
+        let many: Vec<Range<usize>> = (0..200_000).map(|k| 3 * k..3 * k + 2).collect();
+        let places: Vec<_> = many.iter().map(|r| place("l", "w", r.clone())).collect();
+        let axis = Axis::of(&many, &many[1000..]).unwrap();
+        assert_eq!(axis.len(), 2 * 199_000);
+        assert_eq!(axis.pieces(1 << 40).next(), Some((0, 2000..400_000)));
+        assert_eq!(axis.spans(&places, By::Parameter).len(), 1);
+        assert_eq!(axis.named(&places).len(), 199_000);
+        let all = ParameterPlace {
+            offset: 0,
+            count: usize::MAX,
+            ..place("b", "w", 0..1)
+        };
+        assert_eq!(axis.named(&vec![all; 200_000]).len(), 199_000);
+        // Ranges times ranges would be minutes.
+        assert!(start.elapsed().as_secs() < 10);
+    }
+
+    /// A matrix of no columns may have as many rows as there are numbers.
+    #[test]
+    fn pieces_are_made_as_they_are_asked_for() {
+        let axis = Axis::whole(std::slice::from_ref(&(0..usize::MAX)));
+        assert_eq!(axis.pieces(2048).nth(1), Some((2048, 2048..4096)));
+        let last = cut((0, usize::MAX - 1..usize::MAX), 2048);
+        assert_eq!(last.count(), 1);
     }
 
     #[test]

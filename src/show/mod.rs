@@ -135,7 +135,9 @@ pub struct ShownBlock {
 
 /// Reads a result once and keeps what tables and pictures need. `out` is where it is, for the reader.
 ///
-/// Memory: 64 MiB of entries, and for each picture two numbers per pixel.
+/// Memory: 64 MiB of entries and what reading them takes, and for each picture two numbers per pixel. Compressed results are
+/// decoded by whole chunks, of which one is kept at least, and as many as make up a row of them up to 512 MiB. Where there
+/// are more than 262,144 pairs of layers, only blocks of a layer with itself are told apart, as a note then says.
 ///
 /// # Errors
 /// [`crate::Error::Request`] for a part, layer or range that is not there, [`crate::Error::Io`] where reading fails,
@@ -161,6 +163,7 @@ pub fn show(blocks: &Blocks, out: &str, options: &Options, control: &Control<'_>
     };
     let mut parts = Vec::new();
     let mut not_drawn = Vec::new();
+    let mut same_only = Vec::new();
     for (view, drawn) in views.into_iter().zip(drawn) {
         let most = match drawn {
             true => panel::cells(&view, side),
@@ -170,6 +173,9 @@ pub fn show(blocks: &Blocks, out: &str, options: &Options, control: &Control<'_>
         let found = scan::scan(blocks, &view, &places, most, &mut advance)?;
         if !drawn {
             not_drawn.push(view.name.clone());
+        }
+        if found.same_only {
+            same_only.push(crate::figure::shortened(&view.name, 40));
         }
         parts.push(ShownPart::new(view, found, &places, drawn));
     }
@@ -181,7 +187,17 @@ pub fn show(blocks: &Blocks, out: &str, options: &Options, control: &Control<'_>
     }
     let broken: u64 = parts.iter().map(|p| p.statistics.non_finite).sum();
     if broken > 0 {
-        notes.push(format!("{broken} entries are NaN or infinite; norms and largest entries are those of the others"));
+        notes.push(format!("{broken} entries are NaN or infinite; norms, traces and largest entries are those of the others"));
+    }
+    if let Some(first) = same_only.first() {
+        let more = match same_only.len() {
+            1 => String::new(),
+            parts => format!(" and {} more", parts - 1),
+        };
+        notes.push(format!(
+            "there are so many layers that only blocks of a layer with itself are told apart in {first}{more}; --layer NAME,NAME shows \
+             those of two"
+        ));
     }
     let (title, about) = headline(blocks.provenance());
     Ok(Shown {

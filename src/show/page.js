@@ -5,7 +5,14 @@ const tip = document.getElementById("tip");
 const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
 // Two bytes are the upper half of a number in single precision.
 const widen = halves => new Float32Array(Uint32Array.from(halves, half => half * 65536).buffer);
-const number = (value, digits) => value === 0 ? "0" : String(Number(value.toPrecision(digits))).replace("-", "−");
+const number = (value, digits) => {
+  if (value === 0) return "0";
+  const size = Math.abs(value), negative = value < 0;
+  // Of these single precision holds no more than the sign.
+  if (size === Infinity) return negative ? "< −3.39e+38" : "> 3.39e+38";
+  if (size < 1.17e-38) return negative ? "> −1.18e−38" : "< 1.18e−38";
+  return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
+};
 // Sides are pieces: place in the picture, flat index, length, parameter, index in the parameter.
 const find = (pieces, at) => {
   let low = 0, high = pieces.length - 1;
@@ -24,6 +31,8 @@ const place = (pieces, first, last) => {
     : `${entry(from)} … ${entry(to)}`;
   return `${from.flat}…${to.flat}  ${names}`;
 };
+// Behind the pointer, or before it where there is no room: never over what it points at.
+const beside = (at, size, room) => at + size + 22 <= room ? at + 14 : Math.max(8, at - size - 14);
 for (const figure of document.querySelectorAll("figure[data-picture]")) {
   const picture = pictures[Number(figure.dataset.picture)];
   const low = picture.high === null ? new Float32Array(bytes(picture.low)) : widen(new Uint16Array(bytes(picture.low)));
@@ -51,8 +60,8 @@ for (const figure of document.querySelectorAll("figure[data-picture]")) {
     tip.hidden = found === null;
     if (found === null) return;
     tip.textContent = found;
-    tip.style.left = `${Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8)}px`;
-    tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
+    tip.style.left = `${beside(event.clientX, tip.offsetWidth, window.innerWidth)}px`;
+    tip.style.top = `${beside(event.clientY, tip.offsetHeight, window.innerHeight)}px`;
   });
   svg.addEventListener("pointerleave", () => { tip.hidden = true; });
 }

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::grid::Grid;
 use super::panel::Picture;
-use super::table::{HEADS, heading, lines};
+use super::table::{HEADS, heading, largest, lines};
 use super::{Shown, ShownPart, sheet};
 use crate::error::{Error, Result};
 use crate::figure::{base64, escaped, grouped};
@@ -13,8 +13,8 @@ use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// Lines of a part's table.
-const LINES: usize = 1000;
+/// Pairs of different layers in a part's table.
+const PAIRS: usize = 1000;
 /// Parts whose tables are on the page.
 const PARTS: usize = 1000;
 
@@ -99,14 +99,15 @@ fn provenance(page: &mut String, shown: &Shown) {
 
 /// The table of a part.
 fn table(page: &mut String, part: &ShownPart) {
-    let lines = lines(part);
+    let mut lines = lines(part);
+    let left_out = largest(&mut lines, PAIRS);
     let broken = part.statistics.non_finite > 0;
     page.push_str("<div class=\"wide\"><table>\n<tr>");
     for head in HEADS.into_iter().chain(broken.then_some("NaN, ∞")) {
         let _ = write!(page, "<th>{head}</th>");
     }
     page.push_str("</tr>\n");
-    for line in lines.iter().take(LINES) {
+    for line in &lines {
         page.push_str("<tr>");
         let count = line.broken.to_string();
         for cell in line.cells().into_iter().chain(broken.then_some(&*count)) {
@@ -115,11 +116,11 @@ fn table(page: &mut String, part: &ShownPart) {
         page.push_str("</tr>\n");
     }
     page.push_str("</table></div>\n");
-    if lines.len() > LINES {
-        let more = grouped(lines.len() - LINES);
+    if left_out > 0 {
+        let more = grouped(left_out);
         let _ = writeln!(
             page,
-            "<p class=\"note\">{more} more blocks are left out.</p>"
+            "<p class=\"note\">{more} more pairs of layers, of smaller norm, are left out.</p>"
         );
     }
 }
@@ -143,14 +144,17 @@ fn values(picture: &Picture, map: (i32, i32, i32, i32), size: (u32, u32)) -> ser
     })
 }
 
-/// A number in single precision that is neither zero nor infinite where the number itself is not.
+/// A number in single precision. Of one that has no place in its range the page is told that alone: infinite where it is
+/// beyond, [`TINY`] where it is nearer to 0 than every normal number.
 fn single(value: f64) -> f32 {
-    let single = value as f32;
-    if value != 0.0 && single == 0.0 {
-        return f32::from_bits(0x0001_0000).copysign(single);
+    match value != 0.0 && value.abs() < f64::from(f32::MIN_POSITIVE) {
+        true => TINY.copysign(value as f32),
+        false => value as f32,
     }
-    single.clamp(-3e38, 3e38)
 }
+
+/// The least number that two bytes hold.
+const TINY: f32 = f32::from_bits(0x0001_0000);
 
 /// Every cell in four bytes; NaN for a broken one.
 fn singles(grid: &Grid, values: &[f64]) -> Vec<u8> {

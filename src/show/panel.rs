@@ -7,12 +7,15 @@ use super::scale::{self, Scale};
 use super::select::View;
 use super::statistics::Statistics;
 use super::trace_plot;
-use crate::figure::{At, Drawing, FAINT, INK, Raster, grouped, width};
+use crate::figure::{At, Drawing, FAINT, INK, Raster, fitted, grouped, width};
 use crate::sink::ParameterPlace;
 use plotters::style::{RGBAColor, RGBColor};
 
-/// Pixels of the heading's two lines.
-const HEAD: i32 = 46;
+/// Pixels of the heading, and between its last line and the map.
+const HEAD: i32 = 21;
+const BELOW: i32 = 7;
+/// Letters of the heading.
+const LARGE: i32 = 16;
 /// Pixels of a line of the caption.
 const LINE: i32 = 18;
 /// Pixels between a map and its scale, of the scale itself, and of its numbers.
@@ -57,6 +60,8 @@ pub(super) struct Layout {
     pub(super) map: (i32, i32, i32, i32),
     /// Pixels of a cell, each way.
     enlarged: (i32, i32),
+    heading: String,
+    about: Vec<String>,
     caption: Vec<String>,
     pub(super) size: (i32, i32),
 }
@@ -163,18 +168,23 @@ impl Picture {
             false => GAP + BAR + NUMBERS,
         };
         let width = (left + wide + right).max(LEAST);
+        let heading = fitted(&self.heading, LARGE, width);
+        let about = wrapped(&self.about, width, SIZE);
         let caption = wrapped(&self.caption, width, SIZE);
+        let head = HEAD + about.len() as i32 * LINE + BELOW;
         // Under a low map the scale of colours is longer than it.
         let body = match vector {
             true => high + column_labels.depth(),
             false => (high + column_labels.depth()).max(self.scale_height(high) + 14),
         };
-        let height = HEAD + body + 10 + caption.len() as i32 * LINE;
+        let height = head + body + 10 + caption.len() as i32 * LINE;
         Layout {
             rows: row_labels,
             columns: column_labels,
-            map: (left, HEAD, wide, high),
+            map: (left, head, wide, high),
             enlarged,
+            heading,
+            about,
             caption,
             size: (width, height),
         }
@@ -191,8 +201,11 @@ impl Picture {
 
     /// Draws the panel with its upper left corner there.
     pub(super) fn draw(&self, drawing: &mut Drawing, (x, y): (i32, i32), layout: &Layout) {
-        drawing.text((x, y + 10), &self.heading, 16, INK, At::Left);
-        drawing.text((x, y + 30), &self.about, SIZE, FAINT, At::Left);
+        drawing.text((x, y + 10), &layout.heading, LARGE, INK, At::Left);
+        for (k, line) in layout.about.iter().enumerate() {
+            let at = (x, y + HEAD + LINE / 2 + k as i32 * LINE);
+            drawing.text(at, line, SIZE, FAINT, At::Left);
+        }
         let (left, top, wide, high) = layout.map;
         let (left, top) = (x + left, y + top);
         let (right, bottom) = (left + wide, top + high);
@@ -400,16 +413,17 @@ pub(super) fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
-/// A text in lines of `room` pixels at most, cut between words.
+/// A text in lines of `room` pixels at most, cut between words; a longer word loses its middle.
 pub(super) fn wrapped(text: &str, room: i32, size: i32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
+        let word = fitted(word, size, room);
         match lines.last_mut() {
             Some(line) if width(&format!("{line} {word}"), size) <= room => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(&word);
             }
-            _ => lines.push(word.into()),
+            _ => lines.push(word),
         }
     }
     lines

@@ -193,15 +193,21 @@ fn zoomed(
     })
 }
 
-/// Parts that a message lists.
+/// Parts that a message lists, and ranges of each.
 const LISTED: usize = 12;
 
 /// `full (rows 0..10, columns 0..10)`.
 fn extent(blocks: &Blocks, part: usize) -> String {
     let layout = &blocks.parts()[part].layout;
     let text = |ranges: &[Range<usize>]| {
-        let texts = ranges.iter().map(|r| format!("{}..{}", r.start, r.end));
-        texts.collect::<Vec<_>>().join(" and ")
+        let texts = ranges.iter().take(LISTED);
+        let texts = texts.map(|r| format!("{}..{}", r.start, r.end));
+        let more = if ranges.len() > LISTED {
+            " and more"
+        } else {
+            ""
+        };
+        texts.collect::<Vec<_>>().join(" and ") + more
     };
     let columns = match &layout.columns {
         Some(columns) => format!(", columns {}", text(columns)),
@@ -218,11 +224,15 @@ fn layer(places: &[ParameterPlace], name: &str) -> Result<Vec<Range<usize>>> {
              indices, --range R0..R1,C0..C1"
         )));
     }
-    let ranges: Vec<_> = places
-        .iter()
-        .filter(|p| p.layer == name)
-        .map(ParameterPlace::range)
-        .collect();
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let own = places.iter().filter(|p| p.layer == name);
+    for range in own.map(ParameterPlace::range) {
+        match ranges.last_mut() {
+            // A manifest from elsewhere may name entries twice.
+            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+            _ => ranges.push(range),
+        }
+    }
     if ranges.is_empty() {
         let everything = Axis::whole(std::slice::from_ref(&(0..usize::MAX)));
         let spans = everything.spans(places, By::Layer);

@@ -1,15 +1,20 @@
 //! What is known of a block after one pass over its entries.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-/// The numbers of a block; norm, and what is largest, are those of its finite entries.
+/// The numbers of a block; norm, trace, and what is largest, are those of its finite entries.
+///
+/// As JSON, a norm beyond the largest double is the text `"Infinity"`, and a trace whose sum leaves their range on the way
+/// `"Infinity"`, `"-Infinity"` or `"NaN"`; `null` is none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Statistics {
     /// All entries.
     pub entries: u64,
     /// The Frobenius norm; of a vector, the Euclidean one.
+    #[serde(serialize_with = "number")]
     pub norm: f64,
     /// The trace, of a block that has one; of a vector (a diagonal), its sum.
+    #[serde(serialize_with = "number_or_none")]
     pub trace: Option<f64>,
     /// The first of the entries of largest magnitude; none where none is finite.
     pub largest: Option<Largest>,
@@ -30,6 +35,23 @@ pub struct Largest {
     pub column: usize,
 }
 
+/// JSON has no infinite numbers, and `null` would say that there is none.
+fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    match *value {
+        v if v.is_finite() => serializer.serialize_f64(v),
+        v if v.is_nan() => serializer.serialize_str("NaN"),
+        v if v > 0.0 => serializer.serialize_str("Infinity"),
+        _ => serializer.serialize_str("-Infinity"),
+    }
+}
+
+fn number_or_none<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => number(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl Statistics {
     /// The share of exact zeros; 0 where there is no entry.
     pub fn zero_share(&self) -> f64 {
@@ -45,7 +67,7 @@ pub(super) struct Sums {
     pub(super) non_finite: u64,
     pub(super) norm: f64,
     pub(super) trace: f64,
-    /// Entries of the diagonal that are in the trace.
+    /// Entries of the diagonal, whose finite ones are in the trace.
     pub(super) diagonal: usize,
     pub(super) largest: Option<(f64, usize, usize)>,
 }
@@ -73,6 +95,12 @@ impl Sums {
         if most > 0.0 {
             self.norm = self.norm.hypot(norm(values, most, non_finite == 0));
         }
+    }
+
+    /// Takes entries of the diagonal, of which finite ones are in the trace.
+    pub(super) fn trace(&mut self, values: &[f64]) {
+        self.diagonal += values.len();
+        self.trace += values.iter().filter(|v| v.is_finite()).sum::<f64>();
     }
 
     /// Takes what was found elsewhere, behind all that was taken so far.

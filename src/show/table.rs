@@ -2,11 +2,15 @@
 
 use super::panel::number;
 use super::{Shown, ShownBlock, ShownPart, Statistics};
-use crate::figure::{grouped, percent, shortened};
+use crate::figure::{ends, grouped, percent, shortened};
 use std::collections::HashMap;
 
-/// Lines of the table in text; there may be more in other forms.
-const LINES: usize = 40;
+/// Pairs of different layers in the table in text; there may be more in other forms.
+const PAIRS: usize = 40;
+
+/// Letters of a part's and of a block's name in text.
+const PART: usize = 40;
+const BLOCK: usize = 51;
 
 /// A line of a table.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub(super) struct Line {
     pub(super) part: String,
     /// Which layers; `all` of a part that has several.
     pub(super) block: String,
+    /// The same in [`BLOCK`] letters.
+    short: String,
     pub(super) shape: String,
     pub(super) norm: String,
     pub(super) trace: String,
@@ -22,7 +28,8 @@ pub(super) struct Line {
     pub(super) zeros: String,
     pub(super) broken: u64,
     weight: f64,
-    whole: bool,
+    /// Whether it is of two layers.
+    pair: bool,
 }
 
 /// The heads of the columns.
@@ -44,6 +51,7 @@ impl Line {
         };
         Line {
             part: heading(part),
+            short: shortened(&block, BLOCK),
             block,
             shape: extents.join(" × "),
             norm: number(found.norm),
@@ -53,7 +61,7 @@ impl Line {
             zeros: percent(found.zero_share()),
             broken: found.non_finite,
             weight: found.norm,
-            whole: false,
+            pair: false,
         }
     }
 
@@ -84,11 +92,7 @@ pub(super) fn heading(part: &ShownPart) -> String {
 pub(super) fn lines(part: &ShownPart) -> Vec<Line> {
     let mut lines = Vec::new();
     if part.blocks.len() != 1 {
-        let whole = Line::new(part, "all".into(), &part.shape, &part.statistics);
-        lines.push(Line {
-            whole: true,
-            ..whole
-        });
+        lines.push(Line::new(part, "all".into(), &part.shape, &part.statistics));
     }
     let several = part.blocks.len() > 1;
     let places: Places = match part.columns.as_ref() == Some(&part.rows) {
@@ -105,11 +109,16 @@ pub(super) fn lines(part: &ShownPart) -> Vec<Line> {
         if several && (zeros || mirrored(part, &places, block)) {
             continue;
         }
-        let name = match block.row_layer == block.column_layer {
-            true => block.row_layer.clone(),
-            false => format!("{} × {}", block.row_layer, block.column_layer),
-        };
-        lines.push(Line::new(part, name, &block.shape, &block.statistics));
+        let (row, column) = names(block);
+        let mut line = Line::new(part, row.into(), &block.shape, &block.statistics);
+        if row != column {
+            line.pair = true;
+            line.block = format!("{row} × {column}");
+            // Each of the two is told from others.
+            let [row, column] = [row, column].map(|name| shortened(name, (BLOCK - 3) / 2));
+            line.short = format!("{row} × {column}");
+        }
+        lines.push(line);
     }
     lines
 }
@@ -136,20 +145,7 @@ fn mirrored(part: &ShownPart, places: &Places<'_>, block: &ShownBlock) -> bool {
 
 pub(super) fn table(shown: &Shown) -> String {
     let mut lines: Vec<Line> = shown.parts.iter().flat_map(lines).collect();
-    let all = lines.len();
-    if all > LINES {
-        let mut order: Vec<usize> = (0..all).collect();
-        // What says it of a whole part stays.
-        order.sort_by(|&a, &b| {
-            let key = |k: usize| (lines[k].whole, lines[k].weight);
-            key(b)
-                .partial_cmp(&key(a))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-        let mut kept = order[..LINES].to_vec();
-        kept.sort_unstable();
-        lines = kept.into_iter().map(|k| lines[k].clone()).collect();
-    }
+    let left_out = largest(&mut lines, PAIRS);
     let broken = lines.iter().any(|l| l.broken > 0);
     let mut rows = vec![row("part", HEADS, broken.then_some("NaN, ∞"))];
     let mut last = None;
@@ -158,23 +154,37 @@ pub(super) fn table(shown: &Shown) -> String {
         let part = if repeated {
             String::new()
         } else {
-            shortened(&line.part, 40)
+            ends(&line.part, PART)
         };
         last = Some(&line.part);
         let count = line.broken.to_string();
         let mut cells = line.cells();
-        let block = shortened(cells[0], 48);
-        cells[0] = &block;
+        cells[0] = &line.short;
         rows.push(row(&part, cells, broken.then_some(&count)));
     }
     let mut text = aligned(&rows);
-    if all > LINES {
+    if left_out > 0 {
         text += &format!(
-            "\n{} more lines, of smaller norm, are left out; --json has all of them",
-            grouped(all - LINES)
+            "\n{} more pairs of layers, of smaller norm, are left out; --json has all of them",
+            grouped(left_out)
         );
     }
     text
+}
+
+/// Keeps as many pairs of layers, those of the largest norm, and every other line; says how many pairs it leaves out. There are
+/// as many pairs as the square of the layers, of which each has its own line.
+pub(super) fn largest(lines: &mut Vec<Line>, most: usize) -> usize {
+    let mut pairs: Vec<usize> = (0..lines.len()).filter(|&k| lines[k].pair).collect();
+    pairs.sort_by(|&a, &b| lines[b].weight.total_cmp(&lines[a].weight));
+    let small = pairs.split_off(most.min(pairs.len()));
+    let mut kept = vec![true; lines.len()];
+    for &k in &small {
+        kept[k] = false;
+    }
+    let mut kept = kept.into_iter();
+    lines.retain(|_| kept.next().unwrap_or(true));
+    small.len()
 }
 
 fn row(part: &str, cells: [&str; 7], broken: Option<&str>) -> Vec<String> {

@@ -190,9 +190,8 @@ proptest! {
             let same = side(&row_flat, &block.row_layer) == side(&column_flat, &block.column_layer);
             prop_assert_eq!(s.trace.is_some(), same);
             if let Some(trace) = s.trace {
-                let own = own.iter().filter(|e| e.1 == e.2).map(|e| e.0).sum::<f64>();
-                prop_assert!(trace.is_nan() == own.is_nan());
-                prop_assert!(!trace.is_finite() || (trace - own).abs() <= 1e-12 * norm * 100.0);
+                let own = finite.iter().filter(|e| e.1 == e.2).map(|e| e.0).sum::<f64>();
+                prop_assert!((trace - own).abs() <= 1e-12 * norm * 100.0);
             }
         }
     }
@@ -456,13 +455,170 @@ fn a_table_leaves_out_small_blocks_zeros_and_what_symmetry_says() {
     let lines = table::lines(&shown.parts[0]);
     assert_eq!(lines.len(), 1 + 11 * 12 / 2);
     let text = shown.table();
-    assert_eq!(text.lines().count(), 1 + 40 + 1, "{text}");
+    // All of the part, the layers, the pairs.
+    assert_eq!(text.lines().count(), 1 + 1 + 11 + 40 + 1, "{text}");
     assert!(
-        text.contains("27 more lines") && text.contains("all"),
+        text.contains("15 more pairs") && text.contains("all"),
         "{text}"
     );
     assert!(
         !text.contains("layer11") && !text.contains("layer1 × layer0"),
         "{text}"
     );
+}
+
+#[test]
+fn every_layer_has_its_line_however_many_there_are() {
+    let names: Vec<String> = (0..60).map(|k| format!("layer{k}")).collect();
+    let list: Vec<_> = names.iter().map(|n| (n.as_str(), "w", 1)).collect();
+    let parts = [
+        (
+            PartLayout::matrix("full", vec![0..60], vec![0..60]),
+            vec![1.0; 3600],
+        ),
+        (PartLayout::vector("diag", vec![0..60]), vec![1.0; 60]),
+    ];
+    let (_folder, blocks) = result(&parts, places(&list));
+    let text = all(&blocks, &Options::default()).table();
+    assert_eq!(text.lines().count(), 1 + 1 + 60 + 40 + 1 + 60 + 1, "{text}");
+    assert!(text.contains("1,730 more pairs"), "{text}");
+}
+
+/// The square of them would be.
+#[test]
+fn layers_without_number_take_no_memory() {
+    let side = 2000;
+    let names: Vec<String> = (0..side).map(|k| format!("layer{k}")).collect();
+    let list: Vec<_> = names.iter().map(|n| (n.as_str(), "w", 1)).collect();
+    let values: Vec<f64> = (0..side * side).map(|k| (k % 13) as f64).collect();
+    let parts = [
+        (
+            PartLayout::matrix("full", vec![0..side], vec![0..side]),
+            values.clone(),
+        ),
+        (
+            PartLayout::matrix("row", vec![0..1], vec![0..side]),
+            values[..side].to_vec(),
+        ),
+    ];
+    let (_folder, blocks) = result(&parts, places(&list));
+    let shown = all(&blocks, &Options::default());
+    let part = &shown.parts[0];
+    assert_eq!(part.blocks.len(), side);
+    assert!(part.blocks.iter().all(|b| b.row_layer == b.column_layer));
+    let entry = |k: usize| values[k * side + k];
+    assert!((0..side).all(|k| part.blocks[k].statistics.trace == Some(entry(k))));
+    // What is not told apart is in what is said of all.
+    let norm = values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    assert!((part.statistics.norm - norm).abs() < 1e-9 * norm);
+    assert_eq!(part.statistics.entries, (side * side) as u64);
+    assert_eq!(part.statistics.trace, Some((0..side).map(entry).sum()));
+    assert_eq!(shown.parts[1].blocks.len(), side);
+    assert!(
+        shown.notes[0].contains("only blocks of a layer with itself are told apart in full;"),
+        "{:?}",
+        shown.notes
+    );
+}
+
+#[test]
+fn no_text_leaves_its_panel() {
+    let long = "transformer.encoder.blocks.11.attention.projection.c_attn.xyz";
+    let names = [format!("{long}.a"), format!("{long}.b")];
+    let list = places(&[(&names[0], "weight", 3), (&names[1], "weight", 2)]);
+    let huge = usize::MAX - 1_000_000;
+    let heading = format!("layer={},{}", names[0], names[1]);
+    let parts = [
+        (
+            PartLayout::matrix(heading.clone(), vec![0..3], vec![3..5]),
+            vec![1e-300; 6],
+        ),
+        (
+            PartLayout::matrix(long, vec![0..5], vec![0..5]),
+            vec![-1e-300; 25],
+        ),
+        (
+            PartLayout::matrix("far", vec![huge..huge + 1], vec![huge..huge + 9]),
+            vec![-1e-300; 9],
+        ),
+        (
+            PartLayout::matrix("odd", vec![0..2], vec![0..1]),
+            vec![f64::NAN, -1e300],
+        ),
+        (
+            PartLayout::vector(long.repeat(3), vec![huge..huge + 2]),
+            vec![-1e-300, 1e-301],
+        ),
+    ];
+    let (_folder, blocks) = result(&parts, list);
+    let table = all(&blocks, &Options::default()).table();
+    for text in ["layer=transformer.en", "c_attn.xyz.a × ", "c_attn.xyz.b"] {
+        assert!(table.contains(text), "no {text} in {table}");
+    }
+    for size in [64, 150, 800] {
+        let shown = all(&blocks, &Options::default());
+        for picture in shown.pictures() {
+            let (drawing, _) = sheet::alone(picture, size);
+            for (text, left, right) in drawing.texts() {
+                assert!(
+                    left >= 4 && right <= drawing.size().0 as i32 - 4,
+                    "{left} {right} {text}"
+                );
+            }
+        }
+        let drawing = shown.drawing();
+        assert!(
+            drawing
+                .texts()
+                .iter()
+                .all(|(_, left, right)| *left >= 0 && *right <= drawing.size().0 as i32)
+        );
+        let heading = drawing
+            .texts()
+            .into_iter()
+            .find(|t| t.0.starts_with("layer="))
+            .unwrap();
+        assert!(
+            heading.0.ends_with("xyz.b") && heading.0.contains('…'),
+            "{}",
+            heading.0
+        );
+    }
+}
+
+#[test]
+fn numbers_that_json_or_single_precision_lack_are_told_from_others() {
+    let matrix =
+        |name: &str, values: Vec<f64>| (PartLayout::matrix(name, vec![0..2], vec![0..2]), values);
+    let max = f64::MAX;
+    let parts = [
+        matrix("nan", vec![1.0, 2.0, 3.0, f64::NAN]),
+        matrix("more", vec![max, max, max, max]),
+        matrix("less", vec![-max, 0.0, 0.0, -max]),
+        (
+            PartLayout::matrix("none", vec![0..1], vec![1..2]),
+            vec![1.0],
+        ),
+    ];
+    let (_folder, blocks) = result(&parts, Vec::new());
+    let shown = serde_json::to_value(all(&blocks, &Options::default())).unwrap();
+    let of = |k: usize, what: &str| shown["parts"][k][what].clone();
+    assert_eq!(
+        (of(0, "trace"), of(0, "non_finite")),
+        (1.0.into(), 1.into())
+    );
+    assert_eq!(
+        (of(1, "trace"), of(1, "norm")),
+        ("Infinity".into(), "Infinity".into())
+    );
+    assert_eq!(of(2, "trace"), "-Infinity");
+    assert!(of(3, "trace").is_null() && of(3, "norm") == 1.0);
+
+    let values = vec![1e-300, -1e-40, 1e200, -1e39];
+    let (_folder, blocks) = result(&[matrix("m", values)], Vec::new());
+    let page = all(&blocks, &Options::default()).html().unwrap();
+    let tiny = f32::from_bits(0x0001_0000);
+    let singles = [tiny, -tiny, f32::INFINITY, f32::NEG_INFINITY].map(f32::to_le_bytes);
+    assert!(page.contains(&crate::figure::base64(singles.as_flattened())));
+    assert!(page.contains("< 1.18e−38") && page.contains("> 3.39e+38"));
 }

@@ -125,3 +125,21 @@ fn rust_log_says_what_happens_and_no_color_says_it_plainly() {
     // A filter that nobody understands is no reason to do nothing.
     run(Some("hessblock=loud,,=="));
 }
+
+/// As behind `2>&1 | head -1`: standard error is a pipe whose reader is gone.
+#[test]
+fn nobody_needs_to_read_standard_error() {
+    let place = Workplace::new();
+    let code = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = place.command(arguments);
+        let ended = command.env("RUST_LOG", "trace").stderr(writer).status();
+        ended.expect("the binary starts").code()
+    };
+    let blocks = on_digits("blocks", &["--part", "layer=head", "--out", "out"]);
+    assert_eq!(code(&["show", "nowhere"]), Some(1));
+    assert_eq!(code(&["show", "nowhere", "--size", "5"]), Some(2));
+    // The second run has a note, that the result is there already.
+    assert_eq!((code(&blocks), code(&blocks)), (Some(0), Some(0)));
+}

@@ -31,6 +31,30 @@ fn a_result_is_drawn_by_blocks_as_by_show() {
 }
 
 #[test]
+fn the_same_command_again_leaves_a_picture_and_draws_a_missing_one() {
+    let place = Workplace::new();
+    let command = |part: &'static str, more: &[&'static str]| {
+        let all = [&["--part", part, "--out", "out", "--png", "p.png"], more];
+        on_digits("blocks", &all.concat())
+    };
+    let read = || std::fs::read(place.path("p.png")).expect("a picture");
+    place.done(&command("diag", &[]));
+    let first = read();
+    std::fs::write(place.path("p.png"), "mine").expect("the folder takes a file");
+    place.done(&command("diag", &[]));
+    assert_eq!(read(), b"mine");
+    std::fs::remove_file(place.path("p.png")).expect("it is there");
+    place.done(&command("diag", &[]));
+    assert_eq!(read(), first);
+    place.refused(1, &command("layers", &[]), &["out", "--force"]);
+    place.done(&command("layers", &["--force"]));
+    assert_ne!(read(), first);
+    // Of a result that is yet to be made it may be another's.
+    std::fs::remove_dir_all(place.path("out")).expect("it is there");
+    place.refused(1, &command("diag", &[]), &["p.png", "--force"]);
+}
+
+#[test]
 fn show_prints_statistics_that_are_those_of_the_entries() {
     let place = Workplace::new();
     place.done(&on_digits(

@@ -4,6 +4,7 @@ use crate::result::Form;
 use crate::{array, heap, leftover, result, scratch, seeds, weights};
 use hessblock::files::npy::write_header;
 use hessblock::import::data::ArraySource;
+use hessblock::sink::Blocks;
 use serde_json::{Value, json};
 
 /// A `.npy` file of version 2 with that text as its header.
@@ -216,7 +217,7 @@ fn manifests_that_claim_too_much_take_nothing() {
     ];
     for ranges in &ranges {
         for pointer in ["/parts/0/rows", "/parts/0/columns", "/parts/1/rows"] {
-            for form in Form::ALL {
+            for form in Form::all() {
                 result::check(form, &manifest(pointer, ranges.clone()));
             }
         }
@@ -329,5 +330,114 @@ fn lists_of_tiles_that_are_none_take_nothing() {
         leftover::check(&leftover("/shards", json!(2), &format!("{line}\n")));
         let (plan, list) = crate::split(&seeds::leftovers()[3]);
         leftover::check(&[plan, [format!("{line}\n").into_bytes(), list].concat()].join(&0));
+    }
+}
+
+/// The length of a header of safetensors, and what it says of tensors.
+#[test]
+fn results_as_tensors_that_claim_too_much_take_nothing() {
+    let whole = &seeds::manifests()[4].1;
+    assert!(result::check(Form::Tensors, whole));
+    for length in [0u64, 1, 99_999_999, 100_000_001, 1 << 60, u64::MAX] {
+        scratch::with(|scratch| {
+            let mut bytes = length.to_le_bytes().to_vec();
+            bytes.extend(b"{\"a\":0}");
+            let path = scratch.write("tried.safetensors", &bytes);
+            let (opened, peak) = heap::peak(|| Blocks::open(&path));
+            assert!(opened.is_err() && peak < 1 << 20, "{peak} bytes");
+        });
+    }
+    for tensor in [
+        r#""shape":[18446744073709551615,2],"data_offsets":[0,8]"#,
+        r#""shape":[3,4],"data_offsets":[18446744073709551568,18446744073709551615]"#,
+        r#""shape":[3,4],"data_offsets":[48,0]"#,
+        r#""shape":[3,4],"data_offsets":[1000,1048]"#,
+    ] {
+        let places = format!("{{\"range=0..3,5..9\":{{\"dtype\":\"F32\",{tensor}}}}}");
+        let tried = [&whole[..], places.as_bytes(), &[7; 48]].join(&0);
+        assert!(!result::check(Form::Tensors, &tried), "{tensor}");
+    }
+}
+
+/// A matrix of no columns has as many rows as there are numbers, which no loop counts to.
+#[test]
+fn a_part_without_columns_is_shown_or_refused() {
+    let rows = 1usize << 63;
+    let part = json!({"part": "none", "file": "0000.npy", "rows": [[0, rows]], "columns": []});
+    let manifest = manifest("/parts", json!([part])).into_iter();
+    let array = write_header("<f4", &[rows, 0]);
+    let tried: Vec<u8> = manifest.chain([0]).chain(array).collect();
+    result::check(Form::Folder, &tried);
+}
+
+/// Of as many layers as entries there are as many pairs as their square.
+#[cfg(feature = "plot")]
+#[test]
+fn as_many_layers_as_entries_are_shown() {
+    let side = 2_000usize;
+    let parameter = |k: usize| json!({"name": format!("w{k}"), "layer": format!("l{k}"), "offset": k, "count": 1, "shape": []});
+    let all = manifest("/parameters", (0..side).map(parameter).collect());
+    let mut all: Value = serde_json::from_slice(&all).expect("JSON");
+    all["parts"] =
+        json!([{"part": "full", "file": "0000.npy", "rows": [[0, side]], "columns": [[0, side]]}]);
+    let tried = [all.to_string().into_bytes(), result::array(&[side, side])].join(&0);
+    assert!(result::check(Form::Folder, &tried));
+}
+
+#[cfg(feature = "zarr")]
+#[test]
+fn arrays_of_zarr_that_claim_too_much_take_nothing() {
+    use crate::result::zarr::Lay;
+    let most = u64::MAX;
+    for lay in Lay::ALL {
+        let manifests = seeds::manifests().into_iter();
+        let mut own = manifests.filter(|seed| seed.0 == Form::Zarr(lay));
+        let manifest = own.next().expect("a seed").1;
+        let (metadata, files) = &lay.arrays()[0];
+        let metadata: Value = serde_json::from_slice(metadata).expect("JSON");
+        let file = &files[0].1;
+        let tried = |metadata: &Value, file: &[u8]| {
+            let tried = [&manifest[..], metadata.to_string().as_bytes(), file].join(&0);
+            result::check(Form::Zarr(lay), &tried)
+        };
+        assert!(tried(&metadata, file), "{lay:?}");
+        for (pointer, value) in [
+            ("/shape", json!([most, most])),
+            ("/shape", json!([0, most])),
+            ("/chunk_grid/configuration/chunk_shape", json!([0, 0])),
+            ("/chunk_grid/configuration/chunk_shape", json!([most, most])),
+            (
+                "/chunk_grid/configuration/chunk_shape",
+                json!([1u64 << 32, 1u64 << 32]),
+            ),
+            ("/codecs", json!([])),
+            ("/codecs", json!(vec![json!({"name": "bytes"}); 10_000])),
+            ("/codecs/0/configuration/chunk_shape", json!([1, 1])),
+            ("/codecs/0/configuration/chunk_shape", json!([0, 2])),
+            ("/codecs/1/configuration/typesize", json!(most)),
+            ("/codecs/1/configuration/blocksize", json!(most)),
+            ("/fill_value", json!("0x1")),
+            ("/attributes/triangle", json!("upper")),
+            ("/data_type", json!("float64")),
+        ] {
+            let mut changed = metadata.clone();
+            let mut place = pointer.rsplitn(2, '/');
+            let (key, parent) = (place.next().expect("a key"), place.next().unwrap_or(""));
+            if let Some(Value::Object(parent)) = changed.pointer_mut(parent) {
+                parent.insert(key.into(), value);
+                tried(&changed, file);
+            }
+        }
+        // Each word of a file: places and lengths in an index, sizes in a frame's header.
+        for at in (0..file.len()).step_by(4) {
+            for value in [0u32, 1, 15, 16, 17, 1 << 20, i32::MAX as u32, u32::MAX] {
+                let mut changed = file.clone();
+                for (byte, new) in changed[at..].iter_mut().zip(value.to_le_bytes()) {
+                    *byte = new;
+                }
+                tried(&metadata, &changed);
+            }
+            tried(&metadata, &file[..at]);
+        }
     }
 }

@@ -121,15 +121,37 @@ pub fn manifests() -> Vec<(result::Form, Vec<u8>)> {
         "parameters": parameters,
         "provenance": provenance,
     });
-    let with_array = |manifest: &serde_json::Value| {
-        [manifest.to_string().into_bytes(), result::array(&[3, 4])].join(&0)
+    let text = |manifest: &serde_json::Value| manifest.to_string().into_bytes();
+    let with = |manifest: &serde_json::Value, more: &[&[u8]]| {
+        [&[&text(manifest)[..]], more].concat().join(&0)
     };
-    vec![
-        (result::Form::Folder, folder.to_string().into_bytes()),
-        (result::Form::Folder, with_array(&folder)),
-        (result::Form::File, file.to_string().into_bytes()),
-        (result::Form::File, with_array(&file)),
-    ]
+    let [places, numbers] = result::tensors();
+    let mut all = vec![
+        (result::Form::Folder, text(&folder)),
+        (
+            result::Form::Folder,
+            with(&folder, &[&result::array(&[3, 4])]),
+        ),
+        (result::Form::File, text(&file)),
+        (result::Form::File, with(&file, &[&result::array(&[3, 4])])),
+        (result::Form::Tensors, text(&folder)),
+        (result::Form::Tensors, with(&folder, &[&places, &numbers])),
+    ];
+    #[cfg(feature = "zarr")]
+    for lay in result::zarr::Lay::ALL {
+        let mut manifest = folder.clone();
+        if lay == result::zarr::Lay::Triangle {
+            manifest["parts"][0] = json!(
+                {"part": "range=0..3,0..3", "file": "0000.npy", "rows": [[0, 3]], "columns": [[0, 3]], "shape": [3, 3]}
+            );
+        }
+        let (metadata, files) = &lay.arrays()[0];
+        let form = result::Form::Zarr(lay);
+        all.push((form, text(&manifest)));
+        all.push((form, with(&manifest, &[metadata])));
+        all.push((form, with(&manifest, &[metadata, &files[0].1])));
+    }
+    all
 }
 
 /// What a run left: some and all of its tiles, and these shared by two.

@@ -64,6 +64,11 @@ impl Blocks {
         })
     }
 
+    /// Rows and columns of a part that lie together, and are best read together.
+    pub(crate) fn piece(&self, part: usize) -> [usize; 2] {
+        self.parts.get(part).map_or([1, 1], |p| p.reader.piece())
+    }
+
     /// The entries `rows` × `columns` (positions within the part): `[rows, columns]`.
     ///
     /// # Errors
