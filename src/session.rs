@@ -442,7 +442,7 @@ impl Session {
             samples: self.dataset.len(),
             directions: hessian.directions(self.network.outputs()),
             signed: hessian.signed(),
-            second: self.curvature.needs_second_derivatives(),
+            curvature: self.curvature,
             number_bytes,
             target: match self.dataset.target_shape() {
                 Some(shape) => shape.iter().product(),

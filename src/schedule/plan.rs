@@ -12,6 +12,7 @@ use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Meeting, Segment};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::Reach;
+use crate::loss::Curvature;
 use crate::network::{Network, Node};
 use crate::ops::Op;
 use crate::sink::{PartLayout, Tile};
@@ -325,8 +326,8 @@ pub struct Sizes {
     pub directions: usize,
     /// Whether directions carry signs.
     pub signed: bool,
-    /// Whether second derivatives of the network are asked for.
-    pub second: bool,
+    /// The matrix that is meant.
+    pub curvature: Curvature,
     /// Bytes of a number.
     pub number_bytes: usize,
     /// Numbers in a sample's target.
@@ -500,11 +501,8 @@ pub(super) fn attempt(
 ) -> Result<Plan> {
     check_size(network, &parts, sizes.number_bytes)?;
     let reach = Reach::new(network, wanted(network, parts.iter()));
-    let cut = if sizes.second {
-        Grid::Squares
-    } else {
-        sizes.grid
-    };
+    let second = sizes.curvature.needs_second_derivatives();
+    let cut = if second { Grid::Squares } else { sizes.grid };
     let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
     let planner = Planner {
         network,
@@ -514,7 +512,7 @@ pub(super) fn attempt(
         sizes,
         grid: cut,
     };
-    if sizes.second {
+    if second {
         let mut plan = plan_second(&planner, limits)?;
         (plan.parts, plan.tiles) = (parts, tiles);
         return Ok(plan);

@@ -182,7 +182,15 @@ impl Plan {
         if waves.is_empty() {
             waves.push(&[]);
         }
+        // Every wave uploads the data anew, unless they stay.
+        let uploads = match self.keep_data {
+            true => 1,
+            false => waves.len() as u64,
+        };
         for (samples, times) in pieces(self.samples, self.unit) {
+            let meter = Meter::new(planner.sizes.number_bytes);
+            planner.inputs(&meter, samples);
+            tally.passes += meter.tally().times(uploads * times);
             // As in `count_second`: what moves the same parameters and as many entries is the same work.
             let mut known: BTreeMap<(usize, Vec<usize>), Tally> = BTreeMap::new();
             for (k, wave) in waves.iter().enumerate() {
@@ -191,9 +199,10 @@ impl Plan {
                 for made_by in moves(network, routes, &self.parts, wave, diagonal, self.chunk) {
                     let meter = Meter::new(planner.sizes.number_bytes);
                     let weights = Weights::upload(&meter, network);
+                    let inputs = planner.inputs(&meter, samples);
                     let uploaded = meter.tally();
                     let key = (made_by.directions(), kind(&made_by));
-                    planner.pass(&meter, &weights, routes, &made_by, samples, |moving| {
+                    planner.pass(&meter, (&weights, &inputs), routes, &made_by, |moving| {
                         let own = known.entry(key.clone());
                         let passed = *own.or_insert(meter.tally() - uploaded);
                         tally.passes += passed.times(times);
@@ -204,9 +213,12 @@ impl Plan {
                             moving.contract(&meter, routes, part, job, &mut tile, |_| {});
                         }
                         if diagonal {
-                            moving.diagonal(&meter, routes);
+                            for (_, _, values) in moving.diagonal(&meter, routes) {
+                                crate::tensor::Backend::read(&meter, &values)?;
+                            }
                         }
                         tally.contractions += (meter.tally() - before).times(times);
+                        Ok(())
                     })?;
                 }
             }

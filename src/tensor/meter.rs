@@ -140,7 +140,7 @@ impl Meter {
 
     fn tensor(&self, shape: Shape, operations: u64) -> MeterTensor {
         self.count(operations);
-        self.unmetered(shape)
+        self.blank(shape)
     }
 
     /// The result of a call that reads so many numbers.
@@ -150,7 +150,8 @@ impl Meter {
         self.tensor(shape, operations)
     }
 
-    fn unmetered(&self, shape: Shape) -> MeterTensor {
+    /// A tensor whose work is entered apart.
+    pub(crate) fn blank(&self, shape: Shape) -> MeterTensor {
         let memory = Rc::new(self.allocate(shape.len()));
         MeterTensor { shape, memory }
     }
