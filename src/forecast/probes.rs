@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
+use crate::schedule::run::Control;
 use crate::schedule::unit::{LossSeeds, Seeds};
 use crate::tensor::expression::Unary;
 use crate::tensor::meter::Meter;
@@ -20,8 +21,48 @@ const PROBE: f64 = 6e-3;
 /// The most starts of a timing, and timings.
 const MOST: (usize, usize) = (200, 6);
 
+/// What a run of several is to take at least, in the time of what is beside them.
+const SHOWS: f64 = 1.25;
+/// Seconds of measuring after which a kind is measured no further that has so many sizes already.
+const PATIENCE: (f64, usize) = (10.0, 3);
+
 /// What was run and how long it took.
 pub(super) type Measured = (Kind, Work, f64);
+
+/// Something to be run: its kind, its numbers, and how.
+struct Probe<'a> {
+    kind: Kind,
+    numbers: u64,
+    run: Box<dyn Fn() -> Result<Vec<Measured>> + 'a>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(kind: Kind, numbers: u64, run: impl Fn() -> Result<Vec<Measured>> + 'a) -> Probe<'a> {
+        Probe {
+            kind,
+            numbers,
+            run: Box::new(run),
+        }
+    }
+}
+
+/// Probes of each kind with the smallest first, then the largest, then those of the middle: whatever is left out at the end, a
+/// law has sizes far apart.
+fn unlike_first(probes: Vec<Probe<'_>>) -> Vec<Probe<'_>> {
+    let mut ordered = Vec::with_capacity(probes.len());
+    let mut left = probes;
+    while let Some(kind) = left.first().map(|probe| probe.kind) {
+        let (mut own, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|p| p.kind == kind);
+        left = others;
+        own.sort_by_key(|probe| probe.numbers);
+        ordered.push(own.remove(0));
+        ordered.extend(own.pop());
+        while !own.is_empty() {
+            ordered.push(own.remove(own.len() / 2));
+        }
+    }
+    ordered
+}
 
 /// Least seconds of one start; the first, in which kernels are compiled and memory is had, does not count.
 fn least(
@@ -54,26 +95,70 @@ fn least(
     Ok(least)
 }
 
-/// Runs everything.
-///
-/// # Errors
-/// What the device reports.
-pub(super) fn measure<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
-    let mut measured = Vec::new();
+/// All there is to run.
+fn probes<B: Contract>(backend: &B) -> Vec<Probe<'_>> {
+    let mut probes = Vec::new();
     for (primitive, shapes) in primitives() {
-        measured.push(of_primitive(backend, &primitive, &shapes)?);
+        let (kind, work) = metered::<B>(&primitive, &shapes);
+        let run = move || Ok(vec![of_primitive(backend, &primitive, &shapes)?]);
+        probes.push(Probe::new(kind, work.numbers(), run));
     }
     for (samples, outputs) in [(16, 10), (64, 24), (4, 200)] {
-        measured.push(of_seeds(backend, samples, outputs)?);
+        let run = move || Ok(vec![of_seeds(backend, samples, outputs)?]);
+        probes.push(Probe::new(
+            Kind::Seeds,
+            (samples * outputs * outputs) as u64,
+            run,
+        ));
     }
     for numbers in [1usize << 8, 1 << 14, 1 << 18, 1 << 20] {
-        measured.extend(of_copies(backend, numbers)?);
+        let run = move || Ok(of_copies(backend, numbers)?.into());
+        probes.push(Probe::new(Kind::Upload, numbers as u64, run));
     }
     for size in [128, 512, 1024] {
-        measured.push(of_tile(backend, size)?);
+        let run = move || Ok(vec![of_tile(backend, size)?]);
+        probes.push(Probe::new(Kind::Tile, (size * size) as u64, run));
     }
-    measured.extend(of_contractions(backend)?);
-    measured.retain(|(_, _, seconds)| seconds.is_finite() && *seconds > 0.0);
+    for dense in DENSE {
+        let run = move || Ok(vec![of_dense(backend, dense)?]);
+        probes.push(Probe::new(Kind::Dense, (dense.2 * dense.3) as u64, run));
+    }
+    for outer in OUTER {
+        let run = move || Ok(vec![of_outer(backend, outer)?]);
+        let (own, other) = (outer.1, outer.2.unwrap_or(outer.1));
+        let entries = own.0 * own.1 * other.0 * other.1;
+        probes.push(Probe::new(Kind::Outer, entries as u64, run));
+    }
+    unlike_first(probes)
+}
+
+/// Runs everything; on a slow device, fewer sizes of a kind.
+///
+/// # Errors
+/// What the device reports; [`crate::Error::Interrupted`] when asked to stop.
+pub(super) fn measure<B: Contract>(backend: &B, control: &Control<'_>) -> Result<Vec<Measured>> {
+    run(probes(backend), PATIENCE, control)
+}
+
+/// Runs probes, of which those are left out that `patience` leaves no time for.
+fn run(
+    probes: Vec<Probe<'_>>,
+    (seconds, enough): (f64, usize),
+    control: &Control<'_>,
+) -> Result<Vec<Measured>> {
+    let clock = Instant::now();
+    let mut measured: Vec<Measured> = Vec::new();
+    for probe in probes {
+        control.check()?;
+        let known = measured.iter().filter(|(kind, ..)| *kind == probe.kind);
+        if known.count() >= enough && clock.elapsed().as_secs_f64() > seconds {
+            continue;
+        }
+        let found = (probe.run)()?;
+        // A timing that the clock does not tell from none says nothing.
+        let told = |(_, _, seconds): &Measured| seconds.is_finite() && *seconds > 0.0;
+        measured.extend(found.into_iter().filter(told));
+    }
     Ok(measured)
 }
 
@@ -98,6 +183,17 @@ fn numbers(shape: &Shape, extent: Option<usize>) -> Arc<Array> {
     ))
 }
 
+/// The kind and the work of a primitive.
+fn metered<B: Contract>(primitive: &Primitive, shapes: &[Shape]) -> (Kind, Work) {
+    let meter = Meter::new(size_of::<B::Real>());
+    let without_values = |shape: &Shape| Arc::new(Array::new(shape.clone(), Vec::new()));
+    let arrays: Vec<Arc<Array>> = shapes.iter().map(without_values).collect();
+    let blank = Loaded::new(&meter, primitive, &arrays);
+    let before = meter.tally();
+    blank.apply(&meter);
+    single(&(meter.tally() - before))
+}
+
 fn of_primitive<B: Contract>(
     backend: &B,
     primitive: &Primitive,
@@ -113,11 +209,7 @@ fn of_primitive<B: Contract>(
         .enumerate()
         .map(|(k, s)| numbers(s, extent(k)))
         .collect();
-    let meter = Meter::new(size_of::<B::Real>());
-    let blank = Loaded::new(&meter, primitive, &arrays);
-    let before = meter.tally();
-    blank.apply(&meter);
-    let (kind, work) = single(&(meter.tally() - before));
+    let (kind, work) = metered::<B>(primitive, shapes);
     let loaded = Loaded::new(backend, primitive, &arrays);
     let last = std::cell::RefCell::new(None);
     let mut start = || {
@@ -218,7 +310,7 @@ fn added<B: Contract>(
     (rows, columns): (usize, usize),
     add: &dyn Fn(&mut B::Accumulator),
 ) -> Result<f64> {
-    let run = |count: usize| {
+    apart(&mut |count| {
         let mut tile = backend.accumulator(rows, columns);
         // Pages are there, kernels compiled.
         add(&mut tile);
@@ -227,122 +319,142 @@ fn added<B: Contract>(
             add(&mut tile);
         }
         backend.collect(backend.finish(tile))?;
-        Ok::<f64, crate::Error>(clock.elapsed().as_secs_f64())
-    };
+        Ok(clock.elapsed().as_secs_f64())
+    })
+}
+
+/// Least seconds of one of what `run` does so many of, without what it does beside them; infinite where so much is beside that
+/// they do not show.
+fn apart(run: &mut dyn FnMut(usize) -> Result<f64>) -> Result<f64> {
     run(0)?;
     let clock = Instant::now();
     let empty = run(0)?.min(run(0)?);
-    let once = run(1)?.max(empty + 1e-7) - empty;
-    let count = ((RUN / once).ceil() as usize).clamp(1, MOST.0);
-    let mut least = if count == 1 { once } else { f64::INFINITY };
+    let once = (run(1)? - empty).max(1e-7);
+    let mut count = ((RUN / once).ceil() as usize).clamp(1, MOST.0);
+    let mut least = f64::INFINITY;
     for _ in 0..MOST.1 {
-        least = least.min((run(count)? - empty).max(1e-9) / count as f64);
-        if clock.elapsed().as_secs_f64() > PROBE {
+        let taken = run(count)?;
+        match taken > SHOWS * empty {
+            true => least = least.min((taken - empty) / count as f64),
+            false => count *= 4,
+        }
+        if clock.elapsed().as_secs_f64() > PROBE && least.is_finite() {
             break;
         }
     }
     Ok(least)
 }
 
-fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
-    let mut measured = Vec::new();
+/// (samples, directions, rows, columns) of products of dense rows, and what they fill.
+type Dense = (usize, usize, usize, usize, Fill);
+
+const DENSE: [Dense; 5] = [
+    (16, 4, 64, 64, Fill::Own),
+    (64, 10, 160, 160, Fill::Symmetric),
+    (32, 10, 512, 480, Fill::Own),
+    (64, 10, 700, 700, Fill::Symmetric),
+    (8, 4, 1024, 1024, Fill::Own),
+];
+
+fn of_dense<B: Contract>(
+    backend: &B,
+    (samples, directions, rows, columns, fill): Dense,
+) -> Result<Measured> {
     let meter = Meter::new(size_of::<B::Real>());
     let upload =
         |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
     let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
-    let dense = [
-        (16, 4, 64, 64, Fill::Own),
-        (64, 10, 160, 160, Fill::Symmetric),
-        (32, 10, 512, 480, Fill::Own),
-        (64, 10, 700, 700, Fill::Symmetric),
-        (8, 4, 1024, 1024, Fill::Own),
-    ];
-    for (samples, directions, rows, columns, fill) in dense {
-        let shapes = [rows, columns].map(|numbers| Shape::new(samples, directions, &[numbers]));
-        let how = How { fill, ..How::ADD };
-        let before = meter.tally();
-        let (l, r) = (blank(&shapes[0]), blank(&shapes[1]));
-        meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
-        let work = (meter.tally() - before).of(Kind::Dense);
-        let left = upload(&shapes[0]);
-        let right = if fill == Fill::Symmetric {
-            left.clone()
-        } else {
-            upload(&shapes[1])
-        };
-        let add = |tile: &mut B::Accumulator| {
-            backend.accumulate_dense(tile, how, (0, 0), (&left, &right))
-        };
-        measured.push((Kind::Dense, work, added(backend, (rows, columns), &add)?));
-    }
-    // (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
-    type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
-    let outer: [Outer; 6] = [
-        ((64, 10), (8, 120), None),
-        ((128, 10), (4, 256), None),
-        ((32, 10), (10, 64), None),
-        ((64, 10), (8, 64), Some((600, 1))),
-        ((128, 4), (4, 256), Some((4, 256))),
-        ((32, 10), (40, 1), Some((10, 84))),
-    ];
-    for ((samples, directions), own, other) in outer {
-        let sides = [own, other.unwrap_or(own)];
-        let axes = sides.map(|(_, inputs)| OuterAxes {
-            origin: 0,
-            output_stride: inputs,
-            input_stride: 1,
-        });
-        let deltas = sides.map(|(outputs, _)| Shape::new(samples, directions, &[outputs]));
-        let inputs =
-            sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
-        let scaled = match other {
-            None => Scaled::Alike,
-            Some(_) if own.1 > sides[1].1 => Scaled::Columns,
-            Some(_) => Scaled::Rows,
-        };
-        let fill = if other.is_none() {
-            Fill::Symmetric
-        } else {
-            Fill::Own
-        };
-        let how = How { fill, ..How::ADD };
-        let before = meter.tally();
-        let d = [blank(&deltas[0]), blank(&deltas[1])];
-        let a = [0, 1].map(|k| inputs[k].as_ref().map(&blank));
-        let term = OuterTerm {
-            row_cotangents: &d[0],
-            column_cotangents: &d[1],
-            row_inputs: a[0].as_ref(),
-            column_inputs: a[1].as_ref(),
-        };
-        meter.accumulate_outer(
-            &mut meter.accumulator(0, 0),
-            how,
-            (axes[0], axes[1]),
-            term,
-            scaled,
-        );
-        let work = (meter.tally() - before).of(Kind::Outer);
-        let d = [upload(&deltas[0]), upload(&deltas[1])];
-        let a = [0, 1].map(|k| inputs[k].as_ref().map(&upload));
-        // A site with itself is one tensor.
-        let (row, column) = match other {
-            None => ((&d[0], &a[0]), (&d[0], &a[0])),
-            Some(_) => ((&d[0], &a[0]), (&d[1], &a[1])),
-        };
-        let term = OuterTerm {
-            row_cotangents: row.0,
-            column_cotangents: column.0,
-            row_inputs: row.1.as_ref(),
-            column_inputs: column.1.as_ref(),
-        };
-        let add = |tile: &mut B::Accumulator| {
-            backend.accumulate_outer(tile, how, (axes[0], axes[1]), term, scaled);
-        };
-        let extents = (sides[0].0 * sides[0].1, sides[1].0 * sides[1].1);
-        measured.push((Kind::Outer, work, added(backend, extents, &add)?));
-    }
-    Ok(measured)
+    let shapes = [rows, columns].map(|numbers| Shape::new(samples, directions, &[numbers]));
+    let how = How { fill, ..How::ADD };
+    let before = meter.tally();
+    let (l, r) = (blank(&shapes[0]), blank(&shapes[1]));
+    meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
+    let work = (meter.tally() - before).of(Kind::Dense);
+    let left = upload(&shapes[0]);
+    let right = if fill == Fill::Symmetric {
+        left.clone()
+    } else {
+        upload(&shapes[1])
+    };
+    let add =
+        |tile: &mut B::Accumulator| backend.accumulate_dense(tile, how, (0, 0), (&left, &right));
+    Ok((Kind::Dense, work, added(backend, (rows, columns), &add)?))
+}
+
+/// (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
+type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
+
+const OUTER: [Outer; 6] = [
+    ((64, 10), (8, 120), None),
+    ((128, 10), (4, 256), None),
+    ((32, 10), (10, 64), None),
+    ((64, 10), (8, 64), Some((600, 1))),
+    ((128, 4), (4, 256), Some((4, 256))),
+    ((32, 10), (40, 1), Some((10, 84))),
+];
+
+fn of_outer<B: Contract>(
+    backend: &B,
+    ((samples, directions), own, other): Outer,
+) -> Result<Measured> {
+    let meter = Meter::new(size_of::<B::Real>());
+    let upload =
+        |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
+    let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
+    let sides = [own, other.unwrap_or(own)];
+    let axes = sides.map(|(_, inputs)| OuterAxes {
+        origin: 0,
+        output_stride: inputs,
+        input_stride: 1,
+    });
+    let deltas = sides.map(|(outputs, _)| Shape::new(samples, directions, &[outputs]));
+    let inputs = sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
+    let scaled = match other {
+        None => Scaled::Alike,
+        Some(_) if own.1 > sides[1].1 => Scaled::Columns,
+        Some(_) => Scaled::Rows,
+    };
+    let fill = if other.is_none() {
+        Fill::Symmetric
+    } else {
+        Fill::Own
+    };
+    let how = How { fill, ..How::ADD };
+    let before = meter.tally();
+    let d = [blank(&deltas[0]), blank(&deltas[1])];
+    let a = [0, 1].map(|k| inputs[k].as_ref().map(&blank));
+    let term = OuterTerm {
+        row_cotangents: &d[0],
+        column_cotangents: &d[1],
+        row_inputs: a[0].as_ref(),
+        column_inputs: a[1].as_ref(),
+    };
+    meter.accumulate_outer(
+        &mut meter.accumulator(0, 0),
+        how,
+        (axes[0], axes[1]),
+        term,
+        scaled,
+    );
+    let work = (meter.tally() - before).of(Kind::Outer);
+    let d = [upload(&deltas[0]), upload(&deltas[1])];
+    let a = [0, 1].map(|k| inputs[k].as_ref().map(&upload));
+    // A site with itself is one tensor.
+    let (row, column) = match other {
+        None => ((&d[0], &a[0]), (&d[0], &a[0])),
+        Some(_) => ((&d[0], &a[0]), (&d[1], &a[1])),
+    };
+    let term = OuterTerm {
+        row_cotangents: row.0,
+        column_cotangents: column.0,
+        row_inputs: row.1.as_ref(),
+        column_inputs: column.1.as_ref(),
+    };
+    let add = |tile: &mut B::Accumulator| {
+        backend.accumulate_outer(tile, how, (axes[0], axes[1]), term, scaled);
+    };
+    let extents = (sides[0].0 * sides[0].1, sides[1].0 * sides[1].1);
+    Ok((Kind::Outer, work, added(backend, extents, &add)?))
 }
 
 /// Primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
@@ -396,6 +508,10 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             vec![of(16, 10, &[16_384]), of(16, 10, &[16_384])],
         ),
         (
+            P::Einsum("sdq,sdq->11q"),
+            vec![of(16, 10, &[52_000]), of(16, 10, &[52_000])],
+        ),
+        (
             P::Einsum("sdq,sdq->sd1"),
             vec![of(64, 10, &[256]), of(64, 1, &[256])],
         ),
@@ -408,6 +524,7 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
     let mut convolutions = Vec::new();
     let few = [
         (16, 1, 1, 6, 1, square(28, 24, 5, 1, 0)),
+        (16, 16, 16, 16, 1, square(32, 32, 3, 1, 1)),
         (16, 1, 6, 16, 1, square(12, 8, 5, 1, 0)),
         (4, 4, 16, 16, 1, square(32, 32, 3, 1, 1)),
         (4, 2, 3, 16, 1, square(32, 32, 3, 1, 1)),
@@ -462,6 +579,8 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
     let (wide, narrow) = (of(32, 10, &[1, 16, 8, 8]), of(32, 10, &[1, 16, 4, 4]));
     let (value, small) = (of(32, 1, &[1, 16, 8, 8]), of(2, 1, &[1, 4, 8, 8]));
     let large = of(64, 10, &[3200]);
+    // Far, and beyond what an allocator keeps: of tangents, and of rows of V.
+    let (far, far_value) = (of(64, 16, &[8320]), of(64, 1, &[8320]));
     let (table, indices) = (weights(&[1, 64, 48]), of(32, 1, &[32]));
     let a = || Expr::input(0);
     let tanh = || a().unary(Unary::Tanh);
@@ -499,6 +618,8 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             P::Map(a() * Expr::input(1)),
             vec![small.clone(), small.clone()],
         ),
+        (P::Map(a() * Expr::input(1)), vec![far.clone(), far_value]),
+        (P::Slice(2, 100, 8320), vec![far]),
         (P::ReduceSum(vec![4, 5]), vec![wide.clone()]),
         (P::ReduceSum(vec![0]), vec![wide.clone()]),
         (P::ReduceSum(vec![4, 5]), vec![small.clone()]),
@@ -524,4 +645,67 @@ fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
         ),
     ]);
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    fn probe<'a>(kind: Kind, numbers: u64, started: &'a AtomicUsize, pause: u64) -> Probe<'a> {
+        let run = move || {
+            started.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(pause));
+            Ok(vec![(kind, Work::call(0, 0, numbers, 0), 1.0)])
+        };
+        Probe::new(kind, numbers, run)
+    }
+
+    #[test]
+    fn the_first_sizes_of_a_kind_are_far_apart_and_a_slow_device_runs_those_alone() {
+        let started = AtomicUsize::new(0);
+        let probes = |pause: u64| {
+            let sizes = [5, 1, 4, 9, 7].map(|n| probe(Kind::Map, n, &started, pause));
+            let others = [2, 1].map(|n| probe(Kind::Sum, n, &started, pause));
+            unlike_first(sizes.into_iter().chain(others).collect())
+        };
+        let sizes = |measured: &[Measured]| -> Vec<(Kind, u64)> {
+            measured.iter().map(|m| (m.0, m.1.numbers())).collect()
+        };
+        let all = run(probes(0), PATIENCE, &Control::none()).unwrap();
+        let map = [1, 9, 5, 7, 4].map(|n| (Kind::Map, n));
+        let sum = [1, 2].map(|n| (Kind::Sum, n));
+        assert_eq!(sizes(&all), [&map[..], &sum].concat());
+        let few = run(probes(5), (1e-3, 3), &Control::none()).unwrap();
+        assert_eq!(sizes(&few), [&map[..3], &sum].concat());
+    }
+
+    #[test]
+    fn measuring_stops_between_two_probes() {
+        let (started, cancel) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let mut probes: Vec<Probe<'_>> = (0..4).map(|n| probe(Kind::Map, n, &started, 0)).collect();
+        let stop = || {
+            cancel.store(true, Ordering::Relaxed);
+            Ok(Vec::new())
+        };
+        probes[1].run = Box::new(stop);
+        let control = Control {
+            progress: &|_| {},
+            cancel: &cancel,
+        };
+        let stopped = run(probes, PATIENCE, &control);
+        assert!(matches!(stopped, Err(crate::Error::Interrupted)));
+        assert_eq!(started.into_inner(), 1);
+    }
+
+    #[test]
+    fn what_does_not_show_beside_a_tile_s_own_way_is_run_more_often_or_dropped() {
+        // Of a clock that says no more than thousandths.
+        let clock = |count: usize, each: f64| ((0.01 + each * count as f64) * 1e3).round() / 1e3;
+        let quick = apart(&mut |count| Ok(clock(count, 1e-5))).unwrap();
+        assert!((quick - 1e-5).abs() < 3e-6, "{quick}");
+        let nothing = apart(&mut |count| Ok(clock(count, 0.0))).unwrap();
+        assert_eq!(nothing, f64::INFINITY);
+    }
 }

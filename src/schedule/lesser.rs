@@ -1,13 +1,13 @@
 //! What would fit where the memory budget is too small for a request.
 
-use super::plan::{Limits, Sizes, attempt};
+use super::plan::{Limits, Sizes, has_room};
 use super::request::ResolvedPart;
 use super::room::{candidates, listed};
 use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::network::Network;
 
-/// Candidates that are tried: each is planned.
+/// Candidates that are tried: of each a unit is measured.
 const TRIED: usize = 24;
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
@@ -40,7 +40,7 @@ pub(super) fn with_what_fits(
         return Error::Budget(message);
     };
     smaller.retain(|part| parts.len() > 1 || !parts.contains(part));
-    let fits = |part: &ResolvedPart| attempt(network, vec![part.clone()], sizes, limits).is_ok();
+    let fits = |part: &ResolvedPart| has_room(network, vec![part.clone()], sizes, limits);
     let fitting: Vec<ResolvedPart> = smaller.into_iter().take(TRIED).filter(fits).collect();
     Error::Budget(match fitting.is_empty() {
         true => format!("{message}; no smaller part of the request fits either"),

@@ -1,11 +1,11 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
-use super::footprint::Planner;
+use super::footprint::{Footprint, Planner};
 use super::lesser::{at_least, with_what_fits};
 use super::request::ResolvedPart;
 use super::room::shortage;
 use super::routes::Routes;
-use super::second::MOST_DIRECTIONS;
+use super::second::{MOST_DIRECTIONS, Needs};
 use super::tiles::{Grid, Run, Strip, Tiling, strips};
 use super::unit::{Unit, diagonal_rows};
 use crate::bytes::Bytes;
@@ -295,13 +295,18 @@ impl Plan {
     /// Operations of passes and of contractions for a share of the tiles: where factors are kept they are made for whatever
     /// is left.
     pub fn operations_of(&self, fraction: f64) -> (u64, u64) {
-        let share = |operations: u64| (operations as f64 * fraction) as u64;
-        let passes = match (self.keep, fraction > 0.0) {
-            (_, false) => 0,
-            (Keep::Recompute, _) => share(self.pass_operations()),
-            _ => self.pass_operations(),
-        };
-        (passes, share(self.contraction_operations))
+        let share = |operations: u64, share: f64| (operations as f64 * share) as u64;
+        let passes = share(self.pass_operations(), self.share_of_passes(fraction));
+        (passes, share(self.contraction_operations, fraction))
+    }
+
+    /// The share of its passes that a share of its tiles takes: all where factors are kept.
+    pub fn share_of_passes(&self, fraction: f64) -> f64 {
+        match self.keep {
+            Keep::Recompute => fraction,
+            _ if fraction > 0.0 => 1.0,
+            _ => 0.0,
+        }
     }
 
     /// Entries of all parts.
@@ -488,8 +493,66 @@ pub fn plan(
     limits: Limits,
 ) -> Result<Plan> {
     let asked = parts.clone();
-    attempt(network, parts, sizes, limits)
-        .map_err(|error| with_what_fits(error, network, &asked, sizes, limits))
+    attempt(network, parts, sizes, limits).map_err(|error| match sizes.units {
+        // What it goes on with is of these parts and no others.
+        Some(_) => error,
+        None => with_what_fits(error, network, &asked, sizes, limits),
+    })
+}
+
+/// Parts cut into tiles, before it is known in what units they are made.
+struct Cut {
+    reach: Reach,
+    grid: Grid,
+    parts: Vec<PartPlan>,
+    tiles: Vec<TileJob>,
+}
+
+impl Cut {
+    fn new(network: &Network, parts: Vec<ResolvedPart>, sizes: Sizes) -> Result<Cut> {
+        check_size(network, &parts, sizes.number_bytes)?;
+        let reach = Reach::new(network, wanted(network, parts.iter()));
+        let cut = match sizes.curvature.needs_second_derivatives() {
+            true => Grid::Squares,
+            false => sizes.grid,
+        };
+        let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
+        Ok(Cut {
+            reach,
+            grid: cut,
+            parts,
+            tiles,
+        })
+    }
+
+    fn planner<'a>(&'a self, network: &'a Network, sizes: Sizes) -> Planner<'a> {
+        Planner {
+            network,
+            reach: &self.reach,
+            parts: &self.parts,
+            tiles: &self.tiles,
+            sizes,
+            grid: self.grid,
+        }
+    }
+}
+
+/// Whether parts have room, in whatever units: as [`attempt`] finds it, without what it counts beyond.
+pub(super) fn has_room(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    sizes: Sizes,
+    limits: Limits,
+) -> bool {
+    let found = || {
+        let cut = Cut::new(network, parts, sizes)?;
+        let planner = cut.planner(network, sizes);
+        match sizes.curvature.needs_second_derivatives() {
+            true => room_second(&planner, &planner.routes()?, limits).map(|_| ()),
+            false => room_first(&planner, limits).map(|_| ()),
+        }
+    };
+    found().is_ok()
 }
 
 /// As [`plan`], without a word on what would fit.
@@ -499,59 +562,21 @@ pub(super) fn attempt(
     sizes: Sizes,
     limits: Limits,
 ) -> Result<Plan> {
-    check_size(network, &parts, sizes.number_bytes)?;
-    let reach = Reach::new(network, wanted(network, parts.iter()));
-    let second = sizes.curvature.needs_second_derivatives();
-    let cut = if second { Grid::Squares } else { sizes.grid };
-    let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
-    let planner = Planner {
-        network,
-        reach: &reach,
-        parts: &parts,
-        tiles: &tiles,
-        sizes,
-        grid: cut,
-    };
-    if second {
+    let cut = Cut::new(network, parts, sizes)?;
+    let planner = cut.planner(network, sizes);
+    if sizes.curvature.needs_second_derivatives() {
         let mut plan = plan_second(&planner, limits)?;
-        (plan.parts, plan.tiles) = (parts, tiles);
+        (plan.parts, plan.tiles) = (cut.parts, cut.tiles);
         return Ok(plan);
     }
-    let rows = unit_rows(network, &tiles, sizes);
-    let least = match tiles.is_empty() {
-        true => 1,
-        false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
-    };
-    let most = sizes
-        .batch
-        .unwrap_or((rows / sizes.directions.max(1)).max(least));
-    let mut unit = most.clamp(1, sizes.samples.max(1));
-    let mut chunk = sizes.directions.clamp(1, rows);
-    if let Some(units) = sizes.units {
-        unit = units.samples.clamp(1, sizes.samples.max(1));
-        chunk = units.directions.clamp(1, sizes.directions.max(1));
-    }
-    let (footprint, host, device) = loop {
-        let footprint = planner.footprint(unit, chunk)?;
-        let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
-        let device = limits.device_beside(host);
-        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
-        if fits && footprint.largest <= limits.tensor {
-            break (footprint, host, device);
-        }
-        if let Some(units) = sizes.units {
-            let peak = footprint.recompute(1, limits.unified);
-            return Err(too_small_for(units, peak, host));
-        }
-        if unit > 1 {
-            unit = unit.div_ceil(2);
-        } else if chunk > 1 {
-            chunk = chunk.div_ceil(2);
-        } else {
-            let peak = footprint.recompute(1, limits.unified);
-            return Err(too_small(footprint.largest, peak, host, limits));
-        }
-    };
+    let Room {
+        needs: footprint,
+        unit,
+        chunk,
+        host,
+        device,
+    } = room_first(&planner, limits)?;
+    let tiles = &cut.tiles;
     let count = sizes.units(unit, chunk);
     let rows = footprint.keep_rows(count, limits.unified);
     let factors = footprint.keep_factors(count, limits.unified);
@@ -566,7 +591,7 @@ pub(super) fn attempt(
         let one = footprint.recompute(1, limits.unified);
         let tile = footprint.tile_under_way(limits.unified);
         let (more, data) = tiles_beside_data(network, sizes, device - one, tile);
-        let wave = match cut {
+        let wave = match cut.grid {
             // Strips of one memory.
             Grid::Whole => tiles.len() as u64,
             _ => (1 + more).min(tiles.len() as u64),
@@ -584,9 +609,9 @@ pub(super) fn attempt(
     let contraction_operations = pairs.iter().map(|p| p.operations).sum();
     let host_bytes = host + if limits.unified { device_bytes } else { 0 };
     Ok(Plan {
-        grid: cut,
-        parts,
-        tiles,
+        grid: cut.grid,
+        parts: cut.parts,
+        tiles: cut.tiles,
         samples: sizes.samples,
         unit,
         directions: sizes.directions,
@@ -614,10 +639,66 @@ fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
     }
 }
 
-/// Plans the planner's tiles of H or H − G; the caller puts parts and tiles in.
-fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
+/// The units that there is room for, and what they take.
+struct Room<T> {
+    needs: T,
+    unit: usize,
+    chunk: usize,
+    /// Bytes of the host's buffers.
+    host: u64,
+    /// Bytes that the device has beside them.
+    device: u64,
+}
+
+/// The largest units that fit, of G.
+fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<Footprint>> {
+    let (network, tiles, sizes) = (planner.network, planner.tiles, planner.sizes);
+    let rows = unit_rows(network, tiles, sizes);
+    let least = match tiles.is_empty() {
+        true => 1,
+        false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
+    };
+    let most = sizes
+        .batch
+        .unwrap_or((rows / sizes.directions.max(1)).max(least));
+    let mut unit = most.clamp(1, sizes.samples.max(1));
+    let mut chunk = sizes.directions.clamp(1, rows);
+    if let Some(units) = sizes.units {
+        unit = units.samples.clamp(1, sizes.samples.max(1));
+        chunk = units.directions.clamp(1, sizes.directions.max(1));
+    }
+    loop {
+        let footprint = planner.footprint(unit, chunk)?;
+        let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
+        let device = limits.device_beside(host);
+        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
+        if fits && footprint.largest <= limits.tensor {
+            return Ok(Room {
+                needs: footprint,
+                unit,
+                chunk,
+                host,
+                device,
+            });
+        }
+        if let Some(units) = sizes.units {
+            let peak = footprint.recompute(1, limits.unified);
+            return Err(too_small_for(units, peak, host));
+        }
+        if unit > 1 {
+            unit = unit.div_ceil(2);
+        } else if chunk > 1 {
+            chunk = chunk.div_ceil(2);
+        } else {
+            let peak = footprint.recompute(1, limits.unified);
+            return Err(too_small(footprint.largest, peak, host, limits));
+        }
+    }
+}
+
+/// The largest units that fit, of H or H − G.
+fn room_second(planner: &Planner<'_>, routes: &Routes, limits: Limits) -> Result<Room<Needs>> {
     let (network, sizes) = (planner.network, planner.sizes);
-    let routes = planner.routes()?;
     let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
     let mut unit = most.clamp(1, sizes.samples.max(1));
     let mut chunk = MOST_DIRECTIONS;
@@ -625,13 +706,19 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         unit = units.samples.clamp(1, sizes.samples.max(1));
         chunk = units.directions.clamp(1, MOST_DIRECTIONS);
     }
-    let (needs, host, device) = loop {
-        let needs = planner.needs(&routes, unit, chunk)?;
+    loop {
+        let needs = planner.needs(routes, unit, chunk)?;
         let host = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
         let device = limits.device_beside(host);
         let peak = needs.peak(1, limits.unified);
         if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
-            break (needs, host, device);
+            return Ok(Room {
+                needs,
+                unit,
+                chunk,
+                host,
+                device,
+            });
         }
         if let Some(units) = sizes.units {
             return Err(too_small_for(units, peak, host));
@@ -644,7 +731,20 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         } else {
             return Err(too_small(needs.largest, peak, host, limits));
         }
-    };
+    }
+}
+
+/// Plans the planner's tiles of H or H − G; the caller puts parts and tiles in.
+fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
+    let (network, sizes) = (planner.network, planner.sizes);
+    let routes = planner.routes()?;
+    let Room {
+        needs,
+        unit,
+        chunk,
+        host,
+        device,
+    } = room_second(planner, &routes, limits)?;
     let tile = needs.tile_under_way(limits.unified);
     let room = device - needs.peak(1, limits.unified);
     let (more, data) = tiles_beside_data(network, sizes, room, tile);

@@ -77,7 +77,7 @@ impl Plan {
         };
         let mut tally = Tally::default();
         if tiles > 0 {
-            tally.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0]));
+            tally.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0, 0]));
         }
         tally
     }
