@@ -7,6 +7,7 @@ mod disk;
 mod law;
 mod probes;
 mod rates;
+mod sizes;
 
 pub use disk::write_rate;
 pub use rates::Rates;
@@ -159,6 +160,51 @@ impl fmt::Display for Forecast {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::data::Dataset;
+    use crate::loss::{CrossEntropy, Reduction};
+    use crate::network::builder::Builder;
+    use crate::schedule::plan::Keep;
+    use crate::schedule::run::Control;
+    use crate::tensor::cpu::Cpu;
+    use crate::{Device, Precision, RunOptions, Session};
+    use ndarray::{Array1, Array2};
+
+    #[test]
+    fn what_is_left_is_forecast_with_the_factors_that_are_kept_whole() {
+        let network = Builder::new(&[40]).linear("a", 30).tanh().linear("b", 10);
+        let network = network.initialize(0).build().unwrap();
+        let data = Dataset::from_arrays(Array2::<f64>::ones((64, 40)), Array1::<i64>::zeros(64));
+        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+        let session = Session::new(network, data, loss).unwrap();
+        let parts = session.resolve(&["full".parse().unwrap()]).unwrap();
+        let device = Device::cpu(Precision::F32);
+        let mut plan = session.plan(parts, &device, RunOptions::default()).unwrap();
+        let rates = Rates::measure_on(&Cpu::<f32>::new(), &Control::none()).unwrap();
+        let of = |plan: &Plan, share: f64| {
+            let network = session.network();
+            Forecast::new(plan, network, &rates, 1, share, Some(1e9)).unwrap()
+        };
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.max(1e-12);
+        for keep in [Keep::Rows, Keep::Recompute] {
+            plan.keep = keep;
+            let (all, some) = (of(&plan, 1.0), of(&plan, 0.25));
+            assert_eq!(some.share, 0.25);
+            assert!(near(
+                some.contraction_seconds,
+                0.25 * all.contraction_seconds
+            ));
+            assert!(near(some.tile_seconds, 0.25 * all.tile_seconds));
+            let written = [some, all].map(|f| f.write_seconds.unwrap());
+            assert!(near(written[0], 0.25 * written[1]));
+            let passes = if keep == Keep::Rows { 1.0 } else { 0.25 };
+            assert!(
+                near(some.pass_seconds, passes * all.pass_seconds),
+                "{keep:?}"
+            );
+            // Nothing is made where nothing is left.
+            assert_eq!(of(&plan, 0.0).pass_seconds, 0.0);
+        }
+    }
 
     #[test]
     fn a_forecast_says_its_terms_in_units_that_people_use() {

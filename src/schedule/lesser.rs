@@ -131,6 +131,69 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_gone_on_with_is_offered_no_other_parts() {
+        use crate::schedule::plan::Units;
+        use crate::{Device, Precision, RunOptions};
+        let session = session();
+        let options = |units: Option<Units>| RunOptions {
+            host_memory: Some(1 << 20),
+            units,
+            ..RunOptions::default()
+        };
+        let refused = |units: Option<Units>| {
+            let parts = session.resolve(&[Part::Full]).unwrap();
+            let plan = session.plan(parts, &Device::cpu(Precision::F32), options(units));
+            plan.unwrap_err().to_string()
+        };
+        let units = Units {
+            samples: 6,
+            directions: 10,
+        };
+        let message = refused(Some(units));
+        assert!(message.contains("goes on with took 6 samples"), "{message}");
+        assert!(!message.contains("fit"), "{message}");
+        assert!(refused(None).contains("fit"));
+    }
+
+    #[test]
+    fn what_has_room_is_what_can_be_planned() {
+        use crate::loss::Curvature;
+        use crate::schedule::tiles::Tiling;
+        let session = session();
+        for curvature in [Curvature::Ggn, Curvature::Exact] {
+            let sizes = Sizes {
+                samples: 6,
+                directions: 10,
+                signed: false,
+                curvature,
+                number_bytes: 4,
+                target: 1,
+                batch: None,
+                units: None,
+                grid: Grid::Panels,
+                tiling: Tiling::default(),
+            };
+            let mut both = [0, 0];
+            for bytes in (10..25).map(|power| 1 << power) {
+                let limits = Limits {
+                    device: bytes,
+                    host: bytes,
+                    tensor: u64::MAX,
+                    unified: true,
+                };
+                for part in ["full", "layer=b", "diag"] {
+                    let parts = session.resolve(&[part.parse().unwrap()]).unwrap();
+                    let room = has_room(session.network(), parts.clone(), sizes, limits);
+                    let plan = crate::schedule::plan::plan(session.network(), parts, sizes, limits);
+                    assert_eq!(room, plan.is_ok(), "{curvature} {part} {bytes}");
+                    both[usize::from(room)] += 1;
+                }
+            }
+            assert!(both[0] > 5 && both[1] > 5, "{both:?}");
+        }
+    }
+
+    #[test]
     fn parts_beyond_any_disk_are_answered_with_those_that_could_be() {
         let network = Builder::new(&[1000]).linear("a", 3000).linear("b", 10);
         let network = network.initialize(0).build().unwrap();

@@ -304,4 +304,34 @@ mod tests {
         };
         assert!(operations(tally.passes) > 0 && operations(tally.contractions) > 0);
     }
+
+    #[test]
+    fn passes_of_second_derivatives_do_their_work_on_the_host_too() {
+        let tally = |curvature: Curvature, keep_data: bool| {
+            let session = session(8).with_curvature(curvature).unwrap();
+            let mut plan = planned(&session, "layer=a", Grid::Squares);
+            plan.keep_data = keep_data;
+            // Three tiles of one, in waves of one.
+            let job = plan.tiles[0];
+            (plan.tiles, plan.wave) = (vec![job; 3], 1);
+            let tally = plan.tally(session.network()).unwrap();
+            (tally.passes, plan.unit_ranges().count() as u64)
+        };
+        let calls = |tally: &Tally, kind: Kind| tally.of(kind).0[0];
+        let (exact, units) = tally(Curvature::Exact, false);
+        let (kept, _) = tally(Curvature::Exact, true);
+        let (residual, _) = tally(Curvature::Residual, false);
+        assert_eq!(units, 2);
+        let passes = calls(&exact, Kind::Seeds);
+        assert!(passes >= 3 * units && passes % (3 * units) == 0, "{passes}");
+        // Outputs are read with the seeds, tangents beside: G's part, that the residual has none of.
+        assert_eq!(calls(&exact, Kind::Read), passes);
+        assert_eq!(calls(&residual, Kind::Read), 0);
+        assert_eq!(calls(&residual, Kind::Seeds), passes);
+        let numbers = |tally: &Tally, kind: Kind| tally.of(kind).numbers();
+        assert!(numbers(&residual, Kind::Seeds) < numbers(&exact, Kind::Seeds));
+        // Of the data each wave uploads its own, or the first for all.
+        let spared = calls(&exact, Kind::Upload) - calls(&kept, Kind::Upload);
+        assert_eq!(spared, 2 * units);
+    }
 }
