@@ -28,10 +28,16 @@ fn main() -> hessblock::Result<()> {
     let plan = session.plan(parts, &device, options)?;
     println!("{}", plan.describe(4));
     let mut target = Target::new(std::env::temp_dir().join("hessblock-example"), true)?;
-    let rates = Rates::of(&device)?;
+    let rates = Rates::of(&device, &Control::none())?;
     println!(
         "{}\n",
-        session.forecast(&plan, &device, &rates, Some(&target.path))?
+        session.forecast(
+            &plan,
+            &device,
+            &rates,
+            target.left_of(&plan)?,
+            Some(&target.path)
+        )?
     );
 
     target.provenance = source.provenance(&session, &device)?;

@@ -18,7 +18,7 @@ use crate::schedule::shortage;
 use crate::schedule::tiles::{Grid, Tiling};
 use crate::sink::{
     self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
-    Tensors, takes_chunks, takes_tensors,
+    StorageOptions, Tensors, takes_chunks, takes_tensors,
 };
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::Gpu;
@@ -129,12 +129,7 @@ impl Target {
 
     /// The units that other processes at work here took, or an earlier run.
     fn units(&self) -> Result<Option<Units>> {
-        // A process that begins its share again agrees with the others all the same.
-        let begun = match self.options.restart && self.options.shard.of == 1 {
-            true => None,
-            false => Begun::at(&self.path)?,
-        };
-        let Some(begun) = begun else {
+        let Some(begun) = self.begun()? else {
             return Ok(None);
         };
         // Where nothing is done of it, there is nothing to agree with but other processes.
@@ -147,6 +142,29 @@ impl Target {
             samples,
             directions,
         }))
+    }
+
+    /// The share of a plan's result that a run to this place has yet to make: a process's own of several, without what is done.
+    ///
+    /// # Errors
+    /// [`Error::File`] where what an earlier run left cannot be read.
+    pub fn left_of(&self, plan: &Plan) -> Result<f64> {
+        let own = 1.0 / self.options.shard.of.max(1) as f64;
+        let vectors = plan.parts.iter().filter(|p| p.part.columns.is_none());
+        let all = plan.tiles.len() + vectors.count();
+        // Of a list that another process has under lock nothing is known.
+        let left = self.begun()?.and_then(|begun| begun.left().ok().flatten());
+        let done = left.map_or(0, |left| left.tiles.min(all));
+        // Whose tiles are done, of several processes, is in their lists: what is left is no more than this.
+        Ok(own.min((all - done) as f64 / all.max(1) as f64))
+    }
+
+    /// What was begun here and is gone on with. A process that begins its share again agrees with the others all the same.
+    fn begun(&self) -> Result<Option<Begun>> {
+        match self.options.restart && self.options.shard.of == 1 {
+            true => Ok(None),
+            false => Begun::at(&self.path),
+        }
     }
 
     /// What an earlier or interrupted run left for this one to go on with.
@@ -366,6 +384,45 @@ impl Session {
         resolve(&self.network, parts)
     }
 
+    /// Whether the target takes these parts in numbers of that many bytes: several go to a folder, a result that is made in memory
+    /// has room there, and the disk has room.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for several parts to one `.npy` file, [`Error::File`] and [`Error::Budget`] with the arithmetic.
+    pub fn check_target(
+        &self,
+        parts: &[ResolvedPart],
+        number_bytes: usize,
+        target: &Target,
+    ) -> Result<()> {
+        let path = &target.path;
+        if parts.len() > 1 && path.extension().is_some_and(|e| e == "npy") {
+            return Err(Error::Request(format!(
+                "{}: {} parts go to a folder, not to one .npy file",
+                path.display(),
+                parts.len()
+            )));
+        }
+        if takes_tensors(path) {
+            let layouts: Vec<PartLayout> = parts.iter().map(layout).collect();
+            // The sink refuses what no such file holds before it asks for memory; what is there already is not its matter here.
+            let options = FilesOptions {
+                force: true,
+                ..target.options
+            };
+            match number_bytes {
+                8 => Tensors::<f64>::with_options(path, options)?.begin(&layouts)?,
+                _ => Tensors::<f32>::with_options(path, options)?.begin(&layouts)?,
+            }
+            self.check_memory(parts, number_bytes)?;
+        }
+        // How small compression, or the triangle alone, makes a result is not known before.
+        match target.options.storage == StorageOptions::default() {
+            true => self.check_disk(parts, number_bytes, path),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the disk that holds `path` has room for parts in numbers of that many bytes.
     ///
     /// # Errors
@@ -446,7 +503,7 @@ impl Session {
             samples: self.dataset.len(),
             directions: hessian.directions(self.network.outputs()),
             signed: hessian.signed(),
-            second: self.curvature.needs_second_derivatives(),
+            curvature: self.curvature,
             number_bytes,
             target: match self.dataset.target_shape() {
                 Some(shape) => shape.iter().product(),
@@ -491,14 +548,16 @@ impl Session {
         self.plan_in(parts, bytes, limits, options, grid)
     }
 
-    /// What a plan of this session is expected to take on a device of these rates, written to `out` where that is given.
+    /// What a share of a plan of this session is expected to take on a device of these rates ([`Target::left_of`]; 1 is all of it),
+    /// written to `out` where that is given.
     ///
     /// ```no_run
     /// # use hessblock::forecast::Rates;
+    /// # use hessblock::schedule::run::Control;
     /// # use hessblock::{Device, RunOptions, Session};
     /// # fn forecast(session: &Session, device: &Device) -> hessblock::Result<()> {
     /// let plan = session.plan(session.resolve(&["layers".parse()?])?, device, RunOptions::default())?;
-    /// println!("{}", session.forecast(&plan, device, &Rates::of(device)?, None)?);
+    /// println!("{}", session.forecast(&plan, device, &Rates::of(device, &Control::none())?, 1.0, None)?);
     /// # Ok(())
     /// # }
     /// ```
@@ -510,10 +569,20 @@ impl Session {
         plan: &Plan,
         device: &Device,
         rates: &Rates,
+        share: f64,
         out: Option<&Path>,
     ) -> Result<Forecast> {
-        let write_rate = out.and_then(|out| write_rate(&parent(out)));
-        Forecast::new(plan, &self.network, rates, device.count(), write_rate)
+        let result = plan.entries() * plan.number_bytes() as u128;
+        let result = u64::try_from(result).unwrap_or(u64::MAX);
+        let write_rate =
+            out.and_then(|out| write_rate(&parent(out), (result as f64 * share) as u64));
+        let (network, devices) = (&self.network, device.count());
+        let mut forecast = Forecast::new(plan, network, rates, devices, share, write_rate)?;
+        if out.is_some_and(takes_tensors) {
+            // It is made in memory, and whole.
+            forecast.peak_host_bytes = forecast.peak_host_bytes.saturating_add(result);
+        }
+        Ok(forecast)
     }
 
     /// Runs a plan into a sink of the backend's number type; the caller finishes the sink.
@@ -941,6 +1010,15 @@ impl Session {
     ) -> Result<Vec<f64>> {
         let limits = Device::cpu(Precision::F64).limits(None, None);
         operator::entries::<R>(&self.work(), pairs, limits, control)
+    }
+}
+
+/// A part as a sink knows it.
+fn layout(part: &ResolvedPart) -> PartLayout {
+    PartLayout {
+        name: part.name.clone(),
+        rows: part.rows.clone(),
+        columns: part.columns.clone(),
     }
 }
 

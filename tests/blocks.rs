@@ -14,7 +14,7 @@ use hessblock::sink::{Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::expression::Unary;
 use hessblock::tensor::{Contract, Expr, HostArray, Real};
-use hessblock::{Part, Session};
+use hessblock::{Part, Session, Target};
 use ndarray::{Array2, ArrayD, IxDyn};
 
 /// Numbers in −1..1, reproducible and exact in single precision.
@@ -718,6 +718,15 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
     session
         .check_disk(&resolve("param=head.bias"), 8, &path)
         .expect("800 bytes");
+    // Whatever the target, before anything is planned for it.
+    let target = |name: &str| Target::new(folder.path().join(name), false).expect("a target");
+    let to = |parts: &str, name: &str| session.check_target(&resolve(parts), 8, &target(name));
+    to("param=head.bias", "a.safetensors").expect("800 bytes");
+    let held = to("layer=big", "a.safetensors").expect_err("65 TiB");
+    refused(held, &["a.safetensors", "made in memory", "name a folder"]);
+    let several = to("layers", "a.npy").expect_err("two parts");
+    refused(several, &["2 parts go to a folder"]);
+    refused(to("full", "a").expect_err("66 TiB"), &[arithmetic]);
     let limits = device_limit(u64::MAX);
     let plan = |text: &str| session.plan_for(resolve(text), 8, limits, None, Grid::Panels);
     let planned = [arithmetic, "can be planned", "layer=head (1.7 GiB)"];

@@ -9,7 +9,6 @@ use hessblock::loss::RankReport;
 use hessblock::schedule::plan::Plan;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
-use hessblock::sink::{StorageOptions, takes_chunks};
 use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;
 
@@ -41,23 +40,60 @@ struct Skipped {
     bytes: u128,
 }
 
-/// `hessblock plan`.
-pub fn plan(command: &Blocks) -> Result<()> {
+/// A request that is planned.
+struct Planned {
+    session: Session,
+    device: Device,
+    /// The parts left out by `--skip-larger`.
+    skipped: Vec<Skipped>,
+    plan: Plan,
+    /// The share of the result that this process has yet to make.
+    left: f64,
+}
+
+/// Opens and plans a request, and refuses what has no place where it is to go.
+fn planned(command: &Blocks, target: Option<&Target>) -> Result<Planned> {
     let (session, device) = open(command)?;
     let (parts, skipped) = parts(command, &session, &device)?;
     report_skipped(command, &skipped);
-    // How small compression, or the triangle alone, makes a result is not known before.
-    let whole = command.files().storage == StorageOptions::default();
-    if let Some(out) = command.out.as_ref().filter(|_| whole) {
-        session.check_disk(&parts, number_bytes(&device), out)?;
-    }
     let mut options = command.options();
-    options.tiling.regular = command.out.as_deref().is_some_and(takes_chunks);
+    if let Some(target) = target {
+        session.check_target(&parts, number_bytes(&device), target)?;
+        options = target.run_options(options)?;
+    }
     let plan = session.plan(parts, &device, options)?;
+    let left = match target {
+        Some(target) => target.left_of(&plan)?,
+        None => 1.0 / command.shard.of as f64,
+    };
+    Ok(Planned {
+        session,
+        device,
+        skipped,
+        plan,
+        left,
+    })
+}
+
+/// `hessblock plan`.
+pub fn plan(command: &Blocks) -> Result<()> {
+    let out = command.out.as_deref();
+    let target = out.map(|out| Target::with_options(out, command.files()));
+    let target = target.transpose()?;
+    let Planned {
+        session,
+        device,
+        plan,
+        left,
+        ..
+    } = planned(command, target.as_ref())?;
     let description = plan.describe(number_bytes(&device));
-    // What cannot be measured is no reason to keep the plan back.
     let forecast = rates(command, &device)
-        .and_then(|rates| session.forecast(&plan, &device, &rates, command.out.as_deref()));
+        .and_then(|rates| session.forecast(&plan, &device, &rates, left, out));
+    // What cannot be measured is no reason to keep the plan back.
+    if let Err(Error::Interrupted) = forecast {
+        return Err(Error::Interrupted);
+    }
     if command.run.json {
         let mut description = serde_json::json!(description);
         description["predicted"] = match &forecast {
@@ -88,12 +124,22 @@ fn rates(command: &Blocks, device: &Device) -> Result<Rates> {
     if let Some(rates) = Rates::stored(device) {
         return Ok(rates);
     }
-    let rates = Rates::of(device)?;
-    let text = format!(
-        "{} was measured, once, in {:.1} s: how long each kind of work takes",
-        device.name(),
-        rates.seconds
-    );
+    let name = device.name();
+    let text = format!("measuring how long each kind of work takes on {name}");
+    note(command.run.quiet, &text);
+    let control = Control {
+        progress: &|_| {},
+        cancel: &CANCEL,
+    };
+    let rates = Rates::anew(device, &control)?;
+    let text = match rates.kept {
+        true => format!("{name} was measured, once, in {:.1} s", rates.seconds),
+        false => format!(
+            "{name} was measured in {:.1} s, for this plan alone: what was found cannot be kept (HESSBLOCK_CACHE names a folder \
+             that it is kept in)",
+            rates.seconds
+        ),
+    };
     note(command.run.quiet, &text);
     Ok(rates)
 }
@@ -102,12 +148,19 @@ fn rates(command: &Blocks, device: &Device) -> Result<Rates> {
 const LONG: f64 = 10.0;
 
 /// Says how long a long run will take, where the device's rates are known already.
-fn announce(command: &Blocks, session: &Session, device: &Device, plan: &Plan) {
+fn announce(command: &Blocks, planned: &Planned) {
+    let Planned {
+        session,
+        device,
+        plan,
+        left,
+        ..
+    } = planned;
     let Some(rates) = Rates::stored(device).filter(|_| !command.run.quiet) else {
         return;
     };
     // The disk is not measured: nothing is written before the run itself. And nothing depends on it: the run says what is wrong.
-    if let Ok(forecast) = session.forecast(plan, device, &rates, None)
+    if let Ok(forecast) = session.forecast(plan, device, &rates, *left, None)
         && forecast.seconds > LONG
     {
         let lines = forecast.to_string();
@@ -136,28 +189,21 @@ pub fn run(command: &Blocks) -> Result<()> {
         show::check(png, "png", command.force || out.exists())?;
     }
     let mut target = Target::with_options(out, command.files())?;
-    let (session, device) = open(command)?;
-    let (parts, skipped) = parts(command, &session, &device)?;
-    report_skipped(command, &skipped);
-    if target.options.storage == StorageOptions::default() {
-        session.check_disk(&parts, number_bytes(&device), out)?;
-    }
-    if parts.len() > 1 && out.extension().is_some_and(|e| e == "npy") {
-        return Err(Error::Request(format!(
-            "{}: {} parts go to a folder, not to one .npy file",
-            out.display(),
-            parts.len()
-        )));
-    }
-    let options = target.run_options(command.options())?;
-    let plan = session.plan(parts, &device, options)?;
+    let planned = planned(command, Some(&target))?;
+    announce(command, &planned);
+    let Planned {
+        session,
+        device,
+        skipped,
+        plan,
+        ..
+    } = planned;
     let source = source(command)?;
     target.provenance = source.provenance(&session, &device)?;
     if !skipped.is_empty() {
         let list = serde_json::json!(skipped);
         target.provenance.options.insert("skipped".into(), list);
     }
-    announce(command, &session, &device, &plan);
     let reporter = Reporter::new(command.run.quiet, "flop");
     let control = Control {
         progress: &|progress| reporter.update(progress),

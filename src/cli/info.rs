@@ -1,11 +1,12 @@
 //! `info`.
 
 use super::args::Info;
-use super::{print, print_json};
+use super::{CANCEL, print, print_json};
 use hessblock::bytes::Bytes;
 use hessblock::forecast::Rates;
 use hessblock::import::onnx;
 use hessblock::schedule::budget::available_memory;
+use hessblock::schedule::run::Control;
 #[cfg(feature = "gpu")]
 use hessblock::tensor::gpu::{AdapterReport, Gpu, Options, Selector, Tuning, stored};
 use hessblock::{Device, Precision, Result};
@@ -124,7 +125,11 @@ fn measure_rates(device: Option<&str>) -> Result<()> {
         devices.extend([Precision::F32, Precision::F64].map(Device::cpu));
     }
     for device in &devices {
-        Rates::anew(device)?;
+        let control = Control {
+            progress: &|_| {},
+            cancel: &CANCEL,
+        };
+        Rates::anew(device, &control)?;
     }
     Ok(())
 }

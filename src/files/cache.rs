@@ -78,9 +78,11 @@ impl Slot {
         (stored.of == self.of && stored.version == self.version).then_some(stored.found)
     }
 
-    /// Keeps it; where that cannot be, `lost` says what becomes of it.
-    pub fn store<T: Serialize>(&self, found: T, lost: &str) {
-        let Some(path) = &self.path else { return };
+    /// Keeps it, and says whether that could be; where it could not, `lost` says what becomes of it.
+    pub fn store<T: Serialize>(&self, found: T, lost: &str) -> bool {
+        let Some(path) = &self.path else {
+            return false;
+        };
         let stored = Stored {
             of: self.of.clone(),
             version: self.version.clone(),
@@ -95,9 +97,11 @@ impl Slot {
             std::fs::write(&partial, text)?;
             std::fs::rename(&partial, path)
         };
-        if let Err(error) = write() {
+        let written = write();
+        if let Err(error) = &written {
             tracing::warn!("{}: {error}; {lost}", path.display());
         }
+        written.is_ok()
     }
 }
 
@@ -117,7 +121,7 @@ mod tests {
             |of: &[&str], version: &str| Slot::within(Some(folder.path()), "rates", of, version);
         let slot = at(&["cpu", "2"], "1");
         assert_eq!(slot.load::<Found>(), None);
-        slot.store(Found { rate: 0.1 }, "lost");
+        assert!(slot.store(Found { rate: 0.1 }, "lost"));
         assert_eq!(slot.load(), Some(Found { rate: 0.1 }));
         assert_eq!(at(&["cpu", "2"], "2").load::<Found>(), None);
         assert_eq!(at(&["cpu", "4"], "1").load::<Found>(), None);
@@ -139,7 +143,7 @@ mod tests {
         std::fs::write(&file, "no folder").unwrap();
         for folder in [Some(file.as_path()), None] {
             let slot = Slot::within(folder, "rates", &["cpu"], "1");
-            slot.store(Found { rate: 0.1 }, "lost");
+            assert!(!slot.store(Found { rate: 0.1 }, "lost"));
             assert_eq!(slot.load::<Found>(), None);
         }
     }

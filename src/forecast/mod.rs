@@ -7,6 +7,7 @@ mod disk;
 mod law;
 mod probes;
 mod rates;
+mod sizes;
 
 pub use disk::write_rate;
 pub use rates::Rates;
@@ -33,6 +34,8 @@ const LOOK: f64 = 5e-3;
 /// looks at its memory. Samples that a zero takes out of an outer product (ReLU) are counted as if they stayed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Forecast {
+    /// The share of the result that it is for: 1 of the whole.
+    pub share: f64,
     /// Seconds from start to end.
     pub seconds: f64,
     /// Seconds of uploads, loss factors, forward and reverse passes, and rows of V that are kept.
@@ -50,8 +53,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// What the plan, made for this network and numbers of `number_bytes` bytes, takes at these rates on so many devices, and on
-    /// a disk that is written at so many bytes per second.
+    /// What a share of the plan, made for this network, takes at these rates on so many devices, and on a disk that is written at
+    /// so many bytes per second. Factors that are kept are made whole for any share ([`Plan::share_of_passes`]).
     ///
     /// # Errors
     /// As [`Plan::tally`].
@@ -60,6 +63,7 @@ impl Forecast {
         network: &Network,
         rates: &Rates,
         devices: usize,
+        share: f64,
         write_rate: Option<f64>,
     ) -> Result<Forecast> {
         let PlanTally {
@@ -67,17 +71,19 @@ impl Forecast {
             contractions,
             tiles,
         } = plan.tally(network)?;
+        let share = share.clamp(0.0, 1.0);
         let shared = devices.max(1) as f64;
+        let all_passes = rates.seconds(&passes) * plan.share_of_passes(share);
         // Factors that are kept are made by every device.
         let pass_seconds = match plan.passes() {
-            1 => rates.seconds(&passes),
-            _ => rates.seconds(&passes) / shared,
+            1 => all_passes,
+            _ => all_passes / shared,
         };
         let (contraction_seconds, tile_seconds) = (
-            rates.seconds(&contractions) / shared,
-            rates.seconds(&tiles) / shared,
+            rates.seconds(&contractions) * share / shared,
+            rates.seconds(&tiles) * share / shared,
         );
-        let result = plan.entries() as f64 * plan.number_bytes() as f64;
+        let result = share * plan.entries() as f64 * plan.number_bytes() as f64;
         let write_seconds = write_rate.map(|rate| result / rate.max(1.0));
         let own_memory = !plan.is_unified();
         let (mut busy, mut beside) = (
@@ -94,8 +100,10 @@ impl Forecast {
             Some(seconds) if seconds > busy / 2.0 => WRITING,
             _ => 1,
         };
-        let seconds = busy.max(beside) + busy.min(beside) / plan.tiles.len().max(1) as f64;
+        let tiles = (share * plan.tiles.len() as f64).max(1.0);
+        let seconds = busy.max(beside) + busy.min(beside) / tiles;
         Ok(Forecast {
+            share,
             seconds: (seconds / LOOK).ceil().max(1.0) * LOOK,
             pass_seconds,
             contraction_seconds,
@@ -123,8 +131,12 @@ impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "time          about {}: passes {}, contractions {}, tiles {}",
+            "time          about {}{}: passes {}, contractions {}, tiles {}",
             spoken(self.seconds),
+            match self.share < 1.0 {
+                true => format!(" for {:.1} % of the result", 100.0 * self.share),
+                false => String::new(),
+            },
             spoken(self.pass_seconds),
             spoken(self.contraction_seconds),
             spoken(self.tile_seconds),
@@ -148,10 +160,56 @@ impl fmt::Display for Forecast {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::data::Dataset;
+    use crate::loss::{CrossEntropy, Reduction};
+    use crate::network::builder::Builder;
+    use crate::schedule::plan::Keep;
+    use crate::schedule::run::Control;
+    use crate::tensor::cpu::Cpu;
+    use crate::{Device, Precision, RunOptions, Session};
+    use ndarray::{Array1, Array2};
+
+    #[test]
+    fn what_is_left_is_forecast_with_the_factors_that_are_kept_whole() {
+        let network = Builder::new(&[40]).linear("a", 30).tanh().linear("b", 10);
+        let network = network.initialize(0).build().unwrap();
+        let data = Dataset::from_arrays(Array2::<f64>::ones((64, 40)), Array1::<i64>::zeros(64));
+        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+        let session = Session::new(network, data, loss).unwrap();
+        let parts = session.resolve(&["full".parse().unwrap()]).unwrap();
+        let device = Device::cpu(Precision::F32);
+        let mut plan = session.plan(parts, &device, RunOptions::default()).unwrap();
+        let rates = Rates::measure_on(&Cpu::<f32>::new(), &Control::none()).unwrap();
+        let of = |plan: &Plan, share: f64| {
+            let network = session.network();
+            Forecast::new(plan, network, &rates, 1, share, Some(1e9)).unwrap()
+        };
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.max(1e-12);
+        for keep in [Keep::Rows, Keep::Recompute] {
+            plan.keep = keep;
+            let (all, some) = (of(&plan, 1.0), of(&plan, 0.25));
+            assert_eq!(some.share, 0.25);
+            assert!(near(
+                some.contraction_seconds,
+                0.25 * all.contraction_seconds
+            ));
+            assert!(near(some.tile_seconds, 0.25 * all.tile_seconds));
+            let written = [some, all].map(|f| f.write_seconds.unwrap());
+            assert!(near(written[0], 0.25 * written[1]));
+            let passes = if keep == Keep::Rows { 1.0 } else { 0.25 };
+            assert!(
+                near(some.pass_seconds, passes * all.pass_seconds),
+                "{keep:?}"
+            );
+            // Nothing is made where nothing is left.
+            assert_eq!(of(&plan, 0.0).pass_seconds, 0.0);
+        }
+    }
 
     #[test]
     fn a_forecast_says_its_terms_in_units_that_people_use() {
         let forecast = Forecast {
+            share: 1.0,
             seconds: 12.2,
             pass_seconds: 3.1,
             contraction_seconds: 8.2,
@@ -171,6 +229,12 @@ mod tests {
                 .to_string()
                 .contains("about 1.0 GiB on the device, 310.0 MiB of the host")
         );
+        let shard = Forecast {
+            share: 0.125,
+            ..forecast
+        };
+        let said = "time          about 12 s for 12.5 % of the result: passes";
+        assert!(shard.to_string().starts_with(said), "{shard}");
         assert_eq!(spoken(40_000.0), "11.1 h");
         assert_eq!(spoken(864_000.0), "10.0 days");
     }

@@ -1,13 +1,13 @@
 //! What is run to find the rates of a device: every kind of work at a few sizes.
 
+use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
 use crate::error::Result;
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
+use crate::schedule::run::Control;
 use crate::schedule::unit::{LossSeeds, Seeds};
-use crate::tensor::expression::Unary;
 use crate::tensor::meter::Meter;
 use crate::tensor::{
-    Backend, Contract, Expr, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape,
-    Tally, Window, Work,
+    Backend, Contract, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape, Tally, Work,
 };
 use crate::trial::{Array, Loaded, Primitive, wait};
 use std::sync::Arc;
@@ -20,8 +20,48 @@ const PROBE: f64 = 6e-3;
 /// The most starts of a timing, and timings.
 const MOST: (usize, usize) = (200, 6);
 
+/// What a run of several is to take at least, in the time of what is beside them.
+const SHOWS: f64 = 1.25;
+/// Seconds of measuring after which a kind is measured no further that has so many sizes already.
+const PATIENCE: (f64, usize) = (10.0, 3);
+
 /// What was run and how long it took.
 pub(super) type Measured = (Kind, Work, f64);
+
+/// Something to be run: its kind, its numbers, and how.
+struct Probe<'a> {
+    kind: Kind,
+    numbers: u64,
+    run: Box<dyn Fn() -> Result<Vec<Measured>> + 'a>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(kind: Kind, numbers: u64, run: impl Fn() -> Result<Vec<Measured>> + 'a) -> Probe<'a> {
+        Probe {
+            kind,
+            numbers,
+            run: Box::new(run),
+        }
+    }
+}
+
+/// Probes of each kind with the smallest first, then the largest, then those of the middle: whatever is left out at the end, a
+/// law has sizes far apart.
+fn unlike_first(probes: Vec<Probe<'_>>) -> Vec<Probe<'_>> {
+    let mut ordered = Vec::with_capacity(probes.len());
+    let mut left = probes;
+    while let Some(kind) = left.first().map(|probe| probe.kind) {
+        let (mut own, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|p| p.kind == kind);
+        left = others;
+        own.sort_by_key(|probe| probe.numbers);
+        ordered.push(own.remove(0));
+        ordered.extend(own.pop());
+        while !own.is_empty() {
+            ordered.push(own.remove(own.len() / 2));
+        }
+    }
+    ordered
+}
 
 /// Least seconds of one start; the first, in which kernels are compiled and memory is had, does not count.
 fn least(
@@ -54,26 +94,70 @@ fn least(
     Ok(least)
 }
 
-/// Runs everything.
-///
-/// # Errors
-/// What the device reports.
-pub(super) fn measure<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
-    let mut measured = Vec::new();
+/// All there is to run.
+fn probes<B: Contract>(backend: &B) -> Vec<Probe<'_>> {
+    let mut probes = Vec::new();
     for (primitive, shapes) in primitives() {
-        measured.push(of_primitive(backend, &primitive, &shapes)?);
+        let (kind, work) = metered::<B>(&primitive, &shapes);
+        let run = move || Ok(vec![of_primitive(backend, &primitive, &shapes)?]);
+        probes.push(Probe::new(kind, work.numbers(), run));
     }
     for (samples, outputs) in [(16, 10), (64, 24), (4, 200)] {
-        measured.push(of_seeds(backend, samples, outputs)?);
+        let run = move || Ok(vec![of_seeds(backend, samples, outputs)?]);
+        probes.push(Probe::new(
+            Kind::Seeds,
+            (samples * outputs * outputs) as u64,
+            run,
+        ));
     }
     for numbers in [1usize << 8, 1 << 14, 1 << 18, 1 << 20] {
-        measured.extend(of_copies(backend, numbers)?);
+        let run = move || Ok(of_copies(backend, numbers)?.into());
+        probes.push(Probe::new(Kind::Upload, numbers as u64, run));
     }
     for size in [128, 512, 1024] {
-        measured.push(of_tile(backend, size)?);
+        let run = move || Ok(vec![of_tile(backend, size)?]);
+        probes.push(Probe::new(Kind::Tile, (size * size) as u64, run));
     }
-    measured.extend(of_contractions(backend)?);
-    measured.retain(|(_, _, seconds)| seconds.is_finite() && *seconds > 0.0);
+    for dense in DENSE {
+        let run = move || Ok(vec![of_dense(backend, dense)?]);
+        probes.push(Probe::new(Kind::Dense, (dense.2 * dense.3) as u64, run));
+    }
+    for outer in OUTER {
+        let run = move || Ok(vec![of_outer(backend, outer)?]);
+        let (own, other) = (outer.1, outer.2.unwrap_or(outer.1));
+        let entries = own.0 * own.1 * other.0 * other.1;
+        probes.push(Probe::new(Kind::Outer, entries as u64, run));
+    }
+    unlike_first(probes)
+}
+
+/// Runs everything; on a slow device, fewer sizes of a kind.
+///
+/// # Errors
+/// What the device reports; [`crate::Error::Interrupted`] when asked to stop.
+pub(super) fn measure<B: Contract>(backend: &B, control: &Control<'_>) -> Result<Vec<Measured>> {
+    run(probes(backend), PATIENCE, control)
+}
+
+/// Runs probes, of which those are left out that `patience` leaves no time for.
+fn run(
+    probes: Vec<Probe<'_>>,
+    (seconds, enough): (f64, usize),
+    control: &Control<'_>,
+) -> Result<Vec<Measured>> {
+    let clock = Instant::now();
+    let mut measured: Vec<Measured> = Vec::new();
+    for probe in probes {
+        control.check()?;
+        let known = measured.iter().filter(|(kind, ..)| *kind == probe.kind);
+        if known.count() >= enough && clock.elapsed().as_secs_f64() > seconds {
+            continue;
+        }
+        let found = (probe.run)()?;
+        // A timing that the clock does not tell from none says nothing.
+        let told = |(_, _, seconds): &Measured| seconds.is_finite() && *seconds > 0.0;
+        measured.extend(found.into_iter().filter(told));
+    }
     Ok(measured)
 }
 
@@ -98,6 +182,17 @@ fn numbers(shape: &Shape, extent: Option<usize>) -> Arc<Array> {
     ))
 }
 
+/// The kind and the work of a primitive.
+fn metered<B: Contract>(primitive: &Primitive, shapes: &[Shape]) -> (Kind, Work) {
+    let meter = Meter::new(size_of::<B::Real>());
+    let without_values = |shape: &Shape| Arc::new(Array::new(shape.clone(), Vec::new()));
+    let arrays: Vec<Arc<Array>> = shapes.iter().map(without_values).collect();
+    let blank = Loaded::new(&meter, primitive, &arrays);
+    let before = meter.tally();
+    blank.apply(&meter);
+    single(&(meter.tally() - before))
+}
+
 fn of_primitive<B: Contract>(
     backend: &B,
     primitive: &Primitive,
@@ -113,11 +208,7 @@ fn of_primitive<B: Contract>(
         .enumerate()
         .map(|(k, s)| numbers(s, extent(k)))
         .collect();
-    let meter = Meter::new(size_of::<B::Real>());
-    let blank = Loaded::new(&meter, primitive, &arrays);
-    let before = meter.tally();
-    blank.apply(&meter);
-    let (kind, work) = single(&(meter.tally() - before));
+    let (kind, work) = metered::<B>(primitive, shapes);
     let loaded = Loaded::new(backend, primitive, &arrays);
     let last = std::cell::RefCell::new(None);
     let mut start = || {
@@ -218,7 +309,7 @@ fn added<B: Contract>(
     (rows, columns): (usize, usize),
     add: &dyn Fn(&mut B::Accumulator),
 ) -> Result<f64> {
-    let run = |count: usize| {
+    apart(&mut |count| {
         let mut tile = backend.accumulator(rows, columns);
         // Pages are there, kernels compiled.
         add(&mut tile);
@@ -227,301 +318,180 @@ fn added<B: Contract>(
             add(&mut tile);
         }
         backend.collect(backend.finish(tile))?;
-        Ok::<f64, crate::Error>(clock.elapsed().as_secs_f64())
-    };
+        Ok(clock.elapsed().as_secs_f64())
+    })
+}
+
+/// Least seconds of one of what `run` does so many of, without what it does beside them; infinite where so much is beside that
+/// they do not show.
+fn apart(run: &mut dyn FnMut(usize) -> Result<f64>) -> Result<f64> {
     run(0)?;
     let clock = Instant::now();
     let empty = run(0)?.min(run(0)?);
-    let once = run(1)?.max(empty + 1e-7) - empty;
-    let count = ((RUN / once).ceil() as usize).clamp(1, MOST.0);
-    let mut least = if count == 1 { once } else { f64::INFINITY };
+    let once = (run(1)? - empty).max(1e-7);
+    let mut count = ((RUN / once).ceil() as usize).clamp(1, MOST.0);
+    let mut least = f64::INFINITY;
     for _ in 0..MOST.1 {
-        least = least.min((run(count)? - empty).max(1e-9) / count as f64);
-        if clock.elapsed().as_secs_f64() > PROBE {
+        let taken = run(count)?;
+        match taken > SHOWS * empty {
+            true => least = least.min((taken - empty) / count as f64),
+            false => count *= 4,
+        }
+        if clock.elapsed().as_secs_f64() > PROBE && least.is_finite() {
             break;
         }
     }
     Ok(least)
 }
 
-fn of_contractions<B: Contract>(backend: &B) -> Result<Vec<Measured>> {
-    let mut measured = Vec::new();
+fn of_dense<B: Contract>(
+    backend: &B,
+    (samples, directions, rows, columns, fill): Dense,
+) -> Result<Measured> {
     let meter = Meter::new(size_of::<B::Real>());
     let upload =
         |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
     let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
-    let dense = [
-        (16, 4, 64, 64, Fill::Own),
-        (64, 10, 160, 160, Fill::Symmetric),
-        (32, 10, 512, 480, Fill::Own),
-        (64, 10, 700, 700, Fill::Symmetric),
-        (8, 4, 1024, 1024, Fill::Own),
-    ];
-    for (samples, directions, rows, columns, fill) in dense {
-        let shapes = [rows, columns].map(|numbers| Shape::new(samples, directions, &[numbers]));
-        let how = How { fill, ..How::ADD };
-        let before = meter.tally();
-        let (l, r) = (blank(&shapes[0]), blank(&shapes[1]));
-        meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
-        let work = (meter.tally() - before).of(Kind::Dense);
-        let left = upload(&shapes[0]);
-        let right = if fill == Fill::Symmetric {
-            left.clone()
-        } else {
-            upload(&shapes[1])
-        };
-        let add = |tile: &mut B::Accumulator| {
-            backend.accumulate_dense(tile, how, (0, 0), (&left, &right))
-        };
-        measured.push((Kind::Dense, work, added(backend, (rows, columns), &add)?));
-    }
-    // (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
-    type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
-    let outer: [Outer; 6] = [
-        ((64, 10), (8, 120), None),
-        ((128, 10), (4, 256), None),
-        ((32, 10), (10, 64), None),
-        ((64, 10), (8, 64), Some((600, 1))),
-        ((128, 4), (4, 256), Some((4, 256))),
-        ((32, 10), (40, 1), Some((10, 84))),
-    ];
-    for ((samples, directions), own, other) in outer {
-        let sides = [own, other.unwrap_or(own)];
-        let axes = sides.map(|(_, inputs)| OuterAxes {
-            origin: 0,
-            output_stride: inputs,
-            input_stride: 1,
-        });
-        let deltas = sides.map(|(outputs, _)| Shape::new(samples, directions, &[outputs]));
-        let inputs =
-            sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
-        let scaled = match other {
-            None => Scaled::Alike,
-            Some(_) if own.1 > sides[1].1 => Scaled::Columns,
-            Some(_) => Scaled::Rows,
-        };
-        let fill = if other.is_none() {
-            Fill::Symmetric
-        } else {
-            Fill::Own
-        };
-        let how = How { fill, ..How::ADD };
-        let before = meter.tally();
-        let d = [blank(&deltas[0]), blank(&deltas[1])];
-        let a = [0, 1].map(|k| inputs[k].as_ref().map(&blank));
-        let term = OuterTerm {
-            row_cotangents: &d[0],
-            column_cotangents: &d[1],
-            row_inputs: a[0].as_ref(),
-            column_inputs: a[1].as_ref(),
-        };
-        meter.accumulate_outer(
-            &mut meter.accumulator(0, 0),
-            how,
-            (axes[0], axes[1]),
-            term,
-            scaled,
-        );
-        let work = (meter.tally() - before).of(Kind::Outer);
-        let d = [upload(&deltas[0]), upload(&deltas[1])];
-        let a = [0, 1].map(|k| inputs[k].as_ref().map(&upload));
-        // A site with itself is one tensor.
-        let (row, column) = match other {
-            None => ((&d[0], &a[0]), (&d[0], &a[0])),
-            Some(_) => ((&d[0], &a[0]), (&d[1], &a[1])),
-        };
-        let term = OuterTerm {
-            row_cotangents: row.0,
-            column_cotangents: column.0,
-            row_inputs: row.1.as_ref(),
-            column_inputs: column.1.as_ref(),
-        };
-        let add = |tile: &mut B::Accumulator| {
-            backend.accumulate_outer(tile, how, (axes[0], axes[1]), term, scaled);
-        };
-        let extents = (sides[0].0 * sides[0].1, sides[1].0 * sides[1].1);
-        measured.push((Kind::Outer, work, added(backend, extents, &add)?));
-    }
-    Ok(measured)
+    let shapes = [rows, columns].map(|numbers| Shape::new(samples, directions, &[numbers]));
+    let how = How { fill, ..How::ADD };
+    let before = meter.tally();
+    let (l, r) = (blank(&shapes[0]), blank(&shapes[1]));
+    meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
+    let work = (meter.tally() - before).of(Kind::Dense);
+    let left = upload(&shapes[0]);
+    let right = if fill == Fill::Symmetric {
+        left.clone()
+    } else {
+        upload(&shapes[1])
+    };
+    let add =
+        |tile: &mut B::Accumulator| backend.accumulate_dense(tile, how, (0, 0), (&left, &right));
+    Ok((Kind::Dense, work, added(backend, (rows, columns), &add)?))
 }
 
-/// Primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
-fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
-    use Primitive as P;
-    let square = Window::square;
-    let of = Shape::new;
-    let weights = |rest: &[usize]| Shape::new(1, 1, rest);
-    let mut list = vec![
-        // Products: linear layers forward and back, rows of V, batches of small ones.
-        (
-            P::Einsum("sdti,sdoi->sdto"),
-            vec![of(32, 10, &[1, 256]), weights(&[120, 256])],
-        ),
-        (
-            P::Einsum("sdti,sdoi->sdto"),
-            vec![of(64, 1, &[1, 64]), weights(&[10, 64])],
-        ),
-        (
-            P::Einsum("sdto,sdoi->sdti"),
-            vec![of(64, 10, &[1, 10]), weights(&[10, 84])],
-        ),
-        (
-            P::Einsum("sdto,sdoi->sdti"),
-            vec![of(32, 10, &[1, 120]), weights(&[120, 400])],
-        ),
-        (
-            P::Einsum("sdto,sdti->sdoi"),
-            vec![of(16, 10, &[1, 24]), of(16, 1, &[1, 84])],
-        ),
-        (
-            P::Einsum("sdto,sdti->1doi"),
-            vec![of(64, 1, &[16, 64]), of(64, 1, &[16, 64])],
-        ),
-        (
-            P::Einsum("sdatk,sdauk->sdatu"),
-            vec![of(16, 2, &[4, 16, 8]), of(16, 1, &[4, 16, 8])],
-        ),
-        // Without matrices.
-        (
-            P::Einsum("sdq,sdq->11q"),
-            vec![of(16, 10, &[400]), of(16, 10, &[400])],
-        ),
-        (
-            P::Einsum("sdq,sdq->11q"),
-            vec![of(32, 10, &[2400]), of(32, 10, &[2400])],
-        ),
-        // Beyond the caches, as rows of V are of which a diagonal is made.
-        (
-            P::Einsum("sdq,sdq->11q"),
-            vec![of(16, 10, &[16_384]), of(16, 10, &[16_384])],
-        ),
-        (
-            P::Einsum("sdq,sdq->sd1"),
-            vec![of(64, 10, &[256]), of(64, 1, &[256])],
-        ),
-        (
-            P::Einsum("sdti,sdoi->sdto"),
-            vec![of(2, 1, &[1, 4]), weights(&[4, 4])],
-        ),
-    ];
-    // Convolutions: (samples, directions, channels, outputs, groups, window).
-    let mut convolutions = Vec::new();
-    let few = [
-        (16, 1, 1, 6, 1, square(28, 24, 5, 1, 0)),
-        (16, 1, 6, 16, 1, square(12, 8, 5, 1, 0)),
-        (4, 4, 16, 16, 1, square(32, 32, 3, 1, 1)),
-        (4, 2, 3, 16, 1, square(32, 32, 3, 1, 1)),
-        (1, 1, 3, 4, 1, square(8, 8, 3, 1, 1)),
-    ];
-    let other = [
-        (4, 4, 16, 32, 1, square(32, 16, 3, 2, 1)),
-        (4, 4, 32, 32, 1, square(16, 16, 3, 1, 1)),
-        (4, 2, 64, 64, 1, square(8, 8, 3, 1, 1)),
-        (8, 4, 16, 32, 1, square(16, 8, 1, 2, 0)),
-        (2, 1, 32, 64, 1, square(8, 8, 1, 1, 0)),
-    ];
-    let grouped = [
-        (2, 1, 48, 48, 48, square(28, 28, 5, 1, 2)),
-        (2, 2, 32, 32, 8, square(14, 14, 3, 1, 1)),
-        (1, 1, 8, 8, 8, square(7, 7, 3, 1, 1)),
-    ];
-    convolutions.extend(few.into_iter().chain(other).chain(grouped));
-    for (samples, directions, channels, outputs, groups, window) in convolutions {
-        let plane = |directions: usize, channels: usize, extents: &[usize]| {
-            of(samples, directions, &[1, channels, extents[0], extents[1]])
+fn of_outer<B: Contract>(
+    backend: &B,
+    ((samples, directions), own, other): Outer,
+) -> Result<Measured> {
+    let meter = Meter::new(size_of::<B::Real>());
+    let upload =
+        |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
+    let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
+    let sides = [own, other.unwrap_or(own)];
+    let axes = sides.map(|(_, inputs)| OuterAxes {
+        origin: 0,
+        output_stride: inputs,
+        input_stride: 1,
+    });
+    let deltas = sides.map(|(outputs, _)| Shape::new(samples, directions, &[outputs]));
+    let inputs = sides.map(|(_, inputs)| (inputs > 1).then(|| Shape::new(samples, 1, &[inputs])));
+    let scaled = match other {
+        None => Scaled::Alike,
+        Some(_) if own.1 > sides[1].1 => Scaled::Columns,
+        Some(_) => Scaled::Rows,
+    };
+    let fill = if other.is_none() {
+        Fill::Symmetric
+    } else {
+        Fill::Own
+    };
+    let how = How { fill, ..How::ADD };
+    let before = meter.tally();
+    let d = [blank(&deltas[0]), blank(&deltas[1])];
+    let a = [0, 1].map(|k| inputs[k].as_ref().map(&blank));
+    let term = OuterTerm {
+        row_cotangents: &d[0],
+        column_cotangents: &d[1],
+        row_inputs: a[0].as_ref(),
+        column_inputs: a[1].as_ref(),
+    };
+    meter.accumulate_outer(
+        &mut meter.accumulator(0, 0),
+        how,
+        (axes[0], axes[1]),
+        term,
+        scaled,
+    );
+    let work = (meter.tally() - before).of(Kind::Outer);
+    let d = [upload(&deltas[0]), upload(&deltas[1])];
+    let a = [0, 1].map(|k| inputs[k].as_ref().map(&upload));
+    // A site with itself is one tensor.
+    let (row, column) = match other {
+        None => ((&d[0], &a[0]), (&d[0], &a[0])),
+        Some(_) => ((&d[0], &a[0]), (&d[1], &a[1])),
+    };
+    let term = OuterTerm {
+        row_cotangents: row.0,
+        column_cotangents: column.0,
+        row_inputs: row.1.as_ref(),
+        column_inputs: column.1.as_ref(),
+    };
+    let add = |tile: &mut B::Accumulator| {
+        backend.accumulate_outer(tile, how, (axes[0], axes[1]), term, scaled);
+    };
+    let extents = (sides[0].0 * sides[0].1, sides[1].0 * sides[1].1);
+    Ok((Kind::Outer, work, added(backend, extents, &add)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    fn probe<'a>(kind: Kind, numbers: u64, started: &'a AtomicUsize, pause: u64) -> Probe<'a> {
+        let run = move || {
+            started.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(pause));
+            Ok(vec![(kind, Work::call(0, 0, numbers, 0), 1.0)])
         };
-        let taps = [
-            outputs,
-            channels / groups,
-            window.kernel[0],
-            window.kernel[1],
-        ];
-        let inputs = |directions| plane(directions, channels, &window.input);
-        let cotangents = plane(directions, outputs, &window.output);
-        let w = window.clone();
-        list.push((P::Conv(w.clone(), groups), vec![inputs(1), weights(&taps)]));
-        list.push((
-            P::ConvInputs(w.clone(), groups),
-            vec![cotangents.clone(), weights(&taps)],
-        ));
-        list.push((
-            P::ConvWeights(w.clone(), groups, false),
-            vec![cotangents.clone(), inputs(1)],
-        ));
-        if groups == 1 && channels == 64 {
-            let many = of(8, 8, &cotangents.rest);
-            let inputs = of(8, 1, &inputs(1).rest);
-            list.push((P::ConvWeights(w.clone(), groups, false), vec![many, inputs]));
-        }
-        if groups == 1 && channels.max(outputs) <= 16 {
-            let one = plane(1, outputs, &window.output);
-            list.push((P::ConvWeights(w, groups, true), vec![one, inputs(1)]));
-        }
+        Probe::new(kind, numbers, run)
     }
-    let pool = square(8, 4, 2, 2, 0);
-    let (wide, narrow) = (of(32, 10, &[1, 16, 8, 8]), of(32, 10, &[1, 16, 4, 4]));
-    let (value, small) = (of(32, 1, &[1, 16, 8, 8]), of(2, 1, &[1, 4, 8, 8]));
-    let large = of(64, 10, &[3200]);
-    let (table, indices) = (weights(&[1, 64, 48]), of(32, 1, &[32]));
-    let a = || Expr::input(0);
-    let tanh = || a().unary(Unary::Tanh);
-    list.extend([
-        (P::WindowSum(pool.clone()), vec![wide.clone()]),
-        (P::WindowSum(pool.clone()), vec![small.clone()]),
-        (P::WindowSpread(pool.clone()), vec![narrow.clone()]),
-        (P::Gather(pool.clone()), vec![wide.clone(), value.clone()]),
-        (P::Gather(pool.clone()), vec![small.clone(), small.clone()]),
-        (P::Scatter(pool), vec![narrow, value.clone()]),
-        (P::Map(tanh()), vec![value.clone()]),
-        (P::Map(tanh()), vec![of(2, 1, &[100])]),
-        (P::Map(tanh()), vec![wide.clone()]),
-        (
-            P::Map((Expr::constant(1.0) - tanh() * tanh()) * Expr::input(1)),
-            vec![value.clone(), wide.clone()],
-        ),
-        (
-            P::Map(a() * Expr::input(1)),
-            vec![wide.clone(), value.clone()],
-        ),
-        (
-            P::Map(a() + Expr::input(1)),
-            vec![large.clone(), large.clone()],
-        ),
-        (
-            P::Map(a() * Expr::input(1) + Expr::input(2)),
-            vec![
-                wide.clone(),
-                weights(&[1, 16, 1, 1]),
-                weights(&[1, 16, 1, 1]),
-            ],
-        ),
-        (
-            P::Map(a() * Expr::input(1)),
-            vec![small.clone(), small.clone()],
-        ),
-        (P::ReduceSum(vec![4, 5]), vec![wide.clone()]),
-        (P::ReduceSum(vec![0]), vec![wide.clone()]),
-        (P::ReduceSum(vec![4, 5]), vec![small.clone()]),
-        (P::ReduceSum(vec![0]), vec![large.clone()]),
-        (P::Permute(vec![0, 2, 3, 1]), vec![wide.clone()]),
-        (P::Permute(vec![0, 2, 3, 1]), vec![small.clone()]),
-        (P::Permute(vec![0]), vec![of(1, 1, &[10])]),
-        (P::Slice(3, 3, 11), vec![wide.clone()]),
-        (P::Slice(3, 1, 3), vec![small.clone()]),
-        (P::Embed(3, 3, 32), vec![wide.clone()]),
-        (P::Concat(3), vec![wide.clone(), wide.clone()]),
-        (P::Broadcast(vec![3, 16, 8, 8]), vec![value]),
-        (P::Fill(0.0), vec![large]),
-        (P::Take(3), vec![table.clone(), indices.clone()]),
-        (P::Take(3), vec![weights(&[1, 8, 4]), of(2, 1, &[4])]),
-        (
-            P::Put(3, 0..64, true),
-            vec![of(32, 10, &[1, 32, 48]), indices.clone()],
-        ),
-        (
-            P::Put(3, 0..64, false),
-            vec![of(32, 1, &[1, 32, 48]), indices],
-        ),
-    ]);
-    list
+
+    #[test]
+    fn the_first_sizes_of_a_kind_are_far_apart_and_a_slow_device_runs_those_alone() {
+        let started = AtomicUsize::new(0);
+        let probes = |pause: u64| {
+            let sizes = [5, 1, 4, 9, 7].map(|n| probe(Kind::Map, n, &started, pause));
+            let others = [2, 1].map(|n| probe(Kind::Sum, n, &started, pause));
+            unlike_first(sizes.into_iter().chain(others).collect())
+        };
+        let sizes = |measured: &[Measured]| -> Vec<(Kind, u64)> {
+            measured.iter().map(|m| (m.0, m.1.numbers())).collect()
+        };
+        let all = run(probes(0), PATIENCE, &Control::none()).unwrap();
+        let map = [1, 9, 5, 7, 4].map(|n| (Kind::Map, n));
+        let sum = [1, 2].map(|n| (Kind::Sum, n));
+        assert_eq!(sizes(&all), [&map[..], &sum].concat());
+        let few = run(probes(5), (1e-3, 3), &Control::none()).unwrap();
+        assert_eq!(sizes(&few), [&map[..3], &sum].concat());
+    }
+
+    #[test]
+    fn measuring_stops_between_two_probes() {
+        let (started, cancel) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let mut probes: Vec<Probe<'_>> = (0..4).map(|n| probe(Kind::Map, n, &started, 0)).collect();
+        let stop = || {
+            cancel.store(true, Ordering::Relaxed);
+            Ok(Vec::new())
+        };
+        probes[1].run = Box::new(stop);
+        let control = Control {
+            progress: &|_| {},
+            cancel: &cancel,
+        };
+        let stopped = run(probes, PATIENCE, &control);
+        assert!(matches!(stopped, Err(crate::Error::Interrupted)));
+        assert_eq!(started.into_inner(), 1);
+    }
+
+    #[test]
+    fn what_does_not_show_beside_a_tile_s_own_way_is_run_more_often_or_dropped() {
+        // Of a clock that says no more than thousandths.
+        let clock = |count: usize, each: f64| ((0.01 + each * count as f64) * 1e3).round() / 1e3;
+        let quick = apart(&mut |count| Ok(clock(count, 1e-5))).unwrap();
+        assert!((quick - 1e-5).abs() < 3e-6, "{quick}");
+        let nothing = apart(&mut |count| Ok(clock(count, 0.0))).unwrap();
+        assert_eq!(nothing, f64::INFINITY);
+    }
 }

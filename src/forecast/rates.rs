@@ -5,6 +5,7 @@ use super::probes;
 use crate::device::Device;
 use crate::error::Result;
 use crate::files::cache::Slot;
+use crate::schedule::run::Control;
 use crate::tensor::{Contract, Kind, Tally};
 use crate::trial::System;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::time::Instant;
 ///
 /// ```text
 /// seconds = Σ_kinds (per call · calls + per piece · pieces + per operation · operations
-///                    + per number · numbers + per number beside · beside)
+///                    + per number · numbers + per number beside · beside + per far number · far)
 /// ```
 ///
 /// with the terms of [`crate::tensor::Work`]. The rates of a kind are those of least Σ (predicted / measured − 1)² over some
@@ -22,10 +23,13 @@ use std::time::Instant;
 /// them does; compiling kernels, once for each device, is not counted.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Rates {
-    /// Seconds per call, piece, operation, number and what is beside, of each kind.
+    /// Seconds per call, piece, operation, number, what is beside, and far number, of each kind.
     laws: BTreeMap<Kind, Law>,
     /// Seconds that measuring took.
     pub seconds: f64,
+    /// Whether they are on the disk, for the next time.
+    #[serde(skip)]
+    pub kept: bool,
 }
 
 /// Where a device's rates are kept.
@@ -53,17 +57,22 @@ impl Rates {
     /// The rates that were measured before, if any.
     pub fn stored(device: &Device) -> Option<Rates> {
         let rates: Rates = slot(device).load()?;
-        rates.is_sound().then_some(rates)
+        let kept = Rates {
+            kept: true,
+            ..rates
+        };
+        kept.is_sound().then_some(kept)
     }
 
-    /// The rates from the disk where they are there; otherwise measured, in one to two seconds, and stored.
+    /// The rates from the disk where they are there; otherwise measured, in one to three seconds (on a slow device in ten and
+    /// more), and stored.
     ///
     /// # Errors
     /// As [`Rates::measure`].
-    pub fn of(device: &Device) -> Result<Rates> {
+    pub fn of(device: &Device, control: &Control<'_>) -> Result<Rates> {
         match Self::stored(device) {
             Some(rates) => Ok(rates),
-            None => Self::anew(device),
+            None => Self::anew(device, control),
         }
     }
 
@@ -71,27 +80,27 @@ impl Rates {
     ///
     /// # Errors
     /// As [`Rates::measure`].
-    pub fn anew(device: &Device) -> Result<Rates> {
-        let rates = Self::measure(device)?;
-        slot(device).store(&rates, "rates are measured anew for every plan");
-        Ok(rates)
+    pub fn anew(device: &Device, control: &Control<'_>) -> Result<Rates> {
+        let rates = Self::measure(device, control)?;
+        let kept = slot(device).store(&rates, "rates are measured anew for every plan");
+        Ok(Rates { kept, ..rates })
     }
 
     /// Measured now, on the first of several devices.
     ///
     /// # Errors
-    /// What the device reports.
-    pub fn measure(device: &Device) -> Result<Rates> {
-        crate::device::with_backend!(device, backend => Self::measure_on(backend))
+    /// What the device reports; [`crate::Error::Interrupted`] when asked to stop.
+    pub fn measure(device: &Device, control: &Control<'_>) -> Result<Rates> {
+        crate::device::with_backend!(device, backend => Self::measure_on(backend, control))
     }
 
     /// Measured now on a backend.
     ///
     /// # Errors
-    /// What the device reports.
-    pub fn measure_on<B: Contract>(backend: &B) -> Result<Rates> {
+    /// As [`Rates::measure`].
+    pub fn measure_on<B: Contract>(backend: &B, control: &Control<'_>) -> Result<Rates> {
         let clock = Instant::now();
-        let measured = probes::measure(backend)?;
+        let measured = probes::measure(backend, control)?;
         let law = |kind: Kind| {
             let own = measured.iter().filter(|(of, ..)| *of == kind);
             let own: Vec<_> = own.map(|(_, work, seconds)| (*work, *seconds)).collect();
@@ -101,7 +110,11 @@ impl Rates {
         let laws = Kind::ALL.into_iter().map(law).collect();
         let seconds = clock.elapsed().as_secs_f64();
         tracing::info!(seconds, "rates were measured");
-        Ok(Rates { laws, seconds })
+        Ok(Rates {
+            laws,
+            seconds,
+            kept: false,
+        })
     }
 
     /// The seconds that work takes.
@@ -133,22 +146,23 @@ mod tests {
 
     #[test]
     fn rates_come_back_from_json_and_unsound_ones_are_refused() {
-        let law = [1e-6, 0.0, 1.5e-11, 2e-10, 0.0];
+        let law = [1e-6, 0.0, 1.5e-11, 2e-10, 0.0, 0.0];
         let rates = Rates {
             laws: Kind::ALL.into_iter().map(|kind| (kind, law)).collect(),
             seconds: 1.5,
+            kept: false,
         };
         let text = serde_json::to_string(&rates).unwrap();
         let read: Rates = serde_json::from_str(&text).unwrap();
         assert!(read == rates && read.is_sound());
         let mut tally = Tally::default();
-        tally.enter(Kind::Map, Work([2, 9, 100, 1000, 5]));
+        tally.enter(Kind::Map, Work([2, 9, 100, 1000, 5, 0]));
         let expected = 2e-6 + 1.5e-9 + 2e-7;
         assert!((rates.seconds(&tally) - expected).abs() < 1e-15);
         assert_eq!(rates.by_kind(&tally)[0].0, Kind::Map);
         for wrong in [-1e-9, f64::NAN, f64::INFINITY] {
             let mut rates = rates.clone();
-            rates.laws.insert(Kind::Map, [wrong; 5]);
+            rates.laws.insert(Kind::Map, [wrong; 6]);
             assert!(!rates.is_sound());
         }
         let mut rates = rates;
@@ -159,11 +173,11 @@ mod tests {
     #[test]
     fn every_kind_of_work_is_measured() {
         let cpu = crate::tensor::cpu::Cpu::<f32>::new();
-        let rates = Rates::measure_on(&cpu).unwrap();
+        let rates = Rates::measure_on(&cpu, &Control::none()).unwrap();
         assert!(rates.is_sound());
         for kind in Kind::ALL {
             let mut tally = Tally::default();
-            tally.enter(kind, Work([1, 100, 1_000_000, 10_000, 10_000]));
+            tally.enter(kind, Work([1, 100, 1_000_000, 10_000, 10_000, 0]));
             let seconds = rates.seconds(&tally);
             assert!(seconds > 0.0 && seconds < 10.0, "{kind:?}: {seconds}");
         }

@@ -389,11 +389,20 @@ impl Loss for CrossEntropy {
     }
 
     fn hessian_product(&self, sample: &Sample<'_>, vector: &[f64], product: &mut [f64]) {
+        self.hessian_products(sample, vector, product);
+    }
+
+    /// The softmax, whose exponentials cost more than a product, is taken once for all vectors.
+    fn hessian_products(&self, sample: &Sample<'_>, vectors: &[f64], products: &mut [f64]) {
+        let each = sample.outputs.len().max(1);
         self.for_positions(sample, |t, _, omega, pi, _| {
-            let v = |c: usize| vector[t.at(c)];
-            let mean: f64 = pi.iter().enumerate().map(|(c, pi)| pi * v(c)).sum();
-            for (c, pi) in pi.iter().enumerate() {
-                product[t.at(c)] = omega * pi * (v(c) - mean);
+            let vectors = vectors.chunks_exact(each);
+            for (vector, product) in vectors.zip(products.chunks_exact_mut(each)) {
+                let v = |c: usize| vector[t.at(c)];
+                let mean: f64 = pi.iter().enumerate().map(|(c, pi)| pi * v(c)).sum();
+                for (c, pi) in pi.iter().enumerate() {
+                    product[t.at(c)] = omega * pi * (v(c) - mean);
+                }
             }
         });
     }

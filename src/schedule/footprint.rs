@@ -101,6 +101,15 @@ pub(super) struct Planner<'a> {
 pub(super) type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
 
 impl Planner<'_> {
+    /// The inputs of so many samples.
+    pub(super) fn inputs(&self, meter: &Meter, samples: usize) -> Vec<MeterTensor> {
+        let inputs = self.network.inputs.iter().map(|input| {
+            let shape = Shape::new(samples, 1, &input.rest);
+            meter.upload(&shape, HostSlice::F32(&[]))
+        });
+        inputs.collect()
+    }
+
     /// Makes one unit of `samples` and `chunk` directions and gives it to `visit` while its trace lives.
     pub(super) fn unit(
         &self,
@@ -110,11 +119,7 @@ impl Planner<'_> {
         chunk: usize,
         visit: impl FnMut(Unit<MeterTensor>) -> Result<()>,
     ) -> Result<()> {
-        let inputs = self.network.inputs.iter().map(|input| {
-            let shape = Shape::new(samples, 1, &input.rest);
-            meter.upload(&shape, HostSlice::F32(&[]))
-        });
-        let inputs = inputs.collect();
+        let inputs = self.inputs(meter, samples);
         let mut seeds = BlankSeeds {
             signed: self.sizes.signed,
         };

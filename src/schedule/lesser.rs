@@ -1,13 +1,13 @@
 //! What would fit where the memory budget is too small for a request.
 
-use super::plan::{Limits, Sizes, attempt};
+use super::plan::{Limits, Sizes, has_room};
 use super::request::ResolvedPart;
 use super::room::{candidates, listed};
 use crate::bytes::Bytes;
 use crate::error::Error;
 use crate::network::Network;
 
-/// Candidates that are tried: each is planned.
+/// Candidates that are tried: of each a unit is measured.
 const TRIED: usize = 24;
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
@@ -40,7 +40,7 @@ pub(super) fn with_what_fits(
         return Error::Budget(message);
     };
     smaller.retain(|part| parts.len() > 1 || !parts.contains(part));
-    let fits = |part: &ResolvedPart| attempt(network, vec![part.clone()], sizes, limits).is_ok();
+    let fits = |part: &ResolvedPart| has_room(network, vec![part.clone()], sizes, limits);
     let fitting: Vec<ResolvedPart> = smaller.into_iter().take(TRIED).filter(fits).collect();
     Error::Budget(match fitting.is_empty() {
         true => format!("{message}; no smaller part of the request fits either"),
@@ -128,6 +128,69 @@ mod tests {
             message.contains("--memory") && !message.contains("--host-memory"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_run_that_is_gone_on_with_is_offered_no_other_parts() {
+        use crate::schedule::plan::Units;
+        use crate::{Device, Precision, RunOptions};
+        let session = session();
+        let options = |units: Option<Units>| RunOptions {
+            host_memory: Some(1 << 20),
+            units,
+            ..RunOptions::default()
+        };
+        let refused = |units: Option<Units>| {
+            let parts = session.resolve(&[Part::Full]).unwrap();
+            let plan = session.plan(parts, &Device::cpu(Precision::F32), options(units));
+            plan.unwrap_err().to_string()
+        };
+        let units = Units {
+            samples: 6,
+            directions: 10,
+        };
+        let message = refused(Some(units));
+        assert!(message.contains("goes on with took 6 samples"), "{message}");
+        assert!(!message.contains("fit"), "{message}");
+        assert!(refused(None).contains("fit"));
+    }
+
+    #[test]
+    fn what_has_room_is_what_can_be_planned() {
+        use crate::loss::Curvature;
+        use crate::schedule::tiles::Tiling;
+        let session = session();
+        for curvature in [Curvature::Ggn, Curvature::Exact] {
+            let sizes = Sizes {
+                samples: 6,
+                directions: 10,
+                signed: false,
+                curvature,
+                number_bytes: 4,
+                target: 1,
+                batch: None,
+                units: None,
+                grid: Grid::Panels,
+                tiling: Tiling::default(),
+            };
+            let mut both = [0, 0];
+            for bytes in (10..25).map(|power| 1 << power) {
+                let limits = Limits {
+                    device: bytes,
+                    host: bytes,
+                    tensor: u64::MAX,
+                    unified: true,
+                };
+                for part in ["full", "layer=b", "diag"] {
+                    let parts = session.resolve(&[part.parse().unwrap()]).unwrap();
+                    let room = has_room(session.network(), parts.clone(), sizes, limits);
+                    let plan = crate::schedule::plan::plan(session.network(), parts, sizes, limits);
+                    assert_eq!(room, plan.is_ok(), "{curvature} {part} {bytes}");
+                    both[usize::from(room)] += 1;
+                }
+            }
+            assert!(both[0] > 5 && both[1] > 5, "{both:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod collector;
 pub mod describe;
 mod diagonal;
 mod driver;
+mod fit;
 mod footprint;
 mod ledger;
 mod lesser;

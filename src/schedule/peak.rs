@@ -1,6 +1,7 @@
 //! The peak of host memory that is likely, beside the one that a plan keeps within.
 
-use super::plan::{Plan, TileJob, tiles_on_their_way};
+use super::fit::tiles_on_their_way;
+use super::plan::{Plan, TileJob};
 use super::tiles::Grid;
 
 /// What a run takes beyond what is counted: stacks of threads, packed operands, sizes rounded up. 10 % of the device's share, and

@@ -1,19 +1,19 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
+use super::fit::{Room, room_first, room_second};
 use super::footprint::Planner;
-use super::lesser::{at_least, with_what_fits};
+use super::lesser::with_what_fits;
 use super::request::ResolvedPart;
 use super::room::shortage;
 use super::routes::Routes;
-use super::second::MOST_DIRECTIONS;
 use super::tiles::{Grid, Run, Strip, Tiling, strips};
-use super::unit::{Unit, diagonal_rows};
+use super::unit::Unit;
 use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Meeting, Segment};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::Reach;
-use crate::network::{Network, Node};
-use crate::ops::Op;
+use crate::loss::Curvature;
+use crate::network::Network;
 use crate::sink::{PartLayout, Tile};
 use crate::tensor::Fill;
 use std::ops::Range;
@@ -299,13 +299,18 @@ impl Plan {
     /// Operations of passes and of contractions for a share of the tiles: where factors are kept they are made for whatever
     /// is left.
     pub fn operations_of(&self, fraction: f64) -> (u64, u64) {
-        let share = |operations: u64| (operations as f64 * fraction) as u64;
-        let passes = match (self.keep, fraction > 0.0) {
-            (_, false) => 0,
-            (Keep::Recompute, _) => share(self.pass_operations()),
-            _ => self.pass_operations(),
-        };
-        (passes, share(self.contraction_operations))
+        let share = |operations: u64, share: f64| (operations as f64 * share) as u64;
+        let passes = share(self.pass_operations(), self.share_of_passes(fraction));
+        (passes, share(self.contraction_operations, fraction))
+    }
+
+    /// The share of its passes that a share of its tiles takes: all where factors are kept.
+    pub fn share_of_passes(&self, fraction: f64) -> f64 {
+        match self.keep {
+            Keep::Recompute => fraction,
+            _ if fraction > 0.0 => 1.0,
+            _ => 0.0,
+        }
     }
 
     /// Entries of all parts.
@@ -330,8 +335,8 @@ pub struct Sizes {
     pub directions: usize,
     /// Whether directions carry signs.
     pub signed: bool,
-    /// Whether second derivatives of the network are asked for.
-    pub second: bool,
+    /// The matrix that is meant.
+    pub curvature: Curvature,
     /// Bytes of a number.
     pub number_bytes: usize,
     /// Numbers in a sample's target.
@@ -492,8 +497,66 @@ pub fn plan(
     limits: Limits,
 ) -> Result<Plan> {
     let asked = parts.clone();
-    attempt(network, parts, sizes, limits)
-        .map_err(|error| with_what_fits(error, network, &asked, sizes, limits))
+    attempt(network, parts, sizes, limits).map_err(|error| match sizes.units {
+        // What it goes on with is of these parts and no others.
+        Some(_) => error,
+        None => with_what_fits(error, network, &asked, sizes, limits),
+    })
+}
+
+/// Parts cut into tiles, before it is known in what units they are made.
+struct Cut {
+    reach: Reach,
+    grid: Grid,
+    parts: Vec<PartPlan>,
+    tiles: Vec<TileJob>,
+}
+
+impl Cut {
+    fn new(network: &Network, parts: Vec<ResolvedPart>, sizes: Sizes) -> Result<Cut> {
+        check_size(network, &parts, sizes.number_bytes)?;
+        let reach = Reach::new(network, wanted(network, parts.iter()));
+        let cut = match sizes.curvature.needs_second_derivatives() {
+            true => Grid::Squares,
+            false => sizes.grid,
+        };
+        let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
+        Ok(Cut {
+            reach,
+            grid: cut,
+            parts,
+            tiles,
+        })
+    }
+
+    fn planner<'a>(&'a self, network: &'a Network, sizes: Sizes) -> Planner<'a> {
+        Planner {
+            network,
+            reach: &self.reach,
+            parts: &self.parts,
+            tiles: &self.tiles,
+            sizes,
+            grid: self.grid,
+        }
+    }
+}
+
+/// Whether parts have room, in whatever units: as [`attempt`] finds it, without what it counts beyond.
+pub(super) fn has_room(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    sizes: Sizes,
+    limits: Limits,
+) -> bool {
+    let found = || {
+        let cut = Cut::new(network, parts, sizes)?;
+        let planner = cut.planner(network, sizes);
+        match sizes.curvature.needs_second_derivatives() {
+            true => room_second(&planner, &planner.routes()?, limits).map(|_| ()),
+            false => room_first(&planner, limits).map(|_| ()),
+        }
+    };
+    found().is_ok()
 }
 
 /// As [`plan`], without a word on what would fit.
@@ -503,62 +566,21 @@ pub(super) fn attempt(
     sizes: Sizes,
     limits: Limits,
 ) -> Result<Plan> {
-    check_size(network, &parts, sizes.number_bytes)?;
-    let reach = Reach::new(network, wanted(network, parts.iter()));
-    let cut = if sizes.second {
-        Grid::Squares
-    } else {
-        sizes.grid
-    };
-    let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
-    let planner = Planner {
-        network,
-        reach: &reach,
-        parts: &parts,
-        tiles: &tiles,
-        sizes,
-        grid: cut,
-    };
-    if sizes.second {
+    let cut = Cut::new(network, parts, sizes)?;
+    let planner = cut.planner(network, sizes);
+    if sizes.curvature.needs_second_derivatives() {
         let mut plan = plan_second(&planner, limits)?;
-        (plan.parts, plan.tiles) = (parts, tiles);
+        (plan.parts, plan.tiles) = (cut.parts, cut.tiles);
         return Ok(plan);
     }
-    let rows = unit_rows(network, &tiles, sizes);
-    let least = match tiles.is_empty() {
-        true => 1,
-        false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
-    };
-    let most = sizes
-        .batch
-        .unwrap_or((rows / sizes.directions.max(1)).max(least));
-    let mut unit = most.clamp(1, sizes.samples.max(1));
-    let mut chunk = sizes.directions.clamp(1, rows);
-    if let Some(units) = sizes.units {
-        unit = units.samples.clamp(1, sizes.samples.max(1));
-        chunk = units.directions.clamp(1, sizes.directions.max(1));
-    }
-    let (footprint, host, device) = loop {
-        let footprint = planner.footprint(unit, chunk)?;
-        let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
-        let device = limits.device_beside(host);
-        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
-        if fits && footprint.largest <= limits.tensor {
-            break (footprint, host, device);
-        }
-        if let Some(units) = sizes.units {
-            let peak = footprint.recompute(1, limits.unified);
-            return Err(too_small_for(units, peak, host));
-        }
-        if unit > 1 {
-            unit = unit.div_ceil(2);
-        } else if chunk > 1 {
-            chunk = chunk.div_ceil(2);
-        } else {
-            let peak = footprint.recompute(1, limits.unified);
-            return Err(too_small(footprint.largest, peak, host, limits));
-        }
-    };
+    let Room {
+        needs: footprint,
+        unit,
+        chunk,
+        host,
+        device,
+    } = room_first(&planner, limits)?;
+    let tiles = &cut.tiles;
     let count = sizes.units(unit, chunk);
     let rows = footprint.keep_rows(count, limits.unified);
     let factors = footprint.keep_factors(count, limits.unified);
@@ -573,7 +595,7 @@ pub(super) fn attempt(
         let one = footprint.recompute(1, limits.unified);
         let tile = footprint.tile_under_way(limits.unified);
         let (more, data) = tiles_beside_data(network, sizes, device - one, tile);
-        let wave = match cut {
+        let wave = match cut.grid {
             // Strips of one memory.
             Grid::Whole => tiles.len() as u64,
             _ => (1 + more).min(tiles.len() as u64),
@@ -591,9 +613,9 @@ pub(super) fn attempt(
     let contraction_operations = pairs.iter().map(|p| p.operations).sum();
     let host_bytes = host + if limits.unified { device_bytes } else { 0 };
     Ok(Plan {
-        grid: cut,
-        parts,
-        tiles,
+        grid: cut.grid,
+        parts: cut.parts,
+        tiles: cut.tiles,
         samples: sizes.samples,
         unit,
         directions: sizes.directions,
@@ -612,46 +634,17 @@ pub(super) fn attempt(
     })
 }
 
-/// Rows of V in a unit at most.
-fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
-    if tiles.is_empty() {
-        diagonal_rows(network, sizes.number_bytes)
-    } else {
-        UNIT_ROWS
-    }
-}
-
 /// Plans the planner's tiles of H or H − G; the caller puts parts and tiles in.
 fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
     let (network, sizes) = (planner.network, planner.sizes);
     let routes = planner.routes()?;
-    let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
-    let mut unit = most.clamp(1, sizes.samples.max(1));
-    let mut chunk = MOST_DIRECTIONS;
-    if let Some(units) = sizes.units {
-        unit = units.samples.clamp(1, sizes.samples.max(1));
-        chunk = units.directions.clamp(1, MOST_DIRECTIONS);
-    }
-    let (needs, host, device) = loop {
-        let needs = planner.needs(&routes, unit, chunk)?;
-        let host = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
-        let device = limits.device_beside(host);
-        let peak = needs.peak(1, limits.unified);
-        if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
-            break (needs, host, device);
-        }
-        if let Some(units) = sizes.units {
-            return Err(too_small_for(units, peak, host));
-        }
-        // Directions share the primal pass, samples nothing.
-        if unit > 8 || chunk == 1 && unit > 1 {
-            unit = unit.div_ceil(2);
-        } else if chunk > 1 {
-            chunk = chunk.div_ceil(2);
-        } else {
-            return Err(too_small(needs.largest, peak, host, limits));
-        }
-    };
+    let Room {
+        needs,
+        unit,
+        chunk,
+        host,
+        device,
+    } = room_second(planner, &routes, limits)?;
     let tile = needs.tile_under_way(limits.unified);
     let room = device - needs.peak(1, limits.unified);
     let (more, data) = tiles_beside_data(network, sizes, room, tile);
@@ -742,101 +735,4 @@ fn grid(
     };
     let parts = parts.into_iter().enumerate().map(cut).collect();
     (parts, tiles)
-}
-
-/// Bytes of the host's buffers: finished tiles, the network's arrays, a unit's data and loss factor.
-fn host_bytes(
-    network: &Network,
-    tile: u64,
-    sizes: Sizes,
-    limits: Limits,
-    (unit, chunk): (usize, usize),
-) -> u64 {
-    let input: usize = network
-        .inputs
-        .iter()
-        .map(|i| i.rest.iter().product::<usize>())
-        .sum();
-    let outputs = network.outputs();
-    // Read in double precision and once more rounded; S, its columns and they again rounded.
-    let numbers = unit * (2 * input + outputs + sizes.target) + 3 * unit * chunk * (outputs + 1);
-    let arrays = network
-        .parameters
-        .iter()
-        .map(|p| &p.data)
-        .chain(&network.constants);
-    let stored: usize = arrays.map(|a| a.bytes()).sum();
-    let listed = |node: &Node| match &node.op {
-        Op::Take(take) => size_of_val(&take.indices[..]),
-        _ => 0,
-    };
-    let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
-    // What is cut into chunks is padded to their size, turned round for its mirror, and may be compressed, by each writer.
-    let chunks = if sizes.tiling.regular { 2 * WRITING } else { 0 };
-    tile * (tiles_on_their_way(limits.unified) + chunks) as u64 + (8 * numbers + stored) as u64
-}
-
-/// Finished tiles in host memory at most.
-pub(super) fn tiles_on_their_way(unified: bool) -> usize {
-    // On the CPU one in the driver's hand and one that waits; else those of the ring, and one in the collector's hand.
-    let finished = if unified { 2 } else { RING + 1 };
-    finished + WRITING
-}
-
-/// The budget does not hold the units of the run that is gone on with.
-fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
-    Error::Budget(format!(
-        "the run that this one goes on with took {} samples and {} directions at a time, as rounding needs it to be to the \
-         end: that is {} on the device and {} of host memory, more than there is now; give it as much, or begin again with \
-         --restart (of several processes, once what all of them left is removed)",
-        units.samples,
-        units.directions,
-        Bytes(peak.into()),
-        Bytes(host.into())
-    ))
-}
-
-fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
-    let bytes = |b: u64| Bytes(b.into());
-    let budget = if limits.unified {
-        limits.device.min(limits.host)
-    } else {
-        limits.device
-    };
-    let option = if limits.unified || host > limits.host {
-        "--host-memory"
-    } else {
-        "--memory"
-    };
-    if largest > limits.tensor {
-        return Error::Budget(format!(
-            "the largest tensor takes {}, the device binds {} at most; use --device cpu, or ask for smaller parts",
-            bytes(largest),
-            bytes(limits.tensor)
-        ));
-    }
-    // What this was found for is the least that a plan can be made of.
-    let would_do = match limits.unified {
-        true => format!("--host-memory {} would do", at_least((peak + host).into())),
-        false => {
-            let mut budgets = Vec::new();
-            if peak > limits.device {
-                budgets.push(format!("--memory {}", at_least(peak.into())));
-            }
-            if host > limits.host {
-                budgets.push(format!("--host-memory {}", at_least(host.into())));
-            }
-            format!("{} would do", budgets.join(" with "))
-        }
-    };
-    Error::Budget(format!(
-        "the memory budget of {} is too small: one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; {would_do}",
-        bytes(if option == "--host-memory" {
-            limits.host.min(budget)
-        } else {
-            budget
-        }),
-        bytes(peak),
-        bytes(host),
-    ))
 }

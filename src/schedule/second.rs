@@ -4,12 +4,13 @@ use super::footprint::{Pairs, Planner, pieces, under_way};
 use super::moves::{Contracted, Move, Moving, Passes, Piece, moves};
 use super::plan::{PairPlan, TileJob};
 use super::routes::{Costs, Routes};
+use super::unit::blank_dual_seed;
 use crate::error::Result;
 use crate::jacobian::Factor;
 use crate::jacobian::passes::Weights;
+use crate::tensor::Contract;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Backend, Contract, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directions of a pass at most: beyond, nothing is left to share.
@@ -57,13 +58,14 @@ impl Planner<'_> {
         };
         let meter = Meter::new(self.sizes.number_bytes);
         let weights = Weights::upload(&meter, self.network);
+        let inputs = self.inputs(&meter, 1);
+        let moved = Move::Entries(vec![piece]);
         self.pass(
             &meter,
-            &weights,
+            (&weights, &inputs),
             &Routes::default(),
-            &Move::Entries(vec![piece]),
-            1,
-            |_| {},
+            &moved,
+            |_| Ok(()),
         )?;
         let samples = self.sizes.samples as u64;
         let costs = Costs {
@@ -95,15 +97,14 @@ impl Planner<'_> {
         Ok(outer)
     }
 
-    /// Runs one pass of `samples` samples and gives what it makes to `visit` while it lives.
+    /// Runs one pass on inputs and gives what it makes to `visit` while it lives.
     pub(super) fn pass(
         &self,
         meter: &Meter,
-        weights: &Weights<MeterTensor>,
+        (weights, inputs): (&Weights<MeterTensor>, &[MeterTensor]),
         routes: &Routes,
         made_by: &Move,
-        samples: usize,
-        visit: impl FnOnce(Moving<'_, MeterTensor>),
+        visit: impl FnOnce(Moving<'_, MeterTensor>) -> Result<()>,
     ) -> Result<()> {
         let passes = Passes {
             backend: meter,
@@ -112,20 +113,10 @@ impl Planner<'_> {
             reach: self.reach,
             routes,
         };
-        let inputs = self.network.inputs.iter();
-        let inputs: Vec<MeterTensor> = inputs
-            .map(|i| meter.fill(&Shape::new(samples, 1, &i.rest), 0.0))
-            .collect();
-        let directions = made_by.directions();
-        let mut blank = |meter: &Meter, output: &DualTensor<MeterTensor>| {
-            let shape = meter.shape(&output.primal);
-            Ok(DualTensor {
-                primal: meter.fill(&shape, 0.0),
-                tangent: Some(meter.fill(&Shape::new(shape.samples, directions, &shape.rest), 0.0)),
-            })
+        let mut seed = |meter: &Meter, output: &DualTensor<MeterTensor>| {
+            blank_dual_seed(meter, self.sizes.curvature, output)
         };
-        visit(passes.run(made_by, &inputs, &mut blank)?);
-        Ok(())
+        visit(passes.run(made_by, inputs, &mut seed)?)
     }
 
     fn diagonal(&self) -> bool {
@@ -152,8 +143,9 @@ impl Planner<'_> {
         );
         all.retain(|made_by| seen.insert(kind(made_by)));
         meter.reset_peak();
+        let inputs = self.inputs(&meter, samples);
         for made_by in &all {
-            self.pass(&meter, &weights, routes, made_by, samples, |moving| {
+            self.pass(&meter, (&weights, &inputs), routes, made_by, |moving| {
                 for job in &tiles {
                     let part = &self.parts[job.part];
                     // Tiles are counted apart.
@@ -163,6 +155,7 @@ impl Planner<'_> {
                 if self.diagonal() {
                     moving.diagonal(&meter, routes);
                 }
+                Ok(())
             })?;
         }
         Ok(Needs {
@@ -196,17 +189,19 @@ impl Planner<'_> {
                 for made_by in moves(self.network, routes, self.parts, wave, diagonal, chunk) {
                     let meter = Meter::new(self.sizes.number_bytes);
                     let weights = Weights::upload(&meter, self.network);
+                    let inputs = self.inputs(&meter, samples);
                     let mut made = |(a, b, rule, operations): Contracted| {
                         *pairs.entry((a, b, rule)).or_default() += operations * times;
                     };
                     let key = (made_by.directions(), kind(&made_by));
-                    self.pass(&meter, &weights, routes, &made_by, samples, |moving| {
+                    self.pass(&meter, (&weights, &inputs), routes, &made_by, |moving| {
                         known.entry(key.clone()).or_insert(meter.operations());
                         for job in *wave {
                             let part = &self.parts[job.part];
                             let mut tile = meter.accumulator(0, 0);
                             moving.contract(&meter, routes, part, job, &mut tile, &mut made);
                         }
+                        Ok(())
                     })?;
                     operations += known[&key] * times;
                 }

@@ -77,7 +77,7 @@ impl Plan {
         };
         let mut tally = Tally::default();
         if tiles > 0 {
-            tally.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0]));
+            tally.enter(Kind::Tile, Work([tiles as u64, 0, 0, numbers, 0, 0]));
         }
         tally
     }
@@ -182,7 +182,15 @@ impl Plan {
         if waves.is_empty() {
             waves.push(&[]);
         }
+        // Every wave uploads the data anew, unless they stay.
+        let uploads = match self.keep_data {
+            true => 1,
+            false => waves.len() as u64,
+        };
         for (samples, times) in pieces(self.samples, self.unit) {
+            let meter = Meter::new(planner.sizes.number_bytes);
+            planner.inputs(&meter, samples);
+            tally.passes += meter.tally().times(uploads * times);
             // As in `count_second`: what moves the same parameters and as many entries is the same work.
             let mut known: BTreeMap<(usize, Vec<usize>), Tally> = BTreeMap::new();
             for (k, wave) in waves.iter().enumerate() {
@@ -191,9 +199,10 @@ impl Plan {
                 for made_by in moves(network, routes, &self.parts, wave, diagonal, self.chunk) {
                     let meter = Meter::new(planner.sizes.number_bytes);
                     let weights = Weights::upload(&meter, network);
+                    let inputs = planner.inputs(&meter, samples);
                     let uploaded = meter.tally();
                     let key = (made_by.directions(), kind(&made_by));
-                    planner.pass(&meter, &weights, routes, &made_by, samples, |moving| {
+                    planner.pass(&meter, (&weights, &inputs), routes, &made_by, |moving| {
                         let own = known.entry(key.clone());
                         let passed = *own.or_insert(meter.tally() - uploaded);
                         tally.passes += passed.times(times);
@@ -204,9 +213,12 @@ impl Plan {
                             moving.contract(&meter, routes, part, job, &mut tile, |_| {});
                         }
                         if diagonal {
-                            moving.diagonal(&meter, routes);
+                            for (_, _, values) in moving.diagonal(&meter, routes) {
+                                crate::tensor::Backend::read(&meter, &values)?;
+                            }
                         }
                         tally.contractions += (meter.tally() - before).times(times);
+                        Ok(())
                     })?;
                 }
             }
@@ -291,5 +303,35 @@ mod tests {
             kinds.iter().map(|kind| tally.of(*kind).0[2]).sum::<u64>()
         };
         assert!(operations(tally.passes) > 0 && operations(tally.contractions) > 0);
+    }
+
+    #[test]
+    fn passes_of_second_derivatives_do_their_work_on_the_host_too() {
+        let tally = |curvature: Curvature, keep_data: bool| {
+            let session = session(8).with_curvature(curvature).unwrap();
+            let mut plan = planned(&session, "layer=a", Grid::Squares);
+            plan.keep_data = keep_data;
+            // Three tiles of one, in waves of one.
+            let job = plan.tiles[0];
+            (plan.tiles, plan.wave) = (vec![job; 3], 1);
+            let tally = plan.tally(session.network()).unwrap();
+            (tally.passes, plan.unit_ranges().count() as u64)
+        };
+        let calls = |tally: &Tally, kind: Kind| tally.of(kind).0[0];
+        let (exact, units) = tally(Curvature::Exact, false);
+        let (kept, _) = tally(Curvature::Exact, true);
+        let (residual, _) = tally(Curvature::Residual, false);
+        assert_eq!(units, 2);
+        let passes = calls(&exact, Kind::Seeds);
+        assert!(passes >= 3 * units && passes % (3 * units) == 0, "{passes}");
+        // Outputs are read with the seeds, tangents beside: G's part, that the residual has none of.
+        assert_eq!(calls(&exact, Kind::Read), passes);
+        assert_eq!(calls(&residual, Kind::Read), 0);
+        assert_eq!(calls(&residual, Kind::Seeds), passes);
+        let numbers = |tally: &Tally, kind: Kind| tally.of(kind).numbers();
+        assert!(numbers(&residual, Kind::Seeds) < numbers(&exact, Kind::Seeds));
+        // Of the data each wave uploads its own, or the first for all.
+        let spared = calls(&exact, Kind::Upload) - calls(&kept, Kind::Upload);
+        assert_eq!(spared, 2 * units);
     }
 }

@@ -270,6 +270,37 @@ pub fn dual_seed<B: Backend>(
     })
 }
 
+/// Enters that `directions` seeds were formed on the host of outputs of that shape: of S, or of a gradient and products.
+fn enter_seeds(meter: &Meter, outputs: &Shape, directions: usize) {
+    let numbers = outputs.len() * (1 + directions);
+    meter.enter(Kind::Seeds, Work::call(0, 0, numbers as u64, 0));
+}
+
+/// The shape of [`dual_seed`], for planning: what it reads, forms and uploads is entered as the work that it is.
+///
+/// # Errors
+/// What reading reports.
+pub fn blank_dual_seed(
+    meter: &Meter,
+    curvature: Curvature,
+    output: &DualTensor<MeterTensor>,
+) -> Result<DualTensor<MeterTensor>> {
+    let shape = meter.shape(&output.primal);
+    let tangents = match curvature {
+        Curvature::Residual => None,
+        _ => output.tangent.as_ref(),
+    };
+    if let Some(tangents) = tangents {
+        meter.read(tangents)?;
+    }
+    let directions = tangents.map_or(0, |tangents| meter.shape(tangents).directions);
+    enter_seeds(meter, &shape, directions);
+    Ok(DualTensor {
+        primal: meter.blank(shape.clone()),
+        tangent: tangents.map(|tangents| meter.blank(meter.shape(tangents))),
+    })
+}
+
 impl<B: Backend> Seeds<B> for LossSeeds<'_> {
     fn seed(
         &mut self,
@@ -331,13 +362,12 @@ impl Seeds<Meter> for BlankSeeds {
         directions: Range<usize>,
     ) -> Result<Seed<MeterTensor>> {
         let shape = backend.shape(output);
-        let numbers = shape.len() * (1 + directions.len());
-        backend.enter(Kind::Seeds, Work::call(0, 0, numbers as u64, 0));
-        let fill =
-            |rest: &[usize]| backend.fill(&Shape::new(shape.samples, directions.len(), rest), 0.0);
+        enter_seeds(backend, &shape, directions.len());
+        let blank =
+            |rest: &[usize]| backend.blank(Shape::new(shape.samples, directions.len(), rest));
         Ok(Seed {
-            cotangents: fill(&shape.rest),
-            signs: self.signed.then(|| fill(&[1])),
+            cotangents: blank(&shape.rest),
+            signs: self.signed.then(|| blank(&[1])),
         })
     }
 }

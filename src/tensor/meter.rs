@@ -8,7 +8,7 @@ use super::placement::{Placement, is_direct};
 use super::tally::{Kind, Tally, Work};
 use super::{
     Backend, Contract, Einsum, Expr, Fill, HostSlice, How, OuterAxes, OuterTerm, Scaled, Shape,
-    Window,
+    Window, broadcast_strides,
 };
 use crate::error::Result;
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ impl Meter {
 
     fn tensor(&self, shape: Shape, operations: u64) -> MeterTensor {
         self.count(operations);
-        self.unmetered(shape)
+        self.blank(shape)
     }
 
     /// The result of a call that reads so many numbers.
@@ -150,7 +150,8 @@ impl Meter {
         self.tensor(shape, operations)
     }
 
-    fn unmetered(&self, shape: Shape) -> MeterTensor {
+    /// A tensor whose work is entered apart.
+    pub(crate) fn blank(&self, shape: Shape) -> MeterTensor {
         let memory = Rc::new(self.allocate(shape.len()));
         MeterTensor { shape, memory }
     }
@@ -203,6 +204,39 @@ fn conv_operations(
     window: &Window,
 ) -> u64 {
     2 * (samples * directions * lead) as u64 * product(weights) * product(&window.output)
+}
+
+/// Runs in which inputs that are repeated over others are walked to make a tensor of that shape: as long as the last axes along
+/// which all inputs are walked alike.
+fn repeated_runs(inputs: &[&MeterTensor], into: &Shape) -> u64 {
+    let all = into.len();
+    let repeated = inputs
+        .iter()
+        .filter(|x| x.shape.len() != all && x.shape.len() > 1);
+    let repeated = repeated.count();
+    let strides = inputs
+        .iter()
+        .map(|input| broadcast_strides(&input.shape, into));
+    let strides: Vec<Vec<usize>> = strides.collect();
+    let mut run: Option<(usize, Vec<usize>)> = None;
+    for (axis, &extent) in into.axes().iter().enumerate().rev() {
+        if extent == 1 {
+            continue;
+        }
+        let outer = strides.iter().map(|s| s[axis]);
+        run = Some(match run {
+            None => (extent, outer.collect()),
+            Some((inner, own)) => match outer.eq(own.iter().map(|stride| stride * inner)) {
+                true => (inner * extent, own),
+                false => {
+                    run = Some((inner, own));
+                    break;
+                }
+            },
+        });
+    }
+    let run = run.map_or(1, |(extent, _)| extent);
+    (repeated * all / run.max(1)) as u64
 }
 
 /// Below this, a product of two sides and an inner dimension is not worth a matrix's.
@@ -388,7 +422,8 @@ impl Backend for Meter {
         let read: usize = inputs.iter().map(|input| input.shape.len()).sum();
         let (plain, steep) = expr.cost();
         let of = |each: usize| shape.len() as u64 * each as u64;
-        let work = Work::call(0, of(plain), (read + shape.len()) as u64, of(steep));
+        let runs = repeated_runs(inputs, &shape);
+        let work = Work::call(runs, of(plain), (read + shape.len()) as u64, of(steep));
         self.enter(Kind::Map, work);
         self.tensor(shape, operations)
     }
@@ -526,8 +561,10 @@ impl Backend for Meter {
         for &axis in axes {
             kept[axis] = 1;
         }
-        let read = inputs.shape.len();
-        self.made(Kind::Sum, read, Shape::from_axes(&kept), read as u64)
+        let (read, shape) = (inputs.shape.len() as u64, Shape::from_axes(&kept));
+        let sums = shape.len() as u64;
+        self.enter(Kind::Sum, Work::call(sums, read, read + sums, 0));
+        self.tensor(shape, read)
     }
 
     fn broadcast(&self, inputs: &MeterTensor, rest: &[usize]) -> MeterTensor {
@@ -691,5 +728,35 @@ impl Contract for Meter {
 
     fn collect(&self, (): ()) -> Result<Vec<f32>> {
         Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_repeated_is_walked_in_runs() {
+        let meter = Meter::new(4);
+        let of = |samples, directions, rest: &[usize]| {
+            meter.fill(&Shape::new(samples, directions, rest), 0.0)
+        };
+        let runs = |inputs: &[&MeterTensor]| {
+            let before = meter.tally();
+            let sum = inputs.iter().enumerate().skip(1);
+            let sum = sum.fold(Expr::input(0), |sum, (k, _)| sum + Expr::input(k));
+            meter.map(&sum, inputs);
+            (meter.tally() - before).of(Kind::Map).0[1]
+        };
+        let whole = of(4, 3, &[5, 6]);
+        assert_eq!(runs(&[&whole, &whole]), 0);
+        assert_eq!(runs(&[&whole, &of(1, 1, &[1, 1])]), 0);
+        // Repeated over the directions: a run is a sample's rest.
+        assert_eq!(runs(&[&whole, &of(4, 1, &[5, 6])]), 12);
+        assert_eq!(runs(&[&whole, &of(1, 1, &[5, 1])]), 4 * 3 * 5);
+        assert_eq!(
+            runs(&[&whole, &of(4, 1, &[5, 6]), &of(4, 3, &[5, 1])]),
+            2 * 4 * 3 * 5
+        );
     }
 }

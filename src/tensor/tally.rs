@@ -91,7 +91,12 @@ impl Kind {
 }
 
 /// Terms of [`Work`].
-pub const TERMS: usize = 5;
+pub const TERMS: usize = 6;
+
+/// Numbers of a call from which on they count as far: no cache holds them, and among others of many sizes an allocator gives them
+/// pages that were never touched, so that a number takes two to three times as long, a copied one ten (measured: of ResNet-20's
+/// diagonal, a third of the time).
+const FAR: u64 = 1 << 20;
 
 /// How much of one kind: calls, and what is in them.
 ///
@@ -99,17 +104,26 @@ pub const TERMS: usize = 5;
 /// |---|---|---|---|---|
 /// | products | matrices | multiply-adds, twice | of operands and result | – |
 /// | convolutions | samples × directions | multiply-adds, twice | of operands and result | of the patches |
-/// | element by element | – | plain ones | of operands and result | transcendental ones |
+/// | element by element | runs of operands that are repeated | plain ones | of operands and result | transcendental ones |
+/// | sums | sums | additions | of operands and result | – |
 /// | dense × dense | – | multiply-adds, twice | of the tile | rows of V |
 /// | outer × outer | inputs that are scaled | multiply-adds, twice | of the tile | operations of P |
 /// | others | – | additions | of operands and result | – |
+///
+/// The last term is that of the numbers again, where a call has so many that they are far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work(pub [u64; TERMS]);
 
 impl Work {
     /// One call.
     pub(crate) fn call(pieces: u64, operations: u64, numbers: u64, beside: u64) -> Work {
-        Work([1, pieces, operations, numbers, beside])
+        let far = if numbers < FAR { 0 } else { numbers };
+        Work([1, pieces, operations, numbers, beside, far])
+    }
+
+    /// The numbers that it goes through.
+    pub fn numbers(self) -> u64 {
+        self.0[3]
     }
 
     /// So many times the same.
@@ -132,7 +146,7 @@ impl Work {
 /// let before = meter.tally();
 /// meter.reduce_sum(&x, &[0]);
 /// let sum = meter.tally() - before;
-/// assert_eq!(sum.of(Kind::Sum).0, [1, 0, 40, 45, 0]);
+/// assert_eq!(sum.of(Kind::Sum).0, [1, 5, 40, 45, 0, 0]);
 /// assert_eq!(sum.times(3), sum + sum + sum);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +199,15 @@ impl Sub for Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_far_where_there_are_many() {
+        let few = Work::call(0, 0, FAR - 1, 0);
+        assert_eq!(few.0[TERMS - 1], 0);
+        // Many calls of a few each are near.
+        assert_eq!(few.times(100).0[TERMS - 1], 0);
+        assert_eq!(Work::call(0, 0, FAR, 0).times(2).0[TERMS - 1], 2 * FAR);
+    }
 
     #[test]
     fn kinds_are_listed_in_their_order() {

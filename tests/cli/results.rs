@@ -141,6 +141,106 @@ fn plan_prints_and_writes_nothing() {
 }
 
 #[test]
+fn plan_forecasts_what_the_process_has_to_make_and_refuses_what_blocks_refuses() {
+    let place = Workplace::new();
+    let full = ["--part", "full", "--shard", "2/8"];
+    let text = place.done(&on_digits("plan", &full));
+    assert!(text.contains(" for 12.5 % of the result: passes"), "{text}");
+    let share = |more: &[&str]| {
+        let all = [&["--part", "full", "--tile", "256", "--json"][..], more].concat();
+        let plan = json(&place.done(&on_digits("plan", &all)));
+        (
+            plan["predicted"]["share"].clone(),
+            plan["unit_samples"].clone(),
+        )
+    };
+    assert_eq!(share(&[]).0, 1.0);
+    assert_eq!(share(&["--shard", "1/4", "--out", "out"]).0, 0.25);
+    // Two of four shares are done, in units of their own: what is left is no more than the other half.
+    for shard in ["1/4", "2/4"] {
+        let run = [
+            "--part", "full", "--tile", "256", "--shard", shard, "--out", "out", "--batch", "5",
+            "-q",
+        ];
+        place.done(&on_digits("blocks", &run));
+    }
+    let (left, unit) = share(&["--shard", "3/4", "--out", "out", "--batch", "5"]);
+    assert_eq!((left, unit), (0.25.into(), 5.into()));
+    let (left, unit) = share(&["--out", "out", "--batch", "5"]);
+    assert!(
+        left.as_f64().is_some_and(|left| 0.3 < left && left < 0.7),
+        "{left}"
+    );
+    assert_eq!(unit, 5);
+    // Others are refused with one voice.
+    for command in ["blocks", "plan"] {
+        let layers = on_digits(command, &["--part", "layers", "--out", "a.npy"]);
+        place.refused(2, &layers, &["3 parts go to a folder"]);
+        let other = on_digits(command, &["--part", "diag", "--out", "a.txt"]);
+        place.refused(1, &other, &["a.txt"]);
+    }
+    // What is made in memory is part of its peak.
+    let peak = |out: &str| {
+        let arguments = ["--part", "full", "--out", out, "--json"];
+        let plan = json(&place.done(&on_digits("plan", &arguments)));
+        plan["predicted"]["peak_host_bytes"]
+            .as_u64()
+            .expect("bytes")
+    };
+    assert_eq!(peak("a.safetensors") - peak("a.npy"), 4 * 1374 * 1374);
+}
+
+#[test]
+fn a_device_is_measured_once_where_that_can_be_kept_and_plan_says_which() {
+    let place = Workplace::new();
+    let plan = |cache: &str| {
+        let mut command = place.command(&on_digits("plan", &["--part", "layer=head"]));
+        let output = command.env("HESSBLOCK_CACHE", cache).output();
+        errors(&output.expect("the binary starts"))
+    };
+    let first = plan("cache");
+    let before = first.find("measuring how long").expect(&first);
+    let after = first.find("was measured, once, in ").expect(&first);
+    assert!(before < after);
+    assert!(!plan("cache").contains("measur"));
+    for cache in ["", "cache/rates/under/a/file"] {
+        if !cache.is_empty() {
+            std::fs::write(place.path("cache/rates"), "no folder").expect("a file");
+        }
+        let text = plan(cache);
+        assert!(
+            text.contains("for this plan alone") && !text.contains("once"),
+            "{text}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn measuring_stops_when_asked_to() {
+    use std::io::{BufRead, BufReader};
+    let place = Workplace::new();
+    let mut run = place
+        .command(&on_digits("plan", &["--part", "layer=head"]))
+        .env("HESSBLOCK_CACHE", "")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(run.stderr.take().expect("a pipe")).lines();
+    let begun = lines.any(|line| line.is_ok_and(|line| line.contains("measuring how long")));
+    assert!(begun);
+    let kill = std::process::Command::new("kill")
+        .args(["-INT", &run.id().to_string()])
+        .status();
+    assert!(kill.expect("kill").success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let output = run.wait_with_output().expect("a child");
+    assert_eq!(output.status.code(), Some(130), "{rest:?}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn inspect_lists_parameters_and_layers() {
     let place = Workplace::new();
     let model = digits("model.onnx");

@@ -1,0 +1,217 @@
+//! The units of samples and directions that there is memory for, and the refusal where not even the smallest fits.
+
+use super::footprint::{Footprint, Planner};
+use super::lesser::at_least;
+use super::plan::{Limits, RING, Sizes, TileJob, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING};
+use super::routes::Routes;
+use super::second::{MOST_DIRECTIONS, Needs};
+use super::unit::diagonal_rows;
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::network::{Network, Node};
+use crate::ops::Op;
+
+/// The units that there is room for, and what they take.
+pub(super) struct Room<T> {
+    pub(super) needs: T,
+    pub(super) unit: usize,
+    pub(super) chunk: usize,
+    /// Bytes of the host's buffers.
+    pub(super) host: u64,
+    /// Bytes that the device has beside them.
+    pub(super) device: u64,
+}
+
+/// Rows of V in a unit at most.
+fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
+    if tiles.is_empty() {
+        diagonal_rows(network, sizes.number_bytes)
+    } else {
+        UNIT_ROWS
+    }
+}
+
+/// The largest units that fit, of G.
+pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<Footprint>> {
+    let (network, tiles, sizes) = (planner.network, planner.tiles, planner.sizes);
+    let rows = unit_rows(network, tiles, sizes);
+    let least = match tiles.is_empty() {
+        true => 1,
+        false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
+    };
+    let most = sizes
+        .batch
+        .unwrap_or((rows / sizes.directions.max(1)).max(least));
+    let mut unit = most.clamp(1, sizes.samples.max(1));
+    let mut chunk = sizes.directions.clamp(1, rows);
+    if let Some(units) = sizes.units {
+        unit = units.samples.clamp(1, sizes.samples.max(1));
+        chunk = units.directions.clamp(1, sizes.directions.max(1));
+    }
+    loop {
+        let footprint = planner.footprint(unit, chunk)?;
+        let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
+        let device = limits.device_beside(host);
+        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
+        if fits && footprint.largest <= limits.tensor {
+            return Ok(Room {
+                needs: footprint,
+                unit,
+                chunk,
+                host,
+                device,
+            });
+        }
+        if let Some(units) = sizes.units {
+            let peak = footprint.recompute(1, limits.unified);
+            return Err(too_small_for(units, peak, host));
+        }
+        if unit > 1 {
+            unit = unit.div_ceil(2);
+        } else if chunk > 1 {
+            chunk = chunk.div_ceil(2);
+        } else {
+            let peak = footprint.recompute(1, limits.unified);
+            return Err(too_small(footprint.largest, peak, host, limits));
+        }
+    }
+}
+
+/// The largest units that fit, of H or H − G.
+pub(super) fn room_second(
+    planner: &Planner<'_>,
+    routes: &Routes,
+    limits: Limits,
+) -> Result<Room<Needs>> {
+    let (network, sizes) = (planner.network, planner.sizes);
+    let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
+    let mut unit = most.clamp(1, sizes.samples.max(1));
+    let mut chunk = MOST_DIRECTIONS;
+    if let Some(units) = sizes.units {
+        unit = units.samples.clamp(1, sizes.samples.max(1));
+        chunk = units.directions.clamp(1, MOST_DIRECTIONS);
+    }
+    loop {
+        let needs = planner.needs(routes, unit, chunk)?;
+        let host = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
+        let device = limits.device_beside(host);
+        let peak = needs.peak(1, limits.unified);
+        if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
+            return Ok(Room {
+                needs,
+                unit,
+                chunk,
+                host,
+                device,
+            });
+        }
+        if let Some(units) = sizes.units {
+            return Err(too_small_for(units, peak, host));
+        }
+        // Directions share the primal pass, samples nothing.
+        if unit > 8 || chunk == 1 && unit > 1 {
+            unit = unit.div_ceil(2);
+        } else if chunk > 1 {
+            chunk = chunk.div_ceil(2);
+        } else {
+            return Err(too_small(needs.largest, peak, host, limits));
+        }
+    }
+}
+
+/// Bytes of the host's buffers: finished tiles, the network's arrays, a unit's data and loss factor.
+fn host_bytes(
+    network: &Network,
+    tile: u64,
+    sizes: Sizes,
+    limits: Limits,
+    (unit, chunk): (usize, usize),
+) -> u64 {
+    let input: usize = network
+        .inputs
+        .iter()
+        .map(|i| i.rest.iter().product::<usize>())
+        .sum();
+    let outputs = network.outputs();
+    // Read in double precision and once more rounded; S, its columns and they again rounded.
+    let numbers = unit * (2 * input + outputs + sizes.target) + 3 * unit * chunk * (outputs + 1);
+    let arrays = network
+        .parameters
+        .iter()
+        .map(|p| &p.data)
+        .chain(&network.constants);
+    let stored: usize = arrays.map(|a| a.bytes()).sum();
+    let listed = |node: &Node| match &node.op {
+        Op::Take(take) => size_of_val(&take.indices[..]),
+        _ => 0,
+    };
+    let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
+    // What is cut into chunks is padded to their size, turned round for its mirror, and may be compressed, by each writer.
+    let chunks = if sizes.tiling.regular { 2 * WRITING } else { 0 };
+    tile * (tiles_on_their_way(limits.unified) + chunks) as u64 + (8 * numbers + stored) as u64
+}
+
+/// Finished tiles in host memory at most.
+pub(super) fn tiles_on_their_way(unified: bool) -> usize {
+    // On the CPU one in the driver's hand and one that waits; else those of the ring, and one in the collector's hand.
+    let finished = if unified { 2 } else { RING + 1 };
+    finished + WRITING
+}
+
+/// The budget does not hold the units of the run that is gone on with.
+fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
+    Error::Budget(format!(
+        "the run that this one goes on with took {} samples and {} directions at a time, as rounding needs it to be to the \
+         end: that is {} on the device and {} of host memory, more than there is now; give it as much, or begin again with \
+         --restart (of several processes, once what all of them left is removed)",
+        units.samples,
+        units.directions,
+        Bytes(peak.into()),
+        Bytes(host.into())
+    ))
+}
+
+fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
+    let bytes = |b: u64| Bytes(b.into());
+    let budget = if limits.unified {
+        limits.device.min(limits.host)
+    } else {
+        limits.device
+    };
+    let option = if limits.unified || host > limits.host {
+        "--host-memory"
+    } else {
+        "--memory"
+    };
+    if largest > limits.tensor {
+        return Error::Budget(format!(
+            "the largest tensor takes {}, the device binds {} at most; use --device cpu, or ask for smaller parts",
+            bytes(largest),
+            bytes(limits.tensor)
+        ));
+    }
+    // What this was found for is the least that a plan can be made of.
+    let would_do = match limits.unified {
+        true => format!("--host-memory {} would do", at_least((peak + host).into())),
+        false => {
+            let mut budgets = Vec::new();
+            if peak > limits.device {
+                budgets.push(format!("--memory {}", at_least(peak.into())));
+            }
+            if host > limits.host {
+                budgets.push(format!("--host-memory {}", at_least(host.into())));
+            }
+            format!("{} would do", budgets.join(" with "))
+        }
+    };
+    Error::Budget(format!(
+        "the memory budget of {} is too small: one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; {would_do}",
+        bytes(if option == "--host-memory" {
+            limits.host.min(budget)
+        } else {
+            budget
+        }),
+        bytes(peak),
+        bytes(host),
+    ))
+}
