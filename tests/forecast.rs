@@ -33,11 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const ENOUGH: usize = 2;
 
 /// Requests for second derivatives: the example's folder, the matrix, the part.
-const SECOND: [(&str, Curvature, &str); 4] = [
+const SECOND: [(&str, Curvature, &str); 3] = [
     ("digits", Curvature::Exact, "full"),
     ("digits", Curvature::Residual, "full"),
-    ("digits", Curvature::Exact, "diag"),
-    ("text", Curvature::Exact, "layer=block1.attend"),
+    ("text", Curvature::Exact, "layer=block1.project"),
 ];
 
 const CASE: &str = "HESSBLOCK_FORECAST_CASE";
@@ -113,7 +112,7 @@ impl Outcome {
         };
         let mark = |off: bool, what| if off { what } else { "" };
         format!(
-            "{name:<24} {} ms | passes {} | {} MiB{device}{}{}{disturbed}",
+            "{name:<32} {} ms | passes {} | {} MiB{device}{}{}{disturbed}",
             pair(self.seconds, 1e3),
             pair(self.passes, 1e3),
             pair(self.host, mib),

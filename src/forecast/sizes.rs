@@ -102,7 +102,7 @@ pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
     let mut convolutions = Vec::new();
     let few = [
         (16, 1, 1, 6, 1, square(28, 24, 5, 1, 0)),
-        (16, 16, 16, 16, 1, square(32, 32, 3, 1, 1)),
+        (16, 8, 16, 16, 1, square(32, 32, 3, 1, 1)),
         (16, 1, 6, 16, 1, square(12, 8, 5, 1, 0)),
         (4, 4, 16, 16, 1, square(32, 32, 3, 1, 1)),
         (4, 2, 3, 16, 1, square(32, 32, 3, 1, 1)),
@@ -215,7 +215,8 @@ pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
         (P::ReduceSum(vec![4, 5]), vec![wide.clone()]),
         (P::ReduceSum(vec![0]), vec![wide.clone()]),
         (P::ReduceSum(vec![4, 5]), vec![small.clone()]),
-        (P::ReduceSum(vec![0]), vec![large.clone()]),
+        (P::ReduceSum(vec![0]), vec![of(64, 10, &[1400])]),
+        (P::ReduceSum(vec![4, 5]), vec![of(32, 10, &[1, 16, 32, 32])]),
         (P::Permute(vec![0, 2, 3, 1]), vec![wide.clone()]),
         (P::Permute(vec![0, 2, 3, 1]), vec![small.clone()]),
         (P::Permute(vec![0]), vec![of(1, 1, &[10])]),
