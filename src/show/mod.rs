@@ -187,7 +187,8 @@ pub fn show(blocks: &Blocks, out: &str, options: &Options, control: &Control<'_>
     }
     let broken: u64 = parts.iter().map(|p| p.statistics.non_finite).sum();
     if broken > 0 {
-        notes.push(format!("{broken} entries are NaN or infinite; norms, traces and largest entries are those of the others"));
+        let all: u64 = parts.iter().map(|p| p.statistics.entries).sum();
+        notes.push(format!("{broken} of {all} entries are NaN or infinite; norms, traces and largest entries are those of the others"));
     }
     if let Some(first) = same_only.first() {
         let more = match same_only.len() {

@@ -65,9 +65,9 @@ pub fn tensors() -> [Vec<u8>; 2] {
 impl Form {
     /// All that this build reads.
     pub fn all() -> Vec<Form> {
-        let mut all = vec![Form::Folder, Form::File, Form::Tensors];
+        let all = vec![Form::Folder, Form::File, Form::Tensors];
         #[cfg(feature = "zarr")]
-        all.extend(zarr::Lay::ALL.map(Form::Zarr));
+        let all = [all, zarr::Lay::ALL.map(Form::Zarr).to_vec()].concat();
         all
     }
 
@@ -282,31 +282,34 @@ pub mod zarr {
 
 /// Opens a result and reads of it where it is one; says whether all could be read.
 pub fn check(form: Form, tried: &[u8]) -> bool {
-    scratch::with(|scratch| {
-        let path = form.lay(scratch, tried);
-        let (blocks, peak) = heap::peak(|| Blocks::open(&path));
-        assert!(
-            peak <= ANY + PER_BYTE * tried.len(),
-            "{peak} bytes for a manifest of {}",
-            tried.len()
-        );
-        match blocks {
-            Ok(blocks) => {
-                shown(&blocks, tried.len());
-                read(&blocks)
-            }
-            Err(error) => {
-                let message = error.to_string();
-                assert!(message.contains("tried"), "{message}");
-                assert!(
-                    message.len() <= (8 << 10) + 4 * tried.len(),
-                    "{} bytes",
-                    message.len()
-                );
-                false
-            }
+    scratch::with(|scratch| check_in(scratch, form, tried))
+}
+
+/// The same in an empty folder.
+pub fn check_in(scratch: &Scratch, form: Form, tried: &[u8]) -> bool {
+    let path = form.lay(scratch, tried);
+    let (blocks, peak) = heap::peak(|| Blocks::open(&path));
+    assert!(
+        peak <= ANY + PER_BYTE * tried.len(),
+        "{peak} bytes for a manifest of {}",
+        tried.len()
+    );
+    match blocks {
+        Ok(blocks) => {
+            shown(&blocks, tried.len());
+            read(&blocks)
         }
-    })
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.contains("tried"), "{message}");
+            assert!(
+                message.len() <= (8 << 10) + 4 * tried.len(),
+                "{} bytes",
+                message.len()
+            );
+            false
+        }
+    }
 }
 
 /// Shows a result as a table, a drawing and a page, or not: it need not be whole.

@@ -1,6 +1,7 @@
 //! A folder for the files that are tried, in memory where the system has such a place.
 
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 /// A folder that goes with the process's interest in it.
 pub struct Scratch(tempfile::TempDir);
@@ -45,8 +46,22 @@ thread_local! {
     static OWN: Scratch = Scratch::new();
 }
 
+/// Held by all, or by one that opens as many files as may be open.
+static FILES: RwLock<()> = RwLock::new(());
+
 /// Runs something with an empty folder.
 pub fn with<T>(run: impl FnOnce(&Scratch) -> T) -> T {
+    let _shared = FILES.read().unwrap_or_else(PoisonError::into_inner);
+    empty(run)
+}
+
+/// The same for what may use up all files that can be open, for which others are then waiting.
+pub fn alone<T>(run: impl FnOnce(&Scratch) -> T) -> T {
+    let _all = FILES.write().unwrap_or_else(PoisonError::into_inner);
+    empty(run)
+}
+
+fn empty<T>(run: impl FnOnce(&Scratch) -> T) -> T {
     OWN.with(|scratch| {
         scratch.clear();
         run(scratch)

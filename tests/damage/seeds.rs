@@ -126,6 +126,7 @@ pub fn manifests() -> Vec<(result::Form, Vec<u8>)> {
         [&[&text(manifest)[..]], more].concat().join(&0)
     };
     let [places, numbers] = result::tensors();
+    #[cfg_attr(not(feature = "zarr"), allow(unused_mut))]
     let mut all = vec![
         (result::Form::Folder, text(&folder)),
         (

@@ -65,6 +65,7 @@ impl Blocks {
     }
 
     /// Rows and columns of a part that lie together, and are best read together.
+    #[cfg(feature = "plot")] // pictures alone go through all of a part
     pub(crate) fn piece(&self, part: usize) -> [usize; 2] {
         self.parts.get(part).map_or([1, 1], |p| p.reader.piece())
     }
