@@ -19,13 +19,18 @@ use crate::schedule::PlanTally;
 use crate::schedule::plan::{Plan, WRITING};
 use std::fmt;
 
+/// How much longer a call takes in a pass on the CPU, among others that take the caches and leave fresh pages, than alone again
+/// and again, as rates are measured. Of the passes of [`crate::bench`]'s networks it is between 0.96 and 1.9 times (measured on
+/// two cores; the most where tensors are largest, or smallest).
+const AMONG: f64 = 1.3;
+
 /// Seconds between two looks of a run at its own memory: it ends with the next one.
 const LOOK: f64 = 5e-3;
 
 /// What a plan is expected to take.
 ///
 /// ```text
-/// busy    = passes + contractions (+ tiles where these are accumulated in host memory)
+/// busy    = passes (on the CPU 1.3 times) + contractions (+ tiles where these are accumulated in host memory)
 /// beside  = the longer of writing and, from a device, of tiles' way to the host
 /// seconds = the longer of busy and beside + the shorter of them / number of tiles
 /// ```
@@ -73,7 +78,8 @@ impl Forecast {
         } = plan.tally(network)?;
         let share = share.clamp(0.0, 1.0);
         let shared = devices.max(1) as f64;
-        let all_passes = rates.seconds(&passes) * plan.share_of_passes(share);
+        let among = if plan.is_unified() { AMONG } else { 1.0 };
+        let all_passes = among * rates.seconds(&passes) * plan.share_of_passes(share);
         // Factors that are kept are made by every device.
         let pass_seconds = match plan.passes() {
             1 => all_passes,
