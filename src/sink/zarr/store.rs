@@ -22,6 +22,9 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// A part, and a chunk's or file's place in its grid.
+type At = (usize, [usize; 2]);
+
 /// Writes a group of arrays, one per part.
 #[derive(Debug)]
 pub(in super::super) struct ZarrStore {
@@ -30,8 +33,8 @@ pub(in super::super) struct ZarrStore {
     writes: Writes,
     ends: Ends,
     /// Chunks that lie where their file's own index says, not where the journal has them: a run that was stopped at its very end
-    /// had packed the file. By part and place in the grid.
-    packed: Mutex<HashMap<(usize, [usize; 2]), [u64; 2]>>,
+    /// had packed the file.
+    packed: Mutex<HashMap<At, [u64; 2]>>,
     /// Files and folders that changed since all was last made durable.
     unsynced: Mutex<BTreeSet<PathBuf>>,
 }
@@ -303,7 +306,7 @@ impl ZarrStore {
 
     /// Gives files of several chunks their final form ([`shards::pack`]).
     fn pack(&self, entries: &[Entry]) -> Result<()> {
-        let mut files: BTreeMap<(usize, [usize; 2]), Vec<[u64; 2]>> = BTreeMap::new();
+        let mut files: BTreeMap<At, Vec<[u64; 2]>> = BTreeMap::new();
         for entry in entries {
             let part = entry.tile.part;
             let array = self.array(part)?;
