@@ -75,8 +75,26 @@ fn planned(command: &Blocks, target: Option<&Target>) -> Result<Planned> {
     })
 }
 
+/// Refuses a picture that cannot be drawn.
+fn check_picture(command: &Blocks) -> Result<()> {
+    let Some(png) = &command.png else {
+        return Ok(());
+    };
+    if command.shard.of > 1 {
+        return Err(Error::Request(
+            "--png draws a whole result, and --shard makes a share of one: after `hessblock merge`, \
+             `hessblock show OUT --png FILE` draws it"
+                .into(),
+        ));
+    }
+    // Where there is a result already, it is this one, and its picture stays; or the run refuses or replaces it.
+    let whole = command.out.as_ref().is_some_and(|out| out.exists());
+    show::check(png, "png", command.force || whole)
+}
+
 /// `hessblock plan`.
 pub fn plan(command: &Blocks) -> Result<()> {
+    check_picture(command)?;
     let out = command.out.as_deref();
     let target = out.map(|out| Target::with_options(out, command.files()));
     let target = target.transpose()?;
@@ -177,17 +195,7 @@ pub fn run(command: &Blocks) -> Result<()> {
             "--out PATH is missing: FILE.npy for a single part, otherwise a folder".into(),
         )
     })?;
-    if let Some(png) = &command.png {
-        if command.shard.of > 1 {
-            return Err(Error::Request(
-                "--png draws a whole result, and --shard makes a share of one: after `hessblock merge`, \
-                 `hessblock show OUT --png FILE` draws it"
-                    .into(),
-            ));
-        }
-        // Where there is a result already, it is this one, and its picture stays; or the run refuses or replaces it.
-        show::check(png, "png", command.force || out.exists())?;
-    }
+    check_picture(command)?;
     let mut target = Target::with_options(out, command.files())?;
     let planned = planned(command, Some(&target))?;
     announce(command, &planned);
@@ -225,7 +233,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     })?;
     if report.was_whole {
         let text = format!(
-            "{} is there already, made by this command from the same files: nothing was done (--force makes it anew)",
+            "{} is there already, made by this command from the same files: nothing was computed (--force makes it anew)",
             out.display()
         );
         note(command.run.quiet, &text);
@@ -248,10 +256,13 @@ pub fn run(command: &Blocks) -> Result<()> {
         );
         note(command.run.quiet, &text);
     }
-    if let Some(png) = &command.png
-        && !(report.was_whole && png.exists())
-    {
-        show::picture(out, png, command.run.quiet)?;
+    match &command.png {
+        Some(png) if report.was_whole && png.exists() => {
+            let text = format!("{} stays as it is (--force draws it anew)", png.display());
+            note(command.run.quiet, &text);
+        }
+        Some(png) => show::picture(out, png, command.run.quiet)?,
+        None => {}
     }
     if command.run.json {
         return print_json(&Summary {

@@ -125,7 +125,7 @@ fn finish<R: Real>(
     if let Some(short) = short {
         return Err(Error::file(
             place.partial(),
-            format!("{short}; {}", missing(of, &shares)),
+            format!("is not whole: {} ({short})", missing(of, &shares)),
         ));
     }
     let notes: Vec<(usize, &[Value])> = shares

@@ -1,7 +1,7 @@
 //! A result under way: its plan, the list of what is done, the lock on it, and its end.
 
 use super::journal::{Contents, Journal};
-use super::place::{Place, is_beside, is_there, not_ours};
+use super::place::{Place, is_beside, is_hidden, is_there, not_ours};
 use super::record::Record;
 use crate::error::{Error, Result};
 use crate::files::writes::Writes;
@@ -87,7 +87,7 @@ impl Partial {
                     let mut entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
                     let occupied = entries.next().is_some();
                     let begun = place.beside("plan.json").exists() || !place.journals()?.is_empty();
-                    place.check_leftover(&folder)?;
+                    place.check_under_way(&folder)?;
                     // Arrays alone are somebody's.
                     if occupied && !begun {
                         return Err(not_ours(&folder));
@@ -361,7 +361,8 @@ fn remove(place: &Place, but: Option<&Path>) -> Result<()> {
     for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder))? {
         let entry = entry.map_err(Error::io(&folder))?;
         let path = entry.path();
-        if Some(path.as_path()) == but {
+        // Hidden ones are a file system's, which may not let go of them.
+        if Some(path.as_path()) == but || is_hidden(&entry.file_name().to_string_lossy()) {
             continue;
         }
         match entry.file_type().is_ok_and(|kind| kind.is_dir()) {

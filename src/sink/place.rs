@@ -266,23 +266,40 @@ impl Place {
 
     /// Refuses a folder that holds anything but what a result consists of.
     pub(super) fn check_leftover(&self, folder: &Path) -> Result<()> {
+        self.check_contents(folder, false)
+    }
+
+    /// The same of a result under way, in which hidden files may lie: file systems put them there (`.nfs…`, `.DS_Store`).
+    pub(super) fn check_under_way(&self, folder: &Path) -> Result<()> {
+        self.check_contents(folder, true)
+    }
+
+    fn check_contents(&self, folder: &Path, hidden: bool) -> Result<()> {
         for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
             let entry = entry.map_err(Error::io(folder))?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let beside = is_beside(&name);
+            if hidden && is_hidden(&name) {
+                continue;
+            }
+            // What is written through a link lies elsewhere.
+            let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             let own = match self.kind {
-                Kind::Zarr => name == "zarr.json" || is_array(&entry.path())?,
+                _ if link => false,
+                _ if is_beside(&name) => true,
+                Kind::Zarr => name == "zarr.json" || is_array(&entry.path(), hidden)?,
                 _ => {
                     let array = name.strip_suffix(".npy");
                     name == "index.json"
                         || array.is_some_and(|stem| stem.chars().all(|c| c.is_ascii_digit()))
                 }
             };
-            if !own && !beside {
+            if !own {
                 return Err(Error::file(
                     folder,
-                    format!("holds {name:?}, so it is not the leftover of a run: move it away"),
+                    format!(
+                        "holds {name:?}, which is not what a run leaves there: move that away, and what was done is gone on with"
+                    ),
                 ));
             }
         }
@@ -299,18 +316,21 @@ impl Place {
 }
 
 /// Whether a folder holds nothing but an array's chunks and metadata, as far as it was written.
-fn is_array(folder: &Path) -> Result<bool> {
+fn is_array(folder: &Path, hidden: bool) -> Result<bool> {
     /// Whether all in a folder of chunks is named by a number; files lie in folders of folders at most.
-    fn is_chunks(folder: &Path, depth: usize) -> Result<bool> {
+    fn is_chunks(folder: &Path, depth: usize, hidden: bool) -> Result<bool> {
         for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
             let entry = entry.map_err(Error::io(folder))?;
             let name = entry.file_name();
             let kind = entry.file_type().map_err(Error::io(folder))?;
             let name = name.to_string_lossy();
+            if hidden && is_hidden(&name) {
+                continue;
+            }
             // A file that is being packed is copied.
             let number = is_number(name.strip_suffix(COPY).unwrap_or(&name));
             let below = || match kind.is_dir() {
-                true => Ok(depth > 0 && is_chunks(&entry.path(), depth - 1)?),
+                true => Ok(depth > 0 && is_chunks(&entry.path(), depth - 1, hidden)?),
                 false => Ok(kind.is_file()),
             };
             if !number || !below()? {
@@ -327,7 +347,8 @@ fn is_array(folder: &Path) -> Result<bool> {
         let kind = entry.file_type().map_err(Error::io(folder))?;
         let own = match entry.file_name().to_string_lossy().as_ref() {
             "zarr.json" => kind.is_file(),
-            "c" => kind.is_dir() && is_chunks(&entry.path(), 1)?,
+            "c" => kind.is_dir() && is_chunks(&entry.path(), 1, hidden)?,
+            name if hidden && is_hidden(name) => true,
             _ => false,
         };
         if !own {
@@ -400,6 +421,10 @@ pub(super) fn check_folder(target: &Path) -> Result<()> {
 
 pub(super) fn is_there(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
+}
+
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
 }
 
 fn is_number(text: &str) -> bool {

@@ -488,3 +488,36 @@ fn tensors_of_one_name_are_refused_before_work() {
     let refused = message(sink.begin(&[square("a", 4), square("a", 4)]));
     assert!(refused.contains("two parts are named \"a\""), "{refused}");
 }
+
+#[test]
+fn what_file_systems_hide_in_a_result_under_way_stops_no_run_and_what_is_somebody_s_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h");
+    let partial = folder.path().join("h.partial");
+    drop(one_tile(&path, FilesOptions::default(), 1.0));
+    std::fs::write(partial.join(".nfs0001"), "").unwrap();
+    std::fs::write(partial.join("notes"), "").unwrap();
+    let begin = || {
+        let mut sink = Files::<f32>::create(&path).unwrap();
+        sink.begin(&[square("a", 4)]).map(|()| sink)
+    };
+    let refused = message(begin());
+    assert!(
+        refused.contains("\"notes\"") && refused.contains("move that away"),
+        "{refused}"
+    );
+    std::fs::remove_file(partial.join("notes")).unwrap();
+    #[cfg(unix)]
+    {
+        // Through a link numbers would go where nobody expects them.
+        let data = partial.join("0000.npy");
+        std::fs::rename(&data, folder.path().join("elsewhere.npy")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere.npy", &data).unwrap();
+        assert!(message(begin()).contains("\"0000.npy\""));
+        std::fs::rename(folder.path().join("elsewhere.npy"), &data).unwrap();
+    }
+    let mut sink = begin().unwrap();
+    assert!(sink.has(&Tile::whole(0, &square("a", 4))).unwrap());
+    sink.finish().unwrap();
+    assert_eq!(names(&path), [".nfs0001", "0000.npy", "index.json"]);
+}
