@@ -333,7 +333,7 @@ impl<R: Real> Files<R> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is one statement: whoever panicked left nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

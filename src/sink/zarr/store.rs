@@ -1,5 +1,6 @@
 //! Chunks on their way to disk.
 
+use super::super::files::lock;
 use super::super::journal::Entry;
 use super::super::place::Place;
 use super::super::record::{Manifest, Record};
@@ -20,7 +21,7 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 /// A part, and a chunk's or file's place in its grid.
 type At = (usize, [usize; 2]);
@@ -84,11 +85,6 @@ impl Target {
             .chain(mirror.then_some(other))
             .collect())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one statement: whoever panicked left nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A chunk that a tile, or its transpose, is written as.
