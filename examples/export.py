@@ -14,8 +14,13 @@ extents are fixed as given, the length of a sequence too. Or from Python:
 Inputs are arguments of the module's `forward` where all have names of such, else they are given in order.
 
 Beside the file goes `model.parameters.json`: which of the file's parameters is which of
-`module.named_parameters()`, with its shape and place in the flat order of hessblock, and the other names of a
-tied one (`tied`); `unused` are the module's parameters that no output depends on, `lost` those that the file
+`module.named_parameters()`, with its shape, its place in the flat order of hessblock (`offset`) and in that of PyTorch
+(`module_offset`, as in torch.nn.utils.parameters_to_vector), and the other names of a tied one (`tied`). The permutation
+from one to the other, so that H_file = H_module[order][:, order]:
+
+    order = permutation("model.parameters.json")          # H_module[order][:, order] is what hessblock writes
+
+`unused` are the module's parameters that no output depends on, `lost` those that the file
 has no more. Where there are several outputs, `outputs` has a list for each, of what that output depends on.
 
 Names are kept by leaving the file as it was traced. An exporter that folds or optimises (both do unless told
@@ -160,6 +165,10 @@ def parameter_map(model, module, unused=()):
         # The older exporter gives equal-valued parameters as Identity of one of them.
         if node.op_type == "Identity" and node.output[0] in named and node.input[0] in names:
             names[node.output[0]] = names[node.input[0]]
+    module_offsets, at = {}, 0
+    for value in module.parameters():
+        module_offsets[id(value)] = at
+        at += value.numel()
     held = {id(named[name]) for name in names if name in named}
     absent = [name for name, value in module.named_parameters() if id(value) not in held]
     lost = [name for name in absent if name not in unused]
@@ -174,12 +183,27 @@ def parameter_map(model, module, unused=()):
                 continue
             value = named[name]
             tied = [other for other in named if named[other] is value and other != name]
-            row = {"file": name, "module": name, "shape": names[name], "offset": offset, "count": value.numel()}
+            row = {"file": name, "module": name, "shape": names[name], "offset": offset, "count": value.numel(),
+                   "module_offset": module_offsets[id(value)]}
             rows.append(row | ({"tied": tied} if tied else {}))
             offset += value.numel()
         lists[output.name] = {"parameters": rows, "count": offset}
     rest = {"unused": list(unused), "lost": lost}
     return (lists.popitem()[1] if len(lists) == 1 else {"outputs": lists}) | rest
+
+
+def permutation(mapping, output=None):
+    """The index in PyTorch's flat vector of parameters of every entry of hessblock's: H_module[order][:, order].
+
+    `mapping` is what `export` returns, or the path of the JSON file that it writes; `output` names one of several outputs.
+    """
+    if not isinstance(mapping, dict):
+        mapping = json.loads(pathlib.Path(mapping).read_text())
+    if output is not None:
+        mapping = mapping["outputs"][output]
+    rows = mapping["parameters"]
+    ranges = [torch.arange(row["module_offset"], row["module_offset"] + row["count"]) for row in rows]
+    return torch.cat(ranges) if ranges else torch.arange(0)
 
 
 def feeding(graph, output):

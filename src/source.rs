@@ -313,7 +313,13 @@ impl Source {
                 .map(|file| HashedFile::new(file))
                 .collect::<Result<Vec<_>>>()
         };
-        Ok((hash(model)?, hash(data)?))
+        let mut data = hash(data)?;
+        for file in &mut data {
+            if Path::new(&file.path).is_dir() {
+                file.shards = ArraySource::open(&file.path)?.shards();
+            }
+        }
+        Ok((hash(model)?, data))
     }
 
     /// Hashes every file and says what they were run with.

@@ -21,7 +21,7 @@ Example:
   hessblock blocks examples/digits/model.onnx --inputs examples/digits/images.npy \\
       --targets examples/digits/labels.npy --loss cross-entropy --part layers --out blocks
 
-Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 invalid arguments, 130 interrupted.
 RUST_LOG=hessblock=debug says what happens on the way, NO_COLOR=1 leaves colours out.
 `hessblock COMMAND --help` has an example of each command."
 )]
@@ -36,6 +36,7 @@ pub enum Command {
     /// List a network's operations, parameters and layers.
     Inspect(Inspect),
     /// Write parts of the Hessian: of the generalized Gauss-Newton matrix, or the exact one.
+    #[command(mut_arg("out", |argument| argument.required(true)))]
     Blocks(Blocks),
     /// Finish a result whose tiles several processes made (`blocks --shard`).
     Merge(Merge),
@@ -65,6 +66,8 @@ Example:
     Bench(Bench),
     /// Test this machine's device: everything it computes against CPU double precision, in under a minute.
     Selftest(Selftest),
+    /// Print the Python script that exports a torch.nn.Module to ONNX with its parameters' names.
+    ExportScript,
     /// Print what a shell needs to complete commands, options and values.
     Completions(Completions),
     /// Print the manual page, or write one for every command.
@@ -73,10 +76,19 @@ Example:
 
 /// Options of `inspect`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: hessblock inspect examples/digits/model.onnx")]
+#[command(after_help = "\
+Examples:
+  hessblock inspect examples/digits/model.onnx
+  hessblock inspect examples/digits/model.onnx --inputs examples/digits/images.npy --targets examples/digits/labels.npy")]
 pub struct Inspect {
     #[command(flatten)]
     pub model: Model,
+    /// Check that these inputs fit the network; list the shards of a folder in the order in which they are joined.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub inputs: Vec<InputFile>,
+    /// Targets beside them.
+    #[arg(long, value_name = "FILE")]
+    pub targets: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -163,11 +175,12 @@ pub struct Data {
 
 /// The loss.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which_loss").required(true).multiple(true))]
 pub struct Loss {
     /// cross-entropy, mse or bce (with logits).
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "which_loss")]
     pub loss: Option<String>,
-    /// How samples are put together, as PyTorch defines it.
+    /// Reduction over samples, as in PyTorch: mean (the default) or sum.
     #[arg(long, value_name = "mean|sum")]
     pub reduction: Option<String>,
     /// Cross-entropy: one weight per class.
@@ -176,7 +189,7 @@ pub struct Loss {
     /// Cross-entropy: share of the target spread over all classes.
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub label_smoothing: Option<f64>,
-    /// Cross-entropy: the label that does not count.
+    /// Cross-entropy: the label that does not count, -100 unless given, as in PyTorch.
     #[arg(long, value_name = "K", allow_hyphen_values = true)]
     pub ignore_index: Option<i64>,
     /// The axis of the network's outputs that holds the classes, the axis of samples included: 1 as in
@@ -188,7 +201,7 @@ pub struct Loss {
     #[arg(long, value_name = "FILE")]
     pub positive_weight: Option<PathBuf>,
     /// The loss's Hessian, [samples, outputs, outputs], in place of --loss and --targets.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "which_loss")]
     pub loss_hessian: Option<PathBuf>,
     /// The loss's gradient, [samples, outputs], beside --loss-hessian: exact and residual curvature need it.
     #[arg(long, value_name = "FILE")]
@@ -247,7 +260,7 @@ Example:
   hessblock blocks examples/digits/model.onnx --inputs examples/digits/images.npy \\
       --targets examples/digits/labels.npy --loss cross-entropy --part layers --out blocks
 
-Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.")]
+Exit codes: 0 done, 1 failed, 2 invalid arguments, 130 interrupted.")]
 pub struct Blocks {
     #[command(flatten)]
     pub model: Model,
@@ -551,7 +564,7 @@ Examples:
   hessblock show full.npy --layer dense1,head --svg dense1-head.svg
   hessblock show full.npy --range 0..100,0..100 --png corner.png
 
-Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.")]
+Exit codes: 0 done, 1 failed, 2 invalid arguments, 130 interrupted.")]
 pub struct Show {
     /// A file or folder made by `blocks`.
     #[arg(value_name = "OUT")]
@@ -610,7 +623,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE")]
     pub targets: Option<PathBuf>,
     /// The loss's Hessian, where it is no longer where it was.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "which_loss")]
     pub loss_hessian: Option<PathBuf>,
     /// The loss's gradient, where it is no longer where it was.
     #[arg(long, value_name = "FILE")]
@@ -650,7 +663,7 @@ Examples:
   hessblock bench --only contraction --only 'lenet5/*product'
   hessblock bench --compare here.json there.json --png both.png
 
-Exit codes: 0 done, 1 failed (a case whose numbers are wrong, too), 2 asked for wrongly, 130 interrupted.")]
+Exit codes: 0 done, 1 failed (a case whose numbers are wrong, too), 2 invalid arguments, 130 interrupted.")]
 pub struct Bench {
     /// all (the CPU and every hardware adapter), auto, cpu, gpu, an adapter's index, or a unique part of its name;
     /// repeatable. A software adapter is measured by name or index alone.
@@ -703,7 +716,7 @@ Examples:
   hessblock selftest --device llvmpipe --case contraction/ --case einsum
   hessblock selftest --json > selftest.json
 
-Exit codes: 0 all passed, 1 a case failed, 2 asked for wrongly, 130 interrupted.")]
+Exit codes: 0 all passed, 1 a case failed, 2 invalid arguments, 130 interrupted.")]
 pub struct Selftest {
     /// auto, cpu, gpu, an adapter's index, or a unique part of its name.
     #[arg(long, default_value = "auto", allow_hyphen_values = true)]

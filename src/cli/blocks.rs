@@ -2,7 +2,9 @@
 
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
-use super::{CANCEL, note, open_source, print, print_json, rank_line, show};
+use super::{
+    CANCEL, note, open_source, print, print_json, rank_line, shards_json, shards_text, show,
+};
 use hessblock::bytes::Bytes;
 use hessblock::forecast::Rates;
 use hessblock::loss::RankReport;
@@ -121,6 +123,7 @@ pub fn plan(command: &Blocks) -> Result<()> {
         if let Some(rank) = session.rank() {
             description["rank"] = serde_json::json!(rank);
         }
+        description["shards"] = shards_json(session.dataset());
         return print_json(&description);
     }
     let rank = session.rank().map_or(String::new(), |rank| {
@@ -131,9 +134,10 @@ pub fn plan(command: &Blocks) -> Result<()> {
         Err(error) => format!("time          unknown: {error}"),
     };
     print(&format!(
-        "device        {} ({})\n{rank}\n{description}\n{forecast}",
+        "device        {} ({})\n{rank}{}\n{description}\n{forecast}",
         device.name(),
-        device.precision()
+        device.precision(),
+        shards_text(session.dataset()),
     ))
 }
 

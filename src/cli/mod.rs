@@ -1,6 +1,6 @@
 //! The command line, nothing else: arguments, progress, summaries, exit codes.
 //!
-//! Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
+//! Exit codes: 0 done, 1 failed, 2 invalid arguments, 130 interrupted.
 
 mod args;
 mod bench;
@@ -21,10 +21,12 @@ mod verify;
 mod version;
 
 use clap::Parser;
+use hessblock::import::data::Dataset;
 use hessblock::loss::RankReport;
 use hessblock::schedule::run::Control;
 use hessblock::{Device, Error, Session, Source};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         args::Command::Error(command) => error::run(command),
         args::Command::Bench(command) => bench::run(command),
         args::Command::Selftest(command) => selftest::run(command),
+        args::Command::ExportScript => print(include_str!("../../examples/export.py").trim_end()),
         args::Command::Completions(command) => complete::completions(command),
         args::Command::Man(command) => complete::man(command),
     };
@@ -117,6 +120,33 @@ fn open_source(source: &Source, run: &args::Run) -> hessblock::Result<(Session, 
         cancel: &CANCEL,
     };
     Ok((source.open_on(&device, run.options(), &control)?, device))
+}
+
+/// The shards of every folder of the data in the order in which they are joined, a line for each folder.
+fn shards_text(dataset: &Dataset) -> String {
+    /// Names that are printed of a longer list, before the last.
+    const FIRST: usize = 4;
+    let line = |(folder, names): (PathBuf, Vec<String>)| {
+        let list = match &names[..] {
+            [first @ .., last] if names.len() > FIRST + 1 => {
+                format!("{}, …, {last}", first[..FIRST].join(", "))
+            }
+            all => all.join(", "),
+        };
+        let count = names.len();
+        format!(
+            "shards        {}: {count}, joined in the order {list}\n",
+            folder.display()
+        )
+    };
+    dataset.shards().into_iter().map(line).collect()
+}
+
+/// The same for machines: the names by folder.
+fn shards_json(dataset: &Dataset) -> serde_json::Value {
+    let shards = dataset.shards().into_iter();
+    let by_folder = shards.map(|(folder, names)| (folder.display().to_string(), names.into()));
+    serde_json::Value::Object(by_folder.collect())
 }
 
 /// What a cut loss factor has left, in one line.

@@ -4,4 +4,5 @@
 
 pub mod data;
 pub mod onnx;
+mod pytorch;
 pub mod weights;

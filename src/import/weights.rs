@@ -26,6 +26,11 @@ const MOST_FAULTS: usize = 40;
 /// number type, or have no place in the network.
 pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    super::pytorch::refuse(
+        path,
+        &bytes,
+        "save weights with safetensors.torch.save_file(module.state_dict(), \"FILE.safetensors\")",
+    )?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| {
         Error::file(
             path,

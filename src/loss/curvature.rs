@@ -46,14 +46,15 @@ impl fmt::Display for Curvature {
 }
 
 impl Curvature {
-    /// From its name; draws and seed count for `mc-ggn` alone.
+    /// From its name, or another name that is in use: `gn` and `gauss-newton` for `ggn`, `hessian` for `exact`. Draws and
+    /// seed count for `mc-ggn` alone.
     ///
     /// # Errors
     /// [`Error::Request`] for an unknown name, with the nearest.
     pub fn parse(name: &str, samples: u32, seed: u64) -> Result<Curvature> {
         Ok(match name {
-            "ggn" => Curvature::Ggn,
-            "exact" => Curvature::Exact,
+            "ggn" | "gn" | "gauss-newton" => Curvature::Ggn,
+            "exact" | "hessian" => Curvature::Exact,
             "residual" => Curvature::Residual,
             "empirical-fisher" => Curvature::EmpiricalFisher,
             "mc-ggn" => Curvature::McGgn { samples, seed },

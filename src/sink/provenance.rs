@@ -56,6 +56,9 @@ pub struct HashedFile {
     pub path: String,
     /// SHA-256 ([`hash_file`]; a folder's is that of its list of files).
     pub sha256: String,
+    /// The names of a folder's shards in the order in which they were joined; empty for anything else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<String>,
 }
 
 impl HashedFile {
@@ -67,6 +70,7 @@ impl HashedFile {
         Ok(Self {
             path: path.display().to_string(),
             sha256: hash_file(path)?,
+            shards: Vec::new(),
         })
     }
 }

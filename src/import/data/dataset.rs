@@ -4,7 +4,7 @@ use super::{ArraySource, Preprocess};
 use crate::error::{Error, Result};
 use crate::loss::TargetBatch;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Samples: inputs, and targets where the loss needs them.
 ///
@@ -202,6 +202,16 @@ impl Dataset {
     /// The array of targets.
     pub fn target_source(&self) -> Option<&ArraySource> {
         self.targets.as_ref()
+    }
+
+    /// The folders of shards among the arrays, with the names of their shards in the order in which they are joined.
+    pub fn shards(&self) -> Vec<(PathBuf, Vec<String>)> {
+        let inputs = self.inputs.iter().map(|input| &input.source);
+        inputs
+            .chain(&self.targets)
+            .map(|source| (source.path().to_path_buf(), source.shards()))
+            .filter(|(_, shards)| !shards.is_empty())
+            .collect()
     }
 
     /// What is done to inputs.

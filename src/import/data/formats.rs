@@ -3,6 +3,7 @@
 use super::store::{Compression, Front, Store};
 use crate::error::{Error, Result};
 use crate::files::npy::{self, Dtype, Kind};
+use crate::import::pytorch;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -34,9 +35,14 @@ pub(super) fn open(path: &Path) -> Result<Stored> {
     let (mut file, length) = crate::files::open(&file_path)?;
     let mut magic = Vec::new();
     file.by_ref()
-        .take(6)
+        .take(pytorch::LOOKED_AT as u64)
         .read_to_end(&mut magic)
         .map_err(Error::io(&file_path))?;
+    pytorch::refuse(
+        &file_path,
+        &magic,
+        "save arrays with numpy.save(\"FILE.npy\", tensor.numpy()), or several with numpy.savez",
+    )?;
     if let Some(key) = &key
         && !magic.starts_with(b"PK")
     {

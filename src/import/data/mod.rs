@@ -7,6 +7,7 @@
 mod bind;
 mod dataset;
 mod formats;
+mod order;
 mod preprocess;
 mod source;
 mod store;

@@ -48,12 +48,12 @@ type Take<'a> = dyn FnMut(&Path, Dtype, &[u8]) -> Result<()> + 'a;
 const CHUNK: usize = 1 << 18;
 
 impl ArraySource {
-    /// Opens a file or a folder of `.npy` shards, which are joined along the first axis in the order of
-    /// their names. `FILE.npz:KEY` names an array in an archive; the key may be left out where there is one.
+    /// Opens a file or a folder of `.npy` shards, which are joined along the first axis in the order of the
+    /// numbers in their names (`2.npy` before `10.npy`). `FILE.npz:KEY` names an array in an archive; the key may be left out where there is one.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] where it is absent, of no known format, truncated, or the shards do
-    /// not fit each other.
+    /// not fit each other or have names of which no order is sure.
     pub fn open(path: impl AsRef<Path>) -> Result<ArraySource> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -79,8 +79,7 @@ impl ArraySource {
                 paths.push(path);
             }
         }
-        paths.sort();
-        warn_of_numbers(folder, &paths);
+        super::order::sort(folder, &mut paths)?;
         let mut shards = Vec::new();
         let mut shape: Option<(Vec<usize>, PathBuf, Dtype)> = None;
         for path in paths {
@@ -170,6 +169,18 @@ impl ArraySource {
         match &self.shards {
             Shards::One(stored) if matches!(stored.store, Store::Memory(_)) => None,
             _ => Some(split_key(&self.path).0),
+        }
+    }
+
+    /// The names of the shards of a folder, in the order in which they are joined; empty for anything else.
+    pub fn shards(&self) -> Vec<String> {
+        let name = |shard: &Shard| {
+            let name = shard.path.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        match &self.shards {
+            Shards::One(_) => Vec::new(),
+            Shards::Folder(shards) => shards.iter().map(name).collect(),
         }
     }
 
@@ -316,23 +327,6 @@ impl Stored {
             self.store.check_end(&self.path)?;
         }
         Ok(())
-    }
-}
-
-/// Says so when the order of names is not that of the numbers in them (`10.npy` comes before `2.npy`).
-fn warn_of_numbers(folder: &Path, paths: &[PathBuf]) {
-    let number = |path: &PathBuf| -> Option<u64> {
-        let stem = path.file_stem()?.to_string_lossy().into_owned();
-        let digits = stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-        stem[digits..].parse().ok()
-    };
-    let numbers: Option<Vec<u64>> = paths.iter().map(number).collect();
-    if numbers.is_some_and(|n| !n.is_sorted()) {
-        tracing::warn!(
-            "{}: shards are read in the order of their names, which is not that of the numbers in them; pad the \
-             numbers with zeros if that is not meant",
-            folder.display()
-        );
     }
 }
 

@@ -152,6 +152,12 @@ impl Graph {
     /// [`Error::File`] where they are cut off or no ONNX file.
     pub fn read(bytes: Vec<u8>, path: &Path, options: &OnnxOptions) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
+        crate::import::pytorch::refuse(
+            path,
+            &bytes,
+            "export the module to ONNX (`hessblock export-script > export.py` writes a script that does), and give weights \
+             with --weights FILE.safetensors (safetensors.torch.save_file)",
+        )?;
         let model = decode(bytes, path)?;
         let opset = model
             .opset_import

@@ -61,6 +61,17 @@ impl Blocks {
                 let manifest = parse(path, text)?;
                 manifest.blocks(path, |_, part| file.part(&part.layout(path)?))
             }
+            false
+                if path
+                    .extension()
+                    .is_some_and(|e| e.eq_ignore_ascii_case("onnx")) =>
+            {
+                Err(Error::file(
+                    path,
+                    "is a network, not a result: `hessblock inspect` lists its operations and parameters, `hessblock blocks` \
+                     makes a result of it",
+                ))
+            }
             false => {
                 let index = with_suffix(path, ".json");
                 let manifest = parse(&index, &read(&index)?)?;
