@@ -38,8 +38,13 @@ pub struct ComparedCase {
     pub name: String,
     /// Seconds; `None` where it is not there or did not pass.
     pub seconds: Vec<Option<f64>>,
+    /// The least and the most of the runs' seconds.
+    pub spreads: Vec<Option<(f64, f64)>>,
     /// How many times as fast as on the first machine.
     pub speeds: Vec<Option<f64>>,
+    /// Whether the difference to the first machine is within what the runs of either differ by among themselves: it may be
+    /// chance.
+    pub within_spread: Vec<bool>,
 }
 
 impl Comparison {
@@ -105,12 +110,32 @@ impl Comparison {
                 case.seconds().filter(|s| *s > 0.0)
             };
             let seconds: Vec<Option<f64>> = devices.iter().map(|(_, _, d)| time(d)).collect();
+            let spread = |device: &super::DeviceReport| {
+                let case = device.cases.iter().find(|case| case.name == name)?;
+                let timing = case.timing.filter(|t| t.median_seconds > 0.0)?;
+                // Where the most was not kept, the median may be as far from it as from the least.
+                let mirrored = 2.0 * timing.median_seconds - timing.least_seconds;
+                Some((
+                    timing.least_seconds,
+                    timing.most_seconds.unwrap_or(mirrored),
+                ))
+            };
+            let spreads: Vec<Option<(f64, f64)>> =
+                devices.iter().map(|(_, _, d)| spread(d)).collect();
+            let of_first = spreads.first().copied().flatten();
+            let meets = |own: &Option<(f64, f64)>| match (of_first, own) {
+                (Some((low, high)), Some((least, most))) => least <= &high && &low <= most,
+                _ => false,
+            };
+            let within_spread = spreads.iter().map(meets).collect();
             let first = seconds.first().copied().flatten();
             let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
             ComparedCase {
                 name,
                 seconds,
+                spreads,
                 speeds,
+                within_spread,
             }
         };
         let cases: Vec<ComparedCase> = names
@@ -169,6 +194,10 @@ mod tests {
         );
         assert_eq!(gradient.speeds, [Some(1.0), Some(2.0)]);
         assert!((comparison.means[1].unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(gradient.within_spread, [true, false]);
+        let close = [("a", example("slow", 1.0)), ("b", example("close", 1.1))];
+        let comparison = Comparison::new(&close).unwrap();
+        assert_eq!(comparison.cases[0].within_spread, [true, true]);
         assert_eq!([0, 25, 26, 53].map(letter), ["A", "Z", "AA", "BB"]);
     }
 

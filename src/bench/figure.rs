@@ -85,7 +85,9 @@ pub fn figure(comparison: &Comparison) -> Drawing {
     let axis = Decades::around(times.copied());
     axis.below(&mut drawing, [(left, top), (right, top + body)]);
     let middle = ((left + right) / 2, top + body + 28);
-    drawing.text(middle, "seconds", 12, FAINT, At::Middle);
+    let what =
+        "seconds, the median; the line spans the runs; grey and ~ where the runs overlap with A's";
+    drawing.text(middle, what, 12, FAINT, At::Middle);
     let mut y = top;
     let mut last = String::new();
     for case in &comparison.cases {
@@ -112,11 +114,24 @@ pub fn figure(comparison: &Comparison) -> Drawing {
             let end = left + ((f64::from(right - left) * place).round() as i32).max(2);
             let color = COLORS[k % COLORS.len()];
             drawing.fill([(left, upper + 1), (end, upper + BAR - 1)], color);
+            let runs_end = case.spreads[k].map_or(end, |(least, most)| {
+                // A line from the least to the most of the runs.
+                let x = |value: f64| {
+                    let place = axis.place(value).unwrap_or(0.0);
+                    left + (f64::from(right - left) * place).round() as i32
+                };
+                drawing.line(&[(x(least), center), (x(most), center)], INK, 1);
+                x(most)
+            });
+            let end = end.max(runs_end);
             let letter = match machines {
                 1 => String::new(),
                 _ => format!("{}  ", comparison.machines[k].letter),
             };
+            // What may be chance is grey.
+            let chance = k > 0 && case.within_spread[k];
             let speed = match speed {
+                Some(speed) if chance => format!("  ~{}", digits(*speed)),
                 Some(speed) if k > 0 => format!("  ×{}", digits(*speed)),
                 _ => String::new(),
             };
@@ -124,7 +139,8 @@ pub fn figure(comparison: &Comparison) -> Drawing {
             // No rule runs through a number.
             let behind = (end + 8 + width(&text, 10), upper + BAR);
             drawing.fill([(end + 1, upper), behind], WHITE);
-            drawing.text((end + 6, center), &text, 10, INK, At::Left);
+            let ink = if chance { FAINT } else { INK };
+            drawing.text((end + 6, center), &text, 10, ink, At::Left);
         }
         y += machines * BAR + GAP;
     }

@@ -22,6 +22,9 @@ pub struct Timing {
     pub median_seconds: f64,
     /// The same, the least.
     pub least_seconds: f64,
+    /// The same, the most; `None` in reports of releases that did not keep it.
+    #[serde(default)]
+    pub most_seconds: Option<f64>,
     /// Runs.
     pub runs: usize,
     /// Starts per run.
@@ -69,6 +72,7 @@ pub(super) fn time(
     Ok(Timing {
         median_seconds: times[times.len() / 2],
         least_seconds: times[0],
+        most_seconds: times.last().copied(),
         runs: times.len(),
         batch,
     })

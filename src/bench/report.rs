@@ -289,6 +289,7 @@ pub(super) mod tests {
             let timing = Timing {
                 median_seconds: seconds,
                 least_seconds: 0.9 * seconds,
+                most_seconds: Some(1.1 * seconds),
                 runs: 5,
                 batch: 1,
             };

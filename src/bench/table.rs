@@ -154,6 +154,15 @@ fn laid_out(first: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Stri
     text
 }
 
+/// A median with half of what the runs differ by, in per cent: `20.0 ms ±5 %`.
+fn spread(median: f64, runs: Option<(f64, f64)>) -> String {
+    let Some((least, most)) = runs.filter(|_| median > 0.0) else {
+        return duration(median);
+    };
+    let share = 100.0 * (most - least) / (2.0 * median);
+    format!("{} ±{share:.0} %", duration(median))
+}
+
 /// Cases by machines: medians, and how many times the first machine's speed each has.
 pub fn comparison_table(comparison: &Comparison) -> String {
     let mut text = String::new();
@@ -175,10 +184,14 @@ pub fn comparison_table(comparison: &Comparison) -> String {
         .map(|case| {
             let cell = |(k, seconds): (usize, &Option<f64>)| match seconds {
                 None => "-".into(),
-                Some(seconds) if k == 0 => duration(*seconds),
+                Some(seconds) if k == 0 => spread(*seconds, case.spreads[k]),
                 Some(seconds) => match case.speeds[k] {
-                    Some(speed) => format!("{} ×{}", duration(*seconds), digits(speed)),
-                    None => duration(*seconds),
+                    Some(speed) => {
+                        let chance = if case.within_spread[k] { "~" } else { "×" };
+                        let time = spread(*seconds, case.spreads[k]);
+                        format!("{time} {chance}{}", digits(speed))
+                    }
+                    None => spread(*seconds, case.spreads[k]),
                 },
             };
             (
@@ -197,7 +210,10 @@ pub fn comparison_table(comparison: &Comparison) -> String {
         comparison.means.iter().enumerate().map(mean).collect(),
     ));
     text.push_str(&laid_out("case", &letters, &rows));
-    text.push_str("\n× is the speed over that of A: above 1 is faster");
+    text.push_str(
+        "\n× is the speed over that of A: above 1 is faster; ~ where the runs of the two overlap, so that it may be chance; \
+         ± is half of what the runs differ by",
+    );
     text
 }
 
@@ -244,7 +260,10 @@ mod tests {
             text.contains("A  slow") && text.contains("B  fast"),
             "{text}"
         );
-        assert!(text.contains("20.0 ms  5.00 ms ×4.00"), "{text}");
+        assert!(
+            text.contains("20.0 ms ±10 %  5.00 ms ±10 % ×4.00"),
+            "{text}"
+        );
         assert!(text.contains("geometric mean"), "{text}");
     }
 }

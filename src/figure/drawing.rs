@@ -381,3 +381,19 @@ pub(crate) fn fitted(text: &str, size: i32, room: i32) -> String {
     }
     ends(text, short)
 }
+
+/// A text in lines of `room` pixels at most, cut between words; a longer word loses its middle.
+pub(crate) fn wrapped(text: &str, room: i32, size: i32) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let word = fitted(word, size, room);
+        match lines.last_mut() {
+            Some(line) if width(&format!("{line} {word}"), size) <= room => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
+}

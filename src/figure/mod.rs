@@ -12,7 +12,7 @@ mod words;
 pub use drawing::Drawing;
 
 pub(crate) use axis::{Decades, power};
-pub(crate) use drawing::{At, fitted, width};
+pub(crate) use drawing::{At, fitted, width, wrapped};
 pub(crate) use raster::{Raster, base64};
 pub(crate) use svg::escaped;
 pub(crate) use words::{ends, grouped, percent, shortened};

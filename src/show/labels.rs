@@ -10,6 +10,9 @@ pub(super) const SIZE: i32 = 13;
 const LINE: i32 = 14;
 /// Names that a side has at most.
 const NAMES: usize = 200;
+/// Spans up to which every border is drawn; of more, those that have this many pixels to the one drawn before.
+const MANY: usize = 40;
+const APART: i32 = 12;
 
 /// Pixels of a side, with what is drawn along it.
 #[derive(Clone, Debug, Default)]
@@ -30,9 +33,8 @@ pub(super) fn labels(spans: &[Span], entries: usize, length: i32, rows: bool) ->
     let starts = spans.iter().skip(1).map(|s| to(s.range.start));
     let mut borders: Vec<i32> = starts.filter(|b| (1..length).contains(b)).collect();
     borders.dedup();
-    if borders.len() as i32 > length / 4 {
-        // So many lines would hide what they divide.
-        borders.clear();
+    if spans.len() > MANY {
+        thin_out(&mut borders);
     }
     let names: Vec<(String, i32, i32)> = spans
         .iter()
@@ -73,6 +75,18 @@ pub(super) fn labels(spans: &[Span], entries: usize, length: i32, rows: bool) ->
             .collect(),
         across,
     }
+}
+
+/// Keeps the borders that are some pixels from the last one kept: lines close together would hide what they divide.
+fn thin_out(borders: &mut Vec<i32>) {
+    let mut last = 0;
+    borders.retain(|&border| {
+        let kept = border - last >= APART;
+        if kept {
+            last = border;
+        }
+        kept
+    });
 }
 
 impl Labels {

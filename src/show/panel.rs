@@ -7,7 +7,7 @@ use super::scale::{self, Scale};
 use super::select::View;
 use super::statistics::Statistics;
 use super::trace_plot;
-use crate::figure::{At, Drawing, FAINT, INK, Raster, fitted, grouped, width};
+use crate::figure::{At, Drawing, FAINT, INK, Raster, fitted, grouped, wrapped};
 use crate::sink::ParameterPlace;
 use plotters::style::{RGBAColor, RGBColor};
 
@@ -22,6 +22,8 @@ const LINE: i32 = 18;
 const GAP: i32 = 16;
 const BAR: i32 = 14;
 const NUMBERS: i32 = 54;
+/// Pixels of a colour below the scale, with its meaning.
+const KEY: i32 = 22;
 /// Pixels of the scale's height.
 const SCALE: std::ops::Range<i32> = 170..340;
 /// Of a map that is far from square the shorter side has at least this share of the longer.
@@ -191,12 +193,20 @@ impl Picture {
     }
 
     fn scale_height(&self, map: i32) -> i32 {
-        let extra = if self.grid.broken.contains(&true) {
-            24
-        } else {
-            0
-        };
+        let extra = KEY * self.keys().len() as i32;
         map.clamp(SCALE.start, SCALE.end) + extra
+    }
+
+    /// Colours below the scale, with what they stand for: entries too small for it, and numbers that are none.
+    fn keys(&self) -> Vec<([u8; 3], String)> {
+        let mut keys = Vec::new();
+        if let Some(least) = self.scale.least() {
+            keys.push((scale::SMALL, format!("< {}", number_short(least))));
+        }
+        if self.grid.broken.contains(&true) {
+            keys.push((scale::BROKEN, "NaN, ∞".into()));
+        }
+        keys
     }
 
     /// Draws the panel with its upper left corner there.
@@ -332,11 +342,12 @@ impl Picture {
                 drawing.text((right + 8, y), &text, SIZE, INK, At::Left);
             }
         }
-        if self.grid.broken.contains(&true) {
-            let y = top + height + 10;
-            let [red, green, blue] = scale::BROKEN;
+        for (k, (color, text)) in self.keys().into_iter().enumerate() {
+            let y = top + height + 10 + k as i32 * KEY;
+            let [red, green, blue] = color;
             drawing.fill([(left, y), (right, y + 14)], RGBColor(red, green, blue));
-            drawing.text((right + 8, y + 7), "NaN, ∞", SIZE, INK, At::Left);
+            drawing.frame([(left - 1, y - 1), (right, y + 14)], FRAME);
+            drawing.text((right + 8, y + 7), &text, SIZE, INK, At::Left);
         }
     }
 }
@@ -413,20 +424,9 @@ pub(super) fn number(value: f64) -> String {
     text.replace('-', "−")
 }
 
-/// A text in lines of `room` pixels at most, cut between words; a longer word loses its middle.
-pub(super) fn wrapped(text: &str, room: i32, size: i32) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        let word = fitted(word, size, room);
-        match lines.last_mut() {
-            Some(line) if width(&format!("{line} {word}"), size) <= room => {
-                line.push(' ');
-                line.push_str(&word);
-            }
-            _ => lines.push(word),
-        }
-    }
-    lines
+/// One digit of a small number: `2e−8`.
+fn number_short(value: f64) -> String {
+    format!("{value:.0e}").replace('-', "−")
 }
 
 fn divisor(a: i32, b: i32) -> i32 {

@@ -44,6 +44,11 @@ impl Scale {
         }
     }
 
+    /// The magnitude at the low end: what is smaller is grey. `None` where there are zeros alone.
+    pub(super) fn least(self) -> Option<f64> {
+        Some(10f64.powf(self.top? - DECADES))
+    }
+
     /// From 0 at the scale's low end to 1 at the largest magnitude; `None` below, and for 0.
     pub(super) fn place(self, value: f64) -> Option<f64> {
         let place = 1.0 + (value.abs().log10() - self.top?) / DECADES;

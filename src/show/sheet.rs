@@ -1,8 +1,8 @@
 //! All panels on one page.
 
 use super::Shown;
-use super::panel::{Layout, Picture, wrapped};
-use crate::figure::{At, Drawing, FAINT, INK};
+use super::panel::{Layout, Picture};
+use crate::figure::{At, Drawing, FAINT, INK, wrapped};
 
 const MARGIN: i32 = 20;
 /// Pixels between panels.

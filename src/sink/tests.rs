@@ -461,6 +461,7 @@ fn a_run_goes_on_where_files_have_other_names_and_little_else_was_summed_otherwi
         provenance.data = vec![HashedFile {
             path: name.into(),
             sha256: "00".into(),
+            shards: Vec::new(),
         }];
         let rank = serde_json::json!({"tolerance": 0.001, "directions": directions, "cut": cut});
         provenance.options.insert("rank".into(), rank);

@@ -1,8 +1,8 @@
 //! The figure of the errors along gradients: a panel per layer, or one for all where there are many.
 
-use super::{BLUE, FAINT, GREY, INK, MARGIN, RULE, WIDTH, grouped, percent, shortened};
+use super::{BLUE, FAINT, GREY, INK, MARGIN, RULE, WIDTH, grouped, percent};
 use crate::figure::Decades;
-use crate::figure::{At, Drawing, width};
+use crate::figure::{At, Drawing, fitted, width, wrapped};
 use crate::study::error::{Along, GradientError, LayerError};
 use crate::study::quantiles::Quantiles;
 use plotters::style::{Color, RGBAColor, RGBColor};
@@ -15,7 +15,13 @@ const BARS: usize = 36;
 const HEAD: i32 = 92;
 const PANEL_HEIGHT: i32 = 118;
 /// Pixels between panels: axis and heading.
-const GAP: i32 = 58;
+const GAP: i32 = 74;
+/// Pixels of the axis's title, and of a line of text below the panels.
+const TITLE: i32 = 24;
+const LINE: i32 = 18;
+/// What the values are.
+const AXIS: &str =
+    "curvature along the layer's gradient, in units of loss / (weight's unit)²; bars count draws";
 
 /// Draws |gᵀ(H − G)g| / ‖g‖² of every layer beside |gᵀHg| / ‖g‖², on a logarithmic axis that all layers share.
 ///
@@ -29,24 +35,63 @@ pub fn gradient(error: &GradientError, name: &str) -> Drawing {
     if error.layers.len() > PANELS {
         return summary(error, name, axis);
     }
-    let count = error.layers.len();
-    let columns = match count {
-        0..=3 => count.max(1),
+    // Where all draws are 0 there is nothing to see: such layers have one line together.
+    let is_zero = |layer: &&LayerError| layer.error.is_some_and(|error| error.high == 0.0);
+    let (zeros, layers): (Vec<&LayerError>, Vec<&LayerError>) =
+        error.layers.iter().partition(is_zero);
+    let widest = layers.iter().map(|l| width(&l.layer, 14)).max();
+    let columns = columns(layers.len(), widest.unwrap_or(0));
+    let rows = layers.len().div_ceil(columns) as i32;
+    let zeros = zero_lines(&zeros);
+    let body = rows * (PANEL_HEIGHT + GAP) + TITLE * i32::from(rows > 0);
+    let below = zeros.len() as i32 * LINE;
+    let mut drawing = Drawing::new(WIDTH, HEAD + body + below + MARGIN);
+    head(&mut drawing, error, name);
+    let step = step(columns);
+    for (k, layer) in layers.into_iter().enumerate() {
+        let left = MARGIN + (k % columns) as i32 * step;
+        let top = HEAD + 52 + (k / columns) as i32 * (PANEL_HEIGHT + GAP);
+        let corners = [(left, top), (left + step - 24, top + PANEL_HEIGHT)];
+        panel(&mut drawing, corners, axis, layer);
+    }
+    if rows > 0 {
+        let y = HEAD + rows * (PANEL_HEIGHT + GAP) + TITLE / 2;
+        drawing.text((WIDTH / 2, y), AXIS, 12, FAINT, At::Middle);
+    }
+    for (k, line) in zeros.iter().enumerate() {
+        let y = HEAD + body + k as i32 * LINE + LINE / 2;
+        drawing.text((MARGIN, y), line, 13, INK, At::Left);
+    }
+    drawing
+}
+
+/// Pixels from a panel to the one beside it.
+fn step(columns: usize) -> i32 {
+    (WIDTH - 2 * MARGIN + 24) / columns as i32
+}
+
+/// Panels in a row: as many as look well, while the longest name, of `widest` pixels, has room.
+fn columns(panels: usize, widest: i32) -> usize {
+    let mut columns = match panels {
+        0..=3 => panels.max(1),
         4 => 2,
         5..=9 => 3,
         _ => 4,
     };
-    let rows = count.div_ceil(columns).max(1) as i32;
-    let mut drawing = Drawing::new(WIDTH, HEAD + rows * (PANEL_HEIGHT + GAP) + MARGIN);
-    head(&mut drawing, error, name);
-    let step = (WIDTH - 2 * MARGIN + 24) / columns as i32;
-    for (k, layer) in error.layers.iter().enumerate() {
-        let left = MARGIN + (k % columns) as i32 * step;
-        let top = HEAD + 36 + (k / columns) as i32 * (PANEL_HEIGHT + GAP);
-        let corners = [(left, top), (left + step - 24, top + PANEL_HEIGHT)];
-        panel(&mut drawing, corners, axis, layer);
+    while columns > 1 && step(columns) - 24 < widest {
+        columns -= 1;
     }
-    drawing
+    columns
+}
+
+/// Names the layers whose error is 0 in all draws, in lines of the figure's width.
+fn zero_lines(layers: &[&LayerError]) -> Vec<String> {
+    if layers.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<&str> = layers.iter().map(|l| l.layer.as_str()).collect();
+    let text = format!("Error 0 in every draw: {}", names.join(", "));
+    wrapped(&text, WIDTH - 2 * MARGIN, 13)
 }
 
 /// Title, what was drawn, legend.
@@ -82,11 +127,11 @@ fn head(drawing: &mut Drawing, error: &GradientError, name: &str) {
 /// Both histograms of a layer.
 fn panel(drawing: &mut Drawing, corners: [(i32, i32); 2], axis: Decades, layer: &LayerError) {
     let [(left, top), (right, bottom)] = corners;
-    let room = ((right - left - 8) / 8) as usize;
-    let name = shortened(&layer.layer, room.saturating_sub(12).max(8));
-    drawing.text((left, top - 25), &name, 14, INK, At::Left);
+    // A name wider than the figure loses its middle.
+    let name = fitted(&layer.layer, 14, right - left);
+    drawing.text((left, top - 41), &name, 14, INK, At::Left);
     let size = format!("{} parameters", grouped(layer.parameters));
-    drawing.text((right, top - 25), &size, 11, FAINT, At::Right);
+    drawing.text((left, top - 25), &size, 11, FAINT, At::Left);
     axis.below(drawing, corners);
     let there = || layer.draws.iter().flatten();
     let errors = Histogram::new(axis, there().map(|a| a.residual.abs()));
@@ -237,14 +282,14 @@ fn summary(error: &GradientError, name: &str, axis: Decades) -> Drawing {
     let names: Vec<String> = error
         .layers
         .iter()
-        .map(|l| shortened(&l.layer, 32))
+        .map(|l| fitted(&l.layer, 11, WIDTH / 2))
         .collect();
     let gutter = names.iter().map(|n| width(n, 11)).max().unwrap_or(0) + 12;
-    let needed = 2 * MARGIN + 48 + STEP * names.len() as i32;
+    let needed = 2 * MARGIN + 64 + STEP * names.len() as i32;
     let (wide, high) = (needed.max(WIDTH), 340);
     let mut drawing = Drawing::new(wide, HEAD + high + gutter + 2 * MARGIN);
     head(&mut drawing, error, name);
-    let corners = [(MARGIN + 48, HEAD + 12), (wide - MARGIN, HEAD + high)];
+    let corners = [(MARGIN + 64, HEAD + 12), (wide - MARGIN, HEAD + high)];
     let [(left, top), (right, bottom)] = corners;
     axis.beside(&mut drawing, corners);
     drawing.frame(corners, RULE);
@@ -265,6 +310,8 @@ fn summary(error: &GradientError, name: &str, axis: Decades) -> Drawing {
             drawing.dot((x, y(quantiles.median)), 3, color, on_axis);
         }
     }
+    let middle = (MARGIN + 4, (top + bottom) / 2);
+    drawing.upwards(middle, "loss / (weight's unit)²", 11, At::Middle);
     let floor = "hollow on the floor: 0, or below the axis";
     drawing.text((right, HEAD + 2), floor, 11, FAINT, At::Right);
     drawing

@@ -7,7 +7,7 @@ pub use crate::figure::Drawing;
 pub use gradient::gradient;
 pub use pairs::pairs;
 
-use crate::figure::{BLUE, FAINT, GREY, INK, RULE, VERMILLION, grouped, percent, shortened};
+use crate::figure::{BLUE, FAINT, GREY, INK, RULE, VERMILLION, grouped, percent};
 
 /// Width of a figure, pixels.
 const WIDTH: i32 = 900;

@@ -1,7 +1,7 @@
 //! The figure of all blocks: a heat map of ‖(H − G)_ab‖ / ‖H_ab‖, Frobenius and spectral.
 
-use super::{FAINT, INK, MARGIN, VERMILLION, WIDTH, shortened};
-use crate::figure::{At, Drawing, width};
+use super::{FAINT, INK, MARGIN, VERMILLION, WIDTH};
+use crate::figure::{At, Drawing, fitted, width};
 use crate::study::pairs::{BlockError, Pair, PairErrors};
 use plotters::style::{RGBColor, WHITE};
 
@@ -61,7 +61,7 @@ pub fn pairs(errors: &PairErrors, name: &str) -> Drawing {
     let names: Vec<String> = errors
         .layers
         .iter()
-        .map(|l| shortened(&l.layer, 28))
+        .map(|l| fitted(&l.layer, 12, WIDTH / 3))
         .collect();
     let count = names.len().max(1) as i32;
     let gutter = names.iter().map(|n| width(n, 12)).max().unwrap_or(0) + 10;

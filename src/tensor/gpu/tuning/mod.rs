@@ -58,14 +58,26 @@ pub struct ShapeRate {
 
 impl std::fmt::Display for Findings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sums = if self.compensated { "sums" } else { "no sums" };
-        let fused = if self.fused { "" } else { "not " };
-        write!(f, "{sums} compensated, multiply-adds {fused}fused, ")?;
+        f.write_str(match self.compensated {
+            true => "long sums keep their rounding errors (compensated), ",
+            false => "long sums lose their rounding errors (not compensated), which shows in many samples, ",
+        })?;
+        f.write_str(match self.fused {
+            true => "multiply-adds are rounded once (fused), ",
+            false => "multiply-adds are rounded twice (not fused), ",
+        })?;
         match self.loop_cap {
-            Some(turns) => write!(f, "loops end after {turns} turns, ")?,
-            None => f.write_str("no end to loops, ")?,
+            Some(turns) => write!(
+                f,
+                "loops end after {turns} turns, so long sums take several dispatches, "
+            )?,
+            None => f.write_str("loops run to their end, ")?,
         }
-        write!(f, "read back at {:.1} GB/s, ", self.read_back / 1e9)?;
+        write!(
+            f,
+            "results come back to the host at {:.1} GB/s, ",
+            self.read_back / 1e9
+        )?;
         match self.shapes.first() {
             Some(ShapeRate { shape, gflops }) => write!(
                 f,
