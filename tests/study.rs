@@ -271,3 +271,44 @@ fn layers_are_chosen_by_pattern_and_bad_wishes_are_refused() {
     let none = gradient_error(&mut session, &device, &[], draw, options, &control);
     assert!(none.unwrap_err().to_string().contains("no parameters"));
 }
+
+#[test]
+fn error_refuses_a_host_memory_that_does_not_hold_the_vectors_of_a_block() {
+    let network = Builder::new(&[300])
+        .linear("wide", 300)
+        .tanh()
+        .linear("head", 2);
+    let network = network.initialize(0).build().unwrap();
+    let inputs = Array2::from_shape_fn((4, 300), |(i, j)| ((i * 7 + j) % 5) as f64 - 2.0);
+    let data = Dataset::from_arrays(inputs, Array1::from_vec(vec![0i64, 1, 1, 0]));
+    let loss = CrossEntropy::new(Reduction::Mean);
+    let mut session = Session::new(network, data, Box::new(loss)).unwrap();
+    let pairs = PairOptions {
+        exact_entries: 0,
+        probes: 2,
+        ..PairOptions::default()
+    };
+    let layers = session.network().layers();
+    let mut within = |host: u64| {
+        let options = RunOptions {
+            host_memory: Some(host),
+            ..RunOptions::default()
+        };
+        let device = Device::cpu(Precision::F32);
+        pair_errors(
+            &mut session,
+            &device,
+            &layers,
+            pairs,
+            options,
+            &Control::none(),
+        )
+    };
+    // 20 steps of two vectors of 90,300 numbers, and vectors of all parameters.
+    let error = within(20 << 20).unwrap_err().to_string();
+    assert!(
+        error.contains("--host-memory") && error.contains("90300 × 90300"),
+        "{error}"
+    );
+    assert!(within(128 << 20).is_ok());
+}

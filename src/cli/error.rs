@@ -112,7 +112,7 @@ fn pairs(
         spectral: !command.no_spectral,
         seed: command.seed,
     };
-    let passes = directions(session, layers, options);
+    let passes = directions(session, device, layers, options, command.run.options())?;
     if passes > MANY {
         let text = format!(
             "the blocks of {} layers take up to {passes} passes of all samples; --layers GLOB, --no-spectral, \

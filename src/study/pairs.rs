@@ -6,6 +6,7 @@
 
 use super::error::check;
 use super::spectral::{Norm, STEPS, Side, largest, largest_by_products};
+use crate::bytes::Bytes;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::Curvature;
@@ -133,8 +134,8 @@ impl PairErrors {
 /// The session's curvature is afterwards what it was.
 ///
 /// # Errors
-/// [`Error::Request`] for no layer, fewer than 2 probes or a loss without gradient; [`Error::Value`] where a product is
-/// not finite; what data and device report.
+/// [`Error::Request`] for no layer, fewer than 2 probes or a loss without gradient; [`Error::Budget`] if the host memory does
+/// not hold the vectors of one block; [`Error::Value`] where a product is not finite; what data and device report.
 pub fn pair_errors(
     session: &mut Session,
     device: &Device,
@@ -151,7 +152,12 @@ pub fn pair_errors(
         )));
     }
     let curvature = session.curvature();
-    let plan = Plan::new(session, layers, pairs);
+    let host = device.limits(options.memory, options.host_memory).host;
+    let plan = Plan::new(session, layers, pairs, host)?;
+    let options = RunOptions {
+        host_memory: Some(host.saturating_sub(plan.bytes())),
+        ..options
+    };
     let steps = Steps::new(control, session.dataset().len(), plan.directions());
     let mut blocks = Blocks {
         session,
@@ -186,8 +192,18 @@ pub fn pair_errors(
 }
 
 /// How many directions, each a pass of all samples forward and back, [`pair_errors`] takes at most.
-pub fn directions(session: &Session, layers: &[Layer], pairs: PairOptions) -> u64 {
-    Plan::new(session, layers, pairs).directions()
+///
+/// # Errors
+/// [`Error::Budget`] as [`pair_errors`].
+pub fn directions(
+    session: &Session,
+    device: &Device,
+    layers: &[Layer],
+    pairs: PairOptions,
+    options: RunOptions,
+) -> Result<u64> {
+    let host = device.limits(options.memory, options.host_memory).host;
+    Ok(Plan::new(session, layers, pairs, host)?.directions())
 }
 
 /// Entries of a layer in the flat order.
@@ -258,13 +274,23 @@ struct Plan {
     formed: Vec<Formed>,
     /// (rows, columns) of the others.
     probed: Vec<(usize, usize)>,
+    /// Bytes that vectors and blocks kept here may take; products have the rest of the host's budget.
+    room: u64,
 }
+
+/// Bytes of a number.
+const NUMBER: u64 = size_of::<f64>() as u64;
 
 /// The Frobenius norms of H_ab and (H − G)_ab with their uncertainty, then the spectral ones.
 type Found = (BlockError, Option<BlockError>);
 
 impl Plan {
-    fn new(session: &Session, layers: &[Layer], options: PairOptions) -> Plan {
+    /// Half of the `host` budget is for what is kept here.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] if a vector and its product, the entries of one block that is formed, or the vectors of one
+    /// bidiagonalisation do not fit.
+    fn new(session: &Session, layers: &[Layer], options: PairOptions, host: u64) -> Result<Plan> {
         let layers: Vec<Own> = layers
             .iter()
             .map(|l| Own(session.network().ranges(l).collect()))
@@ -283,6 +309,10 @@ impl Plan {
                 }
             }
         }
+        let room = host / 2;
+        let p = session.network().parameter_count();
+        // Entries of H and of H − G, and room for the product that finds the norm.
+        let entries_held = u128::from(room / (6 * NUMBER)).min(KEPT);
         let mut formed = Vec::new();
         for (layer, others) in partners.into_iter().enumerate() {
             // Blocks are kept for their spectral norms alone.
@@ -290,7 +320,7 @@ impl Plan {
             for other in others {
                 let entries = layers[layer].len() as u128 * layers[other].len() as u128;
                 if formed.last().is_none_or(|f: &Formed| f.layer != layer)
-                    || options.spectral && kept + entries > KEPT
+                    || options.spectral && kept + entries > entries_held
                 {
                     let others = Vec::new();
                     formed.push(Formed { layer, others });
@@ -301,13 +331,101 @@ impl Plan {
                 turn.others.push(other);
             }
         }
-        Plan {
+        let plan = Plan {
             options,
-            p: session.network().parameter_count(),
+            p,
             layers,
             formed,
             probed,
+            room,
+        };
+        plan.check(host)?;
+        Ok(plan)
+    }
+
+    /// Refuses a budget that does not hold what is kept for one vector or one block.
+    fn check(&self, host: u64) -> Result<()> {
+        let short = |what: String, bytes: u64, cure: &str| {
+            Err(Error::Budget(format!(
+                "{what} takes {} beside the products, more than half of the host memory of {}: give more (--host-memory){cure}",
+                Bytes(bytes.into()),
+                Bytes(host.into()),
+            )))
+        };
+        if self.vector_bytes() > self.room {
+            let what = format!("a vector of {} parameters with its product", self.p);
+            return short(what, self.vector_bytes(), "");
         }
+        if !self.options.spectral {
+            return Ok(());
+        }
+        for formed in &self.formed {
+            for &other in &formed.others {
+                let (rows, columns) = (self.layers[formed.layer].len(), self.layers[other].len());
+                let bytes = 6 * NUMBER * (rows * columns) as u64;
+                if bytes > self.room {
+                    let what = format!("a block of {rows} × {columns} entries that is formed");
+                    let cure = ", or --exact-entries less (an estimate in place of the block), or --no-spectral";
+                    return short(what, bytes, cure);
+                }
+            }
+        }
+        for &(a, b) in &self.probed {
+            let bytes = self.pair_bytes((a, b));
+            if bytes > self.room {
+                let (rows, columns) = (self.layers[a].len(), self.layers[b].len());
+                let what = format!("the spectral norm of a block of {rows} × {columns} entries");
+                return short(what, bytes, ", or --no-spectral");
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a vector of all parameters, and of its product with H or H − G and that in the precision of the device.
+    fn vector_bytes(&self) -> u64 {
+        3 * NUMBER * self.p as u64
+    }
+
+    /// Bytes of a bidiagonalisation of a pair's block: the vectors of all steps, and one of all parameters.
+    fn pair_bytes(&self, (a, b): (usize, usize)) -> u64 {
+        let (rows, columns) = (self.layers[a].len(), self.layers[b].len());
+        (STEPS as u64 + 1) * NUMBER * (rows + columns) as u64 + self.vector_bytes()
+    }
+
+    /// Bytes that are kept beside the products at most.
+    fn bytes(&self) -> u64 {
+        let turn = self.turn() as u64 * self.vector_bytes();
+        let block = |f: &Formed| {
+            let rows = self.layers[f.layer].len();
+            let columns: usize = f.others.iter().map(|&other| self.layers[other].len()).sum();
+            6 * NUMBER * (rows * columns) as u64
+        };
+        let spectral = self.options.spectral;
+        let formed = self.formed.iter().map(block).max().filter(|_| spectral);
+        let batch = self.batches().iter().map(|pairs| {
+            let bytes = pairs.iter().map(|&pair| self.pair_bytes(pair));
+            bytes.sum::<u64>()
+        });
+        let batch = batch.max().filter(|_| spectral);
+        (turn + formed.unwrap_or(0)).max(batch.unwrap_or(0))
+    }
+
+    /// The pairs that are not formed, in batches whose vectors fit.
+    fn batches(&self) -> Vec<&[(usize, usize)]> {
+        let most = (NUMBERS / 8 / self.p.max(1)).clamp(1, DIRECTIONS / 2);
+        let (mut batches, mut start, mut held) = (Vec::new(), 0, 0);
+        for (k, &pair) in self.probed.iter().enumerate() {
+            let bytes = self.pair_bytes(pair);
+            if k > start && (held + bytes > self.room || k - start == most) {
+                batches.push(&self.probed[start..k]);
+                (start, held) = (k, 0);
+            }
+            held += bytes;
+        }
+        if start < self.probed.len() {
+            batches.push(&self.probed[start..]);
+        }
+        batches
     }
 
     /// Layers with a block that is not formed.
@@ -329,7 +447,10 @@ impl Plan {
 
     /// Vectors of a product.
     fn turn(&self) -> usize {
-        (NUMBERS / self.p.max(1)).clamp(1, DIRECTIONS)
+        // Beside a block that is kept half of the room is left.
+        let fits =
+            usize::try_from(self.room / 2 / self.vector_bytes().max(1)).unwrap_or(usize::MAX);
+        (NUMBERS / self.p.max(1)).min(fits).clamp(1, DIRECTIONS)
     }
 
     fn run(&self, blocks: &mut Blocks<'_>) -> Result<Vec<Pair>> {
@@ -359,7 +480,17 @@ impl Plan {
     fn form(&self, formed: &Formed, blocks: &mut Blocks<'_>) -> Result<Vec<Found>> {
         let units: Vec<usize> = self.layers[formed.layer].entries().collect();
         let mut squares = vec![[0.0; 2]; formed.others.len()];
-        let mut entries: Vec<[Vec<f64>; 2]> = vec![Default::default(); formed.others.len()];
+        let spectral = self.options.spectral;
+        let room = |&other: &usize| {
+            // Grown to its size at once: a vector that doubles would take up to twice the room.
+            let count = if spectral {
+                units.len() * self.layers[other].len()
+            } else {
+                0
+            };
+            [(); 2].map(|()| Vec::with_capacity(count))
+        };
+        let mut entries: Vec<[Vec<f64>; 2]> = formed.others.iter().map(room).collect();
         for turn in units.chunks(self.turn()) {
             let mut vectors = Array2::zeros((turn.len(), self.p));
             for (k, &unit) in turn.iter().enumerate() {
@@ -434,8 +565,7 @@ impl Plan {
             return Ok(errors);
         }
         // The vectors of all steps of a batch are kept.
-        let batch = (NUMBERS / 8 / self.p.max(1)).clamp(1, DIRECTIONS / 2);
-        for pairs in self.probed.chunks(batch) {
+        for pairs in self.batches() {
             let mut norms = Vec::new();
             for matrix in MATRICES {
                 let starts = pairs.iter().map(|&pair| self.start(pair)).collect();
