@@ -14,8 +14,8 @@ use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, Units, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
 use crate::schedule::run::{Control, Report, Work, run, run_on_all};
-use crate::schedule::shortage;
 use crate::schedule::tiles::{Grid, Tiling};
+use crate::schedule::{Way, shortage};
 use crate::sink::{
     self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
     StorageOptions, Tensors, takes_chunks, takes_tensors,
@@ -66,6 +66,9 @@ pub struct RunOptions {
     pub units: Option<Units>,
     /// How large tiles are.
     pub tiling: Tiling,
+    /// Whether blocks of G are made forward from the parameters or backwards from the loss; `None` chooses for every part by
+    /// counted operations.
+    pub way: Option<Way>,
 }
 
 /// Where a result goes on disk.
@@ -138,9 +141,11 @@ impl Target {
         }
         let unit = |name: &str| begun.order[name].as_u64().map(|n| n as usize);
         let (samples, directions) = (unit("unit_samples"), unit("unit_directions"));
+        let rest = |name: &str| begun.order["rest"][name].as_u64().map(|n| n as usize);
         Ok(samples.zip(directions).map(|(samples, directions)| Units {
             samples,
             directions,
+            rest: rest("unit_samples").zip(rest("unit_directions")),
         }))
     }
 
@@ -150,8 +155,9 @@ impl Target {
     /// [`Error::File`] where what an earlier run left cannot be read.
     pub fn left_of(&self, plan: &Plan) -> Result<f64> {
         let own = 1.0 / self.options.shard.of.max(1) as f64;
-        let vectors = plan.parts.iter().filter(|p| p.part.columns.is_none());
-        let all = plan.tiles.len() + vectors.count();
+        let parts = plan.all_parts().into_iter();
+        let vectors = parts.filter(|p| p.part.columns.is_none());
+        let all = plan.tile_count() + vectors.count();
         // Of a list that another process has under lock nothing is known.
         let left = self.begun()?.and_then(|begun| begun.left().ok().flatten());
         let done = left.map_or(0, |left| left.tiles.min(all));
@@ -404,7 +410,7 @@ impl Session {
             )));
         }
         if takes_tensors(path) {
-            let layouts: Vec<PartLayout> = parts.iter().map(layout).collect();
+            let layouts: Vec<PartLayout> = parts.iter().map(ResolvedPart::layout).collect();
             // The sink refuses what no such file holds before it asks for memory; what is there already is not its matter here.
             let options = FilesOptions {
                 force: true,
@@ -513,10 +519,12 @@ impl Session {
             units: options.units,
             grid,
             tiling: options.tiling,
+            // What is cut off the factor is known of its directions: products would make all of them for each vector.
+            way: options.way.or(self.rank.is_some().then_some(Way::Backward)),
         };
         let plan = plan(&self.network, parts, sizes, limits)?;
         tracing::info!(
-            tiles = plan.tiles.len(),
+            tiles = plan.tile_count(),
             unit_samples = plan.unit,
             unit_directions = plan.chunk,
             keep = ?plan.keep,
@@ -742,7 +750,8 @@ impl Session {
         if tensors.is_finished(&plan.layouts())? {
             return Ok(was_whole(plan));
         }
-        let parts: Vec<ResolvedPart> = plan.parts.iter().map(|p| p.part.clone()).collect();
+        let parts = plan.all_parts().into_iter();
+        let parts: Vec<ResolvedPart> = parts.map(|p| p.part.clone()).collect();
         self.check_memory(&parts, size_of::<B::Real>())?;
         let mut report = run_on_all(backends, &self.work(), plan, &mut tensors, control)?;
         control.check()?;
@@ -760,20 +769,21 @@ impl Session {
         backend: &B,
         parts: &[Part],
     ) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
-        self.to_memory_on(&[backend], parts)
+        self.to_memory_on(&[backend], parts, RunOptions::default())
     }
 
-    /// The same on several devices of one kind.
+    /// The same on several devices of one kind, with options.
     fn to_memory_on<B: Contract>(
         &self,
         backends: &[&B],
         parts: &[Part],
+        options: RunOptions,
     ) -> Result<Vec<(PartLayout, Array2<B::Real>)>> {
         let host = backends.iter().all(|b| b.accumulates_in_host_memory());
         let largest = backends.iter().map(|b| b.largest_tensor()).min();
         let limits = Limits {
-            device: u64::MAX,
-            host: u64::MAX,
+            device: options.memory.unwrap_or(u64::MAX),
+            host: options.host_memory.unwrap_or(u64::MAX),
             tensor: largest.unwrap_or(u64::MAX),
             unified: host,
         };
@@ -783,7 +793,7 @@ impl Session {
             true => Grid::Whole,
             false => Grid::Squares,
         };
-        let plan = self.plan_for(parts, size_of::<B::Real>(), limits, None, grid)?;
+        let plan = self.plan_in(parts, size_of::<B::Real>(), limits, options, grid)?;
         let mut sink = Memory::<B::Real>::new();
         self.run_on_all(backends, &plan, &mut sink, &Control::none())?;
         sink.finish()?;
@@ -799,12 +809,25 @@ impl Session {
         device: &Device,
         parts: &[Part],
     ) -> Result<Vec<(PartLayout, Array2<f64>)>> {
+        self.blocks_with(device, parts, RunOptions::default())
+    }
+
+    /// The same with options; memory that they do not limit is taken as it is needed.
+    ///
+    /// # Errors
+    /// As [`Session::blocks`]; [`Error::Budget`] where the memory does not hold one tile.
+    pub fn blocks_with(
+        &self,
+        device: &Device,
+        parts: &[Part],
+        options: RunOptions,
+    ) -> Result<Vec<(PartLayout, Array2<f64>)>> {
         #[cfg(feature = "gpu")]
         if let Device::Gpus(gpus) = device {
             let all: Vec<&Gpu> = gpus.all().iter().collect();
-            return Ok(widened(self.to_memory_on(&all, parts)?));
+            return Ok(widened(self.to_memory_on(&all, parts, options)?));
         }
-        with_backend!(device, backend => Ok(widened(self.to_memory(backend, parts)?)))
+        with_backend!(device, backend => Ok(widened(self.to_memory_on(&[backend], parts, options)?)))
     }
 
     /// The gradient, the loss and, for classes, the accuracy.
@@ -1013,15 +1036,6 @@ impl Session {
     }
 }
 
-/// A part as a sink knows it.
-fn layout(part: &ResolvedPart) -> PartLayout {
-    PartLayout {
-        name: part.name.clone(),
-        rows: part.rows.clone(),
-        columns: part.columns.clone(),
-    }
-}
-
 /// Blocks in double precision.
 fn widened<R: Real>(blocks: Vec<(PartLayout, Array2<R>)>) -> Vec<(PartLayout, Array2<f64>)> {
     let widen = |(layout, block): (PartLayout, Array2<R>)| (layout, block.mapv(Real::to_f64));
@@ -1032,7 +1046,7 @@ fn widened<R: Real>(blocks: Vec<(PartLayout, Array2<R>)>) -> Vec<(PartLayout, Ar
 fn was_whole(plan: &Plan) -> Report {
     Report {
         was_whole: true,
-        found_tiles: plan.tiles.len(),
+        found_tiles: plan.tile_count(),
         ..Report::default()
     }
 }

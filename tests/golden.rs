@@ -9,6 +9,7 @@ mod common;
 use common::golden::{archive, cases, folder, index, session, text, words};
 use common::pytorch::{Numbers, compare, greatest, values, worst};
 use hessblock::import::onnx::{self, OnnxOptions};
+use hessblock::schedule::Way;
 use hessblock::schedule::run::Control;
 use hessblock::tensor::Real;
 use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
@@ -28,7 +29,14 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn of(name: &str, session: &Session, device: &Device, rows: &[usize]) -> Blocks {
+    /// Blocks of G by either way, or by the cheaper.
+    fn of(
+        name: &str,
+        session: &Session,
+        device: &Device,
+        rows: &[usize],
+        way: Option<Way>,
+    ) -> Blocks {
         let p = session.network().parameter_count();
         let mut parts = vec![Part::Diagonal];
         if p <= WHOLE {
@@ -36,7 +44,11 @@ impl Blocks {
         } else {
             parts.extend(rows.iter().map(|&i| Part::Range(i..i + 1, 0..p)));
         }
-        let blocks = session.blocks(device, &parts);
+        let options = RunOptions {
+            way,
+            ..RunOptions::default()
+        };
+        let blocks = session.blocks_with(device, &parts, options);
         let mut blocks = blocks.unwrap_or_else(|e| panic!("{name}: {e}")).into_iter();
         let diagonal = blocks.next().expect("the diagonal").1;
         let mut blocks: Vec<_> = blocks.map(|(_, block)| block).collect();
@@ -55,6 +67,16 @@ impl Blocks {
 
 /// Loss, gradient, rows and diagonal of G of each case, and DESIGN §5's entry-by-entry bound.
 fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> bool) {
+    agree_with_pytorch_by(None, device, tolerance, chosen);
+}
+
+/// The same with blocks of G by one way.
+fn agree_with_pytorch_by(
+    way: Option<Way>,
+    device: &Device,
+    tolerance: f64,
+    chosen: impl Fn(&str) -> bool,
+) {
     let mut tried = 0;
     let mut faults = Vec::new();
     for case in cases() {
@@ -92,7 +114,10 @@ fn agree_with_pytorch(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> 
                 continue;
             }
         };
-        let blocks = Blocks::of(name, &session, device, &rows);
+        let blocks = Blocks::of(name, &session, device, &rows, way);
+        if blocks.full.is_some_and(|full| full != full.t()) {
+            faults.push(format!("{name}: G is not symmetric"));
+        }
         let found = Numbers {
             loss: Some(gradient.loss),
             gradient: gradient.values,
@@ -178,7 +203,7 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             if curvature == Curvature::Ggn {
                 continue;
             }
-            let blocks = Blocks::of(name, &session, device, &rows);
+            let blocks = Blocks::of(name, &session, device, &rows, None);
             let expected_diagonal: Vec<f64> = match curvature {
                 Curvature::Exact => diagonals[0].clone(),
                 _ => diagonals[0]
@@ -278,6 +303,35 @@ fn gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         let chosen = |name: &str| name.ends_with(".new");
         agree_with_pytorch(&Device::Gpu(gpu), 2e-6, chosen);
+    }
+}
+
+/// One file for every network: what it is made from is import's.
+fn newest(name: &str) -> bool {
+    name.ends_with(".new")
+}
+
+#[test]
+fn g_by_either_way_agrees_with_pytorch_to_1e_11() {
+    for way in [Way::Forward, Way::Backward] {
+        agree_with_pytorch_by(Some(way), &Device::cpu(Precision::F64), 1e-11, newest);
+    }
+}
+
+#[test]
+fn g_by_either_way_agrees_with_pytorch_in_f32() {
+    for way in [Way::Forward, Way::Backward] {
+        agree_with_pytorch_by(Some(way), &Device::cpu(Precision::F32), 2e-6, newest);
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn g_made_forward_on_a_gpu_agrees_with_pytorch() {
+    if let Some(gpu) = common::gpu::open(false) {
+        // A third of the networks: kernels are those of the exact Hessian.
+        let chosen = |name: &str| newest(name) && name.len().is_multiple_of(3);
+        agree_with_pytorch_by(Some(Way::Forward), &Device::Gpu(gpu), 2e-6, chosen);
     }
 }
 

@@ -274,7 +274,11 @@ pub fn run(command: &Blocks) -> Result<()> {
             device: device.name(),
             precision: device.precision(),
             curvature: session.curvature(),
-            parts: plan.parts.iter().map(|p| p.part.name.as_str()).collect(),
+            parts: plan
+                .all_parts()
+                .into_iter()
+                .map(|p| p.part.name.as_str())
+                .collect(),
             skipped,
             samples: plan.samples,
             rank: session.rank(),
@@ -291,10 +295,10 @@ pub fn run(command: &Blocks) -> Result<()> {
             out.display(),
             command.shard,
             report.tiles + report.found_tiles,
-            plan.tiles.len()
+            plan.tile_count()
         ))?;
     }
-    let count = plan.parts.len();
+    let count = plan.all_parts().len();
     let output = (plan.entries() * number_bytes(&device) as u128) as u64;
     print(&format!(
         "{}: {count} part{} of {} over {} samples, {}{} on {} ({})",

@@ -71,11 +71,43 @@ impl Forecast {
         share: f64,
         write_rate: Option<f64>,
     ) -> Result<Forecast> {
+        let stage = |stage| Self::of_stage(stage, network, rates, devices, share, write_rate);
+        let mut all = stage(plan)?;
+        for rest in plan.stages().skip(1) {
+            all = all.then(stage(rest)?);
+        }
+        Ok(all)
+    }
+
+    /// What this takes and `later` after it.
+    fn then(self, later: Forecast) -> Forecast {
+        let sum = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a + b);
+        Forecast {
+            share: self.share,
+            seconds: self.seconds + later.seconds,
+            pass_seconds: self.pass_seconds + later.pass_seconds,
+            contraction_seconds: self.contraction_seconds + later.contraction_seconds,
+            tile_seconds: self.tile_seconds + later.tile_seconds,
+            write_seconds: sum(self.write_seconds, later.write_seconds),
+            peak_host_bytes: self.peak_host_bytes.max(later.peak_host_bytes),
+            peak_device_bytes: self.peak_device_bytes.max(later.peak_device_bytes),
+        }
+    }
+
+    /// What a share of a plan's own parts takes, without the rest.
+    fn of_stage(
+        plan: &Plan,
+        network: &Network,
+        rates: &Rates,
+        devices: usize,
+        share: f64,
+        write_rate: Option<f64>,
+    ) -> Result<Forecast> {
         let PlanTally {
             passes,
             contractions,
             tiles,
-        } = plan.tally(network)?;
+        } = plan.own_tally(network)?;
         let share = share.clamp(0.0, 1.0);
         let shared = devices.max(1) as f64;
         let among = if plan.is_unified() { AMONG } else { 1.0 };
@@ -89,7 +121,7 @@ impl Forecast {
             rates.seconds(&contractions) * share / shared,
             rates.seconds(&tiles) * share / shared,
         );
-        let result = share * plan.entries() as f64 * plan.number_bytes() as f64;
+        let result = share * plan.own_entries() as f64 * plan.number_bytes() as f64;
         let write_seconds = write_rate.map(|rate| result / rate.max(1.0));
         let own_memory = !plan.is_unified();
         let (mut busy, mut beside) = (

@@ -73,7 +73,6 @@ impl Reach {
     pub fn new(network: &Network, wanted: Vec<bool>) -> Self {
         let inputs = network.inputs.len();
         let values = inputs + network.nodes.len();
-        let mut active = vec![false; values];
         let mut sampled = vec![false; values];
         let mut last_use = vec![0; values];
         sampled[..inputs].fill(true);
@@ -83,29 +82,23 @@ impl Reach {
         };
         let varies: Vec<Vec<bool>> = network.nodes.iter().map(operands).collect();
         for (k, node) in network.nodes.iter().enumerate() {
-            for (j, operand) in node.inputs.iter().enumerate() {
-                let varies = varies[k][j];
-                match *operand {
-                    Operand::Value(value) => {
-                        active[inputs + k] |= varies && active[value];
-                        sampled[inputs + k] |= sampled[value];
-                        last_use[value] = k;
-                    }
-                    Operand::Parameter(parameter) => {
-                        active[inputs + k] |= varies && wanted[parameter]
-                    }
-                    Operand::Constant(_) => {}
+            for operand in &node.inputs {
+                if let Operand::Value(value) = *operand {
+                    sampled[inputs + k] |= sampled[value];
+                    last_use[value] = k;
                 }
             }
         }
         last_use[network.output] = usize::MAX;
-        Self {
+        let mut reach = Self {
             wanted,
-            active,
+            active: vec![false; values],
             sampled,
             varies,
             last_use,
-        }
+        };
+        reach.activate(network);
+        reach
     }
 
     /// Whether a value depends on a wanted parameter.
@@ -116,6 +109,35 @@ impl Reach {
     /// Whether a value depends on the samples.
     pub fn is_sampled(&self, value: ValueId) -> bool {
         self.sampled[value]
+    }
+
+    /// The same network's reach of other parameters.
+    pub fn of_others(&self, network: &Network, wanted: Vec<bool>) -> Self {
+        let mut other = Self {
+            active: vec![false; self.active.len()],
+            wanted,
+            sampled: self.sampled.clone(),
+            varies: self.varies.clone(),
+            last_use: self.last_use.clone(),
+        };
+        other.activate(network);
+        other
+    }
+
+    /// Finds which values depend on a wanted parameter.
+    fn activate(&mut self, network: &Network) {
+        let inputs = network.inputs.len();
+        for (k, node) in network.nodes.iter().enumerate() {
+            let active = node.inputs.iter().enumerate().any(|(j, operand)| {
+                self.varies[k][j]
+                    && match *operand {
+                        Operand::Value(value) => self.active[value],
+                        Operand::Parameter(parameter) => self.wanted[parameter],
+                        Operand::Constant(_) => false,
+                    }
+            });
+            self.active[inputs + k] = active;
+        }
     }
 
     /// What a forward pass alone needs: nothing is kept.
@@ -163,10 +185,12 @@ pub fn forward<B: Backend>(
     inputs: Vec<B::Tensor>,
     reach: &Reach,
 ) -> Trace<B> {
-    forward_with(backend, network, weights, inputs, reach, |_, value| value)
+    let keep = |value| value;
+    forward_with(backend, network, weights, inputs, reach, |_, x| x, keep)
 }
 
-/// [`forward`], each node's value replaced by what `adjust` makes of it: a perturbation.
+/// [`forward`], each node's value replaced by what `adjust` makes of it (a perturbation), and each value that is kept for
+/// the reverse pass by what `retire` makes of it after the forward pass has read it for the last time.
 pub fn forward_with<B: Backend>(
     backend: &B,
     network: &Network,
@@ -174,6 +198,7 @@ pub fn forward_with<B: Backend>(
     inputs: Vec<B::Tensor>,
     reach: &Reach,
     mut adjust: impl FnMut(ValueId, B::Tensor) -> B::Tensor,
+    mut retire: impl FnMut(B::Tensor) -> B::Tensor,
 ) -> Trace<B> {
     let first = network.inputs.len();
     let mut values: Vec<Option<B::Tensor>> = inputs.into_iter().map(Some).collect();
@@ -192,8 +217,9 @@ pub fn forward_with<B: Backend>(
             if let Operand::Value(value) = input {
                 // A node that the reverse pass goes through reads its operands again.
                 kept[value] |= reach.active[first + k];
-                if reach.last_use[value] <= k && !kept[value] {
-                    values[value] = None;
+                if reach.last_use[value] <= k {
+                    let last = values[value].take();
+                    values[value] = last.filter(|_| kept[value]).map(&mut retire);
                 }
             }
         }

@@ -165,17 +165,11 @@ impl<T: Clone> Site<DualTensor<T>> {
         left.chain(right).map(|kind| self.with(kind)).collect()
     }
 
-    /// The site with `units` (`[1, directions, outputs]`) in the place of its cotangents: how the parameter moves what
-    /// the site makes, and so what an offset there is to the parameter. `None` where the site is no outer one.
-    pub fn moving<B: Backend<Tensor = T>>(&self, backend: &B, units: &T) -> Option<Site<T>> {
+    /// The site without its tangents.
+    pub fn primal(&self) -> Site<T> {
         let (cotangents, other) = self.kind.tensors();
-        let rest = backend.shape(&cotangents.primal).rest;
-        if rest.iter().product::<usize>() != backend.shape(units).rest_len() {
-            return None;
-        }
         let other = other.map(|other| other.primal.clone());
-        let site = self.with(self.kind.of(backend.reshape(units, &rest), other));
-        site.outer(backend).is_some().then_some(site)
+        self.with(self.kind.of(cotangents.primal.clone(), other))
     }
 }
 
@@ -198,6 +192,18 @@ impl<T: Clone> Site<T> {
             shape: shape.to_vec(),
             steps: Vec::new(),
         }
+    }
+
+    /// The site with `units` (`[1, directions, outputs]`) in the place of its cotangents: how the parameter moves what
+    /// the site makes, and so what an offset there is to the parameter. `None` where the site is no outer one.
+    pub fn moving<B: Backend<Tensor = T>>(&self, backend: &B, units: &T) -> Option<Site<T>> {
+        let (cotangents, other) = self.kind.tensors();
+        let rest = backend.shape(cotangents).rest;
+        if rest.iter().product::<usize>() != backend.shape(units).rest_len() {
+            return None;
+        }
+        let site = self.with(self.kind.of(backend.reshape(units, &rest), other.cloned()));
+        site.outer(backend).is_some().then_some(site)
     }
 
     /// How many numbers it keeps.

@@ -19,9 +19,8 @@ impl<'a> Diagonal<'a> {
         let parts: Vec<_> = plan
             .parts
             .iter()
-            .enumerate()
-            .filter(|(_, p)| p.part.columns.is_none())
-            .map(|(k, p)| (k, p.part.rows.clone()))
+            .filter(|p| p.part.columns.is_none())
+            .map(|p| (p.number, p.part.rows.clone()))
             .collect();
         let values = if parts.is_empty() {
             0

@@ -5,7 +5,7 @@
 
 use super::collector::{Returning, Share, Shared, collect, graver, hand_over};
 use super::diagonal::Diagonal;
-use super::moves::{Passes, moves};
+use super::moves::{Passes, Reaches, moves};
 use super::plan::{Keep, PartPlan, RING, TileJob, encounters, wanted};
 use super::routes::Routes;
 use super::run::Progress;
@@ -217,7 +217,7 @@ impl<B: Contract> Driver<'_, B> {
         }
     }
 
-    /// H or H − G: every wave of tiles moves what it needs, on every unit of samples.
+    /// H, H − G, or G forward: every wave of tiles moves what it needs, on every unit of samples.
     fn drive_second(
         &mut self,
         weights: &Weights<B::Tensor>,
@@ -231,8 +231,9 @@ impl<B: Contract> Driver<'_, B> {
             backend,
             network,
             weights,
-            reach,
+            reaches: &Reaches::new(network, reach),
             routes,
+            second: work.curvature.needs_second_derivatives(),
         };
         let waves = plan.tiles.len().div_ceil(self.wave()).max(1);
         let per_wave = plan.factor_operations / waves as u64;
@@ -339,7 +340,7 @@ impl<B: Contract> Driver<'_, B> {
             let wanted = wave.iter().any(|job| job.part == k);
             wanted.then(|| {
                 let (rows, columns) = part.extents();
-                let memory = self.memory(self.shared.sink.lend(k), rows * columns);
+                let memory = self.memory(self.shared.sink.lend(part.number), rows * columns);
                 self.backend.accumulator_in(rows, columns, memory)
             })
         };
@@ -368,7 +369,8 @@ impl<B: Contract> Driver<'_, B> {
                     if !finite {
                         self.share.non_finite += count_non_finite(&values);
                     }
-                    self.shared.sink.give_back(part, values)?;
+                    let number = self.shared.plan.parts[part].number;
+                    self.shared.sink.give_back(number, values)?;
                 }
                 self.share.tiles += wave.len();
                 wave.iter().for_each(|_| self.shared.ledger.done());

@@ -77,7 +77,7 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
     }
 }
 
-/// The largest units that fit, of H or H − G.
+/// The largest units that fit, of what is moved: H, H − G, or G forward.
 pub(super) fn room_second(
     planner: &Planner<'_>,
     routes: &Routes,
@@ -86,7 +86,7 @@ pub(super) fn room_second(
     let (network, sizes) = (planner.network, planner.sizes);
     let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
     let mut unit = most.clamp(1, sizes.samples.max(1));
-    let mut chunk = MOST_DIRECTIONS;
+    let mut chunk = planner.most_directions(routes);
     if let Some(units) = sizes.units {
         unit = units.samples.clamp(1, sizes.samples.max(1));
         chunk = units.directions.clamp(1, MOST_DIRECTIONS);

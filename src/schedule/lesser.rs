@@ -148,6 +148,7 @@ mod tests {
         let units = Units {
             samples: 6,
             directions: 10,
+            rest: None,
         };
         let message = refused(Some(units));
         assert!(message.contains("goes on with took 6 samples"), "{message}");
@@ -172,6 +173,7 @@ mod tests {
                 units: None,
                 grid: Grid::Panels,
                 tiling: Tiling::default(),
+                way: None,
             };
             let mut both = [0, 0];
             for bytes in (10..25).map(|power| 1 << power) {

@@ -24,7 +24,9 @@ pub(crate) mod steps;
 mod tally;
 pub mod tiles;
 pub mod unit;
+mod ways;
 mod writer;
 
 pub use room::shortage;
 pub use tally::PlanTally;
+pub use ways::{Counted, Way};

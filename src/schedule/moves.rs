@@ -1,27 +1,38 @@
-//! The exact Hessian and its residual, a group of directions at a time: what is moved, and what it does to the
+//! The exact Hessian, its residual, and G forward, a group of directions at a time: what is moved, and what it does to the
 //! gradient.
 //!
 //! A group of directions gives two factors, L of what is moved and R of what the gradient does then, with
-//! `H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]`: the same bilinear form as that of G, so that the contractions of DESIGN §2
-//! serve both.
+//! `H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]`: the same bilinear form as that of G from the directions of S, so that the
+//! contractions of DESIGN §2 serve both. For G, R_n = J_nᵀ ∇²ℓ_n ż with ż the tangents of the outputs.
 
 use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings};
-use super::routes::Routes;
+use super::routes::{Routes, union};
 use super::tiles::Run;
 use crate::contraction::{Contraction, Meeting, Segment, accumulate};
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights, backward, forward_with};
 use crate::jacobian::{Factor, slice};
-use crate::network::Network;
+use crate::network::{Network, Parameter};
 use crate::ops::{Site, SiteKind};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Contract, HostSlice, How, Shape};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::rc::Rc;
 
-/// What one pass moves, a direction for each entry.
+/// One pass: what it moves, and how far back it goes.
 #[derive(Clone, Debug)]
-pub enum Move {
+pub struct Move {
+    /// The entries that are moved.
+    pub moved: Entries,
+    /// The parameters that the reverse pass goes back to, ascending.
+    pub wanted: Vec<usize>,
+}
+
+/// The entries that one pass moves, a direction for each.
+#[derive(Clone, Debug)]
+pub enum Entries {
     /// Entries of a pre-activation, sample by sample.
     PreActivation {
         /// Index in [`Routes::moved`].
@@ -29,8 +40,8 @@ pub enum Move {
         /// The entries.
         range: Range<usize>,
     },
-    /// Entries of parameters, for all samples at once: columns of H.
-    Entries(Vec<Piece>),
+    /// Entries of parameters, for all samples at once: columns of the matrix.
+    Parameters(Vec<Piece>),
 }
 
 /// A range of a parameter's entries, moved by consecutive directions.
@@ -47,9 +58,9 @@ pub struct Piece {
 impl Move {
     /// How many directions it takes.
     pub fn directions(&self) -> usize {
-        match self {
-            Move::PreActivation { range, .. } => range.len(),
-            Move::Entries(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
+        match &self.moved {
+            Entries::PreActivation { range, .. } => range.len(),
+            Entries::Parameters(pieces) => pieces.iter().map(|piece| piece.range.len()).sum(),
         }
     }
 }
@@ -63,18 +74,23 @@ pub fn moves(
     diagonal: bool,
     chunk: usize,
 ) -> Vec<Move> {
-    let mut moved = BTreeSet::new();
-    let mut entries: BTreeMap<usize, Vec<Range<usize>>> = BTreeMap::new();
+    // What is moved, each with the parameters whose gradient is followed.
+    let mut moved: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    let mut entries: BTreeMap<usize, (Vec<Range<usize>>, BTreeSet<usize>)> = BTreeMap::new();
     let mut need = |a: (usize, &Range<usize>), b: (usize, &Range<usize>)| {
         let route = routes.of(a.0, b.0);
+        let (own, other) = if route.parameter == a.0 {
+            (a, b)
+        } else {
+            (b, a)
+        };
         match route.moved {
-            Some(group) => _ = moved.insert(group),
+            // The parameter itself: its site says how an offset of the pre-activation is one to it.
+            Some(group) => moved.entry(group).or_default().extend([own.0, other.0]),
             None => {
-                let range = if route.parameter == a.0 { a.1 } else { b.1 };
-                entries
-                    .entry(route.parameter)
-                    .or_default()
-                    .push(range.clone());
+                let (ranges, wanted) = entries.entry(own.0).or_default();
+                ranges.push(own.1.clone());
+                wanted.insert(other.0);
             }
         }
     };
@@ -93,20 +109,26 @@ pub fn moves(
         }
     }
     let mut all = Vec::new();
-    for moved in moved {
-        let outputs = routes.moved[moved].outputs;
-        all.extend(
-            (0..outputs)
-                .step_by(chunk)
-                .map(|start| Move::PreActivation {
-                    moved,
-                    range: start..(start + chunk).min(outputs),
-                }),
-        );
+    for (group, wanted) in moved {
+        let outputs = routes.moved[group].outputs;
+        let moving = |start: usize| Move {
+            moved: Entries::PreActivation {
+                moved: group,
+                range: start..(start + chunk).min(outputs),
+            },
+            wanted: wanted.iter().copied().collect(),
+        };
+        all.extend((0..outputs).step_by(chunk).map(moving));
     }
-    let mut pieces = Vec::new();
+    let (mut pieces, mut reached) = (Vec::new(), BTreeSet::new());
+    let mut close = |pieces: &mut Vec<Piece>, reached: &mut BTreeSet<usize>| {
+        all.push(Move {
+            moved: Entries::Parameters(std::mem::take(pieces)),
+            wanted: std::mem::take(reached).into_iter().collect(),
+        });
+    };
     let mut direction = 0;
-    for (parameter, ranges) in entries {
+    for (parameter, (ranges, wanted)) in entries {
         for mut range in union(ranges) {
             while !range.is_empty() {
                 let end = range.end.min(range.start + chunk - direction);
@@ -115,35 +137,24 @@ pub fn moves(
                     range: range.start..end,
                     direction,
                 });
+                reached.extend(&wanted);
                 direction += end - range.start;
                 range.start = end;
                 if direction == chunk {
-                    all.push(Move::Entries(std::mem::take(&mut pieces)));
+                    close(&mut pieces, &mut reached);
                     direction = 0;
                 }
             }
         }
     }
     if !pieces.is_empty() {
-        all.push(Move::Entries(pieces));
+        close(&mut pieces, &mut reached);
     }
     all
 }
 
-/// Ascending ranges that cover what any of them does, none overlapping.
-fn union(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    ranges.sort_by_key(|range| (range.start, range.end));
-    let mut out: Vec<Range<usize>> = Vec::new();
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => out.push(range),
-        }
-    }
-    out
-}
-
 /// The two factors of a group of directions.
+#[derive(Clone)]
 pub struct Moving<'a, T> {
     made_by: &'a Move,
     /// L of the parameters behind a pre-activation.
@@ -152,7 +163,8 @@ pub struct Moving<'a, T> {
     right: Vec<Option<Factor<T>>>,
 }
 
-/// The seed of the reverse pass from outputs and their tangents: (∇ℓ, ∇²ℓ·ż) for H, (∇ℓ, 0) for H − G.
+/// The seed of the reverse pass from outputs and their tangents: (∇ℓ, ∇²ℓ·ż) for H, (∇ℓ, 0) for H − G; for G ∇²ℓ·ż, as the
+/// tangent.
 pub type SeedOf<'a, B> = dyn FnMut(&B, &DualTensor<<B as Backend>::Tensor>) -> Result<DualTensor<<B as Backend>::Tensor>>
     + 'a;
 
@@ -164,14 +176,48 @@ pub struct Passes<'a, B: Backend> {
     pub network: &'a Network,
     /// Parameters and constants there.
     pub weights: &'a Weights<B::Tensor>,
-    /// Which parameters are wanted.
-    pub reach: &'a Reach,
+    /// How far back reverse passes go.
+    pub reaches: &'a Reaches<'a>,
     /// What is moved for which pair.
     pub routes: &'a Routes,
+    /// Whether second derivatives of the network are part of the matrix.
+    pub second: bool,
+}
+
+/// The reach of reverse passes by the parameters that they go back to: one for all passes that go back to the same.
+pub struct Reaches<'a> {
+    network: &'a Network,
+    all: &'a Reach,
+    known: RefCell<BTreeMap<Vec<usize>, Rc<Reach>>>,
+}
+
+impl<'a> Reaches<'a> {
+    /// Those of a network, of which one is known.
+    pub fn new(network: &'a Network, all: &'a Reach) -> Self {
+        Self {
+            network,
+            all,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The reach of a pass back to `wanted`, ascending.
+    fn of(&self, wanted: &[usize]) -> Rc<Reach> {
+        if let Some(known) = self.known.borrow().get(wanted) {
+            return Rc::clone(known);
+        }
+        let mut all = vec![false; self.network.parameters.len()];
+        wanted.iter().for_each(|&k| all[k] = true);
+        let reach = Rc::new(self.all.of_others(self.network, all));
+        let mut known = self.known.borrow_mut();
+        known.insert(wanted.to_vec(), Rc::clone(&reach));
+        reach
+    }
 }
 
 impl<B: Backend> Passes<'_, B> {
-    /// Moves one group of directions: forward over reverse.
+    /// Moves one group of directions: forward over reverse where second derivatives are part of the matrix, else forward
+    /// and then back, without tangents on the way back.
     ///
     /// # Errors
     /// What the seed reports.
@@ -186,13 +232,14 @@ impl<B: Backend> Passes<'_, B> {
         let directions = made_by.directions();
         let tangents = self.tangents(made_by);
         let weights = self.weights.with_tangents(tangents.into_iter());
-        let (at, units) = match made_by {
-            Move::PreActivation { moved, range } => {
+        let (at, units) = match &made_by.moved {
+            Entries::PreActivation { moved, range } => {
                 let moved = &self.routes.moved[*moved];
                 (Some(moved.value), Some(self.units(range, moved.outputs)))
             }
-            Move::Entries(_) => (None, None),
+            Entries::Parameters(_) => (None, None),
         };
+        let reach = self.reaches.of(&made_by.wanted);
         let samples = inputs.first().map_or(1, |x| backend.shape(x).samples);
         let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
         let trace = forward_with(
@@ -200,7 +247,7 @@ impl<B: Backend> Passes<'_, B> {
             network,
             &weights,
             inputs,
-            self.reach,
+            &reach,
             |value, mut tensor| {
                 if let (true, Some(units)) = (at == Some(value), &units) {
                     let rest = backend.shape(&tensor.primal).rest;
@@ -208,6 +255,11 @@ impl<B: Backend> Passes<'_, B> {
                     tensor.tangent = Some(backend.add(&backend.reshape(units, &rest), &zeros));
                 }
                 tensor
+            },
+            |mut kept| {
+                // A reverse pass without tangents reads none.
+                kept.tangent = kept.tangent.filter(|_| self.second);
+                kept
             },
         );
         let seed = seed(backend, &trace.output)?;
@@ -217,35 +269,43 @@ impl<B: Backend> Passes<'_, B> {
             right: vec![None; network.parameters.len()],
         };
         let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); network.parameters.len()];
-        backward(
-            &dual,
-            network,
-            &weights,
-            &trace,
-            self.reach,
-            seed,
-            |k, site| {
-                let count = network.parameters[k].data.len();
-                match (&units, made_by) {
-                    (Some(units), Move::PreActivation { moved, .. }) => {
-                        sites[k].extend(site.tangents());
-                        let behind = self.routes.behind(*moved, k);
-                        if let Some(site) = behind.then(|| site.moving(backend, units)).flatten() {
-                            let factor = Factor::new(vec![site], count, samples, directions);
-                            moving.left.insert(k, factor);
-                        }
-                    }
-                    _ => {
-                        let shape = &network.parameters[k].data.shape;
-                        sites[k].extend(
-                            site.tangents()
-                                .into_iter()
-                                .map(|site| Site::new(SiteKind::Rows(site.sum(backend)), shape)),
-                        );
+        // `own` is the site without tangents, `changes` what the directions do to it.
+        let mut visit = |k: usize, own: &Site<B::Tensor>, changes: Vec<Site<B::Tensor>>| {
+            let Parameter { data, .. } = &network.parameters[k];
+            match (&units, &made_by.moved) {
+                (Some(units), Entries::PreActivation { moved, .. }) => {
+                    sites[k].extend(changes);
+                    let behind = self.routes.behind(*moved, k);
+                    if let Some(site) = behind.then(|| own.moving(backend, units)).flatten() {
+                        let factor = Factor::new(vec![site], data.len(), samples, directions);
+                        moving.left.insert(k, factor);
                     }
                 }
-            },
-        );
+                _ => {
+                    let sum = |site: Site<B::Tensor>| SiteKind::Rows(site.sum(backend));
+                    let sums = changes.into_iter().map(sum);
+                    sites[k].extend(sums.map(|kind| Site::new(kind, &data.shape)));
+                }
+            }
+        };
+        if self.second {
+            backward(&dual, network, &weights, &trace, &reach, seed, |k, site| {
+                visit(k, &site.primal(), site.tangents());
+            });
+        } else if let Some(products) = seed.tangent {
+            let (weights, trace) = (self.weights, trace.primal());
+            backward(
+                backend,
+                network,
+                weights,
+                &trace,
+                &reach,
+                products,
+                |k, site| {
+                    visit(k, &site, vec![site.clone()]);
+                },
+            );
+        }
         let samples = if units.is_some() { samples } else { 1 };
         for (k, sites) in sites.into_iter().enumerate() {
             let count = network.parameters[k].data.len();
@@ -263,7 +323,7 @@ impl<B: Backend> Passes<'_, B> {
     /// The tangents of the parameters: those that a pass moves.
     fn tangents(&self, made_by: &Move) -> Vec<Option<B::Tensor>> {
         let mut tangents = vec![None; self.network.parameters.len()];
-        let Move::Entries(pieces) = made_by else {
+        let Entries::Parameters(pieces) = &made_by.moved else {
             return tangents;
         };
         let directions = made_by.directions();
@@ -309,7 +369,15 @@ fn identity<B: Backend>(
 /// A contraction that was made: parameters of rows and columns, rule, operations.
 pub type Contracted = (usize, usize, Contraction, u64);
 
-impl<T: Clone> Moving<'_, T> {
+impl<'a, T: Clone> Moving<'a, T> {
+    /// The factors of another pass that is alike in everything that their shapes depend on.
+    pub fn of_alike(&self, made_by: &'a Move) -> Self {
+        Moving {
+            made_by,
+            ..self.clone()
+        }
+    }
+
     /// Adds what the directions give to a tile.
     pub fn contract<B: Contract<Tensor = T>>(
         &self,
@@ -327,8 +395,8 @@ impl<T: Clone> Moving<'_, T> {
             let Some(right) = &self.right[other.parameter] else {
                 continue;
             };
-            match (self.made_by, route.moved) {
-                (Move::PreActivation { moved, range }, Some(group)) if *moved == group => {
+            match (&self.made_by.moved, route.moved) {
+                (Entries::PreActivation { moved, range }, Some(group)) if *moved == group => {
                     // None where the loss does not depend on the parameter.
                     let Some(left) = self.left.get(&own.parameter) else {
                         continue;
@@ -346,7 +414,7 @@ impl<T: Clone> Moving<'_, T> {
                     let (rule, operations) = accumulate(backend, tile, How::ADD, &meeting);
                     made((row.parameter, column.parameter, rule, operations));
                 }
-                (Move::Entries(pieces), None) => {
+                (Entries::Parameters(pieces), None) => {
                     let pieces = pieces.iter().filter(|p| p.parameter == own.parameter);
                     for (piece, entries) in pieces.filter_map(|p| Some((p, overlap(p, own)?))) {
                         let rows = self.entry_rows(backend, right, piece, &entries, &other.range);
@@ -394,14 +462,14 @@ impl<T: Clone> Moving<'_, T> {
             let (Some(right), Some(route)) = (right, routes.get(k, k)) else {
                 continue;
             };
-            match (self.made_by, route.moved) {
-                (Move::PreActivation { moved, .. }, Some(group)) if *moved == group => {
+            match (&self.made_by.moved, route.moved) {
+                (Entries::PreActivation { moved, .. }, Some(group)) if *moved == group => {
                     if let Some(left) = self.left.get(&k) {
                         let values = left.inner(backend, right, None, DIAGONAL_ROWS);
                         found.push((k, 0..right.count, values));
                     }
                 }
-                (Move::Entries(pieces), None) => {
+                (Entries::Parameters(pieces), None) => {
                     for piece in pieces.iter().filter(|p| p.parameter == k) {
                         let (all, count) = (piece.range.clone(), piece.range.len());
                         let rows = self.entry_rows(backend, right, piece, &all, &all);

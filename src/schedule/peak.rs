@@ -42,7 +42,7 @@ impl Plan {
     pub fn likely_host_bytes(&self, waiting: usize) -> u64 {
         // A part that stays where it is computed is its own memory.
         let (tile, result) = match self.grid {
-            Grid::Whole => (0, self.entries() as u64 * self.number_bytes() as u64),
+            Grid::Whole => (0, self.own_entries() as u64 * self.number_bytes() as u64),
             _ => (self.tile_bytes(), 0),
         };
         let own = if self.is_unified() {

@@ -8,6 +8,7 @@ use super::room::shortage;
 use super::routes::Routes;
 use super::tiles::{Grid, Run, Strip, Tiling, strips};
 use super::unit::Unit;
+use super::ways::{Chosen, Counted, Way, choose};
 use crate::bytes::Bytes;
 use crate::contraction::{Contraction, Meeting, Segment};
 use crate::error::{Error, Result};
@@ -78,6 +79,10 @@ pub enum Keep {
 pub struct PartPlan {
     /// The part.
     pub part: ResolvedPart,
+    /// Its place in the request.
+    pub number: usize,
+    /// Operations of either way to it, where they were counted for the choice.
+    pub counted: Option<Counted>,
     /// Strips of rows; empty for a vector.
     pub rows: Vec<Strip>,
     /// Strips of columns; empty for a vector.
@@ -109,6 +114,9 @@ pub struct PairPlan {
 }
 
 /// What would run.
+///
+/// Parts of G that are cheaper forward are planned apart from those that are cheaper backwards ([`Way`]): where a request has
+/// both, [`Plan::rest`] is the plan of the former, and the other fields are of the latter alone.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// How parts are cut.
@@ -131,12 +139,12 @@ pub struct Plan {
     pub wave: usize,
     /// Whether the data of all samples stay on the device from one wave to the next.
     pub keep_data: bool,
-    /// What is moved for which pair of parameters, where second derivatives of the network are asked for.
+    /// What is moved for which pair of parameters, where second derivatives of the network are asked for, and for G
+    /// forward.
     pub routes: Option<Routes>,
     /// Contractions by pair of parameters.
     pub pairs: Vec<PairPlan>,
-    /// Operations of one pass over all samples that makes the factors; of all passes where second derivatives are
-    /// asked for.
+    /// Operations of one pass over all samples that makes the factors; of all passes where parameters are moved.
     pub factor_operations: u64,
     /// Operations of all contractions.
     pub contraction_operations: u64,
@@ -144,6 +152,8 @@ pub struct Plan {
     pub device_bytes: u64,
     /// Predicted peak of host buffers.
     pub host_bytes: u64,
+    /// The plan of the parts that go the other way; it runs after this one.
+    pub rest: Option<Box<Plan>>,
     /// What it was made for.
     sizes: Sizes,
     /// What it keeps within.
@@ -164,8 +174,21 @@ impl PartPlan {
 }
 
 impl Plan {
+    /// This plan and that of the rest, in the order in which they run.
+    pub fn stages(&self) -> impl Iterator<Item = &Plan> {
+        std::iter::once(self).chain(self.rest.as_deref())
+    }
+
+    /// The way of its parts, without the rest.
+    pub fn way(&self) -> Way {
+        match self.routes {
+            Some(_) => Way::Forward,
+            None => Way::Backward,
+        }
+    }
+
     /// The same parts and tiles in half the device's memory (that of the limits, or what is used of it), or in three
-    /// quarters where half is too little.
+    /// quarters where half is too little. The rest stays as it is.
     ///
     /// # Errors
     /// As [`plan`].
@@ -181,45 +204,75 @@ impl Plan {
     /// # Errors
     /// As [`plan`]; [`Error::Budget`] where the memory does not hold these units.
     pub fn in_units(&self, network: &Network, units: Units, device: u64) -> Result<Plan> {
-        self.again(network, Some(units), device.min(self.limits.device))
+        let device = device.min(self.limits.device);
+        let mut plan = self.again(network, Some(units), device)?;
+        if let (Some(rest), Some(units)) = (&self.rest, units.of_rest()) {
+            plan.rest = Some(Box::new(rest.again(network, Some(units), device)?));
+        }
+        Ok(plan)
     }
 
-    fn again(&self, network: &Network, units: Option<Units>, device: u64) -> Result<Plan> {
+    /// Its own parts planned anew, in the same way; the rest stays as it is.
+    pub(super) fn again(
+        &self,
+        network: &Network,
+        units: Option<Units>,
+        device: u64,
+    ) -> Result<Plan> {
         let limits = Limits {
             device,
             ..self.limits
         };
-        let parts = self.parts.iter().map(|p| p.part.clone()).collect();
+        let chosen = |part: &PartPlan| Chosen {
+            number: part.number,
+            part: part.part.clone(),
+            way: self.way(),
+            counted: part.counted,
+        };
+        let parts = self.parts.iter().map(chosen).collect();
         let sizes = Sizes {
             units,
             ..self.sizes
         };
-        attempt(network, parts, sizes, limits)
+        let plan = stage(network, parts, sizes, limits)?;
+        Ok(Plan {
+            rest: self.rest.clone(),
+            ..plan
+        })
     }
 
-    /// What it takes at a time.
+    /// What it takes at a time, and the rest.
     pub fn units(&self) -> Units {
         Units {
             samples: self.unit,
             directions: self.chunk,
+            rest: self.rest.as_ref().map(|rest| (rest.unit, rest.chunk)),
         }
     }
 
-    /// The parts as a sink knows them.
+    /// All parts with the rest's, in the order of the request.
+    pub fn all_parts(&self) -> Vec<&PartPlan> {
+        let mut parts: Vec<&PartPlan> = self.stages().flat_map(|plan| &plan.parts).collect();
+        parts.sort_by_key(|part| part.number);
+        parts
+    }
+
+    /// The number of tiles, with the rest's.
+    pub fn tile_count(&self) -> usize {
+        self.stages().map(|plan| plan.tiles.len()).sum()
+    }
+
+    /// All parts as a sink knows them, with the rest's.
     pub fn layouts(&self) -> Vec<PartLayout> {
-        let layout = |part: &PartPlan| PartLayout {
-            name: part.part.name.clone(),
-            rows: part.part.rows.clone(),
-            columns: part.part.columns.clone(),
-        };
-        self.parts.iter().map(layout).collect()
+        let parts = self.all_parts().into_iter();
+        parts.map(|part| part.part.layout()).collect()
     }
 
     /// The entries of a tile.
     pub fn tile(&self, job: &TileJob) -> Tile {
         let part = &self.parts[job.part];
         Tile {
-            part: job.part,
+            part: part.number,
             rows: part.rows[job.row].positions.clone(),
             columns: part.columns[job.column].positions.clone(),
         }
@@ -239,14 +292,28 @@ impl Plan {
 
     /// What decides the order of accumulation, and so the bits (DESIGN §4).
     pub fn order(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut order = serde_json::json!({
             "unit_samples": self.unit,
             "unit_directions": self.chunk,
             "batch": self.sizes.batch,
             "grid": self.grid,
             "tile": self.grid.tile(self.sizes.tiling),
             "regular": self.sizes.tiling.regular,
-        })
+        });
+        if self.chose_forward() {
+            order["way"] = serde_json::json!(Way::Forward);
+        }
+        if let Some(rest) = &self.rest {
+            let numbers: Vec<usize> = rest.parts.iter().map(|part| part.number).collect();
+            order["rest"] = rest.order();
+            order["rest"]["parts"] = serde_json::json!(numbers);
+        }
+        order
+    }
+
+    /// Whether its parts go forward where they could go backwards.
+    pub(super) fn chose_forward(&self) -> bool {
+        self.routes.is_some() && !self.sizes.curvature.needs_second_derivatives()
     }
 
     /// What it was made for.
@@ -282,7 +349,7 @@ impl Plan {
         }
     }
 
-    /// Operations of all forward and reverse passes.
+    /// Operations of all forward and reverse passes, without the rest's.
     pub fn pass_operations(&self) -> u64 {
         match self.routes {
             // Each wave makes the passes that it needs.
@@ -291,8 +358,13 @@ impl Plan {
         }
     }
 
-    /// All floating-point operations.
+    /// All floating-point operations, with the rest's.
     pub fn operations(&self) -> u64 {
+        self.stages().map(Plan::own_operations).sum()
+    }
+
+    /// All floating-point operations of its own parts.
+    pub(super) fn own_operations(&self) -> u64 {
         self.pass_operations() + self.contraction_operations
     }
 
@@ -313,8 +385,13 @@ impl Plan {
         }
     }
 
-    /// Entries of all parts.
+    /// Entries of all parts, with the rest's.
     pub fn entries(&self) -> u128 {
+        self.stages().map(Plan::own_entries).sum()
+    }
+
+    /// Entries of its own parts.
+    pub(crate) fn own_entries(&self) -> u128 {
         self.parts.iter().map(|p| p.part.entries()).sum()
     }
 
@@ -349,6 +426,8 @@ pub struct Sizes {
     pub grid: Grid,
     /// How large tiles are.
     pub tiling: Tiling,
+    /// The way of all parts; `None` chooses by counted operations.
+    pub way: Option<Way>,
 }
 
 /// What is taken at a time: partial sums are cut there, so that it decides how they are rounded.
@@ -358,6 +437,19 @@ pub struct Units {
     pub samples: usize,
     /// Directions of a pass.
     pub directions: usize,
+    /// Samples and directions of the parts that go the other way, where a request has such ([`Plan::rest`]).
+    pub rest: Option<(usize, usize)>,
+}
+
+impl Units {
+    /// Those of the rest.
+    fn of_rest(self) -> Option<Units> {
+        self.rest.map(|(samples, directions)| Units {
+            samples,
+            directions,
+            rest: None,
+        })
+    }
 }
 
 impl Sizes {
@@ -513,20 +605,20 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(network: &Network, parts: Vec<ResolvedPart>, sizes: Sizes) -> Result<Cut> {
-        check_size(network, &parts, sizes.number_bytes)?;
-        let reach = Reach::new(network, wanted(network, parts.iter()));
-        let cut = match sizes.curvature.needs_second_derivatives() {
-            true => Grid::Squares,
-            false => sizes.grid,
+    /// Cuts parts that go one way.
+    fn new(network: &Network, parts: Vec<Chosen>, sizes: Sizes) -> Cut {
+        let reach = Reach::new(network, wanted(network, parts.iter().map(|p| &p.part)));
+        let cut = match parts.first().map(|part| part.way) {
+            Some(Way::Forward) => Grid::Squares,
+            _ => sizes.grid,
         };
         let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
-        Ok(Cut {
+        Cut {
             reach,
             grid: cut,
             parts,
             tiles,
-        })
+        }
     }
 
     fn planner<'a>(&'a self, network: &'a Network, sizes: Sizes) -> Planner<'a> {
@@ -548,27 +640,65 @@ pub(super) fn has_room(
     sizes: Sizes,
     limits: Limits,
 ) -> bool {
-    let found = || {
-        let cut = Cut::new(network, parts, sizes)?;
+    let found = |(parts, sizes): (Vec<Chosen>, Sizes)| {
+        let way = parts.first().map(|part| part.way);
+        let cut = Cut::new(network, parts, sizes);
         let planner = cut.planner(network, sizes);
-        match sizes.curvature.needs_second_derivatives() {
-            true => room_second(&planner, &planner.routes()?, limits).map(|_| ()),
-            false => room_first(&planner, limits).map(|_| ()),
+        match way {
+            Some(Way::Forward) => room_second(&planner, &planner.routes()?, limits).map(|_| ()),
+            _ => room_first(&planner, limits).map(|_| ()),
         }
     };
-    found().is_ok()
+    let stages = stages(network, parts, sizes);
+    stages.is_ok_and(|stages| stages.into_iter().all(|stage| found(stage).is_ok()))
+}
+
+/// Checks the sizes of parts, chooses their ways, and puts those of the same way together: those that go backwards first,
+/// each with what its plan is made for. One stage at least.
+fn stages(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    sizes: Sizes,
+) -> Result<Vec<(Vec<Chosen>, Sizes)>> {
+    check_size(network, &parts, sizes.number_bytes)?;
+    let chosen = choose(network, parts, sizes)?;
+    let backward = |part: &Chosen| part.way == Way::Backward;
+    let (backward, forward): (Vec<_>, Vec<_>) = chosen.into_iter().partition(backward);
+    let of_rest = Sizes {
+        units: sizes.units.and_then(Units::of_rest),
+        ..sizes
+    };
+    Ok(match (backward.is_empty(), forward.is_empty()) {
+        (true, false) => vec![(forward, sizes)],
+        (_, true) => vec![(backward, sizes)],
+        (false, false) => vec![(backward, sizes), (forward, of_rest)],
+    })
 }
 
 /// As [`plan`], without a word on what would fit.
-pub(super) fn attempt(
+fn attempt(
     network: &Network,
     parts: Vec<ResolvedPart>,
     sizes: Sizes,
     limits: Limits,
 ) -> Result<Plan> {
-    let cut = Cut::new(network, parts, sizes)?;
+    let mut later: Option<Box<Plan>> = None;
+    for (parts, sizes) in stages(network, parts, sizes)?.into_iter().rev() {
+        let plan = stage(network, parts, sizes, limits)?;
+        later = Some(Box::new(Plan {
+            rest: later,
+            ..plan
+        }));
+    }
+    Ok(*later.expect("a request has one stage at least"))
+}
+
+/// Plans parts that go one way.
+fn stage(network: &Network, parts: Vec<Chosen>, sizes: Sizes, limits: Limits) -> Result<Plan> {
+    let way = parts.first().map(|part| part.way);
+    let cut = Cut::new(network, parts, sizes);
     let planner = cut.planner(network, sizes);
-    if sizes.curvature.needs_second_derivatives() {
+    if way == Some(Way::Forward) {
         let mut plan = plan_second(&planner, limits)?;
         (plan.parts, plan.tiles) = (cut.parts, cut.tiles);
         return Ok(plan);
@@ -629,12 +759,13 @@ pub(super) fn attempt(
         contraction_operations,
         device_bytes,
         host_bytes,
+        rest: None,
         sizes,
         limits,
     })
 }
 
-/// Plans the planner's tiles of H or H − G; the caller puts parts and tiles in.
+/// Plans the planner's tiles of what is moved: H, H − G, or G forward; the caller puts parts and tiles in.
 fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
     let (network, sizes) = (planner.network, planner.sizes);
     let routes = planner.routes()?;
@@ -670,6 +801,7 @@ fn plan_second(planner: &Planner<'_>, limits: Limits) -> Result<Plan> {
         factor_operations,
         device_bytes,
         host_bytes: host + if limits.unified { device_bytes } else { 0 },
+        rest: None,
         sizes,
         limits,
     })
@@ -701,16 +833,24 @@ fn check_size(network: &Network, parts: &[ResolvedPart], number_bytes: usize) ->
 /// Cuts every matrix part into strips and lists its tiles; a symmetric part's above the diagonal.
 fn grid(
     network: &Network,
-    parts: Vec<ResolvedPart>,
+    parts: Vec<Chosen>,
     grid: Grid,
     tiling: Tiling,
 ) -> (Vec<PartPlan>, Vec<TileJob>) {
     let (height, width) = grid.tile(tiling);
     let mut tiles = Vec::new();
-    let cut = |(index, part): (usize, ResolvedPart)| {
+    let cut = |(index, chosen): (usize, Chosen)| {
+        let Chosen {
+            number,
+            part,
+            counted,
+            ..
+        } = chosen;
         let Some(columns) = &part.columns else {
             return PartPlan {
                 part,
+                number,
+                counted,
                 rows: Vec::new(),
                 columns: Vec::new(),
             };
@@ -729,6 +869,8 @@ fn grid(
         }
         PartPlan {
             part,
+            number,
+            counted,
             rows,
             columns,
         }

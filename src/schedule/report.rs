@@ -135,14 +135,16 @@ pub struct Replanned {
 }
 
 impl Replanned {
-    /// The name it is noted under, for runs that go on with this one ([`crate::sink::Sink::noted`]).
-    pub(super) const NOTE: &str = "replanned";
+    /// The names they are noted under, for runs that go on with this one ([`crate::sink::Sink::noted`]): of a plan, and of its
+    /// rest.
+    pub(super) const NOTES: [&str; 2] = ["replanned", "replanned_forward"];
 
     /// The plan's units from there on.
     pub(super) fn units(&self) -> Units {
         Units {
             samples: self.unit_samples,
             directions: self.unit_directions,
+            rest: None,
         }
     }
 }
@@ -198,6 +200,38 @@ impl Report {
                     limit,
                 });
     }
+
+    /// Adds what a later stage of the same run did, on the same devices.
+    pub(super) fn add(&mut self, later: Report) {
+        let sum = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        self.factor_seconds += later.factor_seconds;
+        self.contraction_seconds += later.contraction_seconds;
+        self.read_back_seconds += later.read_back_seconds;
+        self.read_back_bytes += later.read_back_bytes;
+        self.device_busy_seconds = sum(self.device_busy_seconds, later.device_busy_seconds);
+        self.write_seconds += later.write_seconds;
+        self.wait_seconds += later.wait_seconds;
+        self.operations += later.operations;
+        self.factor_operations += later.factor_operations;
+        self.entries += later.entries;
+        self.bytes += later.bytes;
+        self.tiles += later.tiles;
+        self.found_tiles += later.found_tiles;
+        self.peak_anonymous_bytes = self.peak_anonymous_bytes.max(later.peak_anonymous_bytes);
+        self.non_finite += later.non_finite;
+        self.peak_device_bytes = self.peak_device_bytes.max(later.peak_device_bytes);
+        self.warnings.extend(later.warnings);
+        self.replanned.extend(later.replanned);
+        for (own, later) in self.devices.iter_mut().zip(later.devices) {
+            own.tiles += later.tiles;
+            own.busy_seconds = sum(own.busy_seconds, later.busy_seconds);
+            own.lost |= later.lost;
+        }
+    }
+
     /// Operations per second over the whole run, in 10⁹.
     pub fn gflops(&self) -> f64 {
         self.operations as f64 / self.seconds.max(1e-9) / 1e9

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::sink::PartLayout;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -117,6 +118,15 @@ impl ResolvedPart {
     pub fn entries(&self) -> u128 {
         let (rows, columns) = self.shape();
         rows as u128 * columns.unwrap_or(1) as u128
+    }
+
+    /// The part as a sink knows it.
+    pub(crate) fn layout(&self) -> PartLayout {
+        PartLayout {
+            name: self.name.clone(),
+            rows: self.rows.clone(),
+            columns: self.columns.clone(),
+        }
     }
 
     /// Whether the part equals its transpose.

@@ -152,104 +152,51 @@ pub fn run_on_all<B: Contract>(
         return Err(Error::Request("there is no device to run on".into()));
     };
     let host = first.accumulates_in_host_memory();
-    if plan.grid != Grid::Squares && !host {
-        return Err(Error::Request(
-            "the plan was made for the CPU: plan again for the device that runs it".into(),
-        ));
-    }
-    if plan.grid == Grid::Whole && backends.len() > 1 {
-        return Err(Error::Request(
-            "a part that is computed where it stays runs on one device".into(),
-        ));
+    for stage in plan.stages() {
+        check(stage, host, backends.len())?;
     }
     let start = Instant::now();
     sink.begin(&plan.layouts())?;
     // Where a run that this one goes on with had less memory than planned, its tiles were rounded as those to come are to be.
-    let noted = sink.noted(Replanned::NOTE);
-    let replanned = match noted.and_then(|note| serde_json::from_value::<Replanned>(note).ok()) {
-        Some(last) => Some(plan.in_units(work.network, last.units(), last.device_budget)?),
-        None => None,
-    };
-    let plan = replanned.as_ref().unwrap_or(plan);
-    let left = Left::of(plan, sink, control)?;
-    let before: Vec<_> = backends.iter().map(|b| b.device_counters()).collect();
-    let (peak, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    // What the collectors hold is enough; a CPU has none.
-    let (send, receive) = sync_channel::<Item<B::Real>>(usize::from(host));
-    let (sink, receive, written) = (&*sink, Mutex::new(receive), Mutex::new(Vec::new()));
-    let (failed, operations) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (made, fraction, found) = (left.entries, left.fraction(plan), left.found);
-    let ledger = Ledger::new(left.tiles, left.vectors, found);
-    let mut report = std::thread::scope(|scope| {
-        // Also when the driver panics, as a user's loss may: the scope waits for the watcher.
-        let _stop = StopOnDrop(&stop);
-        scope.spawn(|| watch_memory(&peak, &stop));
-        let writer = Writer {
-            plan,
-            sink,
-            items: &receive,
-            written: &written,
-            // Second derivatives start from tiles of zeros, a device from its own.
-            keep: host && plan.routes.is_none(),
-            failed: &failed,
-        };
-        let writers: Vec<_> = (0..WRITING)
-            .map(|_| scope.spawn(move || writer.run()))
-            .collect();
-        let mut attempts = Attempts {
-            backends,
-            alive: (0..backends.len()).collect(),
-            shared: Shared {
-                work,
-                plan,
-                ledger: &ledger,
-                sink,
-                cancel: control.cancel,
-                failed: &failed,
-                written: &written,
-                operations: &operations,
-                fraction,
-                devices: backends.len(),
-            },
-            control,
-            report: Report {
-                devices: backends.iter().map(|b| named(b.device_name())).collect(),
-                ..Report::default()
-            },
-        };
-        let driven = attempts.run(&send);
-        let mut report = attempts.report;
-        drop(send);
-        for writer in writers {
-            let stopped = || Err(Error::Device("the writer stopped unexpectedly".into()));
-            // A writer that failed makes sending fail: its error is the cause.
-            let (busy, non_finite) = writer.join().unwrap_or_else(|_| stopped())?;
-            report.write_seconds = report.write_seconds.max(busy);
-            report.non_finite += non_finite;
-        }
-        driven.map(|()| report)
-    })?;
-    report.seconds = start.elapsed().as_secs_f64();
-    let (passes, contractions) = plan.operations_of(fraction);
-    report.operations = passes + contractions;
-    report.factor_operations = passes;
-    report.entries = made;
-    report.bytes = report.entries * size_of::<B::Real>() as u64;
-    report.tiles = ledger.tiles_done();
-    report.found_tiles = found;
-    for ((backend, before), share) in backends.iter().zip(before).zip(&mut report.devices) {
-        let (Some(before), Some(after)) = (before, backend.device_counters()) else {
-            continue;
-        };
-        let busy = after.busy_seconds - before.busy_seconds;
-        share.busy_seconds = Some(busy);
-        let most = report
-            .device_busy_seconds
-            .map_or(busy, |most| most.max(busy));
-        report.device_busy_seconds = Some(most);
-        report.read_back_bytes += after.read_back_bytes - before.read_back_bytes;
-        report.read_back_seconds += after.read_back_seconds - before.read_back_seconds;
+    let mut stages = Vec::new();
+    for (stage, note) in plan.stages().zip(Replanned::NOTES) {
+        let noted = sink.noted(note);
+        let last = noted.and_then(|note| serde_json::from_value::<Replanned>(note).ok());
+        stages.push(match last {
+            Some(last) => {
+                let device = last.device_budget.min(stage.device_budget());
+                Cow::Owned(stage.again(work.network, Some(last.units()), device)?)
+            }
+            None => Cow::Borrowed(stage),
+        });
     }
+    let left = Left::of(&stages, sink, control)?;
+    let mut report = Report {
+        devices: backends.iter().map(|b| named(b.device_name())).collect(),
+        ..Report::default()
+    };
+    let mut course = Course::new(&stages, &left);
+    for ((plan, note), left) in stages.iter().zip(Replanned::NOTES).zip(left) {
+        let progress = |progress| (control.progress)(course.of_all(progress));
+        let control = Control {
+            progress: &progress,
+            cancel: control.cancel,
+        };
+        let lost = report.devices.iter().map(|device| device.lost).collect();
+        let leg = Leg {
+            backends,
+            lost,
+            work,
+            plan,
+            note,
+            sink: &*sink,
+            control: &control,
+        };
+        let planned = (left.operations(plan), left.all_tiles());
+        report.add(leg.run(left)?);
+        course.pass(planned);
+    }
+    report.seconds = start.elapsed().as_secs_f64();
     tracing::info!(
         seconds = report.seconds,
         tiles = report.tiles,
@@ -259,8 +206,165 @@ pub fn run_on_all<B: Contract>(
     report.find_bottleneck(first.rate_limits());
     let peaks = backends.iter().flat_map(|b| b.peak_device_bytes());
     report.peak_device_bytes = peaks.max();
-    report.peak_anonymous_bytes = Some(peak.into_inner()).filter(|&bytes| bytes > 0);
     Ok(report)
+}
+
+/// Refuses a plan that was made for other devices.
+fn check(plan: &Plan, host: bool, devices: usize) -> Result<()> {
+    if plan.grid != Grid::Squares && !host {
+        return Err(Error::Request(
+            "the plan was made for the CPU: plan again for the device that runs it".into(),
+        ));
+    }
+    if plan.grid == Grid::Whole && devices > 1 {
+        return Err(Error::Request(
+            "a part that is computed where it stays runs on one device".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// How far a run of several stages has come.
+struct Course {
+    /// Operations and tiles of the stages that are done.
+    before: (u64, usize),
+    /// Those of the stages after the one under way.
+    after: (u64, usize),
+    /// Those of the stages to come, the last first.
+    later: Vec<(u64, usize)>,
+}
+
+impl Course {
+    fn new(stages: &[Cow<'_, Plan>], left: &[Left]) -> Course {
+        let of = |(plan, left): (&Cow<'_, Plan>, &Left)| (left.operations(plan), left.all_tiles());
+        let mut later: Vec<(u64, usize)> = stages.iter().zip(left).map(of).skip(1).collect();
+        later.reverse();
+        let sum = |a: (u64, usize), b: &(u64, usize)| (a.0 + b.0, a.1 + b.1);
+        Course {
+            before: (0, 0),
+            after: later.iter().fold((0, 0), sum),
+            later,
+        }
+    }
+
+    /// The progress of the whole run from that of the stage under way.
+    fn of_all(&self, stage: Progress) -> Progress {
+        Progress {
+            done: self.before.0 + stage.done,
+            total: self.before.0 + stage.total + self.after.0,
+            tiles: self.before.1 + stage.tiles,
+            tile_count: self.before.1 + stage.tile_count + self.after.1,
+        }
+    }
+
+    /// A stage of so many operations and tiles is done.
+    fn pass(&mut self, (operations, tiles): (u64, usize)) {
+        self.before = (self.before.0 + operations, self.before.1 + tiles);
+        if let Some(next) = self.later.pop() {
+            self.after = (self.after.0 - next.0, self.after.1 - next.1);
+        }
+    }
+}
+
+/// The parts of a plan that go one way, under way.
+struct Leg<'a, B: Contract> {
+    backends: &'a [&'a B],
+    /// Which devices are lost.
+    lost: Vec<bool>,
+    work: &'a Work<'a>,
+    plan: &'a Plan,
+    /// The name under which a plan for less memory is noted.
+    note: &'static str,
+    sink: &'a dyn Sink<B::Real>,
+    control: &'a Control<'a>,
+}
+
+impl<B: Contract> Leg<'_, B> {
+    /// Makes what is left of the stage.
+    fn run(&self, left: Left) -> Result<Report> {
+        let (backends, plan, sink) = (self.backends, self.plan, self.sink);
+        let host = backends.iter().all(|b| b.accumulates_in_host_memory());
+        let before: Vec<_> = backends.iter().map(|b| b.device_counters()).collect();
+        let (peak, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        // What the collectors hold is enough; a CPU has none.
+        let (send, receive) = sync_channel::<Item<B::Real>>(usize::from(host));
+        let (receive, written) = (Mutex::new(receive), Mutex::new(Vec::new()));
+        let (failed, operations) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (made, fraction, found) = (left.entries, left.fraction(plan), left.found);
+        let ledger = Ledger::new(left.tiles, left.vectors, found);
+        let mut report = std::thread::scope(|scope| {
+            // Also when the driver panics, as a user's loss may: the scope waits for the watcher.
+            let _stop = StopOnDrop(&stop);
+            scope.spawn(|| watch_memory(&peak, &stop));
+            let writer = Writer {
+                plan,
+                sink,
+                items: &receive,
+                written: &written,
+                // What is moved starts from tiles of zeros, a device from its own.
+                keep: host && plan.routes.is_none(),
+                failed: &failed,
+            };
+            let writers: Vec<_> = (0..WRITING)
+                .map(|_| scope.spawn(move || writer.run()))
+                .collect();
+            let mut attempts = Attempts {
+                backends,
+                alive: (0..backends.len()).filter(|&k| !self.lost[k]).collect(),
+                shared: Shared {
+                    work: self.work,
+                    plan,
+                    ledger: &ledger,
+                    sink,
+                    cancel: self.control.cancel,
+                    failed: &failed,
+                    written: &written,
+                    operations: &operations,
+                    fraction,
+                    devices: backends.len(),
+                },
+                note: self.note,
+                control: self.control,
+                report: Report {
+                    devices: backends.iter().map(|b| named(b.device_name())).collect(),
+                    ..Report::default()
+                },
+            };
+            let driven = attempts.run(&send);
+            let mut report = attempts.report;
+            drop(send);
+            for writer in writers {
+                let stopped = || Err(Error::Device("the writer stopped unexpectedly".into()));
+                // A writer that failed makes sending fail: its error is the cause.
+                let (busy, non_finite) = writer.join().unwrap_or_else(|_| stopped())?;
+                report.write_seconds = report.write_seconds.max(busy);
+                report.non_finite += non_finite;
+            }
+            driven.map(|()| report)
+        })?;
+        let (passes, contractions) = plan.operations_of(fraction);
+        report.operations = passes + contractions;
+        report.factor_operations = passes;
+        report.entries = made;
+        report.bytes = report.entries * size_of::<B::Real>() as u64;
+        report.tiles = ledger.tiles_done();
+        report.found_tiles = found;
+        for ((backend, before), share) in backends.iter().zip(before).zip(&mut report.devices) {
+            let (Some(before), Some(after)) = (before, backend.device_counters()) else {
+                continue;
+            };
+            let busy = after.busy_seconds - before.busy_seconds;
+            share.busy_seconds = Some(busy);
+            let most = report
+                .device_busy_seconds
+                .map_or(busy, |most| most.max(busy));
+            report.device_busy_seconds = Some(most);
+            report.read_back_bytes += after.read_back_bytes - before.read_back_bytes;
+            report.read_back_seconds += after.read_back_seconds - before.read_back_seconds;
+        }
+        report.peak_anonymous_bytes = Some(peak.into_inner()).filter(|&bytes| bytes > 0);
+        Ok(report)
+    }
 }
 
 /// What is left to make of a plan.
@@ -273,52 +377,84 @@ struct Left {
     found: usize,
 }
 
+/// A tile of a plan, or a vector.
+struct Piece {
+    stage: usize,
+    /// The tile's number in its stage; `None` for a vector.
+    number: Option<usize>,
+    mirrored: bool,
+}
+
 impl Left {
-    /// Asks the sink, tile by tile: what an earlier run wrote is read again and compared with its checksum.
-    fn of<R: Real>(plan: &Plan, sink: &dyn Sink<R>, control: &Control<'_>) -> Result<Left> {
+    /// Asks the sink, tile by tile, for each stage: what an earlier run wrote is read again and compared with its checksum.
+    fn of<R: Real>(
+        stages: &[Cow<'_, Plan>],
+        sink: &dyn Sink<R>,
+        control: &Control<'_>,
+    ) -> Result<Vec<Left>> {
         /// Tiles that are read between two looks at the caller, at most.
         const BATCH: usize = 32;
         /// Tiles' sizes that reading one takes: a chunk, its numbers, and these transposed.
         const TIMES: u64 = 3;
-        let count = plan.tiles.len();
-        let mut tiles: Vec<Tile> = plan.tiles.iter().map(|job| plan.tile(job)).collect();
-        let layouts = plan.layouts();
-        let vectors = layouts.iter().enumerate();
-        let vectors = vectors.filter(|(_, layout)| layout.columns.is_none());
-        tiles.extend(vectors.map(|(part, layout)| Tile::whole(part, layout)));
+        let (mut tiles, mut pieces) = (Vec::new(), Vec::new());
+        for (stage, plan) in stages.iter().enumerate() {
+            for (number, job) in plan.tiles.iter().enumerate() {
+                tiles.push(plan.tile(job));
+                pieces.push(Piece {
+                    stage,
+                    number: Some(number),
+                    mirrored: plan.mirrored(job),
+                });
+            }
+        }
+        for (stage, plan) in stages.iter().enumerate() {
+            for part in plan.parts.iter().filter(|p| p.part.columns.is_none()) {
+                tiles.push(Tile::whole(part.number, &part.part.layout()));
+                pieces.push(Piece {
+                    stage,
+                    number: None,
+                    mirrored: false,
+                });
+            }
+        }
         let own = sink.share(&tiles);
         let own: Vec<usize> = (0..tiles.len()).filter(|&k| own[k]).collect();
-        let tile_count = own.iter().filter(|&&k| k < count).count();
-        let mut left = Left {
+        let tile_count = own.iter().filter(|&&k| pieces[k].number.is_some()).count();
+        let operations: u64 = stages.iter().map(|plan| plan.own_operations()).sum();
+        let budget = stages.iter().map(|plan| plan.host_budget()).min();
+        let none = || Left {
             tiles: BTreeSet::new(),
             vectors: false,
             entries: 0,
             found: 0,
         };
+        let mut left: Vec<Left> = stages.iter().map(|_| none()).collect();
         let largest = own.iter().map(|&k| tiles[k].entries()).max().unwrap_or(0);
         let bytes = TIMES * (largest * size_of::<R>()) as u64;
-        let at_once = (plan.host_budget() / bytes.max(1)).clamp(1, BATCH as u64);
+        let at_once = (budget.unwrap_or(0) / bytes.max(1)).clamp(1, BATCH as u64);
         for batch in own.chunks(at_once as usize) {
             control.check()?;
             let has: Vec<Result<bool>> = batch.par_iter().map(|&k| sink.has(&tiles[k])).collect();
-            for (&number, has) in batch.iter().zip(has) {
+            for (&at, has) in batch.iter().zip(has) {
+                let piece = &pieces[at];
+                let left = &mut left[piece.stage];
                 if has? {
-                    left.found += usize::from(number < count);
+                    left.found += usize::from(piece.number.is_some());
                     continue;
                 }
-                let mirrored = plan.tiles.get(number).is_some_and(|job| plan.mirrored(job));
-                let entries = tiles[number].entries() as u64;
-                left.entries += entries * if mirrored { 2 } else { 1 };
-                match number < count {
-                    true => _ = left.tiles.insert(number),
-                    false => left.vectors = true,
+                let entries = tiles[at].entries() as u64;
+                left.entries += entries * if piece.mirrored { 2 } else { 1 };
+                match piece.number {
+                    Some(number) => _ = left.tiles.insert(number),
+                    None => left.vectors = true,
                 }
             }
-            if left.found > 0 {
+            let found: usize = left.iter().map(|left| left.found).sum();
+            if found > 0 {
                 (control.progress)(Progress {
                     done: 0,
-                    total: plan.operations().max(1),
-                    tiles: left.found,
+                    total: operations.max(1),
+                    tiles: found,
                     tile_count,
                 });
             }
@@ -326,9 +462,20 @@ impl Left {
         Ok(left)
     }
 
-    /// Share of the plan's work.
+    /// Its operations.
+    fn operations(&self, plan: &Plan) -> u64 {
+        let (passes, contractions) = plan.operations_of(self.fraction(plan));
+        passes + contractions
+    }
+
+    /// Its tiles, and those that an earlier run made.
+    fn all_tiles(&self) -> usize {
+        self.tiles.len() + self.found
+    }
+
+    /// Share of the stage's work.
     fn fraction(&self, plan: &Plan) -> f64 {
-        let all = plan.entries() as f64;
+        let all = plan.own_entries() as f64;
         if all == 0.0 {
             1.0
         } else {
@@ -351,6 +498,7 @@ struct Attempts<'a, B: Contract> {
     /// Indices of the devices that are not lost.
     alive: Vec<usize>,
     shared: Shared<'a, B::Real>,
+    note: &'static str,
     control: &'a Control<'a>,
     report: Report,
 }
@@ -430,7 +578,7 @@ impl<B: Contract> Attempts<'_, B> {
         };
         // Rounding is another from here on.
         let note = serde_json::json!(replanned);
-        self.shared.sink.note(Replanned::NOTE, note)?;
+        self.shared.sink.note(self.note, note)?;
         self.report.replanned.push(replanned);
         for &device in &self.alive {
             self.backends[device].forget_failure();

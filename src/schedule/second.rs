@@ -1,20 +1,26 @@
-//! The plan of an exact Hessian, or of its residual, found by running its passes on shapes alone.
+//! The plan of what is moved (an exact Hessian, its residual, or G forward), found by running its passes on shapes alone.
 
 use super::footprint::{Pairs, Planner, pieces, under_way};
-use super::moves::{Contracted, Move, Moving, Passes, Piece, moves};
+use super::moves::{Contracted, Entries, Move, Moving, Passes, Piece, Reaches, moves};
 use super::plan::{PairPlan, TileJob};
 use super::routes::{Costs, Routes};
 use super::unit::blank_dual_seed;
 use crate::error::Result;
 use crate::jacobian::Factor;
 use crate::jacobian::passes::Weights;
-use crate::tensor::Contract;
+use crate::loss::Curvature;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Contract, Kind, Tally};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directions of a pass at most: beyond, nothing is left to share.
 pub(super) const MOST_DIRECTIONS: usize = 32;
+
+/// Operations that take as long as a number of a seed does, which is made on the host in double precision, and moved there
+/// and back.
+pub(super) const SEED: u64 = 8;
 
 /// The memory of one choice of unit and chunk of directions, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,10 +53,31 @@ impl Needs {
 impl Planner<'_> {
     /// What is moved for which pair of parameters.
     pub(super) fn routes(&self) -> Result<Routes> {
-        let Some(parameter) = self.reach.wanted.iter().position(|wanted| *wanted) else {
-            return Ok(Routes::default());
+        let (samples, second) = (self.sizes.samples as u64, self.second());
+        let costs = Costs {
+            direction: self.direction()?.saturating_mul(samples),
+            samples,
+            second,
         };
-        // One direction of the first parameter, the furthest from the output.
+        let outer = self.outer_factors()?;
+        Ok(Routes::new(self.network, self.parts, &outer, costs))
+    }
+
+    /// Whether second derivatives of the network are part of the matrix.
+    fn second(&self) -> bool {
+        self.sizes.curvature.needs_second_derivatives()
+    }
+
+    /// Operations that a sample takes for one direction: of a pass that moves an entry of the first parameter, the furthest
+    /// from the output, and goes back to all that are wanted. What does not depend on directions is shared by as many as a
+    /// pass has.
+    fn direction(&self) -> Result<u64> {
+        let wanted: Vec<usize> = (0..self.reach.wanted.len())
+            .filter(|&k| self.reach.wanted[k])
+            .collect();
+        let Some(&parameter) = wanted.first() else {
+            return Ok(0);
+        };
         let piece = Piece {
             parameter,
             range: 0..1,
@@ -59,27 +86,47 @@ impl Planner<'_> {
         let meter = Meter::new(self.sizes.number_bytes);
         let weights = Weights::upload(&meter, self.network);
         let inputs = self.inputs(&meter, 1);
-        let moved = Move::Entries(vec![piece]);
-        self.pass(
-            &meter,
-            (&weights, &inputs),
-            &Routes::default(),
-            &moved,
-            |_| Ok(()),
-        )?;
-        let samples = self.sizes.samples as u64;
-        let costs = Costs {
-            direction: meter.operations() * samples,
-            samples,
+        let moved = Move {
+            moved: Entries::Parameters(vec![piece]),
+            wanted,
         };
-        let outer = self.outer_factors()?;
-        Ok(Routes::new(
-            self.network,
-            self.parts,
-            self.tiles,
-            &outer,
-            costs,
-        ))
+        self.moving(&meter, (&weights, &inputs), &Routes::default(), &moved)?;
+        let pass = meter.operations() + SEED * meter.tally().of(Kind::Seeds).numbers();
+        let (forward, back) = self.plain_pass()?;
+        let shared = forward + if self.second() { back } else { 0 };
+        let shared = shared.min(pass);
+        let own = pass - shared + shared / MOST_DIRECTIONS as u64;
+        Ok(own.saturating_add(self.product()))
+    }
+
+    /// Operations of ∇²ℓ·ż of one sample and direction, where it is not read off the outputs, a few for each.
+    fn product(&self) -> u64 {
+        let outputs = self.network.outputs() as u64;
+        let columns = match self.sizes.curvature {
+            // Column by column of its factor.
+            Curvature::EmpiricalFisher | Curvature::McGgn { .. } => self.sizes.directions as u64,
+            // A matrix of its own for every sample.
+            _ if self.sizes.signed => outputs,
+            _ => 0,
+        };
+        4 * columns.saturating_mul(outputs)
+    }
+
+    /// Operations of a sample's forward pass, and of a direction of its reverse pass with its seed.
+    pub(super) fn plain_pass(&self) -> Result<(u64, u64)> {
+        let count = |directions: usize| {
+            let meter = Meter::new(self.sizes.number_bytes);
+            let weights = Weights::upload(&meter, self.network);
+            let mut operations = 0;
+            self.unit(&meter, &weights, 1, directions, |_| {
+                operations = meter.operations() + SEED * meter.tally().of(Kind::Seeds).numbers();
+                Ok(())
+            })?;
+            Ok(operations)
+        };
+        let (one, two): (u64, u64) = (count(1)?, count(2)?);
+        let back = two.saturating_sub(one);
+        Ok((one.saturating_sub(back), back))
     }
 
     /// Whether each parameter's factor is an outer one, as a plain reverse pass finds it.
@@ -97,30 +144,44 @@ impl Planner<'_> {
         Ok(outer)
     }
 
-    /// Runs one pass on inputs and gives what it makes to `visit` while it lives.
-    pub(super) fn pass(
+    /// Runs one pass on inputs.
+    fn moving<'m>(
         &self,
         meter: &Meter,
         (weights, inputs): (&Weights<MeterTensor>, &[MeterTensor]),
         routes: &Routes,
-        made_by: &Move,
-        visit: impl FnOnce(Moving<'_, MeterTensor>) -> Result<()>,
-    ) -> Result<()> {
+        made_by: &'m Move,
+    ) -> Result<Moving<'m, MeterTensor>> {
         let passes = Passes {
             backend: meter,
             network: self.network,
             weights,
-            reach: self.reach,
+            reaches: &Reaches::new(self.network, self.reach),
             routes,
+            second: self.second(),
         };
         let mut seed = |meter: &Meter, output: &DualTensor<MeterTensor>| {
             blank_dual_seed(meter, self.sizes.curvature, output)
         };
-        visit(passes.run(made_by, inputs, &mut seed)?)
+        passes.run(made_by, inputs, &mut seed)
     }
 
     fn diagonal(&self) -> bool {
         self.parts.iter().any(|p| p.part.columns.is_none())
+    }
+
+    /// The most directions that a pass has, of no more than [`MOST_DIRECTIONS`].
+    pub(super) fn most_directions(&self, routes: &Routes) -> usize {
+        let (network, diagonal) = (self.network, self.diagonal());
+        let all = moves(
+            network,
+            routes,
+            self.parts,
+            self.tiles,
+            diagonal,
+            MOST_DIRECTIONS,
+        );
+        all.iter().map(Move::directions).max().unwrap_or(1).max(1)
     }
 
     /// Measures one choice of unit and chunk.
@@ -145,18 +206,16 @@ impl Planner<'_> {
         meter.reset_peak();
         let inputs = self.inputs(&meter, samples);
         for made_by in &all {
-            self.pass(&meter, (&weights, &inputs), routes, made_by, |moving| {
-                for job in &tiles {
-                    let part = &self.parts[job.part];
-                    // Tiles are counted apart.
-                    let mut tile = meter.accumulator(0, 0);
-                    moving.contract(&meter, routes, part, job, &mut tile, |_| {});
-                }
-                if self.diagonal() {
-                    moving.diagonal(&meter, routes);
-                }
-                Ok(())
-            })?;
+            let moving = self.moving(&meter, (&weights, &inputs), routes, made_by)?;
+            for job in &tiles {
+                let part = &self.parts[job.part];
+                // Tiles are counted apart.
+                let mut tile = meter.accumulator(0, 0);
+                moving.contract(&meter, routes, part, job, &mut tile, |_| {});
+            }
+            if self.diagonal() {
+                moving.diagonal(&meter, routes);
+            }
         }
         Ok(Needs {
             weights: base,
@@ -182,28 +241,24 @@ impl Planner<'_> {
             waves.push(&[]);
         }
         for (samples, times) in pieces(self.sizes.samples, unit) {
-            // Passes that move the same parameters and as many entries do the same work.
-            let mut known: BTreeMap<(usize, Vec<usize>), u64> = BTreeMap::new();
-            for (k, wave) in waves.iter().enumerate() {
-                let diagonal = k == 0 && self.diagonal();
-                for made_by in moves(self.network, routes, self.parts, wave, diagonal, chunk) {
-                    let meter = Meter::new(self.sizes.number_bytes);
-                    let weights = Weights::upload(&meter, self.network);
-                    let inputs = self.inputs(&meter, samples);
+            let diagonal = |wave: usize| wave == 0 && self.diagonal();
+            let of_wave = |(k, wave): (usize, &&[TileJob])| {
+                moves(self.network, routes, self.parts, wave, diagonal(k), chunk)
+            };
+            let all: Vec<Vec<Move>> = waves.iter().enumerate().map(of_wave).collect();
+            let mut known = Known::new(self, routes, samples);
+            for (wave, made_by) in waves.iter().zip(&all) {
+                for made_by in made_by {
                     let mut made = |(a, b, rule, operations): Contracted| {
                         *pairs.entry((a, b, rule)).or_default() += operations * times;
                     };
-                    let key = (made_by.directions(), kind(&made_by));
-                    self.pass(&meter, (&weights, &inputs), routes, &made_by, |moving| {
-                        known.entry(key.clone()).or_insert(meter.operations());
-                        for job in *wave {
-                            let part = &self.parts[job.part];
-                            let mut tile = meter.accumulator(0, 0);
-                            moving.contract(&meter, routes, part, job, &mut tile, &mut made);
-                        }
-                        Ok(())
-                    })?;
-                    operations += known[&key] * times;
+                    let (meter, moving, pass) = known.pass(made_by)?;
+                    operations += pass.operations * times;
+                    for job in *wave {
+                        let part = &self.parts[job.part];
+                        let mut tile = meter.accumulator(0, 0);
+                        moving.contract(meter, routes, part, job, &mut tile, &mut made);
+                    }
                 }
             }
         }
@@ -211,10 +266,71 @@ impl Planner<'_> {
     }
 }
 
-/// What a pass moves, apart from how many entries.
-pub(super) fn kind(made_by: &Move) -> Vec<usize> {
-    match made_by {
-        Move::PreActivation { moved, .. } => vec![usize::MAX, *moved],
-        Move::Entries(pieces) => pieces.iter().map(|p| p.parameter).collect(),
+/// What a pass moves, apart from how many entries, and how far back it goes.
+type Alike = (Vec<usize>, Vec<usize>);
+
+fn kind(made_by: &Move) -> Alike {
+    let moved = match &made_by.moved {
+        Entries::PreActivation { moved, .. } => vec![usize::MAX, *moved],
+        Entries::Parameters(pieces) => pieces.iter().map(|p| p.parameter).collect(),
+    };
+    (moved, made_by.wanted.clone())
+}
+
+/// The work of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub(super) operations: u64,
+    pub(super) tally: Tally,
+}
+
+/// Passes on shapes alone, each run once: those that move the same parameters, as many entries of each, and go back to the
+/// same ones do the same work.
+pub(super) struct Known<'p, 'm> {
+    planner: &'p Planner<'p>,
+    routes: &'p Routes,
+    samples: usize,
+    passes: BTreeMap<(Vec<usize>, Alike), (Meter, Moving<'m, MeterTensor>, Pass)>,
+}
+
+impl<'p, 'm> Known<'p, 'm> {
+    /// Passes over units of so many samples.
+    pub(super) fn new(planner: &'p Planner<'p>, routes: &'p Routes, samples: usize) -> Self {
+        Known {
+            planner,
+            routes,
+            samples,
+            passes: BTreeMap::new(),
+        }
+    }
+
+    /// What a pass makes, on its meter, and its work without the upload of weights and inputs.
+    pub(super) fn pass(
+        &mut self,
+        made_by: &'m Move,
+    ) -> Result<(&Meter, Moving<'m, MeterTensor>, Pass)> {
+        let lengths = match &made_by.moved {
+            Entries::PreActivation { range, .. } => vec![range.len()],
+            Entries::Parameters(pieces) => pieces.iter().map(|p| p.range.len()).collect(),
+        };
+        let entry = match self.passes.entry((lengths, kind(made_by))) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let planner = self.planner;
+                let meter = Meter::new(planner.sizes.number_bytes);
+                let weights = Weights::upload(&meter, planner.network);
+                let inputs = planner.inputs(&meter, self.samples);
+                let before = meter.tally();
+                let of = (&weights, &inputs[..]);
+                let moving = planner.moving(&meter, of, self.routes, made_by)?;
+                let pass = Pass {
+                    operations: meter.operations(),
+                    tally: meter.tally() - before,
+                };
+                new.insert((meter, moving, pass))
+            }
+        };
+        let (meter, moving, pass) = &*entry;
+        Ok((meter, moving.of_alike(made_by), *pass))
     }
 }

@@ -1,9 +1,9 @@
 //! The work of a whole plan by kind, found by running its passes and tiles on shapes alone.
 
 use super::footprint::{Planner, pieces};
-use super::moves::moves;
+use super::moves::{Move, moves};
 use super::plan::{DIAGONAL_ROWS, Keep, Plan, TileJob, WRITING, encounters, wanted};
-use super::second::kind;
+use super::second::Known;
 use super::tiles::{Grid, Strip};
 use super::unit::Unit;
 use crate::contraction::accumulate;
@@ -32,11 +32,23 @@ pub struct PlanTally {
 type Alike = (usize, bool, Vec<(usize, usize)>, Vec<(usize, usize)>);
 
 impl Plan {
-    /// The work of the plan by kind. `network` is the one that it was made for.
+    /// The work of the plan by kind, with the rest's. `network` is the one that it was made for.
     ///
     /// # Errors
     /// As [`super::plan::plan`].
     pub fn tally(&self, network: &Network) -> Result<PlanTally> {
+        let mut all = PlanTally::default();
+        for stage in self.stages() {
+            let own = stage.own_tally(network)?;
+            all.passes += own.passes;
+            all.contractions += own.contractions;
+            all.tiles += own.tiles;
+        }
+        Ok(all)
+    }
+
+    /// The work of its own parts.
+    pub(crate) fn own_tally(&self, network: &Network) -> Result<PlanTally> {
         let parts = self.parts.iter().map(|p| &p.part);
         let reach = Reach::new(network, wanted(network, parts));
         let planner = Planner {
@@ -172,7 +184,7 @@ impl Plan {
         }
     }
 
-    /// H or H − G: every wave's moves on every unit of samples.
+    /// H, H − G, or G forward: every wave's moves on every unit of samples.
     fn tally_second(&self, planner: &Planner<'_>) -> Result<PlanTally> {
         let mut tally = PlanTally::default();
         let Some(routes) = &self.routes else {
@@ -191,35 +203,29 @@ impl Plan {
             let meter = Meter::new(planner.sizes.number_bytes);
             planner.inputs(&meter, samples);
             tally.passes += meter.tally().times(uploads * times);
-            // As in `count_second`: what moves the same parameters and as many entries is the same work.
-            let mut known: BTreeMap<(usize, Vec<usize>), Tally> = BTreeMap::new();
-            for (k, wave) in waves.iter().enumerate() {
-                let diagonal = k == 0 && self.diagonal();
-                let network = planner.network;
-                for made_by in moves(network, routes, &self.parts, wave, diagonal, self.chunk) {
-                    let meter = Meter::new(planner.sizes.number_bytes);
-                    let weights = Weights::upload(&meter, network);
-                    let inputs = planner.inputs(&meter, samples);
-                    let uploaded = meter.tally();
-                    let key = (made_by.directions(), kind(&made_by));
-                    planner.pass(&meter, (&weights, &inputs), routes, &made_by, |moving| {
-                        let own = known.entry(key.clone());
-                        let passed = *own.or_insert(meter.tally() - uploaded);
-                        tally.passes += passed.times(times);
-                        let before = meter.tally();
-                        for job in *wave {
-                            let mut tile = meter.accumulator(0, 0);
-                            let part = &self.parts[job.part];
-                            moving.contract(&meter, routes, part, job, &mut tile, |_| {});
+            let diagonal = |wave: usize| wave == 0 && self.diagonal();
+            let of_wave = |(k, wave): (usize, &&[TileJob])| {
+                let (parts, chunk) = (&self.parts, self.chunk);
+                moves(planner.network, routes, parts, wave, diagonal(k), chunk)
+            };
+            let all: Vec<Vec<Move>> = waves.iter().enumerate().map(of_wave).collect();
+            let mut known = Known::new(planner, routes, samples);
+            for (k, (wave, made_by)) in waves.iter().zip(&all).enumerate() {
+                for made_by in made_by {
+                    let (meter, moving, pass) = known.pass(made_by)?;
+                    tally.passes += pass.tally.times(times);
+                    let before = meter.tally();
+                    for job in *wave {
+                        let mut tile = meter.accumulator(0, 0);
+                        let part = &self.parts[job.part];
+                        moving.contract(meter, routes, part, job, &mut tile, |_| {});
+                    }
+                    if diagonal(k) {
+                        for (_, _, values) in moving.diagonal(meter, routes) {
+                            crate::tensor::Backend::read(meter, &values)?;
                         }
-                        if diagonal {
-                            for (_, _, values) in moving.diagonal(&meter, routes) {
-                                crate::tensor::Backend::read(&meter, &values)?;
-                            }
-                        }
-                        tally.contractions += (meter.tally() - before).times(times);
-                        Ok(())
-                    })?;
+                    }
+                    tally.contractions += (meter.tally() - before).times(times);
                 }
             }
         }

@@ -243,7 +243,7 @@ impl Seeded {
 /// for H, (∇ℓ, 0) for H − G, (0, ∇²ℓ·ż) for G and what stands for it (DESIGN §3).
 ///
 /// # Errors
-/// What reading reports; [`Error::Value`] for an output that is not finite.
+/// What reading reports; [`Error::Value`] for an output that is not finite, and, for G, where ∇²ℓ is not.
 pub fn dual_seed<B: Backend>(
     backend: &B,
     loss: &Curved<'_>,
@@ -259,15 +259,44 @@ pub fn dual_seed<B: Backend>(
     let second = loss.curvature.needs_second_derivatives();
     let seeded = Seeded::new(loss, targets, first, &outputs, &tangents, second);
     let shape = backend.shape(&output.primal);
+    if !second {
+        check_products(loss, first, shape.samples, &tangents, &seeded.products)?;
+    }
     let upload = |values: &[f64]| {
         let directions = values.len() / outputs.len().max(1);
         let shape = Shape::new(shape.samples, directions, &shape.rest);
         backend.upload(&shape, HostSlice::F64(values))
     };
     Ok(DualTensor {
-        primal: upload(&seeded.gradient),
+        primal: match second {
+            true => upload(&seeded.gradient),
+            false => backend.fill(&Shape::new(shape.samples, 1, &shape.rest), 0.0),
+        },
         tangent: (!seeded.products.is_empty()).then(|| upload(&seeded.products)),
     })
+}
+
+/// Refuses products ∇²ℓ·ż that are not finite where ż is: the loss's Hessian is not.
+fn check_products(
+    loss: &dyn Loss,
+    first: usize,
+    samples: usize,
+    tangents: &[f64],
+    products: &[f64],
+) -> Result<()> {
+    let each = (products.len() / samples.max(1)).max(1);
+    let samples = products.chunks(each).zip(tangents.chunks(each)).enumerate();
+    for (k, (products, tangents)) in samples {
+        let bad = products.iter().find(|value| !value.is_finite());
+        if let Some(bad) = bad.filter(|_| tangents.iter().all(|value| value.is_finite())) {
+            return Err(Error::Value(format!(
+                "the Hessian of the loss {} is {bad} for sample {}",
+                loss.name(),
+                first + k
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Enters that `directions` seeds were formed on the host of outputs of that shape: of S, or of a gradient and products.

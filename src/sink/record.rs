@@ -315,9 +315,11 @@ impl Record {
         if let Some(map) = identity.as_object_mut() {
             map.shift_remove("shards");
         }
-        if let Some(order) = identity["order"].as_object_mut() {
-            order.shift_remove("unit_samples");
-            order.shift_remove("unit_directions");
+        for path in ["/order", "/order/rest"] {
+            if let Some(order) = identity.pointer_mut(path).and_then(Value::as_object_mut) {
+                order.shift_remove("unit_samples");
+                order.shift_remove("unit_directions");
+            }
         }
         sha256_of(&identity)
     }
@@ -379,9 +381,13 @@ impl Record {
         }
         let mut order = self.order.clone();
         let all = notes.iter().flat_map(|(_, notes)| notes.iter());
-        let replanned: Vec<&Value> = all.flat_map(|note| note.get("replanned")).collect();
-        if !replanned.is_empty() {
-            order["replanned"] = json!(replanned);
+        let all: Vec<&Value> = all.collect();
+        // Parts that are made forward beside others are planned anew by themselves.
+        for name in ["replanned", "replanned_forward"] {
+            let replanned: Vec<&Value> = all.iter().flat_map(|note| note.get(name)).collect();
+            if !replanned.is_empty() {
+                order[name] = json!(replanned);
+            }
         }
         if !order.is_null() {
             provenance.options.insert("plan".into(), order);

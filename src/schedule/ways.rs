@@ -1,0 +1,311 @@
+//! Ways to G: backwards from the directions of the loss factor, or forward from the parameters, part by part.
+//!
+//! Backwards, R reverse passes give `V_n = S_nᵀ J_n` of whatever parameters, and `G = Σ_n V_nᵀ V_n`; several parts share the
+//! passes. Forward, each entry that is moved ([`super::routes`]) takes a tangent J_n e_a, the product ∇²ℓ_n J_n e_a, and one
+//! reverse pass of it, which gives a column of G. A layer of few parameters below an output of many classes is cheap forward; a
+//! large layer before few classes is cheap backwards.
+//!
+//! The choice is made by counted operations. It depends on the network, the parts, R and the curvature, and on nothing else:
+//! a run that is resumed, or shared by several processes, makes the same choice on any device and in any memory.
+
+use super::footprint::Planner;
+use super::plan::{PartPlan, Sizes, UNIT_ROWS, wanted};
+use super::request::ResolvedPart;
+use super::routes::{least_tangents, pieces};
+use super::tiles::Grid;
+use crate::contraction::{Segment, contraction};
+use crate::error::Result;
+use crate::jacobian::passes::{Reach, Weights};
+use crate::network::Network;
+use crate::tensor::meter::Meter;
+use std::ops::Range;
+
+/// How the rows of J that a block of G is made of are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// A tangent for each entry of the parameters, or of a pre-activation, that is moved.
+    Forward,
+    /// A reverse pass for each direction of the loss factor.
+    Backward,
+}
+
+/// How many times the operations of backward passes those of forward ones have to undercut: moved entries are multiplied in
+/// smaller products, and the tangents of outputs go to the host and back with each of them.
+const FAVOUR: u64 = 2;
+
+/// Operations of a part's block over all samples, counted for either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// All operations, forward.
+    pub forward: u64,
+    /// Reverse passes of all directions to the part's parameters, which parts share.
+    pub passes: u64,
+    /// What the part takes beside these passes: rows of V, and contractions.
+    pub own: u64,
+}
+
+impl Counted {
+    /// All operations, backwards, of the part alone.
+    pub fn backward(&self) -> u64 {
+        self.passes.saturating_add(self.own)
+    }
+}
+
+/// A part of a request with its way.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// Its place in the request.
+    pub(super) number: usize,
+    pub(super) part: ResolvedPart,
+    pub(super) way: Way,
+    /// `None` where there was nothing to choose.
+    pub(super) counted: Option<Counted>,
+}
+
+/// Chooses the way of every part.
+pub(super) fn choose(
+    network: &Network,
+    parts: Vec<ResolvedPart>,
+    sizes: Sizes,
+) -> Result<Vec<Chosen>> {
+    let fixed = fixed(network, &parts, sizes);
+    let counted = match fixed {
+        Some(_) => vec![None; parts.len()],
+        None => {
+            let counted = parts.iter().map(|part| count(network, part, sizes));
+            counted.map(|c| c.map(Some)).collect::<Result<Vec<_>>>()?
+        }
+    };
+    let ways = match fixed {
+        Some(way) => vec![way; parts.len()],
+        None => cheapest(&counted.iter().flatten().copied().collect::<Vec<_>>()),
+    };
+    let parts = parts.into_iter().enumerate();
+    let chosen = parts
+        .zip(ways)
+        .zip(counted)
+        .map(|(((number, part), way), counted)| Chosen {
+            number,
+            part,
+            way,
+            counted,
+        });
+    Ok(chosen.collect())
+}
+
+/// The way of all parts where there is no other, or none that could be cheaper.
+fn fixed(network: &Network, parts: &[ResolvedPart], sizes: Sizes) -> Option<Way> {
+    if sizes.curvature.needs_second_derivatives() {
+        // Columns of H have no other way.
+        return Some(Way::Forward);
+    }
+    // A direction that is moved goes as far back as one of the loss, and forward before.
+    let fewer = |part| tangents(network, part) < sizes.directions;
+    let some = || parts.iter().any(fewer);
+    sizes.way.or((!some()).then_some(Way::Backward))
+}
+
+/// The least number of entries that have to be moved for a part.
+fn tangents(network: &Network, part: &ResolvedPart) -> usize {
+    let of = |ranges: &[Range<usize>]| least_tangents(network, &pieces(network, ranges));
+    let rows = of(&part.rows);
+    match &part.columns {
+        Some(columns) if !part.symmetric() => rows.min(of(columns)),
+        _ => rows,
+    }
+}
+
+/// Counts the operations of a part's block for either way.
+fn count(network: &Network, part: &ResolvedPart, sizes: Sizes) -> Result<Counted> {
+    let reach = Reach::new(network, wanted(network, std::iter::once(part)));
+    let parts = [PartPlan {
+        part: part.clone(),
+        number: 0,
+        counted: None,
+        rows: Vec::new(),
+        columns: Vec::new(),
+    }];
+    let planner = Planner {
+        network,
+        reach: &reach,
+        parts: &parts,
+        tiles: &[],
+        sizes,
+        grid: Grid::Squares,
+    };
+    let (forward, back) = planner.plain_pass()?;
+    let (samples, directions) = (sizes.samples as u64, sizes.directions as u64);
+    let passes = forward.saturating_add(back.saturating_mul(directions));
+    Ok(Counted {
+        forward: planner.routes()?.operations,
+        passes: passes.saturating_mul(samples),
+        own: beside_passes(&planner, part)?.saturating_mul(samples),
+    })
+}
+
+/// Operations that a sample takes in all directions to form rows of V once and to contract them.
+fn beside_passes(planner: &Planner<'_>, part: &ResolvedPart) -> Result<u64> {
+    let (network, all) = (planner.network, planner.sizes.directions);
+    let Some(columns) = &part.columns else {
+        // As many operations for each direction.
+        return of_unit(planner, 1, all, |meter, unit| {
+            for factor in unit.factors.iter().flatten() {
+                factor.squares(meter, None, super::plan::DIAGONAL_ROWS);
+            }
+            0
+        });
+    };
+    let (rows, columns) = (pieces(network, &part.rows), pieces(network, columns));
+    of_unit(planner, all.clamp(1, UNIT_ROWS), all, |meter, unit| {
+        for factor in unit.factors.iter_mut().flatten() {
+            factor.keep_rows(meter, false);
+        }
+        let segment = |(k, range): &(usize, Range<usize>)| {
+            let factor = unit.factors[*k].as_ref();
+            factor.map(|factor| Segment {
+                factor,
+                range: range.clone(),
+                origin: 0,
+            })
+        };
+        let mut operations = 0u64;
+        for (at, row) in rows.iter().enumerate() {
+            let first = if part.symmetric() { at } else { 0 };
+            for (k, column) in columns.iter().enumerate().skip(first) {
+                let Some((left, right)) = segment(row).zip(segment(column)) else {
+                    continue;
+                };
+                let (_, own) = contraction(meter, &left, &right);
+                let half = part.symmetric() && k == at;
+                operations = operations.saturating_add(if half { own / 2 } else { own });
+            }
+        }
+        operations
+    })
+}
+
+/// What is done with a unit of one sample and so many directions, in operations, for `all` directions: those that run on
+/// the meter, and those that `visit` returns.
+fn of_unit(
+    planner: &Planner<'_>,
+    directions: usize,
+    all: usize,
+    mut visit: impl FnMut(&Meter, &mut super::unit::Unit<crate::tensor::meter::MeterTensor>) -> u64,
+) -> Result<u64> {
+    let meter = Meter::new(planner.sizes.number_bytes);
+    let weights = Weights::upload(&meter, planner.network);
+    let mut operations = 0u128;
+    planner.unit(&meter, &weights, 1, directions, |mut unit| {
+        let before = meter.operations();
+        let own = visit(&meter, &mut unit);
+        operations = u128::from(own) + u128::from(meter.operations() - before);
+        Ok(())
+    })?;
+    let all = operations * all as u128 / directions.max(1) as u128;
+    Ok(u64::try_from(all).unwrap_or(u64::MAX))
+}
+
+/// The ways that take the fewest operations together.
+///
+/// Parts that are made backwards share the passes that go furthest back, `max passes`; each takes what it does beside them:
+/// `Σ_forward forward + max_backward passes + Σ_backward own`. For every limit on how far back passes may go, each part within
+/// takes what is less beside them.
+fn cheapest(counted: &[Counted]) -> Vec<Way> {
+    let forward = |c: &Counted| u128::from(c.forward) * u128::from(FAVOUR);
+    let ways = |limit: Option<u64>| -> (u128, Vec<Way>) {
+        let mut cost = u128::from(limit.unwrap_or(0));
+        let way = |c: &Counted| {
+            let within = limit.is_some_and(|limit| c.passes <= limit);
+            let (way, own) = match within && u128::from(c.own) <= forward(c) {
+                true => (Way::Backward, u128::from(c.own)),
+                false => (Way::Forward, forward(c)),
+            };
+            cost += own;
+            way
+        };
+        let ways = counted.iter().map(way).collect();
+        (cost, ways)
+    };
+    let mut limits: Vec<u64> = counted.iter().map(|c| c.passes).collect();
+    limits.sort_unstable();
+    limits.dedup();
+    let mut best = ways(None);
+    for limit in limits {
+        let other = ways(Some(limit));
+        if other.0 <= best.0 {
+            best = other;
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(forward: u64, passes: u64, own: u64) -> Counted {
+        Counted {
+            forward,
+            passes,
+            own,
+        }
+    }
+
+    #[test]
+    fn a_part_alone_goes_the_cheaper_way() {
+        assert_eq!(cheapest(&[part(10, 90, 10)]), [Way::Forward]);
+        assert_eq!(cheapest(&[part(60, 90, 10)]), [Way::Backward]);
+        assert_eq!(cheapest(&[part(u64::MAX, u64::MAX, 10)]), [Way::Backward]);
+        assert!(cheapest(&[]).is_empty());
+    }
+
+    #[test]
+    fn parts_share_the_passes_that_one_of_them_takes() {
+        use Way::{Backward, Forward};
+        // The second alone goes forward; beside the first its passes are there already.
+        let both = [part(1000, 100, 5), part(10, 100, 5)];
+        assert_eq!(cheapest(&both), [Backward, Backward]);
+        assert_eq!(cheapest(&both[1..]), [Forward]);
+        // Passes that go further back are not.
+        let deep = [part(1000, 10, 5), part(10, 100, 5)];
+        assert_eq!(cheapest(&deep), [Backward, Forward]);
+        // Together they pay for passes that neither would take alone.
+        let many = [part(30, 100, 5), part(30, 100, 5), part(30, 90, 5)];
+        assert_eq!(cheapest(&many), [Backward; 3]);
+        assert_eq!(cheapest(&many[..1]), [Forward]);
+    }
+
+    #[test]
+    fn the_ways_found_are_the_cheapest_of_all() {
+        let mut draws = crate::random::Draws::new(7, 0, 0);
+        let mut number = |most: f64| (draws.uniform() * most) as u64 + 1;
+        for _ in 0..200 {
+            let counted: Vec<Counted> = (0..5)
+                .map(|_| part(number(60.0), number(100.0), number(40.0)))
+                .collect();
+            let cost = |ways: &[Way]| {
+                let (mut furthest, mut sum) = (0, 0);
+                for (c, way) in counted.iter().zip(ways) {
+                    match way {
+                        Way::Forward => sum += FAVOUR * c.forward,
+                        Way::Backward => {
+                            furthest = furthest.max(c.passes);
+                            sum += c.own;
+                        }
+                    }
+                }
+                furthest + sum
+            };
+            let all = (0..32u32).map(|bits| {
+                let way = |k: u32| match bits >> k & 1 {
+                    0 => Way::Forward,
+                    _ => Way::Backward,
+                };
+                let ways: Vec<Way> = (0..5).map(way).collect();
+                cost(&ways)
+            });
+            assert_eq!(Some(cost(&cheapest(&counted))), all.min(), "{counted:?}");
+        }
+    }
+}
