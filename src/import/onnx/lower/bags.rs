@@ -10,7 +10,7 @@ use super::super::samples::Sample;
 use super::super::subgraphs::graph_of;
 use super::super::tensor::Array;
 use super::{INFINITE, Lowering, Tensor, Value, refuse};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::{ReduceSum, Reshape};
 use crate::tensor::Expr;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ const MOST_ENTRIES: usize = 1 << 20;
 /// Times that a candidate is compared, with other random numbers each.
 const TRIALS: u64 = 3;
 
-const ADVICE: &str = "control flow is not supported but for a branch that shapes decide and for bags of one size without weights of their own (EmbeddingBag); write the bag as nn.Embedding and a sum or mean over axis 1, and other loops with fixed shapes, so that the exporter unrolls them";
+const ADVICE: &str = "loops are out of scope but for bags of one size (nn.EmbeddingBag without offsets of its own); write a bag as nn.Embedding followed by a sum or mean over axis 1, and another loop in Python over fixed shapes, which the exporters unroll";
 
 /// How the rows of a bag become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,12 +212,7 @@ impl Lowering<'_> {
     }
 
     /// What the Loop computes, where it is one of the candidates: compared on random rows and tokens.
-    fn recognised(
-        &self,
-        node: &Node,
-        inputs: &[Option<Value>],
-        operands: Operands,
-    ) -> Option<Bag> {
+    fn recognised(&self, node: &Node, inputs: &[Option<Value>], operands: Operands) -> Option<Bag> {
         // Padding is a number that the body holds or reads.
         let mut paddings: Vec<Option<i64>> = vec![None];
         if operands.tokens.is_some() {
@@ -225,7 +220,9 @@ impl Lowering<'_> {
                 Value::Host([_, many]) => many.as_ints().filter(|v| v.len() == 1).map(|v| v[0]),
                 _ => None,
             });
-            let inside = graph_of(&node.proto, "body").map(constants).unwrap_or_default();
+            let inside = graph_of(&node.proto, "body")
+                .map(constants)
+                .unwrap_or_default();
             for padding in known.chain(inside) {
                 if padding >= 0 && !paddings.contains(&Some(padding)) {
                     paddings.push(Some(padding));
@@ -291,7 +288,11 @@ impl Lowering<'_> {
         }
         let mut reals = |rows: usize| -> Vec<Vec<f64>> {
             (0..rows)
-                .map(|_| (0..width).map(|_| (next() % 2001) as f64 / 500.0 - 2.0).collect())
+                .map(|_| {
+                    (0..width)
+                        .map(|_| (next() % 2001) as f64 / 500.0 - 2.0)
+                        .collect()
+                })
                 .collect()
         };
         let drawn = reals(table.unwrap_or(count));
@@ -319,7 +320,9 @@ impl Lowering<'_> {
                 _ if operands.rows == Some(k) || operands.table == Some(k) => {
                     Known::One(flat(&drawn))
                 }
-                _ if operands.tokens == Some(k) => Known::One(Array::ints(&[count], tokens.clone()?)),
+                _ if operands.tokens == Some(k) => {
+                    Known::One(Array::ints(&[count], tokens.clone()?))
+                }
                 Some(Value::Host(arrays)) => Known::One(arrays[1].clone()),
                 Some(Value::Sequence(parts)) if parts.is_empty() => Known::List(Vec::new()),
                 _ => return None,
@@ -356,7 +359,10 @@ fn constants(graph: &proto::Graph) -> Vec<i64> {
     };
     graph.initializer.iter().for_each(&mut add);
     let attributes = graph.node.iter().flat_map(|n| &n.attribute);
-    attributes.clone().filter_map(|a| a.t.as_ref()).for_each(&mut add);
+    attributes
+        .clone()
+        .filter_map(|a| a.t.as_ref())
+        .for_each(&mut add);
     for inside in attributes.filter_map(|a| a.g.as_deref()) {
         found.extend(constants(inside));
     }
@@ -454,7 +460,10 @@ impl Host {
                     });
                 }
                 let elements = inputs.iter().flatten().map(Array::len).sum::<usize>();
-                self.left = self.left.checked_sub(elements / 64).ok_or("too many steps")?;
+                self.left = self
+                    .left
+                    .checked_sub(elements / 64)
+                    .ok_or("too many steps")?;
                 let node = Node {
                     proto: node.clone(),
                 };
@@ -482,7 +491,12 @@ impl Host {
         let mut values = Vec::with_capacity(carried.len());
         for k in 0..carried.len() {
             let name = operand(k + 2).ok_or("a carried value is missing")?;
-            values.push(self.env.get(name).cloned().ok_or("a carried value is missing")?);
+            values.push(
+                self.env
+                    .get(name)
+                    .cloned()
+                    .ok_or("a carried value is missing")?,
+            );
         }
         let mut turns: Vec<Vec<Array>> = Vec::new();
         let mut turn = 0;
@@ -533,7 +547,7 @@ impl Lowering<'_> {
         inputs: &[Option<Value>],
     ) -> Result<Vec<Value>> {
         let Some(body) = graph_of(&node.proto, "body") else {
-            return Err(Error::Shape("its body is missing".into()));
+            return refuse(ADVICE);
         };
         let carried = body.input.len().saturating_sub(2);
         let list = |k: &usize| matches!(inputs.get(k + 2), Some(Some(Value::Sequence(_))));

@@ -143,7 +143,8 @@ impl Lowering<'_> {
     /// Undoes what a rule did since the mark.
     fn back_to(&mut self, mark: Mark) {
         self.network.nodes.truncate(mark.nodes);
-        self.of_data.truncate(self.network.inputs.len() + mark.nodes);
+        self.of_data
+            .truncate(self.network.inputs.len() + mark.nodes);
         self.network.constants.truncate(mark.constants);
         self.network.warnings.truncate(mark.warnings);
         self.room = mark.room;

@@ -100,7 +100,13 @@ impl Lowering<'_> {
     }
 
     /// Entries that each sample names itself: tokens of an embedding table.
-    pub(super) fn lookup(&mut self, node: &Node, x: Tensor, axis: usize, indices: Tensor) -> Result<Tensor> {
+    pub(super) fn lookup(
+        &mut self,
+        node: &Node,
+        x: Tensor,
+        axis: usize,
+        indices: Tensor,
+    ) -> Result<Tensor> {
         if x.sample.is_some() && indices.sample.is_some() {
             return refuse(
                 "it takes entries of every sample by the numbers of every other, and so mixes them",

@@ -50,8 +50,7 @@ impl Inputs {
         };
         let alike = |&axis: &usize| {
             let first = extents.first().and_then(|e| e.get(axis));
-            first.is_some_and(|first| *first > 1)
-                && extents.iter().all(|e| e.get(axis) == first)
+            first.is_some_and(|first| *first > 1) && extents.iter().all(|e| e.get(axis) == first)
         };
         (1..MOST_AXES).filter(alike).collect()
     }
@@ -103,7 +102,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<Inputs> {
         let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
         let shape = tensor.and_then(|t| t.shape.as_ref()).ok_or_else(|| {
             fault(format!(
-                "input {:?} has no shape; export it again",
+                "the file does not say how many axes input {:?} has; export it with fixed extents but for the batch, or write its shape into the file: with Python's onnx, find it in model.graph.input and call .type.CopyFrom(onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [\"batch\", 3]))",
                 info.name
             ))
         })?;
@@ -151,7 +150,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<Inputs> {
                 },
                 None => {
                     return Err(fault(format!(
-                        "axis {k} of input {:?} has no extent; export it with a fixed one",
+                        "axis {k} of input {:?} has neither an extent nor a name, so none can be given for it; export it with a fixed one",
                         info.name
                     )));
                 }

@@ -65,7 +65,10 @@ impl Lowering<'_> {
             return refuse(format!(
                 "it reshapes {}{}, which mixes samples: they no longer lie on an axis of their own; keep their axis apart in the module (reshape by x.shape[0])",
                 self.spelled(&x),
-                one.map_or(String::new(), |one| format!(" to {}", self.growing(&one, &many)))
+                one.map_or(String::new(), |one| format!(
+                    " to {}",
+                    self.growing(&one, &many)
+                ))
             ));
         };
         if self.batch.open && one.as_ref() != Ok(&rest) {

@@ -306,7 +306,8 @@ impl Lowering<'_> {
             let value = self.values.get(chosen).cloned().unwrap_or(Value::Unknown);
             let name = &node.proto.output[0];
             self.values.insert(name.clone(), value);
-            self.places.extend(places.map(|places| (name.clone(), places)));
+            self.places
+                .extend(places.map(|places| (name.clone(), places)));
             return Ok(());
         }
         let inputs: Vec<Option<Value>> = (0..node.proto.input.len())
@@ -380,7 +381,11 @@ impl Lowering<'_> {
         let ("If", [condition, then, otherwise]) = (node.op_type(), &node.proto.input[..]) else {
             return None;
         };
-        Some(if self.truth(condition)? { then } else { otherwise })
+        Some(if self.truth(condition)? {
+            then
+        } else {
+            otherwise
+        })
     }
 
     /// Whether a value is read by a node or is the output.
@@ -478,7 +483,7 @@ impl Lowering<'_> {
             "ConcatFromSequence" => one(self.joined(node, inputs)?),
             "If" => {
                 return refuse(
-                    "its condition depends on values of the data or on the number of samples, and only a branch that shapes decide is taken; write the choice with torch.where in the module",
+                    "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module",
                 );
             }
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
@@ -612,7 +617,9 @@ impl Lowering<'_> {
             Some(Some(Value::Host(arrays))) => {
                 let axis = self.rows_of_samples(arrays);
                 if axis.is_none() && arrays[0] != arrays[1] {
-                    return refuse(format!("its input {k} depends on the number of samples"));
+                    return refuse(format!(
+                        "its input {k} depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])"
+                    ));
                 }
                 let sample = axis.map(Sample::alone);
                 let tensor = self.constant(node, &arrays[0])?;
@@ -641,9 +648,9 @@ impl Lowering<'_> {
     /// A known operand, or the values of a parameter used as a constant here.
     pub(super) fn host(&self, inputs: &[Option<Value>], k: usize) -> Result<Option<Array>> {
         match inputs.get(k) {
-            Some(Some(Value::Host(arrays))) if arrays[0] != arrays[1] => {
-                refuse(format!("its input {k} depends on the number of samples"))
-            }
+            Some(Some(Value::Host(arrays))) if arrays[0] != arrays[1] => refuse(format!(
+                "its input {k} depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])"
+            )),
             Some(Some(Value::Host(arrays))) => Ok(Some(arrays[1].clone())),
             Some(Some(Value::Tensor(Tensor {
                 operand: Operand::Parameter(p),

@@ -185,7 +185,7 @@ impl Lowering<'_> {
                 )
             } else {
                 format!(
-                    "a parameter of shape {:?} has a row for each sample of the example input; export with an example input of batch 1, or with an open batch",
+                    "a parameter of shape {:?} has a row per sample of the example input; export with an example input of batch 1, or with an open batch",
                     tensor.rest
                 )
             });
@@ -207,7 +207,7 @@ impl Lowering<'_> {
         let Some((back, place)) = sample.filter(|(back, _)| *back <= rank) else {
             if arrays[0] != arrays[1] {
                 return refuse(
-                    "a constant depends on the number of samples; make it in the module of what does not, or export for one sample (an example input of batch 1, without dynamic axes)",
+                    "a constant depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])",
                 );
             }
             return Ok(array.clone());
@@ -219,7 +219,7 @@ impl Lowering<'_> {
         }
         let varies = || {
             refuse(
-                "a constant depends on the number of samples; make it in the module of what does not, or export for one sample (an example input of batch 1, without dynamic axes)",
+                "a constant depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])",
             )
         };
         if extent == 1 {
