@@ -5,7 +5,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from networks import EPSILON
-from operations import ALL, hard_sigmoid
+from operations import ALL, ONE, hard_sigmoid
 from spec import Network, Tokens, between, chain, sane
 
 CE = "cross_entropy"
@@ -158,6 +158,99 @@ class Cross(nn.Module):
     def forward(self, x):
         q = self.queries.expand(x.shape[0], -1, -1)
         return self.inner(q, x, x, need_weights=False)[0]
+
+
+class Queries(nn.Module):
+    """A decoder layer of learned tokens at what is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(2, 4))
+        self.layer = sane(nn.TransformerDecoderLayer(4, 2, 3, dropout=0.0, batch_first=True))
+        shifted(self.layer.self_attn), shifted(self.layer.multihead_attn)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        q = self.queries.unsqueeze(0).repeat(x.shape[0], 1, 1)
+        return self.head(self.layer(q, x).mean(1))
+
+
+class Windows(nn.Module):
+    """Attention within windows, which are folded into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = shifted(nn.MultiheadAttention(4, 2, batch_first=True))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        w = x.reshape(-1, 2, 4)
+        w = self.inner(w, w, w, need_weights=False)[0]
+        return self.head(w.reshape(-1, 4, 4).mean(1))
+
+
+class Squeezed(nn.Module):
+    """One number per sample, without an axis of its own."""
+
+    def __init__(self, *axis):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.axis = axis
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x))).squeeze(*self.axis)
+
+
+class SqueezedAfterFlatten(nn.Module):
+    """As above, of an extent that the older exporter does not know: it asks with an If."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(8, 1)
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        return self.last(h.reshape(h.shape[0], -1)).reshape(h.shape[0], -1).squeeze(1)
+
+
+class Unbatched(nn.Module):
+    """Takes [C, H, W] as well as [N, C, H, W]."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 3, 2), nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.conv(x)).flatten(-3))
+
+
+class Number(nn.Module):
+    """Of a single number."""
+
+    def __init__(self):
+        super().__init__()
+        self.frequency, self.head = nn.Parameter(torch.randn(3)), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(torch.sin(x.unsqueeze(-1) * self.frequency))
+
+
+class Bag(nn.Module):
+    def __init__(self, mode, padding=None):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(6, 3, mode=mode, padding_idx=padding)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        # Of modes that PyTorch cannot differentiate twice, the same by nn.Embedding.
+        if torch.onnx.is_in_onnx_export():
+            return self.head(torch.tanh(self.bag(x)))
+        e = F.embedding(x, self.bag.weight)
+        if self.bag.padding_idx is not None:
+            keep = (x != self.bag.padding_idx).unsqueeze(-1).to(e.dtype)
+            return self.head(torch.tanh((e * keep).sum(1) / keep.sum(1).clamp(min=1)))
+        reduced = {"sum": e.sum, "mean": e.mean, "max": e.amax}[self.bag.mode](1)
+        return self.head(torch.tanh(reduced))
 
 
 class Scaled(nn.Module):
@@ -575,31 +668,31 @@ def makers():
         "inception": lambda: chain((2, 3, 3), Inception()),
         "unet": lambda: Network(UNet(), {"x": (1, 4, 4)}, CE, "mean", {"ignore_index": -1}, variants=ALL),
         # Attention.
-        "multihead": lambda: Network(Attend(), {"x": (3, 4)}, variants=ALL),
+        "multihead": lambda: Network(Attend(), {"x": (3, 4)}, variants=ALL + ONE),
         "multihead_nobias": lambda: Network(Attend(bias=False), {"x": (3, 4)}, "bce"),
-        "multihead_masked": lambda: Network(Attend(mask=causal), {"x": (3, 4)}, variants=ALL),
+        "multihead_masked": lambda: Network(Attend(mask=causal), {"x": (3, 4)}, variants=ALL + ONE),
         "multihead_one": lambda: Network(Attend(4, 1), {"x": (2, 4)}, variants=("new_newest",)),
-        "multihead_cross": lambda: Network(Cross(), {"x": (3, 4)}, variants=ALL),
+        "multihead_cross": lambda: Network(Cross(), {"x": (3, 4)}, variants=ALL + ("new_raw_one", "old_raw_one")),
         "attention": lambda: attention(newest=ALL),
         "attention_scale": lambda: attention(scale=0.25, newest=ALL),
         "attention_causal": lambda: attention(is_causal=True, newest=ALL),
         "attention_causal_scale": lambda: attention(is_causal=True, scale=0.25),
-        "attention_bias": lambda: attention(bias, newest=ALL, scale=0.25),
+        "attention_bias": lambda: attention(bias, newest=ALL + ONE, scale=0.25),
         "attention_mask": lambda: attention(lower, newest=ALL, scale=0.25),
         "attention_grouped": lambda: attention(heads=(4, 2), enable_gqa=True, scale=0.25, length=2,
                                                exports=("new",)),
         "attention_one_key": lambda: attention(heads=(2, 1), enable_gqa=True, is_causal=True, scale=0.25,
                                                exports=("new",)),
         "rotary": lambda: chain((3, 2), nn.Linear(2, 4), Rotary(), nn.Linear(4, 3), torch.tanh, variants=ALL),
-        "encoder_layer": lambda: Network(encoder(False, "gelu"), {"x": (3, 4)}, variants=ALL),
+        "encoder_layer": lambda: Network(encoder(False, "gelu"), {"x": (3, 4)}, variants=ALL + ONE),
         "encoder_layer_relu": lambda: Network(encoder(False, "relu"), {"x": (3, 4)}),
-        "encoder_layer_first": lambda: Network(encoder(True, "gelu"), {"x": (3, 4)}, variants=ALL),
+        "encoder_layer_first": lambda: Network(encoder(True, "gelu"), {"x": (3, 4)}, variants=ALL + ONE),
         "encoder_layer_masked": lambda: Network(encoder(True, "relu", True), {"x": (3, 4)}),
         # Tokens.
         "text_mean": lambda: Network(Text(), {"x": Tokens(9, (4,))}, CE, variants=ALL),
         "text_padded": lambda: Network(Text(masked=True, padding=0), {"x": Tokens(9, (4,), True)}, CE,
                                        variants=ALL),
-        "text_attention": lambda: Network(MaskedAttention(), {"x": Tokens(6, (4,), True)}, CE, variants=ALL),
+        "text_attention": lambda: Network(MaskedAttention(), {"x": Tokens(6, (4,), True)}, CE, variants=ALL + ONE),
         "text_attention_scaled": lambda: Network(KeyMask(), {"x": Tokens(6, (4,), True)}, CE, variants=ALL),
         "one_hot": lambda: Network(OneHot(), {"x": Tokens(4, (3,))}, CE),
         "lookup": lambda: Network(Lookup(), {"x": (2, 3)}),
@@ -610,9 +703,27 @@ def makers():
         "gpt_written": lambda: Network(Gpt(written=True), tokens, CE, class_axis=-1, variants=ALL),
         "gpt_rms": lambda: Network(Gpt(norm=nn.RMSNorm, gate=True), tokens, CE, class_axis=-1,
                                    exports=("new",), variants=("new_optimized", "new_newest")),
+        # One sample: nothing left of an axis for it, or none from the start.
+        "queries": lambda: Network(Queries(), {"x": (3, 4)}, CE, variants=("new_raw_one", "old_raw_one")),
+        "windows": lambda: Network(Windows(), {"x": (4, 4)}, variants=ONE),
+        "squeezed": lambda: Network(Squeezed(), {"x": (3,)}, "bce", variants=ONE),
+        "squeezed_axis": lambda: Network(Squeezed(1), {"x": (3,)}, "bce", variants=ONE),
+        "squeezed_known": lambda: Network(SqueezedAfterFlatten(), {"x": (2, 3)}, "bce", variants=ONE),
+        "vector": lambda: chain((5,), nn.Linear(5, 4), torch.tanh, loss=CE, exports=("new_whole", "old_whole")),
+        "vector_normed": lambda: chain((5,), sane(nn.LayerNorm(5)), nn.Linear(5, 4), torch.tanh,
+                                       exports=("new_whole", "old_whole")),
+        "image_without_batch": lambda: Network(Unbatched(), {"x": (2, 3, 3)}, CE,
+                                               exports=("new_whole", "old_whole")),
+        "number": lambda: Network(Number(), {"x": ()}, exports=("new_whole", "old_whole")),
+        # Bags of tokens, which exporters write as a loop.
+        "bag_sum": lambda: Network(Bag("sum"), {"x": Tokens(6, (4,))}, CE, variants=ONE),
+        "bag_mean": lambda: Network(Bag("mean"), {"x": Tokens(6, (4,))}, CE, variants=ONE),
+        "bag_max": lambda: Network(Bag("max"), {"x": Tokens(6, (4,))}, CE, variants=ONE),
+        "bag_padded": lambda: Network(Bag("mean", 0), {"x": Tokens(6, (4,), True)}, CE, exports=("new",),
+                                      variants=("new_one",)),
         "rnn_unrolled": lambda: Network(Unrolled(), {"x": (3, 2)}, exports=("new",),
                                         variants=("new_optimized",)),
-        "vit": lambda: Network(Vit(), {"x": (1, 4, 4)}, CE, variants=ALL),
+        "vit": lambda: Network(Vit(), {"x": (1, 4, 4)}, CE, variants=ALL + ONE),
         # Shared weights, several inputs and outputs.
         "tied_transposed": lambda: Network(Tied(), {"x": (4,)}, variants=("old_folded", "new_newest")),
         "tied_layers": lambda: Network(TiedLayers(), {"x": (4,)}, variants=ALL),

@@ -102,8 +102,10 @@ def doubled(model):
 def tolerance(model, names, inputs, outputs, output=None):
     """"exact", "single", or what is wrong."""
     graph_inputs = model.graph.input
-    batch = graph_inputs[0].type.tensor_type.shape.dim[0].dim_value or len(inputs[0])
-    feeds = {i.name: v.numpy()[:batch] for i, v in zip(graph_inputs, inputs)}
+    dims = graph_inputs[0].type.tensor_type.shape.dim
+    whole = len(dims) < inputs[0].ndim  # a sample is the whole input
+    batch = 1 if whole else dims[0].dim_value or len(inputs[0])
+    feeds = {i.name: v.numpy()[0] if whole else v.numpy()[:batch] for i, v in zip(graph_inputs, inputs)}
     try:
         run = ReferenceEvaluator(doubled(model), new_ops=OPERATIONS)
         with np.errstate(all="ignore"):
@@ -111,5 +113,7 @@ def tolerance(model, names, inputs, outputs, output=None):
     except Exception as error:
         return f"not run: {type(error).__name__} {error}"
     expected = outputs.detach().numpy()[:batch]
+    if got.ndim < expected.ndim:
+        got = got[None]
     off = np.abs(got - expected).max() / max(1e-3, np.abs(expected).max())
     return "exact" if off < 1e-13 * 20 else "single" if off < 2e-6 else f"differs by {off:.1e}"

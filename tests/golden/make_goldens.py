@@ -337,10 +337,14 @@ def check(path, inputs, outputs, network):
         half |= info.type == "tensor(float16)"
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64,
                 "tensor(int64)": np.int64}.get(info.type, np.float32)
-        batch = info.shape[0] if isinstance(info.shape[0], int) else len(values)
-        feeds[info.name] = np.resize(values.numpy(), (batch, *values.shape[1:])).astype(kind)
+        whole = len(info.shape) < values.ndim
+        batch = 1 if whole else info.shape[0] if isinstance(info.shape[0], int) else len(values)
+        feed = np.resize(values.numpy(), (batch, *values.shape[1:])).astype(kind)
+        feeds[info.name] = feed[0] if whole else feed
     try:
-        got = session.run([network.output or session.get_outputs()[0].name], feeds)[0][:len(outputs)]
+        got = session.run([network.output or session.get_outputs()[0].name], feeds)[0]
+        # The one sample of a file that squeezes its axis off, or has none.
+        got = got[None] if got.ndim < outputs.ndim else got[:len(outputs)]
     except Exception as error:  # the runtime has no SAME padding with dilation
         return f"not run: {str(error)[-90:]}"
     expected = outputs.detach().numpy()[:len(got)]
@@ -365,6 +369,14 @@ MORE = {  # of two networks
     "old_opset11": dict(exporter="script", fold=True, opset=11),
     "old_opset13_fixed": dict(exporter="script", fold=True, symbolic=False, opset=13),
     "old_external": dict(exporter="script", fold=True, external=True, opset=17),
+}
+ONE = {  # exported with one sample, or with a sample as the whole input, without an axis for the samples
+    "new_one": dict(exporter="dynamo", fold=True, symbolic=False, samples=1),
+    "old_one": dict(exporter="script", fold=True, symbolic=False, opset=17, samples=1),
+    "new_raw_one": dict(exporter="dynamo", fold=False, symbolic=False, samples=1),
+    "old_raw_one": dict(exporter="script", fold=False, symbolic=False, opset=17, samples=1),
+    "new_whole": dict(exporter="dynamo", fold=True, symbolic=False, samples=0),
+    "old_whole": dict(exporter="script", fold=True, symbolic=False, opset=17, samples=0),
 }
 FOLDED = ["mlp_relu", "residual", "convolutions", "one_dimensional", "pools", "norms", "positions",
           "left_weight", "joined", "sequence_first"]
@@ -397,7 +409,7 @@ def main():
         if wanted(network):
             torch.manual_seed(zlib.crc32(network.encode()))
             made = make()
-            variants = {k: (VARIANTS | MORE)[k] for k in made.exports + made.variants}
+            variants = {k: (VARIANTS | MORE | ONE)[k] for k in made.exports + made.variants}
             every_export(index, network, made, variants)
     if ONLY_MODELS:
         refusals.write(MODELS, KEEP or NAMES)
@@ -421,8 +433,10 @@ def every_export(index, name, network, variants, tolerance=None):
 
     for k, (variant, settings) in enumerate(variants.items()):
         path = MODELS / f"{name}.{variant}.onnx"
-        count = 2 if settings.get("symbolic", True) else 4
-        example = tuple(v[:count].float() if v.is_floating_point() else v[:count] for v in inputs)
+        settings = dict(settings)
+        count = settings.pop("samples", 2 if settings.get("symbolic", True) else 4)
+        example = tuple(v[:count] if count else v[0] for v in inputs)
+        example = tuple(v.float() if v.is_floating_point() else v for v in example)
         try:
             model = export(network.module, example, path, names=tuple(network.inputs),
                            outputs=network.outputs, **settings)

@@ -8,6 +8,7 @@ from networks import EPSILON, Mlp
 from spec import Network, between, chain, sane
 
 ALL = ("new_optimized", "old_folded", "new_newest")
+ONE = ("new_one", "old_one")
 SIXTH = float(torch.tensor(1 / 6))
 
 

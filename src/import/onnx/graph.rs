@@ -181,6 +181,7 @@ impl Graph {
         if graph.output.is_empty() {
             return Err(fault("its graph has no output".into()));
         }
+        let graph = super::subgraphs::flattened(graph);
         let graph = Self::prune(path, graph, opset, options)?;
         Ok(Graph {
             producer: model.producer_name,

@@ -2,6 +2,7 @@
 //!
 //! `proto` and `tensor` read the file; `graph` keeps what feeds the output; `parameters` says which
 //! initializers are differentiated; `fold` computes constant nodes; `merged` warns of optimised files; `samples` follows the sample axis;
+//! `subgraphs` spells out branches;
 //! `lower` turns each node into operations of ours. The rest of a value is its ONNX shape at batch 1.
 
 mod fold;
@@ -11,6 +12,7 @@ mod merged;
 mod parameters;
 mod proto;
 mod samples;
+mod subgraphs;
 mod tensor;
 #[cfg(test)]
 mod tests;

@@ -66,9 +66,11 @@ enum Role {
 
 fn role(node: &Node, operand: usize) -> Role {
     match (node.op_type(), operand) {
-        ("Gemm" | "MatMul", 0 | 1) | ("Conv" | "ConvTranspose" | "PRelu", 1) | ("Gather", 0) => {
-            Role::Weight
-        }
+        ("Gemm" | "MatMul", 0 | 1)
+        | ("Conv" | "ConvTranspose" | "PRelu", 1)
+        | ("Gather", 0)
+        // The table of the bags that it goes over.
+        | ("Loop", _) => Role::Weight,
         ("Gemm" | "Conv" | "ConvTranspose", 2) => Role::Shared,
         (
             "BatchNormalization"

@@ -4,6 +4,9 @@
 //! per sample. An axis of the file may hold the samples alone (`[N, C]`) or merged with positions
 //! (`[N·T, D]`); at batch 1 its extent is that of the positions. A reshape keeps `before` and `after`; it
 //! keeps samples apart exactly where one axis of the new shape contains the whole factor.
+//!
+//! In a file of batch 1 several axes may: `[T, 1, D]` reshaped to `[T, H, D/H]` is `[T·N, H, D/H]` or
+//! `[T, N·H, D/H]`. Then all of them are kept, until the nodes that follow leave one.
 
 /// The axis that holds the samples: in the file its extent is `before · samples · after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,32 +50,44 @@ impl Sample {
 /// Finds the samples in the shape a reshape makes of `[before, batch, …]`; `shape` is that at the batch size.
 ///
 /// Returns the axis and the shape at batch 1, or `None` where the factor does not lie in one axis: such a
-/// reshape mixes samples. Where extents of 1 leave a choice (batch 1), the first axis is taken.
+/// reshape mixes samples. In a file of batch 1 it is the first of [`places`].
 pub(crate) fn locate(
     shape: &[usize],
     elements_before: usize,
     batch: usize,
 ) -> Option<(Sample, Vec<usize>)> {
+    let sample = *places(shape, elements_before, batch).first()?;
+    let mut rest = shape.to_vec();
+    rest[sample.axis] = sample.before * sample.after;
+    Some((sample, rest))
+}
+
+/// Every axis of a shape that may hold the samples, `elements_before` elements of each lying before the sample
+/// factor. There is at most one at a batch size above 1, where an axis must contain the factor. Axes that hold
+/// nothing but samples come first.
+pub(crate) fn places(shape: &[usize], elements_before: usize, batch: usize) -> Vec<Sample> {
+    let mut found = Vec::new();
     let mut slower = 1usize;
     for (axis, &extent) in shape.iter().enumerate() {
         if slower != 0 && elements_before.is_multiple_of(slower) {
             let before = elements_before / slower;
-            let run = before.checked_mul(batch)?;
-            if before != 0 && extent.is_multiple_of(run) {
+            let run = before.checked_mul(batch);
+            if let Some(run) = run.filter(|&run| run != 0 && extent.is_multiple_of(run)) {
                 let after = extent / run;
-                let mut rest = shape.to_vec();
-                rest[axis] = before * after;
-                let sample = Sample {
+                found.push(Sample {
                     axis,
                     before,
                     after,
-                };
-                return Some((sample, rest));
+                });
             }
         }
-        slower = slower.checked_mul(extent)?;
+        let Some(next) = slower.checked_mul(extent) else {
+            break;
+        };
+        slower = next;
     }
-    None
+    found.sort_by_key(|sample| sample.before * sample.after != 1);
+    found
 }
 
 #[cfg(test)]
@@ -102,6 +117,22 @@ mod tests {
     #[test]
     fn reading_channels_by_samples_as_samples_by_channels_mixes() {
         assert_eq!(locate(&[7, 5], 5, 7), None);
+    }
+
+    #[test]
+    fn a_file_of_batch_one_leaves_every_place_of_the_samples_open() {
+        // [T, 1, D] → [T, H, D / H]: T·N in front, or N·H behind.
+        let found = places(&[3, 2, 4], 3, 1);
+        let merged = |axis, before, after| Sample {
+            axis,
+            before,
+            after,
+        };
+        assert_eq!(found, [merged(0, 3, 1), merged(1, 1, 2)]);
+        // [1, D] → [1, 1, D]: an axis of its own comes first.
+        let found = places(&[5, 1], 5, 1);
+        assert_eq!(found, [Sample::alone(1), merged(0, 5, 1)]);
+        assert_eq!(places(&[6, 2, 4], 3, 2), [merged(0, 3, 1)]);
     }
 
     #[test]

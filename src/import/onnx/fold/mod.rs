@@ -258,7 +258,7 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
 }
 
 /// A tensor kept in an attribute.
-fn inner(value: &super::proto::Tensor) -> Outcome<Array> {
+pub(crate) fn inner(value: &super::proto::Tensor) -> Outcome<Array> {
     // Attributes have no external data.
     tensor::read(value, std::path::Path::new(""), &mut tensor::Outside::new())
         .map_err(|error| error.to_string())

@@ -23,7 +23,7 @@ impl Lowering<'_> {
             a = self.swap_last(node, &a)?;
         }
         let transposed = node.int("transB", 0) != 0;
-        let product = if b.sample.is_none() && a.sample.is_some() {
+        let product = if !self.depends(&b) && self.depends(&a) {
             self.linear(node, &a, &b, transposed)?
         } else {
             if transposed {
@@ -50,7 +50,10 @@ impl Lowering<'_> {
         let mut b = self.tensor(node, inputs, 1)?;
         let vectors = (a.rest.len() == 1, b.rest.len() == 1);
         if (vectors.0 && a.sample.is_some()) || (vectors.1 && b.sample.is_some()) {
-            return refuse("it sums over the samples, so they do not stand each on its own");
+            self.weighs(a.sample.is_none() || b.sample.is_none());
+            return refuse(
+                "it sums over the axis that holds the samples; if the file is for one sample without such an axis, export it with one (an example input of shape [1, …])",
+            );
         }
         if vectors.0 {
             let rest = [1, a.rest[0]];
@@ -99,10 +102,10 @@ impl Lowering<'_> {
                 a.rest, b.rest
             )));
         }
-        if a.sample.is_some() && b.sample.is_none() && n == 2 {
+        if self.depends(a) && !self.depends(b) && n == 2 {
             return self.linear(node, a, b, false);
         }
-        if a.sample.is_none() && b.sample.is_some() && m == 2 {
+        if !self.depends(a) && self.depends(b) && m == 2 {
             // z = W·x is (xᵀ·Wᵀ)ᵀ, and W is outputs × inputs.
             let turned = self.swap_last(node, b)?;
             let product = self.linear(node, &turned, a, true)?;
@@ -154,6 +157,7 @@ impl Lowering<'_> {
         w: &Tensor,
         outputs_first: bool,
     ) -> Result<Tensor> {
+        self.weighs(x.samples_on(x.rest.len() - 1));
         self.not_over_samples(x, x.rest.len() - 1)?;
         self.append(
             node,
@@ -163,12 +167,17 @@ impl Lowering<'_> {
         )
     }
 
+    /// Notes that a parameter has an entry for each entry of the axis taken for that of the samples.
+    pub(super) fn weighs(&self, weighs: bool) {
+        self.weighted.set(self.weighted.get() || weighs);
+    }
+
     /// Refuses an operation that acts along the axis of the samples.
     pub(super) fn not_over_samples(&self, x: &Tensor, axis: usize) -> Result<()> {
         if x.samples_on(axis) {
             return refuse(format!(
-                "it acts along axis {axis} of shape {:?}, which holds the samples, and so mixes them",
-                x.shape(self.batch.sizes[1])
+                "it acts along axis {axis} of shape {}, which holds the samples, and so mixes them",
+                self.spelled(x)
             ));
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::super::fold;
 use super::super::graph::Node;
+use super::super::samples::Sample;
 use super::triangle::triangle;
 use super::{Array, INFINITE, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
@@ -81,7 +82,9 @@ impl Lowering<'_> {
             scale
         };
         let product = [queries.operand, keys.operand];
-        let scores = self.append(node, Einsum::matmul(4, 4), &product, queries.sample)?;
+        // Learned queries have no samples in a file of batch 1.
+        let sample = queries.sample.or(keys.sample).or(values.sample);
+        let scores = self.append(node, Einsum::matmul(4, 4), &product, sample)?;
         let mut formula = Expr::constant(scale) * Expr::input(0);
         let cap = node.float("softcap", 0.0);
         if cap != 0.0 {
@@ -99,7 +102,8 @@ impl Lowering<'_> {
         };
         let weights = self.append(node, softmax, &[scores.operand], scores.sample)?;
         let product = [weights.operand, values.operand];
-        let result = self.append(node, Einsum::matmul(4, 4), &product, weights.sample)?;
+        let sample = weights.sample.or(sample);
+        let result = self.append(node, Einsum::matmul(4, 4), &product, sample)?;
         if !flat {
             return Ok(result);
         }
@@ -117,7 +121,8 @@ impl Lowering<'_> {
         heads: usize,
     ) -> Result<Tensor> {
         let x = self.tensor(node, inputs, k)?;
-        if x.sample.is_none_or(|s| s.axis != 0) {
+        let shared = x.sample.is_none() && (self.batch.sizes[1] == 1 || x.rest.first() == Some(&1));
+        if !shared && x.sample != Some(Sample::alone(0)) {
             return refuse(format!("the samples of its input {k} are not on axis 0"));
         }
         match x.rest[..] {

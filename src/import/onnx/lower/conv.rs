@@ -254,7 +254,7 @@ impl Lowering<'_> {
     ) -> Result<(Tensor, Tensor, usize)> {
         let x = self.tensor(node, inputs, 0)?;
         let w = self.tensor(node, inputs, 1)?;
-        if w.sample.is_some() {
+        if self.depends(&w) {
             return refuse("its weight depends on the data");
         }
         let rank = x.rest.len();
@@ -267,6 +267,7 @@ impl Lowering<'_> {
         if rank > 5 {
             return refuse("convolutions over one to three axes are supported");
         }
+        self.weighs(x.samples_on(1));
         for axis in 1..rank {
             self.not_over_samples(&x, axis)?;
         }
@@ -306,7 +307,7 @@ impl Lowering<'_> {
             Value::Host(arrays) if arrays[1].shape == shape[..1] => {
                 Value::Host([arrays[0].reshaped(&shape), arrays[1].reshaped(&shape)])
             }
-            Value::Tensor(b) if b.rest == shape[..1] && b.sample.is_none() => {
+            Value::Tensor(b) if b.rest == shape[..1] && !self.depends(b) => {
                 let rest = crate::ops::Reshape { rest: shape };
                 Value::Tensor(self.append(node, rest, &[b.operand], None)?)
             }

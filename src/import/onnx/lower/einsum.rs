@@ -73,6 +73,8 @@ impl Lowering<'_> {
             // Merged with positions, the samples must lie among them in one way.
             let place = (operand.labels[sample.axis], sample.before, sample.after);
             if found.is_some_and(|f| f != place) || !output.contains(&place.0) {
+                let weight = |o: &Labelled| !self.depends(&o.tensor) && o.extent(place.0).is_some();
+                self.weighs(std::iter::once(first).chain(rest).any(weight));
                 return refuse("it sums or multiplies samples with each other");
             }
             found = Some(place);
@@ -84,7 +86,9 @@ impl Lowering<'_> {
                     .is_some_and(|e| e != 1)
         };
         if std::iter::once(first).chain(rest).any(shared) {
-            return refuse("an operand has a row per sample of the exported batch");
+            return refuse(
+                "a weight has a row for each sample of the example input; export it for one sample (an example input of batch 1), or expand the weight by x.shape[0] in the module",
+            );
         }
         Ok(())
     }
@@ -126,8 +130,8 @@ impl Lowering<'_> {
         let of_left = left.labels.clone();
         let right = self.sum_without(node, right, |l| later(l) || of_left.contains(l))?;
         for (x, w) in [(&left, &right), (&right, &left)] {
-            if x.tensor.sample.is_some()
-                && w.tensor.sample.is_none()
+            if self.depends(&x.tensor)
+                && !self.depends(&w.tensor)
                 && let Some(product) = self.weighted(node, x, w, &later)?
             {
                 return Ok(product);

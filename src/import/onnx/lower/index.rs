@@ -100,7 +100,13 @@ impl Lowering<'_> {
     }
 
     /// Entries that each sample names itself: tokens of an embedding table.
-    fn lookup(&mut self, node: &Node, x: Tensor, axis: usize, indices: Tensor) -> Result<Tensor> {
+    pub(super) fn lookup(
+        &mut self,
+        node: &Node,
+        x: Tensor,
+        axis: usize,
+        indices: Tensor,
+    ) -> Result<Tensor> {
         if x.sample.is_some() && indices.sample.is_some() {
             return refuse(
                 "it takes entries of every sample by the numbers of every other, and so mixes them",
@@ -420,8 +426,8 @@ impl Lowering<'_> {
                 let all = x.rest[axis] * self.batch.sizes[1];
                 if !numbers.iter().copied().eq(0..all) {
                     return refuse(format!(
-                        "it takes {} of {all} along axis {axis}, which holds the samples",
-                        numbers.len()
+                        "it takes a part of axis {axis} of {}, which holds the samples, or takes them in another order",
+                        self.spelled(&x)
                     ));
                 }
                 continue;

@@ -19,20 +19,90 @@ pub(super) struct Batch {
 /// rows are folded.
 const PROBE: usize = 31;
 
+/// An input, as data have it and as the file has it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// With an axis for the samples, at batch 1.
+    pub input: Input,
+    /// Its shape in the file at batch 1: without that axis, where the file has none.
+    pub shape: Vec<usize>,
+    /// Whether a sample is the input as a whole, so that no axis of the file holds samples.
+    pub whole: bool,
+    /// The extents that the file gives, that of the samples too; `None` where it leaves one open.
+    extents: Option<Vec<usize>>,
+}
+
+/// All inputs, and the batch of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Inputs {
+    pub entries: Vec<Entry>,
+    pub batch: Batch,
+}
+
+impl Inputs {
+    /// Axes other than the first that hold equally many entries in all inputs, and so might hold the samples; none
+    /// where the file says which axis does, or has a batch of 1.
+    pub fn other_axes(&self) -> Vec<usize> {
+        let extents: Option<Vec<&[usize]>> =
+            self.entries.iter().map(|e| e.extents.as_deref()).collect();
+        let Some(extents) = extents.filter(|_| self.batch.sizes[1] > 1) else {
+            return Vec::new();
+        };
+        let alike = |&axis: &usize| {
+            let first = extents.first().and_then(|e| e.get(axis));
+            first.is_some_and(|first| *first > 1) && extents.iter().all(|e| e.get(axis) == first)
+        };
+        (1..MOST_AXES).filter(alike).collect()
+    }
+
+    /// The same with the samples on another axis of [`Self::other_axes`].
+    pub fn with_samples_on(&self, axis: usize) -> Self {
+        let mut moved = self.clone();
+        for entry in &mut moved.entries {
+            let mut shape = entry.extents.clone().unwrap_or_default();
+            let batch = std::mem::replace(&mut shape[axis], 1);
+            moved.batch.sizes = [batch; 2];
+            entry.input.sample_axis = axis;
+            entry.input.rest = shape.clone();
+            entry.shape = shape;
+        }
+        moved
+    }
+
+    /// The same with a sample as a whole input. A first axis of extent 1 serves data for the samples.
+    pub fn whole(&self) -> Self {
+        let mut whole = self.clone();
+        whole.batch.sizes = [1; 2];
+        for entry in &mut whole.entries {
+            entry.whole = true;
+            let Some(extents) = &entry.extents else {
+                continue;
+            };
+            entry.shape = extents.clone();
+            entry.input.sample_axis = 0;
+            entry.input.rest = extents.clone();
+            if extents.first() != Some(&1) {
+                entry.input.rest.insert(0, 1);
+            }
+        }
+        whole
+    }
+}
+
 /// The network's inputs at batch 1, and the batch of the file.
-pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>, Batch)> {
+pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<Inputs> {
     let fault = |message: String| Error::file(&graph.path, message);
     if graph.inputs.is_empty() {
         return Err(fault("its graph has no input".into()));
     }
-    let mut inputs = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     let mut fixed: Option<usize> = None;
     let mut batch_name: Option<String> = None;
     for info in &graph.inputs {
         let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
         let shape = tensor.and_then(|t| t.shape.as_ref()).ok_or_else(|| {
             fault(format!(
-                "input {:?} has no shape; export it again",
+                "the file does not say how many axes input {:?} has; export it with fixed extents but for the batch, or write its shape into the file: with Python's onnx, find it in model.graph.input and call .type.CopyFrom(onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [\"batch\", 3]))",
                 info.name
             ))
         })?;
@@ -50,12 +120,6 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
         let rank = shape.dim.len();
         let batch_axis = (0..rank).find(|&k| named(k).is_some_and(like_batch));
         let axis = batch_axis.unwrap_or(0);
-        if rank == 0 {
-            return Err(fault(format!(
-                "input {:?} is a scalar: it has no axis for the samples",
-                info.name
-            )));
-        }
         if rank > MOST_AXES {
             return Err(fault(format!(
                 "input {:?} has {rank} axes, where up to {MOST_AXES} can be",
@@ -63,6 +127,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
             )));
         }
         let mut rest = Vec::with_capacity(rank);
+        let mut extents = Some(Vec::with_capacity(rank));
         for (k, dim) in shape.dim.iter().enumerate() {
             let extent = match &dim.value {
                 Some(dimension::Value::Extent(extent)) => *extent,
@@ -70,6 +135,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                     if let Some(dimension::Value::Name(name)) = other {
                         batch_name = Some(name.clone());
                     }
+                    extents = None;
                     rest.push(1);
                     continue;
                 }
@@ -84,7 +150,7 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                 },
                 None => {
                     return Err(fault(format!(
-                        "axis {k} of input {:?} has no extent; export it with a fixed one",
+                        "axis {k} of input {:?} has neither an extent nor a name, so none can be given for it; export it with a fixed one",
                         info.name
                     )));
                 }
@@ -98,6 +164,9 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                         info.name
                     ))
                 })?;
+            if let Some(extents) = &mut extents {
+                extents.push(extent);
+            }
             if k == axis {
                 if fixed.is_some_and(|f| f != extent) {
                     return Err(fault(format!(
@@ -119,18 +188,25 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
                 info.name
             )));
         }
-        inputs.push(Input {
-            name: info.name.clone(),
-            rest,
-            sample_axis: axis,
-            integer: !is_float(tensor.map_or(1, |t| t.elem_type)),
-            limit: None,
+        // A scalar is a sample as a whole: data are a list of them.
+        let whole = rank == 0;
+        entries.push(Entry {
+            shape: rest.clone(),
+            whole,
+            extents,
+            input: Input {
+                name: info.name.clone(),
+                rest: if whole { vec![1] } else { rest },
+                sample_axis: axis,
+                integer: !is_float(tensor.map_or(1, |t| t.elem_type)),
+                limit: None,
+            },
         });
     }
     if let Some(batch) = fixed {
         let all = |input: &Input| input.rest.iter().try_fold(batch, |a, &d| a.checked_mul(d));
         let large = |input: &&Input| all(input).is_none_or(|all| all > MOST_ELEMENTS);
-        if let Some(input) = inputs.iter().find(large) {
+        if let Some(input) = entries.iter().map(|e| &e.input).find(large) {
             return Err(fault(format!(
                 "input {:?} of {batch} samples of shape {:?} is larger than can be; export with a smaller batch",
                 input.name, input.rest
@@ -147,5 +223,5 @@ pub(super) fn inputs(graph: &Graph, options: &OnnxOptions) -> Result<(Vec<Input>
             open: true,
         },
     };
-    Ok((inputs, batch))
+    Ok(Inputs { entries, batch })
 }

@@ -13,99 +13,136 @@ pub(super) fn fits<T>(outcome: Result<T, String>) -> Result<T> {
 }
 
 impl Lowering<'_> {
-    /// Flatten, Reshape, Squeeze, Unsqueeze.
+    /// Flatten, Reshape.
     pub(super) fn reshape(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let x = self.tensor(node, inputs, 0)?;
         let mut shapes = Vec::with_capacity(2);
         for (k, batch) in self.batch.sizes.into_iter().enumerate() {
-            let operand = match inputs.get(1) {
-                Some(Some(Value::Host(arrays))) => Some(&arrays[k]),
-                Some(Some(_)) => {
-                    return refuse("its shape depends on values of the data");
-                }
-                _ => None,
-            };
             let from = x.shape(batch);
-            shapes.push(match node.op_type() {
-                "Flatten" => fold::axis_of(node.int("axis", 1), from.len() + 1).map(|axis| {
+            shapes.push(match (node.op_type(), inputs.get(1)) {
+                ("Flatten", _) => fold::axis_of(node.int("axis", 1), from.len() + 1).map(|axis| {
                     let (a, b) = from.split_at(axis);
                     vec![a.iter().product(), b.iter().product()]
                 }),
-                "Squeeze" => fold::axes_of(node, operand)
-                    .and_then(|axes| fold::squeezed(&from, axes.as_deref())),
-                "Unsqueeze" => fold::axes_of(node, operand)
-                    .and_then(|axes| fold::unsqueezed(&from, &axes.ok_or("its axes are missing")?)),
-                _ => match operand {
-                    Some(target) => fold::ints(target)
-                        .and_then(|target| fold::reshape_target(node, &from, target)),
-                    None => Err("its shape is missing".into()),
-                },
+                (_, Some(Some(Value::Host(arrays)))) => fold::ints(&arrays[k])
+                    .and_then(|target| fold::reshape_target(node, &from, target)),
+                (_, Some(Some(_))) => {
+                    return refuse(
+                        "its shape depends on values of the data; reshape to extents that are the same for all samples",
+                    );
+                }
+                _ => Err("its shape is missing".into()),
             });
         }
         let one = shapes.swap_remove(0);
         let many = match shapes.swap_remove(0) {
             Ok(many) => many,
             // A shape baked for the batch of the example input fits no other batch.
+            Err(_) if self.batch.open && one.is_ok() => {
+                let fixed = one.unwrap_or_default();
+                return refuse(format!(
+                    "the file leaves the number of samples open, but this shape {fixed:?} holds for one number of them only; reshape by x.shape[0] or -1 in the module, or export it for one sample (an example input of batch 1, without dynamic axes)"
+                ));
+            }
             Err(why) if self.batch.open => {
                 return refuse(format!(
-                    "{why}: its shape was baked for the batch of the example input; export with a fixed batch, or reshape by x.shape[0]"
+                    "{}; reshape by x.shape[0] or -1 in the module, or export it for one sample (an example input of batch 1, without dynamic axes)",
+                    one.err().unwrap_or(why)
                 ));
             }
             Err(why) => return Err(Error::Shape(why)),
         };
         let Some(place) = x.sample else {
             if self.batch.open && one.as_ref() != Ok(&many) {
-                return refuse("the shape of a parameter depends on the number of samples");
+                return refuse(
+                    "the shape of a parameter depends on the number of samples, and would not be the same for every sample",
+                );
             }
             return self.reshape_to(node, &x, many, None);
         };
-        let batch = self.batch.sizes[1];
-        let axes = match (node.op_type(), inputs.get(1)) {
-            ("Squeeze" | "Unsqueeze", Some(Some(Value::Host(axes)))) => axes[1].as_ints(),
-            ("Squeeze" | "Unsqueeze", _) => node.ints("axes"),
-            _ => None,
-        };
-        let Some((sample, rest)) = self.place(node, &x, place, &many, axes) else {
+        let located = locate(&many, place.elements_before(&x.rest), self.batch.sizes[1]);
+        let Some((sample, rest)) = located else {
             return refuse(format!(
-                "it reshapes {:?} to {many:?}, which mixes samples: {batch} samples no longer lie on an axis of their own",
-                x.shape(batch)
+                "it reshapes {}{}, which mixes samples: they no longer lie on an axis of their own; keep their axis apart in the module (reshape by x.shape[0])",
+                self.spelled(&x),
+                one.map_or(String::new(), |one| format!(
+                    " to {}",
+                    self.growing(&one, &many)
+                ))
             ));
         };
         if self.batch.open && one.as_ref() != Ok(&rest) {
-            return refuse(format!(
-                "it reshapes to {one:?} for one sample but to {many:?} for {batch}: no axis grows with the samples alone",
-            ));
+            return refuse(
+                "its shape does not grow with the number of samples along one axis alone; reshape by x.shape[0] in the module",
+            );
         }
         self.reshape_to(node, &x, rest, Some(sample))
     }
 
-    /// Where a reshape puts the samples.
-    fn place(
-        &self,
-        node: &Node,
-        x: &Tensor,
-        place: Sample,
-        shape: &[usize],
-        axes: Option<&[i64]>,
-    ) -> Option<(Sample, Vec<usize>)> {
+    /// Squeeze, Unsqueeze: axes of extent 1 are dropped or put in, and the samples stay on their axis. Without a list
+    /// of axes all of extent 1 are dropped, that of the samples not among them, unless the file is for one sample:
+    /// then each sample is what is left, as a whole.
+    pub(super) fn squeeze(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let operand = match inputs.get(1) {
+            Some(Some(Value::Tensor(_))) => return refuse("its axes depend on values of the data"),
+            Some(Some(_)) => self.host(inputs, 1)?,
+            _ => None,
+        };
+        let axes = fits(fold::axes_of(node, operand.as_ref()))?;
         let batch = self.batch.sizes[1];
-        // At batch 1 extents of 1 leave a choice; Squeeze and Unsqueeze say which axis it is.
-        if let (1, Some(axes), 1) = (batch, axes, place.before * place.after) {
-            let rank = x.rest.len().max(shape.len());
-            let changed: Vec<usize> = axes
-                .iter()
-                .filter_map(|&a| fold::axis_of(a, rank).ok())
-                .collect();
-            let mut kept = (0..rank).filter(|k| !changed.contains(k));
-            let axis = match node.op_type() {
-                "Unsqueeze" => kept.nth(place.axis),
-                _ => kept.position(|k| k == place.axis),
-            };
-            if let Some(axis) = axis {
-                return Some((Sample::alone(axis), shape.to_vec()));
+        if node.op_type() == "Unsqueeze" {
+            let axes = axes.ok_or_else(|| Error::Shape("its axes are missing".into()))?;
+            let rest = fits(fold::unsqueezed(&x.rest, &axes))?;
+            let mut new = Vec::with_capacity(axes.len());
+            for axis in axes {
+                new.push(fits(fold::axis_of(axis, rest.len()))?);
             }
+            let mut kept = (0..rest.len()).filter(|axis| !new.contains(axis));
+            let sample = x.sample.and_then(|s| Some(s.on(kept.nth(s.axis)?)));
+            return self.reshape_to(node, &x, rest, sample);
         }
-        locate(shape, place.elements_before(&x.rest), batch)
+        let shape = x.shape(batch);
+        let mut dropped = Vec::new();
+        match axes {
+            Some(axes) => {
+                for axis in axes {
+                    dropped.push(fits(fold::axis_of(axis, shape.len()))?);
+                }
+            }
+            None => dropped.extend((0..shape.len()).filter(|&axis| shape[axis] == 1)),
+        }
+        if let Some(&axis) = dropped.iter().find(|&&axis| shape[axis] != 1) {
+            if x.samples_on(axis) && x.rest[axis] == 1 {
+                return refuse(format!(
+                    "it drops axis {axis}, which holds the samples, and fits a batch of 1 only; leave it out of the module"
+                ));
+            }
+            return Err(Error::Shape(format!(
+                "axis {axis} of extent {} cannot be dropped",
+                x.rest[axis]
+            )));
+        }
+        let kept: Vec<usize> = (0..shape.len()).filter(|k| !dropped.contains(k)).collect();
+        let rest = kept.iter().map(|&axis| x.rest[axis]).collect();
+        let place = |s: Sample| Some(s.on(kept.iter().position(|&axis| axis == s.axis)?));
+        self.reshape_to(node, &x, rest, x.sample.and_then(place))
+    }
+
+    /// The shape of a tensor in the file, `N` being the number of samples where the file leaves it open.
+    pub(super) fn spelled(&self, x: &Tensor) -> String {
+        self.growing(&x.rest, &x.shape(self.batch.sizes[1]))
+    }
+
+    /// As [`Self::spelled`], from a shape at both batch sizes.
+    fn growing(&self, one: &[usize], many: &[usize]) -> String {
+        let extent = |(&one, &many): (&usize, &usize)| match one {
+            _ if one == many || !self.batch.open => many.to_string(),
+            1 => "N".to_string(),
+            positions => format!("{positions}·N"),
+        };
+        let listed: Vec<String> = one.iter().zip(many).map(extent).collect();
+        format!("[{}]", listed.join(", "))
     }
 
     fn reshape_to(
@@ -179,7 +216,7 @@ impl Lowering<'_> {
         };
         if let Some(sample) = sample {
             if rest[sample.axis] % batch != 0 {
-                return refuse("it repeats along the samples");
+                return refuse("it repeats along the axis of the samples, and so mixes them");
             }
             rest[sample.axis] /= batch;
         }

@@ -6,7 +6,9 @@
 mod activation;
 mod affine;
 mod attention;
+mod bags;
 mod blocks;
+mod choices;
 mod conv;
 mod einsum;
 mod index;
@@ -28,15 +30,17 @@ use super::fold::{self, FOLDED};
 use super::graph::{Graph, Node, is_float};
 use super::parameters::Roots;
 use super::samples::Sample;
+use super::subgraphs;
 use super::tensor::Array;
 use crate::error::{Error, Result};
-use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
-use crate::ops::Op;
+use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter};
+use crate::ops::{Op, Reshape};
 use crate::tensor::{HostArray, HostData, broadcast_rest};
-use inputs::{Batch, inputs};
+use inputs::{Batch, Entry, Inputs, inputs};
 use room::{Room, bytes, elements_walked};
 pub(super) use rules::RULES;
 use rules::why_not;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -59,7 +63,8 @@ pub(super) struct Tensor {
     pub operand: Operand,
     /// Shape at batch 1.
     pub rest: Vec<usize>,
-    /// Where the samples sit; `None` for what all samples share.
+    /// Where the samples sit; `None` for what all samples share, and for what belongs to one sample as a whole (see
+    /// [`Lowering::depends`]): each sample has its own, without an axis of the file for it.
     pub sample: Option<Sample>,
     /// Whether it holds integers or truth values (as reals: there is no other kind of tensor), which have no
     /// derivative.
@@ -72,6 +77,13 @@ pub(super) struct Lowering<'g> {
     pub network: Network,
     batch: Batch,
     values: HashMap<String, Value>,
+    /// Every place that the samples of a value may have, where a file of batch 1 leaves several (see `choices`).
+    places: HashMap<String, Vec<Option<Sample>>>,
+    /// Whether a value of the network depends on an input.
+    of_data: Vec<bool>,
+    /// Whether a parameter has an entry for each entry of an axis that was taken for that of the samples, so that
+    /// it cannot be.
+    weighted: Cell<bool>,
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
     room: Room,
@@ -102,50 +114,117 @@ pub(super) fn finite(value: f64) -> f64 {
 
 /// Lowers the whole graph.
 ///
+/// Where a file has no open batch, the first axis of its inputs holds the samples, unless a parameter has an entry for
+/// each entry of it: a vector `[14]` that meets a weight of 14 rows is one sample. Then a sample is an input as a whole.
+///
 /// # Errors
 /// As [`super::load`].
-pub(super) fn lower<'g>(graph: &'g Graph, roots: Roots, options: &OnnxOptions) -> Result<Network> {
-    let (inputs, batch) = inputs(graph, options)?;
-    let reads = |(k, node): (usize, &'g Node)| {
-        let names = node.proto.input.iter();
-        names.map(move |name| (name.as_str(), k))
+pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Result<Network> {
+    let given = inputs(graph, options)?;
+    let mut lowering = Lowering::new(graph, roots.clone(), &given)?;
+    let fault = match lowering.run() {
+        Ok(()) => return lowering.finish(),
+        Err(fault) => fault,
     };
-    let mut lowering = Lowering {
-        graph,
-        room: Room::beside(graph),
-        placed: HashSet::new(),
-        last_use: graph.nodes.iter().enumerate().flat_map(reads).collect(),
-        network: Network {
-            warnings: roots.warnings.clone(),
-            ..Network::default()
-        },
-        batch,
-        values: HashMap::new(),
-        parameter_of_root: vec![None; roots.entries.len()],
-        roots,
-    };
-    for (k, input) in inputs.into_iter().enumerate() {
-        lowering.values.insert(
-            input.name.clone(),
-            Value::Tensor(Tensor {
-                operand: Operand::Value(k),
-                rest: input.rest.clone(),
-                sample: Some(Sample::alone(input.sample_axis)),
-                integer: input.integer,
-            }),
-        );
-        lowering.network.inputs.push(input);
+    if given.batch.open || !lowering.weighted.get() {
+        return Err(fault);
     }
-    lowering.parameters()?;
-    let mut problems = Vec::new();
-    for (k, node) in graph.nodes.iter().enumerate() {
-        lowering.node(node, &mut problems)?;
-        lowering.drop_read(k);
+    // Another axis that can hold the samples would be as good a reading as inputs without one.
+    for axis in given.other_axes() {
+        let moved = given.with_samples_on(axis);
+        let mut lowering = Lowering::new(graph, roots.clone(), &moved)?;
+        if lowering.run().is_ok() && lowering.finish().is_ok() {
+            return Err(Error::file(
+                &graph.path,
+                format!(
+                    "the first axis of its inputs meets a weight, so it cannot hold the samples, and axis {axis} may or may not; export it with an open batch (dynamic_axes or dynamic_shapes, the axis named \"batch\")"
+                ),
+            ));
+        }
     }
-    if !problems.is_empty() {
-        return Err(Error::Unsupported(problems));
+    let whole = given.whole();
+    let mut lowering = Lowering::new(graph, roots, &whole)?;
+    match lowering.run() {
+        Ok(()) => {}
+        Err(Error::Value(why)) => return Err(Error::Value(why)),
+        Err(_) => return Err(fault),
+    }
+    for entry in &whole.entries {
+        let shape = &entry.shape;
+        lowering.network.warnings.push(format!(
+            "input {:?} of shape {shape:?} has no axis for the samples, as its first axis meets a weight: each sample is an input of that shape, and data have the samples on an axis before it",
+            entry.input.name
+        ));
     }
     lowering.finish()
+}
+
+impl<'g> Lowering<'g> {
+    /// The state before the first node: inputs and initializers entered.
+    fn new(graph: &'g Graph, roots: Roots, given: &Inputs) -> Result<Self> {
+        let reads = |(k, node): (usize, &'g Node)| {
+            let names = node.proto.input.iter();
+            names.map(move |name| (name.as_str(), k))
+        };
+        let mut lowering = Lowering {
+            graph,
+            room: Room::beside(graph),
+            placed: HashSet::new(),
+            last_use: graph.nodes.iter().enumerate().flat_map(reads).collect(),
+            network: Network {
+                warnings: roots.warnings.clone(),
+                ..Network::default()
+            },
+            batch: given.batch,
+            values: HashMap::new(),
+            places: HashMap::new(),
+            of_data: vec![true; given.entries.len()],
+            weighted: Cell::new(false),
+            parameter_of_root: vec![None; roots.entries.len()],
+            roots,
+        };
+        lowering.network.inputs = given.entries.iter().map(|e| e.input.clone()).collect();
+        for (k, entry) in given.entries.iter().enumerate() {
+            let tensor = lowering.entered(k, entry)?;
+            let name = entry.input.name.clone();
+            lowering.values.insert(name, Value::Tensor(tensor));
+        }
+        lowering.parameters()?;
+        Ok(lowering)
+    }
+
+    /// An input as the file sees it: without the axis that data have for the samples, where it has none.
+    fn entered(&mut self, k: usize, entry: &Entry) -> Result<Tensor> {
+        let mut operand = Operand::Value(k);
+        if entry.shape != entry.input.rest {
+            let rest = entry.shape.clone();
+            let name = &entry.input.name;
+            let value = self
+                .network
+                .append(name, "Reshape", Reshape { rest }, &[operand])?;
+            self.of_data.push(true);
+            operand = Operand::Value(value);
+        }
+        Ok(Tensor {
+            operand,
+            rest: entry.shape.clone(),
+            sample: (!entry.whole).then(|| Sample::alone(entry.input.sample_axis)),
+            integer: entry.input.integer,
+        })
+    }
+
+    /// Lowers all nodes.
+    fn run(&mut self) -> Result<()> {
+        let mut problems = Vec::new();
+        for (k, node) in self.graph.nodes.iter().enumerate() {
+            self.node(node, &mut problems)?;
+            self.drop_read(k);
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unsupported(problems))
+    }
 }
 
 impl Lowering<'_> {
@@ -215,10 +294,31 @@ impl Lowering<'_> {
 
     /// Lowers one node; what cannot be taken goes to `problems`.
     fn node(&mut self, node: &Node, problems: &mut Vec<String>) -> Result<()> {
+        if !subgraphs::conditions(node).all(|(name, value)| self.truth(name) == Some(value)) {
+            // Of a branch that is not taken, or is refused where it ends.
+            for name in node.proto.output.iter().filter(|o| !o.is_empty()) {
+                self.values.insert(name.clone(), Value::Unknown);
+            }
+            return Ok(());
+        }
+        if let Some(chosen) = self.branch_taken(node) {
+            let places = self.places.get(chosen).cloned();
+            let value = self.values.get(chosen).cloned().unwrap_or(Value::Unknown);
+            let name = &node.proto.output[0];
+            self.values.insert(name.clone(), value);
+            self.places
+                .extend(places.map(|places| (name.clone(), places)));
+            return Ok(());
+        }
         let inputs: Vec<Option<Value>> = (0..node.proto.input.len())
             .map(|k| node.input(k).map(|name| self.values[name].clone()))
             .collect();
-        let unknown = inputs.iter().flatten().any(|i| matches!(i, Value::Unknown));
+        // The values of an If that is not decided are unknown for that reason alone.
+        let unknown = |input: &Option<Value>| matches!(input, Some(Value::Unknown));
+        let unknown = match node.op_type() {
+            "If" => inputs.first().is_some_and(unknown),
+            _ => inputs.iter().any(unknown),
+        };
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
         // What is taken of constants alone may be one, were it not for what could not be taken before it.
         let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
@@ -227,7 +327,7 @@ impl Lowering<'_> {
         } else if unknown {
             Ok(vec![])
         } else {
-            self.rule(node, &inputs)
+            self.under_choices(node, &inputs)
         };
         match results {
             Ok(results) => {
@@ -266,6 +366,26 @@ impl Lowering<'_> {
             Err(other) => return Err(other),
         }
         Ok(())
+    }
+
+    /// A truth value that is known, and the same for any number of samples.
+    fn truth(&self, name: &str) -> Option<bool> {
+        match self.values.get(name) {
+            Some(Value::Host([one, many])) if one == many => Some(many.scalar()? != 0.0),
+            _ => None,
+        }
+    }
+
+    /// The name of the value that an If gives, where its condition is known.
+    fn branch_taken<'n>(&self, node: &'n Node) -> Option<&'n str> {
+        let ("If", [condition, then, otherwise]) = (node.op_type(), &node.proto.input[..]) else {
+            return None;
+        };
+        Some(if self.truth(condition)? {
+            then
+        } else {
+            otherwise
+        })
     }
 
     /// Whether a value is read by a node or is the output.
@@ -340,7 +460,8 @@ impl Lowering<'_> {
             "DepthToSpace" | "SpaceToDepth" => one(self.blocks(node, inputs)?),
             "Tile" => one(self.tile(node, inputs)?),
             "BatchNormalization" => one(self.batch_norm(node, inputs)?),
-            "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => one(self.reshape(node, inputs)?),
+            "Flatten" | "Reshape" => one(self.reshape(node, inputs)?),
+            "Squeeze" | "Unsqueeze" => one(self.squeeze(node, inputs)?),
             "Transpose" => one(self.transpose(node, inputs)?),
             "Expand" => one(self.expand(node, inputs)?),
             "Concat" => one(self.concat(node, inputs)?),
@@ -357,6 +478,14 @@ impl Lowering<'_> {
             "Split" => self.split(node, inputs)?,
             "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
             "SequenceAt" => vec![self.sequence_at(inputs)?],
+            "SequenceEmpty" => vec![Value::Sequence(Vec::new())],
+            "Loop" => self.loop_node(node, inputs)?,
+            "ConcatFromSequence" => one(self.joined(node, inputs)?),
+            "If" => {
+                return refuse(
+                    "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module",
+                );
+            }
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
             "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
             "Attention" => one(self.attention(node, inputs)?),
@@ -409,6 +538,8 @@ impl Lowering<'_> {
         let value = self
             .network
             .append(node.name(), node.op_type(), op, inputs)?;
+        let of_data = inputs.iter().any(|&operand| self.reads_data(operand));
+        self.of_data.push(of_data);
         // With a fixed batch, shapes are inferred at that batch.
         let rest = self.network.rest(value);
         let all = rest
@@ -427,6 +558,15 @@ impl Lowering<'_> {
             sample,
             integer: false,
         })
+    }
+
+    fn reads_data(&self, operand: Operand) -> bool {
+        matches!(operand, Operand::Value(value) if self.of_data[value])
+    }
+
+    /// Whether a tensor differs between samples.
+    pub(super) fn depends(&self, tensor: &Tensor) -> bool {
+        tensor.sample.is_some() || self.reads_data(tensor.operand)
     }
 
     /// Adds a constant to the network, infinities made [`finite`].
@@ -477,7 +617,9 @@ impl Lowering<'_> {
             Some(Some(Value::Host(arrays))) => {
                 let axis = self.rows_of_samples(arrays);
                 if axis.is_none() && arrays[0] != arrays[1] {
-                    return refuse(format!("its input {k} depends on the number of samples"));
+                    return refuse(format!(
+                        "its input {k} depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])"
+                    ));
                 }
                 let sample = axis.map(Sample::alone);
                 let tensor = self.constant(node, &arrays[0])?;
@@ -506,9 +648,9 @@ impl Lowering<'_> {
     /// A known operand, or the values of a parameter used as a constant here.
     pub(super) fn host(&self, inputs: &[Option<Value>], k: usize) -> Result<Option<Array>> {
         match inputs.get(k) {
-            Some(Some(Value::Host(arrays))) if arrays[0] != arrays[1] => {
-                refuse(format!("its input {k} depends on the number of samples"))
-            }
+            Some(Some(Value::Host(arrays))) if arrays[0] != arrays[1] => refuse(format!(
+                "its input {k} depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])"
+            )),
             Some(Some(Value::Host(arrays))) => Ok(Some(arrays[1].clone())),
             Some(Some(Value::Tensor(Tensor {
                 operand: Operand::Parameter(p),
@@ -523,16 +665,29 @@ impl Lowering<'_> {
         let output = self.graph.output.as_str();
         let fault = |message: String| Error::file(&self.graph.path, message);
         // A parameter repeated for every sample has samples, but not of the input.
-        let (value, sample) = match self.values.get(output) {
+        let (value, sample, rest) = match self.values.get(output) {
             Some(Value::Tensor(Tensor {
                 operand: Operand::Value(value),
-                sample: Some(sample),
+                sample,
+                rest,
                 ..
-            })) if reads_input(&self.network, *value) => (*value, *sample),
+            })) if self.of_data[*value] => (*value, *sample, rest.clone()),
             _ => {
                 return Err(fault(format!(
                     "the output {output:?} does not depend on the input"
                 )));
+            }
+        };
+        let (value, sample) = match sample {
+            Some(sample) => (value, sample),
+            // A whole output gets an axis for the samples, unless its first can serve.
+            None if rest.len() > 1 && rest[0] == 1 => (value, Sample::alone(0)),
+            None => {
+                let rest = [&[1], &rest[..]].concat();
+                let operand = [Operand::Value(value)];
+                let op = Reshape { rest };
+                let value = self.network.append(output, "Reshape", op, &operand)?;
+                (value, Sample::alone(0))
             }
         };
         self.network.output_name = output.to_string();
@@ -566,16 +721,6 @@ impl Tensor {
     pub fn samples_on(&self, axis: usize) -> bool {
         self.sample.is_some_and(|s| s.axis == axis)
     }
-}
-
-/// Whether a value is computed from an input of the network.
-fn reads_input(network: &Network, value: ValueId) -> bool {
-    let mut reads = vec![true; network.inputs.len()];
-    for node in &network.nodes {
-        let from_input = |i: &Operand| matches!(i, Operand::Value(v) if reads[*v]);
-        reads.push(node.inputs.iter().any(from_input));
-    }
-    reads[value]
 }
 
 /// Whether a node is computed at import: its inputs are all known.

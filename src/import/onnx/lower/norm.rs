@@ -27,6 +27,7 @@ impl Lowering<'_> {
                 x.rest
             )));
         }
+        self.weighs(x.samples_on(1));
         self.not_over_samples(&x, 1)?;
         let channels = x.rest[1];
         let mut shape = vec![channels];
@@ -63,7 +64,7 @@ impl Lowering<'_> {
                 continue;
             }
             let mut tensor = self.tensor(node, inputs, k)?;
-            if tensor.sample.is_some() {
+            if self.depends(&tensor) {
                 return refuse(format!("its input {k} depends on the data"));
             }
             if !fits(&tensor.rest) {
@@ -124,7 +125,7 @@ impl Lowering<'_> {
         let mut affine = Vec::with_capacity(2);
         for k in 1..=2 {
             let given = self.tensor(node, inputs, k)?;
-            if given.sample.is_some() {
+            if self.depends(&given) {
                 return refuse(format!("its input {k} depends on the data"));
             }
             // Before version 21 a group had one scale and shift.
@@ -159,6 +160,7 @@ impl Lowering<'_> {
         affine: &[Value],
     ) -> Result<Tensor> {
         for &axis in axes {
+            self.weighs(!affine.is_empty() && x.samples_on(axis));
             self.not_over_samples(x, axis)?;
         }
         let share = 1.0 / axes.iter().map(|&a| x.rest[a] as f64).product::<f64>();

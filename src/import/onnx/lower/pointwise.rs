@@ -176,10 +176,19 @@ impl Lowering<'_> {
         }
         let extent = tensor.rest[tensor.rest.len() - back];
         if extent != 1 {
-            return refuse(format!(
-                "a parameter of shape {:?} has a row per sample of the exported batch; export with batch 1 or an open batch",
-                tensor.rest
-            ));
+            // Entries of a vector rather than rows of samples.
+            self.weighs(back == 1);
+            return refuse(if self.batch.open {
+                format!(
+                    "a parameter of shape {:?} has {extent} rows along the axis of the samples, whose number the file leaves open; expand it by x.shape[0] in the module, or export it for one sample (an example input of batch 1, without dynamic axes)",
+                    tensor.rest
+                )
+            } else {
+                format!(
+                    "a parameter of shape {:?} has a row per sample of the example input; export with an example input of batch 1, or with an open batch",
+                    tensor.rest
+                )
+            });
         }
         Ok(())
     }
@@ -197,7 +206,9 @@ impl Lowering<'_> {
         let rank = array.shape.len();
         let Some((back, place)) = sample.filter(|(back, _)| *back <= rank) else {
             if arrays[0] != arrays[1] {
-                return refuse("a constant depends on the number of samples");
+                return refuse(
+                    "a constant depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])",
+                );
             }
             return Ok(array.clone());
         };
@@ -206,7 +217,11 @@ impl Lowering<'_> {
         if array.len() == 0 {
             return refuse("a constant is empty");
         }
-        let varies = || refuse("a constant depends on the number of samples");
+        let varies = || {
+            refuse(
+                "a constant depends on the number of samples, so they do not stand each on its own; make it in the module of what does not (x.shape[0])",
+            )
+        };
         if extent == 1 {
             return if arrays[0] == arrays[1] {
                 Ok(array.clone())
@@ -233,8 +248,13 @@ impl Lowering<'_> {
         let repeated = fold::expand(&first, &split).map_err(|why| Error::Unsupported(vec![why]))?;
         if repeated != array {
             return refuse(format!(
-                "a constant of shape {:?} differs between the samples of the exported batch; export with an open batch",
-                arrays[1].shape
+                "a constant of shape {:?} differs between the samples of the example input, so it says nothing of other samples; {}",
+                arrays[1].shape,
+                if self.batch.open {
+                    "make it in the module of the input"
+                } else {
+                    "export with an open batch, or with an example input of batch 1"
+                }
             ));
         }
         let mut shape = arrays[1].shape.clone();

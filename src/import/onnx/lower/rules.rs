@@ -16,6 +16,7 @@ pub(crate) const RULES: &[&str] = &[
     "Celu",
     "Clip",
     "Concat",
+    "ConcatFromSequence",
     "Conv",
     "ConvTranspose",
     "Cos",
@@ -44,6 +45,7 @@ pub(crate) const RULES: &[&str] = &[
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "If",
     "InstanceNormalization",
     "IsNaN",
     "LRN",
@@ -53,6 +55,7 @@ pub(crate) const RULES: &[&str] = &[
     "LessOrEqual",
     "Log",
     "LogSoftmax",
+    "Loop",
     "LpNormalization",
     "MatMul",
     "Max",
@@ -84,6 +87,7 @@ pub(crate) const RULES: &[&str] = &[
     "Resize",
     "Selu",
     "SequenceAt",
+    "SequenceEmpty",
     "Shape",
     "Shrink",
     "Sigmoid",
@@ -119,7 +123,7 @@ pub(super) fn why_not(node: &Node) -> String {
         "RNN" | "LSTM" | "GRU" => {
             "recurrent layers are out of scope".into()
         }
-        "Loop" | "Scan" | "If" => {
+        "Scan" => {
             "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
         }
         operation if operation.contains("Sequence") || operation.starts_with("Optional") => {

@@ -7,6 +7,7 @@ mod folding;
 mod merged;
 mod reductions;
 mod run;
+mod samples;
 mod windows;
 
 use super::proto::{self, data_type, dimension};
