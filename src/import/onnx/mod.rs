@@ -1,15 +1,23 @@
 //! ONNX files, as PyTorch's exporters write them, into a [`Network`].
 //!
-//! `proto` and `tensor` read the file; `graph` keeps what feeds the output; `parameters` says which
-//! initializers are differentiated; `fold` computes constant nodes; `merged` warns of optimised files; `samples` follows the sample axis;
-//! `lower` turns each node into operations of ours. The rest of a value is its ONNX shape at batch 1.
+//! `proto` and `tensor` read the file; `order` sorts its nodes; `graph` keeps what feeds the output; `parameters` says
+//! which initializers are differentiated, by `roles`, `names` and `features`, and `layers` where they belong; `copies` finds
+//! those that are others in another form; `fold` computes constant nodes; `merged` and `doubts` warn of optimised files and
+//! of what they leave open; `samples` follows the sample axis; `lower` turns each node into operations of ours. The rest of a value is its ONNX shape at batch 1.
 
+mod copies;
+mod doubts;
+mod features;
 mod fold;
 mod graph;
+mod layers;
 mod lower;
 mod merged;
+mod names;
+mod order;
 mod parameters;
 mod proto;
+mod roles;
 mod samples;
 mod tensor;
 #[cfg(test)]
@@ -38,6 +46,9 @@ pub struct OnnxOptions {
     pub trainable: Vec<String>,
     /// Initializers of which every use gets a copy of its own.
     pub untie: Vec<String>,
+    /// Initializers that are copies of others and become one parameter with them: `COPY=SOURCE`, `COPY=SOURCE[T]` for a
+    /// transpose, or `auto` for all that are found. What is a slice or a power of two times its source is a copy too.
+    pub tie: Vec<String>,
     /// A safetensors file whose weights replace the file's, by name.
     pub weights: Option<PathBuf>,
     /// The output the loss is taken of; needed where the file has several.
@@ -74,12 +85,18 @@ pub fn load_bytes(
     path: impl AsRef<Path>,
     options: &OnnxOptions,
 ) -> Result<Network> {
-    let graph = graph::Graph::read(bytes.into(), path.as_ref(), options)?;
+    let mut graph = graph::Graph::read(bytes.into(), path.as_ref(), options)?;
     let mut roots = parameters::find(&graph, options)?;
+    let (changed, copies) = copies::recognise(&mut graph, &roots, options)?;
+    if changed {
+        roots = parameters::find(&graph, options)?;
+    }
+    roots.warnings.extend(copies);
+    roots.warnings.extend(doubts::warnings(&graph, &roots, options));
     if let Some(weights) = &options.weights {
         replace(&mut roots, weights)?;
     }
-    roots.warnings.extend(merged::warnings(&graph));
+    roots.warnings.extend(merged::warnings(&graph, &roots));
     lower::lower(&graph, roots, options)
 }
 
