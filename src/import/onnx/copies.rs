@@ -420,7 +420,11 @@ fn search(graph: &Graph, roots: &Roots, options: &OnnxOptions, arrays: &[&Array]
     let parts = slices(arrays, &sources, &parts);
     // What is part of a part stays.
     let whole = |c: &Copy| !parts.contains_key(&c.source);
-    let whole: Vec<usize> = parts.values().filter(|c| whole(c)).map(|c| c.copy).collect();
+    let whole: Vec<usize> = parts
+        .values()
+        .filter(|c| whole(c))
+        .map(|c| c.copy)
+        .collect();
     found.extend(parts.into_iter().filter(|(copy, _)| whole.contains(copy)));
     let mut found: Vec<Copy> = found.into_values().collect();
     found.sort_by_key(|c| c.copy);
@@ -554,7 +558,10 @@ fn replace(graph: &mut Graph, copy: &str, source: &str, origin: Vec<usize>, view
         last.proto.output = vec![copy.to_string()];
     }
     // Before all others: they read initializers alone, or such as these.
-    let ready = graph.nodes.iter().position(|n| n.proto.output.iter().any(|o| o == source));
+    let ready = graph
+        .nodes
+        .iter()
+        .position(|n| n.proto.output.iter().any(|o| o == source));
     let place = ready.map_or(0, |k| k + 1);
     graph.nodes.splice(place..place, chain.nodes);
 }

@@ -92,9 +92,8 @@ fn unknown(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Option<String
             && !literal(root)
             && (full || telling(&root.array))
     };
-    let meets = |u: &&super::parameters::Use| {
-        matches!(u.role, Role::Weight | Role::Shared | Role::Addend)
-    };
+    let meets =
+        |u: &&super::parameters::Use| matches!(u.role, Role::Weight | Role::Shared | Role::Addend);
     let met: HashSet<usize> = roots.uses.iter().filter(meets).map(|u| u.root).collect();
     let names: Vec<&Root> = roots
         .entries

@@ -154,7 +154,11 @@ impl<'g> Search<'g, '_> {
         let extent = |axis: usize| shape.and_then(|s| s.get(axis)).copied();
         let rank = shape.map(|s| s.len());
         let (first, extent, result) = match node.op_type() {
-            "Gemm" if weight == 1 => (0, extent(1 - usize::from(node.int("transB", 0) != 0)), Some(2)),
+            "Gemm" if weight == 1 => (
+                0,
+                extent(1 - usize::from(node.int("transB", 0) != 0)),
+                Some(2),
+            ),
             "MatMul" if weight == 1 => (0, extent(rank?.checked_sub(1)?), None),
             "MatMul" => (1, extent(rank?.checked_sub(2)?), None),
             "Conv" => (rank?.checked_sub(2)?, extent(0), rank),
@@ -182,7 +186,12 @@ impl<'g> Search<'g, '_> {
                     return None;
                 }
                 let size = |c: char| own.chars().position(|o| o == c).and_then(extent);
-                let sizes = result.chars().rev().skip(first).take(places.len()).map(size);
+                let sizes = result
+                    .chars()
+                    .rev()
+                    .skip(first)
+                    .take(places.len())
+                    .map(size);
                 let extent: Option<Vec<usize>> = sizes.collect();
                 return Some(Behind {
                     anchor: k,
@@ -360,7 +369,11 @@ impl<'g> Search<'g, '_> {
             return centred.then(|| self.values.get(a).cloned()).flatten();
         }
         let before = self.values.get(data[0])?.clone();
-        let other = if inputs[0] == data[0] { inputs[1] } else { inputs[0] };
+        let other = if inputs[0] == data[0] {
+            inputs[1]
+        } else {
+            inputs[0]
+        };
         let origin = &self.constants[other];
         let Some(root) = origin.view else {
             return (origin.sources.is_empty()).then_some(before);

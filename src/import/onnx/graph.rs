@@ -186,7 +186,10 @@ impl Graph {
 
     fn prune(
         path: &Path,
-        mut graph: proto::Graph, opset: i64, options: &OnnxOptions) -> Result<Graph> {
+        mut graph: proto::Graph,
+        opset: i64,
+        options: &OnnxOptions,
+    ) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
         let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
         let output = match &options.output {
@@ -293,7 +296,11 @@ impl Graph {
             let (_, number) = name.rsplit_once('_').unwrap_or_default();
             !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
         };
-        names::anonymous(name) || self.producer == "jax2onnx" && counted()
+        match self.producer.as_str() {
+            "pytorch" => false,
+            "jax2onnx" => names::anonymous(name) || counted(),
+            _ => names::anonymous(name),
+        }
     }
 
     /// Gives every use of an initializer a copy of its own, named after the node that uses it.

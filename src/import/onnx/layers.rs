@@ -58,7 +58,8 @@ pub(super) fn layer(
         };
         graph.nodes.iter().find(feeds)
     };
-    let neighbour = neighbour.and_then(|n| (0..n.proto.input.len()).find_map(|k| named(n.input(k))));
+    let neighbour =
+        neighbour.and_then(|n| (0..n.proto.input.len()).find_map(|k| named(n.input(k))));
     if let Some(layer) = neighbour {
         return layer;
     }
@@ -79,7 +80,12 @@ fn of_place(graph: &Graph, roots: &Roots, root: usize, node: &Node) -> String {
     };
     let anchor = &graph.nodes[feature.anchor];
     if !feature.norm {
-        let bias = node.op_type() == "Add" && anchor.proto.output.iter().any(|o| node.proto.input.contains(o));
+        let bias = node.op_type() == "Add"
+            && anchor
+                .proto
+                .output
+                .iter()
+                .any(|o| node.proto.input.contains(o));
         let layer = if bias { anchor.name() } else { node.name() };
         return layer.to_string();
     }

@@ -92,7 +92,9 @@ pub fn load_bytes(
         roots = parameters::find(&graph, options)?;
     }
     roots.warnings.extend(copies);
-    roots.warnings.extend(doubts::warnings(&graph, &roots, options));
+    roots
+        .warnings
+        .extend(doubts::warnings(&graph, &roots, options));
     if let Some(weights) = &options.weights {
         replace(&mut roots, weights)?;
     }

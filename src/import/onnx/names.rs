@@ -40,13 +40,7 @@ pub(crate) fn anonymous(name: &str) -> bool {
 }
 
 /// Operations of TensorFlow that a layer consists of: parts of a path that name no layer.
-const INSIDE: &[&str] = &[
-    "batchnorm",
-    "Cast",
-    "Conv1D",
-    "einsum",
-    "Tensordot",
-];
+const INSIDE: &[&str] = &["batchnorm", "Cast", "Conv1D", "einsum", "Tensordot"];
 
 /// The layer of a parameter by its name: what stands before the last dot, or, of a path of TensorFlow, before the
 /// operation (`sequential/dense` of `StatefulPartitionedCall/sequential/dense/MatMul/ReadVariableOp:0`). A name
@@ -152,8 +146,14 @@ mod tests {
     #[test]
     fn a_layer_of_tensorflow_is_the_path_before_the_operation() {
         for (name, layer) in [
-            ("sequential/dense/MatMul/ReadVariableOp:0", "sequential/dense"),
-            ("sequential/dense/BiasAdd/ReadVariableOp:0", "sequential/dense"),
+            (
+                "sequential/dense/MatMul/ReadVariableOp:0",
+                "sequential/dense",
+            ),
+            (
+                "sequential/dense/BiasAdd/ReadVariableOp:0",
+                "sequential/dense",
+            ),
             (
                 "StatefulPartitionedCall/sequential/conv2d/Conv2D/ReadVariableOp:0",
                 "sequential/conv2d",
@@ -161,8 +161,14 @@ mod tests {
             ("model/bn/batchnorm/mul/ReadVariableOp:0", "model/bn"),
             ("model/bn/batchnorm/ReadVariableOp_1:0", "model/bn"),
             ("model/bn/FusedBatchNormV3/ReadVariableOp_1:0", "model/bn"),
-            ("model/mha/query/einsum/Einsum/ReadVariableOp:0", "model/mha/query"),
-            ("model/conv1d/Conv1D/ExpandDims_1/ReadVariableOp:0", "model/conv1d"),
+            (
+                "model/mha/query/einsum/Einsum/ReadVariableOp:0",
+                "model/mha/query",
+            ),
+            (
+                "model/conv1d/Conv1D/ExpandDims_1/ReadVariableOp:0",
+                "model/conv1d",
+            ),
             ("model/dense/Tensordot/ReadVariableOp:0", "model/dense"),
             ("dense/kernel:0", "dense"),
             ("dense/kernel/Read/ReadVariableOp:0", "dense"),

@@ -94,8 +94,10 @@ pub(super) fn sort(path: &Path, graph: &mut proto::Graph) -> Result<()> {
             list(names.iter().map(|n| n.as_str()))
         ));
     }
-    let mut nodes: Vec<Option<proto::Node>> =
-        std::mem::take(&mut graph.node).into_iter().map(Some).collect();
+    let mut nodes: Vec<Option<proto::Node>> = std::mem::take(&mut graph.node)
+        .into_iter()
+        .map(Some)
+        .collect();
     let take = |k: usize| nodes[k].take().expect("every node is ordered once");
     graph.node = order.into_iter().map(take).collect();
     Ok(())

@@ -305,7 +305,10 @@ fn leave_masks(roots: &mut Roots, chosen: &mut HashSet<usize>) {
     masks.sort_unstable();
     if !masks.is_empty() {
         let names = masks.iter().map(|&k| roots.entries[k].name.as_str());
-        let warning = format!("taken for masks, which are constant, since they hold -inf: {}", list(names));
+        let warning = format!(
+            "taken for masks, which are constant, since they hold -inf: {}",
+            list(names)
+        );
         roots.warnings.push(warning);
     }
     for k in masks {
@@ -314,11 +317,7 @@ fn leave_masks(roots: &mut Roots, chosen: &mut HashSet<usize>) {
 }
 
 /// Applies `--trainable` and `--constant`.
-fn overrule(
-    roots: &Roots,
-    options: &OnnxOptions,
-    chosen: &mut HashSet<usize>,
-) -> Result<()> {
+fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -> Result<()> {
     for (flag, patterns) in [
         ("--trainable", &options.trainable),
         ("--constant", &options.constant),

@@ -547,7 +547,9 @@ impl Lowering<'_> {
         let read: HashSet<Operand> = read.copied().collect();
         let unread = |(k, _): &(usize, &Parameter)| !read.contains(&Operand::Parameter(*k));
         let parameters = self.network.parameters.iter().enumerate();
-        let idle: Vec<&str> = (parameters.filter(unread)).map(|(_, p)| p.name.as_str()).collect();
+        let idle: Vec<&str> = (parameters.filter(unread))
+            .map(|(_, p)| p.name.as_str())
+            .collect();
         let mut warnings = Vec::new();
         if !idle.is_empty() {
             warnings.push(format!(
