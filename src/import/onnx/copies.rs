@@ -241,6 +241,23 @@ fn taken(count: usize, shape: &[usize], axis: usize, start: usize) -> Option<Ran
     inside.then(|| start..start + extent)
 }
 
+/// An initializer that nodes compute from another.
+#[derive(Clone, Debug)]
+pub(crate) struct Tied {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub source: String,
+    view: View,
+}
+
+impl Tied {
+    /// Whether other values of the two are still each other's.
+    pub fn holds(&self, copy: &Array, source: &Array) -> bool {
+        let slice = self.view.slice.clone();
+        view(copy, source, slice).is_some_and(|found| found == self.view)
+    }
+}
+
 /// An initializer that is another in another form.
 struct Copy {
     /// Numbers of the two initializers among the roots.
@@ -353,16 +370,10 @@ fn search(graph: &Graph, roots: &Roots, options: &OnnxOptions, arrays: &[&Array]
         let copy = root.name.split_once('@');
         copy.is_some_and(|(original, _)| options.untie.iter().any(|u| u == original))
     };
-    let met: HashSet<usize> = roots
-        .uses
-        .iter()
-        .filter(|u| !matches!(u.role, Role::Statistic))
-        .map(|u| u.root)
-        .collect();
     let usable = |k: &usize| {
         let root = &roots.entries[*k];
         root.array.is_float()
-            && met.contains(k)
+            && roots.uses[*k].iter().any(|u| u.role != Role::Statistic)
             && initializers.contains(root.name.as_str())
             && !untied(root)
             && !graph.signature.constants.contains(&root.name)
@@ -513,6 +524,12 @@ fn replace(graph: &mut Graph, copy: &str, source: &str, origin: Vec<usize>, view
     let place = graph.initializers.iter().position(|i| i.name == copy);
     let Some(place) = place else { return };
     let shape = graph.initializers.remove(place).array.shape;
+    graph.tied.push(Tied {
+        name: copy.to_string(),
+        shape: shape.clone(),
+        source: source.to_string(),
+        view: view.clone(),
+    });
     let mut chain = Chain {
         last: source.to_string(),
         copy,

@@ -6,9 +6,8 @@ use super::OnnxOptions;
 use super::copies::telling;
 use super::graph::Graph;
 use super::names::list;
-use super::parameters::{Root, Roots, is_literal};
+use super::parameters::{Root, Roots, Use, is_literal};
 use super::roles::Role;
-use std::collections::HashSet;
 
 /// The warnings of a file, in the order of what they are about.
 pub(super) fn warnings(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Vec<String> {
@@ -37,20 +36,14 @@ fn shared(graph: &Graph, roots: &Roots) -> Option<String> {
             continue;
         }
         let flat = root.array.shape.len() <= 1;
-        let places: HashSet<(usize, usize)> = roots
-            .uses
-            .iter()
-            .filter(|u| {
-                let addend = u.role == Role::Addend && flat;
-                let addend = addend && graph.nodes[u.node].op_type() == "Add";
-                u.root == k && (u.role == Role::Shared || addend)
-            })
-            .map(|u| (u.node, u.operand))
-            .collect();
+        let own = |u: &&Use| match u.role {
+            Role::Shared => true,
+            Role::Addend => flat && graph.nodes[u.node].op_type() == "Add",
+            _ => false,
+        };
+        let places: Vec<&Use> = roots.uses[k].iter().filter(own).collect();
         if places.len() > 1 {
-            let mut places: Vec<usize> = places.into_iter().map(|(node, _)| node).collect();
-            places.sort_unstable();
-            let nodes = places.iter().map(|&node| graph.nodes[node].name());
+            let nodes = places.iter().map(|u| graph.nodes[u.node].name());
             names.push((root.name.as_str(), list(nodes)));
         }
     }
@@ -92,16 +85,10 @@ fn unknown(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Option<String
             && !literal(root)
             && (full || telling(&root.array))
     };
-    let meets =
-        |u: &&super::parameters::Use| matches!(u.role, Role::Weight | Role::Shared | Role::Addend);
-    let met: HashSet<usize> = roots.uses.iter().filter(meets).map(|u| u.root).collect();
-    let names: Vec<&Root> = roots
-        .entries
-        .iter()
-        .enumerate()
-        .filter(|(k, root)| met.contains(k) && candidate(*k, root))
-        .map(|(_, root)| root)
-        .collect();
+    let meets = |u: &Use| matches!(u.role, Role::Weight | Role::Shared | Role::Addend);
+    let doubtful = (roots.entries.iter().enumerate())
+        .filter(|(k, root)| roots.uses[*k].iter().any(meets) && candidate(*k, root));
+    let names: Vec<&Root> = doubtful.map(|(_, root)| root).collect();
     if names.is_empty() {
         return None;
     }

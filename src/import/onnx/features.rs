@@ -5,7 +5,7 @@
 //! them apart is their place: `data + a` or `data · a`, where `data` comes straight from an affine operation or a
 //! norm and `a` has one entry per feature.
 
-use super::graph::{Graph, Node};
+use super::graph::{Graph, Links, Node};
 use super::roles::{Origin, Role, VIEWS, equation, role};
 use super::tensor::Array;
 use std::collections::{HashMap, HashSet};
@@ -41,11 +41,13 @@ pub(super) struct Feature {
 /// made of initializers alone stem from, `arrays` the roots.
 pub(super) fn find<'g>(
     graph: &'g Graph,
+    links: &Links<'g>,
     constants: &HashMap<&'g str, Origin>,
     arrays: &[&Array],
 ) -> HashMap<usize, Feature> {
     let mut search = Search {
         graph,
+        links,
         constants,
         arrays,
         initializers: HashMap::new(),
@@ -53,7 +55,6 @@ pub(super) fn find<'g>(
         values: HashMap::new(),
         statistics: HashSet::new(),
         deviations: HashSet::new(),
-        makers: HashMap::new(),
         found: HashMap::new(),
     };
     for initializer in &graph.initializers {
@@ -62,9 +63,6 @@ pub(super) fn find<'g>(
         search.shapes.insert(&initializer.name, array.shape.clone());
     }
     for (k, node) in graph.nodes.iter().enumerate() {
-        for output in &node.proto.output {
-            search.makers.insert(output, k);
-        }
         search.node(k, node);
     }
     search.found
@@ -72,6 +70,7 @@ pub(super) fn find<'g>(
 
 struct Search<'g, 'r> {
     graph: &'g Graph,
+    links: &'r Links<'g>,
     constants: &'r HashMap<&'g str, Origin>,
     arrays: &'r [&'r Array],
     initializers: HashMap<&'g str, &'g Array>,
@@ -82,7 +81,6 @@ struct Search<'g, 'r> {
     statistics: HashSet<&'g str>,
     /// Those of them that are roots or reciprocals: standard deviations.
     deviations: HashSet<&'g str>,
-    makers: HashMap<&'g str, usize>,
     found: HashMap<usize, Feature>,
 }
 
@@ -103,7 +101,7 @@ impl<'g> Search<'g, '_> {
 
     /// The node that makes a value.
     fn maker(&self, name: &str) -> Option<&'g Node> {
-        self.makers.get(name).map(|&k| &self.graph.nodes[k])
+        self.links.maker.get(name).map(|&k| &self.graph.nodes[k])
     }
 
     fn node(&mut self, k: usize, node: &'g Node) {

@@ -1,11 +1,12 @@
 //! The file's graph as read: nodes with attribute getters, initializers by name, and what feeds the output.
 
+use super::copies::Tied;
 use super::proto::{self, data_type};
 use super::{Array, OnnxOptions};
 use super::{fold, names, order, tensor};
 use crate::error::{Error, Result};
 use prost::Message;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// A node with its attributes.
@@ -70,6 +71,13 @@ pub(crate) struct Initializer {
     pub node: bool,
 }
 
+/// Which nodes make and read each value, by number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links<'g> {
+    pub maker: HashMap<&'g str, usize>,
+    pub readers: HashMap<&'g str, Vec<usize>>,
+}
+
 /// The graph, reduced to what feeds the output.
 #[derive(Clone, Debug)]
 pub(crate) struct Graph {
@@ -87,6 +95,8 @@ pub(crate) struct Graph {
     pub producer: String,
     /// Names of the initializers that do not feed the output.
     pub pruned: HashSet<String>,
+    /// Initializers that nodes compute from others now.
+    pub tied: Vec<Tied>,
 }
 
 /// The module's parameters, and its buffers and constants, as the newer exporter names them in a graph's metadata.
@@ -277,11 +287,26 @@ impl Graph {
             signature: Signature::read(&graph.metadata_props),
             producer: String::new(),
             pruned,
+            tied: Vec::new(),
         };
         for name in &options.untie {
             result.untie(name)?;
         }
         Ok(result)
+    }
+
+    /// Who makes and reads what.
+    pub fn links(&self) -> Links<'_> {
+        let mut links = Links::default();
+        for (k, node) in self.nodes.iter().enumerate() {
+            for output in &node.proto.output {
+                links.maker.insert(output, k);
+            }
+            for input in &node.proto.input {
+                links.readers.entry(input).or_default().push(k);
+            }
+        }
+        links
     }
 
     /// Whether an exporter made a name up ([`names::made_up`]); jax2onnx keeps no name of its own.

@@ -1,7 +1,7 @@
 //! The layer of each parameter (DESIGN §3, Parameters).
 
 use super::OnnxOptions;
-use super::graph::{Graph, Node};
+use super::graph::{Graph, Links, Node};
 use super::names::{self, prefix};
 use super::parameters::Roots;
 use super::roles::{Origin, Role, role};
@@ -18,6 +18,7 @@ fn telling(graph: &Graph, name: &str, options: &OnnxOptions) -> bool {
 /// The layer of a parameter: that of its name; where the name was made up, that of what it is used with.
 pub(super) fn layer(
     graph: &Graph,
+    links: &Links,
     roots: &Roots,
     options: &OnnxOptions,
     origins: &HashMap<&str, Origin>,
@@ -27,8 +28,8 @@ pub(super) fn layer(
     if telling(graph, name, options) {
         return prefix(name);
     }
-    let used = |u: &&super::parameters::Use| u.root == root && u.role != Role::Other;
-    let Some(first) = roots.uses.iter().find(used) else {
+    let mut uses = roots.uses[root].iter();
+    let Some(first) = uses.find(|u| u.role != Role::Other) else {
         return prefix(name);
     };
     let node = &graph.nodes[first.node];
@@ -44,19 +45,18 @@ pub(super) fn layer(
         return layer;
     }
     // Else the bias that follows the product, or the weight of the product before the bias.
-    let output = node.proto.output.first();
     let neighbour = if first.role == Role::Weight {
-        let follows = |n: &&Node| n.proto.input.iter().any(|i| Some(i) == output);
-        graph.nodes[first.node..]
-            .iter()
-            .find(follows)
+        let output = node.proto.output.first();
+        let readers = output.and_then(|output| links.readers.get(output.as_str()));
+        let follows = readers.and_then(|readers| readers.first());
+        follows
+            .map(|&k| &graph.nodes[k])
             .filter(|n| n.op_type() == "Add")
     } else {
-        let feeds = |n: &&Node| {
-            matches!(n.op_type(), "MatMul" | "Gemm" | "Conv")
-                && n.proto.output.iter().any(|o| node.proto.input.contains(o))
-        };
-        graph.nodes.iter().find(feeds)
+        let makers = node.proto.input.iter();
+        let makers = makers.filter_map(|i| links.maker.get(i.as_str()));
+        let product = |k: &&usize| matches!(graph.nodes[**k].op_type(), "MatMul" | "Gemm" | "Conv");
+        makers.filter(product).min().map(|&k| &graph.nodes[k])
     };
     let neighbour =
         neighbour.and_then(|n| (0..n.proto.input.len()).find_map(|k| named(n.input(k))));

@@ -74,7 +74,7 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
     // Weights under names that were made up, by their layer.
     let mut unplaced = 0;
     for (k, root) in roots.entries.iter().enumerate() {
-        let weight = |role| roots.uses.iter().any(|u| u.root == k && u.role == role);
+        let weight = |role| roots.uses[k].iter().any(|u| u.role == role);
         let Some(layer) = &root.layer else { continue };
         if graph.made_up(&root.name) && weight(Role::Weight) {
             match names.iter().position(|name| prefix(name) == *layer) {
@@ -84,8 +84,12 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
         }
     }
     // Operands that serve a second norm: the other operand of that names it.
-    for used in roots.uses.iter().filter(|u| u.role == Role::Shared) {
-        let own = prefix(&roots.entries[used.root].name);
+    let uses = (roots.entries.iter().zip(&roots.uses)).flat_map(|(root, uses)| {
+        let shared = uses.iter().filter(|u| u.role == Role::Shared);
+        shared.map(move |used| (root, used))
+    });
+    for (root, used) in uses.filter(|_| !graph.signature.parameters.is_empty()) {
+        let own = prefix(&root.name);
         for input in &graph.nodes[used.node].proto.input {
             let layer = prefix(input);
             if layer != own

@@ -96,7 +96,7 @@ pub fn load_bytes(
         .warnings
         .extend(doubts::warnings(&graph, &roots, options));
     if let Some(weights) = &options.weights {
-        replace(&mut roots, weights)?;
+        replace(&graph, &mut roots, weights)?;
     }
     roots.warnings.extend(merged::warnings(&graph, &roots));
     lower::lower(&graph, roots, options)
@@ -116,20 +116,41 @@ pub fn external_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 }
 
 /// Puts the values of a safetensors file in the place of the file's own.
-fn replace(roots: &mut parameters::Roots, path: &Path) -> Result<()> {
-    let places = roots
-        .entries
-        .iter()
-        .filter(|root| root.array.is_float())
-        .map(|root| super::weights::Place {
-            name: root.name.clone(),
-            shape: root.array.shape.clone(),
-            required: root.layer.is_some() || root.statistic,
-        })
-        .collect::<Vec<_>>();
+fn replace(graph: &graph::Graph, roots: &mut parameters::Roots, path: &Path) -> Result<()> {
+    let own = roots.entries.iter().filter(|root| root.array.is_float());
+    let own = own.map(|root| super::weights::Place {
+        name: root.name.clone(),
+        shape: root.array.shape.clone(),
+        required: root.layer.is_some() || root.statistic,
+    });
+    let tied = graph.tied.iter().map(|tied| super::weights::Place {
+        name: tied.name.clone(),
+        shape: tied.shape.clone(),
+        required: false,
+    });
+    let places: Vec<_> = own.chain(tied).collect();
+    let mut copies = Vec::new();
     for (name, array) in super::weights::read(path, &places)? {
-        let root = roots.by_name[&name];
-        roots.entries[root].array = Array::from_host(&array);
+        let array = Array::from_host(&array);
+        match roots.by_name.get(&name) {
+            Some(&root) => roots.entries[root].array = array,
+            None => copies.push((name, array)),
+        }
+    }
+    for (name, array) in copies {
+        let tied = graph.tied.iter().find(|tied| tied.name == name);
+        let source = tied.and_then(|tied| Some((tied, *roots.by_name.get(&tied.source)?)));
+        if let Some((tied, root)) = source
+            && !tied.holds(&array, &roots.entries[root].array)
+        {
+            return Err(Error::file(
+                path,
+                format!(
+                    "its {name} does not have the values of {}, which it is tied to in the network; leave out --tie, or take other weights",
+                    tied.source
+                ),
+            ));
+        }
     }
     Ok(())
 }

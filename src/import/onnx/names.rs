@@ -27,16 +27,17 @@ pub(crate) fn made_up(name: &str) -> bool {
 }
 
 /// Whether an exporter that keeps no names of parameters made a name up, so that a parameter may have it as well
-/// as a constant: `const_5` (jax2onnx), `jax2tf_rhs_/pjit_silu_/Const_2:0` and `const_fold_opt__12` (tf2onnx).
+/// as a constant: `const_5` (jax2onnx), `jax2tf_rhs_/pjit_silu_/Const_2:0`, `norm/batchnorm/add/y:0` and
+/// `const_fold_opt__12` (tf2onnx).
 pub(crate) fn anonymous(name: &str) -> bool {
     if numbered(name, "const_") || numbered(name, "const_fold_opt__") {
         return true;
     }
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let Some(word) = last.strip_suffix(":0") else {
+    let path = name.strip_suffix(":0").unwrap_or(name);
+    let Some((_, last)) = path.rsplit_once('/').filter(|_| !path.starts_with('/')) else {
         return false;
     };
-    word == "Const" || numbered(word, "Const_")
+    matches!(last, "Const" | "x" | "y") || numbered(last, "Const_")
 }
 
 /// Operations of TensorFlow that a layer consists of: parts of a path that name no layer.
@@ -119,6 +120,7 @@ mod tests {
             "const_5",
             "const_fold_opt__12",
             "jax2tf_rhs_/pjit_silu_/Const_2:0",
+            "norm/batchnorm/add/y:0",
         ] {
             assert!(made_up(name), "{name}");
         }

@@ -30,8 +30,8 @@ pub(crate) struct Roots {
     /// Root of an initializer's name or of an Identity's output.
     pub by_name: HashMap<String, usize>,
     pub warnings: Vec<String>,
-    /// Uses by nodes that depend on the samples.
-    pub uses: Vec<Use>,
+    /// Uses of each root by nodes that depend on the samples.
+    pub uses: Vec<Vec<Use>>,
     /// Those that meet data along the features behind an affine operation or a norm.
     pub features: HashMap<usize, Feature>,
 }
@@ -39,7 +39,6 @@ pub(crate) struct Roots {
 /// A use of a root by a node that depends on the samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Use {
-    pub root: usize,
     pub node: usize,
     pub operand: usize,
     pub role: Role,
@@ -59,21 +58,16 @@ struct Walk<'g> {
 /// [`Error::Request`] for a pattern that is none or matches nothing.
 pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     let mut roots = Roots::default();
+    let links = graph.links();
     let Walk {
         origins,
         mut chosen,
     } = walk(graph, &mut roots)?;
-    let only_statistic: HashSet<usize> = roots
-        .uses
-        .iter()
-        .filter(|u| u.role == Role::Statistic)
-        .map(|u| u.root)
-        .collect();
-    for root in only_statistic {
-        roots.entries[root].statistic = true;
+    for (root, uses) in roots.entries.iter_mut().zip(&roots.uses) {
+        root.statistic = uses.iter().any(|u| u.role == Role::Statistic);
     }
     let arrays: Vec<&Array> = roots.entries.iter().map(|root| &root.array).collect();
-    roots.features = features::find(graph, &origins, &arrays);
+    roots.features = features::find(graph, &links, &origins, &arrays);
     let by_place = |k: &&usize| graph.anonymous(&roots.entries[**k].name);
     chosen.extend(roots.features.keys().filter(by_place));
     leave_masks(&mut roots, &mut chosen);
@@ -83,7 +77,7 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let layers: Vec<(usize, String)> = chosen
         .iter()
-        .map(|&k| (k, layer(graph, &roots, options, &origins, k)))
+        .map(|&k| (k, layer(graph, &links, &roots, options, &origins, k)))
         .collect();
     for (k, layer) in layers {
         roots.entries[k].layer = Some(layer);
@@ -100,7 +94,6 @@ fn walk<'g>(graph: &'g Graph, roots: &mut Roots) -> Result<Walk<'g>> {
     }
     let mut chosen: HashSet<usize> = HashSet::new();
     let mut counted_origins = 0;
-    let readers = readers(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
         let given = || {
             node.proto
@@ -143,12 +136,7 @@ fn walk<'g>(graph: &'g Graph, roots: &mut Roots) -> Result<Walk<'g>> {
                     chosen.extend(origin.view);
                     chosen.extend(origin.sources.iter().filter(|k| named(k)));
                 }
-                Role::Addend => {
-                    let epsilon = is_epsilon(graph, node, &readers);
-                    let none = |k: &usize| epsilon && roots.entries[*k].array.len() == 1;
-                    let own = origin.sources.iter().filter(|k| named(k) && !none(k));
-                    chosen.extend(own);
-                }
+                Role::Addend => chosen.extend(origin.sources.iter().filter(|k| named(k))),
                 Role::Statistic => {}
                 Role::Other => chosen.extend(origin.mixed.iter().filter(|k| named(k))),
             }
@@ -161,18 +149,21 @@ fn walk<'g>(graph: &'g Graph, roots: &mut Roots) -> Result<Walk<'g>> {
                 };
                 chosen.extend(origin.sources.iter().filter(told));
             }
-            roots.uses.extend(origin.sources.iter().map(|&root| Use {
-                root,
-                node: index,
-                operand,
-                role,
-            }));
+            for &root in &origin.sources {
+                roots.uses[root].push(Use {
+                    node: index,
+                    operand,
+                    role,
+                });
+            }
         }
     }
     Ok(Walk { origins, chosen })
 }
+
 fn add_root(roots: &mut Roots, name: &str, array: &Array, node: bool) -> Origin {
     let root = roots.entries.len();
+    roots.uses.push(Vec::new());
     roots.entries.push(Root {
         name: name.to_string(),
         array: array.clone(),
@@ -239,7 +230,7 @@ fn through(
 fn is_constant(graph: &Graph, roots: &Roots, k: usize) -> bool {
     let signature = &graph.signature;
     let root = &roots.entries[k];
-    let of_role = |role: fn(&Role) -> bool| roots.uses.iter().any(|u| u.root == k && role(&u.role));
+    let of_role = |role: fn(&Role) -> bool| roots.uses[k].iter().any(|u| role(&u.role));
     if signature.constants.contains(&root.name) {
         return true;
     }
@@ -272,34 +263,11 @@ pub(super) fn is_literal(graph: &Graph, root: &Root) -> bool {
     root.node && graph.made_up(&root.name)
 }
 
-/// The nodes that read each value.
-fn readers(graph: &Graph) -> HashMap<&str, Vec<&Node>> {
-    let mut readers: HashMap<&str, Vec<&Node>> = HashMap::new();
-    for node in &graph.nodes {
-        for input in &node.proto.input {
-            readers.entry(input).or_default().push(node);
-        }
-    }
-    readers
-}
-
-/// Whether what a node adds keeps a square root from zero: an epsilon, whatever its name.
-fn is_epsilon(graph: &Graph, node: &Node, readers: &HashMap<&str, Vec<&Node>>) -> bool {
-    let root = |node: &&Node| matches!(node.op_type(), "Sqrt" | "Reciprocal");
-    let makes = |name: &String| {
-        *name != graph.output && {
-            let readers = readers.get(name.as_str());
-            readers.is_some_and(|r| !r.is_empty() && r.iter().all(root))
-        }
-    };
-    node.op_type() == "Add" && node.proto.output.iter().all(makes)
-}
-
 /// What is added and holds −∞ is an attention mask that the module keeps as a buffer, not a parameter.
 fn leave_masks(roots: &mut Roots, chosen: &mut HashSet<usize>) {
     let masks = |k: &usize| {
-        let weight = |u: &Use| u.root == *k && matches!(u.role, Role::Weight | Role::Shared);
-        roots.entries[*k].array.is_mask() && !roots.uses.iter().any(weight)
+        let weight = |u: &Use| matches!(u.role, Role::Weight | Role::Shared);
+        roots.entries[*k].array.is_mask() && !roots.uses[*k].iter().any(weight)
     };
     let mut masks: Vec<usize> = chosen.iter().copied().filter(masks).collect();
     masks.sort_unstable();
@@ -333,11 +301,7 @@ fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -
                 any = true;
                 if flag == "--constant" {
                     chosen.remove(&k);
-                } else if roots
-                    .uses
-                    .iter()
-                    .any(|u| u.root == k && u.role != Role::Statistic)
-                {
+                } else if roots.uses[k].iter().any(|u| u.role != Role::Statistic) {
                     chosen.insert(k);
                 }
             }

@@ -303,20 +303,33 @@ fn features_are_followed_through_reshapes_and_transposes() {
 }
 
 #[test]
-fn an_epsilon_is_no_parameter_whatever_its_name() {
-    let network = Sketch::new(&[-1, 3])
-        .values("w", &[3, 3], &drawn(1, 9))
-        .values("eps", &[], &[1e-5])
+fn an_epsilon_of_tensorflow_is_no_parameter() {
+    let mut sketch = Sketch::new(&[-1, 3])
+        .values("dense/MatMul/ReadVariableOp:0", &[3, 3], &drawn(1, 9))
+        .values("norm/add/y:0", &[], &[1e-5])
+        .values("norm/mul/ReadVariableOp:0", &[3], &drawn(2, 3))
         .ints("last", &[-1])
-        .node("MatMul", &["x", "w"], "h")
+        .node("MatMul", &["x", "dense/MatMul/ReadVariableOp:0"], "h")
         .node("Mul", &["h", "h"], "q")
-        .node("ReduceSum", &["q", "last"], "s")
-        .node("Add", &["s", "eps"], "e")
+        .node("ReduceMean", &["q"], "s")
+        .node("Add", &["s", "norm/add/y:0"], "e")
         .node("Sqrt", &["e"], "r")
-        .node("Div", &["h", "r"], "y")
-        .load("y")
-        .unwrap();
-    assert_eq!(names(&network), [("w", "w")]);
+        .node("Div", &["h", "r"], "n")
+        .node("Mul", &["n", "norm/mul/ReadVariableOp:0"], "y");
+    sketch.graph().node[2].attribute = vec![proto::Attribute {
+        name: "axes".into(),
+        ints: vec![-1],
+        ..Default::default()
+    }];
+    sketch.0.producer_name = "tf2onnx".into();
+    let network = sketch.load("y").unwrap();
+    assert_eq!(
+        names(&network),
+        [
+            ("dense/MatMul/ReadVariableOp:0", "dense"),
+            ("norm/mul/ReadVariableOp:0", "norm")
+        ]
+    );
 }
 
 /// A graph whose weights are nodes, as a value attribute or a list of numbers.
