@@ -78,6 +78,8 @@ pub struct Source {
     pub trainable: Vec<String>,
     /// Shared initializers that become one parameter per use.
     pub untie: Vec<String>,
+    /// Copies of initializers that become one parameter with their source.
+    pub tie: Vec<String>,
     /// Extents of symbolic dimensions other than the batch.
     pub dimensions: BTreeMap<String, usize>,
     /// The output that the loss is taken of, where the network has several.
@@ -130,6 +132,7 @@ impl Source {
             constant: self.constant.clone(),
             trainable: self.trainable.clone(),
             untie: self.untie.clone(),
+            tie: self.tie.clone(),
             weights: self.weights.clone(),
             dimensions: self.dimensions.clone(),
             output: self.output.clone(),

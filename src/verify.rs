@@ -136,6 +136,8 @@ pub struct Verdict {
     pub rank: Option<RankReport>,
     /// Whether it is within the tolerance.
     pub passed: bool,
+    /// Things a user should know of the network.
+    pub warnings: Vec<String>,
 }
 
 /// Entry-by-entry tolerance in single precision (DESIGN §5).
@@ -282,6 +284,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         tolerance,
         rounding,
         rank: session.rank().cloned(),
+        warnings: session.network().warnings.clone(),
     })
 }
 

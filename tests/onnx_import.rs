@@ -29,14 +29,16 @@ fn every_golden_model_has_the_parameters_layers_and_offsets_of_its_file() {
     let mut faults = Vec::new();
     for case in cases() {
         let name = case["name"].as_str().unwrap();
+        let words = |key: &str| -> Vec<String> {
+            let list = case[key].as_array().into_iter().flatten();
+            list.map(|name| name.as_str().unwrap().to_string())
+                .collect()
+        };
         let options = OnnxOptions {
             output: case["output"].as_str().map(String::from),
-            constant: case["constant"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|name| name.as_str().unwrap().to_string())
-                .collect(),
+            constant: words("constant"),
+            trainable: words("trainable"),
+            tie: words("tie"),
             ..OnnxOptions::default()
         };
         let network = match load(golden().join(case["model"].as_str().unwrap()), &options) {

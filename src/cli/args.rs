@@ -112,6 +112,9 @@ pub struct Model {
     /// Split a shared initializer into one parameter per use.
     #[arg(long, value_name = "NAME")]
     pub untie: Vec<String>,
+    /// Make one parameter of a weight and its copy, COPY=SOURCE or COPY=SOURCE[T] for a transpose, or of all (auto).
+    #[arg(long, value_name = "COPY=SOURCE|auto")]
+    pub tie: Vec<String>,
     /// The output that the loss is taken of, where the network has several.
     #[arg(long, value_name = "NAME")]
     pub output: Option<String>,
@@ -137,6 +140,7 @@ impl Model {
             constant: self.constant.clone(),
             trainable: self.trainable.clone(),
             untie: self.untie.clone(),
+            tie: self.tie.clone(),
             output: self.output.clone(),
             dimensions: self.dimension.iter().cloned().collect(),
             ..Source::default()

@@ -120,6 +120,7 @@ pub fn plan(command: &Blocks) -> Result<()> {
             Ok(forecast) => serde_json::json!(forecast),
             Err(error) => serde_json::json!({ "unknown": error.to_string() }),
         };
+        description["warnings"] = serde_json::json!(session.network().warnings);
         if let Some(rank) = session.rank() {
             description["rank"] = serde_json::json!(rank);
         }
@@ -223,7 +224,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     };
     let report = session.run_to_files(&device, &plan, &target, &control);
     reporter.finish();
-    let report = report.inspect_err(|error| {
+    let mut report = report.inspect_err(|error| {
         // What was refused had not begun.
         let began = !matches!(error, Error::Request(_) | Error::File { .. });
         if let Some(left) = target.left().filter(|_| began) {
@@ -269,6 +270,8 @@ pub fn run(command: &Blocks) -> Result<()> {
         None => {}
     }
     if command.run.json {
+        let warnings = session.network().warnings.iter().cloned();
+        report.warnings.splice(0..0, warnings);
         return print_json(&Summary {
             out: out.display().to_string(),
             device: device.name(),

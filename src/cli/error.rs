@@ -2,7 +2,7 @@
 
 use super::args::{self, StudyError};
 use super::progress::Reporter;
-use super::{CANCEL, note, print, print_json};
+use super::{CANCEL, note, print, print_json, warn};
 use hessblock::network::Layer;
 use hessblock::schedule::run::Control;
 use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
@@ -25,6 +25,7 @@ pub fn run(command: &StudyError) -> Result<()> {
         .transpose()?;
     let mut source = args::source(&command.model, &command.data, &command.loss);
     let mut session = open(&mut source, command)?;
+    warn(command.run.quiet, session.network());
     let layers = choose_layers(session.network(), &command.layers)?;
     warn_of_statistics(command, &session);
     let device = command.run.device()?;
@@ -52,7 +53,9 @@ pub fn run(command: &StudyError) -> Result<()> {
         folder.write(&study.files(&title(command, &study))?)?;
     }
     if command.run.json {
-        return print_json(&study);
+        let mut summary = serde_json::json!(study);
+        summary["warnings"] = serde_json::json!(session.network().warnings);
+        return print_json(&summary);
     }
     table(&study.gradient)?;
     study.pairs.as_ref().map_or(Ok(()), worst)

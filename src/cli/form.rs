@@ -3,7 +3,7 @@
 use super::args::{self, Form};
 use super::product::read_vectors;
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json};
+use super::{CANCEL, print, print_json, warn};
 use hessblock::Result;
 use hessblock::operator;
 use hessblock::schedule::run::Control;
@@ -36,6 +36,7 @@ impl Line {
 /// `hessblock form`.
 pub fn run(command: &Form) -> Result<()> {
     let session = args::source(&command.model, &command.data, &command.loss).open()?;
+    warn(command.run.quiet, session.network());
     let given = command.vector.as_ref();
     let p = session.network().parameter_count();
     let given = given
@@ -79,6 +80,7 @@ pub fn run(command: &Form) -> Result<()> {
             "forms": lines,
             "device": device.name(),
             "precision": device.precision(),
+            "warnings": session.network().warnings,
         }));
     }
     let head = if command.vector.is_some() {

@@ -2,7 +2,7 @@
 
 use super::args::{self, Gradient};
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json};
+use super::{CANCEL, print, print_json, warn};
 use hessblock::schedule::run::Control;
 use hessblock::sink::{PartLayout, Sink};
 use hessblock::tensor::Real;
@@ -17,6 +17,7 @@ pub fn run(command: &Gradient) -> Result<()> {
         .transpose()?;
     let source = args::source(&command.model, &command.data, &command.loss);
     let session = source.open()?;
+    warn(command.run.quiet, session.network());
     let device = command.run.device()?;
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {
@@ -50,6 +51,7 @@ pub fn run(command: &Gradient) -> Result<()> {
             "device": device.name(),
             "precision": device.precision(),
             "out": command.out,
+            "warnings": session.network().warnings,
         }));
     }
     // Only the derivatives of a given loss are known.

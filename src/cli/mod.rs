@@ -23,6 +23,7 @@ mod version;
 use clap::Parser;
 use hessblock::import::data::Dataset;
 use hessblock::loss::RankReport;
+use hessblock::network::Network;
 use hessblock::schedule::run::Control;
 use hessblock::{Device, Error, Session, Source};
 use std::io::IsTerminal;
@@ -112,14 +113,25 @@ fn print_json(value: &impl serde::Serialize) -> hessblock::Result<()> {
 /// Opens a source and its device: the device first where the source needs it.
 fn open_source(source: &Source, run: &args::Run) -> hessblock::Result<(Session, Device)> {
     if source.rank_tolerance.is_none() {
-        return Ok((source.open()?, run.device()?));
+        let session = source.open()?;
+        warn(run.quiet, session.network());
+        return Ok((session, run.device()?));
     }
     let device = run.device()?;
     let control = Control {
         progress: &|_| {},
         cancel: &CANCEL,
     };
-    Ok((source.open_on(&device, run.options(), &control)?, device))
+    let session = source.open_on(&device, run.options(), &control)?;
+    warn(run.quiet, session.network());
+    Ok((session, device))
+}
+
+/// Prints what a user should know of a network, a line for each.
+fn warn(quiet: bool, network: &Network) {
+    for warning in &network.warnings {
+        note(quiet, &format!("warning: {warning}"));
+    }
 }
 
 /// The shards of every folder of the data in the order in which they are joined, a line for each folder.

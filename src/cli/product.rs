@@ -54,6 +54,7 @@ pub fn run(command: &Product) -> Result<()> {
             "seconds": seconds,
             "device": device.name(),
             "precision": device.precision(),
+            "warnings": session.network().warnings,
         }));
     }
     if command.run.quiet {

@@ -40,6 +40,7 @@ pub fn run(command: &Trace) -> Result<()> {
             "trace": traces.last(),
             "device": device.name(),
             "precision": device.precision(),
+            "warnings": session.network().warnings,
         }));
     }
     let width = traces

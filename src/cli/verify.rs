@@ -37,6 +37,9 @@ pub fn run(command: &Verify) -> Result<()> {
             );
         }
     })?;
+    for warning in &verdict.warnings {
+        super::note(command.quiet, &format!("warning: {warning}"));
+    }
     if command.json {
         print_json(&verdict)?;
     } else {

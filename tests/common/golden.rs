@@ -51,6 +51,8 @@ pub fn session(case: &Value) -> hessblock::Result<Session> {
     let options = OnnxOptions {
         output: case["output"].as_str().map(str::to_string),
         constant: words(&case["constant"]),
+        trainable: words(&case["trainable"]),
+        tie: words(&case["tie"]),
         ..OnnxOptions::default()
     };
     let network = onnx::load(folder().join(text(&case["model"])), &options)?;

@@ -40,6 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import blocks
 import double
+import folded
 import operations
 import refusals
 from networks import FusedNorm, networks
@@ -411,6 +412,10 @@ def main():
             made = make()
             variants = {k: (VARIANTS | MORE | ONE)[k] for k in made.exports + made.variants}
             every_export(index, network, made, variants)
+    for name, make in folded.makers().items():
+        if wanted(name.split(".")[0]):
+            torch.manual_seed(zlib.crc32(name.encode()))
+            write_folded(index, name, make())
     if ONLY_MODELS:
         refusals.write(MODELS, KEEP or NAMES)
     else:
@@ -452,6 +457,38 @@ def every_export(index, name, network, variants, tolerance=None):
             if tolerance:
                 raise
             drop(path.stem, f"no reference: {type(error).__name__} {error}")
+
+
+def write_folded(index, name, case):
+    """A case of which `folded` says what the file's parameters are."""
+    network, path = case.network, MODELS / f"{name}.onnx"
+    network.module.eval()
+    inputs = network.draw(6, torch.Generator().manual_seed(15))
+    if case.nodes:
+        model = case.nodes(network)
+        onnx.save(model, path)
+    else:
+        example = tuple(v[:2].float() if v.is_floating_point() else v[:2] for v in inputs)
+        model = export(network.module, example, path, **case.exporter)
+    arrays = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    arrays |= {n.output[0]: onnx.numpy_helper.to_array(n.attribute[0].t)
+               for n in model.graph.node if n.op_type == "Constant"}
+    known = dict(network.module.named_parameters())
+    for entry, (_, source, transposed) in case.parameters.items():
+        value = known[source].detach().numpy()
+        assert np.array_equal((value.T if transposed else value).ravel(), arrays[entry].ravel()), (name, entry)
+    order = [entry for entry in arrays if entry in case.parameters]
+    assert sorted(known) == sorted(source for _, source, _ in case.parameters.values()), name
+    parameters = [(entry, *case.parameters[entry]) for entry in order]
+    kept, globals()["file_parameters"] = file_parameters, lambda *_: parameters
+    try:
+        write_case(index, name, path, model, network, inputs, True, tolerance="exact")
+    finally:
+        globals()["file_parameters"] = kept
+    if not ONLY_MODELS:
+        for row in index[-1]["parameters"]:
+            row["shape"] = list(arrays[row["name"]].shape)
+        index[-1].update(case.options)
 
 
 def precisions(index):

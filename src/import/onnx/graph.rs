@@ -1,8 +1,9 @@
 //! The file's graph as read: nodes with attribute getters, initializers by name, and what feeds the output.
 
+use super::copies::Tied;
 use super::proto::{self, data_type};
-use super::tensor;
 use super::{Array, OnnxOptions};
+use super::{fold, names, order, tensor};
 use crate::error::{Error, Result};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -66,6 +67,15 @@ impl Node {
 pub(crate) struct Initializer {
     pub name: String,
     pub array: Array,
+    /// Whether the file has it as a node (Constant).
+    pub node: bool,
+}
+
+/// Which nodes make and read each value, by number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Links<'g> {
+    pub maker: HashMap<&'g str, usize>,
+    pub readers: HashMap<&'g str, Vec<usize>>,
 }
 
 /// The graph, reduced to what feeds the output.
@@ -85,6 +95,8 @@ pub(crate) struct Graph {
     pub producer: String,
     /// Names of the initializers that do not feed the output.
     pub pruned: HashSet<String>,
+    /// Initializers that nodes compute from others now.
+    pub tied: Vec<Tied>,
 }
 
 /// The module's parameters, and its buffers and constants, as the newer exporter names them in a graph's metadata.
@@ -189,7 +201,12 @@ impl Graph {
         })
     }
 
-    fn prune(path: &Path, graph: proto::Graph, opset: i64, options: &OnnxOptions) -> Result<Graph> {
+    fn prune(
+        path: &Path,
+        mut graph: proto::Graph,
+        opset: i64,
+        options: &OnnxOptions,
+    ) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
         let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
         let output = match &options.output {
@@ -213,7 +230,7 @@ impl Graph {
                 "sparse initializers; store the weights densely".into(),
             ]));
         }
-        check_names(path, &graph)?;
+        order::sort(path, &mut graph)?;
         // Walking backwards, a node is kept where something kept needs it.
         let mut needed: HashSet<&str> = HashSet::from([output.as_str()]);
         let mut kept = vec![false; graph.node.len()];
@@ -242,6 +259,7 @@ impl Graph {
                 initializers.push(Initializer {
                     name: tensor.name.clone(),
                     array: tensor::read(tensor, path, &mut outside)?,
+                    node: false,
                 });
             } else {
                 pruned.insert(tensor.name.clone());
@@ -255,11 +273,17 @@ impl Graph {
             .cloned()
             .collect();
         let nodes = graph.node.iter().zip(&kept).filter(|(_, kept)| **kept);
-        let nodes = nodes
+        let nodes: Vec<Node> = nodes
             .map(|(node, _)| Node {
                 proto: node.clone(),
             })
             .collect();
+        let (constants, nodes): (Vec<_>, Vec<_>) = nodes
+            .into_iter()
+            .map(|node| (constant(&node), node))
+            .partition(|(constant, _)| constant.is_some());
+        initializers.extend(constants.into_iter().filter_map(|(constant, _)| constant));
+        let nodes = nodes.into_iter().map(|(_, node)| node).collect();
         let mut result = Graph {
             path: path.to_path_buf(),
             nodes,
@@ -270,11 +294,45 @@ impl Graph {
             signature: Signature::read(&graph.metadata_props),
             producer: String::new(),
             pruned,
+            tied: Vec::new(),
         };
         for name in &options.untie {
             result.untie(name)?;
         }
         Ok(result)
+    }
+
+    /// Who makes and reads what.
+    pub fn links(&self) -> Links<'_> {
+        let mut links = Links::default();
+        for (k, node) in self.nodes.iter().enumerate() {
+            for output in &node.proto.output {
+                links.maker.insert(output, k);
+            }
+            for input in &node.proto.input {
+                links.readers.entry(input).or_default().push(k);
+            }
+        }
+        links
+    }
+
+    /// Whether an exporter made a name up ([`names::made_up`]); jax2onnx keeps no name of its own.
+    pub fn made_up(&self, name: &str) -> bool {
+        names::made_up(name) || self.anonymous(name)
+    }
+
+    /// Whether the file's exporter keeps no names of parameters, so that this name tells nothing
+    /// ([`names::anonymous`]).
+    pub fn anonymous(&self, name: &str) -> bool {
+        let counted = || {
+            let (_, number) = name.rsplit_once('_').unwrap_or_default();
+            !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        };
+        match self.producer.as_str() {
+            "pytorch" => false,
+            "jax2onnx" => names::anonymous(name) || counted(),
+            _ => names::anonymous(name),
+        }
     }
 
     /// Gives every use of an initializer a copy of its own, named after the node that uses it.
@@ -303,6 +361,7 @@ impl Graph {
                 copies.push(Initializer {
                     name: copy,
                     array: self.initializers[at].array.clone(),
+                    node: false,
                 });
             }
         }
@@ -320,59 +379,20 @@ impl Graph {
     }
 }
 
-/// Letters of a node's name above which a file is taken for damaged.
-const MOST_NAME: usize = 1 << 12;
-
-/// Every name is made once, before it is used.
-fn check_names(path: &Path, graph: &proto::Graph) -> Result<()> {
-    let fault = |message: String| Err(Error::file(path, message));
-    let mut made: HashMap<&str, ()> = HashMap::new();
-    for tensor in &graph.initializer {
-        if made.insert(&tensor.name, ()).is_some() {
-            return fault(format!("two initializers are named {:?}", tensor.name));
-        }
+/// The array of a Constant that holds several real numbers: an initializer written as a node.
+fn constant(node: &Node) -> Option<Initializer> {
+    let [name] = &node.proto.output[..] else {
+        return None;
+    };
+    if node.op_type() != "Constant" || !node.standard() {
+        return None;
     }
-    for input in &graph.input {
-        made.insert(&input.name, ());
-    }
-    for node in &graph.node {
-        // Every operation that it becomes keeps its name.
-        let long = |name: &String| name.len() > MOST_NAME;
-        if long(&node.name) || node.output.iter().any(long) {
-            return fault(format!(
-                "the name of a {} is longer than {MOST_NAME} letters",
-                node.op_type
-            ));
-        }
-        let name = if node.name.is_empty() {
-            node.output.first()
-        } else {
-            Some(&node.name)
-        };
-        let name = name.map_or("", |s| s.as_str());
-        for input in node.input.iter().filter(|i| !i.is_empty()) {
-            if !made.contains_key(input.as_str()) {
-                return fault(format!(
-                    "node {name:?} ({}) reads {input:?}, which nothing before it makes",
-                    node.op_type
-                ));
-            }
-        }
-        for output in node.output.iter().filter(|o| !o.is_empty()) {
-            if made.insert(output, ()).is_some() {
-                return fault(format!(
-                    "node {name:?} ({}) makes {output:?}, which exists already",
-                    node.op_type
-                ));
-            }
-        }
-    }
-    for output in &graph.output {
-        if !made.contains_key(output.name.as_str()) {
-            return fault(format!("nothing makes the output {:?}", output.name));
-        }
-    }
-    Ok(())
+    let array = fold::constant(node).ok()?;
+    (array.is_float() && array.len() > 1).then(|| Initializer {
+        name: name.clone(),
+        array,
+        node: true,
+    })
 }
 
 /// Whether the number type of an input is one of reals.

@@ -5,7 +5,9 @@
 //! that was made up, a bias named after its weight, or a result that still has the norm's name.
 
 use super::graph::{Graph, Node};
-use super::parameters::made_up;
+use super::names::{list, prefix};
+use super::parameters::Roots;
+use super::roles::Role;
 use std::collections::HashSet;
 
 /// Producers that optimise what others exported.
@@ -17,18 +19,6 @@ const OPTIMISERS: &[&str] = &[
     "onnx-optimizer",
 ];
 
-/// Names given in a warning; the others are counted.
-const NAMED: usize = 3;
-
-fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    let mut list = names[..names.len().min(NAMED)].join(", ");
-    if names.len() > NAMED {
-        list += &format!(" and {} more", names.len() - NAMED);
-    }
-    list
-}
-
 /// `prefix` alone or with `_` and a number.
 fn numbered(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| {
@@ -38,7 +28,7 @@ fn numbered(name: &str, prefix: &str) -> bool {
 }
 
 /// Whether a node looks like an affine operation that took a norm in.
-fn merged(node: &Node, initializers: &HashSet<&str>) -> bool {
+fn merged(graph: &Graph, node: &Node, initializers: &HashSet<&str>) -> bool {
     let convolution = matches!(node.op_type(), "Conv" | "ConvTranspose");
     if !convolution && node.op_type() != "Gemm" {
         return false;
@@ -52,46 +42,78 @@ fn merged(node: &Node, initializers: &HashSet<&str>) -> bool {
     let (Some(weight), Some(bias)) = (node.input(1), node.input(2)) else {
         return false;
     };
-    let renamed = made_up(weight) || numbered(weight, "_v") || weight.starts_with("ConvBnFusion");
+    // tf2onnx says it.
+    if weight.ends_with("_weights_fused_bn") {
+        return true;
+    }
+    // jax2onnx names no weight.
+    let renamed = graph.made_up(weight) && !graph.anonymous(weight)
+        || numbered(weight, "_v")
+        || weight.starts_with("ConvBnFusion");
     convolution && renamed && initializers.contains(weight)
         || bias.strip_prefix(weight) == Some("_bias")
 }
 
 /// The module's parameters, as the newer exporter lists them, that the file does not hold.
 ///
-/// None where as many weights of matrix products were but transposed and renamed: these are still the module's.
-fn missing<'g>(graph: &'g Graph, initializers: &HashSet<&str>) -> Vec<&'g str> {
+/// Without those that are there under another name: the weight of a layer whose weight was transposed and renamed,
+/// the scale or shift that is another's, equal at export. None where the rest are as many as the renamed weights
+/// whose layer is not known.
+fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
+    let made: HashSet<&str> = (graph.nodes.iter().flat_map(|n| &n.proto.output))
+        .map(|o| o.as_str())
+        .collect();
     let held = |name: &&String| {
         graph.pruned.contains(*name)
-            || initializers.contains(name.as_str())
-            || graph.nodes.iter().any(|n| n.proto.output.contains(name))
+            || roots.by_name.contains_key(*name)
+            || made.contains(name.as_str())
     };
-    let products = graph
-        .nodes
-        .iter()
-        .filter(|n| matches!(n.op_type(), "MatMul" | "Gemm"));
-    let weights = products.flat_map(|n| [n.input(0), n.input(1)]).flatten();
-    let renamed: HashSet<&str> = weights
-        .filter(|name| made_up(name) && initializers.contains(name))
-        .collect();
     let all = graph.signature.parameters.iter();
     let mut names: Vec<&str> = all.filter(|n| !held(n)).map(|n| n.as_str()).collect();
     names.sort_unstable();
-    if names.len() <= renamed.len() {
+    // Weights under names that were made up, by their layer.
+    let mut unplaced = 0;
+    for (k, root) in roots.entries.iter().enumerate() {
+        let weight = |role| roots.uses[k].iter().any(|u| u.role == role);
+        let Some(layer) = &root.layer else { continue };
+        if graph.made_up(&root.name) && weight(Role::Weight) {
+            match names.iter().position(|name| prefix(name) == *layer) {
+                Some(place) => drop(names.remove(place)),
+                None => unplaced += 1,
+            }
+        }
+    }
+    // Operands that serve a second norm: the other operand of that names it.
+    let uses = (roots.entries.iter().zip(&roots.uses)).flat_map(|(root, uses)| {
+        let shared = uses.iter().filter(|u| u.role == Role::Shared);
+        shared.map(move |used| (root, used))
+    });
+    for (root, used) in uses.filter(|_| !graph.signature.parameters.is_empty()) {
+        let own = prefix(&root.name);
+        for input in &graph.nodes[used.node].proto.input {
+            let layer = prefix(input);
+            if layer != own
+                && let Some(place) = names.iter().position(|name| prefix(name) == layer)
+            {
+                names.remove(place);
+            }
+        }
+    }
+    if names.len() <= unplaced {
         names.clear();
     }
     names
 }
 
 /// What a user should know of a file that looks optimised.
-pub(super) fn warnings(graph: &Graph) -> Vec<String> {
+pub(super) fn warnings(graph: &Graph, roots: &Roots) -> Vec<String> {
     let initializers: HashSet<&str> = graph.initializers.iter().map(|i| i.name.as_str()).collect();
     let nodes = graph
         .nodes
         .iter()
-        .filter(|node| merged(node, &initializers));
+        .filter(|node| merged(graph, node, &initializers));
     let nodes: Vec<&str> = nodes.map(|node| node.name()).collect();
-    let missing = missing(graph, &initializers);
+    let missing = missing(graph, roots);
     let mut warnings = Vec::new();
     if !nodes.is_empty() {
         let gone = match &missing[..] {
@@ -104,7 +126,7 @@ pub(super) fn warnings(graph: &Graph) -> Vec<String> {
         ));
     } else if !missing.is_empty() {
         warnings.push(format!(
-            "the module has parameters that the file does not hold ({}): it does not use them, or an optimiser merged them into others, whose Hessian is then not the module's; export with examples/export.py, which leaves them apart",
+            "the file does not hold parameters of the module by their names ({}): it does not use them, they are tied to others, or folded into constants or other weights, whose Hessian is then not the module's; export with examples/export.py, which leaves them apart",
             list(missing)
         ));
     }

@@ -1,16 +1,24 @@
 //! ONNX files, as PyTorch's exporters write them, into a [`Network`].
 //!
-//! `proto` and `tensor` read the file; `graph` keeps what feeds the output; `parameters` says which
-//! initializers are differentiated; `fold` computes constant nodes; `merged` warns of optimised files; `samples` follows the sample axis;
-//! `subgraphs` spells out branches;
-//! `lower` turns each node into operations of ours. The rest of a value is its ONNX shape at batch 1.
+//! `proto` and `tensor` read the file; `order` sorts its nodes; `graph` keeps what feeds the output; `parameters` says
+//! which initializers are differentiated, by `roles`, `names` and `features`, and `layers` where they belong; `copies` finds
+//! those that are others in another form; `fold` computes constant nodes; `merged` and `doubts` warn of optimised files and
+//! of what they leave open; `samples` follows the sample axis; `subgraphs` spells out branches; `lower` turns each node into
+//! operations of ours. The rest of a value is its ONNX shape at batch 1.
 
+mod copies;
+mod doubts;
+mod features;
 mod fold;
 mod graph;
+mod layers;
 mod lower;
 mod merged;
+mod names;
+mod order;
 mod parameters;
 mod proto;
+mod roles;
 mod samples;
 mod subgraphs;
 mod tensor;
@@ -40,6 +48,9 @@ pub struct OnnxOptions {
     pub trainable: Vec<String>,
     /// Initializers of which every use gets a copy of its own.
     pub untie: Vec<String>,
+    /// Initializers that are copies of others and become one parameter with them: `COPY=SOURCE`, `COPY=SOURCE[T]` for a
+    /// transpose, or `auto` for all that are found. What is a slice or a power of two times its source is a copy too.
+    pub tie: Vec<String>,
     /// A safetensors file whose weights replace the file's, by name.
     pub weights: Option<PathBuf>,
     /// The output the loss is taken of; needed where the file has several.
@@ -76,12 +87,20 @@ pub fn load_bytes(
     path: impl AsRef<Path>,
     options: &OnnxOptions,
 ) -> Result<Network> {
-    let graph = graph::Graph::read(bytes.into(), path.as_ref(), options)?;
+    let mut graph = graph::Graph::read(bytes.into(), path.as_ref(), options)?;
     let mut roots = parameters::find(&graph, options)?;
-    if let Some(weights) = &options.weights {
-        replace(&mut roots, weights)?;
+    let (changed, copies) = copies::recognise(&mut graph, &roots, options)?;
+    if changed {
+        roots = parameters::find(&graph, options)?;
     }
-    roots.warnings.extend(merged::warnings(&graph));
+    roots.warnings.extend(copies);
+    roots
+        .warnings
+        .extend(doubts::warnings(&graph, &roots, options));
+    if let Some(weights) = &options.weights {
+        replace(&graph, &mut roots, weights)?;
+    }
+    roots.warnings.extend(merged::warnings(&graph, &roots));
     lower::lower(&graph, roots, options)
 }
 
@@ -99,20 +118,41 @@ pub fn external_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
 }
 
 /// Puts the values of a safetensors file in the place of the file's own.
-fn replace(roots: &mut parameters::Roots, path: &Path) -> Result<()> {
-    let places = roots
-        .entries
-        .iter()
-        .filter(|root| root.array.is_float())
-        .map(|root| super::weights::Place {
-            name: root.name.clone(),
-            shape: root.array.shape.clone(),
-            required: root.layer.is_some() || root.statistic,
-        })
-        .collect::<Vec<_>>();
+fn replace(graph: &graph::Graph, roots: &mut parameters::Roots, path: &Path) -> Result<()> {
+    let own = roots.entries.iter().filter(|root| root.array.is_float());
+    let own = own.map(|root| super::weights::Place {
+        name: root.name.clone(),
+        shape: root.array.shape.clone(),
+        required: root.layer.is_some() || root.statistic,
+    });
+    let tied = graph.tied.iter().map(|tied| super::weights::Place {
+        name: tied.name.clone(),
+        shape: tied.shape.clone(),
+        required: false,
+    });
+    let places: Vec<_> = own.chain(tied).collect();
+    let mut copies = Vec::new();
     for (name, array) in super::weights::read(path, &places)? {
-        let root = roots.by_name[&name];
-        roots.entries[root].array = Array::from_host(&array);
+        let array = Array::from_host(&array);
+        match roots.by_name.get(&name) {
+            Some(&root) => roots.entries[root].array = array,
+            None => copies.push((name, array)),
+        }
+    }
+    for (name, array) in copies {
+        let tied = graph.tied.iter().find(|tied| tied.name == name);
+        let source = tied.and_then(|tied| Some((tied, *roots.by_name.get(&tied.source)?)));
+        if let Some((tied, root)) = source
+            && !tied.holds(&array, &roots.entries[root].array)
+        {
+            return Err(Error::file(
+                path,
+                format!(
+                    "its {name} does not have the values of {}, which it is tied to in the network; leave out --tie, or take other weights",
+                    tied.source
+                ),
+            ));
+        }
     }
     Ok(())
 }

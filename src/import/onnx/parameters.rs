@@ -1,7 +1,11 @@
 //! Which initializers are parameters, their layers and their order (DESIGN §3, Parameters).
 
 use super::OnnxOptions;
+use super::features::{self, Feature};
 use super::graph::{Graph, Node};
+use super::layers::layer;
+use super::names::list;
+use super::roles::{MOST_ORIGINS, Origin, Role, VIEWS, role, too_many};
 use super::tensor::Array;
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,6 +19,8 @@ pub(crate) struct Root {
     pub layer: Option<String>,
     /// Whether it only serves as a running statistic.
     pub statistic: bool,
+    /// Whether the file has it as a node (Constant).
+    pub node: bool,
 }
 
 /// All roots: initializers in the file's order, then identities in node order.
@@ -24,121 +30,26 @@ pub(crate) struct Roots {
     /// Root of an initializer's name or of an Identity's output.
     pub by_name: HashMap<String, usize>,
     pub warnings: Vec<String>,
+    /// Uses of each root by nodes that depend on the samples.
+    pub uses: Vec<Vec<Use>>,
+    /// Those that meet data along the features behind an affine operation or a norm.
+    pub features: HashMap<usize, Feature>,
 }
-
-/// Whether an exporter made a name up: `val_75`, `onnx::Mul_12`, `/fc/Transpose_output_0`, `42`.
-pub(crate) fn made_up(name: &str) -> bool {
-    let numbered = |prefix: &str| {
-        name.strip_prefix(prefix)
-            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
-    };
-    name.starts_with("onnx::")
-        || name.starts_with('/')
-        || name == "scalar_tensor_default"
-        || [
-            "",
-            "val_",
-            "_val_",
-            "const_",
-            "lifted_tensor_",
-            "c_lifted_tensor_",
-            "_tensor_constant",
-            "scalar_tensor_default_",
-        ]
-        .iter()
-        .any(|prefix| numbered(prefix))
-}
-
-/// What a node takes an operand for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// Weight, table or slope: a parameter whatever its name.
-    Weight,
-    /// Bias of an affine operation, scale or shift of a norm: likewise.
-    Shared,
-    /// Operand of arithmetic, of Concat, Einsum or Where: a parameter unless its name was made up.
-    Addend,
-    /// Mean or variance of a norm: never one.
-    Statistic,
-    /// Anything else.
-    Other,
-}
-
-fn role(node: &Node, operand: usize) -> Role {
-    match (node.op_type(), operand) {
-        ("Gemm" | "MatMul", 0 | 1)
-        | ("Conv" | "ConvTranspose" | "PRelu", 1)
-        | ("Gather", 0)
-        // The table of the bags that it goes over.
-        | ("Loop", _) => Role::Weight,
-        ("Gemm" | "Conv" | "ConvTranspose", 2) => Role::Shared,
-        (
-            "BatchNormalization"
-            | "LayerNormalization"
-            | "InstanceNormalization"
-            | "GroupNormalization"
-            | "RMSNormalization",
-            1 | 2,
-        ) => Role::Shared,
-        ("BatchNormalization", 3 | 4) => Role::Statistic,
-        (
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Concat" | "Sum" | "Einsum",
-            _,
-        )
-        | ("Where", 1 | 2) => Role::Addend,
-        _ => Role::Other,
-    }
-}
-
-/// What a value made of initializers alone stems from.
-#[derive(Clone, Default)]
-struct Origin {
-    /// The root it is a view of (Transpose, Identity, Reshape, Cast).
-    view: Option<usize>,
-    /// Every root it is computed from.
-    sources: BTreeSet<usize>,
-    /// Those of them that had the role of an addend on the way.
-    mixed: BTreeSet<usize>,
-}
-
-/// Initializers that values are computed of, summed over all that are made of initializers alone and all their
-/// uses: the product of the two may not grow with the file.
-const MOST_ORIGINS: usize = 1 << 20;
-
-impl Origin {
-    fn len(&self) -> usize {
-        self.sources.len() + self.mixed.len()
-    }
-}
-
-fn too_many(graph: &Graph, node: &Node) -> Error {
-    Error::file(
-        &graph.path,
-        format!(
-            "node {:?} ({}): too many values are computed of too many weights each",
-            node.name(),
-            node.op_type()
-        ),
-    )
-}
-
-const VIEWS: &[&str] = &[
-    "Transpose",
-    "Identity",
-    "Reshape",
-    "Cast",
-    "CastLike",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-];
 
 /// A use of a root by a node that depends on the samples.
-struct Use {
-    root: usize,
-    node: usize,
-    operand: usize,
-    role: Role,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Use {
+    pub node: usize,
+    pub operand: usize,
+    pub role: Role,
+}
+
+/// What [`walk`] finds.
+struct Walk<'g> {
+    /// What the values made of initializers alone stem from.
+    origins: HashMap<&'g str, Origin>,
+    /// Roots that are parameters by role and name.
+    chosen: HashSet<usize>,
 }
 
 /// Finds the roots, decides which are parameters and names their layers.
@@ -147,12 +58,40 @@ struct Use {
 /// [`Error::Request`] for a pattern that is none or matches nothing.
 pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     let mut roots = Roots::default();
+    let links = graph.links();
+    let Walk {
+        origins,
+        mut chosen,
+    } = walk(graph, &mut roots)?;
+    for (root, uses) in roots.entries.iter_mut().zip(&roots.uses) {
+        root.statistic = uses.iter().any(|u| u.role == Role::Statistic);
+    }
+    let arrays: Vec<&Array> = roots.entries.iter().map(|root| &root.array).collect();
+    roots.features = features::find(graph, &links, &origins, &arrays);
+    let by_place = |k: &&usize| graph.anonymous(&roots.entries[**k].name);
+    chosen.extend(roots.features.keys().filter(by_place));
+    leave_masks(&mut roots, &mut chosen);
+    chosen.retain(|&k| !is_constant(graph, &roots, k));
+    leave_literals(graph, &roots, &mut chosen);
+    overrule(&roots, options, &mut chosen)?;
+    chosen.retain(|&k| roots.entries[k].array.is_float());
+    let layers: Vec<(usize, String)> = chosen
+        .iter()
+        .map(|&k| (k, layer(graph, &links, &roots, options, &origins, k)))
+        .collect();
+    for (k, layer) in layers {
+        roots.entries[k].layer = Some(layer);
+    }
+    Ok(roots)
+}
+
+/// Follows the initializers through the nodes.
+fn walk<'g>(graph: &'g Graph, roots: &mut Roots) -> Result<Walk<'g>> {
     let mut origins: HashMap<&str, Origin> = HashMap::new();
     for initializer in &graph.initializers {
-        let origin = add_root(&mut roots, &initializer.name, &initializer.array);
-        origins.insert(&initializer.name, origin);
+        let (name, array) = (&initializer.name, &initializer.array);
+        origins.insert(name, add_root(roots, name, array, initializer.node));
     }
-    let mut uses: Vec<Use> = Vec::new();
     let mut chosen: HashSet<usize> = HashSet::new();
     let mut counted_origins = 0;
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -172,7 +111,7 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
         };
         let mut made = given().take(counted).map(|(_, i)| i.as_str());
         if matches!(node.op_type(), "Shape" | "Size") || made.all(|i| origins.contains_key(i)) {
-            let origin = through(&mut roots, node, &origins);
+            let origin = through(roots, node, graph, &origins);
             counted_origins += origin.len() * node.proto.output.len();
             if counted_origins > MOST_ORIGINS {
                 return Err(too_many(graph, node));
@@ -191,7 +130,7 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
                 return Err(too_many(graph, node));
             }
             let role = role(node, operand);
-            let named = |k: &usize| !made_up(&roots.entries[*k].name);
+            let named = |k: &usize| !graph.made_up(&roots.entries[*k].name);
             match role {
                 Role::Weight | Role::Shared => {
                     chosen.extend(origin.view);
@@ -210,44 +149,27 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
                 };
                 chosen.extend(origin.sources.iter().filter(told));
             }
-            uses.extend(origin.sources.iter().map(|&root| Use {
-                root,
-                node: index,
-                operand,
-                role,
-            }));
+            for &root in &origin.sources {
+                roots.uses[root].push(Use {
+                    node: index,
+                    operand,
+                    role,
+                });
+            }
         }
     }
-    let only_statistic: HashSet<usize> = uses
-        .iter()
-        .filter(|u| u.role == Role::Statistic)
-        .map(|u| u.root)
-        .collect();
-    for root in only_statistic {
-        roots.entries[root].statistic = true;
-    }
-    leave_masks(&mut roots, &uses, &mut chosen);
-    chosen.retain(|&k| !is_constant(graph, &roots.entries[k], &uses, k));
-    overrule(&roots, options, &uses, &mut chosen)?;
-    chosen.retain(|&k| roots.entries[k].array.is_float());
-    let layers: Vec<(usize, String)> = chosen
-        .iter()
-        .map(|&k| (k, layer(graph, &roots, options, &origins, &uses, k)))
-        .collect();
-    for (k, layer) in layers {
-        roots.entries[k].layer = Some(layer);
-    }
-    warn_shared(&mut roots, graph, &uses);
-    Ok(roots)
+    Ok(Walk { origins, chosen })
 }
 
-fn add_root(roots: &mut Roots, name: &str, array: &Array) -> Origin {
+fn add_root(roots: &mut Roots, name: &str, array: &Array, node: bool) -> Origin {
     let root = roots.entries.len();
+    roots.uses.push(Vec::new());
     roots.entries.push(Root {
         name: name.to_string(),
         array: array.clone(),
         layer: None,
         statistic: false,
+        node,
     });
     roots.by_name.insert(name.to_string(), root);
     if !array.is_float() {
@@ -261,7 +183,12 @@ fn add_root(roots: &mut Roots, name: &str, array: &Array) -> Origin {
 }
 
 /// What the results of a node over initializers stem from.
-fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> Origin {
+fn through(
+    roots: &mut Roots,
+    node: &Node,
+    graph: &Graph,
+    origins: &HashMap<&str, Origin>,
+) -> Origin {
     let of = |k: usize| node.input(k).and_then(|i| origins.get(i));
     let first = of(0).cloned().unwrap_or_default();
     let operation = node.op_type();
@@ -270,9 +197,9 @@ fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> O
     {
         // The older exporter writes equal-valued parameters once and gives the others this way.
         let own = output.contains('.') || node.proto.name.starts_with("Identity_");
-        if own && !made_up(output) && !roots.by_name.contains_key(output) {
+        if own && !graph.made_up(output) && !roots.by_name.contains_key(output) {
             let array = roots.entries[root].array.clone();
-            return add_root(roots, output, &array);
+            return add_root(roots, output, &array, false);
         }
     }
     if VIEWS.contains(&operation) {
@@ -299,10 +226,11 @@ fn through(roots: &mut Roots, node: &Node, origins: &HashMap<&str, Origin>) -> O
 
 /// Whether a root that has the role of a parameter is none: a buffer by the file's own word; what folding made, where
 /// the file says what the parameters are and it only has the role of an addend; the ones and zeros that an
-/// exporter wrote for a norm without scale and shift.
-fn is_constant(graph: &Graph, root: &Root, uses: &[Use], k: usize) -> bool {
+/// exporter wrote for a norm without scale and shift, or for an operation without a bias.
+fn is_constant(graph: &Graph, roots: &Roots, k: usize) -> bool {
     let signature = &graph.signature;
-    let of_role = |role: fn(&Role) -> bool| uses.iter().any(|u| u.root == k && role(&u.role));
+    let root = &roots.entries[k];
+    let of_role = |role: fn(&Role) -> bool| roots.uses[k].iter().any(|u| role(&u.role));
     if signature.constants.contains(&root.name) {
         return true;
     }
@@ -310,35 +238,54 @@ fn is_constant(graph: &Graph, root: &Root, uses: &[Use], k: usize) -> bool {
     if !signature.parameters.is_empty() && !signature.parameters.contains(&root.name) && !weight {
         return true;
     }
+    if of_role(|r| *r == Role::Weight) || signature.parameters.contains(&root.name) {
+        return false;
+    }
     let values = root.array.to_f64();
     let neutral = values.iter().all(|&v| v == 1.0) || values.iter().all(|&v| v == 0.0);
-    made_up(&root.name) && neutral && !of_role(|r| *r == Role::Weight)
+    // Where all names are made up, an array of them is as likely a fresh parameter: jax2onnx writes none for nothing.
+    let fresh = graph.anonymous(&root.name) && !root.array.shape.is_empty();
+    let scalar = root.array.shape.is_empty() && of_role(|r| *r == Role::Shared);
+    neutral && (scalar || graph.made_up(&root.name) && !fresh)
+}
+
+/// PyTorch's exporters write what is a literal in the code as a node; only where the file has no other parameters
+/// (a frozen module's) are these its weights.
+fn leave_literals(graph: &Graph, roots: &Roots, chosen: &mut HashSet<usize>) {
+    let literal = |k: &usize| is_literal(graph, &roots.entries[*k]);
+    if graph.producer == "pytorch" && !chosen.iter().all(literal) {
+        chosen.retain(|k| !literal(k));
+    }
+}
+
+/// Whether a root is a Constant under a name that was made up.
+pub(super) fn is_literal(graph: &Graph, root: &Root) -> bool {
+    root.node && graph.made_up(&root.name)
 }
 
 /// What is added and holds −∞ is an attention mask that the module keeps as a buffer, not a parameter.
-fn leave_masks(roots: &mut Roots, uses: &[Use], chosen: &mut HashSet<usize>) {
+fn leave_masks(roots: &mut Roots, chosen: &mut HashSet<usize>) {
     let masks = |k: &usize| {
-        let weight = |u: &Use| u.root == *k && matches!(u.role, Role::Weight | Role::Shared);
-        roots.entries[*k].array.is_mask() && !uses.iter().any(weight)
+        let weight = |u: &Use| matches!(u.role, Role::Weight | Role::Shared);
+        roots.entries[*k].array.is_mask() && !roots.uses[*k].iter().any(weight)
     };
     let mut masks: Vec<usize> = chosen.iter().copied().filter(masks).collect();
     masks.sort_unstable();
+    if !masks.is_empty() {
+        let names = masks.iter().map(|&k| roots.entries[k].name.as_str());
+        let warning = format!(
+            "taken for masks, which are constant, since they hold -inf: {}",
+            list(names)
+        );
+        roots.warnings.push(warning);
+    }
     for k in masks {
         chosen.remove(&k);
-        roots.warnings.push(format!(
-            "{} holds -inf and is taken for a mask, which is constant",
-            roots.entries[k].name
-        ));
     }
 }
 
 /// Applies `--trainable` and `--constant`.
-fn overrule(
-    roots: &Roots,
-    options: &OnnxOptions,
-    uses: &[Use],
-    chosen: &mut HashSet<usize>,
-) -> Result<()> {
+fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -> Result<()> {
     for (flag, patterns) in [
         ("--trainable", &options.trainable),
         ("--constant", &options.constant),
@@ -354,10 +301,7 @@ fn overrule(
                 any = true;
                 if flag == "--constant" {
                     chosen.remove(&k);
-                } else if uses
-                    .iter()
-                    .any(|u| u.root == k && u.role != Role::Statistic)
-                {
+                } else if roots.uses[k].iter().any(|u| u.role != Role::Statistic) {
                     chosen.insert(k);
                 }
             }
@@ -376,122 +320,4 @@ fn overrule(
         }
     }
     Ok(())
-}
-
-/// The name before the last dot; a name without one is a layer of its own.
-pub(crate) fn prefix(name: &str) -> &str {
-    name.rsplit_once('.').map_or(name, |(layer, _)| layer)
-}
-
-/// Whether a name says which layer it belongs to: it was not made up, and is no copy of an untied one.
-fn telling(name: &str, options: &OnnxOptions) -> bool {
-    let copy = name
-        .split_once('@')
-        .is_some_and(|(original, _)| options.untie.iter().any(|u| u == original));
-    !made_up(name) && !copy
-}
-
-/// The layer of a parameter.
-fn layer(
-    graph: &Graph,
-    roots: &Roots,
-    options: &OnnxOptions,
-    origins: &HashMap<&str, Origin>,
-    uses: &[Use],
-    root: usize,
-) -> String {
-    let name = &roots.entries[root].name;
-    if telling(name, options) {
-        return prefix(name).to_string();
-    }
-    let Some(first) = uses
-        .iter()
-        .find(|u| u.root == root && u.role != Role::Other)
-    else {
-        return prefix(name).to_string();
-    };
-    let node = &graph.nodes[first.node];
-    let named = |input: Option<&str>| {
-        let other = &roots.entries[origins.get(input?)?.view?].name;
-        telling(other, options).then(|| prefix(other).to_string())
-    };
-    // The bias (or weight, or scale) of the same node says the layer.
-    let beside = (0..node.proto.input.len())
-        .filter(|&k| k != first.operand && role(node, k) != Role::Statistic)
-        .find_map(|k| named(node.input(k)));
-    if let Some(layer) = beside {
-        return layer;
-    }
-    // Else the bias that follows the product, or the weight of the product before the bias.
-    let output = node.proto.output.first();
-    let neighbour = if first.role == Role::Weight {
-        let follows = |n: &&Node| n.proto.input.iter().any(|i| Some(i) == output);
-        graph.nodes[first.node..]
-            .iter()
-            .find(follows)
-            .filter(|n| n.op_type() == "Add")
-    } else {
-        let feeds = |n: &&Node| {
-            matches!(n.op_type(), "MatMul" | "Gemm" | "Conv")
-                && n.proto.output.iter().any(|o| node.proto.input.contains(o))
-        };
-        graph.nodes.iter().find(feeds)
-    };
-    neighbour
-        .and_then(|n| (0..n.proto.input.len()).find_map(|k| named(n.input(k))))
-        .unwrap_or_else(|| node.name().to_string())
-}
-
-/// Norm scales and biases that serve several places were most likely equal by chance at export.
-fn warn_shared(roots: &mut Roots, graph: &Graph, uses: &[Use]) {
-    // Where the exporter lists the module's parameters and the file holds them all, what is shared is meant to be.
-    let told = &graph.signature.parameters;
-    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
-    let complete = told.iter().all(held);
-    let mut warnings = Vec::new();
-    for (k, root) in roots.entries.iter().enumerate() {
-        if root.layer.is_none() || complete && told.contains(&root.name) {
-            continue;
-        }
-        let flat = root.array.shape.len() <= 1;
-        let places: Vec<&str> = uses
-            .iter()
-            .filter(|u| {
-                let node = &graph.nodes[u.node];
-                let addend = u.role == Role::Addend && flat && node.op_type() == "Add";
-                u.root == k && (u.role == Role::Shared || addend)
-            })
-            .map(|u| graph.nodes[u.node].name())
-            .collect();
-        if places.len() > 1 {
-            warnings.push(format!(
-                "parameter {name} serves {} places ({}): exporters write equal-valued parameters once; if they should be separate, export with examples/export.py or pass --untie {name}",
-                places.len(),
-                places.join(", "),
-                name = root.name
-            ));
-        }
-    }
-    roots.warnings.extend(warnings);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_exporters_make_up_are_known() {
-        for name in ["val_75", "onnx::Mul_12", "42", "/fc/Transpose_output_0"] {
-            assert!(made_up(name), "{name}");
-        }
-        for name in ["fc.weight", "scale", "val_x", "layers.0.bias", "value_1"] {
-            assert!(!made_up(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_layer_is_the_name_before_the_last_dot() {
-        assert_eq!(prefix("encoder.0.weight"), "encoder.0");
-        assert_eq!(prefix("scale"), "scale");
-    }
 }

@@ -265,7 +265,7 @@ pub(crate) fn inner(value: &super::proto::Tensor) -> Outcome<Array> {
 }
 
 /// The value of a `Constant` node.
-fn constant(node: &Node) -> Outcome<Array> {
+pub(crate) fn constant(node: &Node) -> Outcome<Array> {
     let Some(attribute) = node.proto.attribute.first() else {
         return Err("a Constant without a value".into());
     };

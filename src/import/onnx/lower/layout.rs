@@ -172,10 +172,7 @@ impl Lowering<'_> {
         if let ("Dropout", Some(Some(Value::Host(flag)))) = (node.op_type(), inputs.get(2))
             && flag[1].scalar() == Some(1.0)
         {
-            self.network.warnings.push(format!(
-                "node {:?} (Dropout) was exported in training mode; it is left out, as at inference",
-                node.name()
-            ));
+            self.dropouts.push(node.name().to_string());
         }
         self.tensor(node, inputs, 0)
     }

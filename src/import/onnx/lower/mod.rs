@@ -28,6 +28,7 @@ mod triangle;
 use super::OnnxOptions;
 use super::fold::{self, FOLDED};
 use super::graph::{Graph, Node, is_float};
+use super::names::list;
 use super::parameters::Roots;
 use super::samples::Sample;
 use super::subgraphs;
@@ -89,6 +90,8 @@ pub(super) struct Lowering<'g> {
     room: Room,
     /// Addresses of the network's constants.
     placed: HashSet<usize>,
+    /// Nodes of dropout in training mode.
+    dropouts: Vec<String>,
     /// Which node reads a value last.
     last_use: HashMap<&'g str, usize>,
 }
@@ -170,6 +173,7 @@ impl<'g> Lowering<'g> {
             graph,
             room: Room::beside(graph),
             placed: HashSet::new(),
+            dropouts: Vec::new(),
             last_use: graph.nodes.iter().enumerate().flat_map(reads).collect(),
             network: Network {
                 warnings: roots.warnings.clone(),
@@ -696,14 +700,25 @@ impl Lowering<'_> {
         self.network.output_positions_first = sample.before > 1;
         let read = self.network.nodes.iter().flat_map(|n| &n.inputs);
         let read: HashSet<Operand> = read.copied().collect();
-        for (k, parameter) in self.network.parameters.iter().enumerate() {
-            if !read.contains(&Operand::Parameter(k)) {
-                self.network.warnings.push(format!(
-                    "parameter {} does not enter the output; its rows of the Hessian are zero",
-                    parameter.name
-                ));
-            }
+        let unread = |(k, _): &(usize, &Parameter)| !read.contains(&Operand::Parameter(*k));
+        let parameters = self.network.parameters.iter().enumerate();
+        let idle: Vec<&str> = (parameters.filter(unread))
+            .map(|(_, p)| p.name.as_str())
+            .collect();
+        let mut warnings = Vec::new();
+        if !idle.is_empty() {
+            warnings.push(format!(
+                "parameters do not enter the output, so that their rows of the Hessian are zero: {}",
+                list(idle)
+            ));
         }
+        if !self.dropouts.is_empty() {
+            warnings.push(format!(
+                "dropout was exported in training mode and is left out, as at inference: {}",
+                list(self.dropouts.iter().map(|s| s.as_str()))
+            ));
+        }
+        self.network.warnings.extend(warnings);
         Ok(self.network)
     }
 }

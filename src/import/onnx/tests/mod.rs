@@ -2,6 +2,7 @@
 
 mod activations;
 mod damage;
+mod doubts;
 mod entries;
 mod folding;
 mod merged;

@@ -1,0 +1,614 @@
+//! Initializers that are others' values in another form: exporters that fold constants write a weight that is used
+//! transposed, sliced or scaled a second time, under another name.
+//!
+//! Values are compared, exactly. What is otherwise a constant becomes a function of the parameter (nodes that compute
+//! it from the parameter come in its place), so that derivatives flow; of two parameters it is said, and `--tie`
+//! makes them one.
+
+use super::OnnxOptions;
+use super::fold::transpose;
+use super::graph::{Graph, Initializer, Node};
+use super::names::list;
+use super::parameters::{Root, Roots};
+use super::proto;
+use super::roles::Role;
+use super::tensor::{Array, Data};
+use crate::error::{Error, Result};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+/// How an array is made from another: entries of one axis, axes in another order, a shape, a factor.
+#[derive(Clone, Debug, PartialEq)]
+struct View {
+    /// The axis and the range of it that is taken.
+    slice: Option<(usize, Range<usize>)>,
+    /// The order of the axes, where it changes.
+    order: Option<Vec<usize>>,
+    /// A power of two.
+    factor: f64,
+}
+
+/// Bits that an array of values must tell to be known by them: two numbers drawn at random have 46, whatever their
+/// exponents; zeros, ones and powers of two have none.
+const BITS: u32 = 40;
+
+/// Axes whose orders are tried.
+const MOST_AXES: usize = 5;
+
+/// Calls `visit` with each value, until it returns false.
+fn each(array: &Array, mut visit: impl FnMut(f64) -> bool) {
+    match &array.data {
+        Data::F32(v) => {
+            let _ = v.iter().all(|&x| visit(x.into()));
+        }
+        Data::F64(v) => {
+            let _ = v.iter().all(|&x| visit(x));
+        }
+        Data::Int(_) => {}
+    }
+}
+
+/// Sign and fraction of a number: what a product with a power of two keeps.
+fn fraction(value: f64) -> u64 {
+    value.to_bits() & !(0x7ff << 52)
+}
+
+/// Whether an array's values are distinctive enough that another of the same values is no chance.
+pub(super) fn telling(array: &Array) -> bool {
+    let mut seen: Vec<u64> = Vec::new();
+    let mut bits = 0;
+    each(array, |value| {
+        let own = fraction(value) & !(1 << 63);
+        if own != 0 && value.is_finite() && !seen.contains(&own) {
+            seen.push(own);
+            // The fraction of a single-precision number has 23 bits, the last of 52.
+            bits += (52 - own.trailing_zeros()).min(23);
+        }
+        bits < BITS || seen.len() < 2
+    });
+    bits >= BITS && seen.len() > 1
+}
+
+/// A number that arrays of the same values have in common, in whatever order and times whatever power of two.
+fn key(array: &Array) -> u64 {
+    let mut sum = 0u64;
+    each(array, |value| {
+        // The finaliser of MurmurHash3 spreads the bits, so that sums differ.
+        let mut h = fraction(value);
+        h = (h ^ (h >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        h = (h ^ (h >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        sum = sum.wrapping_add(h ^ (h >> 33));
+        true
+    });
+    sum
+}
+
+/// The greatest absolute value.
+fn greatest(array: &Array) -> f64 {
+    let mut most = 0.0f64;
+    each(array, |value| {
+        most = most.max(value.abs());
+        true
+    });
+    most
+}
+
+fn at(array: &Array, k: usize) -> f64 {
+    match &array.data {
+        Data::F32(v) => v[k].into(),
+        Data::F64(v) => v[k],
+        Data::Int(v) => v[k] as f64,
+    }
+}
+
+/// Whether `copy`, in row-major order, is `factor · source` read with those strides.
+fn same(copy: &Array, source: &Array, origin: usize, dims: &[(usize, usize)], factor: f64) -> bool {
+    let mut index = vec![0usize; dims.len()];
+    let mut from = origin;
+    for k in 0..copy.len() {
+        if at(copy, k) != factor * at(source, from) {
+            return false;
+        }
+        for axis in (0..dims.len()).rev() {
+            let (extent, stride) = dims[axis];
+            index[axis] += 1;
+            from += stride;
+            if index[axis] < extent {
+                break;
+            }
+            from -= extent * stride;
+            index[axis] = 0;
+        }
+    }
+    true
+}
+
+/// All orders of `count` axes, the usual and the reversed one first.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    let mut all = vec![vec![]];
+    for axis in 0..count {
+        let longer = |order: &Vec<usize>| {
+            let order = order.clone();
+            (0..=order.len()).map(move |place| {
+                let mut next = order.clone();
+                next.insert(place, axis);
+                next
+            })
+        };
+        all = all.iter().flat_map(longer).collect();
+    }
+    let turns = |order: &[usize]| order.windows(2).filter(|w| w[0] > w[1]).count();
+    let rank = |order: &Vec<usize>| match turns(order) {
+        0 => 0,
+        n if n + 1 == count => 1,
+        _ => 2,
+    };
+    all.sort_by_key(rank);
+    all
+}
+
+/// How `copy` is made from the range of an axis of `source`, or all of it.
+fn view(copy: &Array, source: &Array, slice: Option<(usize, Range<usize>)>) -> Option<View> {
+    let mut origin = 0;
+    let mut shape = source.shape.clone();
+    let strides = crate::tensor::strides(&source.shape);
+    if let Some((axis, range)) = &slice {
+        origin = range.start * strides[*axis];
+        shape[*axis] = range.len();
+    }
+    if shape.iter().product::<usize>() != copy.len() {
+        return None;
+    }
+    let factor = match &slice {
+        None => greatest(copy) / greatest(source),
+        Some(_) => at(copy, 0) / at(source, origin),
+    };
+    let power = factor.is_finite() && factor > 0.0 && factor.to_bits() & ((1 << 52) - 1) == 0;
+    // Axes of extent 1 may be anywhere.
+    let wide: Vec<usize> = (0..shape.len()).filter(|&a| shape[a] > 1).collect();
+    if !power || wide.len() > MOST_AXES {
+        return None;
+    }
+    for order in orders(wide.len()) {
+        let dims: Vec<(usize, usize)> = order
+            .iter()
+            .map(|&a| (shape[wide[a]], strides[wide[a]]))
+            .collect();
+        if same(copy, source, origin, &dims, factor) {
+            let moved = order.windows(2).any(|w| w[0] > w[1]);
+            let narrow = (0..shape.len()).filter(|a| shape[*a] <= 1);
+            let whole: Vec<usize> = narrow.chain(order.iter().map(|&a| wide[a])).collect();
+            return Some(View {
+                slice,
+                order: moved.then_some(whole),
+                factor,
+            });
+        }
+    }
+    None
+}
+
+/// Comparisons of slices after which no more are looked for.
+const MOST_TRIES: usize = 1 << 16;
+
+/// The slices that `copies` are of `sources`, by number: the first source that fits.
+///
+/// The first entry of a slice, in whatever order its axes are, is that of one start on one axis.
+fn slices(arrays: &[&Array], sources: &[usize], copies: &[usize]) -> HashMap<usize, Copy> {
+    let mut first: HashMap<u64, Vec<usize>> = HashMap::new();
+    for &copy in copies {
+        let own = fraction(at(arrays[copy], 0));
+        if own & !(1 << 63) != 0 {
+            first.entry(own).or_default().push(copy);
+        }
+    }
+    let mut found = HashMap::new();
+    let mut tries = 0;
+    for &source in sources {
+        let array = arrays[source];
+        let strides = crate::tensor::strides(&array.shape);
+        let starts = |axis: usize| (0..array.shape[axis]).map(move |start| (axis, start));
+        for (axis, start) in (0..array.shape.len()).flat_map(starts) {
+            let Some(copies) = first.get(&fraction(at(array, start * strides[axis]))) else {
+                continue;
+            };
+            for &copy in copies.iter().filter(|&&copy| copy != source) {
+                if found.contains_key(&copy) {
+                    continue;
+                }
+                let Some(range) = taken(arrays[copy].len(), &array.shape, axis, start) else {
+                    continue;
+                };
+                tries += 1;
+                if tries > MOST_TRIES {
+                    return found;
+                }
+                if let Some(view) = view(arrays[copy], array, Some((axis, range))) {
+                    found.insert(copy, Copy { copy, source, view });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The range of an axis, from `start`, whose slice has `count` elements and is not the whole.
+fn taken(count: usize, shape: &[usize], axis: usize, start: usize) -> Option<Range<usize>> {
+    let others: usize = shape.iter().product::<usize>() / shape[axis];
+    let whole = others > 0 && count.is_multiple_of(others);
+    let extent = whole.then(|| count / others)?;
+    let inside = extent > 0 && extent < shape[axis] && start + extent <= shape[axis];
+    inside.then(|| start..start + extent)
+}
+
+/// An initializer that nodes compute from another.
+#[derive(Clone, Debug)]
+pub(crate) struct Tied {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub source: String,
+    view: View,
+}
+
+impl Tied {
+    /// Whether other values of the two are still each other's.
+    pub fn holds(&self, copy: &Array, source: &Array) -> bool {
+        let slice = self.view.slice.clone();
+        view(copy, source, slice).is_some_and(|found| found == self.view)
+    }
+}
+
+/// An initializer that is another in another form.
+struct Copy {
+    /// Numbers of the two initializers among the roots.
+    copy: usize,
+    source: usize,
+    view: View,
+}
+
+/// Makes constants that are a parameter's values in another form functions of it, applies `--tie`, and returns
+/// whether the graph was changed, and what to say of copies that stay.
+///
+/// # Errors
+/// [`Error::Request`] for a `--tie` that names no initializers, or two of different values.
+pub(super) fn recognise(
+    graph: &mut Graph,
+    roots: &Roots,
+    options: &OnnxOptions,
+) -> Result<(bool, Option<String>)> {
+    let mut copies = Vec::new();
+    let mut automatic = false;
+    for tie in &options.tie {
+        if tie == "auto" {
+            automatic = true;
+        } else {
+            copies.push(asked(graph, roots, tie)?);
+        }
+    }
+    let asked: HashSet<usize> = copies.iter().map(|c| c.copy).collect();
+    let arrays: Vec<&Array> = roots.entries.iter().map(|root| &root.array).collect();
+    let mut open = Vec::new();
+    for found in search(graph, roots, options, &arrays) {
+        if asked.contains(&found.copy) {
+            continue;
+        }
+        // What is a parameter by its own right may have been made equal on purpose.
+        let own = roots.entries[found.copy].layer.is_some() && !made_of_told(graph, roots, &found);
+        if own && !automatic {
+            open.push(found);
+        } else {
+            copies.push(found);
+        }
+    }
+    let warning = said(roots, &open);
+    let changed = !copies.is_empty();
+    check_ends(roots, &copies)?;
+    for Copy { copy, source, view } in copies {
+        let (copy, source) = (&roots.entries[copy].name, &roots.entries[source]);
+        replace(graph, copy, &source.name, source.array.shape.clone(), &view);
+    }
+    Ok((changed, warning))
+}
+
+/// Whether the exporter lists the source as a parameter and not the copy, and the file holds all that it lists.
+fn made_of_told(graph: &Graph, roots: &Roots, copy: &Copy) -> bool {
+    let told = &graph.signature.parameters;
+    let name = |k: usize| &roots.entries[k].name;
+    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
+    told.contains(name(copy.source)) && !told.contains(name(copy.copy)) && told.iter().all(held)
+}
+
+/// Nothing is made from itself, through others.
+fn check_ends(roots: &Roots, copies: &[Copy]) -> Result<()> {
+    let made: HashMap<usize, usize> = copies.iter().map(|c| (c.copy, c.source)).collect();
+    if made.len() < copies.len() {
+        return Err(Error::Request("--tie names an initializer twice".into()));
+    }
+    for Copy { copy, source, .. } in copies {
+        let mut at = *source;
+        for _ in 0..copies.len() {
+            at = made.get(&at).copied().unwrap_or(at);
+        }
+        if made.contains_key(&at) {
+            let name = |k: &usize| &roots.entries[*k].name;
+            return Err(Error::Request(format!(
+                "--tie: {} and {} are each made from the other",
+                name(copy),
+                name(source)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What to say of parameters that are copies of others.
+fn said(roots: &Roots, open: &[Copy]) -> Option<String> {
+    let first = open.first()?;
+    let name = |k: usize| roots.entries[k].name.as_str();
+    let described: Vec<String> = open
+        .iter()
+        .map(|c| format!("{} = {}{}", name(c.copy), name(c.source), c.view.suffix()))
+        .collect();
+    let transposed = if first.view.is_transpose() { "[T]" } else { "" };
+    Some(format!(
+        "parameters have the values of others ({}): if they are one in the module (tied), pass --tie '{}={}{transposed}', or --tie auto for all; as it is, each counts as one of its own",
+        list(described.iter().map(|s| s.as_str())),
+        name(first.copy),
+        name(first.source),
+    ))
+}
+
+/// Copies among the roots: of every initializer at most one source.
+fn search(graph: &Graph, roots: &Roots, options: &OnnxOptions, arrays: &[&Array]) -> Vec<Copy> {
+    let constant: Vec<glob::Pattern> = options
+        .constant
+        .iter()
+        .filter_map(|pattern| glob::Pattern::new(pattern).ok())
+        .collect();
+    let initializers: HashSet<&str> = graph.initializers.iter().map(|i| i.name.as_str()).collect();
+    let untied = |root: &Root| {
+        let copy = root.name.split_once('@');
+        copy.is_some_and(|(original, _)| options.untie.iter().any(|u| u == original))
+    };
+    let usable = |k: &usize| {
+        let root = &roots.entries[*k];
+        root.array.is_float()
+            && roots.uses[*k].iter().any(|u| u.role != Role::Statistic)
+            && initializers.contains(root.name.as_str())
+            && !untied(root)
+            && !graph.signature.constants.contains(&root.name)
+            && telling(&root.array)
+    };
+    let all: Vec<usize> = (0..arrays.len()).filter(usable).collect();
+    let told = &graph.signature.parameters;
+    let copies = |k: &usize| {
+        let root = &roots.entries[*k];
+        !told.contains(&root.name) && !constant.iter().any(|p| p.matches(&root.name))
+    };
+    // The rank of a source: one that is named comes before one whose name was made up, then the file's order.
+    let rank = |k: usize| {
+        let name = &roots.entries[k].name;
+        let class = if told.contains(name) {
+            0
+        } else if !graph.made_up(name) {
+            1
+        } else {
+            2
+        };
+        (usize::from(roots.entries[k].layer.is_none()), class, k)
+    };
+    let mut by_length: HashMap<usize, usize> = HashMap::new();
+    for &k in &all {
+        *by_length.entry(arrays[k].len()).or_default() += 1;
+    }
+    let mut by_key: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
+    for &k in all.iter().filter(|&&k| by_length[&arrays[k].len()] > 1) {
+        let entry = by_key.entry((arrays[k].len(), key(arrays[k])));
+        entry.or_default().push(k);
+    }
+    let mut found: HashMap<usize, Copy> = HashMap::new();
+    for group in by_key.values_mut() {
+        group.sort_by_key(|&k| rank(k));
+        let source = group[0];
+        if roots.entries[source].layer.is_none() {
+            continue;
+        }
+        for &copy in group[1..].iter().filter(|k| copies(k)) {
+            if let Some(view) = view(arrays[copy], arrays[source], None) {
+                found.insert(copy, Copy { copy, source, view });
+            }
+        }
+    }
+    // Parts are written under names that tell nothing.
+    let part = |k: &usize| graph.made_up(&roots.entries[*k].name) || !told.is_empty();
+    let parts: Vec<usize> = (all.iter().copied())
+        .filter(|k| copies(k) && part(k) && !found.contains_key(k))
+        .collect();
+    let mut sources: Vec<usize> = (all.iter().copied())
+        .filter(|k| roots.entries[*k].layer.is_some() && !found.contains_key(k))
+        .collect();
+    sources.sort_by_key(|&k| rank(k));
+    let parts = slices(arrays, &sources, &parts);
+    // What is part of a part stays.
+    let whole = |c: &Copy| !parts.contains_key(&c.source);
+    let whole: Vec<usize> = parts
+        .values()
+        .filter(|c| whole(c))
+        .map(|c| c.copy)
+        .collect();
+    found.extend(parts.into_iter().filter(|(copy, _)| whole.contains(copy)));
+    let mut found: Vec<Copy> = found.into_values().collect();
+    found.sort_by_key(|c| c.copy);
+    found
+}
+
+/// The copy that a `--tie COPY=SOURCE` or `COPY=SOURCE[T]` asks for.
+fn asked(graph: &Graph, roots: &Roots, tie: &str) -> Result<Copy> {
+    let initializer = |name: &str| {
+        let named = graph.initializers.iter().any(|i| i.name == name);
+        let root = named.then(|| roots.by_name.get(name)).flatten();
+        root.copied().filter(|&k| roots.entries[k].array.is_float())
+    };
+    // A name may hold an equals sign.
+    let parts = tie.match_indices('=').find_map(|(place, _)| {
+        let (copy, source) = (&tie[..place], &tie[place + 1..]);
+        let copy = initializer(copy)?;
+        match (initializer(source), source.strip_suffix("[T]")) {
+            (Some(source), _) => Some((copy, source, false)),
+            (None, Some(source)) => Some((copy, initializer(source)?, true)),
+            (None, None) => None,
+        }
+    });
+    let (copy, source, turned) = parts.ok_or_else(|| {
+        let floats = roots.entries.iter().filter(|root| root.array.is_float());
+        Error::Request(format!(
+            "--tie {tie} is not COPY=SOURCE, COPY=SOURCE[T] or auto with the names of two weights of the file; its weights: {}",
+            floats.map(|root| root.name.as_str()).collect::<Vec<_>>().join(", ")
+        ))
+    })?;
+    let (name, origin) = (&roots.entries[copy], &roots.entries[source]);
+    let slices = || {
+        let shape = &origin.array.shape;
+        (0..shape.len()).find_map(|axis| {
+            (0..shape[axis]).find_map(|start| {
+                let range = taken(name.array.len(), shape, axis, start)?;
+                view(&name.array, &origin.array, Some((axis, range)))
+            })
+        })
+    };
+    let whole = if turned {
+        let order: Vec<usize> = (0..origin.array.shape.len()).rev().collect();
+        (transpose(&origin.array, &order) == name.array).then_some(View {
+            slice: None,
+            order: Some(order),
+            factor: 1.0,
+        })
+    } else {
+        view(&name.array, &origin.array, None).or_else(slices)
+    };
+    let view = whole.filter(|_| copy != source).ok_or_else(|| {
+        let form = if turned { "transpose" } else { "values" };
+        Error::Request(format!(
+            "--tie {tie}: {} of shape {:?} does not have the {form} of {} of shape {:?}",
+            name.name, name.array.shape, origin.name, origin.array.shape
+        ))
+    })?;
+    Ok(Copy { copy, source, view })
+}
+
+impl View {
+    fn is_transpose(&self) -> bool {
+        let reversed = |order: &Vec<usize>| order.windows(2).all(|w| w[0] > w[1]);
+        self.slice.is_none() && self.factor == 1.0 && self.order.as_ref().is_some_and(reversed)
+    }
+
+    /// How it differs from its source, in words of NumPy.
+    fn suffix(&self) -> String {
+        let mut text = String::new();
+        if let Some((axis, range)) = &self.slice {
+            let before = ":, ".repeat(*axis);
+            text += &format!("[{before}{}:{}]", range.start, range.end);
+        }
+        if self.order.is_some() {
+            text += " transposed";
+        }
+        if self.factor != 1.0 {
+            text += &format!(" · {}", self.factor);
+        }
+        text
+    }
+}
+
+/// Puts nodes that compute an initializer from another in its place.
+fn replace(graph: &mut Graph, copy: &str, source: &str, origin: Vec<usize>, view: &View) {
+    let place = graph.initializers.iter().position(|i| i.name == copy);
+    let Some(place) = place else { return };
+    let shape = graph.initializers.remove(place).array.shape;
+    graph.tied.push(Tied {
+        name: copy.to_string(),
+        shape: shape.clone(),
+        source: source.to_string(),
+        view: view.clone(),
+    });
+    let mut chain = Chain {
+        last: source.to_string(),
+        copy,
+        nodes: Vec::new(),
+    };
+    let ints = |values: Vec<usize>| values.into_iter().map(|v| v as i64).collect::<Vec<i64>>();
+    let mut form = origin;
+    if let Some((axis, range)) = &view.slice {
+        form[*axis] = range.len();
+        chain.push(
+            "Slice",
+            &[],
+            &[
+                ("axes", vec![*axis as i64]),
+                ("starts", vec![range.start as i64]),
+                ("ends", vec![range.end as i64]),
+            ],
+        );
+    }
+    if let Some(order) = &view.order {
+        form = order.iter().map(|&a| form[a]).collect();
+        chain.push("Transpose", &[], &[("perm", ints(order.clone()))]);
+    }
+    if view.factor != 1.0 {
+        let name = format!("/{copy}/factor");
+        chain.push("Mul", &[&name], &[]);
+        graph.initializers.push(Initializer {
+            name,
+            array: Array::reals(&[], vec![view.factor], false),
+            node: false,
+        });
+    }
+    if form != shape || chain.nodes.is_empty() {
+        let name = format!("/{copy}/shape");
+        chain.push("Reshape", &[&name], &[]);
+        graph.initializers.push(Initializer {
+            name,
+            array: Array::ints(&[shape.len()], ints(shape)),
+            node: false,
+        });
+    }
+    if let Some(last) = chain.nodes.last_mut() {
+        last.proto.output = vec![copy.to_string()];
+    }
+    // Before all others: they read initializers alone, or such as these.
+    let ready = graph
+        .nodes
+        .iter()
+        .position(|n| n.proto.output.iter().any(|o| o == source));
+    let place = ready.map_or(0, |k| k + 1);
+    graph.nodes.splice(place..place, chain.nodes);
+}
+
+/// Nodes one after another.
+struct Chain<'n> {
+    last: String,
+    copy: &'n str,
+    nodes: Vec<Node>,
+}
+
+impl Chain<'_> {
+    fn push(&mut self, operation: &str, operands: &[&str], attributes: &[(&str, Vec<i64>)]) {
+        let output = format!("/{}/{operation}", self.copy);
+        let attribute = |(name, ints): &(&str, Vec<i64>)| proto::Attribute {
+            name: name.to_string(),
+            ints: ints.clone(),
+            ..Default::default()
+        };
+        let mut input = vec![std::mem::replace(&mut self.last, output.clone())];
+        input.extend(operands.iter().map(|s| s.to_string()));
+        self.nodes.push(Node {
+            proto: proto::Node {
+                input,
+                output: vec![output.clone()],
+                name: output,
+                op_type: operation.into(),
+                attribute: attributes.iter().map(attribute).collect(),
+                domain: String::new(),
+            },
+        });
+    }
+}

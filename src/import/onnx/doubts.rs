@@ -1,0 +1,110 @@
+//! What a file leaves in doubt: constants that may be parameters, and parameters that may be several.
+//!
+//! Each doubt is one warning, with up to three names and a count, and with the flag that settles it.
+
+use super::OnnxOptions;
+use super::copies::telling;
+use super::graph::Graph;
+use super::names::list;
+use super::parameters::{Root, Roots, Use, is_literal};
+use super::roles::Role;
+
+/// The warnings of a file, in the order of what they are about.
+pub(super) fn warnings(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Vec<String> {
+    let shared = shared(graph, roots);
+    let unknown = unknown(graph, roots, options);
+    shared.into_iter().chain(unknown).collect()
+}
+
+/// The parameters that the exporter lists, and whether the file holds them all.
+fn told(graph: &Graph, roots: &Roots) -> (bool, bool) {
+    let told = &graph.signature.parameters;
+    let held = |name: &String| {
+        let made = || graph.nodes.iter().any(|n| n.proto.output.contains(name));
+        roots.by_name.contains_key(name) || graph.pruned.contains(name) || made()
+    };
+    (!told.is_empty(), told.iter().all(held))
+}
+
+/// Norm scales and biases that serve several places were most likely equal by chance at export.
+fn shared(graph: &Graph, roots: &Roots) -> Option<String> {
+    // Where the exporter lists the module's parameters and the file holds them all, what is shared is meant to be.
+    let (_, complete) = told(graph, roots);
+    let mut names = Vec::new();
+    for (k, root) in roots.entries.iter().enumerate() {
+        if root.layer.is_none() || complete && graph.signature.parameters.contains(&root.name) {
+            continue;
+        }
+        let flat = root.array.shape.len() <= 1;
+        let own = |u: &&Use| match u.role {
+            Role::Shared => true,
+            Role::Addend => flat && graph.nodes[u.node].op_type() == "Add",
+            _ => false,
+        };
+        let places: Vec<&Use> = roots.uses[k].iter().filter(own).collect();
+        if places.len() > 1 {
+            let nodes = places.iter().map(|u| graph.nodes[u.node].name());
+            names.push((root.name.as_str(), list(nodes)));
+        }
+    }
+    let first = names.first()?.0;
+    let described: Vec<String> = names
+        .iter()
+        .map(|(name, nodes)| format!("{name} ({nodes})"))
+        .collect();
+    Some(format!(
+        "parameters serve several places, though exporters write equal-valued ones once: {}; if they should be separate, export with examples/export.py or pass --untie {first}{}",
+        list(described.iter().map(|s| s.as_str())),
+        if names.len() > 1 { " and so on" } else { "" }
+    ))
+}
+
+/// Constants that meet data and may be parameters: neither named nor told to be one or none.
+fn unknown(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Option<String> {
+    let (signed, complete) = told(graph, roots);
+    let parameters = roots.entries.iter().any(|root| root.layer.is_some());
+    let constant: Vec<glob::Pattern> = options
+        .constant
+        .iter()
+        .filter_map(|pattern| glob::Pattern::new(pattern).ok())
+        .collect();
+    // A literal of the code is none.
+    let literal =
+        |root: &Root| graph.producer == "pytorch" && parameters && is_literal(graph, root);
+    let candidate = |k: usize, root: &Root| {
+        let nameless = graph.made_up(&root.name) || signed;
+        let settled = graph.signature.constants.contains(&root.name)
+            || constant.iter().any(|pattern| pattern.matches(&root.name));
+        let full = root.array.len() > 1 && roots.features.contains_key(&k) && !(signed && complete);
+        root.layer.is_none()
+            && root.array.is_float()
+            && !root.statistic
+            && !root.array.is_mask()
+            && nameless
+            && !settled
+            && !literal(root)
+            && (full || telling(&root.array))
+    };
+    let meets = |u: &Use| matches!(u.role, Role::Weight | Role::Shared | Role::Addend);
+    let doubtful = (roots.entries.iter().enumerate())
+        .filter(|(k, root)| roots.uses[*k].iter().any(meets) && candidate(*k, root));
+    let names: Vec<&Root> = doubtful.map(|(_, root)| root).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let described: Vec<String> = names
+        .iter()
+        .map(|root| format!("{} {:?}", root.name, root.array.shape))
+        .collect();
+    let flags: Vec<String> = names
+        .iter()
+        .take(3)
+        .map(|root| format!("--trainable '{}'", glob::Pattern::escape(&root.name)))
+        .collect();
+    let more = if names.len() > 3 { " and so on" } else { "" };
+    Some(format!(
+        "constants meet the data that may be parameters, or made of some, under names that do not tell: {}; {}{more} takes them for parameters, --constant NAME says that one is none",
+        list(described.iter().map(|s| s.as_str())),
+        flags.join(" ")
+    ))
+}

@@ -1,0 +1,96 @@
+//! The layer of each parameter (DESIGN §3, Parameters).
+
+use super::OnnxOptions;
+use super::graph::{Graph, Links, Node};
+use super::names::{self, prefix};
+use super::parameters::Roots;
+use super::roles::{Origin, Role, role};
+use std::collections::HashMap;
+
+/// Whether a name says which layer it belongs to: it was not made up, and is no copy of an untied one.
+fn telling(graph: &Graph, name: &str, options: &OnnxOptions) -> bool {
+    let copy = name
+        .split_once('@')
+        .is_some_and(|(original, _)| options.untie.iter().any(|u| u == original));
+    !graph.made_up(name) && !copy
+}
+
+/// The layer of a parameter: that of its name; where the name was made up, that of what it is used with.
+pub(super) fn layer(
+    graph: &Graph,
+    links: &Links,
+    roots: &Roots,
+    options: &OnnxOptions,
+    origins: &HashMap<&str, Origin>,
+    root: usize,
+) -> String {
+    let name = &roots.entries[root].name;
+    if telling(graph, name, options) {
+        return prefix(name);
+    }
+    let mut uses = roots.uses[root].iter();
+    let Some(first) = uses.find(|u| u.role != Role::Other) else {
+        return prefix(name);
+    };
+    let node = &graph.nodes[first.node];
+    let named = |input: Option<&str>| {
+        let other = &roots.entries[origins.get(input?)?.view?].name;
+        telling(graph, other, options).then(|| prefix(other))
+    };
+    // The bias (or weight, or scale) of the same node says the layer.
+    let beside = (0..node.proto.input.len())
+        .filter(|&k| k != first.operand && role(node, k) != Role::Statistic)
+        .find_map(|k| named(node.input(k)));
+    if let Some(layer) = beside {
+        return layer;
+    }
+    // Else the bias that follows the product, or the weight of the product before the bias.
+    let neighbour = if first.role == Role::Weight {
+        let output = node.proto.output.first();
+        let readers = output.and_then(|output| links.readers.get(output.as_str()));
+        let follows = readers.and_then(|readers| readers.first());
+        follows
+            .map(|&k| &graph.nodes[k])
+            .filter(|n| n.op_type() == "Add")
+    } else {
+        let makers = node.proto.input.iter();
+        let makers = makers.filter_map(|i| links.maker.get(i.as_str()));
+        let product = |k: &&usize| matches!(graph.nodes[**k].op_type(), "MatMul" | "Gemm" | "Conv");
+        makers.filter(product).min().map(|&k| &graph.nodes[k])
+    };
+    let neighbour =
+        neighbour.and_then(|n| (0..n.proto.input.len()).find_map(|k| named(n.input(k))));
+    if let Some(layer) = neighbour {
+        return layer;
+    }
+    if first.role == Role::Addend {
+        return of_place(graph, roots, root, node);
+    }
+    node.name().to_string()
+}
+
+/// The layer of what is added or multiplied where no name beside it tells one: the module of the node's name, the
+/// norm that scale and shift belong to, or the product that a bias follows.
+fn of_place(graph: &Graph, roots: &Roots, root: usize, node: &Node) -> String {
+    if let Some(module) = names::module(node.name()) {
+        return module;
+    }
+    let Some(feature) = roots.features.get(&root) else {
+        return node.name().to_string();
+    };
+    let anchor = &graph.nodes[feature.anchor];
+    if !feature.norm {
+        let bias = node.op_type() == "Add"
+            && anchor
+                .proto
+                .output
+                .iter()
+                .any(|o| node.proto.input.contains(o));
+        let layer = if bias { anchor.name() } else { node.name() };
+        return layer.to_string();
+    }
+    // Scale and shift together are named after the last of the two.
+    let same = |f: &&super::features::Feature| f.norm && f.anchor == feature.anchor;
+    let last = roots.features.values().filter(same).map(|f| f.node).max();
+    graph.nodes[last.unwrap_or(feature.node)].name().to_string()
+}
