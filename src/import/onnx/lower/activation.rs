@@ -106,6 +106,21 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
         "Erf" => unary(Unary::Erf),
         "Sin" => unary(Unary::Sin),
         "Cos" => unary(Unary::Cos),
+        "Tan" => unary(Unary::Sin) / unary(Unary::Cos),
+        "Asin" => unary(Unary::Asin),
+        "Acos" => unary(Unary::Acos),
+        "Atan" => unary(Unary::Atan),
+        "Sinh" => unary(Unary::Sinh),
+        "Cosh" => unary(Unary::Cosh),
+        "Asinh" => unary(Unary::Asinh),
+        "Acosh" => unary(Unary::Acosh),
+        // ½ (ln(1 + x) − ln(1 − x)): nothing cancels near 0.
+        "Atanh" => {
+            constant(0.5) * (unary(Unary::Log1p) - (-x).unary(Unary::Log1p))
+        }
+        "Ceil" => unary(Unary::Ceil),
+        "Floor" => unary(Unary::Floor),
+        "Round" => unary(Unary::Round),
         "Gelu" => match node.text("approximate").as_deref() {
             None | Some("none" | "") => {
                 let normal = (x.clone() * constant(FRAC_1_SQRT_2)).unary(Unary::Erf);

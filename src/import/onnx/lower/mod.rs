@@ -17,6 +17,7 @@ mod norm;
 mod pad;
 mod pointwise;
 mod pool;
+mod recurrent;
 mod reduce;
 mod resize;
 mod room;
@@ -269,7 +270,7 @@ impl Lowering<'_> {
     }
 
     /// Whether a value is read by a node or is the output.
-    fn is_used(&self, name: &str) -> bool {
+    pub(super) fn is_used(&self, name: &str) -> bool {
         name == self.graph.output || self.last_use.contains_key(name)
     }
 
@@ -360,9 +361,11 @@ impl Lowering<'_> {
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
             "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
             "Attention" => one(self.attention(node, inputs)?),
+            "GRU" | "LSTM" | "RNN" => self.recurrent(node, inputs)?,
             "Einsum" => one(self.einsum(node, inputs)?),
             "LayerNormalization" | "RMSNormalization" => one(self.layer_norm(node, inputs)?),
             "GroupNormalization" | "InstanceNormalization" => one(self.group_norm(node, inputs)?),
+            "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
             "LpNormalization" => one(self.lp_norm(node, inputs)?),
             "LRN" => one(self.local_response(node, inputs)?),
             "Clip" => one(self.clip(node, inputs)?),

@@ -6,19 +6,27 @@ use super::super::graph::Node;
 /// Operations with a rule.
 pub(crate) const RULES: &[&str] = &[
     "Abs",
+    "Acos",
+    "Acosh",
     "Add",
     "And",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
     "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",
     "CastLike",
+    "Ceil",
     "Celu",
     "Clip",
     "Concat",
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Cosh",
     "CumSum",
     "DepthToSpace",
     "Div",
@@ -30,6 +38,8 @@ pub(crate) const RULES: &[&str] = &[
     "Exp",
     "Expand",
     "Flatten",
+    "Floor",
+    "GRU",
     "Gather",
     "GatherElements",
     "GatherND",
@@ -47,6 +57,7 @@ pub(crate) const RULES: &[&str] = &[
     "InstanceNormalization",
     "IsNaN",
     "LRN",
+    "LSTM",
     "LayerNormalization",
     "LeakyRelu",
     "Less",
@@ -57,6 +68,8 @@ pub(crate) const RULES: &[&str] = &[
     "MatMul",
     "Max",
     "MaxPool",
+    "Mean",
+    "MeanVarianceNormalization",
     "Min",
     "Mish",
     "Mul",
@@ -68,6 +81,7 @@ pub(crate) const RULES: &[&str] = &[
     "Pad",
     "Pow",
     "RMSNormalization",
+    "RNN",
     "Reciprocal",
     "ReduceL1",
     "ReduceL2",
@@ -82,6 +96,7 @@ pub(crate) const RULES: &[&str] = &[
     "Relu",
     "Reshape",
     "Resize",
+    "Round",
     "Selu",
     "SequenceAt",
     "Shape",
@@ -89,6 +104,7 @@ pub(crate) const RULES: &[&str] = &[
     "Sigmoid",
     "Sign",
     "Sin",
+    "Sinh",
     "Size",
     "Slice",
     "Softmax",
@@ -102,6 +118,7 @@ pub(crate) const RULES: &[&str] = &[
     "Sub",
     "Sum",
     "Swish",
+    "Tan",
     "Tanh",
     "ThresholdedRelu",
     "Tile",
@@ -116,9 +133,6 @@ pub(crate) const RULES: &[&str] = &[
 /// Why an operation is not supported, and what is.
 pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
-        "RNN" | "LSTM" | "GRU" => {
-            "recurrent layers are out of scope".into()
-        }
         "Loop" | "Scan" | "If" => {
             "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
         }
@@ -128,7 +142,7 @@ pub(super) fn why_not(node: &Node) -> String {
         "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
             "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
         }
-        "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
+        "Mod" | "BitShift" => {
             "of parameters or of the data it has no derivative, or none but 0".into()
         }
         "LpPool" => {
