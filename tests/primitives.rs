@@ -25,7 +25,7 @@ fn map_applies_every_unary_function<B: Contract>(c: &Conformance<B>) {
     for function in Unary::ALL {
         let positive = matches!(function, Unary::Log | Unary::Sqrt | Unary::Reciprocal);
         // Ordinary arguments, then ever smaller ones: near 0 the error is measured against small results.
-        for size in [8.0, 1.0, 1e-2, 1e-5] {
+        for size in [8.0f64, 1.0, 1e-2, 1e-5] {
             let low = match function {
                 _ if positive => size / 8.0,
                 Unary::Log1p if size > 0.9 => -0.9,

@@ -299,7 +299,11 @@ impl Expr {
                     Unary::Asin | Unary::Acos => {
                         let square = (one() - x.clone()) * (one() + x);
                         let size = square.unary(Unary::Sqrt).unary(Unary::Reciprocal);
-                        if *function == Unary::Asin { size } else { -size }
+                        if *function == Unary::Asin {
+                            size
+                        } else {
+                            -size
+                        }
                     }
                     Unary::Asinh => {
                         let square = one() + x.clone() * x;
@@ -603,11 +607,7 @@ mod tests {
                     check(&expr, &[x], 0);
                     if !matches!(
                         function,
-                        Unary::Log
-                            | Unary::Log1p
-                            | Unary::Sqrt
-                            | Unary::Reciprocal
-                            | Unary::Acosh
+                        Unary::Log | Unary::Log1p | Unary::Sqrt | Unary::Reciprocal | Unary::Acosh
                     ) {
                         check(&expr, &[-x], 0);
                     }

@@ -4,7 +4,7 @@
 //! (torch 2.15 with `optimize=True` or constant folding, ONNX Runtime 1.32, onnxsim 0.8): a weight under a name
 //! that was made up, a bias named after its weight, or a result that still has the norm's name.
 
-use super::graph::{Graph, Node};
+use super::graph::{Graph, Initializer, Node};
 use super::parameters::made_up;
 use std::collections::HashSet;
 
@@ -59,7 +59,8 @@ fn merged(node: &Node, initializers: &HashSet<&str>) -> bool {
 
 /// The module's parameters, as the newer exporter lists them, that the file does not hold.
 ///
-/// None where as many weights of matrix products were but transposed and renamed: these are still the module's.
+/// None where as many weights of matrix products were but transposed and renamed, or weights of recurrent layers
+/// but put in the order of the file's gates: these are still the module's.
 fn missing<'g>(graph: &'g Graph, initializers: &HashSet<&str>) -> Vec<&'g str> {
     let held = |name: &&String| {
         graph.pruned.contains(*name)
@@ -77,10 +78,27 @@ fn missing<'g>(graph: &'g Graph, initializers: &HashSet<&str>) -> Vec<&'g str> {
     let all = graph.signature.parameters.iter();
     let mut names: Vec<&str> = all.filter(|n| !held(n)).map(|n| n.as_str()).collect();
     names.sort_unstable();
-    if names.len() <= renamed.len() {
+    if names.len() <= renamed.len() + reordered(graph) {
         names.clear();
     }
     names
+}
+
+/// The module's parameters that recurrent nodes have under names that were made up: per direction one in each of
+/// the two weights, and the two biases in one.
+fn reordered(graph: &Graph) -> usize {
+    let recurrent = |n: &&Node| matches!(n.op_type(), "GRU" | "LSTM" | "RNN");
+    let operands = |n: &Node| {
+        [(1, 1), (2, 1), (3, 2)].map(|(k, count)| (n.input(k).map(str::to_string), count))
+    };
+    let mut parameters = 0;
+    for (name, count) in graph.nodes.iter().filter(recurrent).flat_map(operands) {
+        let named = |i: &&Initializer| Some(&i.name) == name.as_ref() && made_up(&i.name);
+        if let Some(weight) = graph.initializers.iter().find(named) {
+            parameters += count * weight.array.shape.first().copied().unwrap_or(0);
+        }
+    }
+    parameters
 }
 
 /// What a user should know of a file that looks optimised.

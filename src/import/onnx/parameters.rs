@@ -423,6 +423,10 @@ fn layer(
     if let Some(layer) = beside {
         return layer;
     }
+    // A recurrent node has all of its layer.
+    if matches!(node.op_type(), "GRU" | "LSTM" | "RNN") {
+        return node.name().to_string();
+    }
     // Else the bias that follows the product, or the weight of the product before the bias.
     let output = node.proto.output.first();
     let neighbour = if first.role == Role::Weight {

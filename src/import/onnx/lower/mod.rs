@@ -7,6 +7,7 @@ mod activation;
 mod affine;
 mod attention;
 mod blocks;
+mod columns;
 mod conv;
 mod einsum;
 mod index;
@@ -327,6 +328,8 @@ impl Lowering<'_> {
             "Gemm" => one(self.gemm(node, inputs)?),
             "MatMul" => one(self.matmul_node(node, inputs)?),
             "Conv" => one(self.conv(node, inputs)?),
+            "Col2Im" => one(self.columns_to_image(node, inputs)?),
+            "DFT" => one(self.fourier(node, inputs)?),
             "AveragePool" => one(self.average_pool(node, inputs)?),
             "ConvTranspose" => one(self.conv_transpose(node, inputs)?),
             "MaxPool" => one(self.max_pool(node, inputs)?),

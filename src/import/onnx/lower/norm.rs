@@ -90,7 +90,10 @@ impl Lowering<'_> {
         let mut further = further.filter(|name| !name.is_empty()).peekable();
         further.peek()?;
         let dead = |name: &&String| name.starts_with("batch_norm_dead_output");
-        if let Some(name) = further.clone().find(|name| self.is_used(name) || dead(name)) {
+        if let Some(name) = further
+            .clone()
+            .find(|name| self.is_used(name) || dead(name))
+        {
             return Some(format!("it makes the output {name:?}"));
         }
         self.network.warnings.push(format!(

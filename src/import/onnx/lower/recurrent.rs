@@ -224,7 +224,11 @@ fn functions(node: &Node, kind: Kind, directions: usize) -> Result<Vec<Expr>> {
             "sigmoid" => ("Sigmoid", None, None),
             "softsign" => ("Softsign", None, None),
             "softplus" => ("Softplus", None, None),
-            _ => return refuse(format!("its activation {name:?} is none that ONNX defines for it")),
+            _ => {
+                return refuse(format!(
+                    "its activation {name:?} is none that ONNX defines for it"
+                ));
+            }
         };
         let (operation, alpha, beta) = found;
         let alpha: Option<f32> = alpha.map(|default| alphas.next().unwrap_or(default));

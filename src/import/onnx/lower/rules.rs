@@ -22,12 +22,14 @@ pub(crate) const RULES: &[&str] = &[
     "Ceil",
     "Celu",
     "Clip",
+    "Col2Im",
     "Concat",
     "Conv",
     "ConvTranspose",
     "Cos",
     "Cosh",
     "CumSum",
+    "DFT",
     "DepthToSpace",
     "Div",
     "Dropout",
@@ -144,6 +146,25 @@ pub(super) fn why_not(node: &Node) -> String {
         }
         "Mod" | "BitShift" => {
             "of parameters or of the data it has no derivative, or none but 0".into()
+        }
+        "GridSample" | "AffineGrid" | "RoiAlign" | "MaxRoiPool" | "DeformConv" => {
+            "it samples at positions that are computed, which is not supported; F.interpolate and convolutions are".into()
+        }
+        "Hardmax" => {
+            "its derivative is 0 everywhere, so that nothing before it has one; leave it out of the exported module, or use a softmax".into()
+        }
+        "Det" => {
+            "determinants are not; write that of a small matrix as products of its entries".into()
+        }
+        "MaxUnpool" => {
+            "it puts values where a maximum was, which is a position of the data; transposed convolutions and F.interpolate are supported".into()
+        }
+        "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike" | "Bernoulli"
+        | "Multinomial" => {
+            "it draws random numbers, and derivatives are those of a function of the data; leave it out of the exported module, or give the numbers as an input".into()
+        }
+        "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" => {
+            "it rounds, which has the derivative 0, where PyTorch's quantisation passes derivatives on; export the module without it".into()
         }
         "LpPool" => {
             "norms over windows are not; average and maximum pools are".into()
