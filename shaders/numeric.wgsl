@@ -209,6 +209,121 @@ fn erf_(x: f32) -> f32 {
     return select(select(signed, near, a < 1.0), x, is_nan(x));
 }
 
+// e^x / 2 for 0 <= x, which overflows later than e^x.
+fn half_exp(x: f32) -> f32 {
+    let reduced = reduce_exp(select(x, 90.0, x > 90.0));
+    return scale(0.5 + 0.5 * expm1_reduced(reduced.y), i32(reduced.x));
+}
+
+// hyperbolic sine
+fn sinh_(x: f32) -> f32 {
+    let a = abs(x);
+    let e = expm1_(min(a, 1.0));
+    let h = half_exp(a);
+    let y = select(h - 0.25 / h, 0.5 * (e + e / (e + 1.0)), a < 1.0);
+    let signed = bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(x) & 0x80000000u));
+    return select(select(signed, x, a < 1e-4), x, is_nan(x));
+}
+
+// hyperbolic cosine
+fn cosh_(x: f32) -> f32 {
+    let h = half_exp(abs(x));
+    return select(h + 0.25 / h, x, is_nan(x));
+}
+
+// atan x - x for |x| <= tan(pi/8). Source: Cephes, atanf.
+fn atan_tail(x: f32) -> f32 {
+    let z = x * x;
+    return (((8.05374449538e-2 * z - 1.38776856032e-1) * z + 1.99777106478e-1) * z - 3.33329491539e-1) * z * x;
+}
+
+// inverse tangent: pi/2 - atan(1/|x|) from tan(3 pi/8) on, pi/4 + atan((|x| - 1) / (|x| + 1)) from tan(pi/8) on
+fn atan_(x: f32) -> f32 {
+    let a = abs(x);
+    let far = a > 2.414213562373095;
+    let middle = !far && a > 0.4142135623730950;
+    let r = select(select(a, (a - 1.0) / (a + 1.0), middle), -1.0 / max(a, 1.0), far);
+    let lead = select(select(0.0, 0.785398163397448, middle), 1.570796326794897, far);
+    let y = lead + (r + atan_tail(r));
+    let signed = bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(x) & 0x80000000u));
+    return select(select(signed, x, a < 1e-4), x, is_nan(x));
+}
+
+// asin s for 0 <= s <= 1/2. Source: Cephes, asinf.
+fn asin_small(s: f32) -> f32 {
+    let z = s * s;
+    var p = 4.2163199048e-2;
+    p = p * z + 2.4181311049e-2;
+    p = p * z + 4.5470025998e-2;
+    p = p * z + 7.4953002686e-2;
+    p = p * z + 1.6666752422e-1;
+    return s + s * z * p;
+}
+
+// asin sqrt((1 - a) / 2), which is half of acos a, for 1/2 <= a <= 1.
+fn half_acos(a: f32) -> f32 {
+    return asin_small(sqrt(0.5 - 0.5 * clamp(a, 0.5, 1.0)));
+}
+
+// inverse sine
+fn asin_(x: f32) -> f32 {
+    let a = abs(x);
+    let y = select(1.570796326794897 - 2.0 * half_acos(a), asin_small(min(a, 0.5)), a < 0.5);
+    let signed = bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(x) & 0x80000000u));
+    let defined = select(signed, from_bits(0x7fc00000u), a > 1.0);
+    return select(select(defined, x, a < 1e-4), x, is_nan(x));
+}
+
+// inverse cosine
+fn acos_(x: f32) -> f32 {
+    let a = abs(x);
+    let s = asin_small(min(a, 0.5));
+    let twice = 2.0 * half_acos(a);
+    let near = 1.570796326794897 - select(s, -s, x < 0.0);
+    let far = select(twice, 3.141592653589793 - twice, x < 0.0);
+    let defined = select(select(far, near, a < 0.5), from_bits(0x7fc00000u), a > 1.0);
+    return select(defined, x, is_nan(x));
+}
+
+// inverse hyperbolic sine: ln(1 + a + a^2 / (1 + sqrt(1 + a^2)))
+fn asinh_(x: f32) -> f32 {
+    let a = abs(x);
+    let b = min(a, 1e9);
+    let square = b * b;
+    let near = log1p_(b + square / (1.0 + sqrt(1.0 + square)));
+    let y = select(near, log_(a) + 0.6931471805599453, a > 1e9);
+    let signed = bitcast<f32>(bitcast<u32>(y) | (bitcast<u32>(x) & 0x80000000u));
+    return select(select(signed, x, a < 1e-4), x, is_nan(x));
+}
+
+// inverse hyperbolic cosine: ln(1 + t + sqrt(t (t + 2))) with t = x - 1
+fn acosh_(x: f32) -> f32 {
+    let t = clamp(x, 1.0, 1e9) - 1.0;
+    let near = log1p_(t + sqrt(t * (t + 2.0)));
+    let y = select(near, log_(x) + 0.6931471805599453, x > 1e9);
+    return select(select(y, from_bits(0x7fc00000u), x < 1.0), x, is_nan(x));
+}
+
+// Whole numbers stay what they are, and so does what is not finite.
+fn is_whole(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) >= 0x4b000000u;
+}
+
+// the largest whole number up to x
+fn floor_(x: f32) -> f32 {
+    return select(floor(x), x, is_whole(x));
+}
+
+// the smallest whole number from x on
+fn ceil_(x: f32) -> f32 {
+    return select(ceil(x), x, is_whole(x));
+}
+
+// the nearest whole number, of two the even one
+fn round_(x: f32) -> f32 {
+    return select(round(x), x, is_whole(x));
+}
+
 // The leading twelve bits of x: products of two such numbers are exact.
 fn leading(x: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(x) & 0xfffff000u);

@@ -82,6 +82,20 @@ fn elementary_functions_are_accurate_everywhere() {
         (Unary::Cos, -60.0, 60.0),
         (Unary::Erf, -5.0, 5.0),
         (Unary::Erf, 0.9, 1.1),
+        (Unary::Sinh, -89.0, 89.0),
+        (Unary::Sinh, -1.1, 1.1),
+        (Unary::Cosh, -89.0, 89.0),
+        (Unary::Atan, -1e30, 1e30),
+        (Unary::Atan, -4.0, 4.0),
+        (Unary::Asin, -1.0, 1.0),
+        (Unary::Acos, -1.0, 1.0),
+        (Unary::Asinh, -1e30, 1e30),
+        (Unary::Asinh, -4.0, 4.0),
+        (Unary::Acosh, 1.0, 1e30),
+        (Unary::Acosh, 1.0, 4.0),
+        (Unary::Floor, -1e30, 1e30),
+        (Unary::Ceil, -1e30, 1e30),
+        (Unary::Round, -1e30, 1e30),
     ] {
         let (error, x, y) = worst(&gpu, function, low, high);
         eprintln!("{function:?} {low}..{high}: {error:.2} ulp at {x:e} ({y:e})");

@@ -132,6 +132,19 @@ pub(super) fn drafts() -> Vec<Draft> {
         (Unary::Sin, -60.0, 60.0),
         (Unary::Cos, -60.0, 60.0),
         (Unary::Erf, -5.0, 5.0),
+        (Unary::Sinh, -89.0, 89.0),
+        (Unary::Cosh, -89.0, 89.0),
+        (Unary::Atan, -1e30, 1e30),
+        (Unary::Atan, -4.0, 4.0),
+        (Unary::Asin, -1.0, 1.0),
+        (Unary::Acos, -1.0, 1.0),
+        (Unary::Asinh, -1e30, 1e30),
+        (Unary::Asinh, -4.0, 4.0),
+        (Unary::Acosh, 1.0, 1e30),
+        (Unary::Acosh, 1.0, 4.0),
+        (Unary::Floor, -1e30, 1e30),
+        (Unary::Ceil, -1e30, 1e30),
+        (Unary::Round, -1e30, 1e30),
     ] {
         let bound = |x: f64| match x.abs() {
             size if size == 0.0 || (1e-3..1e4).contains(&size) => x.to_string(),
@@ -141,11 +154,17 @@ pub(super) fn drafts() -> Vec<Draft> {
         let value = vec![("value".to_string(), x(0).unary(function))];
         drafts.push(draft(about, FUNCTIONS, value, Arguments::Within(low, high)));
     }
-    for function in Unary::ALL.into_iter().filter(|f| *f != Unary::Negate) {
+    for function in Unary::ALL {
+        // The derivatives of others are constants.
+        if x(0).unary(function).derivative(0).as_constant().is_some() {
+            continue;
+        }
         // Away from poles; a derivative near 0 is a difference of numbers near 1, so of the largest.
         let (low, high) = match function {
             Unary::Log | Unary::Sqrt | Unary::Reciprocal => (0.25, 4.0),
             Unary::Log1p => (-0.75, 4.0),
+            Unary::Asin | Unary::Acos => (-0.75, 0.75),
+            Unary::Acosh => (1.25, 4.0),
             _ => (-4.0, 4.0),
         };
         let first = x(0).unary(function).derivative(0);

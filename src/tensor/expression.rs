@@ -66,11 +66,31 @@ pub enum Unary {
     Sin,
     /// cosine
     Cos,
+    /// hyperbolic sine, accurate near 0
+    Sinh,
+    /// hyperbolic cosine
+    Cosh,
+    /// inverse tangent, accurate near 0
+    Atan,
+    /// inverse sine, accurate near 0; NaN outside of ±1
+    Asin,
+    /// inverse cosine, accurate near 1; NaN outside of ±1
+    Acos,
+    /// inverse hyperbolic sine, accurate near 0
+    Asinh,
+    /// inverse hyperbolic cosine, accurate near 1; NaN below 1
+    Acosh,
+    /// the largest whole number up to x; its derivative is 0, as in PyTorch
+    Floor,
+    /// the smallest whole number from x on; its derivative is 0, as in PyTorch
+    Ceil,
+    /// the nearest whole number, of two the even one; its derivative is 0, as in PyTorch
+    Round,
 }
 
 impl Unary {
     /// All of them.
-    pub const ALL: [Unary; 13] = [
+    pub const ALL: [Unary; 23] = [
         Unary::Negate,
         Unary::Exp,
         Unary::ExpM1,
@@ -84,6 +104,16 @@ impl Unary {
         Unary::Erf,
         Unary::Sin,
         Unary::Cos,
+        Unary::Sinh,
+        Unary::Cosh,
+        Unary::Atan,
+        Unary::Asin,
+        Unary::Acos,
+        Unary::Asinh,
+        Unary::Acosh,
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
     ];
 }
 
@@ -262,6 +292,28 @@ impl Expr {
                         Expr::constant(std::f64::consts::FRAC_2_SQRT_PI)
                             * (-(x.clone() * x)).unary(Unary::Exp)
                     }
+                    Unary::Sinh => x.unary(Unary::Cosh),
+                    Unary::Cosh => x.unary(Unary::Sinh),
+                    Unary::Atan => (one() + x.clone() * x).unary(Unary::Reciprocal),
+                    // (1 − x)(1 + x): one rounding less than 1 − x² near ±1.
+                    Unary::Asin | Unary::Acos => {
+                        let square = (one() - x.clone()) * (one() + x);
+                        let size = square.unary(Unary::Sqrt).unary(Unary::Reciprocal);
+                        if *function == Unary::Asin {
+                            size
+                        } else {
+                            -size
+                        }
+                    }
+                    Unary::Asinh => {
+                        let square = one() + x.clone() * x;
+                        square.unary(Unary::Sqrt).unary(Unary::Reciprocal)
+                    }
+                    Unary::Acosh => {
+                        let square = (x.clone() - one()) * (x + one());
+                        square.unary(Unary::Sqrt).unary(Unary::Reciprocal)
+                    }
+                    Unary::Floor | Unary::Ceil | Unary::Round => Expr::constant(0.0),
                 };
                 outer * inner
             }
@@ -347,6 +399,14 @@ impl Expr {
         }
     }
 
+    /// Whether input `k` is read, be it in a comparison alone.
+    pub fn reads(&self, k: usize) -> bool {
+        match self.node() {
+            Node::Input(j) => *j == k,
+            _ => self.operands().into_iter().any(|operand| operand.reads(k)),
+        }
+    }
+
     /// Replaces every input `k` by `inputs[k]`.
     pub fn substitute(&self, inputs: &[Expr]) -> Expr {
         match self.node() {
@@ -382,7 +442,15 @@ impl Expr {
             }
             seen.push(node);
             match node {
-                Node::Unary(Unary::Negate | Unary::Sqrt | Unary::Reciprocal, _)
+                Node::Unary(
+                    Unary::Negate
+                    | Unary::Sqrt
+                    | Unary::Reciprocal
+                    | Unary::Floor
+                    | Unary::Ceil
+                    | Unary::Round,
+                    _,
+                )
                 | Node::Binary(
                     Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide,
                     ..,
@@ -429,6 +497,21 @@ impl Unary {
             Unary::Erf => libm::erf(x),
             Unary::Sin => x.sin(),
             Unary::Cos => x.cos(),
+            Unary::Sinh => x.sinh(),
+            Unary::Cosh => x.cosh(),
+            Unary::Atan => x.atan(),
+            Unary::Asin => x.asin(),
+            Unary::Acos => x.acos(),
+            Unary::Asinh => x.asinh(),
+            // The standard library's adds 1 to what it takes the logarithm of, which loses digits near 1.
+            Unary::Acosh if x < 1.0 => f64::NAN,
+            Unary::Acosh => {
+                let beyond = x - 1.0;
+                (beyond + beyond.sqrt() * (x + 1.0).sqrt()).ln_1p()
+            }
+            Unary::Floor => x.floor(),
+            Unary::Ceil => x.ceil(),
+            Unary::Round => x.round_ties_even(),
         }
     }
 }
@@ -514,12 +597,17 @@ mod tests {
         for function in Unary::ALL {
             // Scaled inside, so that the chain rule counts.
             let mut expr = (Expr::constant(0.7) * Expr::input(0)).unary(function);
+            let points = match function {
+                Unary::Asin | Unary::Acos => [0.05, 0.4, 0.8, 1.2],
+                Unary::Acosh => [1.7, 1.9, 2.4, 2.9],
+                _ => [0.05, 0.4, 1.3, 2.9],
+            };
             for _ in 0..3 {
-                for x in [0.05, 0.4, 1.3, 2.9] {
+                for x in points {
                     check(&expr, &[x], 0);
                     if !matches!(
                         function,
-                        Unary::Log | Unary::Log1p | Unary::Sqrt | Unary::Reciprocal
+                        Unary::Log | Unary::Log1p | Unary::Sqrt | Unary::Reciprocal | Unary::Acosh
                     ) {
                         check(&expr, &[-x], 0);
                     }

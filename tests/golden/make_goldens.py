@@ -42,6 +42,7 @@ import blocks
 import double
 import folded
 import operations
+import recurrent
 import refusals
 from networks import FusedNorm, networks
 from spec import Network
@@ -406,7 +407,8 @@ def main():
         precisions(index)
         fused(index)
         batch_of_one(index)
-    for network, make in (operations.makers() | blocks.makers()).items():
+    made_of_layers(index)
+    for network, make in (operations.makers() | blocks.makers() | recurrent.makers()).items():
         if wanted(network):
             torch.manual_seed(zlib.crc32(network.encode()))
             made = make()
@@ -531,6 +533,37 @@ def fused(index):
         write_case(index, name, path, model, Network(plain, {"x": shape}, *spec), (inputs,), True,
                    tolerance="exact")
         file_parameters = kept
+
+
+def with_parameters(index, name, path, model, network, parameters, inputs):
+    """A case whose parameters are known."""
+    global file_parameters
+    kept, file_parameters = file_parameters, lambda *_: parameters
+    write_case(index, name, path, model, network, inputs, False, tolerance="exact")
+    file_parameters = kept
+
+
+def made_of_layers(index):
+    """Recurrent nodes with parameters in the file's layout."""
+    for name, path, model, network, parameters in recurrent.write_nodes(MODELS, KEEP, wanted):
+        inputs = network.draw(6, torch.Generator().manual_seed(15))
+        print(f"{name}: by ONNX Runtime {check(path, inputs, network.module.double()(*inputs), network)}")
+        with_parameters(index, name, path, model, network, parameters, inputs)
+    for name in ("lstm", "gru", "rnn"):
+        if not wanted(name):
+            continue
+        torch.manual_seed(22)
+        network = recurrent.makers()[name]()
+        inputs = network.draw(6, torch.Generator().manual_seed(16))
+        for variant in ("new_optimized", "old_folded"):
+            if (name, variant) == ("rnn", "new_optimized"):  # written step by step
+                continue
+            path = MODELS / f"{name}.{variant}.onnx"
+            example = tuple(v[:2].float() for v in inputs)
+            model = export(network.module, example, path, **MORE[variant])
+            module, parameters = recurrent.folded(copy.deepcopy(network.module), model, 3)
+            case = Network(module, network.inputs)
+            with_parameters(index, path.stem, path, model, case, parameters, inputs)
 
 
 def batch_of_one(index):

@@ -21,16 +21,6 @@ class Of(nn.Module):
         return self.head(self.part(torch.tanh(self.first(x))))
 
 
-class Recurrent(nn.Module):
-    def __init__(self, kind):
-        super().__init__()
-        self.inner = kind(3, 4, batch_first=True)
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.head(self.inner(x)[0][:, -1])
-
-
 class Constant(nn.Module):
     """An output of parameters alone."""
 
@@ -95,15 +85,9 @@ def makers():
         "samples_first": (net(Part(lambda h: h + h[:1])), ["Slice", "samples"]),
         "samples_flipped": (net(Part(lambda h: h.flip(0))), ["samples"]),
         "samples_joined": (net(Part(lambda h: torch.cat([h, h], 0))), ["Concat", "samples"]),
-        "lstm": (lambda path: exported(path, Recurrent(nn.LSTM), (5, 3), False), ["LSTM", "scope"]),
-        "gru": (lambda path: exported(path, Recurrent(nn.GRU), (5, 3), False), ["GRU", "scope"]),
-        "rnn": (lambda path: exported(path, Recurrent(nn.RNN), (5, 3), False), ["RNN", "scope"]),
-        "lstm_new": (lambda path: exported(path, Recurrent(nn.LSTM), (5, 3)), ["LSTM", "scope"]),
-        "gru_new": (lambda path: exported(path, Recurrent(nn.GRU), (5, 3)), ["GRU", "scope"]),
         "argmax": (net(Part(lambda h: h * h.argmax(1, keepdim=True))), ["ArgMax"]),
         "topk": (net(Part(largest), 2), ["TopK"]),
         "sorted": (net(Part(lambda h: h.sort(1).values)), ["TopK"]),
-        "rounded": (net(Part(torch.round)), ["Round"]),
         "constant": (lambda path: exported(path, Constant(), (3,)), ["no input"]),
         "loop": (lambda path: looped(path), ["Loop"]),
         "conditional": (lambda path: conditional(path), ["If"]),

@@ -4,7 +4,7 @@
 //! (torch 2.15 with `optimize=True` or constant folding, ONNX Runtime 1.32, onnxsim 0.8): a weight under a name
 //! that was made up, a bias named after its weight, or a result that still has the norm's name.
 
-use super::graph::{Graph, Node};
+use super::graph::{Graph, Initializer, Node};
 use super::names::{list, prefix};
 use super::parameters::Roots;
 use super::roles::Role;
@@ -58,7 +58,7 @@ fn merged(graph: &Graph, node: &Node, initializers: &HashSet<&str>) -> bool {
 ///
 /// Without those that are there under another name: the weight of a layer whose weight was transposed and renamed,
 /// the scale or shift that is another's, equal at export. None where the rest are as many as the renamed weights
-/// whose layer is not known.
+/// whose layer is not known, and the weights of recurrent layers put in the order of the file's gates.
 fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
     let made: HashSet<&str> = (graph.nodes.iter().flat_map(|n| &n.proto.output))
         .map(|o| o.as_str())
@@ -74,7 +74,10 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
     // Weights under names that were made up, by their layer.
     let mut unplaced = 0;
     for (k, root) in roots.entries.iter().enumerate() {
-        let weight = |role| roots.uses[k].iter().any(|u| u.role == role);
+        let weight = |role| {
+            let mut uses = roots.uses[k].iter();
+            uses.any(|u| u.role == role && !is_recurrent(&graph.nodes[u.node]))
+        };
         let Some(layer) = &root.layer else { continue };
         if graph.made_up(&root.name) && weight(Role::Weight) {
             match names.iter().position(|name| prefix(name) == *layer) {
@@ -99,10 +102,30 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
             }
         }
     }
-    if names.len() <= unplaced {
+    if names.len() <= unplaced + reordered(graph) {
         names.clear();
     }
     names
+}
+
+fn is_recurrent(node: &Node) -> bool {
+    matches!(node.op_type(), "GRU" | "LSTM" | "RNN")
+}
+
+/// The module's parameters that recurrent nodes have under names that were made up: per direction one in each of
+/// the two weights, and the two biases in one.
+fn reordered(graph: &Graph) -> usize {
+    let operands = |n: &Node| {
+        [(1, 1), (2, 1), (3, 2)].map(|(k, count)| (n.input(k).map(str::to_string), count))
+    };
+    let mut parameters = 0;
+    for (name, count) in graph.nodes.iter().filter(|n| is_recurrent(n)).flat_map(operands) {
+        let named = |i: &&Initializer| Some(&i.name) == name.as_ref() && graph.made_up(&i.name);
+        if let Some(weight) = graph.initializers.iter().find(named) {
+            parameters += count * weight.array.shape.first().copied().unwrap_or(0);
+        }
+    }
+    parameters
 }
 
 /// What a user should know of a file that looks optimised.

@@ -36,6 +36,117 @@ pub(crate) struct Roots {
     pub features: HashMap<usize, Feature>,
 }
 
+<<<<<<< HEAD
+=======
+/// Whether an exporter made a name up: `val_75`, `onnx::Mul_12`, `/fc/Transpose_output_0`, `42`.
+pub(crate) fn made_up(name: &str) -> bool {
+    let numbered = |prefix: &str| {
+        name.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    name.starts_with("onnx::")
+        || name.starts_with('/')
+        || name == "scalar_tensor_default"
+        || [
+            "",
+            "val_",
+            "_val_",
+            "const_",
+            "lifted_tensor_",
+            "c_lifted_tensor_",
+            "_tensor_constant",
+            "scalar_tensor_default_",
+        ]
+        .iter()
+        .any(|prefix| numbered(prefix))
+}
+
+/// What a node takes an operand for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Weight, table or slope: a parameter whatever its name.
+    Weight,
+    /// Bias of an affine operation, scale or shift of a norm: likewise.
+    Shared,
+    /// Operand of arithmetic, of Concat, Einsum or Where: a parameter unless its name was made up.
+    Addend,
+    /// Mean or variance of a norm: never one.
+    Statistic,
+    /// Anything else.
+    Other,
+}
+
+fn role(node: &Node, operand: usize) -> Role {
+    match (node.op_type(), operand) {
+        ("Gemm" | "MatMul", 0 | 1) | ("Conv" | "ConvTranspose" | "PRelu", 1) | ("Gather", 0) => {
+            Role::Weight
+        }
+        ("GRU" | "LSTM" | "RNN", 1 | 2) => Role::Weight,
+        ("Gemm" | "Conv" | "ConvTranspose", 2) | ("GRU" | "LSTM" | "RNN", 3 | 7) => Role::Shared,
+        // A first state: zeros under a name that the exporter made up are none.
+        ("GRU" | "LSTM" | "RNN", 5 | 6) => Role::Addend,
+        (
+            "BatchNormalization"
+            | "LayerNormalization"
+            | "InstanceNormalization"
+            | "GroupNormalization"
+            | "RMSNormalization",
+            1 | 2,
+        ) => Role::Shared,
+        ("BatchNormalization", 3 | 4) => Role::Statistic,
+        (
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Concat" | "Sum" | "Einsum",
+            _,
+        )
+        | ("Where", 1 | 2) => Role::Addend,
+        _ => Role::Other,
+    }
+}
+
+/// What a value made of initializers alone stems from.
+#[derive(Clone, Default)]
+struct Origin {
+    /// The root it is a view of (Transpose, Identity, Reshape, Cast).
+    view: Option<usize>,
+    /// Every root it is computed from.
+    sources: BTreeSet<usize>,
+    /// Those of them that had the role of an addend on the way.
+    mixed: BTreeSet<usize>,
+}
+
+/// Initializers that values are computed of, summed over all that are made of initializers alone and all their
+/// uses: the product of the two may not grow with the file.
+const MOST_ORIGINS: usize = 1 << 20;
+
+impl Origin {
+    fn len(&self) -> usize {
+        self.sources.len() + self.mixed.len()
+    }
+}
+
+fn too_many(graph: &Graph, node: &Node) -> Error {
+    Error::file(
+        &graph.path,
+        format!(
+            "node {:?} ({}): too many values are computed of too many weights each",
+            node.name(),
+            node.op_type()
+        ),
+    )
+}
+
+const VIEWS: &[&str] = &[
+    "Transpose",
+    "Identity",
+    "Reshape",
+    "Cast",
+    "CastLike",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+];
+
+>>>>>>> h-f
 /// A use of a root by a node that depends on the samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Use {
@@ -321,3 +432,128 @@ fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -
     }
     Ok(())
 }
+<<<<<<< HEAD
+=======
+
+/// The name before the last dot; a name without one is a layer of its own.
+pub(crate) fn prefix(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(layer, _)| layer)
+}
+
+/// Whether a name says which layer it belongs to: it was not made up, and is no copy of an untied one.
+fn telling(name: &str, options: &OnnxOptions) -> bool {
+    let copy = name
+        .split_once('@')
+        .is_some_and(|(original, _)| options.untie.iter().any(|u| u == original));
+    !made_up(name) && !copy
+}
+
+/// The layer of a parameter.
+fn layer(
+    graph: &Graph,
+    roots: &Roots,
+    options: &OnnxOptions,
+    origins: &HashMap<&str, Origin>,
+    uses: &[Use],
+    root: usize,
+) -> String {
+    let name = &roots.entries[root].name;
+    if telling(name, options) {
+        return prefix(name).to_string();
+    }
+    let Some(first) = uses
+        .iter()
+        .find(|u| u.root == root && u.role != Role::Other)
+    else {
+        return prefix(name).to_string();
+    };
+    let node = &graph.nodes[first.node];
+    let named = |input: Option<&str>| {
+        let other = &roots.entries[origins.get(input?)?.view?].name;
+        telling(other, options).then(|| prefix(other).to_string())
+    };
+    // The bias (or weight, or scale) of the same node says the layer.
+    let beside = (0..node.proto.input.len())
+        .filter(|&k| k != first.operand && role(node, k) != Role::Statistic)
+        .find_map(|k| named(node.input(k)));
+    if let Some(layer) = beside {
+        return layer;
+    }
+    // A recurrent node has all of its layer.
+    if matches!(node.op_type(), "GRU" | "LSTM" | "RNN") {
+        return node.name().to_string();
+    }
+    // Else the bias that follows the product, or the weight of the product before the bias.
+    let output = node.proto.output.first();
+    let neighbour = if first.role == Role::Weight {
+        let follows = |n: &&Node| n.proto.input.iter().any(|i| Some(i) == output);
+        graph.nodes[first.node..]
+            .iter()
+            .find(follows)
+            .filter(|n| n.op_type() == "Add")
+    } else {
+        let feeds = |n: &&Node| {
+            matches!(n.op_type(), "MatMul" | "Gemm" | "Conv")
+                && n.proto.output.iter().any(|o| node.proto.input.contains(o))
+        };
+        graph.nodes.iter().find(feeds)
+    };
+    neighbour
+        .and_then(|n| (0..n.proto.input.len()).find_map(|k| named(n.input(k))))
+        .unwrap_or_else(|| node.name().to_string())
+}
+
+/// Norm scales and biases that serve several places were most likely equal by chance at export.
+fn warn_shared(roots: &mut Roots, graph: &Graph, uses: &[Use]) {
+    // Where the exporter lists the module's parameters and the file holds them all, what is shared is meant to be.
+    let told = &graph.signature.parameters;
+    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
+    let complete = told.iter().all(held);
+    let mut warnings = Vec::new();
+    for (k, root) in roots.entries.iter().enumerate() {
+        if root.layer.is_none() || complete && told.contains(&root.name) {
+            continue;
+        }
+        let flat = root.array.shape.len() <= 1;
+        let places: Vec<&str> = uses
+            .iter()
+            .filter(|u| {
+                let node = &graph.nodes[u.node];
+                let addend = u.role == Role::Addend && flat && node.op_type() == "Add";
+                u.root == k && (u.role == Role::Shared || addend)
+            })
+            .map(|u| graph.nodes[u.node].name())
+            .collect();
+        if places.len() > 1 {
+            warnings.push(format!(
+                "parameter {name} serves {} places ({}): exporters write equal-valued parameters once; if they should be separate, export with examples/export.py or pass --untie {name}",
+                places.len(),
+                places.join(", "),
+                name = root.name
+            ));
+        }
+    }
+    roots.warnings.extend(warnings);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_exporters_make_up_are_known() {
+        for name in ["val_75", "onnx::Mul_12", "42", "/fc/Transpose_output_0"] {
+            assert!(made_up(name), "{name}");
+        }
+        for name in ["fc.weight", "scale", "val_x", "layers.0.bias", "value_1"] {
+            assert!(!made_up(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_layer_is_the_name_before_the_last_dot() {
+        assert_eq!(prefix("encoder.0.weight"), "encoder.0");
+        assert_eq!(prefix("scale"), "scale");
+    }
+}
+>>>>>>> h-f

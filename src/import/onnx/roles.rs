@@ -25,9 +25,12 @@ pub(super) fn role(node: &Node, operand: usize) -> Role {
         ("Gemm" | "MatMul", 0 | 1)
         | ("Conv" | "ConvTranspose" | "PRelu", 1)
         | ("Gather", 0)
+        | ("GRU" | "LSTM" | "RNN", 1 | 2)
         // The table of the bags that it goes over.
         | ("Loop", _) => Role::Weight,
-        ("Gemm" | "Conv" | "ConvTranspose", 2) => Role::Shared,
+        ("Gemm" | "Conv" | "ConvTranspose", 2) | ("GRU" | "LSTM" | "RNN", 3 | 7) => Role::Shared,
+        // A first state: zeros under a name that the exporter made up are none.
+        ("GRU" | "LSTM" | "RNN", 5 | 6) => Role::Addend,
         (
             "BatchNormalization"
             | "LayerNormalization"

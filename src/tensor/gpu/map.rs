@@ -94,6 +94,16 @@ impl Writer {
                     Unary::Erf => format!("erf_({x})"),
                     Unary::Sin => format!("sin_({x})"),
                     Unary::Cos => format!("cos_({x})"),
+                    Unary::Sinh => format!("sinh_({x})"),
+                    Unary::Cosh => format!("cosh_({x})"),
+                    Unary::Atan => format!("atan_({x})"),
+                    Unary::Asin => format!("asin_({x})"),
+                    Unary::Acos => format!("acos_({x})"),
+                    Unary::Asinh => format!("asinh_({x})"),
+                    Unary::Acosh => format!("acosh_({x})"),
+                    Unary::Floor => format!("floor_({x})"),
+                    Unary::Ceil => format!("ceil_({x})"),
+                    Unary::Round => format!("round_({x})"),
                 }
             }
             Node::Binary(function, x, y) => {

@@ -18,7 +18,8 @@ pub(super) fn unary(function: Unary, x: &[f64], target: &mut [f64]) {
         };
     }
     loops!(
-        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal, Erf, Sin, Cos
+        Negate, Exp, ExpM1, Log, Log1p, Tanh, Sigmoid, Softplus, Sqrt, Reciprocal, Erf, Sin, Cos,
+        Sinh, Cosh, Atan, Asin, Acos, Asinh, Acosh, Floor, Ceil, Round
     );
 }
 

@@ -8,7 +8,7 @@
 //! Polynomials are minimax (Remez). No fused multiply-add is asked for, so that every machine gives the same bits.
 
 use crate::tensor::expression::Unary;
-use std::f64::consts::{FRAC_2_PI, LN_2, LOG2_E};
+use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, FRAC_PI_4, LN_2, LOG2_E};
 
 /// 1.5·2⁵²: what is added to it is rounded to a whole number, which then stands in the lowest bits.
 const ROUND: f64 = 6_755_399_441_055_744.0;
@@ -42,6 +42,16 @@ pub(super) fn unary(function: Unary, x: &[f32], target: &mut [f32]) {
             widened(x, target, |x| sine(x, 1));
             large_angles(x, target, f64::cos);
         }
+        Unary::Sinh => widened(x, target, sinh),
+        Unary::Cosh => widened(x, target, cosh),
+        Unary::Atan => widened(x, target, atan),
+        Unary::Asin => widened(x, target, |x| atan(x / ((1.0 - x) * (1.0 + x)).sqrt())),
+        Unary::Acos => widened(x, target, |x| 2.0 * atan(((1.0 - x) / (1.0 + x)).sqrt())),
+        Unary::Asinh => widened(x, target, asinh),
+        Unary::Acosh => widened(x, target, acosh),
+        Unary::Floor => direct(x, target, f32::floor),
+        Unary::Ceil => direct(x, target, f32::ceil),
+        Unary::Round => direct(x, target, f32::round_ties_even),
     }
 }
 
@@ -274,6 +284,66 @@ fn sine(x: f64, quarters: u64) -> f64 {
     f64::from_bits(value.to_bits() ^ (quarter & 2) << 62)
 }
 
+#[inline(always)]
+fn sinh(x: f64) -> f64 {
+    let e = exp_m1_unsigned(x.abs());
+    (0.5 * (e + e / (e + 1.0))).copysign(x)
+}
+
+#[inline(always)]
+fn cosh(x: f64) -> f64 {
+    let e = exp(x.abs());
+    0.5 * (e + 1.0 / e)
+}
+
+/// atan |x| of t = |x|, or π/2 − atan t with t = 1/|x|; and atan t = π/4 + atan((t − 1) / (t + 1)) where that is
+/// nearer to 0.
+#[inline(always)]
+fn atan(x: f64) -> f64 {
+    /// tan(π/8)
+    const EIGHTH: f64 = 0.414_213_562_373_095_03;
+    let a = x.abs();
+    let inverse = a > 1.0;
+    let t = if inverse { 1.0 / a } else { a };
+    let far = t > EIGHTH;
+    let r = if far { (t - 1.0) / (t + 1.0) } else { t };
+    let z = r * r;
+    // (atan r / r − 1) / r² to 2·10⁻¹¹ of atan r / r
+    let tail = polynomial(
+        z,
+        [
+            -0.3333333251460829,
+            0.19999905186882638,
+            -0.14282042076308593,
+            0.11045093567771164,
+            -0.08478406359164349,
+            0.047482756060061644,
+        ],
+    );
+    let value = r + r * (z * tail);
+    let value = if far { FRAC_PI_4 + value } else { value };
+    let value = if inverse { FRAC_PI_2 - value } else { value };
+    value.copysign(x)
+}
+
+/// asinh |x| = ln(1 + u) with u = |x| + x² / (1 + √(1 + x²))
+#[inline(always)]
+fn asinh(x: f64) -> f64 {
+    let a = x.abs();
+    let square = a * a;
+    let value = log_1p(a + square / (1.0 + (1.0 + square).sqrt()));
+    let value = if a == f64::INFINITY { a } else { value };
+    value.copysign(x)
+}
+
+/// acosh x = ln(1 + u) with u = t + √(t·(t + 2)), t = x − 1
+#[inline(always)]
+fn acosh(x: f64) -> f64 {
+    let t = x - 1.0;
+    let value = log_1p(t + (t * (t + 2.0)).sqrt());
+    if x < 1.0 { f64::NAN } else { value }
+}
+
 /// Whether [`power_of`] covers the case: no zero, no infinity, no NaN.
 #[inline(always)]
 fn is_usual(x: f32, exponent: f32) -> bool {
@@ -390,7 +460,7 @@ mod tests {
     #[test]
     fn functions_are_correctly_rounded_but_at_halves() {
         type Exact = (Unary, fn(f64) -> f64);
-        let exact: [Exact; 13] = [
+        let exact: [Exact; 23] = [
             (Unary::Negate, |x| -x),
             (Unary::Sqrt, f64::sqrt),
             (Unary::Reciprocal, |x| 1.0 / x),
@@ -404,6 +474,16 @@ mod tests {
             (Unary::Erf, libm::erf),
             (Unary::Sin, f64::sin),
             (Unary::Cos, f64::cos),
+            (Unary::Sinh, f64::sinh),
+            (Unary::Cosh, f64::cosh),
+            (Unary::Atan, f64::atan),
+            (Unary::Asin, f64::asin),
+            (Unary::Acos, f64::acos),
+            (Unary::Asinh, f64::asinh),
+            (Unary::Acosh, f64::acosh),
+            (Unary::Floor, f64::floor),
+            (Unary::Ceil, f64::ceil),
+            (Unary::Round, f64::round_ties_even),
         ];
         for (function, exact) in exact {
             let worst = worst(function, exact);

@@ -106,6 +106,19 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
         "Erf" => unary(Unary::Erf),
         "Sin" => unary(Unary::Sin),
         "Cos" => unary(Unary::Cos),
+        "Tan" => unary(Unary::Sin) / unary(Unary::Cos),
+        "Asin" => unary(Unary::Asin),
+        "Acos" => unary(Unary::Acos),
+        "Atan" => unary(Unary::Atan),
+        "Sinh" => unary(Unary::Sinh),
+        "Cosh" => unary(Unary::Cosh),
+        "Asinh" => unary(Unary::Asinh),
+        "Acosh" => unary(Unary::Acosh),
+        // ½ (ln(1 + x) − ln(1 − x)): nothing cancels near 0.
+        "Atanh" => constant(0.5) * (unary(Unary::Log1p) - (-x).unary(Unary::Log1p)),
+        "Ceil" => unary(Unary::Ceil),
+        "Floor" => unary(Unary::Floor),
+        "Round" => unary(Unary::Round),
         "Gelu" => match node.text("approximate").as_deref() {
             None | Some("none" | "") => {
                 let normal = (x.clone() * constant(FRAC_1_SQRT_2)).unary(Unary::Erf);
@@ -184,9 +197,49 @@ impl Lowering<'_> {
                 given.len()
             )));
         };
+        self.say_rounded(node, operand);
         match self.log_sigmoid(node, operand)? {
             Some(result) => Ok(result),
             None => self.pointwise(node, expr, &given[..1]),
+        }
+    }
+
+    /// Warns of a function whose derivative is 0 where it is defined, once for each: training past it takes an
+    /// estimate that no file tells of.
+    fn say_rounded(&mut self, node: &Node, operand: &Value) {
+        let operation = node.op_type();
+        let Value::Tensor(tensor) = operand else {
+            return;
+        };
+        if !matches!(operation, "Ceil" | "Floor" | "Round" | "Sign") {
+            return;
+        }
+        let about = format!("the derivative of {operation} is 0");
+        let said = self.network.warnings.iter().any(|w| w.contains(&about));
+        if !said && self.reads_parameters(tensor.operand) {
+            self.network.warnings.push(format!(
+                "node {:?} ({operation}): {about}, as in PyTorch; a straight-through estimate (detach) in the module does not survive the export, and the derivatives are then not the module's",
+                node.name()
+            ));
+        }
+    }
+
+    /// Whether a value is computed of parameters.
+    fn reads_parameters(&self, operand: Operand) -> bool {
+        let inputs = self.network.inputs.len();
+        let mut read = vec![false; inputs];
+        for node in &self.network.nodes {
+            let of_parameters = |operand: &Operand| match operand {
+                Operand::Value(value) => read[*value],
+                Operand::Parameter(_) => true,
+                Operand::Constant(_) => false,
+            };
+            read.push(node.inputs.iter().any(of_parameters));
+        }
+        match operand {
+            Operand::Value(value) => read[value],
+            Operand::Parameter(_) => true,
+            Operand::Constant(_) => false,
         }
     }
 

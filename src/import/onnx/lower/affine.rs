@@ -150,7 +150,7 @@ impl Lowering<'_> {
     }
 
     /// x·W (or x·Wᵀ) on the last axis of x.
-    fn linear(
+    pub(super) fn linear(
         &mut self,
         node: &Node,
         x: &Tensor,

@@ -9,6 +9,7 @@ mod attention;
 mod bags;
 mod blocks;
 mod choices;
+mod columns;
 mod conv;
 mod einsum;
 mod index;
@@ -19,6 +20,7 @@ mod norm;
 mod pad;
 mod pointwise;
 mod pool;
+mod recurrent;
 mod reduce;
 mod resize;
 mod room;
@@ -393,7 +395,7 @@ impl Lowering<'_> {
     }
 
     /// Whether a value is read by a node or is the output.
-    fn is_used(&self, name: &str) -> bool {
+    pub(super) fn is_used(&self, name: &str) -> bool {
         name == self.graph.output || self.last_use.contains_key(name)
     }
 
@@ -450,6 +452,8 @@ impl Lowering<'_> {
             "Gemm" => one(self.gemm(node, inputs)?),
             "MatMul" => one(self.matmul_node(node, inputs)?),
             "Conv" => one(self.conv(node, inputs)?),
+            "Col2Im" => one(self.columns_to_image(node, inputs)?),
+            "DFT" => one(self.fourier(node, inputs)?),
             "AveragePool" => one(self.average_pool(node, inputs)?),
             "ConvTranspose" => one(self.conv_transpose(node, inputs)?),
             "MaxPool" => one(self.max_pool(node, inputs)?),
@@ -493,9 +497,11 @@ impl Lowering<'_> {
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
             "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
             "Attention" => one(self.attention(node, inputs)?),
+            "GRU" | "LSTM" | "RNN" => self.recurrent(node, inputs)?,
             "Einsum" => one(self.einsum(node, inputs)?),
             "LayerNormalization" | "RMSNormalization" => one(self.layer_norm(node, inputs)?),
             "GroupNormalization" | "InstanceNormalization" => one(self.group_norm(node, inputs)?),
+            "MeanVarianceNormalization" => one(self.mean_variance(node, inputs)?),
             "LpNormalization" => one(self.lp_norm(node, inputs)?),
             "LRN" => one(self.local_response(node, inputs)?),
             "Clip" => one(self.clip(node, inputs)?),

@@ -13,12 +13,10 @@ use std::slice::from_ref;
 impl Lowering<'_> {
     /// (x − mean)·scale/√(variance + ε) + shift, with the statistics of the file.
     pub(super) fn batch_norm(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
-        let training = node.int("training_mode", 0) != 0
-            || node.proto.output.iter().skip(1).any(|o| !o.is_empty());
-        if training {
-            return refuse(
-                "it was exported in training mode, where it mixes samples; call model.eval() before the export",
-            );
+        if let Some(sign) = self.training_mode(node) {
+            return refuse(format!(
+                "it was exported in training mode ({sign}), where it mixes samples; call model.eval() before the export"
+            ));
         }
         let x = self.tensor(node, inputs, 0)?;
         if x.rest.len() < 2 {
@@ -78,6 +76,55 @@ impl Lowering<'_> {
         }
         let x = Expr::input;
         self.pointwise(node, (x(0) - x(3)) * x(4) * x(1) + x(2), &operands)
+    }
+
+    /// The sign of a batch norm's training mode, where it has one.
+    ///
+    /// From version 14 of the operations on it is the attribute `training_mode`. Before, further outputs made the
+    /// difference; but files in evaluation mode have them too, so they count only where one is used, or has the
+    /// name that PyTorch gives them in training mode. Of others the statistics of the file are taken, and said to be.
+    fn training_mode(&mut self, node: &Node) -> Option<String> {
+        if node.int("training_mode", 0) != 0 {
+            return Some("training_mode = 1".into());
+        }
+        let further = node.proto.output.iter().skip(1);
+        let mut further = further.filter(|name| !name.is_empty()).peekable();
+        further.peek()?;
+        let dead = |name: &&String| name.starts_with("batch_norm_dead_output");
+        if let Some(name) = further
+            .clone()
+            .find(|name| self.is_used(name) || dead(name))
+        {
+            return Some(format!("it makes the output {name:?}"));
+        }
+        self.network.warnings.push(format!(
+            "node {:?} (BatchNormalization) makes outputs of training mode that nothing uses; it is taken as in evaluation mode, with the file's running statistics",
+            node.name()
+        ));
+        None
+    }
+
+    /// (x − mean)/(σ + 10⁻⁹) over `axes`, with σ² the mean of the squared deviations.
+    pub(super) fn mean_variance(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+    ) -> Result<Tensor> {
+        let x = self.tensor(node, inputs, 0)?;
+        let rank = x.rest.len();
+        let mut axes = Vec::new();
+        for &axis in node.ints("axes").unwrap_or(&[0, 2, 3]) {
+            let axis = fold::axis_of(axis, rank).map_err(Error::Shape)?;
+            self.not_over_samples(&x, axis)?;
+            if !axes.contains(&axis) {
+                axes.push(axis);
+            }
+        }
+        if axes.is_empty() {
+            return refuse("it has no axes to take statistics over");
+        }
+        let deviation = |variance: Expr| variance.unary(Unary::Sqrt) + Expr::constant(1e-9);
+        self.normalize_by(node, &x, &axes, true, deviation, &[])
     }
 
     /// Layer and RMS norm: over the axes from `axis` on.
@@ -159,12 +206,26 @@ impl Lowering<'_> {
         epsilon: f32,
         affine: &[Value],
     ) -> Result<Tensor> {
+        let epsilon = Expr::constant(node.float("epsilon", epsilon));
+        let deviation = |variance: Expr| (variance + epsilon).unary(Unary::Sqrt);
+        self.normalize_by(node, x, axes, centred, deviation, affine)
+    }
+
+    /// As [`Self::normalize`], over any function of the variance.
+    fn normalize_by(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        axes: &[usize],
+        centred: bool,
+        deviation: impl FnOnce(Expr) -> Expr,
+        affine: &[Value],
+    ) -> Result<Tensor> {
         for &axis in axes {
             self.weighs(!affine.is_empty() && x.samples_on(axis));
             self.not_over_samples(x, axis)?;
         }
         let share = 1.0 / axes.iter().map(|&a| x.rest[a] as f64).product::<f64>();
-        let epsilon = Expr::constant(node.float("epsilon", epsilon));
         let input = Expr::input;
         let sum_over = || ReduceSum {
             axes: axes.to_vec(),
@@ -179,8 +240,7 @@ impl Lowering<'_> {
         };
         let square = self.elementwise(node, input(0) * input(0), from_ref(&y), x.sample)?;
         let squares = self.append(node, sum_over(), &[square.operand], x.sample)?;
-        let deviation = (Expr::constant(share) * input(1) + epsilon).unary(Unary::Sqrt);
-        let mut formula = input(0) / deviation;
+        let mut formula = input(0) / deviation(Expr::constant(share) * input(1));
         if !affine.is_empty() {
             formula = formula * input(2);
         }

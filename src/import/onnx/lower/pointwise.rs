@@ -32,6 +32,12 @@ impl Lowering<'_> {
             "Mul" => binary().map(|(x, y)| x * y)?,
             "Div" => binary().map(|(x, y)| x / y)?,
             "Sum" => return Ok(Value::Tensor(self.chain(node, x() + y(), given)?)),
+            "Mean" => {
+                let share = Expr::constant(1.0 / given.len() as f64);
+                let sum = self.chain(node, x() + y(), given)?;
+                let mean = self.pointwise(node, share * x(), &[Value::Tensor(sum)])?;
+                return Ok(Value::Tensor(mean));
+            }
             "Min" | "Max" => {
                 let expr = extremum(node.op_type() == "Max");
                 return Ok(Value::Tensor(self.chain(node, expr, given)?));

@@ -1,4 +1,4 @@
-//! Resize and Upsample: nearest entries, or linear between two, an axis after the other.
+//! Resize and Upsample: nearest entries, linear between two, or cubic between four, an axis after the other.
 
 use super::super::fold;
 use super::super::graph::Node;
@@ -7,6 +7,29 @@ use super::layout::fits;
 use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
+
+/// How the result's entries are made of those of an axis.
+#[derive(Clone, Copy)]
+enum Mode {
+    Nearest,
+    Linear,
+    /// Its coefficient a, and whether what lies outside has no weight (else it is the entry at the edge).
+    Cubic(f64, bool),
+}
+
+/// The weight of an entry at a distance from the position, of cubic convolution with coefficient a.
+///
+/// Source: R. Keys, 1981, eq. 15; ONNX, Resize.
+fn cubic_weight(a: f64, distance: f64) -> f64 {
+    let d = distance.abs();
+    if d <= 1.0 {
+        ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+    } else if d < 2.0 {
+        ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
+    } else {
+        0.0
+    }
+}
 
 /// One axis that changes its extent.
 struct Axis {
@@ -66,12 +89,16 @@ impl Lowering<'_> {
             "nearest_mode",
             if old { "floor" } else { "round_prefer_floor" },
         );
-        let linear = match mode.as_str() {
-            "nearest" => false,
-            "linear" | "bilinear" | "trilinear" => true,
+        let mode = match mode.as_str() {
+            "nearest" => Mode::Nearest,
+            "linear" | "bilinear" | "trilinear" => Mode::Linear,
+            "cubic" => Mode::Cubic(
+                node.float("cubic_coeff_a", -0.75),
+                node.int("exclude_outside", 0) != 0,
+            ),
             other => {
                 return refuse(format!(
-                    "its mode is {other:?}; nearest and linear are supported"
+                    "its mode is {other:?}; nearest, linear and cubic are supported"
                 ));
             }
         };
@@ -93,28 +120,35 @@ impl Lowering<'_> {
             self.not_over_samples(&x, axis.axis)?;
             let last = (axis.from - 1) as f64;
             let at = at.into_iter();
-            x = if linear {
-                let at: Vec<f64> = at.map(|p| p.clamp(0.0, last)).collect();
-                self.between(node, &x, axis.axis, &at)?
-            } else {
-                let round = |p: f64| {
-                    Some(match rounding.as_str() {
-                        "round_prefer_floor" => (p - 0.5).ceil(),
-                        "round_prefer_ceil" => (p + 0.5).floor(),
-                        "floor" => p.floor(),
-                        "ceil" => p.ceil(),
-                        _ => return None,
-                    })
-                };
-                let nearest: Option<Vec<f64>> = at.map(round).collect();
-                let Some(nearest) = nearest else {
-                    return refuse(format!(
-                        "its nearest_mode is {rounding:?}; round_prefer_floor, round_prefer_ceil, floor and ceil are supported"
-                    ));
-                };
-                let index = |p: f64| Some(p.clamp(0.0, last) as usize);
-                let indices = nearest.into_iter().map(index).collect();
-                self.entries(node, &x, axis.axis, indices)?
+            x = match mode {
+                Mode::Linear => {
+                    let at: Vec<f64> = at.map(|p| p.clamp(0.0, last)).collect();
+                    self.between(node, &x, axis.axis, &at)?
+                }
+                Mode::Cubic(a, exclude) => {
+                    let at: Vec<f64> = at.collect();
+                    self.cubic(node, &x, axis.axis, &at, a, exclude)?
+                }
+                Mode::Nearest => {
+                    let round = |p: f64| {
+                        Some(match rounding.as_str() {
+                            "round_prefer_floor" => (p - 0.5).ceil(),
+                            "round_prefer_ceil" => (p + 0.5).floor(),
+                            "floor" => p.floor(),
+                            "ceil" => p.ceil(),
+                            _ => return None,
+                        })
+                    };
+                    let nearest: Option<Vec<f64>> = at.map(round).collect();
+                    let Some(nearest) = nearest else {
+                        return refuse(format!(
+                            "its nearest_mode is {rounding:?}; round_prefer_floor, round_prefer_ceil, floor and ceil are supported"
+                        ));
+                    };
+                    let index = |p: f64| Some(p.clamp(0.0, last) as usize);
+                    let indices = nearest.into_iter().map(index).collect();
+                    self.entries(node, &x, axis.axis, indices)?
+                }
             };
         }
         Ok(x)
@@ -140,6 +174,53 @@ impl Lowering<'_> {
         let w = || Expr::input(2);
         let mixed = Expr::input(0) * (Expr::constant(1.0) - w()) + Expr::input(1) * w();
         self.elementwise(node, mixed, &[first, second, weights], x.sample)
+    }
+
+    /// Cubic convolution of the four entries around each position: Σ_k x⌊p⌋₊ₖ·w(p − ⌊p⌋ − k), k = −1..2.
+    fn cubic(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        axis: usize,
+        at: &[f64],
+        a: f64,
+        exclude: bool,
+    ) -> Result<Tensor> {
+        let last = (x.rest[axis] - 1) as f64;
+        let outside = |place: f64| exclude && !(0.0..=last).contains(&place);
+        let mut shape = vec![1; x.rest.len() - axis];
+        shape[0] = at.len();
+        let weight = |p: f64, k: f64| {
+            let place = p.floor() + k;
+            if outside(place) {
+                0.0
+            } else {
+                cubic_weight(a, p - place)
+            }
+        };
+        let total = |p: f64| match exclude {
+            true => (-1..=2).map(|k| weight(p, f64::from(k))).sum(),
+            false => 1.0,
+        };
+        let mut sum: Option<Tensor> = None;
+        for k in [-1.0, 0.0, 1.0, 2.0] {
+            let weights: Vec<f64> = at.iter().map(|&p| weight(p, k) / total(p)).collect();
+            if weights.iter().all(|&w| w == 0.0) {
+                continue;
+            }
+            let index = |&p: &f64| Some((p.floor() + k).clamp(0.0, last) as usize);
+            let taken = self.entries(node, x, axis, at.iter().map(index).collect())?;
+            let weights = self.constant(node, &Array::reals(&shape, weights, true))?;
+            let product = Expr::input(0) * Expr::input(1);
+            sum = Some(match sum {
+                None => self.elementwise(node, product, &[taken, weights], x.sample)?,
+                Some(sum) => {
+                    let more = product + Expr::input(2);
+                    self.elementwise(node, more, &[taken, weights, sum], x.sample)?
+                }
+            });
+        }
+        sum.ok_or_else(|| Error::Shape("its positions have no weights".into()))
     }
 
     /// The axes whose extent changes, from operands `scales` or `sizes`.

@@ -6,21 +6,31 @@ use super::super::graph::Node;
 /// Operations with a rule.
 pub(crate) const RULES: &[&str] = &[
     "Abs",
+    "Acos",
+    "Acosh",
     "Add",
     "And",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
     "Attention",
     "AveragePool",
     "BatchNormalization",
     "Cast",
     "CastLike",
+    "Ceil",
     "Celu",
     "Clip",
+    "Col2Im",
     "Concat",
     "ConcatFromSequence",
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Cosh",
     "CumSum",
+    "DFT",
     "DepthToSpace",
     "Div",
     "Dropout",
@@ -31,6 +41,8 @@ pub(crate) const RULES: &[&str] = &[
     "Exp",
     "Expand",
     "Flatten",
+    "Floor",
+    "GRU",
     "Gather",
     "GatherElements",
     "GatherND",
@@ -49,6 +61,7 @@ pub(crate) const RULES: &[&str] = &[
     "InstanceNormalization",
     "IsNaN",
     "LRN",
+    "LSTM",
     "LayerNormalization",
     "LeakyRelu",
     "Less",
@@ -60,6 +73,8 @@ pub(crate) const RULES: &[&str] = &[
     "MatMul",
     "Max",
     "MaxPool",
+    "Mean",
+    "MeanVarianceNormalization",
     "Min",
     "Mish",
     "Mul",
@@ -71,6 +86,7 @@ pub(crate) const RULES: &[&str] = &[
     "Pad",
     "Pow",
     "RMSNormalization",
+    "RNN",
     "Reciprocal",
     "ReduceL1",
     "ReduceL2",
@@ -85,6 +101,7 @@ pub(crate) const RULES: &[&str] = &[
     "Relu",
     "Reshape",
     "Resize",
+    "Round",
     "Selu",
     "SequenceAt",
     "SequenceEmpty",
@@ -93,6 +110,7 @@ pub(crate) const RULES: &[&str] = &[
     "Sigmoid",
     "Sign",
     "Sin",
+    "Sinh",
     "Size",
     "Slice",
     "Softmax",
@@ -106,6 +124,7 @@ pub(crate) const RULES: &[&str] = &[
     "Sub",
     "Sum",
     "Swish",
+    "Tan",
     "Tanh",
     "ThresholdedRelu",
     "Tile",
@@ -120,9 +139,6 @@ pub(crate) const RULES: &[&str] = &[
 /// Why an operation is not supported, and what is.
 pub(super) fn why_not(node: &Node) -> String {
     match node.op_type() {
-        "RNN" | "LSTM" | "GRU" => {
-            "recurrent layers are out of scope".into()
-        }
         "Scan" => {
             "control flow is out of scope; export with fixed shapes, so that the exporter unrolls it".into()
         }
@@ -132,8 +148,27 @@ pub(super) fn why_not(node: &Node) -> String {
         "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
             "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
         }
-        "Ceil" | "Floor" | "Round" | "Mod" | "BitShift" => {
+        "Mod" | "BitShift" => {
             "of parameters or of the data it has no derivative, or none but 0".into()
+        }
+        "GridSample" | "AffineGrid" | "RoiAlign" | "MaxRoiPool" | "DeformConv" => {
+            "it samples at positions that are computed, which is not supported; F.interpolate and convolutions are".into()
+        }
+        "Hardmax" => {
+            "its derivative is 0 everywhere, so that nothing before it has one; leave it out of the exported module, or use a softmax".into()
+        }
+        "Det" => {
+            "determinants are not; write that of a small matrix as products of its entries".into()
+        }
+        "MaxUnpool" => {
+            "it puts values where a maximum was, which is a position of the data; transposed convolutions and F.interpolate are supported".into()
+        }
+        "RandomNormal" | "RandomNormalLike" | "RandomUniform" | "RandomUniformLike" | "Bernoulli"
+        | "Multinomial" => {
+            "it draws random numbers, and derivatives are those of a function of the data; leave it out of the exported module, or give the numbers as an input".into()
+        }
+        "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" => {
+            "it rounds, which has the derivative 0, where PyTorch's quantisation passes derivatives on; export the module without it".into()
         }
         "LpPool" => {
             "norms over windows are not; average and maximum pools are".into()

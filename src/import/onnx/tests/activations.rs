@@ -44,6 +44,17 @@ fn activations_have_the_values_that_onnx_defines() {
         ("Shrink", 0.7),
         ("Shrink lambd=0.25 bias=0.5", 0.2),
         ("Sign", 1.0),
+        ("Tan", 0.842_288_380_5),
+        ("Asin", 0.775_397_496_6),
+        ("Acos", 0.795_398_830_2),
+        ("Atan", 0.610_725_964_4),
+        ("Sinh", 0.758_583_701_8),
+        ("Cosh", 1.255_169_005_6),
+        ("Asinh", 0.652_666_566_1),
+        ("Atanh", 0.867_300_527_7),
+        ("Floor", 0.0),
+        ("Ceil", 1.0),
+        ("Round", 1.0),
     ] {
         close(activation(operation).evaluate(&[0.7]), expected);
     }
@@ -72,6 +83,49 @@ fn derivatives_at_kinks_are_those_of_pytorch() {
         [-1.0, 0.0, 1.0]
     );
     assert_eq!(activation("Sign").derivative(0), Expr::constant(0.0));
+    for operation in ["Floor", "Ceil", "Round"] {
+        assert_eq!(activation(operation).derivative(0), Expr::constant(0.0));
+    }
+    close(activation("Acosh").evaluate(&[1.5]), 0.962_423_650_1);
+    assert_eq!(activation("Round").evaluate(&[2.5]), 2.0);
+    assert_eq!(activation("Round").evaluate(&[-3.5]), -4.0);
+}
+
+#[test]
+fn a_rounded_activation_is_said_to_stop_derivatives() {
+    let network = Sketch::new(&[-1, 2])
+        .weight("b", &[2])
+        .node("Ceil", &["x"], "c")
+        .node("Add", &["c", "b"], "h")
+        .node("Round", &["h"], "r")
+        .node("Floor", &["h"], "f")
+        .node("Round", &["f"], "g")
+        .node("Sum", &["g", "h", "r"], "y")
+        .load("y")
+        .unwrap();
+    // Not of the data alone, and once for each function.
+    let said: Vec<&String> = network
+        .warnings
+        .iter()
+        .filter(|w| w.contains("straight-through"))
+        .collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("node_r") && said[1].contains("node_f"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn sums_and_means_take_any_number_of_operands() {
+    for (operation, expected) in [("Sum", [4.0, 5.0]), ("Mean", [4.0 / 3.0, 5.0 / 3.0])] {
+        let network = Sketch::new(&[-1, 2])
+            .values("onnx::Sum_1", &[2], &[2.0, 1.0])
+            .node(operation, &["x", "onnx::Sum_1", "x"], "y")
+            .load("y")
+            .unwrap();
+        gives(&network, 1, &[1.0, 2.0], &expected);
+    }
 }
 
 #[test]
@@ -267,11 +321,6 @@ fn nothing_of_the_data_is_not_a_number() {
 #[test]
 fn what_has_no_derivative_or_is_out_of_scope_says_so() {
     for (operation, reason) in [
-        ("Floor", "no derivative"),
-        ("Round", "no derivative"),
-        ("LSTM", "recurrent layers are out of scope"),
-        ("GRU", "recurrent layers are out of scope"),
-        ("RNN", "recurrent layers are out of scope"),
         ("Loop", "out of scope"),
         ("If", "out of scope"),
         ("SequenceConstruct", "out of scope"),

@@ -202,7 +202,7 @@ fn sizes_may_hold_the_number_of_samples() {
 #[test]
 fn resizing_that_is_not_supported_is_refused_by_name() {
     for (attributes, scale, why) in [
-        (" mode=cubic", 2.0, "cubic"),
+        (" mode=lanczos", 2.0, "lanczos"),
         (" mode=linear antialias=1", 0.5, "antialias"),
         (
             " coordinate_transformation_mode=tf_crop_and_resize",

@@ -6,6 +6,7 @@ mod doubts;
 mod entries;
 mod folding;
 mod merged;
+mod recurrent;
 mod reductions;
 mod run;
 mod samples;
@@ -409,7 +410,48 @@ fn a_norm_in_training_mode_is_refused_with_the_reason() {
             .refused("y")
     };
     assert!(make("BatchNormalization training_mode=1", "y").contains("model.eval()"));
-    assert!(make("BatchNormalization", "y m v").contains("training mode"));
+    // The name that PyTorch gives results of training mode that nothing uses.
+    let dead = "y m v batch_norm_dead_output-1 batch_norm_dead_output-2";
+    assert!(make("BatchNormalization", dead).contains("batch_norm_dead_output-1"));
+}
+
+#[test]
+fn a_norm_whose_further_results_nothing_uses_has_the_statistics_of_the_file() {
+    let norm = |output: &str| {
+        Sketch::new(&[-1, 2])
+            .values("s", &[2], &[2.0, 0.5])
+            .values("m", &[2], &[1.0, -1.0])
+            .values("v", &[2], &[4.0, 0.25])
+            .node(
+                "BatchNormalization epsilon=0.0",
+                &["x", "s", "m", "m", "v"],
+                output,
+            )
+    };
+    let network = norm("y m2 v2 s1 s2").load("y").unwrap();
+    run::gives(&network, 1, &[3.0, 1.0], &[3.0, 1.0]);
+    let said = |w: &String| w.contains("training mode") && w.contains("running statistics");
+    assert!(network.warnings.iter().any(said), "{:?}", network.warnings);
+    let used = norm("n m2").node("Add", &["n", "m2"], "y").refused("y");
+    assert!(
+        used.contains("training mode") && used.contains("\"m2\""),
+        "{used}"
+    );
+}
+
+#[test]
+fn a_norm_over_its_own_statistics_takes_them_over_its_axes() {
+    let norm = Sketch::new(&[-1, 2, 2])
+        .node("MeanVarianceNormalization axes=1,2", &["x"], "y")
+        .load("y")
+        .unwrap();
+    let (low, high) = (-1.341_640_786_5, -0.447_213_595_5);
+    run::gives(&norm, 1, &[1.0, 2.0, 3.0, 4.0], &[low, high, -high, -low]);
+    // Those of the operation, where the file names none, hold the samples.
+    let message = Sketch::new(&[-1, 2, 2, 1])
+        .node("MeanVarianceNormalization", &["x"], "y")
+        .refused("y");
+    assert!(message.contains("mixes"), "{message}");
 }
 
 #[test]
