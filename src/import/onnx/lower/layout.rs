@@ -108,7 +108,7 @@ impl Lowering<'_> {
         locate(shape, place.elements_before(&x.rest), batch)
     }
 
-    fn reshape_to(
+    pub(super) fn reshape_to(
         &mut self,
         node: &Node,
         x: &Tensor,

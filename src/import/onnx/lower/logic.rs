@@ -22,7 +22,7 @@ pub(super) fn makes_integers(node: &Node, inputs: &[Option<Value>]) -> bool {
     let all = |from: usize| inputs.iter().skip(from).flatten().all(integer);
     match node.op_type() {
         "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
-        | "Xor" => true,
+        | "Xor" | "ArgMax" | "ArgMin" | "IsNaN" => true,
         "Cast" => !is_float(node.int("to", 1) as i32),
         "Where" | "CastLike" => all(1),
         "OneHot" => all(2),
@@ -80,7 +80,7 @@ impl Lowering<'_> {
             return Ok(x);
         }
         if to != BOOL {
-            return refuse("a cast of activations or parameters to integers has no derivative");
+            return refuse("a cast to integers of what depends on parameters has no derivative; of the inputs alone it is supported");
         }
         let zero = || Expr::constant(0.0);
         let is_zero = at_most(Expr::input(0), zero()) * at_most(zero(), Expr::input(0));

@@ -8,6 +8,7 @@ mod affine;
 mod attention;
 mod blocks;
 mod conv;
+mod derived;
 mod einsum;
 mod index;
 mod inputs;
@@ -21,6 +22,7 @@ mod reduce;
 mod resize;
 mod room;
 mod rules;
+mod select;
 mod triangle;
 
 use super::OnnxOptions;
@@ -33,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::{HostArray, HostData, broadcast_rest};
+use derived::DataOnly;
 use inputs::{Batch, inputs};
 use room::{Room, bytes, elements_walked};
 pub(super) use rules::RULES;
@@ -79,6 +82,8 @@ pub(super) struct Lowering<'g> {
     placed: HashSet<usize>,
     /// Which node reads a value last.
     last_use: HashMap<&'g str, usize>,
+    /// What depends on the data alone.
+    data_only: DataOnly<'g>,
 }
 
 /// What a rule says of a node it cannot take.
@@ -115,6 +120,7 @@ pub(super) fn lower<'g>(graph: &'g Graph, roots: Roots, options: &OnnxOptions) -
         room: Room::beside(graph),
         placed: HashSet::new(),
         last_use: graph.nodes.iter().enumerate().flat_map(reads).collect(),
+        data_only: DataOnly::default(),
         network: Network {
             warnings: roots.warnings.clone(),
             ..Network::default()
@@ -136,10 +142,13 @@ pub(super) fn lower<'g>(graph: &'g Graph, roots: Roots, options: &OnnxOptions) -
         );
         lowering.network.inputs.push(input);
     }
+    lowering.data_only = DataOnly::new(graph, &lowering.roots, &mut lowering.network);
     lowering.parameters()?;
     let mut problems = Vec::new();
     for (k, node) in graph.nodes.iter().enumerate() {
+        lowering.note(k)?;
         lowering.node(node, &mut problems)?;
+        lowering.count(k);
         lowering.drop_read(k);
     }
     if !problems.is_empty() {
@@ -222,12 +231,10 @@ impl Lowering<'_> {
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
         // What is taken of constants alone may be one, were it not for what could not be taken before it.
         let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
-        let results = if !known && !blocked {
-            refuse(why_not(node))
-        } else if unknown {
+        let results = if unknown && (known || blocked) {
             Ok(vec![])
         } else {
-            self.rule(node, &inputs)
+            self.computed(node, &inputs, known)
         };
         match results {
             Ok(results) => {
@@ -266,6 +273,50 @@ impl Lowering<'_> {
             Err(other) => return Err(other),
         }
         Ok(())
+    }
+
+    /// The results of a node: by its rule, else on the host where it depends on the data alone, else as a choice of
+    /// each sample's own entries.
+    fn computed(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        known: bool,
+    ) -> Result<Vec<Value>> {
+        let mark = self.mark();
+        let placed = inputs.iter().flatten().any(|value| self.is_placed(value));
+        let shape_alone = matches!(node.op_type(), "Shape" | "Size");
+        let refused = if placed && !shape_alone {
+            refuse(
+                "its operands depend on a sample's place in its batch (arange over the samples), which may only pick the samples' own entries",
+            )
+        } else if known {
+            self.rule(node, inputs)
+        } else {
+            refuse(why_not(node))
+        };
+        let Err(Error::Unsupported(mut why)) = refused else {
+            return refused;
+        };
+        self.rewind(&mark);
+        match self.on_host(node, inputs) {
+            Ok(Some(results)) => return Ok(results),
+            Ok(None) => {}
+            Err(Error::Unsupported(reason)) if !known => why = reason,
+            Err(Error::Unsupported(_)) => {}
+            Err(other) => return Err(other),
+        }
+        if select::selects(node) && !inputs.first().is_some_and(|x| x.as_ref().is_some_and(|x| self.is_placed(x))) {
+            match self.select(node, inputs) {
+                Ok(mut tensor) => {
+                    tensor.integer = logic::makes_integers(node, inputs);
+                    return Ok(vec![Value::Tensor(tensor)]);
+                }
+                Err(Error::Unsupported(_)) => self.rewind(&mark),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Error::Unsupported(why))
     }
 
     /// Whether a value is read by a node or is the output.
@@ -354,6 +405,7 @@ impl Lowering<'_> {
             "GatherElements" => one(self.gather_elements(node, inputs)?),
             "GatherND" => one(self.gather_nd(node, inputs)?),
             "OneHot" => one(self.one_hot(node, inputs)?),
+            "Scatter" | "ScatterElements" | "ScatterND" => one(self.select(node, inputs)?),
             "Split" => self.split(node, inputs)?,
             "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
             "SequenceAt" => vec![self.sequence_at(inputs)?],
@@ -539,6 +591,7 @@ impl Lowering<'_> {
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;
+        self.derive()?;
         let read = self.network.nodes.iter().flat_map(|n| &n.inputs);
         let read: HashSet<Operand> = read.copied().collect();
         for (k, parameter) in self.network.parameters.iter().enumerate() {
