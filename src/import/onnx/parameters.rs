@@ -83,7 +83,9 @@ fn role(node: &Node, operand: usize) -> Role {
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Concat" | "Sum" | "Einsum",
             _,
         )
-        | ("Where", 1 | 2) => Role::Addend,
+        | ("Where", 1 | 2)
+        | ("GatherElements" | "GatherND", 0)
+        | ("Scatter" | "ScatterElements" | "ScatterND", 0 | 2) => Role::Addend,
         _ => Role::Other,
     }
 }

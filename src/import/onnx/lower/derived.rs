@@ -100,11 +100,17 @@ impl<'g> DataOnly<'g> {
             let read = || node.proto.input.iter().filter(|name| !name.is_empty());
             let depends = |name: &String| data.contains(name.as_str());
             let alone = read().all(|name| depends(name) || known.contains(name.as_str()));
+            // Shapes are known at import, whatever they are of.
+            let shape = matches!(node.op_type(), "Shape" | "Size");
             let alone = alone && !node.proto.output.iter().any(|name| trained(name));
             let depends_on_data = read().any(depends);
             let chooses = selects(node) && node.input(1).is_some_and(|i| data.contains(i));
             for (k, name) in node.proto.output.iter().enumerate() {
                 if name.is_empty() {
+                    continue;
+                }
+                if shape {
+                    known.insert(name);
                     continue;
                 }
                 if alone && depends_on_data || chooses && k == 0 {
@@ -279,14 +285,15 @@ impl<'g> Lowering<'g> {
         };
         let mut results = Vec::with_capacity(outlines.len());
         for (output, outline) in outlines.into_iter().enumerate() {
-            let Some(Some(slot)) = slots.get(output) else {
-                continue;
-            };
-            let Some(sample) = outline.sample else {
+            let name = &node.proto.output[output];
+            let (Some(Some(slot)), Some(sample)) = (slots.get(output), outline.sample) else {
+                if name.is_empty() {
+                    results.push(Value::Unknown);
+                    continue;
+                }
                 return Ok(None);
             };
             let source = Source::Made(k, output);
-            let name = &node.proto.output[output];
             let tensor = self.derived_input(*slot, name, outline, Wanted::Value { source, sample });
             if placed {
                 self.data_only.placed.insert(tensor.operand);
@@ -405,11 +412,13 @@ impl<'g> Lowering<'g> {
     pub(super) fn derive(&mut self) -> Result<()> {
         let given = self.data_only.given.len();
         let (network, wanted) = (&mut self.network, &self.data_only.wanted);
+        // Nodes that only led to what the host computes are left out; without derived inputs all stay.
+        let prunes = !wanted.is_empty();
         let first = network.inputs.len();
         let mut live = vec![false; first + network.nodes.len()];
         live[network.output] = true;
         for k in (0..network.nodes.len()).rev() {
-            if live[first + k] || wanted.is_empty() {
+            if live[first + k] || !prunes {
                 for operand in &network.nodes[k].inputs {
                     if let Operand::Value(value) = operand {
                         live[*value] = true;
@@ -428,7 +437,7 @@ impl<'g> Lowering<'g> {
             let stays = match value {
                 _ if value < given => true,
                 _ if value < first => live[value],
-                _ => live[value] || kept.is_empty(),
+                _ => live[value] || !prunes,
             };
             renamed[value] = next;
             next += usize::from(stays);
@@ -436,7 +445,7 @@ impl<'g> Lowering<'g> {
         let mut k = 0;
         network.nodes.retain(|_| {
             k += 1;
-            live[first + k - 1] || kept.is_empty()
+            live[first + k - 1] || !prunes
         });
         for node in &mut network.nodes {
             for operand in &mut node.inputs {

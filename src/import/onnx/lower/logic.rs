@@ -30,6 +30,14 @@ pub(super) fn makes_integers(node: &Node, inputs: &[Option<Value>]) -> bool {
     }
 }
 
+/// Whether a node does arithmetic of integers whose results may be larger than its operands.
+pub(super) fn counts(node: &Node, inputs: &[Option<Value>]) -> bool {
+    matches!(
+        node.op_type(),
+        "Add" | "CumSum" | "MatMul" | "Mul" | "ReduceProd" | "ReduceSum" | "Sub" | "Sum"
+    ) && makes_integers(node, inputs)
+}
+
 impl Lowering<'_> {
     /// Comparisons and logic, as 0 and 1.
     pub(super) fn compare(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {

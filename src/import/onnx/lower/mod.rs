@@ -283,6 +283,12 @@ impl Lowering<'_> {
         inputs: &[Option<Value>],
         known: bool,
     ) -> Result<Vec<Value>> {
+        // On the host integers are exact, where a device's single precision would round large ones.
+        if logic::counts(node, inputs)
+            && let Ok(Some(results)) = self.on_host(node, inputs)
+        {
+            return Ok(results);
+        }
         let mark = self.mark();
         let placed = inputs.iter().flatten().any(|value| self.is_placed(value));
         let shape_alone = matches!(node.op_type(), "Shape" | "Size");
@@ -306,7 +312,8 @@ impl Lowering<'_> {
             Err(Error::Unsupported(_)) => {}
             Err(other) => return Err(other),
         }
-        if select::selects(node) && !inputs.first().is_some_and(|x| x.as_ref().is_some_and(|x| self.is_placed(x))) {
+        let chosen_from = inputs.first().and_then(|x| x.as_ref());
+        if select::selects(node) && !chosen_from.is_some_and(|x| self.is_placed(x)) {
             match self.select(node, inputs) {
                 Ok(mut tensor) => {
                     tensor.integer = logic::makes_integers(node, inputs);
