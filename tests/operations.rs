@@ -10,7 +10,7 @@ mod common;
 use common::{Array, Conformance, Share, random, random_in, reference, window};
 use hessblock::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
-    Operation, Permute, Pullback, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
+    Operation, Permute, Pullback, Put, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
 };
 use hessblock::tensor::dual::{Dual, DualTensor};
 use hessblock::tensor::expression::Unary;
@@ -136,6 +136,21 @@ fn further_cases() -> Vec<Case> {
                 one.values[1] = 4.0;
                 one
             }],
+        ),
+        case(
+            "put of an activation",
+            Put { axis: 1, extent: 4 }.into(),
+            vec![activation(157, &[2, 6, 3]), numbers(158, SAMPLES, &[6], 4)],
+        ),
+        case(
+            "put of an activation, the same places for all samples",
+            Put { axis: 0, extent: 3 }.into(),
+            vec![activation(159, &[7, 2]), numbers(160, 1, &[7], 3)],
+        ),
+        case(
+            "put of a parameter",
+            Put { axis: 0, extent: 3 }.into(),
+            vec![parameter(161, &[5, 2]), numbers(162, SAMPLES, &[5], 3)],
         ),
         case(
             "transposed convolution, 1-D, grouped, output padding",

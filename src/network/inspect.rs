@@ -159,7 +159,7 @@ pub fn inspect(network: &Network) -> Inspection {
     let output = network.output.checked_sub(network.inputs.len());
     Inspection {
         inputs: network
-            .inputs
+            .data_inputs()
             .iter()
             .map(|input| Tensor {
                 name: input.name.clone(),

@@ -5,7 +5,10 @@
 //! their own that no operation sees. This folder must not know of devices.
 
 pub mod builder;
+mod derived;
 pub mod inspect;
+
+pub use derived::{Derive, Derived};
 
 use crate::error::{Error, Result};
 use crate::ops::{Op, Operation};
@@ -108,8 +111,10 @@ pub struct Node {
 /// A network: a graph in execution order.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
-    /// Inputs, which are values `0..inputs.len()`.
+    /// Inputs, which are values `0..inputs.len()`: those that data are given for, then the derived ones.
     pub inputs: Vec<Input>,
+    /// How the derived inputs are computed; `None` where there are none.
+    pub derived: Option<Derived>,
     /// Parameters in the flat order.
     pub parameters: Vec<Parameter>,
     /// Constants.
@@ -179,6 +184,29 @@ impl Network {
             rest,
         });
         Ok(self.inputs.len() + self.nodes.len() - 1)
+    }
+
+    /// The inputs that data are given for.
+    pub fn data_inputs(&self) -> &[Input] {
+        let derived = self.derived.as_ref().map_or(0, |derived| derived.count);
+        &self.inputs[..self.inputs.len() - derived]
+    }
+
+    /// All inputs of some samples from those that data are given for: `[samples, rest…]` each. `first` is the
+    /// number of the first sample, for messages.
+    ///
+    /// # Errors
+    /// As [`Derive::derive`].
+    pub fn with_derived(
+        &self,
+        mut inputs: Vec<Vec<f64>>,
+        samples: usize,
+        first: usize,
+    ) -> Result<Vec<Vec<f64>>> {
+        if let Some(derived) = &self.derived {
+            inputs.extend(derived.compute.derive(&inputs, samples, first)?);
+        }
+        Ok(inputs)
     }
 
     /// Number of parameter entries, p.

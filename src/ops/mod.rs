@@ -30,7 +30,7 @@ pub use reshape::{Broadcast, Reshape};
 pub use site::{Outer, Site, SiteKind, Step};
 pub use slice::Slice;
 pub use softmax::Softmax;
-pub use take::{Lookup, Take};
+pub use take::{Lookup, Put, Take};
 
 use crate::error::{Error, Result};
 use crate::tensor::Backend;
@@ -124,6 +124,7 @@ operations!(
     Lookup,
     MaxPool,
     Permute,
+    Put,
     ReduceSum,
     Reshape,
     Slice,

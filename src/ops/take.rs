@@ -1,5 +1,6 @@
 //! Entries of an axis by number: by a fixed list (Gather, Slice with steps, Pad that mirrors, Resize), or by
-//! numbers among the data (embedding of tokens).
+//! numbers among the data (embedding of tokens); and the transpose, which adds entries up at numbered places
+//! (index_add, scatter_add).
 
 use super::{Forward, Operation, Pullback, SiteKind, shape_error};
 use crate::error::Result;
@@ -22,6 +23,19 @@ pub struct Take {
 pub struct Lookup {
     /// The axis of x's rest.
     pub axis: usize,
+}
+
+/// Adds x's entries along an axis up at numbered places: `z[…, e, …] = Σ_k x[…, k, …]` over the k with
+/// `indices[k] = e`. Operands: x, indices.
+///
+/// Indices are whole numbers, `[K]` per sample or the same for all, K being x's extent along the axis; an entry
+/// whose number is outside 0..`extent` is left out. They have no derivative.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Put {
+    /// The axis of x's rest.
+    pub axis: usize,
+    /// The result's extent along the axis.
+    pub extent: usize,
 }
 
 /// Times that an entry may be taken for the transpose to be takes of its own.
@@ -182,5 +196,49 @@ impl Operation for Lookup {
             indices: list,
             range: 0..rest[0],
         }
+    }
+}
+
+impl Operation for Put {
+    fn shape(&self, inputs: &[&[usize]]) -> Result<Vec<usize>> {
+        match inputs {
+            [x, [count]] if self.axis < x.len() && x[self.axis] == *count => {
+                let mut rest = x.to_vec();
+                rest[self.axis] = self.extent;
+                Ok(rest)
+            }
+            _ => shape_error(format!(
+                "entries of axis {} of {inputs:?} to add up at numbered places",
+                self.axis
+            )),
+        }
+    }
+
+    fn differentiates(&self, operand: usize) -> bool {
+        operand == 0
+    }
+
+    fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {
+        let (x, indices) = (&inputs[0], &inputs[1]);
+        Forward::value(backend.put(x, indices, self.axis + 2, 0..self.extent, false))
+    }
+
+    fn vjp<B: Backend>(
+        &self,
+        backend: &B,
+        pullback: &Pullback<'_, B>,
+        operand: usize,
+    ) -> B::Tensor {
+        assert_eq!(operand, 0, "indices have no cotangent");
+        backend.take(pullback.cotangent, &pullback.inputs[1], self.axis + 2)
+    }
+
+    fn site<B: Backend>(
+        &self,
+        backend: &B,
+        pullback: &Pullback<'_, B>,
+        operand: usize,
+    ) -> SiteKind<B::Tensor> {
+        SiteKind::Rows(self.vjp(backend, pullback, operand))
     }
 }

@@ -94,6 +94,8 @@ impl Work<'_> {
     /// What reading the data reports; [`Error::Value`] for a number that the backend's precision cannot hold.
     pub fn upload<B: Backend>(&self, backend: &B, range: Range<usize>) -> Result<Vec<B::Tensor>> {
         let inputs = self.dataset.inputs(range.clone())?;
+        let first = self.dataset.sample_range().start + range.start;
+        let inputs = self.network.with_derived(inputs, range.len(), first)?;
         let mut tensors = Vec::with_capacity(inputs.len());
         for (input, values) in self.network.inputs.iter().zip(inputs) {
             if let Some(at) = values
@@ -102,9 +104,7 @@ impl Work<'_> {
             {
                 return Err(Error::Value(format!(
                     "sample {} of input {:?} holds {:e}, which {} cannot hold; scale the inputs (--scale, --std) or use --precision f64",
-                    self.dataset.sample_range().start
-                        + range.start
-                        + at / (values.len() / range.len()).max(1),
+                    first + at / (values.len() / range.len()).max(1),
                     input.name,
                     values[at],
                     B::Real::NAME

@@ -6,7 +6,7 @@ use super::windows::window;
 use crate::error::{Error, Result};
 use crate::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
-    Operation, Permute, Pullback, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
+    Operation, Permute, Pullback, Put, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
 };
 use crate::random::Draws;
 use crate::tensor::expression::Unary;
@@ -266,6 +266,7 @@ fn layouts() -> Vec<Draft> {
         indices: vec![Some(2), None, Some(0), Some(2), Some(2)],
     };
     let table = |axis| Lookup { axis };
+    let put = |axis, extent| Put { axis, extent };
     vec![
         draft(
             "permute",
@@ -323,6 +324,18 @@ fn layouts() -> Vec<Draft> {
             "in an activation",
             table(1),
             vec![a(&[2, 6, 3]), a(&[5]).numbers(6)],
+        ),
+        draft(
+            "put",
+            "an activation",
+            put(1, 4),
+            vec![a(&[2, 6, 3]), a(&[6]).numbers(4)],
+        ),
+        draft(
+            "put",
+            "a parameter",
+            put(0, 3),
+            vec![p(&[5, 2]), a(&[5]).numbers(3)],
         ),
     ]
 }

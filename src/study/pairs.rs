@@ -402,7 +402,8 @@ impl Plan {
         };
         let spectral = self.options.spectral;
         let formed = self.formed.iter().map(block).max().filter(|_| spectral);
-        let batch = self.batches().iter().map(|pairs| {
+        let batches = self.batches();
+        let batch = batches.iter().map(|pairs| {
             let bytes = pairs.iter().map(|&pair| self.pair_bytes(pair));
             bytes.sum::<u64>()
         });

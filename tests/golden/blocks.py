@@ -9,6 +9,7 @@ from operations import ALL, ONE, hard_sigmoid
 from spec import Network, Tokens, between, chain, sane
 
 CE = "cross_entropy"
+FIXED = ("new_fixed_optimized", "old_opset13_fixed")  # files for a batch of four
 
 
 class Squeeze(nn.Module):
@@ -546,6 +547,79 @@ class OneHot(nn.Module):
         return self.head(torch.tanh(self.hidden(h)))
 
 
+class PickLast(nn.Module):
+    """Positions that depend on the tokens alone: the last one, the greatest, a bucket, a remainder."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(6, 3)
+        self.hidden = nn.Linear(3, 3)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(self.tokens(x)))
+        own = torch.arange(x.shape[0])
+        last = h[own, (x != 0).sum(1) - 1]
+        greatest = h[own, x.argmax(-1)]
+        before = h[own, (x.eq(0).int().argmax(-1) - 1) % x.shape[1]]
+        bucket = (h * F.one_hot((x - 3) // 2 + 2, 4)[..., 1:]).sum(1)
+        return self.head(torch.cat([last, greatest, before, bucket], 1))
+
+
+class OfNumbers(nn.Module):
+    """Integers made of real inputs: floor, truncation, the order of the values."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(2, 4)
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(x))
+        rows = x[..., 0].topk(2, 1).indices
+        steps = torch.floor(2 * x[..., 1:]) + torch.round(x[..., :1])
+        kinds = F.one_hot((4 * x[..., 1].abs()).long().clamp(max=3), 4)
+        picked = torch.take_along_dim(h, rows[..., None], 1)[:, 1]
+        return self.head(torch.cat([picked, (h * steps).sum(1), (h * kinds).mean(1)], 1))
+
+
+class Assigned(nn.Module):
+    """Assignment in place, sums at numbered places, and a diagonal."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(3, 4)
+        self.row = nn.Parameter(torch.randn(4))
+        self.head = nn.Linear(20, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(x)).clone()
+        h[:, 0] = self.row
+        h[:, 1, ::2] = h[:, 2, 1::2] * 2
+        h[:, -1] = h[:, 1] - 0.5
+        sums = torch.zeros_like(h[:, :2]).index_add(1, torch.tensor([0, 1, 0, 1]), h)
+        diagonal = torch.einsum("bii,bij->bj", h, h)
+        return self.head(torch.cat([h[:, 1:3].flatten(1), sums.flatten(1), diagonal], 1))
+
+
+class AssignedByData(nn.Module):
+    """Writing and adding at places that the tokens name."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(6, 3)
+        self.hidden = nn.Linear(3, 4)
+        self.row = nn.Parameter(torch.randn(4))
+        self.head = nn.Linear(28, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(self.tokens(x)))
+        sums = torch.zeros_like(h[:, :3]).scatter_add(1, (x % 3)[..., None].expand(-1, -1, 4), h)
+        h = h.clone()
+        h[torch.arange(x.shape[0]), x[:, 0] // 2] = self.row
+        return self.head(torch.cat([h.flatten(1), sums.flatten(1)], 1))
+
+
 class Unrolled(nn.Module):
     """A recurrent layer that the new exporter writes step by step, without an operation of its own."""
 
@@ -696,6 +770,11 @@ def makers():
         "text_attention_scaled": lambda: Network(KeyMask(), {"x": Tokens(6, (4,), True)}, CE, variants=ALL),
         "one_hot": lambda: Network(OneHot(), {"x": Tokens(4, (3,))}, CE),
         "lookup": lambda: Network(Lookup(), {"x": (2, 3)}),
+        # Positions and integers of the data alone; assignment.
+        "pick_last": lambda: Network(PickLast(), {"x": Tokens(6, (4,), True)}, CE, variants=FIXED),
+        "of_numbers": lambda: Network(OfNumbers(), {"x": (3, 2)}, variants=FIXED),
+        "assigned": lambda: Network(Assigned(), {"x": (4, 3)}, variants=FIXED),
+        "assigned_by_data": lambda: Network(AssignedByData(), {"x": Tokens(6, (4,))}, variants=FIXED),
         "gpt": lambda: Network(Gpt(), tokens, CE, "mean", {"ignore_index": -1}, class_axis=-1, variants=ALL),
         "gpt_transposed": lambda: Network(Gpt(transposed=True), tokens, CE, "sum", variants=ALL),
         "gpt_tied": lambda: Network(Gpt(tied=True), tokens, CE, class_axis=-1,

@@ -78,11 +78,17 @@ fn tokens(input: &Input) -> Option<usize> {
 fn run_forward(network: &Network) {
     let backend = Cpu::<f32>::new();
     let weights = Weights::upload(&backend, network);
-    let inputs = network.inputs.iter().map(|input| {
+    let given = network.data_inputs().iter().map(|input| {
         let shape = Shape::new(SAMPLES, 1, &input.rest);
-        let values = numbers(&shape.axes(), tokens(input))
+        numbers(&shape.axes(), tokens(input))
             .into_raw_vec_and_offset()
-            .0;
+            .0
+    });
+    let Ok(inputs) = network.with_derived(given.collect(), SAMPLES, 0) else {
+        return;
+    };
+    let inputs = network.inputs.iter().zip(inputs).map(|(input, values)| {
+        let shape = Shape::new(SAMPLES, 1, &input.rest);
         backend.upload(&shape, HostSlice::F64(&values))
     });
     let reach = Reach::forward_only(network);
@@ -100,7 +106,7 @@ pub fn run(network: Network) -> hessblock::Result<()> {
         return Ok(());
     }
     let mut data = Dataset::new();
-    for input in &network.inputs {
+    for input in network.data_inputs() {
         let mut shape = vec![SAMPLES];
         shape.extend(input.sample_shape());
         let values = numbers(&shape, tokens(input));

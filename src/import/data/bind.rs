@@ -24,8 +24,9 @@ impl Dataset {
     /// differ; errors of reading.
     pub fn bind(&mut self, network: &Network) -> Result<()> {
         self.bound = None;
-        let mut inputs = Vec::with_capacity(network.inputs.len());
-        for (input, given) in network.inputs.iter().zip(self.matched(&network.inputs)?) {
+        let taken = network.data_inputs();
+        let mut inputs = Vec::with_capacity(taken.len());
+        for (input, given) in taken.iter().zip(self.matched(taken)?) {
             let shape = input.sample_shape();
             inputs.push(BoundInput {
                 name: input.name.clone(),

@@ -119,7 +119,12 @@ fn reordered(graph: &Graph) -> usize {
         [(1, 1), (2, 1), (3, 2)].map(|(k, count)| (n.input(k).map(str::to_string), count))
     };
     let mut parameters = 0;
-    for (name, count) in graph.nodes.iter().filter(|n| is_recurrent(n)).flat_map(operands) {
+    for (name, count) in graph
+        .nodes
+        .iter()
+        .filter(|n| is_recurrent(n))
+        .flat_map(operands)
+    {
         let named = |i: &&Initializer| Some(&i.name) == name.as_ref() && graph.made_up(&i.name);
         if let Some(weight) = graph.initializers.iter().find(named) {
             parameters += count * weight.array.shape.first().copied().unwrap_or(0);

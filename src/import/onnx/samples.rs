@@ -41,6 +41,20 @@ impl Sample {
         shape
     }
 
+    /// Which sample an element belongs to, and its position within that sample, by its position in the tensor of
+    /// the file at a batch size; `rest` is the shape at batch 1.
+    pub fn split(&self, flat: usize, rest: &[usize], batch: usize) -> (usize, usize) {
+        let inner: usize = rest[self.axis + 1..].iter().product();
+        let extent = rest[self.axis];
+        let (outer, along) = (
+            flat / inner / (extent * batch),
+            flat / inner % (extent * batch),
+        );
+        let (before, after) = (along / self.after / batch, along % self.after);
+        let own = (outer * extent + before * self.after + after) * inner + flat % inner;
+        (along / self.after % batch, own)
+    }
+
     /// The same on another axis.
     pub fn on(&self, axis: usize) -> Self {
         Self { axis, ..*self }
@@ -112,6 +126,27 @@ mod tests {
         // [T, N, D] → [T·N, D]
         let (sample, rest) = locate(&[21, 4], 3, 7).unwrap();
         assert_eq!((sample.before, sample.after, rest), (3, 1, vec![3, 4]));
+    }
+
+    #[test]
+    fn an_element_belongs_to_one_sample_and_has_one_position_in_it() {
+        // [2, 3 before · 5 samples · 2 after, 4]
+        let sample = Sample {
+            axis: 1,
+            before: 3,
+            after: 2,
+        };
+        let rest = [2, 6, 4];
+        // On the axis: before 2, sample 3, after 1.
+        let flat = 30 + (2 * 5 + 3) * 2 + 1;
+        assert_eq!(
+            sample.split(flat * 4 + 3, &rest, 5),
+            (3, (6 + 2 * 2 + 1) * 4 + 3)
+        );
+        let mut seen: Vec<_> = (0..240).map(|k| sample.split(k, &rest, 5)).collect();
+        seen.sort_unstable();
+        let all = (0..5).flat_map(|n| (0..48).map(move |own| (n, own)));
+        assert!(seen.into_iter().eq(all));
     }
 
     #[test]

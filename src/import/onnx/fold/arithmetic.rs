@@ -59,6 +59,7 @@ pub(super) fn range(start: &Array, limit: &Array, step: &Array) -> Outcome<Array
 /// The functions of one operand.
 pub(super) const UNARY: &[&str] = &[
     "Abs",
+    "BitwiseNot",
     "Ceil",
     "Cos",
     "Erf",
@@ -86,6 +87,9 @@ pub(super) fn unary(operation: &str, x: &Array) -> Outcome<Array> {
             "Sign" => Some(a.signum()),
             "Relu" => Some(a.max(0)),
             "Not" => Some((a == 0) as i64),
+            "BitwiseNot" => Some(!a),
+            // Integers are whole already.
+            "Floor" | "Ceil" | "Round" => Some(a),
             _ => None,
         };
         if let Some(values) = v.iter().map(apply).collect() {
@@ -94,8 +98,8 @@ pub(super) fn unary(operation: &str, x: &Array) -> Outcome<Array> {
         if matches!(operation, "Neg" | "Abs") {
             return Err("it overflows".into());
         }
-    } else if operation == "Not" {
-        return Err("its operand should be a truth value".into());
+    } else if matches!(operation, "Not" | "BitwiseNot") {
+        return Err("its operand should be a truth value or an integer".into());
     }
     let values = x.to_f64().into_iter();
     if operation == "IsNaN" {
@@ -180,6 +184,13 @@ pub(super) fn binary(operation: &str, fmod: bool, a: &Array, b: &Array) -> Outco
             }),
             "Min" => Some(x.min(y)),
             "Max" => Some(x.max(y)),
+            "BitwiseAnd" => Some(x & y),
+            "BitwiseOr" => Some(x | y),
+            "BitwiseXor" => Some(x ^ y),
+            "ShiftRight" => u32::try_from(y).ok().map(|y| x.checked_shr(y).unwrap_or(0)),
+            "ShiftLeft" => u32::try_from(y)
+                .ok()
+                .and_then(|y| x.checked_mul(1i64.checked_shl(y)?)),
             "Pow" => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
             _ => None,
         };
@@ -189,6 +200,9 @@ pub(super) fn binary(operation: &str, fmod: bool, a: &Array, b: &Array) -> Outco
             shape,
             data: Data::Int(Arc::new(values)),
         });
+    }
+    if operation.starts_with("Bitwise") || operation.starts_with("Shift") {
+        return Err("its operands should be integers".into());
     }
     let (x, y) = (a.to_f64(), b.to_f64());
     let apply = |(&x, &y): (&f64, &f64)| match operation {

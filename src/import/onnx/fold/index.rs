@@ -175,6 +175,51 @@ pub(super) fn scatter(node: &Node, x: &Array, indices: &Array, updates: &Array) 
     Ok(result)
 }
 
+/// Where the indices of a Gather or Scatter point, as flat positions in an array of `shape`: one for each element
+/// of what a Gather makes or of a Scatter's updates, whose shape comes second.
+pub(crate) fn places(
+    node: &Node,
+    shape: &[usize],
+    indices: &Array,
+) -> Outcome<(Vec<usize>, Vec<usize>)> {
+    let whole: usize = shape.iter().product();
+    match node.op_type() {
+        "Gather" => {
+            let axis = axis_of(node.int("axis", 0), shape.len())?;
+            let inner: usize = shape[axis + 1..].iter().product();
+            let outer: usize = shape[..axis].iter().product();
+            let made = [&shape[..axis], &indices.shape, &shape[axis + 1..]].concat();
+            bounded(&made, whole)?;
+            let entry = |&k: &i64| axis_of(k, shape[axis]);
+            let chosen: Vec<usize> = ints(indices)?.iter().map(entry).collect::<Outcome<_>>()?;
+            let runs = (0..outer).flat_map(|o| chosen.iter().map(move |k| (o, k)));
+            let starts = runs.map(|(o, k)| (o * shape[axis] + k) * inner);
+            Ok((
+                starts.flat_map(|start| start..start + inner).collect(),
+                made,
+            ))
+        }
+        "GatherND" | "ScatterND" => {
+            let batch = match node.op_type() {
+                "GatherND" => usize::try_from(node.int("batch_dims", 0)).unwrap_or(usize::MAX),
+                _ => 0,
+            };
+            let depth = indices.shape.last().copied().unwrap_or(0);
+            let (starts, run) = slice_places(shape, indices, batch)?;
+            let mut made = indices.shape[..indices.shape.len() - 1].to_vec();
+            made.extend_from_slice(&shape[batch + depth..]);
+            bounded(&made, whole)?;
+            let positions = starts.iter().flat_map(|&start| start..start + run);
+            Ok((positions.collect(), made))
+        }
+        _ => {
+            let axis = axis_of(node.int("axis", 0), shape.len())?;
+            let positions = element_places(shape, indices, axis)?;
+            Ok((positions, indices.shape.clone()))
+        }
+    }
+}
+
 /// The entries below or above a diagonal, the others 0.
 pub(super) fn trilu(x: &Array, offset: i64, upper: bool) -> Outcome<Array> {
     let [.., rows, columns] = x.shape[..] else {

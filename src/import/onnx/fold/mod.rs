@@ -1,6 +1,7 @@
 //! Evaluation of constant nodes on the host: the shape arithmetic that exporters leave behind.
 
 mod arithmetic;
+mod choice;
 mod index;
 mod pad;
 mod reduce;
@@ -11,6 +12,8 @@ pub(crate) use shape::{
     unsqueezed,
 };
 
+pub(crate) use choice::top;
+pub(crate) use index::places;
 pub(crate) use pad::{PAD_MODES, padded};
 
 use arithmetic::{UNARY, binary, cast, clip, like, range, unary};
@@ -30,6 +33,13 @@ pub(crate) const FOLDED: &[&str] = &[
     "Abs",
     "Add",
     "And",
+    "ArgMax",
+    "ArgMin",
+    "BitShift",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
     "Cast",
     "CastLike",
     "Ceil",
@@ -71,11 +81,14 @@ pub(crate) const FOLDED: &[&str] = &[
     "Pow",
     "Range",
     "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
     "ReduceProd",
     "ReduceSum",
+    "ReduceSumSquare",
     "Relu",
     "Reshape",
     "Round",
@@ -92,8 +105,10 @@ pub(crate) const FOLDED: &[&str] = &[
     "Sqrt",
     "Squeeze",
     "Sub",
+    "Sum",
     "Tanh",
     "Tile",
+    "TopK",
     "Transpose",
     "Trilu",
     "Unsqueeze",
@@ -199,9 +214,10 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
             one(expand(&value.reshaped(&[]), &shape)?)
         }
         "Range" => one(range(input(0)?, input(1)?, input(2)?)?),
-        "ReduceSum" | "ReduceMean" | "ReduceProd" | "ReduceMax" | "ReduceMin" => {
-            one(reduce::reduce(node, input(0)?, input(1).ok())?)
-        }
+        "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceSum" | "ReduceMean" | "ReduceProd"
+        | "ReduceMax" | "ReduceMin" => one(reduce::reduce(node, input(0)?, input(1).ok())?),
+        "ArgMax" | "ArgMin" => one(choice::extreme(node, input(0)?)?),
+        "TopK" => choice::top_k(node, input(0)?, input(1).ok()),
         "CumSum" => one(reduce::cum_sum(node, input(0)?, input(1)?)?),
         "MatMul" => one(reduce::matmul(input(0)?, input(1)?)?),
         "GatherElements" => {
@@ -242,12 +258,21 @@ pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Arr
             one(like(&shape, chosen.collect(), &a))
         }
         operation if UNARY.contains(&operation) => one(unary(operation, input(0)?)?),
-        "Min" | "Max" => {
+        "Min" | "Max" | "Sum" => {
+            let operation = match node.op_type() {
+                "Sum" => "Add",
+                operation => operation,
+            };
             let mut result = input(0)?.clone();
             for k in 1..inputs.len() {
-                result = binary(node.op_type(), false, &result, input(k)?)?;
+                result = binary(operation, false, &result, input(k)?)?;
             }
             one(result)
+        }
+        "BitShift" => {
+            let left = node.text("direction").as_deref() == Some("LEFT");
+            let operation = if left { "ShiftLeft" } else { "ShiftRight" };
+            one(binary(operation, false, input(0)?, input(1)?)?)
         }
         operation if FOLDED.contains(&operation) => {
             let fmod = node.int("fmod", 0) != 0;

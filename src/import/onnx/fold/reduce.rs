@@ -9,7 +9,7 @@ use crate::tensor::broadcast_rest;
 /// Multiplications above which a product of constant matrices is left to the device.
 const MOST_PRODUCTS: usize = 1 << 24;
 
-/// ReduceSum, ReduceMean, ReduceProd, ReduceMax and ReduceMin.
+/// ReduceSum, ReduceMean, ReduceProd, ReduceMax, ReduceMin, and the norms ReduceL1, ReduceL2, ReduceSumSquare.
 pub(super) fn reduce(node: &Node, x: &Array, axes: Option<&Array>) -> Outcome<Array> {
     let rank = x.shape.len();
     let axes: Vec<usize> = match axes_of(node, axes)? {
@@ -30,13 +30,16 @@ pub(super) fn reduce(node: &Node, x: &Array, axes: Option<&Array>) -> Outcome<Ar
         .collect();
     bounded(&shape, x.len())?;
     let operation = node.op_type();
-    if count == 0 && !matches!(operation, "ReduceSum" | "ReduceProd") {
+    if count == 0 && matches!(operation, "ReduceMean" | "ReduceMax" | "ReduceMin") {
         return Err(format!("it is over none of the entries of {:?}", x.shape));
     }
     let rows = transpose(x, &[&kept[..], &reduced].concat());
     let results: usize = shape.iter().product();
     if let Data::Int(values) = &rows.data
-        && operation != "ReduceMean"
+        && matches!(
+            operation,
+            "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin"
+        )
     {
         let row = |k: usize| {
             let row = &values[k * count..(k + 1) * count];
@@ -57,6 +60,9 @@ pub(super) fn reduce(node: &Node, x: &Array, axes: Option<&Array>) -> Outcome<Ar
             "ReduceSum" => row.sum(),
             "ReduceMean" => row.sum::<f64>() / count as f64,
             "ReduceProd" => row.product(),
+            "ReduceL1" => row.map(|x| x.abs()).sum(),
+            "ReduceL2" => row.map(|x| x * x).sum::<f64>().sqrt(),
+            "ReduceSumSquare" => row.map(|x| x * x).sum(),
             "ReduceMax" => row.copied().fold(f64::NEG_INFINITY, f64::max),
             _ => row.copied().fold(f64::INFINITY, f64::min),
         }

@@ -566,7 +566,11 @@ impl Lowering<'_> {
     }
 
     /// The rows that a Loop over bags gave, joined along the axis of the samples: they are already.
-    pub(super) fn joined(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
+    pub(super) fn concat_sequence(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+    ) -> Result<Tensor> {
         match inputs.first() {
             Some(Some(Value::Tensor(rows)))
                 if node.int("axis", 0) == 0 && node.int("new_axis", 0) == 0 =>

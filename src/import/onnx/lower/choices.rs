@@ -10,7 +10,6 @@ use super::super::samples::{Sample, places};
 use super::room::Room;
 use super::{Lowering, Value};
 use crate::error::{Error, Result};
-use std::collections::HashSet;
 
 /// Places of one operand: `None` where the whole operand belongs to one sample, or to all.
 type Places = Vec<Option<Sample>>;
@@ -19,12 +18,12 @@ type Places = Vec<Option<Sample>>;
 const MOST_COMBINATIONS: usize = 64;
 
 /// The state of a network before a rule is tried.
-struct Mark {
+pub(super) struct Mark {
     nodes: usize,
     constants: usize,
     warnings: usize,
     room: Room,
-    placed: HashSet<usize>,
+    placed: usize,
 }
 
 impl Lowering<'_> {
@@ -39,7 +38,7 @@ impl Lowering<'_> {
         inputs: &[Option<Value>],
     ) -> Result<Vec<Value>> {
         if self.batch.sizes != [1, 1] {
-            return self.rule(node, inputs);
+            return self.computed(node, inputs);
         }
         let open: Vec<Places> = (0..inputs.len())
             .map(|k| self.places_of(node, inputs, k))
@@ -57,7 +56,7 @@ impl Lowering<'_> {
                 }
             }
             let mark = several.then(|| self.mark());
-            match self.rule(node, &inputs) {
+            match self.computed(node, &inputs) {
                 Ok(results) => {
                     found.resize(results.len(), Vec::new());
                     for (places, result) in found.iter_mut().zip(&results) {
@@ -74,7 +73,7 @@ impl Lowering<'_> {
                 Err(other) => return Err(other),
             }
             if let Some(mark) = mark {
-                self.back_to(mark);
+                self.back_to(&mark);
             }
         }
         let Some(mut made) = made else {
@@ -130,25 +129,25 @@ impl Lowering<'_> {
         }
     }
 
-    fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> Mark {
         Mark {
             nodes: self.network.nodes.len(),
             constants: self.network.constants.len(),
             warnings: self.network.warnings.len(),
             room: self.room.clone(),
-            placed: self.placed.clone(),
+            placed: self.placed.len(),
         }
     }
 
     /// Undoes what a rule did since the mark.
-    fn back_to(&mut self, mark: Mark) {
+    pub(super) fn back_to(&mut self, mark: &Mark) {
         self.network.nodes.truncate(mark.nodes);
         self.of_data
             .truncate(self.network.inputs.len() + mark.nodes);
         self.network.constants.truncate(mark.constants);
         self.network.warnings.truncate(mark.warnings);
-        self.room = mark.room;
-        self.placed = mark.placed;
+        self.room = mark.room.clone();
+        self.placed.truncate(mark.placed);
     }
 }
 

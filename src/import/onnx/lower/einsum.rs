@@ -30,13 +30,14 @@ impl Lowering<'_> {
         let ranks: Vec<usize> = tensors.iter().map(|t| t.rest.len()).collect();
         let Some((lists, output)) = labels(&equation, &ranks) else {
             return refuse(format!(
-                "its equation {equation:?} is not supported for operands of {ranks:?} axes: no label may stand twice in an operand"
+                "its equation {equation:?} does not fit operands of {ranks:?} axes"
             ));
         };
-        let mut operands = tensors
-            .into_iter()
-            .zip(lists)
-            .map(|(tensor, labels)| Labelled { tensor, labels });
+        let mut operands = Vec::with_capacity(tensors.len());
+        for (tensor, labels) in tensors.into_iter().zip(lists) {
+            operands.push(self.diagonal(node, Labelled { tensor, labels })?);
+        }
+        let mut operands = operands.into_iter();
         let Some(mut result) = operands.next() else {
             return Err(Error::Shape("it has no operands".into()));
         };
@@ -61,6 +62,46 @@ impl Lowering<'_> {
         let order =
             order.ok_or_else(|| Error::Shape(format!("its equation {equation:?} cannot be")))?;
         self.permute(node, &result.tensor, &order)
+    }
+
+    /// The entries whose positions along all axes of one label agree, a label that stands twice then standing once:
+    /// `z[…, i, …] = x[…, i, …, i, …]`.
+    fn diagonal(&mut self, node: &Node, x: Labelled) -> Result<Labelled> {
+        let Labelled {
+            mut tensor,
+            mut labels,
+        } = x;
+        let twice = |labels: &[u8]| {
+            let second = (0..labels.len()).find(|&k| labels[..k].contains(&labels[k]))?;
+            let first = labels.iter().position(|l| *l == labels[second])?;
+            Some((first, second))
+        };
+        while let Some((first, second)) = twice(&labels) {
+            self.not_over_samples(&tensor, first)?;
+            self.not_over_samples(&tensor, second)?;
+            let extent = tensor.rest[first];
+            if tensor.rest[second] != extent {
+                return Err(Error::Shape(format!(
+                    "a diagonal of {:?}, whose axes {first} and {second} differ",
+                    tensor.rest
+                )));
+            }
+            let mut order: Vec<usize> = (0..labels.len()).collect();
+            order.remove(second);
+            order.insert(first + 1, second);
+            let beside = self.permute(node, &tensor, &order)?;
+            // Both axes as one, of which every (extent + 1)-th entry is on the diagonal.
+            let mut rest = beside.rest.clone();
+            rest.remove(first);
+            rest[first] = extent * extent;
+            let moved = |s: Sample| if s.axis > first { s.on(s.axis - 1) } else { s };
+            let sample = beside.sample.map(moved);
+            let flat = self.append(node, Reshape { rest }, &[beside.operand], sample)?;
+            let entries = (0..extent).map(|k| Some(k * (extent + 1))).collect();
+            tensor = self.entries(node, &flat, first, entries)?;
+            labels.remove(second);
+        }
+        Ok(Labelled { tensor, labels })
     }
 
     /// The samples must have one label in all operands, and keep it in the result.
@@ -295,8 +336,7 @@ fn labels(equation: &str, ranks: &[usize]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
             };
             found.push(label);
         }
-        let twice = (0..found.len()).any(|k| found[..k].contains(&found[k]));
-        (!twice).then_some(found)
+        Some(found)
     };
     let mut lists = Vec::with_capacity(terms.len());
     for (term, &rank) in terms.iter().zip(ranks) {
@@ -316,6 +356,10 @@ fn labels(equation: &str, ranks: &[usize]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
             read(&format!("{dots}{once}"), widest)?
         }
     };
+    let twice = (0..output.len()).any(|k| output[..k].contains(&output[k]));
+    if twice {
+        return None;
+    }
     let made = |label: &u8| lists.iter().any(|l| l.contains(label));
     output.iter().all(made).then_some((lists, output))
 }
@@ -337,7 +381,8 @@ mod tests {
         assert_eq!(spelled("sdi,oi->sdo", &[3, 2]).unwrap(), "abc,ec->abe");
         assert_eq!(spelled("...i,ij->...j", &[3, 2]).unwrap(), "abc,ce->abe");
         assert_eq!(spelled("ij,jk", &[2, 2]).unwrap(), "ab,bc->ac");
-        assert_eq!(spelled("ii->i", &[2]), None);
+        assert_eq!(spelled("ii->i", &[2]).unwrap(), "aa->a");
+        assert_eq!(spelled("i->ii", &[1]), None);
         assert_eq!(spelled("ij->k", &[2]), None);
         assert_eq!(spelled("ij,jk->ik", &[2, 3]), None);
         assert_eq!(spelled("ij.,jk->ik", &[2, 2]), None);

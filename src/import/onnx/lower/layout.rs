@@ -145,7 +145,7 @@ impl Lowering<'_> {
         format!("[{}]", listed.join(", "))
     }
 
-    fn reshape_to(
+    pub(super) fn reshape_to(
         &mut self,
         node: &Node,
         x: &Tensor,

@@ -22,12 +22,20 @@ pub(super) fn makes_integers(node: &Node, inputs: &[Option<Value>]) -> bool {
     let all = |from: usize| inputs.iter().skip(from).flatten().all(integer);
     match node.op_type() {
         "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
-        | "Xor" => true,
+        | "Xor" | "ArgMax" | "ArgMin" | "IsNaN" => true,
         "Cast" => !is_float(node.int("to", 1) as i32),
         "Where" | "CastLike" => all(1),
         "OneHot" => all(2),
         _ => all(0),
     }
+}
+
+/// Whether a node does arithmetic of integers whose results may be larger than its operands.
+pub(super) fn counts(node: &Node, inputs: &[Option<Value>]) -> bool {
+    matches!(
+        node.op_type(),
+        "Add" | "CumSum" | "MatMul" | "Mul" | "ReduceProd" | "ReduceSum" | "Sub" | "Sum"
+    ) && makes_integers(node, inputs)
 }
 
 impl Lowering<'_> {
@@ -80,7 +88,9 @@ impl Lowering<'_> {
             return Ok(x);
         }
         if to != BOOL {
-            return refuse("a cast of activations or parameters to integers has no derivative");
+            return refuse(
+                "a cast to integers of what depends on parameters has no derivative; of the inputs alone it is supported",
+            );
         }
         let zero = || Expr::constant(0.0);
         let is_zero = at_most(Expr::input(0), zero()) * at_most(zero(), Expr::input(0));

@@ -11,6 +11,7 @@ mod blocks;
 mod choices;
 mod columns;
 mod conv;
+mod derived;
 mod einsum;
 mod index;
 mod inputs;
@@ -25,6 +26,7 @@ mod reduce;
 mod resize;
 mod room;
 mod rules;
+mod select;
 mod triangle;
 
 use super::OnnxOptions;
@@ -39,8 +41,9 @@ use crate::error::{Error, Result};
 use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter};
 use crate::ops::{Op, Reshape};
 use crate::tensor::{HostArray, HostData, broadcast_rest};
+use derived::DataOnly;
 use inputs::{Batch, Entry, Inputs, inputs};
-use room::{Room, bytes, elements_walked};
+use room::{Placed, Room, bytes, elements_walked};
 pub(super) use rules::RULES;
 use rules::why_not;
 use std::cell::Cell;
@@ -91,11 +94,13 @@ pub(super) struct Lowering<'g> {
     parameter_of_root: Vec<Option<usize>>,
     room: Room,
     /// Addresses of the network's constants.
-    placed: HashSet<usize>,
+    placed: Placed,
     /// Nodes of dropout in training mode.
     dropouts: Vec<String>,
     /// Which node reads a value last.
     last_use: HashMap<&'g str, usize>,
+    /// What depends on the data alone.
+    data_only: DataOnly<'g>,
 }
 
 /// What a rule says of a node it cannot take.
@@ -174,7 +179,7 @@ impl<'g> Lowering<'g> {
         let mut lowering = Lowering {
             graph,
             room: Room::beside(graph),
-            placed: HashSet::new(),
+            placed: Placed::default(),
             dropouts: Vec::new(),
             last_use: graph.nodes.iter().enumerate().flat_map(reads).collect(),
             network: Network {
@@ -184,12 +189,17 @@ impl<'g> Lowering<'g> {
             batch: given.batch,
             values: HashMap::new(),
             places: HashMap::new(),
-            of_data: vec![true; given.entries.len()],
+            data_only: DataOnly::default(),
+            of_data: Vec::new(),
             weighted: Cell::new(false),
             parameter_of_root: vec![None; roots.entries.len()],
             roots,
         };
         lowering.network.inputs = given.entries.iter().map(|e| e.input.clone()).collect();
+        // What is computed on the host comes from batches of samples, which inputs without an axis for them have not.
+        let batches = given.entries.iter().all(|entry| !entry.whole);
+        lowering.data_only = DataOnly::new(graph, &lowering.roots, &mut lowering.network, batches);
+        lowering.of_data = vec![true; lowering.network.inputs.len()];
         for (k, entry) in given.entries.iter().enumerate() {
             let tensor = lowering.entered(k, entry)?;
             let name = entry.input.name.clone();
@@ -223,7 +233,9 @@ impl<'g> Lowering<'g> {
     fn run(&mut self) -> Result<()> {
         let mut problems = Vec::new();
         for (k, node) in self.graph.nodes.iter().enumerate() {
+            self.note(k)?;
             self.node(node, &mut problems)?;
+            self.count(k);
             self.drop_read(k);
         }
         if problems.is_empty() {
@@ -328,9 +340,7 @@ impl Lowering<'_> {
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
         // What is taken of constants alone may be one, were it not for what could not be taken before it.
         let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
-        let results = if !known && !blocked {
-            refuse(why_not(node))
-        } else if unknown {
+        let results = if unknown && (known || blocked) {
             Ok(vec![])
         } else {
             self.under_choices(node, &inputs)
@@ -392,6 +402,53 @@ impl Lowering<'_> {
         } else {
             otherwise
         })
+    }
+
+    /// The results of a node: by its rule, else on the host where it depends on the data alone, else as a choice of
+    /// each sample's own entries.
+    fn computed(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
+        let known = node.standard() && (RULES.contains(&node.op_type()) || folds(inputs, node));
+        // On the host integers are exact, where a device's single precision would round large ones.
+        if logic::counts(node, inputs)
+            && let Ok(Some(results)) = self.on_host(node, inputs)
+        {
+            return Ok(results);
+        }
+        let mark = self.mark();
+        let placed = inputs.iter().flatten().any(|value| self.is_placed(value));
+        let shape_alone = matches!(node.op_type(), "Shape" | "Size");
+        let refused = if placed && !shape_alone {
+            refuse(
+                "its operands depend on a sample's place in its batch (arange over the samples), which may only pick the samples' own entries",
+            )
+        } else if known {
+            self.rule(node, inputs)
+        } else {
+            refuse(why_not(node))
+        };
+        let Err(Error::Unsupported(mut why)) = refused else {
+            return refused;
+        };
+        self.back_to(&mark);
+        match self.on_host(node, inputs) {
+            Ok(Some(results)) => return Ok(results),
+            Ok(None) => {}
+            Err(Error::Unsupported(reason)) if !known => why = reason,
+            Err(Error::Unsupported(_)) => {}
+            Err(other) => return Err(other),
+        }
+        let chosen_from = inputs.first().and_then(|x| x.as_ref());
+        if select::selects(node) && !chosen_from.is_some_and(|x| self.is_placed(x)) {
+            match self.select(node, inputs) {
+                Ok(mut tensor) => {
+                    tensor.integer = logic::makes_integers(node, inputs);
+                    return Ok(vec![Value::Tensor(tensor)]);
+                }
+                Err(Error::Unsupported(_)) => self.back_to(&mark),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(Error::Unsupported(why))
     }
 
     /// Whether a value is read by a node or is the output.
@@ -483,12 +540,13 @@ impl Lowering<'_> {
             "GatherElements" => one(self.gather_elements(node, inputs)?),
             "GatherND" => one(self.gather_nd(node, inputs)?),
             "OneHot" => one(self.one_hot(node, inputs)?),
+            "Scatter" | "ScatterElements" | "ScatterND" => one(self.select(node, inputs)?),
             "Split" => self.split(node, inputs)?,
             "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
             "SequenceAt" => vec![self.sequence_at(inputs)?],
             "SequenceEmpty" => vec![Value::Sequence(Vec::new())],
             "Loop" => self.loop_node(node, inputs)?,
-            "ConcatFromSequence" => one(self.joined(node, inputs)?),
+            "ConcatFromSequence" => one(self.concat_sequence(node, inputs)?),
             "If" => {
                 return refuse(
                     "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module",
@@ -704,6 +762,7 @@ impl Lowering<'_> {
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;
+        self.derive()?;
         let read = self.network.nodes.iter().flat_map(|n| &n.inputs);
         let read: HashSet<Operand> = read.copied().collect();
         let unread = |(k, _): &(usize, &Parameter)| !read.contains(&Operand::Parameter(*k));

@@ -252,20 +252,18 @@ impl Lowering<'_> {
         let array = array.reshaped(&split);
         let first = fold::cut(&array, axis + 1, 0, 1);
         let repeated = fold::expand(&first, &split).map_err(|why| Error::Unsupported(vec![why]))?;
-        if repeated != array {
-            return refuse(format!(
-                "a constant of shape {:?} differs between the samples of the example input, so it says nothing of other samples; {}",
-                arrays[1].shape,
-                if self.batch.open {
-                    "make it in the module of the input"
-                } else {
-                    "export with an open batch, or with an example input of batch 1"
-                }
-            ));
-        }
         let mut shape = arrays[1].shape.clone();
         shape[axis] = positions;
         let first = first.reshaped(&shape);
+        if repeated != array {
+            if self.may_differ() {
+                return Ok(first);
+            }
+            return refuse(format!(
+                "a constant of shape {:?} differs between the samples of a batch, so that what a sample gives depends on its place there; leave out what numbers the samples",
+                arrays[1].shape
+            ));
+        }
         // What the file makes for one sample must be that row, unless it was baked for a batch.
         if arrays[0] != arrays[1] && arrays[0] != first {
             return varies();

@@ -4,6 +4,7 @@ use super::super::graph::Graph;
 use super::super::tensor::Array;
 use super::Value;
 use crate::error::{Error, Result};
+use std::collections::HashSet;
 
 /// Bytes of constants, and of lists of entries, that may be held together beside those of the file.
 const MOST_BYTES: usize = 1 << 28;
@@ -65,6 +66,35 @@ impl Room {
             )
         })?;
         Ok(())
+    }
+}
+
+/// Addresses of constants that the network holds, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    known: HashSet<usize>,
+    order: Vec<usize>,
+}
+
+impl Placed {
+    /// Adds an address; whether it is new.
+    pub fn insert(&mut self, address: usize) -> bool {
+        let new = self.known.insert(address);
+        if new {
+            self.order.push(address);
+        }
+        new
+    }
+
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Takes back those that came after the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        for address in self.order.drain(len..) {
+            self.known.remove(&address);
+        }
     }
 }
 

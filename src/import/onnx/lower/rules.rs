@@ -102,6 +102,9 @@ pub(crate) const RULES: &[&str] = &[
     "Reshape",
     "Resize",
     "Round",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
     "Selu",
     "SequenceAt",
     "SequenceEmpty",
@@ -145,11 +148,14 @@ pub(super) fn why_not(node: &Node) -> String {
         operation if operation.contains("Sequence") || operation.starts_with("Optional") => {
             "lists of tensors are out of scope, but for the parts of a split; leave them out of the exported module".into()
         }
-        "ArgMax" | "ArgMin" | "TopK" | "NonZero" | "Unique" | "NonMaxSuppression" => {
-            "it chooses positions by values of the data, which has no derivative; leave it out of the exported module".into()
+        "ArgMax" | "ArgMin" | "TopK" => {
+            "it chooses positions by values that depend on parameters, and positions have no derivative; of the inputs alone it is supported".into()
+        }
+        "NonZero" | "Unique" | "NonMaxSuppression" => {
+            "the shape of its result depends on values of the data; use a mask instead (torch.where, or a product with 0 and 1)".into()
         }
         "Mod" | "BitShift" => {
-            "of parameters or of the data it has no derivative, or none but 0".into()
+            "of what depends on parameters its derivative is 0 or none; of the inputs alone it is supported".into()
         }
         "GridSample" | "AffineGrid" | "RoiAlign" | "MaxRoiPool" | "DeformConv" => {
             "it samples at positions that are computed, which is not supported; F.interpolate and convolutions are".into()

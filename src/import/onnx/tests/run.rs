@@ -9,10 +9,14 @@ use crate::tensor::{Backend, HostSlice, Shape};
 pub(super) fn run(network: &Network, samples: usize, x: &[f64]) -> Vec<f64> {
     let backend = Cpu::<f64>::new();
     let weights = Weights::upload(&backend, network);
-    let shape = Shape::new(samples, 1, &network.inputs[0].rest);
-    let x = backend.upload(&shape, HostSlice::F64(x));
+    let inputs = network.with_derived(vec![x.to_vec()], samples, 0).unwrap();
+    let upload = |(k, values): (usize, &Vec<f64>)| {
+        let shape = Shape::new(samples, 1, &network.inputs[k].rest);
+        backend.upload(&shape, HostSlice::F64(values))
+    };
+    let inputs = inputs.iter().enumerate().map(upload).collect();
     let reach = Reach::forward_only(network);
-    let trace = forward(&backend, network, &weights, vec![x], &reach);
+    let trace = forward(&backend, network, &weights, inputs, &reach);
     backend.read(&trace.output).unwrap()
 }
 
