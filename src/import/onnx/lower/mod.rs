@@ -9,6 +9,7 @@ mod attention;
 mod blocks;
 mod conv;
 mod einsum;
+mod extended;
 mod index;
 mod inputs;
 mod layout;
@@ -20,6 +21,7 @@ mod pool;
 mod reduce;
 mod resize;
 mod room;
+mod root;
 mod rules;
 mod triangle;
 
@@ -33,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
 use crate::tensor::{HostArray, HostData, broadcast_rest};
+use extended::{Extended, INFINITE};
 use inputs::{Batch, inputs};
 use room::{Room, bytes, elements_walked};
 pub(super) use rules::RULES;
@@ -79,6 +82,10 @@ pub(super) struct Lowering<'g> {
     placed: HashSet<usize>,
     /// Which node reads a value last.
     last_use: HashMap<&'g str, usize>,
+    /// Which tensors may be infinite or NaN.
+    extended: Extended,
+    /// Which tensors are functions of the root of a sum.
+    roots_of_sums: root::Roots,
 }
 
 /// What a rule says of a node it cannot take.
@@ -86,12 +93,7 @@ pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
     Err(Error::Unsupported(vec![why.into()]))
 }
 
-/// What an infinite constant becomes: large enough that its softmax is 0 in single precision, and far enough
-/// from overflow that a few masks may be added.
-pub(super) const INFINITE: f64 = 1e38;
-
-/// A constant with its infinities made finite: attention masks hold −∞, and kernels need not keep infinities
-/// (shading languages leave them undefined). NaN stays.
+/// A constant with its infinities replaced by what stands for them ([`extended`]). NaN stays.
 pub(super) fn finite(value: f64) -> f64 {
     if value.is_infinite() {
         INFINITE.copysign(value)
@@ -123,6 +125,8 @@ pub(super) fn lower<'g>(graph: &'g Graph, roots: Roots, options: &OnnxOptions) -
         values: HashMap::new(),
         parameter_of_root: vec![None; roots.entries.len()],
         roots,
+        extended: Extended::default(),
+        roots_of_sums: root::Roots::default(),
     };
     for (k, input) in inputs.into_iter().enumerate() {
         lowering.values.insert(
@@ -398,11 +402,29 @@ impl Lowering<'_> {
             .collect())
     }
 
-    /// Appends an operation of ours.
+    /// Appends an operation of ours, infinities and NaN among its operands as it needs them ([`extended`]).
     pub(super) fn append(
         &mut self,
         node: &Node,
         op: impl Into<Op>,
+        inputs: &[Operand],
+        sample: Option<Sample>,
+    ) -> Result<Tensor> {
+        let op = op.into();
+        let (inputs, kinds) = self.carried(&op, inputs)?;
+        let result = self.append_as_is(node, op.clone(), &inputs, sample)?;
+        if extended::moves(&op) {
+            self.note_moved(&inputs, result.operand, kinds);
+            self.note_root_moved(&op, &inputs, &result);
+        }
+        Ok(result)
+    }
+
+    /// Appends an operation of ours on what its operands store.
+    fn append_as_is(
+        &mut self,
+        node: &Node,
+        op: Op,
         inputs: &[Operand],
         sample: Option<Sample>,
     ) -> Result<Tensor> {
@@ -451,6 +473,8 @@ impl Lowering<'_> {
             _ => {}
         }
         check_finite(self.graph, node.name(), &host)?;
+        let operand = Operand::Constant(self.network.constants.len());
+        self.note_constant(node, array, operand);
         // Read by several nodes, it has one memory, unless it is made of integers.
         let held = Array::from_host(&host);
         if self.placed.insert(held.address()) {
@@ -458,7 +482,7 @@ impl Lowering<'_> {
         }
         self.network.constants.push(host);
         Ok(Tensor {
-            operand: Operand::Constant(self.network.constants.len() - 1),
+            operand,
             rest: array.shape.clone(),
             sample: None,
             integer: !array.is_float(),
@@ -535,8 +559,10 @@ impl Lowering<'_> {
                 )));
             }
         };
+        if let Operand::Value(value) = self.exposed(Operand::Value(value))? {
+            self.network.output = value;
+        }
         self.network.output_name = output.to_string();
-        self.network.output = value;
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;
         let read = self.network.nodes.iter().flat_map(|n| &n.inputs);

@@ -45,6 +45,7 @@ pub(crate) const RULES: &[&str] = &[
     "HardSwish",
     "Identity",
     "InstanceNormalization",
+    "IsInf",
     "IsNaN",
     "LRN",
     "LayerNormalization",
