@@ -40,6 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import blocks
 import double
+import masked
 import operations
 import refusals
 from networks import FusedNorm, networks
@@ -275,6 +276,7 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
         return
     sizes = {k: list(v.shape) for k, v in network.module.named_parameters()}
     network.module.double()
+    tolerance = tolerance or network.tolerance
     if tolerance is None:
         with torch.no_grad():
             outputs = network.chosen(network.module(*inputs))
@@ -336,7 +338,7 @@ def check(path, inputs, outputs, network):
     for info, values in zip(session.get_inputs(), inputs):
         half |= info.type == "tensor(float16)"
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64,
-                "tensor(int64)": np.int64}.get(info.type, np.float32)
+                "tensor(int64)": np.int64, "tensor(bool)": np.bool_}.get(info.type, np.float32)
         batch = info.shape[0] if isinstance(info.shape[0], int) else len(values)
         feeds[info.name] = np.resize(values.numpy(), (batch, *values.shape[1:])).astype(kind)
     try:
@@ -366,6 +368,7 @@ MORE = {  # of two networks
     "old_opset13_fixed": dict(exporter="script", fold=True, symbolic=False, opset=13),
     "old_external": dict(exporter="script", fold=True, external=True, opset=17),
 }
+OPSETS = {f"new_opset{k}": dict(exporter="dynamo", fold=False, opset=k) for k in (18, 23, 24)}
 FOLDED = ["mlp_relu", "residual", "convolutions", "one_dimensional", "pools", "norms", "positions",
           "left_weight", "joined", "sequence_first"]
 
@@ -393,11 +396,11 @@ def main():
         precisions(index)
         fused(index)
         batch_of_one(index)
-    for network, make in (operations.makers() | blocks.makers()).items():
+    for network, make in (operations.makers() | blocks.makers() | masked.makers()).items():
         if wanted(network):
             torch.manual_seed(zlib.crc32(network.encode()))
             made = make()
-            variants = {k: (VARIANTS | MORE)[k] for k in made.exports + made.variants}
+            variants = {k: (VARIANTS | MORE | OPSETS)[k] for k in made.exports + made.variants}
             every_export(index, network, made, variants)
     if ONLY_MODELS:
         refusals.write(MODELS, KEEP or NAMES)

@@ -25,7 +25,8 @@ impl Dataset {
     pub fn bind(&mut self, network: &Network) -> Result<()> {
         self.bound = None;
         let mut inputs = Vec::with_capacity(network.inputs.len());
-        for (input, given) in network.inputs.iter().zip(self.matched(&network.inputs)?) {
+        let matched = self.matched(&network.inputs)?;
+        for (k, (input, given)) in network.inputs.iter().zip(matched).enumerate() {
             let shape = input.sample_shape();
             inputs.push(BoundInput {
                 name: input.name.clone(),
@@ -33,6 +34,7 @@ impl Dataset {
                 axis: fit(&self.inputs[given].source, &shape, input.sample_axis)?,
                 shape,
                 integer: input.integer,
+                mask: network.masks.contains(&k),
                 limit: input.limit,
                 preprocessed: false,
                 image: Vec::new(),

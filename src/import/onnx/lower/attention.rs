@@ -23,18 +23,6 @@ impl Lowering<'_> {
         for k in axis..if old { rank } else { axis + 1 } {
             self.not_over_samples(&x, k)?;
         }
-        if node
-            .proto
-            .output
-            .first()
-            .is_some_and(|o| *o == self.graph.output)
-        {
-            self.network.warnings.push(format!(
-                "the output is that of a {} (node {:?}): cross-entropy takes logits, so export the network without it for that loss",
-                node.op_type(),
-                node.name()
-            ));
-        }
         if !old || x.rest[axis + 1..].iter().all(|&e| e == 1) {
             return self.softmax(node, &x, axis, log);
         }

@@ -96,9 +96,14 @@ impl Lowering<'_> {
             Expr::input(2),
             Expr::input(1),
         );
-        let operands = [condition.clone(), then.clone(), otherwise.clone()];
+        let [then, otherwise] = [then, otherwise].map(|side| self.meant(node, side.clone()));
+        let operands = [condition.clone(), then, otherwise];
         let result = self.pointwise(node, expr, &operands)?;
-        if let Some(hidden) = hidden_by(&operands) {
+        let plain = |value: &Value| match value {
+            Value::Tensor(tensor) => self.kinds(tensor.operand) == 0,
+            _ => true,
+        };
+        if let Some(hidden) = hidden_by(&operands).filter(|_| operands.iter().all(plain)) {
             self.note_hidden(&result, hidden);
         }
         Ok(result)

@@ -32,10 +32,11 @@ use super::parameters::Roots;
 use super::samples::Sample;
 use super::tensor::Array;
 use crate::error::{Error, Result};
-use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
+use crate::network::{INFINITE, MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::Op;
-use crate::tensor::{HostArray, HostData, broadcast_rest};
-use extended::{Extended, INFINITE};
+use crate::tensor::expression::Unary;
+use crate::tensor::{Expr, HostArray, HostData, broadcast_rest};
+use extended::Extended;
 use inputs::{Batch, inputs};
 use room::{Room, bytes, elements_walked};
 pub(super) use rules::RULES;
@@ -138,6 +139,9 @@ pub(super) fn lower<'g>(graph: &'g Graph, roots: Roots, options: &OnnxOptions) -
                 integer: input.integer,
             }),
         );
+        if !input.integer && lowering.reaches_softmax(&input.name, &graph.nodes) {
+            lowering.note_mask(k, &input.name);
+        }
         lowering.network.inputs.push(input);
     }
     lowering.parameters()?;
@@ -160,6 +164,7 @@ impl Lowering<'_> {
             let array = root.array.to_host();
             if let Some(layer) = &root.layer {
                 check_finite(self.graph, &root.name, &array)?;
+                self.extended.note_size(&root.array);
                 if array.is_empty() {
                     return Err(Error::file(
                         &self.graph.path,
@@ -543,6 +548,32 @@ impl Lowering<'_> {
         }
     }
 
+    /// Warns where the output is that of a softmax or a sigmoid, moved or not: losses take what comes before it.
+    fn warn_of_output(&mut self, value: ValueId) {
+        let first = self.network.inputs.len();
+        let mut at = value;
+        while let Some(node) = at.checked_sub(first).map(|k| &self.network.nodes[k]) {
+            let loss = match &node.op {
+                Op::Reshape(_) | Op::Permute(_) => match node.inputs[0] {
+                    Operand::Value(before) => {
+                        at = before;
+                        continue;
+                    }
+                    _ => return,
+                },
+                Op::Softmax(_) => "cross-entropy",
+                Op::Elementwise(op) if op.expr == Expr::input(0).unary(Unary::Sigmoid) => "bce",
+                _ => return,
+            };
+            let warning = format!(
+                "the output is that of a {} (node {:?}): {loss} takes logits, so export the network without it for that loss",
+                node.operation, node.name
+            );
+            self.network.warnings.push(warning);
+            return;
+        }
+    }
+
     fn finish(mut self) -> Result<Network> {
         let output = self.graph.output.as_str();
         let fault = |message: String| Error::file(&self.graph.path, message);
@@ -559,6 +590,7 @@ impl Lowering<'_> {
                 )));
             }
         };
+        self.warn_of_output(value);
         if let Operand::Value(value) = self.exposed(Operand::Value(value))? {
             self.network.output = value;
         }

@@ -27,7 +27,11 @@ impl Lowering<'_> {
             return refuse("of whole numbers among the data it rounds, which is not supported");
         }
         let expr = match node.op_type() {
-            "Add" => binary().map(|(x, y)| x + y)?,
+            "Add" => {
+                let expr = binary().map(|(x, y)| x + y)?;
+                let given: Vec<Value> = given.into_iter().map(|v| self.meant(node, v)).collect();
+                return Ok(Value::Tensor(self.pointwise(node, expr, &given)?));
+            }
             "Sub" => binary().map(|(x, y)| x - y)?,
             "Mul" => binary().map(|(x, y)| x * y)?,
             "Div" => binary().map(|(x, y)| x / y)?,

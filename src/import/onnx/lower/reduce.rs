@@ -122,12 +122,29 @@ impl Lowering<'_> {
     pub(super) fn extreme(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let x = self.tensor(node, inputs, 0)?;
         let (axes, keep) = self.reduced(node, inputs, &x)?;
+        if node.op_type() != "GlobalMaxPool" {
+            self.warn_of_ties(node);
+        }
         if node.op_type() != "ReduceMin" {
             return self.maximum(node, &x, &axes, keep);
         }
         let negative = self.elementwise(node, -Expr::input(0), from_ref(&x), x.sample)?;
         let most = self.maximum(node, &negative, &axes, keep)?;
         self.elementwise(node, -Expr::input(0), from_ref(&most), most.sample)
+    }
+
+    /// Warns, once for a network, of what the file does not say of equal entries.
+    fn warn_of_ties(&mut self, node: &Node) {
+        const TIES: &str = "of equal entries the first has all of the derivative";
+        if self.network.warnings.iter().any(|w| w.contains(TIES)) {
+            return;
+        }
+        let warning = format!(
+            "node {:?} ({}): {TIES}, as in torch.max(x, dim); torch.amax shares it evenly, which the file does not tell apart",
+            node.name(),
+            node.op_type()
+        );
+        self.network.warnings.push(warning);
     }
 
     /// Σ over axes.

@@ -7,6 +7,7 @@ mod folding;
 mod merged;
 mod reductions;
 mod run;
+mod special;
 mod windows;
 
 use super::proto::{self, data_type, dimension};
