@@ -34,6 +34,9 @@ pub enum Error {
     /// A value that is not finite, or out of its range.
     #[error("{0}")]
     Value(String),
+    /// A number of a result or on the way to it is NaN or infinite.
+    #[error("{0}")]
+    NotFinite(String),
     /// The memory budget is too small, with the arithmetic.
     #[error("{0}")]
     Budget(String),

@@ -51,6 +51,7 @@ pub struct Session {
     loss: Box<dyn Loss>,
     curvature: Curvature,
     rank: Option<RankReport>,
+    allow_non_finite: bool,
 }
 
 /// Budgets and sizes of a run; `None` is found.
@@ -267,6 +268,7 @@ impl Session {
             loss,
             curvature: Curvature::Ggn,
             rank: None,
+            allow_non_finite: false,
         })
     }
 
@@ -333,10 +335,17 @@ impl Session {
         }
         let limits = device.limits(options.memory, options.host_memory);
         let work = self.work();
-        let report = with_backend!(device, backend => operator::ranks(backend, &work, tolerance, limits, options.batch, control))?;
+        let report = with_backend!(device, backend => operator::ranks(backend, &work, tolerance, limits, options.batch, control));
+        let report = self.finite(device.precision(), report, false, control, |_| true)?;
         self.loss = Box::new(RankCut::new(self.loss, tolerance, report.directions));
         self.rank = Some(report);
         Ok(self)
+    }
+
+    /// Whether results may hold NaN and infinities. Otherwise they are an error, [`Error::NotFinite`], which names the operation and
+    /// the sample that made the first.
+    pub fn allow_non_finite(&mut self, allow: bool) {
+        self.allow_non_finite = allow;
     }
 
     /// What was cut off the loss factor ([`Session::with_rank_tolerance`]).
@@ -379,7 +388,47 @@ impl Session {
             dataset: &self.dataset,
             loss: self.loss.as_ref(),
             curvature: self.curvature,
+            lenient: self.allow_non_finite,
         }
+    }
+
+    /// A result whose numbers are finite, or may be otherwise; else the error that says where they stopped being so.
+    fn finite<T>(
+        &self,
+        precision: &str,
+        result: Result<T>,
+        second: bool,
+        control: &Control<'_>,
+        is_finite: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
+        let what = match result {
+            Ok(result) if self.allow_non_finite || is_finite(&result) => return Ok(result),
+            Ok(_) => "the result holds NaN or infinite numbers".into(),
+            Err(Error::NotFinite(what)) => what,
+            Err(other) => return Err(other),
+        };
+        let limits = Device::cpu(Precision::F64).limits(None, None);
+        let found = match precision {
+            "f64" => operator::locate::<f64>(&self.work(), second, limits, control),
+            _ => operator::locate::<f32>(&self.work(), second, limits, control),
+        };
+        let first = match found {
+            Ok(Some(first)) => format!("the first that is not finite: {first}"),
+            Ok(None) => format!(
+                "each operation's numbers are finite in {precision} on the CPU, so sums of them overflow"
+            ),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => format!("where it begins was not found: {error}"),
+        };
+        let cure = match precision {
+            "f64" => "mend the data or the weights",
+            _ => {
+                "try --precision f64, scale the inputs (--scale, --mean, --std), or mend data or weights"
+            }
+        };
+        Err(Error::NotFinite(format!(
+            "{what}; {first}; {cure}, or take --allow-non-finite to have what there is"
+        )))
     }
 
     /// Finds rows and columns of the parts.
@@ -604,7 +653,9 @@ impl Session {
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
     ) -> Result<Report> {
-        run(backend, &self.work(), plan, sink, control)
+        let second = self.curvature.needs_second_derivatives();
+        let report = run(backend, &self.work(), plan, sink, control);
+        self.finite(B::Real::NAME, report, second, control, |_| true)
     }
 
     /// Runs a plan into a sink on several devices of one kind, which take tiles from one queue; the caller finishes the
@@ -619,7 +670,9 @@ impl Session {
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
     ) -> Result<Report> {
-        run_on_all(backends, &self.work(), plan, sink, control)
+        let second = self.curvature.needs_second_derivatives();
+        let report = run_on_all(backends, &self.work(), plan, sink, control);
+        self.finite(B::Real::NAME, report, second, control, |_| true)
     }
 
     /// Runs a plan into files and puts them under their final name; several devices share its tiles.
@@ -683,7 +736,9 @@ impl Session {
         if files.is_finished(&plan.layouts())? {
             return Ok(was_whole(plan));
         }
+        let second = self.curvature.needs_second_derivatives();
         let run = run_on_all(backends, &self.work(), plan, &mut files, control);
+        let run = self.finite(B::Real::NAME, run, second, control, |_| true);
         let run = run.and_then(|report| control.check().map(|()| report));
         let mut report = run.map_err(|error| kept(error, &mut files))?;
         end(&mut report, backends, || match target.options.shard.of {
@@ -753,7 +808,9 @@ impl Session {
         let parts = plan.all_parts().into_iter();
         let parts: Vec<ResolvedPart> = parts.map(|p| p.part.clone()).collect();
         self.check_memory(&parts, size_of::<B::Real>())?;
-        let mut report = run_on_all(backends, &self.work(), plan, &mut tensors, control)?;
+        let second = self.curvature.needs_second_derivatives();
+        let report = run_on_all(backends, &self.work(), plan, &mut tensors, control);
+        let mut report = self.finite(B::Real::NAME, report, second, control, |_| true)?;
         control.check()?;
         end(&mut report, backends, || tensors.finish())?;
         Ok(report)
@@ -847,7 +904,11 @@ impl Session {
             )));
         }
         let limits = device.limits(options.memory, options.host_memory);
-        with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control))
+        let gradient = with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control));
+        // Only the derivatives of a given loss are known: its value is NaN.
+        self.finite(device.precision(), gradient, false, control, |gradient| {
+            all_finite(&gradient.values) && !gradient.loss.is_infinite()
+        })
     }
 
     /// The curvature's product with vectors, `[directions, p]` in the flat order; the result alike.
@@ -882,7 +943,11 @@ impl Session {
         let limits = device.limits(options.memory, options.host_memory);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
-        let product = with_backend!(device, backend => operator::product(backend, &work, flat, limits, options.batch, control))?;
+        let second = self.curvature.needs_second_derivatives();
+        let product = with_backend!(device, backend => operator::product(backend, &work, flat, limits, options.batch, control));
+        let product = self.finite(device.precision(), product, second, control, |v| {
+            all_finite(v)
+        })?;
         matrix(vectors.nrows(), product)
     }
 
@@ -934,7 +999,11 @@ impl Session {
     ) -> Result<Vec<Trace>> {
         let limits = device.limits(options.memory, options.host_memory);
         let work = self.work();
-        with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control))
+        let second = self.curvature.needs_second_derivatives();
+        let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control));
+        self.finite(device.precision(), traces, second, control, |traces| {
+            traces.iter().all(|t| t.value.is_finite())
+        })
     }
 
     /// The gradient of every layer as a vector of its own, zero elsewhere: `[layers, p]`, in the order of
@@ -974,7 +1043,10 @@ impl Session {
         let limits = device.limits(options.memory, options.host_memory);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
-        with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control))
+        let forms = with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control));
+        self.finite(device.precision(), forms, true, control, |forms| {
+            forms.iter().all(|f| f.exact().is_finite())
+        })
     }
 
     /// J·v per sample, `[samples, directions, outputs]`, of vectors `[directions, p]`.
@@ -991,7 +1063,10 @@ impl Session {
         let limits = device.limits(options.memory, options.host_memory);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
-        let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, flat, limits, options.batch, control))?;
+        let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, flat, limits, options.batch, control));
+        let product = self.finite(device.precision(), product, false, control, |v| {
+            all_finite(v)
+        })?;
         let shape = (self.dataset.len(), vectors.nrows(), self.network.outputs());
         Array3::from_shape_vec(shape, product).map_err(|e| Error::Shape(e.to_string()))
     }
@@ -1010,7 +1085,10 @@ impl Session {
         let limits = device.limits(options.memory, options.host_memory);
         let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
         let flat = cotangents.as_slice().unwrap_or_default();
-        let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control))?;
+        let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control));
+        let product = self.finite(device.precision(), product, false, control, |v| {
+            all_finite(v)
+        })?;
         matrix(
             product.len() / self.network.parameter_count().max(1),
             product,
@@ -1095,6 +1173,11 @@ fn kept<R: Real>(error: Error, files: &mut Files<R>) -> Error {
         Error::DeviceMemory(message) => Error::DeviceMemory(with(message)),
         other => other,
     }
+}
+
+/// Whether all numbers are finite.
+fn all_finite(values: &[f64]) -> bool {
+    values.iter().all(|v| v.is_finite())
 }
 
 /// Rows of equal length as a matrix.

@@ -120,6 +120,9 @@ pub struct Source {
     pub curvature: Curvature,
     /// The share of every sample's Σ ‖S_r‖² that may be cut off ([`Session::with_rank_tolerance`]).
     pub rank_tolerance: Option<f64>,
+    /// Whether results may hold numbers that are not finite ([`Session::allow_non_finite`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_non_finite: bool,
 }
 
 impl Source {
@@ -269,7 +272,8 @@ impl Source {
         if let Some((start, end)) = self.samples {
             dataset = dataset.with_samples(start..end)?;
         }
-        let session = Session::new(network, dataset, loss)?.with_curvature(self.curvature)?;
+        let mut session = Session::new(network, dataset, loss)?.with_curvature(self.curvature)?;
+        session.allow_non_finite(self.allow_non_finite);
         match self.rank_tolerance {
             Some(tolerance) => session.with_rank_tolerance(tolerance, device, options, control),
             None => Ok(session),

@@ -249,6 +249,10 @@ pub struct Run {
     /// Samples per unit; otherwise planned.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub batch: Option<u64>,
+    /// Write and print results that hold NaN or infinities, with a warning, instead of failing with the operation and the
+    /// sample that made the first.
+    #[arg(long)]
+    pub allow_non_finite: bool,
     /// Say nothing on standard error but errors.
     #[arg(short, long)]
     pub quiet: bool,
@@ -762,7 +766,7 @@ fn precision(text: &str) -> Result<Precision, String> {
 }
 
 /// The source that the arguments name.
-pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
+pub fn source(model: &Model, data: &Data, loss: &Loss, run: &Run) -> Source {
     Source {
         inputs: data.inputs.clone(),
         targets: data.targets.clone(),
@@ -780,6 +784,7 @@ pub fn source(model: &Model, data: &Data, loss: &Loss) -> Source {
         class_axis: loss.class_axis,
         loss_hessian: loss.loss_hessian.clone(),
         loss_gradient: loss.loss_gradient.clone(),
+        allow_non_finite: run.allow_non_finite,
         ..model.source()
     }
 }

@@ -3,7 +3,7 @@
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
 use super::{
-    CANCEL, note, open_source, print, print_json, rank_line, shards_json, shards_text, show,
+    CANCEL, note, open_source, print, print_json, rank_line, shards_json, shards_text, show, tell,
 };
 use hessblock::bytes::Bytes;
 use hessblock::forecast::Rates;
@@ -254,12 +254,10 @@ pub fn run(command: &Blocks) -> Result<()> {
     }
     if report.non_finite > 0 {
         let text = format!(
-            "warning: {} of {} entries are NaN or infinite: the numbers overflow {}; scale inputs and targets",
-            report.non_finite,
-            report.entries,
-            device.precision()
+            "warning: {} of {} entries are NaN or infinite",
+            report.non_finite, report.entries
         );
-        note(command.run.quiet, &text);
+        tell(&text);
     }
     match &command.png {
         Some(png) if report.was_whole && png.exists() => {
@@ -378,7 +376,7 @@ fn open(command: &Blocks) -> Result<(Session, Device)> {
 }
 
 fn source(command: &Blocks) -> Result<Source> {
-    let source = args::source(&command.model, &command.data, &command.loss);
+    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
     command.matrix.of(source)
 }
 

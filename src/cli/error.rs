@@ -23,7 +23,7 @@ pub fn run(command: &StudyError) -> Result<()> {
         .as_ref()
         .map(|out| Folder::new(out, command.force))
         .transpose()?;
-    let mut source = args::source(&command.model, &command.data, &command.loss);
+    let mut source = args::source(&command.model, &command.data, &command.loss, &command.run);
     let mut session = open(&mut source, command)?;
     warn(command.run.quiet, session.network());
     let layers = choose_layers(session.network(), &command.layers)?;

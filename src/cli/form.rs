@@ -3,7 +3,7 @@
 use super::args::{self, Form};
 use super::product::read_vectors;
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json, warn};
+use super::{CANCEL, print, print_json, warn, warn_non_finite};
 use hessblock::Result;
 use hessblock::operator;
 use hessblock::schedule::run::Control;
@@ -35,7 +35,8 @@ impl Line {
 
 /// `hessblock form`.
 pub fn run(command: &Form) -> Result<()> {
-    let session = args::source(&command.model, &command.data, &command.loss).open()?;
+    let session =
+        args::source(&command.model, &command.data, &command.loss, &command.run).open()?;
     warn(command.run.quiet, session.network());
     let given = command.vector.as_ref();
     let p = session.network().parameter_count();
@@ -71,6 +72,8 @@ pub fn run(command: &Form) -> Result<()> {
     });
     reporter.finish();
     let (squares, forms) = forms?;
+    let exact: Vec<f64> = forms.iter().map(|form| form.exact()).collect();
+    warn_non_finite("the forms", &exact);
     let lines = names.into_iter().zip(squares).zip(forms);
     let lines: Vec<Line> = lines.map(|((n, s), form)| Line::new(n, s, form)).collect();
     if command.run.json {

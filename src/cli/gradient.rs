@@ -2,7 +2,7 @@
 
 use super::args::{self, Gradient};
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json, warn};
+use super::{CANCEL, print, print_json, warn, warn_non_finite};
 use hessblock::schedule::run::Control;
 use hessblock::sink::{PartLayout, Sink};
 use hessblock::tensor::Real;
@@ -15,7 +15,7 @@ pub fn run(command: &Gradient) -> Result<()> {
         .as_ref()
         .map(|out| Target::new(out, command.force))
         .transpose()?;
-    let source = args::source(&command.model, &command.data, &command.loss);
+    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
     let session = source.open()?;
     warn(command.run.quiet, session.network());
     let device = command.run.device()?;
@@ -27,6 +27,7 @@ pub fn run(command: &Gradient) -> Result<()> {
     let gradient = session.gradient(&device, command.run.options(), &control);
     reporter.finish();
     let gradient = gradient?;
+    warn_non_finite("the gradient", &gradient.values);
     if let Some(mut target) = target {
         target.provenance = source.provenance(&session, &device)?;
         target.provenance.curvature = None;

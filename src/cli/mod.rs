@@ -175,6 +175,17 @@ fn rank_line(rank: &RankReport) -> String {
     )
 }
 
+/// Warns that a result that was asked for whatever its numbers are has such as are not finite.
+fn warn_non_finite(what: &str, values: &[f64]) {
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    if count > 0 {
+        let all = values.len();
+        tell(&format!(
+            "warning: {count} of {all} numbers of {what} are NaN or infinite"
+        ));
+    }
+}
+
 /// Prints a note to standard error unless told to be quiet.
 fn note(quiet: bool, text: &str) {
     if !quiet {

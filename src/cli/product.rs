@@ -2,7 +2,7 @@
 
 use super::args::{self, Product};
 use super::progress::Reporter;
-use super::{CANCEL, open_source, print, print_json};
+use super::{CANCEL, open_source, print, print_json, warn_non_finite};
 use hessblock::bytes::Bytes;
 use hessblock::import::data::ArraySource;
 use hessblock::schedule::run::Control;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// `hessblock product`.
 pub fn run(command: &Product) -> Result<()> {
     let mut target = Target::new(&command.out, command.force)?;
-    let source = args::source(&command.model, &command.data, &command.loss);
+    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
     let source = command.matrix.of(source)?;
     let (session, device) = open_source(&source, &command.run)?;
     let p = session.network().parameter_count();
@@ -29,6 +29,7 @@ pub fn run(command: &Product) -> Result<()> {
     let product = session.product(&device, &vectors, command.run.options(), &control);
     reporter.finish();
     let product = product?;
+    warn_non_finite("the product", product.as_slice().unwrap_or_default());
     let seconds = start.elapsed().as_secs_f64();
     target.provenance = source.provenance(&session, &device)?;
     let vector = hessblock::sink::HashedFile::new(&command.vector)?;

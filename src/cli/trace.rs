@@ -2,13 +2,13 @@
 
 use super::args::{self, Trace};
 use super::progress::Reporter;
-use super::{CANCEL, open_source, print, print_json, rank_line};
+use super::{CANCEL, open_source, print, print_json, rank_line, warn_non_finite};
 use hessblock::Result;
 use hessblock::schedule::run::Control;
 
 /// `hessblock trace`.
 pub fn run(command: &Trace) -> Result<()> {
-    let source = args::source(&command.model, &command.data, &command.loss);
+    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
     let (session, device) = open_source(&command.matrix.of(source)?, &command.run)?;
     let unit = if command.probes.is_some() {
         "samples"
@@ -30,6 +30,8 @@ pub fn run(command: &Trace) -> Result<()> {
     };
     reporter.finish();
     let traces = traces?;
+    let values: Vec<f64> = traces.iter().map(|trace| trace.value).collect();
+    warn_non_finite("the traces", &values);
     if command.run.json {
         return print_json(&serde_json::json!({
             "curvature": session.curvature(),

@@ -243,7 +243,32 @@ pub fn backward<B: Backend>(
     trace: &Trace<B>,
     reach: &Reach,
     seed: B::Tensor,
+    visit: impl FnMut(usize, Site<B::Tensor>),
+) {
+    backward_watched(
+        backend,
+        network,
+        weights,
+        trace,
+        reach,
+        seed,
+        visit,
+        |_, _| {},
+    );
+}
+
+/// [`backward`], which tells `watch` the number of every node that it comes to, and then each cotangent that the node gives to
+/// an operand.
+#[allow(clippy::too_many_arguments)]
+pub fn backward_watched<B: Backend>(
+    backend: &B,
+    network: &Network,
+    weights: &Weights<B::Tensor>,
+    trace: &Trace<B>,
+    reach: &Reach,
+    seed: B::Tensor,
     mut visit: impl FnMut(usize, Site<B::Tensor>),
+    mut watch: impl FnMut(usize, Option<&B::Tensor>),
 ) {
     let first = network.inputs.len();
     let values = first + network.nodes.len();
@@ -260,6 +285,7 @@ pub fn backward<B: Backend>(
         if pending.is_empty() && cotangent.is_none() {
             continue;
         }
+        watch(k, None);
         // A Permute or Reshape of a parameter is a step on the way of a site, not work.
         let step = match &node.op {
             Op::Permute(op) => Some(Step::Permute(op.order.clone())),
@@ -298,6 +324,7 @@ pub fn backward<B: Backend>(
                 match input {
                     Operand::Value(value) if reach.active[value] && reach.sampled[value] => {
                         let back = node.op.vjp(backend, &pullback, j);
+                        watch(k, Some(&back));
                         cotangents[value] = Some(match cotangents[value].take() {
                             Some(sum) => backend.add(&sum, &back),
                             None => back,

@@ -115,6 +115,8 @@ pub struct Curved<'a> {
     pub loss: &'a dyn Loss,
     /// The matrix.
     pub curvature: Curvature,
+    /// Whether outputs that are not finite are no error.
+    pub lenient: bool,
 }
 
 impl Curved<'_> {

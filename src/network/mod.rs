@@ -108,6 +108,9 @@ pub struct Node {
     pub rest: Vec<usize>,
 }
 
+/// What stands for ∞ where a network may hold it: a number of which no kernel has to know more.
+pub const INFINITE: f64 = 1e38f32 as f64;
+
 /// A network: a graph in execution order.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
@@ -129,6 +132,9 @@ pub struct Network {
     pub output_sample_axis: usize,
     /// Whether the output holds positions on that axis that vary slower than the samples, [T·N, C].
     pub output_positions_first: bool,
+    /// Inputs that may hold −∞, numbers of [`Network::inputs`]: masks that are added to what a softmax reads. The network takes
+    /// −[`INFINITE`] for −∞ there.
+    pub masks: Vec<usize>,
     /// Things a user should know (`inspect` prints them).
     pub warnings: Vec<String>,
 }

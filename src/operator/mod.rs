@@ -6,6 +6,7 @@
 mod entries;
 mod form;
 mod gradient;
+mod locate;
 mod product;
 mod ranks;
 mod stream;
@@ -14,6 +15,7 @@ mod trace;
 pub use entries::entries;
 pub use form::{Form, forms};
 pub use gradient::{Gradient, gradient};
+pub use locate::{NonFinite, Order, locate};
 pub use product::{jacobian_product, jacobian_transpose_product, product};
 pub use ranks::ranks;
 pub use trace::{Trace, probed_trace, trace_of};

@@ -11,7 +11,7 @@ use super::routes::Routes;
 use super::run::Progress;
 use super::tiles::Grid;
 use super::unit::{LossSeeds, Unit, dual_seed, units};
-use super::writer::{Item, count_non_finite};
+use super::writer::{Item, checked};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights};
@@ -367,7 +367,7 @@ impl<B: Contract> Driver<'_, B> {
                     let finite = self.backend.is_finite(&pending);
                     let values = self.backend.collect(pending)?;
                     if !finite {
-                        self.share.non_finite += count_non_finite(&values);
+                        self.share.non_finite += checked(&values, self.shared.work.lenient)?;
                     }
                     let number = self.shared.plan.parts[part].number;
                     self.shared.sink.give_back(number, values)?;
@@ -409,7 +409,7 @@ impl<B: Contract> Driver<'_, B> {
             let targets = work.dataset.targets(range.clone())?;
             let first = work.dataset.sample_range().start + range.start;
             let loss = work.hessian();
-            let mut seeds = LossSeeds::new(&loss, first, &targets);
+            let mut seeds = LossSeeds::new(&loss, first, &targets).lenient(work.lenient);
             units(
                 backend,
                 work.network,

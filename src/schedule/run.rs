@@ -77,6 +77,8 @@ pub struct Work<'a> {
     pub loss: &'a dyn Loss,
     /// The matrix that is meant.
     pub curvature: Curvature,
+    /// Whether numbers that are not finite are no error.
+    pub lenient: bool,
 }
 
 impl Work<'_> {
@@ -85,6 +87,16 @@ impl Work<'_> {
         Curved {
             loss: self.loss,
             curvature: self.curvature,
+            lenient: self.lenient,
+        }
+    }
+
+    /// The same for another matrix, whatever the outputs are.
+    pub(crate) fn lenient_hessian(&self, curvature: Curvature) -> Curved<'_> {
+        Curved {
+            loss: self.loss,
+            curvature,
+            lenient: true,
         }
     }
 
@@ -303,6 +315,7 @@ impl<B: Contract> Leg<'_, B> {
                 written: &written,
                 // What is moved starts from tiles of zeros, a device from its own.
                 keep: host && plan.routes.is_none(),
+                lenient: self.work.lenient,
                 failed: &failed,
             };
             let writers: Vec<_> = (0..WRITING)

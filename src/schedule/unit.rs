@@ -123,6 +123,8 @@ pub struct LossSeeds<'a> {
     pub first: usize,
     /// Targets of the samples.
     pub targets: &'a TargetBatch,
+    /// Whether outputs that are not finite are no error.
+    lenient: bool,
     outputs: Option<Vec<f64>>,
 }
 
@@ -133,8 +135,14 @@ impl<'a> LossSeeds<'a> {
             loss,
             first,
             targets,
+            lenient: false,
             outputs: None,
         }
+    }
+
+    /// The same where outputs that are not finite are no error, if `lenient`.
+    pub fn lenient(self, lenient: bool) -> Self {
+        Self { lenient, ..self }
     }
 }
 
@@ -153,17 +161,22 @@ pub fn read_f64<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<Vec<f64>>
 /// The network's outputs of a chunk, in double precision: `[samples, outputs]`.
 ///
 /// # Errors
-/// [`Error::Value`] naming the first sample whose output is not finite.
-pub fn read_outputs<B: Backend>(backend: &B, output: &B::Tensor, first: usize) -> Result<Vec<f64>> {
+/// [`Error::NotFinite`] naming the first sample whose output is not finite, unless `lenient`.
+pub fn read_outputs<B: Backend>(
+    backend: &B,
+    output: &B::Tensor,
+    first: usize,
+    lenient: bool,
+) -> Result<Vec<f64>> {
     let values = read_f64(backend, output)?;
     let each = values.len() / backend.shape(output).samples.max(1);
     match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(values),
-        Some(at) => Err(Error::Value(format!(
-            "the network's output for sample {} is {}: its values overflow; scale the inputs (--scale, --mean, --std) or check the weights",
+        Some(at) if !lenient => Err(Error::NotFinite(format!(
+            "the network's output for sample {} is {}",
             first + at / each.max(1),
             values[at]
         ))),
+        _ => Ok(values),
     }
 }
 
@@ -251,7 +264,7 @@ pub fn dual_seed<B: Backend>(
     first: usize,
     output: &DualTensor<B::Tensor>,
 ) -> Result<DualTensor<B::Tensor>> {
-    let outputs = read_outputs(backend, &output.primal, first)?;
+    let outputs = read_outputs(backend, &output.primal, first, loss.lenient)?;
     let tangents = match loss.curvature {
         Curvature::Residual => Vec::new(),
         _ => read_tangents(backend, output)?,
@@ -338,7 +351,7 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
         directions: Range<usize>,
     ) -> Result<Seed<B::Tensor>> {
         if self.outputs.is_none() {
-            self.outputs = Some(read_outputs(backend, output, self.first)?);
+            self.outputs = Some(read_outputs(backend, output, self.first, self.lenient)?);
         }
         let outputs = self.outputs.as_deref().unwrap_or_default();
         let shape = backend.shape(output);
@@ -358,8 +371,9 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
             });
         }
         for (values, each) in [(&factors, count * width), (&signs, count)] {
-            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                return Err(Error::Value(format!(
+            let bad = values.iter().position(|v| !v.is_finite());
+            if let Some(at) = bad.filter(|_| !self.lenient) {
+                return Err(Error::NotFinite(format!(
                     "the Hessian of the loss {} is {} for sample {}",
                     self.loss.name(),
                     values[at],

@@ -1,7 +1,7 @@
 //! What stands between a run and its sink: finished tiles and vectors, and the threads that hand them over.
 
 use super::plan::{Plan, TileJob};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sink::Sink;
 use crate::tensor::Real;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,8 @@ pub(super) struct Writer<'a, R> {
     pub(super) written: &'a Mutex<Vec<Vec<R>>>,
     /// Whether these are wanted.
     pub(super) keep: bool,
+    /// Whether entries that are not finite are no error.
+    pub(super) lenient: bool,
     /// Set where writing failed: no more items are wanted.
     pub(super) failed: &'a AtomicBool,
 }
@@ -83,8 +85,9 @@ impl<R: Real> Writer<'_, R> {
     fn write(&self, item: Item<R>) -> Result<u64> {
         match item {
             Item::Vector { part, values } => {
+                let non_finite = checked(&values, self.lenient)?;
                 self.sink.vector(part, &values)?;
-                Ok(count_non_finite(&values))
+                Ok(non_finite)
             }
             Item::Tile {
                 job,
@@ -96,9 +99,14 @@ impl<R: Real> Writer<'_, R> {
                 if self.plan.grid.above_the_diagonal() && part.on_diagonal(&job) {
                     mirror(tile.rows.len(), &mut values);
                 }
+                // What is not finite is not written: a run that goes on from here would take it for done.
+                let non_finite = if finite {
+                    0
+                } else {
+                    checked(&values, self.lenient)?
+                };
                 self.sink
                     .tile(tile.part, tile.rows, tile.columns, &values, mirrored)?;
-                let non_finite = if finite { 0 } else { count_non_finite(&values) };
                 if self.keep {
                     let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
                     written.push(values);
@@ -109,8 +117,19 @@ impl<R: Real> Writer<'_, R> {
     }
 }
 
-pub(super) fn count_non_finite<R: Real>(values: &[R]) -> u64 {
-    values.iter().filter(|v| !v.to_f64().is_finite()).count() as u64
+/// Counts the entries that are not finite.
+///
+/// # Errors
+/// [`Error::NotFinite`] where there are any, unless `lenient`.
+pub(super) fn checked<R: Real>(values: &[R], lenient: bool) -> Result<u64> {
+    let count = values.iter().filter(|v| !v.to_f64().is_finite()).count();
+    if count > 0 && !lenient {
+        return Err(Error::NotFinite(format!(
+            "{count} of {} entries of a tile are NaN or infinite",
+            values.len()
+        )));
+    }
+    Ok(count as u64)
 }
 
 /// Fills a diagonal tile below its diagonal from above it, so that it is symmetric to the bit.

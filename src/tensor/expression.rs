@@ -374,7 +374,7 @@ impl Expr {
     }
 
     /// What its node is computed from.
-    fn operands(&self) -> Vec<&Expr> {
+    pub(crate) fn operands(&self) -> Vec<&Expr> {
         match self.node() {
             Node::Input(_) | Node::Constant(_) => Vec::new(),
             Node::Unary(_, x) => vec![x],

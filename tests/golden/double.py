@@ -56,8 +56,10 @@ class Attention(OpRun):
             scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
         if mask is not None:
             scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        return (weights / weights.sum(-1, keepdims=True) @ v,)
+        most = scores.max(-1, keepdims=True)
+        weights = np.exp(scores - most)
+        weights = np.where(np.isneginf(most), 0, weights / weights.sum(-1, keepdims=True))
+        return (weights @ v,)
 
 
 class Erf(OpRun):

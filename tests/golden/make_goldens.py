@@ -41,6 +41,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import blocks
 import double
 import folded
+import masked
 import operations
 import recurrent
 import refusals
@@ -277,6 +278,7 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
         return
     sizes = {k: list(v.shape) for k, v in network.module.named_parameters()}
     network.module.double()
+    tolerance = tolerance or network.tolerance
     if tolerance is None:
         with torch.no_grad():
             outputs = network.chosen(network.module(*inputs))
@@ -338,7 +340,7 @@ def check(path, inputs, outputs, network):
     for info, values in zip(session.get_inputs(), inputs):
         half |= info.type == "tensor(float16)"
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64,
-                "tensor(int64)": np.int64}.get(info.type, np.float32)
+                "tensor(int64)": np.int64, "tensor(bool)": np.bool_}.get(info.type, np.float32)
         whole = len(info.shape) < values.ndim
         batch = 1 if whole else info.shape[0] if isinstance(info.shape[0], int) else len(values)
         feed = np.resize(values.numpy(), (batch, *values.shape[1:])).astype(kind)
@@ -380,6 +382,7 @@ ONE = {  # exported with one sample, or with a sample as the whole input, withou
     "new_whole": dict(exporter="dynamo", fold=True, symbolic=False, samples=0),
     "old_whole": dict(exporter="script", fold=True, symbolic=False, opset=17, samples=0),
 }
+OPSETS = {f"new_opset{k}": dict(exporter="dynamo", fold=False, opset=k) for k in (18, 23, 24)}
 FOLDED = ["mlp_relu", "residual", "convolutions", "one_dimensional", "pools", "norms", "positions",
           "left_weight", "joined", "sequence_first"]
 
@@ -408,11 +411,11 @@ def main():
         fused(index)
         batch_of_one(index)
     made_of_layers(index)
-    for network, make in (operations.makers() | blocks.makers() | recurrent.makers()).items():
+    for network, make in (operations.makers() | blocks.makers() | recurrent.makers() | masked.makers()).items():
         if wanted(network):
             torch.manual_seed(zlib.crc32(network.encode()))
             made = make()
-            variants = {k: (VARIANTS | MORE | ONE)[k] for k in made.exports + made.variants}
+            variants = {k: (VARIANTS | MORE | ONE | OPSETS)[k] for k in made.exports + made.variants}
             every_export(index, network, made, variants)
     for name, make in folded.makers().items():
         if wanted(name.split(".")[0]):

@@ -23,6 +23,31 @@ class Tokens:
 
 
 @dataclasses.dataclass
+class Mask:
+    """Truth values of positions: the first is hidden in every other sample, all are in the last but one."""
+
+    length: int
+
+    def draw(self, samples, generator):
+        keep = torch.ones(samples, self.length, dtype=torch.bool)
+        keep[::2, 0] = False
+        keep[-2] = False
+        return keep
+
+
+@dataclasses.dataclass
+class Blank:
+    """Real numbers, and nothing but zeros in every other sample."""
+
+    shape: tuple
+
+    def draw(self, samples, generator):
+        values = torch.randn((samples, *self.shape), generator=generator).double()
+        values[::2] = 0
+        return values
+
+
+@dataclasses.dataclass
 class Network:
     """A module with its inputs (name → shape of a sample, or Tokens) and its loss.
 
@@ -41,10 +66,11 @@ class Network:
     variants: tuple = ()
     exports: tuple = ("new", "old")
     large: bool = False  # then three rows of G only
+    tolerance: str | None = None  # where no run of the file is to say
 
     def draw(self, samples, generator):
         return tuple(
-            spec.draw(samples, generator) if isinstance(spec, Tokens)
+            spec.draw(samples, generator) if hasattr(spec, "draw")
             else torch.randn((samples, *spec), generator=generator).double()
             for spec in self.inputs.values())
 

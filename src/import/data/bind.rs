@@ -26,7 +26,8 @@ impl Dataset {
         self.bound = None;
         let taken = network.data_inputs();
         let mut inputs = Vec::with_capacity(taken.len());
-        for (input, given) in taken.iter().zip(self.matched(taken)?) {
+        let matched = self.matched(taken)?;
+        for (k, (input, given)) in taken.iter().zip(matched).enumerate() {
             let shape = input.sample_shape();
             inputs.push(BoundInput {
                 name: input.name.clone(),
@@ -34,6 +35,7 @@ impl Dataset {
                 axis: fit(&self.inputs[given].source, &shape, input.sample_axis)?,
                 shape,
                 integer: input.integer,
+                mask: network.masks.contains(&k),
                 limit: input.limit,
                 preprocessed: false,
                 image: Vec::new(),

@@ -3,6 +3,7 @@
 use super::{ArraySource, Preprocess};
 use crate::error::{Error, Result};
 use crate::loss::TargetBatch;
+use crate::network::INFINITE;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,8 @@ pub(super) struct BoundInput {
     pub(super) name: String,
     /// Which of the given arrays.
     pub(super) given: usize,
+    /// Whether it may hold −∞, for which the network takes −[`INFINITE`].
+    pub(super) mask: bool,
     /// Axis of the array that carries the samples.
     pub(super) axis: usize,
     /// Shape of a sample, without the axis of samples.
@@ -252,6 +255,11 @@ impl Dataset {
             let channels = input.shape.first().copied().unwrap_or(1);
             self.preprocess
                 .apply(&mut values, each, channels, &input.image);
+        }
+        if input.mask {
+            for value in values.iter_mut().filter(|v| **v == f64::NEG_INFINITY) {
+                *value = -INFINITE;
+            }
         }
         check_finite(source, &values, each, range.start)?;
         Ok(values)

@@ -25,6 +25,15 @@ fn equal(x: &Expr, y: &Expr, then: Expr, otherwise: Expr) -> Expr {
     Expr::if_less_equal(x.clone(), y.clone(), at_least, otherwise)
 }
 
+/// scale·(e^(rate·x) − 1) up to 0 and x above. At 0 the first derivative is that from below, `slope`; the second is 0, as
+/// in PyTorch.
+fn elu(scale: Expr, slope: Expr, rate: Expr) -> Expr {
+    let (x, zero) = (Expr::input(0), Expr::constant(0.0));
+    let low = scale * (rate * x.clone()).unary(Unary::ExpM1);
+    let at_most = Expr::if_less_equal(zero, x.clone(), slope * x.clone(), low);
+    below(&x, 0.0, at_most, x.clone())
+}
+
 /// |x|, with the derivative 0 at 0.
 pub(super) fn absolute() -> Expr {
     let (x, zero) = (Expr::input(0), Expr::constant(0.0));
@@ -69,18 +78,22 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
         }
         "Elu" => {
             let alpha = constant(node.float("alpha", 1.0));
-            below(&x, 0.0, alpha * unary(Unary::ExpM1), x.clone())
+            elu(alpha.clone(), alpha, constant(1.0))
         }
         "Celu" => {
             let alpha = constant(node.float("alpha", 1.0));
-            let low = alpha.clone() * (x.clone() / alpha).unary(Unary::ExpM1);
-            below(&x, 0.0, low, x.clone())
+            elu(alpha.clone(), constant(1.0), constant(1.0) / alpha)
         }
         "Selu" => {
             let alpha = constant(node.float("alpha", 1.673_263_2));
             let gamma = constant(node.float("gamma", 1.050_701));
-            let low = gamma.clone() * alpha * unary(Unary::ExpM1);
-            below(&x, 0.0, low, gamma * x.clone())
+            let low = gamma.clone() * alpha;
+            below(
+                &x,
+                0.0,
+                elu(low.clone(), low, constant(1.0)),
+                gamma * x.clone(),
+            )
         }
         "HardSigmoid" => {
             let line = constant(node.float("alpha", 0.2)) * x + constant(node.float("beta", 0.5));

@@ -213,7 +213,8 @@ impl Lowering<'_> {
         self.append(node, Permute { order }, &[x.operand], sample)
     }
 
-    /// An elementwise operation of this crate on tensors already aligned.
+    /// An elementwise operation of this crate on tensors already aligned, its formula in terms of what they mean: of true
+    /// infinities where they stand for them.
     pub(super) fn elementwise(
         &mut self,
         node: &Node,
@@ -221,7 +222,15 @@ impl Lowering<'_> {
         tensors: &[Tensor],
         sample: Option<Sample>,
     ) -> Result<Tensor> {
+        if let Some(result) = self.extended_elementwise(node, &expr, tensors, sample)? {
+            return Ok(result);
+        }
+        if let Some(result) = self.through_root(node, &expr, tensors, sample)? {
+            return Ok(result);
+        }
         let operands: Vec<_> = tensors.iter().map(|t| t.operand).collect();
-        self.append(node, Elementwise::new(expr), &operands, sample)
+        let result = self.append(node, Elementwise::new(expr.clone()), &operands, sample)?;
+        self.note_root(&expr, tensors, &result);
+        Ok(result)
     }
 }

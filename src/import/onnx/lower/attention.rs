@@ -3,12 +3,14 @@
 use super::super::fold;
 use super::super::graph::Node;
 use super::super::samples::Sample;
+use super::activation::below;
 use super::triangle::triangle;
-use super::{Array, INFINITE, Lowering, Tensor, Value, refuse};
+use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
-use crate::ops::{Broadcast, Einsum, Reshape, Softmax};
+use crate::ops::{Broadcast, Einsum, Reshape};
 use crate::tensor::Expr;
 use crate::tensor::expression::Unary;
+use std::slice::from_ref;
 
 impl Lowering<'_> {
     pub(super) fn softmax_node(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
@@ -22,30 +24,19 @@ impl Lowering<'_> {
         for k in axis..if old { rank } else { axis + 1 } {
             self.not_over_samples(&x, k)?;
         }
-        if node
-            .proto
-            .output
-            .first()
-            .is_some_and(|o| *o == self.graph.output)
-        {
-            self.network.warnings.push(format!(
-                "the output is that of a {} (node {:?}): cross-entropy takes logits, so export the network without it for that loss",
-                node.op_type(),
-                node.name()
-            ));
-        }
         if !old || x.rest[axis + 1..].iter().all(|&e| e == 1) {
-            return self.append(node, Softmax { axis, log }, &[x.operand], x.sample);
+            return self.softmax(node, &x, axis, log);
         }
         let mut flat = x.rest[..axis].to_vec();
         flat.push(x.rest[axis..].iter().product());
         let flat = self.append(node, Reshape { rest: flat }, &[x.operand], x.sample)?;
-        let y = self.append(node, Softmax { axis, log }, &[flat.operand], x.sample)?;
+        let y = self.softmax(node, &flat, axis, log)?;
         let rest = x.rest.clone();
         self.append(node, Reshape { rest }, &[y.operand], x.sample)
     }
 
-    /// softmax(Q·Kᵀ·scale + mask)·V per head, as version 23 of the operations defines it.
+    /// softmax(Q·Kᵀ·scale + mask)·V per head, as version 23 of the operations defines it; 0 for a query whose keys are all
+    /// masked (as in ONNX's reference implementation of versions 23 to 25, and in PyTorch).
     pub(super) fn attention(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let given = |k: usize| inputs.get(k).is_some_and(Option::is_some);
         if given(4) || given(5) || given(6) {
@@ -96,11 +87,13 @@ impl Lowering<'_> {
             operands.push(mask);
         }
         let scores = self.pointwise(node, formula, &operands)?;
-        let softmax = Softmax {
-            axis: 3,
-            log: false,
-        };
-        let weights = self.append(node, softmax, &[scores.operand], scores.sample)?;
+        let mut weights = self.softmax(node, &scores, 3, false)?;
+        if self.kinds(weights.operand) != 0 {
+            // A query that may attend to nothing gets nothing.
+            let x = Expr::input(0);
+            let none = Expr::if_less_equal(x.clone(), x.clone(), x, Expr::constant(0.0));
+            weights = self.elementwise(node, none, from_ref(&weights), weights.sample)?;
+        }
         let product = [weights.operand, values.operand];
         let sample = weights.sample.or(sample);
         let result = self.append(node, Einsum::matmul(4, 4), &product, sample)?;
@@ -163,14 +156,17 @@ impl Lowering<'_> {
     ) -> Result<Vec<Value>> {
         let mut masks = Vec::new();
         // A truth value says what is attended to.
-        let hidden = |truth: Expr| Expr::constant(-INFINITE) * (Expr::constant(1.0) - truth);
+        let hidden = |truth: Expr| {
+            let none = Expr::constant(f64::NEG_INFINITY);
+            below(&truth, 0.5, none, Expr::constant(0.0))
+        };
         match inputs.get(3) {
             Some(Some(Value::Host(arrays))) if !arrays[1].is_float() => {
                 masks.push(Value::Host(arrays.clone().map(|array| {
                     let values = array.to_f64();
                     let added = values
                         .iter()
-                        .map(|&t| if t == 0.0 { -INFINITE } else { 0.0 });
+                        .map(|&t| if t == 0.0 { f64::NEG_INFINITY } else { 0.0 });
                     Array::reals(&array.shape, added.collect(), true)
                 })));
             }
@@ -184,7 +180,7 @@ impl Lowering<'_> {
         }
         if node.int("is_causal", 0) != 0 {
             let future = triangle(length, keyed, |query, key| {
-                if key <= query { 0.0 } else { -INFINITE as f32 }
+                if key <= query { 0.0 } else { f32::NEG_INFINITY }
             })?;
             masks.push(Value::Host([future.clone(), future]));
         }

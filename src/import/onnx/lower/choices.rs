@@ -10,6 +10,7 @@ use super::super::samples::{Sample, places};
 use super::room::Room;
 use super::{Lowering, Value};
 use crate::error::{Error, Result};
+use crate::network::Operand;
 
 /// Places of one operand: `None` where the whole operand belongs to one sample, or to all.
 type Places = Vec<Option<Sample>>;
@@ -146,6 +147,14 @@ impl Lowering<'_> {
             .truncate(self.network.inputs.len() + mark.nodes);
         self.network.constants.truncate(mark.constants);
         self.network.warnings.truncate(mark.warnings);
+        let values = self.network.inputs.len() + mark.nodes;
+        let gone = |operand: &Operand| match *operand {
+            Operand::Value(value) => value >= values,
+            Operand::Constant(constant) => constant >= mark.constants,
+            Operand::Parameter(_) => false,
+        };
+        self.extended.forget(gone, values);
+        self.roots_of_sums.forget(gone);
         self.room = mark.room.clone();
         self.placed.truncate(mark.placed);
     }

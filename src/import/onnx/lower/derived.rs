@@ -150,7 +150,7 @@ impl<'g> Lowering<'g> {
     ///
     /// # Errors
     /// As [`super::room::Room::hold`].
-    pub(super) fn note(&mut self, k: usize) -> Result<()> {
+    pub(super) fn note_sources(&mut self, k: usize) -> Result<()> {
         let node = &self.graph.nodes[k];
         let mut inputs = Vec::with_capacity(node.proto.input.len());
         let mut data = false;

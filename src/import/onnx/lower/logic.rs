@@ -1,11 +1,15 @@
 //! Comparisons, choices and casts. Integers and truth values of the data are reals 0, 1, 2 … that have no
 //! derivative: tokens, padding masks and positions go the way of every other tensor, on every device.
 
+use super::super::fold;
 use super::super::graph::Node;
 use super::super::proto::data_type::BOOL;
+use super::super::tensor::Array;
 use super::{Lowering, Tensor, Value, is_float, refuse};
 use crate::error::{Error, Result};
-use crate::tensor::Expr;
+use crate::ops::Elementwise;
+use crate::tensor::{Expr, broadcast_rest};
+use std::slice::from_ref;
 
 /// 1 where x ≤ y, else 0.
 fn at_most(x: Expr, y: Expr) -> Expr {
@@ -22,7 +26,7 @@ pub(super) fn makes_integers(node: &Node, inputs: &[Option<Value>]) -> bool {
     let all = |from: usize| inputs.iter().skip(from).flatten().all(integer);
     match node.op_type() {
         "And" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "Or"
-        | "Xor" | "ArgMax" | "ArgMin" | "IsNaN" => true,
+        | "Xor" | "ArgMax" | "ArgMin" | "IsInf" | "IsNaN" => true,
         "Cast" => !is_float(node.int("to", 1) as i32),
         "Where" | "CastLike" => all(1),
         "OneHot" => all(2),
@@ -36,6 +40,30 @@ pub(super) fn counts(node: &Node, inputs: &[Option<Value>]) -> bool {
         node.op_type(),
         "Add" | "CumSum" | "MatMul" | "Mul" | "ReduceProd" | "ReduceSum" | "Sub" | "Sum"
     ) && makes_integers(node, inputs)
+}
+
+/// Where a choice between a constant and something else is −∞, if its condition is known: 0 and 1, as
+/// [`Lowering::note_hidden`] takes it.
+fn hidden_by(operands: &[Value; 3]) -> Option<Array> {
+    let known = |value: &Value| match value {
+        Value::Host([one, many]) if one == many => Some(many.clone()),
+        _ => None,
+    };
+    let condition = known(&operands[0])?;
+    let sides = [known(&operands[1]), known(&operands[2])];
+    let mut shape = condition.shape.clone();
+    for side in sides.iter().flatten() {
+        shape = broadcast_rest(&shape, &side.shape)?;
+    }
+    let spread = |array: &Array| fold::expand(array, &shape).ok().map(|a| a.to_f64());
+    let truth = spread(&condition)?;
+    let [then, otherwise] = sides.map(|side| side.as_ref().and_then(spread));
+    let hidden = truth.iter().enumerate().map(|(k, &truth)| {
+        let side = if truth != 0.0 { &then } else { &otherwise };
+        let low = side.as_ref().is_some_and(|s| s[k] == f64::NEG_INFINITY);
+        i64::from(low)
+    });
+    Some(Array::ints(&shape, hidden.collect()))
 }
 
 impl Lowering<'_> {
@@ -76,8 +104,55 @@ impl Lowering<'_> {
             Expr::input(2),
             Expr::input(1),
         );
-        let operands = [condition.clone(), then.clone(), otherwise.clone()];
-        self.pointwise(node, expr, &operands)
+        let [then, otherwise] = [then, otherwise].map(|side| self.meant(node, side.clone()));
+        let operands = [condition.clone(), then, otherwise];
+        let result = self.pointwise(node, expr, &operands)?;
+        let plain = |value: &Value| match value {
+            Value::Tensor(tensor) => self.kinds(tensor.operand) == 0,
+            _ => true,
+        };
+        if let Some(hidden) = hidden_by(&operands).filter(|_| operands.iter().all(plain)) {
+            self.note_hidden(&result, hidden);
+        }
+        Ok(result)
+    }
+
+    /// IsNaN and IsInf: by what stands for them where that may be, else by the numbers themselves.
+    pub(super) fn is_special(&mut self, node: &Node, given: &[Value]) -> Result<Value> {
+        let [operand] = given else {
+            return Err(Error::Shape(format!(
+                "{} operands instead of one",
+                given.len()
+            )));
+        };
+        let Value::Tensor(x) = operand else {
+            return refuse("its operand is no tensor");
+        };
+        let (one, zero) = (|| Expr::constant(1.0), || Expr::constant(0.0));
+        let input = || Expr::input(0);
+        let expr = if node.op_type() == "IsNaN" {
+            Expr::if_less_equal(input(), input(), zero(), one())
+        } else {
+            let infinity = |sign: f64| Expr::constant(sign * f64::INFINITY);
+            let mut expr = zero();
+            if node.int("detect_positive", 1) != 0 {
+                expr = Expr::if_less_equal(infinity(1.0), input(), one(), expr);
+            }
+            if node.int("detect_negative", 1) != 0 {
+                expr = Expr::if_less_equal(input(), infinity(-1.0), one(), expr);
+            }
+            expr
+        };
+        if self.is_bounded(x.operand) || x.integer || expr.as_constant().is_some() {
+            let shape = vec![1; x.rest.len()];
+            return Ok(Value::Host([(); 2].map(|()| Array::ints(&shape, vec![0]))));
+        }
+        Ok(Value::Tensor(if self.kinds(x.operand) == 0 {
+            // Of finite numbers alone, as kernels hold them: whatever they computed.
+            self.append(node, Elementwise::new(expr), &[x.operand], x.sample)?
+        } else {
+            self.elementwise(node, expr, from_ref(x), x.sample)?
+        }))
     }
 
     /// Casts between reals change nothing, nor do those of integers.

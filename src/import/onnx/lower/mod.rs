@@ -13,6 +13,7 @@ mod columns;
 mod conv;
 mod derived;
 mod einsum;
+mod extended;
 mod index;
 mod inputs;
 mod layout;
@@ -25,6 +26,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod room;
+mod root;
 mod rules;
 mod select;
 mod triangle;
@@ -38,10 +40,12 @@ use super::samples::Sample;
 use super::subgraphs;
 use super::tensor::Array;
 use crate::error::{Error, Result};
-use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter};
+use crate::network::{INFINITE, MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
 use crate::ops::{Op, Reshape};
-use crate::tensor::{HostArray, HostData, broadcast_rest};
+use crate::tensor::expression::Unary;
+use crate::tensor::{Expr, HostArray, HostData, broadcast_rest};
 use derived::DataOnly;
+use extended::Extended;
 use inputs::{Batch, Entry, Inputs, inputs};
 use room::{Placed, Room, bytes, elements_walked};
 pub(super) use rules::RULES;
@@ -101,6 +105,10 @@ pub(super) struct Lowering<'g> {
     last_use: HashMap<&'g str, usize>,
     /// What depends on the data alone.
     data_only: DataOnly<'g>,
+    /// Which tensors may be infinite or NaN.
+    extended: Extended,
+    /// Which tensors are functions of the root of a sum.
+    roots_of_sums: root::Roots,
 }
 
 /// What a rule says of a node it cannot take.
@@ -108,12 +116,7 @@ pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
     Err(Error::Unsupported(vec![why.into()]))
 }
 
-/// What an infinite constant becomes: large enough that its softmax is 0 in single precision, and far enough
-/// from overflow that a few masks may be added.
-pub(super) const INFINITE: f64 = 1e38;
-
-/// A constant with its infinities made finite: attention masks hold −∞, and kernels need not keep infinities
-/// (shading languages leave them undefined). NaN stays.
+/// A constant with its infinities replaced by what stands for them ([`extended`]). NaN stays.
 pub(super) fn finite(value: f64) -> f64 {
     if value.is_infinite() {
         INFINITE.copysign(value)
@@ -190,6 +193,8 @@ impl<'g> Lowering<'g> {
             values: HashMap::new(),
             places: HashMap::new(),
             data_only: DataOnly::default(),
+            extended: Extended::default(),
+            roots_of_sums: root::Roots::default(),
             of_data: Vec::new(),
             weighted: Cell::new(false),
             parameter_of_root: vec![None; roots.entries.len()],
@@ -203,6 +208,9 @@ impl<'g> Lowering<'g> {
         for (k, entry) in given.entries.iter().enumerate() {
             let tensor = lowering.entered(k, entry)?;
             let name = entry.input.name.clone();
+            if !tensor.integer && lowering.reaches_softmax(&name, &graph.nodes) {
+                lowering.note_mask(k, tensor.operand, &name);
+            }
             lowering.values.insert(name, Value::Tensor(tensor));
         }
         lowering.parameters()?;
@@ -215,10 +223,7 @@ impl<'g> Lowering<'g> {
         if entry.shape != entry.input.rest {
             let rest = entry.shape.clone();
             let name = &entry.input.name;
-            let value = self
-                .network
-                .append(name, "Reshape", Reshape { rest }, &[operand])?;
-            self.of_data.push(true);
+            let value = self.push(name, "Reshape", Reshape { rest }, &[operand])?;
             operand = Operand::Value(value);
         }
         Ok(Tensor {
@@ -233,7 +238,7 @@ impl<'g> Lowering<'g> {
     fn run(&mut self) -> Result<()> {
         let mut problems = Vec::new();
         for (k, node) in self.graph.nodes.iter().enumerate() {
-            self.note(k)?;
+            self.note_sources(k)?;
             self.node(node, &mut problems)?;
             self.count(k);
             self.drop_read(k);
@@ -253,6 +258,7 @@ impl Lowering<'_> {
             let array = root.array.to_host();
             if let Some(layer) = &root.layer {
                 check_finite(self.graph, &root.name, &array)?;
+                self.extended.note_size(&root.array);
                 if array.is_empty() {
                     return Err(Error::file(
                         &self.graph.path,
@@ -595,7 +601,7 @@ impl Lowering<'_> {
             .collect())
     }
 
-    /// Appends an operation of ours.
+    /// Appends an operation of ours, infinities and NaN among its operands as it needs them ([`extended`]).
     pub(super) fn append(
         &mut self,
         node: &Node,
@@ -603,11 +609,25 @@ impl Lowering<'_> {
         inputs: &[Operand],
         sample: Option<Sample>,
     ) -> Result<Tensor> {
-        let value = self
-            .network
-            .append(node.name(), node.op_type(), op, inputs)?;
-        let of_data = inputs.iter().any(|&operand| self.reads_data(operand));
-        self.of_data.push(of_data);
+        let op = op.into();
+        let (inputs, kinds) = self.carried(&op, inputs)?;
+        let result = self.append_as_is(node, op.clone(), &inputs, sample)?;
+        if extended::moves(&op) {
+            self.note_moved(&inputs, result.operand, kinds);
+            self.note_root_moved(&op, &inputs, &result);
+        }
+        Ok(result)
+    }
+
+    /// Appends an operation of ours on what its operands store.
+    fn append_as_is(
+        &mut self,
+        node: &Node,
+        op: Op,
+        inputs: &[Operand],
+        sample: Option<Sample>,
+    ) -> Result<Tensor> {
+        let value = self.push(node.name(), node.op_type(), op, inputs)?;
         // With a fixed batch, shapes are inferred at that batch.
         let rest = self.network.rest(value);
         let all = rest
@@ -626,6 +646,20 @@ impl Lowering<'_> {
             sample,
             integer: false,
         })
+    }
+
+    /// Adds an operation to the network, and notes whether it reads the data.
+    fn push(
+        &mut self,
+        name: &str,
+        operation: &str,
+        op: impl Into<Op>,
+        inputs: &[Operand],
+    ) -> Result<ValueId> {
+        let value = self.network.append(name, operation, op, inputs)?;
+        let of_data = inputs.iter().any(|&operand| self.reads_data(operand));
+        self.of_data.push(of_data);
+        Ok(value)
     }
 
     fn reads_data(&self, operand: Operand) -> bool {
@@ -659,6 +693,8 @@ impl Lowering<'_> {
             _ => {}
         }
         check_finite(self.graph, node.name(), &host)?;
+        let operand = Operand::Constant(self.network.constants.len());
+        self.note_constant(node, array, operand);
         // Read by several nodes, it has one memory, unless it is made of integers.
         let held = Array::from_host(&host);
         if self.placed.insert(held.address()) {
@@ -666,7 +702,7 @@ impl Lowering<'_> {
         }
         self.network.constants.push(host);
         Ok(Tensor {
-            operand: Operand::Constant(self.network.constants.len() - 1),
+            operand,
             rest: array.shape.clone(),
             sample: None,
             integer: !array.is_float(),
@@ -729,6 +765,32 @@ impl Lowering<'_> {
         }
     }
 
+    /// Warns where the output is that of a softmax or a sigmoid, moved or not: losses take what comes before it.
+    fn warn_of_output(&mut self, value: ValueId) {
+        let first = self.network.inputs.len();
+        let mut at = value;
+        while let Some(node) = at.checked_sub(first).map(|k| &self.network.nodes[k]) {
+            let loss = match &node.op {
+                Op::Reshape(_) | Op::Permute(_) => match node.inputs[0] {
+                    Operand::Value(before) => {
+                        at = before;
+                        continue;
+                    }
+                    _ => return,
+                },
+                Op::Softmax(_) => "cross-entropy",
+                Op::Elementwise(op) if op.expr == Expr::input(0).unary(Unary::Sigmoid) => "bce",
+                _ => return,
+            };
+            let warning = format!(
+                "the output is that of a {} (node {:?}): {loss} takes logits, so export the network without it for that loss",
+                node.operation, node.name
+            );
+            self.network.warnings.push(warning);
+            return;
+        }
+    }
+
     fn finish(mut self) -> Result<Network> {
         let output = self.graph.output.as_str();
         let fault = |message: String| Error::file(&self.graph.path, message);
@@ -746,6 +808,11 @@ impl Lowering<'_> {
                 )));
             }
         };
+        self.warn_of_output(value);
+        let value = match self.exposed(Operand::Value(value))? {
+            Operand::Value(exposed) => exposed,
+            _ => value,
+        };
         let (value, sample) = match sample {
             Some(sample) => (value, sample),
             // A whole output gets an axis for the samples, unless its first can serve.
@@ -754,12 +821,12 @@ impl Lowering<'_> {
                 let rest = [&[1], &rest[..]].concat();
                 let operand = [Operand::Value(value)];
                 let op = Reshape { rest };
-                let value = self.network.append(output, "Reshape", op, &operand)?;
+                let value = self.push(output, "Reshape", op, &operand)?;
                 (value, Sample::alone(0))
             }
         };
-        self.network.output_name = output.to_string();
         self.network.output = value;
+        self.network.output_name = output.to_string();
         self.network.output_sample_axis = sample.axis;
         self.network.output_positions_first = sample.before > 1;
         self.derive()?;

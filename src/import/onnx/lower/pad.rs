@@ -5,7 +5,7 @@ use super::super::graph::Node;
 use super::super::samples::Sample;
 use super::conv::MOST_EXTENT;
 use super::layout::fits;
-use super::{Array, Lowering, Tensor, Value, finite, refuse};
+use super::{Array, Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
 
@@ -23,7 +23,7 @@ impl Lowering<'_> {
             Some(value) => value.scalar(),
             None => Some(node.float("value", 0.0)),
         };
-        let value = value.map(finite).filter(|v| !v.is_nan());
+        let value = value.filter(|v| !v.is_nan());
         let Some(value) = value else {
             return refuse("the value it pads with should be one number");
         };

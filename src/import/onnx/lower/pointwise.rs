@@ -6,7 +6,7 @@ use super::super::samples::Sample;
 use super::super::tensor::Array;
 use super::activation::{below, extremum};
 use super::logic::makes_integers;
-use super::{Lowering, Tensor, Value, finite, refuse};
+use super::{Lowering, Tensor, Value, refuse};
 use crate::error::{Error, Result};
 use crate::tensor::Expr;
 
@@ -27,7 +27,11 @@ impl Lowering<'_> {
             return refuse("of whole numbers among the data it rounds, which is not supported");
         }
         let expr = match node.op_type() {
-            "Add" => binary().map(|(x, y)| x + y)?,
+            "Add" => {
+                let expr = binary().map(|(x, y)| x + y)?;
+                let given: Vec<Value> = given.into_iter().map(|v| self.meant(node, v)).collect();
+                return Ok(Value::Tensor(self.pointwise(node, expr, &given)?));
+            }
             "Sub" => binary().map(|(x, y)| x - y)?,
             "Mul" => binary().map(|(x, y)| x * y)?,
             "Div" => binary().map(|(x, y)| x / y)?,
@@ -46,7 +50,7 @@ impl Lowering<'_> {
                 let (x, slope) = binary()?;
                 below(&x.clone(), 0.0, slope * x.clone(), x)
             }
-            "IsNaN" => return self.is_nan(&given),
+            "IsNaN" | "IsInf" => return self.is_special(node, &given),
             _ => return Ok(Value::Tensor(self.activate(node, &given)?)),
         };
         Ok(Value::Tensor(self.pointwise(node, expr, &given)?))
@@ -66,19 +70,6 @@ impl Lowering<'_> {
             result = self.pointwise(node, pair.clone(), &operands)?;
         }
         Ok(result)
-    }
-
-    /// IsNaN of the data: never. The new exporter guards the softmax of rows that a mask covers wholly; with
-    /// masks made finite (see [`finite`]) no row is 0/0.
-    fn is_nan(&self, given: &[Value]) -> Result<Value> {
-        let [operand] = given else {
-            return Err(Error::Shape(format!(
-                "{} operands instead of one",
-                given.len()
-            )));
-        };
-        let shape = vec![1; self.rank(operand)];
-        Ok(Value::Host([(); 2].map(|()| Array::ints(&shape, vec![0]))))
     }
 
     /// How many axes a value has.
@@ -107,6 +98,7 @@ impl Lowering<'_> {
             .max();
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut formula = Vec::new();
+        let masked = operands.len() > 1;
         for operand in operands {
             match operand {
                 Value::Host(arrays) => {
@@ -116,7 +108,8 @@ impl Lowering<'_> {
                     let scalar = arrays[1].scalar().filter(|_| arrays[0] == arrays[1]);
                     match scalar {
                         Some(value) if Some(arrays[1].shape.len()) <= tensor_rank => {
-                            formula.push(Expr::constant(finite(value)));
+                            self.note_scalar(value);
+                            formula.push(Expr::constant(value));
                             continue;
                         }
                         _ => {
@@ -127,6 +120,11 @@ impl Lowering<'_> {
                 }
                 Value::Tensor(tensor) => {
                     self.shared_by_samples(tensor, sample)?;
+                    let tensor = &if masked {
+                        self.masking(node, tensor)?
+                    } else {
+                        tensor.clone()
+                    };
                     // Read twice, an operand is one input of the formula, with one derivative.
                     if let Some(k) = tensors.iter().position(|t| t.operand == tensor.operand) {
                         formula.push(Expr::input(k));

@@ -6,6 +6,7 @@ use super::super::samples::Sample;
 use super::activation::absolute;
 use super::conv::MOST_EXTENT;
 use super::layout::fits;
+use super::root::norm;
 use super::{Lowering, Tensor, Value, refuse};
 use crate::error::Result;
 use crate::ops::{MaxPool, ReduceSum, Reshape};
@@ -75,11 +76,9 @@ impl Lowering<'_> {
                 if operation == "ReduceSumSquare" {
                     return Ok(sum);
                 }
-                // At 0 its derivative is 0, as in PyTorch.
-                let zero = Expr::constant(0.0);
-                let root = each.clone().unary(Unary::Sqrt);
-                let norm = Expr::if_less_equal(each, zero.clone(), zero, root);
-                self.elementwise(node, norm, from_ref(&sum), sum.sample)
+                let norm = self.elementwise(node, norm(each), from_ref(&sum), sum.sample)?;
+                self.note_norm(&sum, &norm);
+                Ok(norm)
             }
             "ReduceLogSum" => {
                 let sum = self.sum(node, &x, &axes, keep)?;
@@ -87,11 +86,24 @@ impl Lowering<'_> {
             }
             // ln Σ e^x = m + ln Σ e^(x − m): nothing overflows, and m's own derivative cancels.
             "ReduceLogSumExp" => {
-                let most = self.maximum(node, &x, &axes, true)?;
+                let mut most = self.maximum(node, &x, &axes, true)?;
+                let special = self.kinds(x.operand) != 0;
+                if special {
+                    // ∞ − ∞ has no logarithm: a row of −∞ alone is ln 0.
+                    let limit = |sign: f64| Expr::constant(sign * f64::INFINITY);
+                    let zero = || Expr::constant(0.0);
+                    let low = Expr::if_less_equal(each.clone(), limit(-1.0), zero(), each.clone());
+                    let finite = Expr::if_less_equal(limit(1.0), each.clone(), zero(), low);
+                    most = self.elementwise(node, finite, from_ref(&most), most.sample)?;
+                }
                 let shifted = (each.clone() - Expr::input(1)).unary(Unary::Exp);
                 let x = self.elementwise(node, shifted, &[x.clone(), most.clone()], x.sample)?;
                 let sum = self.sum(node, &x, &axes, true)?;
-                let result = each.unary(Unary::Log) + Expr::input(1);
+                let mut result = each.clone().unary(Unary::Log) + Expr::input(1);
+                if special {
+                    let none = Expr::constant(f64::NEG_INFINITY);
+                    result = Expr::if_less_equal(each, Expr::constant(0.0), none, result);
+                }
                 let result = self.elementwise(node, result, &[sum, most], x.sample)?;
                 self.dropped(node, result, &axes, keep)
             }
@@ -110,12 +122,29 @@ impl Lowering<'_> {
     pub(super) fn extreme(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let x = self.tensor(node, inputs, 0)?;
         let (axes, keep) = self.reduced(node, inputs, &x)?;
+        if node.op_type() != "GlobalMaxPool" {
+            self.warn_of_ties(node);
+        }
         if node.op_type() != "ReduceMin" {
             return self.maximum(node, &x, &axes, keep);
         }
         let negative = self.elementwise(node, -Expr::input(0), from_ref(&x), x.sample)?;
         let most = self.maximum(node, &negative, &axes, keep)?;
         self.elementwise(node, -Expr::input(0), from_ref(&most), most.sample)
+    }
+
+    /// Warns, once for a network, of what the file does not say of equal entries.
+    fn warn_of_ties(&mut self, node: &Node) {
+        const TIES: &str = "of equal entries the first has all of the derivative";
+        if self.network.warnings.iter().any(|w| w.contains(TIES)) {
+            return;
+        }
+        let warning = format!(
+            "node {:?} ({}): {TIES}, as in torch.max(x, dim); torch.amax shares it evenly, which the file does not tell apart",
+            node.name(),
+            node.op_type()
+        );
+        self.network.warnings.push(warning);
     }
 
     /// Σ over axes.
@@ -129,7 +158,13 @@ impl Lowering<'_> {
     }
 
     /// The maximum over axes: a pool with one window over all of them.
-    fn maximum(&mut self, node: &Node, x: &Tensor, axes: &[usize], keep: bool) -> Result<Tensor> {
+    pub(super) fn maximum(
+        &mut self,
+        node: &Node,
+        x: &Tensor,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<Tensor> {
         let flat = self.last(node, x, axes)?;
         let count = flat.rest[flat.rest.len() - 1];
         let window = Window::over_all(count);

@@ -59,6 +59,7 @@ pub(crate) const RULES: &[&str] = &[
     "Identity",
     "If",
     "InstanceNormalization",
+    "IsInf",
     "IsNaN",
     "LRN",
     "LSTM",

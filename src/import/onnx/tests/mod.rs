@@ -10,6 +10,7 @@ mod recurrent;
 mod reductions;
 mod run;
 mod samples;
+mod special;
 mod windows;
 
 use super::proto::{self, data_type, dimension};
