@@ -788,15 +788,18 @@ def makers():
         "squeezed": lambda: Network(Squeezed(), {"x": (3,)}, "bce", variants=ONE),
         "squeezed_axis": lambda: Network(Squeezed(1), {"x": (3,)}, "bce", variants=ONE),
         "squeezed_known": lambda: Network(SqueezedAfterFlatten(), {"x": (2, 3)}, "bce", variants=ONE),
-        "vector": lambda: chain((5,), nn.Linear(5, 4), torch.tanh, loss=CE, exports=("new_whole", "old_whole")),
-        "vector_normed": lambda: chain((5,), sane(nn.LayerNorm(5)), nn.Linear(5, 4), torch.tanh,
-                                       exports=("new_whole", "old_whole")),
+        "vector": lambda: Network(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)), {"x": (5,)}, CE,
+                                  exports=("new_whole", "old_whole")),
+        "vector_normed": lambda: Network(
+            nn.Sequential(sane(nn.LayerNorm(5)), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)), {"x": (5,)},
+            exports=("new_whole", "old_whole")),
         "image_without_batch": lambda: Network(Unbatched(), {"x": (2, 3, 3)}, CE,
                                                exports=("new_whole", "old_whole")),
         "number": lambda: Network(Number(), {"x": ()}, exports=("new_whole", "old_whole")),
         # Bags of tokens, which exporters write as a loop.
         "bag_sum": lambda: Network(Bag("sum"), {"x": Tokens(6, (4,))}, CE, variants=ONE),
-        "bag_mean": lambda: Network(Bag("mean"), {"x": Tokens(6, (4,))}, CE, variants=ONE),
+        "bag_mean": lambda: Network(Bag("mean"), {"x": Tokens(6, (4,))}, CE, exports=("old",),  # ORT ends on new
+                                    variants=("new_optimized", *ONE)),
         "bag_max": lambda: Network(Bag("max"), {"x": Tokens(6, (4,))}, CE, variants=ONE),
         "bag_padded": lambda: Network(Bag("mean", 0), {"x": Tokens(6, (4,), True)}, CE, exports=("new",),
                                       variants=("new_one",)),

@@ -202,8 +202,14 @@ def feeding(model, output=None):
     needed = {output or model.graph.output[0].name}
     for node in reversed(model.graph.node):
         if needed & set(node.output):
-            needed |= set(node.input)
+            needed |= read_by(node)
     return needed
+
+
+def read_by(node):
+    """The names that a node reads, those inside its graphs too."""
+    graphs = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return set(node.input).union(*(read_by(inner) for g in graphs for inner in g.node))
 
 
 def reference(network, parameters, inputs, loss, targets):

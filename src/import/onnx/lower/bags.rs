@@ -19,8 +19,11 @@ use std::slice::from_ref;
 /// Nodes that are run on the host for one Loop.
 const MOST_STEPS: usize = 1 << 20;
 
-/// Entries of a random table.
-const MOST_ENTRIES: usize = 1 << 20;
+/// Entries of the random rows.
+const MOST_ENTRIES: usize = 1 << 23;
+
+/// Rows of a random table, which may have fewer than that of the file.
+const MOST_ROWS: usize = 1 << 10;
 
 /// Times that a candidate is compared, with other random numbers each.
 const TRIALS: u64 = 3;
@@ -70,7 +73,7 @@ impl Bag {
 struct Operands {
     /// Rows of all bags, [N·T, D], where they were looked up before the Loop.
     rows: Option<usize>,
-    /// The table, where the Loop looks them up.
+    /// The table: where they were looked up before the Loop, it is read for its shape at most.
     table: Option<usize>,
     /// Tokens of all bags, [N·T].
     tokens: Option<usize>,
@@ -204,10 +207,8 @@ impl Lowering<'_> {
                 found.width = tensor.rest[1];
             }
         }
-        let complete = match (found.rows, found.table, found.tokens) {
-            (Some(_), None, _) | (None, Some(_), Some(_)) => found.length > 0 && found.width > 0,
-            _ => false,
-        };
+        let complete = found.rows.is_some() || found.table.is_some() && found.tokens.is_some();
+        let complete = complete && found.length > 0 && found.width > 0;
         complete.then_some(found)
     }
 
@@ -279,7 +280,9 @@ impl Lowering<'_> {
         let count = samples.checked_mul(operands.length)?;
         let width = operands.width;
         let table = match operands.table.map(|k| &inputs[k]) {
-            Some(Some(Value::Tensor(table))) => Some(table.rest[0]),
+            Some(Some(Value::Tensor(table))) if operands.rows.is_none() => {
+                Some(table.rest[0].min(MOST_ROWS))
+            }
             _ => None,
         };
         let size = table.unwrap_or(0).max(count).checked_mul(width)?;
@@ -317,6 +320,11 @@ impl Lowering<'_> {
         for (k, input) in inputs.iter().enumerate() {
             let Some(name) = node.input(k) else { continue };
             let known = match input {
+                Some(Value::Tensor(given)) if operands.table == Some(k) && table.is_none() => {
+                    let rest = [given.rest[0].min(MOST_ROWS), given.rest[1]];
+                    let zeros = vec![0.0; rest[0].checked_mul(rest[1])?];
+                    Known::One(Array::reals(&rest, zeros, true))
+                }
                 _ if operands.rows == Some(k) || operands.table == Some(k) => {
                     Known::One(flat(&drawn))
                 }
@@ -459,15 +467,13 @@ impl Host {
                         name => Some(self.array(name)?.clone()),
                     });
                 }
-                let elements = inputs.iter().flatten().map(Array::len).sum::<usize>();
-                self.left = self
-                    .left
-                    .checked_sub(elements / 64)
-                    .ok_or("too many steps")?;
                 let node = Node {
                     proto: node.clone(),
                 };
                 let results = fold::evaluate(&node, &inputs)?;
+                let elements: usize = results.iter().map(Array::len).sum();
+                let left = self.left.checked_sub(elements / 64);
+                self.left = left.ok_or("too many elements")?;
                 Ok(results.into_iter().map(Known::One).collect())
             }
         }

@@ -44,7 +44,9 @@ fn a_sum_over_positions_and_samples_is_refused_at_batch_one() {
     let message = folded_heads([1, 3, 4], [3, 2, 2])
         .ints("flat", &[3, 4])
         .node("Reshape", &["back", "flat"], "m")
-        .node("Softmax axis=0", &["m"], "y")
+        .weight("w", &[4, 2])
+        .node("MatMul", &["m", "w"], "z2")
+        .node("Softmax axis=0", &["z2"], "y")
         .refused("y");
     assert!(message.contains("mixes"), "{message}");
 }
@@ -237,8 +239,9 @@ fn a_branch_that_shapes_decide_is_taken() {
 
 #[test]
 fn a_branch_that_the_number_of_samples_decides_is_refused() {
-    let mut sketch = squeezed_by_an_if(&[-1, 1, 2]);
-    sketch.graph().initializer[0].int64_data = vec![0];
+    let mut sketch = squeezed_by_an_if(&[-1, 1, 2]).ints("first", &[0]);
+    // Whether there is but one sample.
+    sketch.graph().node[1].input[1] = "first".into();
     let message = sketch.refused("y");
     assert!(message.contains("number of samples"), "{message}");
 }
