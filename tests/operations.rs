@@ -9,8 +9,8 @@ mod common;
 
 use common::{Array, Conformance, Share, random, random_in, reference, window};
 use hessblock::ops::{
-    Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op, Put,
-    Operation, Permute, Pullback, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
+    Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
+    Operation, Permute, Pullback, Put, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
 };
 use hessblock::tensor::dual::{Dual, DualTensor};
 use hessblock::tensor::expression::Unary;

@@ -43,7 +43,10 @@ impl Sample {
     pub fn split(&self, flat: usize, rest: &[usize], batch: usize) -> (usize, usize) {
         let inner: usize = rest[self.axis + 1..].iter().product();
         let extent = rest[self.axis];
-        let (outer, along) = (flat / inner / (extent * batch), flat / inner % (extent * batch));
+        let (outer, along) = (
+            flat / inner / (extent * batch),
+            flat / inner % (extent * batch),
+        );
         let (before, after) = (along / self.after / batch, along % self.after);
         let own = (outer * extent + before * self.after + after) * inner + flat % inner;
         (along / self.after % batch, own)
@@ -121,7 +124,10 @@ mod tests {
         let rest = [2, 6, 4];
         // On the axis: before 2, sample 3, after 1.
         let flat = 30 + (2 * 5 + 3) * 2 + 1;
-        assert_eq!(sample.split(flat * 4 + 3, &rest, 5), (3, (6 + 2 * 2 + 1) * 4 + 3));
+        assert_eq!(
+            sample.split(flat * 4 + 3, &rest, 5),
+            (3, (6 + 2 * 2 + 1) * 4 + 3)
+        );
         let mut seen: Vec<_> = (0..240).map(|k| sample.split(k, &rest, 5)).collect();
         seen.sort_unstable();
         let all = (0..5).flat_map(|n| (0..48).map(move |own| (n, own)));

@@ -8,7 +8,11 @@ use std::cmp::Ordering;
 /// Compares two entries: integers exactly, reals with NaN as the largest, as PyTorch does.
 fn compare(x: &Array) -> impl Fn(usize, usize) -> Ordering {
     let ints = x.as_ints().map(<[i64]>::to_vec);
-    let reals = if ints.is_none() { x.to_f64() } else { Vec::new() };
+    let reals = if ints.is_none() {
+        x.to_f64()
+    } else {
+        Vec::new()
+    };
     move |a, b| match &ints {
         Some(ints) => ints[a].cmp(&ints[b]),
         None => {
@@ -59,7 +63,10 @@ pub(super) fn extreme(node: &Node, x: &Array) -> Outcome<Array> {
     } else {
         shape.remove(axis);
     }
-    Ok(Array::ints(&shape, lines(&x.shape, axis).map(best).collect()))
+    Ok(Array::ints(
+        &shape,
+        lines(&x.shape, axis).map(best).collect(),
+    ))
 }
 
 /// The number of entries that a TopK takes, and its axis.
@@ -98,5 +105,8 @@ pub(super) fn top_k(node: &Node, x: &Array, count: Option<&Array>) -> Outcome<Ve
             numbers[start + rank * inner] = number as i64;
         }
     }
-    Ok(vec![x.pick(&shape, &positions), Array::ints(&shape, numbers)])
+    Ok(vec![
+        x.pick(&shape, &positions),
+        Array::ints(&shape, numbers),
+    ])
 }

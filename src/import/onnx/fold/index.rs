@@ -194,7 +194,10 @@ pub(crate) fn places(
             let chosen: Vec<usize> = ints(indices)?.iter().map(entry).collect::<Outcome<_>>()?;
             let runs = (0..outer).flat_map(|o| chosen.iter().map(move |k| (o, k)));
             let starts = runs.map(|(o, k)| (o * shape[axis] + k) * inner);
-            Ok((starts.flat_map(|start| start..start + inner).collect(), made))
+            Ok((
+                starts.flat_map(|start| start..start + inner).collect(),
+                made,
+            ))
         }
         "GatherND" | "ScatterND" => {
             let batch = match node.op_type() {

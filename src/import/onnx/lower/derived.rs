@@ -401,7 +401,10 @@ impl<'g> Lowering<'g> {
             sample: None,
             integer: true,
         };
-        Some(self.derived_input(slot, node.name(), outline, wanted).operand)
+        Some(
+            self.derived_input(slot, node.name(), outline, wanted)
+                .operand,
+        )
     }
 
     /// Drops the inputs that were set aside and are not read, and what leads to nothing since; the others are
@@ -702,7 +705,11 @@ impl Derive for Derivation {
             done.map_err(|why| {
                 let range = match wanted {
                     1 => format!("sample {}", first + start),
-                    _ => format!("samples {} to {}", first + start, first + start + wanted - 1),
+                    _ => format!(
+                        "samples {} to {}",
+                        first + start,
+                        first + start + wanted - 1
+                    ),
                 };
                 Error::Value(format!("{}: {range}: {why}", self.path.display()))
             })?;

@@ -88,7 +88,9 @@ impl Lowering<'_> {
             return Ok(x);
         }
         if to != BOOL {
-            return refuse("a cast to integers of what depends on parameters has no derivative; of the inputs alone it is supported");
+            return refuse(
+                "a cast to integers of what depends on parameters has no derivative; of the inputs alone it is supported",
+            );
         }
         let zero = || Expr::constant(0.0);
         let is_zero = at_most(Expr::input(0), zero()) * at_most(zero(), Expr::input(0));

@@ -30,10 +30,7 @@ pub(super) fn selects(node: &Node) -> bool {
 }
 
 fn scatters(node: &Node) -> bool {
-    matches!(
-        node.op_type(),
-        "Scatter" | "ScatterElements" | "ScatterND"
-    )
+    matches!(node.op_type(), "Scatter" | "ScatterElements" | "ScatterND")
 }
 
 /// A tensor of the file: its shape at batch 1, and where its samples sit.
@@ -115,7 +112,11 @@ impl Selection {
 
     /// Entries of the list of a sample.
     pub fn count(&self) -> usize {
-        let listed = if self.written { &self.whole } else { &self.elements };
+        let listed = if self.written {
+            &self.whole
+        } else {
+            &self.elements
+        };
         listed.len() / self.run
     }
 
@@ -123,7 +124,12 @@ impl Selection {
     ///
     /// # Errors
     /// Where an index has no entry, or an element's place is in another sample.
-    pub fn lists(&self, node: &Node, indices: &Array, batch: usize) -> Result<Vec<Vec<usize>>, String> {
+    pub fn lists(
+        &self,
+        node: &Node,
+        indices: &Array,
+        batch: usize,
+    ) -> Result<Vec<Vec<usize>>, String> {
         let (places, shape) = fold::places(node, &self.whole.shape(batch), indices)?;
         if shape != self.elements.shape(batch) {
             return Err(format!(
@@ -132,7 +138,11 @@ impl Selection {
             ));
         }
         let entries = self.whole.len() / self.run;
-        let samples = if self.elements.sample.is_some() { batch } else { 1 };
+        let samples = if self.elements.sample.is_some() {
+            batch
+        } else {
+            1
+        };
         let unset = vec![0; self.elements.len() / self.run];
         let mut lists = vec![unset; samples];
         for (flat, place) in places.into_iter().enumerate() {
@@ -198,9 +208,7 @@ impl Lowering<'_> {
         let rank = self.shapes(indices)?.swap_remove(1);
         let first = |mut parts: Vec<Part>| (!parts.is_empty()).then(|| parts.remove(0));
         let found = match indices {
-            Value::Host(arrays) => {
-                self.known_selection(node, arrays, &wholes, &elements)?
-            }
+            Value::Host(arrays) => self.known_selection(node, arrays, &wholes, &elements)?,
             _ => match (first(wholes), first(elements)) {
                 (Some(whole), Some(elements)) => {
                     let selection = Selection::new(node, whole, elements, &rank);
@@ -222,7 +230,9 @@ impl Lowering<'_> {
         };
         let entries = selection.whole.len() + selection.elements.len();
         if entries / selection.run > MOST_ENTRIES {
-            return refuse(format!("it chooses among {entries} entries, more than can be"));
+            return refuse(format!(
+                "it chooses among {entries} entries, more than can be"
+            ));
         }
         let x = self.own_part(node, x, &selection.whole)?;
         let x = self.runs(node, &x, selection.run)?;
@@ -266,9 +276,7 @@ impl Lowering<'_> {
     fn listed(&mut self, node: &Node, x: &Tensor, list: List) -> Result<Tensor> {
         match list {
             List::Known(list) => self.entries(node, x, 0, list.into_iter().map(Some).collect()),
-            List::OfData(list) => {
-                self.append(node, Lookup { axis: 0 }, &[x.operand, list], None)
-            }
+            List::OfData(list) => self.append(node, Lookup { axis: 0 }, &[x.operand, list], None),
         }
     }
 
@@ -402,9 +410,7 @@ impl Lowering<'_> {
         });
         let by_operand = of(x).and_then(|s| match (node.op_type(), &axis) {
             ("Gather", Ok(axis)) if s.axis < *axis => Some(s),
-            ("Gather", Ok(axis)) if s.axis > *axis => {
-                Some(s.on(s.axis + numbers[1].len() - 1))
-            }
+            ("Gather", Ok(axis)) if s.axis > *axis => Some(s.on(s.axis + numbers[1].len() - 1)),
             ("Gather", _) => None,
             _ if by_tuples && s.axis < shared => Some(s),
             _ if by_tuples && s.axis >= behind => {
