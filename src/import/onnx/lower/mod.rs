@@ -283,29 +283,34 @@ impl Lowering<'_> {
         inputs: &[Option<Value>],
         known: bool,
     ) -> Result<Vec<Value>> {
-        // On the host integers are exact, where a device's single precision would round large ones.
-        if logic::counts(node, inputs)
-            && let Ok(Some(results)) = self.on_host(node, inputs)
-        {
-            return Ok(results);
-        }
         let mark = self.mark();
-        let placed = inputs.iter().flatten().any(|value| self.is_placed(value));
+        let placed = inputs.iter().flatten().find_map(|value| self.placed(value));
         let shape_alone = matches!(node.op_type(), "Shape" | "Size");
-        let refused = if placed && !shape_alone {
-            refuse(
-                "its operands depend on a sample's place in its batch (arange over the samples), which may only pick the samples' own entries",
-            )
+        let ruled = if let (Some(why), false) = (placed, shape_alone) {
+            refuse(format!(
+                "it reads what depends on a sample's place in its batch, which may only pick the sample's own entries: {why}"
+            ))
         } else if known {
             self.rule(node, inputs)
         } else {
             refuse(why_not(node))
         };
-        let Err(Error::Unsupported(mut why)) = refused else {
-            return refused;
+        let mut why = match ruled {
+            Ok(results) => {
+                // On the host integers are exact, where a device's single precision would round large ones.
+                if logic::counts(node, inputs)
+                    && let Ok(Some(exact)) = self.on_host(node, inputs, &[])
+                {
+                    self.rewind(&mark);
+                    return Ok(exact);
+                }
+                return Ok(results);
+            }
+            Err(Error::Unsupported(why)) => why,
+            Err(other) => return Err(other),
         };
         self.rewind(&mark);
-        match self.on_host(node, inputs) {
+        match self.on_host(node, inputs, &why) {
             Ok(Some(results)) => return Ok(results),
             Ok(None) => {}
             Err(Error::Unsupported(reason)) if !known => why = reason,
@@ -313,7 +318,7 @@ impl Lowering<'_> {
             Err(other) => return Err(other),
         }
         let chosen_from = inputs.first().and_then(|x| x.as_ref());
-        if select::selects(node) && !chosen_from.is_some_and(|x| self.is_placed(x)) {
+        if select::selects(node) && chosen_from.is_none_or(|x| self.placed(x).is_none()) {
             match self.select(node, inputs) {
                 Ok(mut tensor) => {
                     tensor.integer = logic::makes_integers(node, inputs);
@@ -594,6 +599,9 @@ impl Lowering<'_> {
                 )));
             }
         };
+        if let Some(why) = self.placed(&self.values[output]) {
+            return Err(Error::Unsupported(vec![why.clone()]));
+        }
         self.network.output_name = output.to_string();
         self.network.output = value;
         self.network.output_sample_axis = sample.axis;

@@ -267,8 +267,8 @@ fn nothing_of_the_data_is_not_a_number() {
 #[test]
 fn what_has_no_derivative_or_is_out_of_scope_says_so() {
     for (operation, reason) in [
-        ("Floor", "no derivative"),
-        ("Round", "no derivative"),
+        ("Floor", "derivative is 0 or none"),
+        ("Round", "derivative is 0 or none"),
         ("LSTM", "recurrent layers are out of scope"),
         ("GRU", "recurrent layers are out of scope"),
         ("RNN", "recurrent layers are out of scope"),
@@ -277,10 +277,12 @@ fn what_has_no_derivative_or_is_out_of_scope_says_so() {
         ("SequenceConstruct", "out of scope"),
         ("ArgMax", "no derivative"),
         ("TopK", "no derivative"),
-        ("NonZero", "no derivative"),
+        ("NonZero", "use a mask"),
     ] {
         let message = Sketch::new(&[-1, 3])
-            .node(operation, &["x"], "y")
+            .weight("w", &[3, 3])
+            .node("MatMul", &["x", "w"], "h")
+            .node(operation, &["h"], "y")
             .refused("y");
         assert!(
             message.contains("node_y") && message.contains(reason),
