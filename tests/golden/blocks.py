@@ -562,7 +562,7 @@ class PickLast(nn.Module):
         last = h[own, (x != 0).sum(1) - 1]
         greatest = h[own, x.argmax(-1)]
         before = h[own, (x.eq(0).int().argmax(-1) - 1) % x.shape[1]]
-        bucket = (h * F.one_hot((x - 3) // 2 + 2, 4)[..., 1:]).sum(1)
+        bucket = (h * F.one_hot(x // 2, 4)[..., 1:]).sum(1)
         return self.head(torch.cat([last, greatest, before, bucket], 1))
 
 
@@ -579,12 +579,12 @@ class OfNumbers(nn.Module):
         rows = x[..., 0].topk(2, 1).indices
         steps = torch.floor(2 * x[..., 1:]) + torch.round(x[..., :1])
         kinds = F.one_hot((4 * x[..., 1].abs()).long().clamp(max=3), 4)
-        picked = torch.take_along_dim(h, rows[..., None], 1)[:, 1]
+        picked = torch.gather(h, 1, rows[..., None].expand(-1, -1, 4))[:, 1]
         return self.head(torch.cat([picked, (h * steps).sum(1), (h * kinds).mean(1)], 1))
 
 
 class Assigned(nn.Module):
-    """Assignment in place, sums at numbered places, and a diagonal."""
+    """Assignment in place, and a diagonal."""
 
     def __init__(self):
         super().__init__()
@@ -594,12 +594,24 @@ class Assigned(nn.Module):
 
     def forward(self, x):
         h = torch.tanh(self.hidden(x)).clone()
-        h[:, 0] = self.row
+        h[:, 0] = self.row * x[:, 0, :1]
         h[:, 1, ::2] = h[:, 2, 1::2] * 2
         h[:, -1] = h[:, 1] - 0.5
-        sums = torch.zeros_like(h[:, :2]).index_add(1, torch.tensor([0, 1, 0, 1]), h)
         diagonal = torch.einsum("bii,bij->bj", h, h)
-        return self.head(torch.cat([h[:, 1:3].flatten(1), sums.flatten(1), diagonal], 1))
+        return self.head(torch.cat([h.flatten(1), diagonal], 1))
+
+
+class Summed(nn.Module):
+    """Sums at numbered places."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Linear(3, 4)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(x))
+        return self.head(torch.zeros_like(h[:, :2]).index_add(1, torch.tensor([0, 1, 0, 1]), h).flatten(1))
 
 
 class AssignedByData(nn.Module):
@@ -616,7 +628,7 @@ class AssignedByData(nn.Module):
         h = torch.tanh(self.hidden(self.tokens(x)))
         sums = torch.zeros_like(h[:, :3]).scatter_add(1, (x % 3)[..., None].expand(-1, -1, 4), h)
         h = h.clone()
-        h[torch.arange(x.shape[0]), x[:, 0] // 2] = self.row
+        h[torch.arange(x.shape[0]), x[:, 0] // 2] = self.row * h.mean(1)
         return self.head(torch.cat([h.flatten(1), sums.flatten(1)], 1))
 
 
@@ -774,7 +786,9 @@ def makers():
         "pick_last": lambda: Network(PickLast(), {"x": Tokens(6, (4,), True)}, CE, variants=FIXED),
         "of_numbers": lambda: Network(OfNumbers(), {"x": (3, 2)}, variants=FIXED),
         "assigned": lambda: Network(Assigned(), {"x": (4, 3)}, variants=FIXED),
-        "assigned_by_data": lambda: Network(AssignedByData(), {"x": Tokens(6, (4,))}, variants=FIXED),
+        "summed": lambda: Network(Summed(), {"x": (4, 3)}, exports=("new",), variants=("new_fixed_optimized",)),
+        "assigned_by_data": lambda: Network(AssignedByData(), {"x": Tokens(6, (4,))},
+                                            variants=("new_fixed_optimized", "old_fixed")),
         "gpt": lambda: Network(Gpt(), tokens, CE, "mean", {"ignore_index": -1}, class_axis=-1, variants=ALL),
         "gpt_transposed": lambda: Network(Gpt(transposed=True), tokens, CE, "sum", variants=ALL),
         "gpt_tied": lambda: Network(Gpt(tied=True), tokens, CE, class_axis=-1,

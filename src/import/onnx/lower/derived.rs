@@ -15,6 +15,7 @@ use super::super::parameters::Roots;
 use super::super::samples::Sample;
 use super::super::tensor::Array;
 use super::logic::makes_integers;
+use super::rules::{RULES, why_not};
 use super::select::{Selection, selects};
 use super::{Graph, Lowering, Tensor, Value, describe, refuse};
 use crate::error::{Error, Result};
@@ -74,8 +75,8 @@ pub(super) struct DataOnly<'g> {
     made: HashMap<&'g str, (usize, usize)>,
     steps: BTreeMap<usize, Step>,
     wanted: BTreeMap<ValueId, Wanted>,
-    /// Derived inputs whose values depend on the place of the sample in its batch.
-    placed: HashSet<Operand>,
+    /// Derived inputs whose values depend on the place of the sample in its batch, and why.
+    placed: HashMap<Operand, String>,
     /// While a node is lowered for its shape alone: whether a constant differed between samples.
     differs: Cell<Option<bool>>,
 }
@@ -208,9 +209,12 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Whether a value depends on the place of the sample in its batch.
-    pub(super) fn is_placed(&self, value: &Value) -> bool {
-        matches!(value, Value::Tensor(tensor) if self.data_only.placed.contains(&tensor.operand))
+    /// Why a value depends on the place of the sample in its batch, where it does.
+    pub(super) fn dependence_on_place(&self, value: &Value) -> Option<&String> {
+        match value {
+            Value::Tensor(tensor) => self.data_only.placed.get(&tensor.operand),
+            _ => None,
+        }
     }
 
     /// Lets a constant differ between samples where a node is lowered for its shape alone; `false` elsewhere.
@@ -223,14 +227,15 @@ impl<'g> Lowering<'g> {
     }
 
     /// The results of a node that depends on the data alone as derived inputs of the network; `None` where they
-    /// cannot be.
+    /// cannot be. `refused` is what its rule says of it.
     ///
     /// # Errors
-    /// What the rules of the shape report.
+    /// What the rules of its shape report; [`Error::Unsupported`] where it is refused all the same.
     pub(super) fn on_host(
         &mut self,
         node: &Node,
         inputs: &[Option<Value>],
+        refused: &[String],
     ) -> Result<Option<Vec<Value>>> {
         let outputs = node.proto.output.iter();
         let slots = outputs.map(|name| self.data_only.slots.get(name.as_str()).copied());
@@ -252,17 +257,18 @@ impl<'g> Lowering<'g> {
             }
             _ => return Ok(None),
         }
-        let placed = inputs.iter().flatten().any(|value| self.is_placed(value));
+        let before = inputs
+            .iter()
+            .flatten()
+            .find_map(|value| self.dependence_on_place(value));
+        let before = before.cloned();
         let mark = self.mark();
-        self.data_only.differs.set(Some(placed));
+        self.data_only.differs.set(Some(false));
         let outlines = self.outlines(node, inputs);
-        let placed = self.data_only.differs.take() == Some(true);
+        let differs = self.data_only.differs.take() == Some(true);
+        let placed = before.or_else(|| differs.then(|| describe(node, &refused.join("; "))));
         self.back_to(&mark);
-        let outlines = match outlines {
-            Ok(outlines) => outlines,
-            Err(Error::Unsupported(_)) => return Ok(None),
-            Err(other) => return Err(other),
-        };
+        let outlines = outlines?;
         let mut results = Vec::with_capacity(outlines.len());
         for (output, outline) in outlines.into_iter().enumerate() {
             let name = &node.proto.output[output];
@@ -275,8 +281,8 @@ impl<'g> Lowering<'g> {
             };
             let source = Source::Made(k, output);
             let tensor = self.derived_input(*slot, name, outline, Wanted::Value { source, sample });
-            if placed {
-                self.data_only.placed.insert(tensor.operand);
+            if let Some(why) = &placed {
+                self.data_only.placed.insert(tensor.operand, why.clone());
             }
             results.push(Value::Tensor(tensor));
         }
@@ -339,6 +345,7 @@ impl<'g> Lowering<'g> {
                 let all = all.ok_or_else(|| Error::Shape("it has no operands".into()))?;
                 vec![self.pointwise(node, all, &given)?]
             }
+            operation if !RULES.contains(&operation) => return refuse(why_not(node)),
             _ => {
                 let values = self.lowered(node, inputs)?;
                 let tensor = |value| match value {

@@ -414,29 +414,37 @@ impl Lowering<'_> {
     /// each sample's own entries.
     fn computed(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(inputs, node));
-        // On the host integers are exact, where a device's single precision would round large ones.
-        if logic::counts(node, inputs)
-            && let Ok(Some(results)) = self.on_host(node, inputs)
-        {
-            return Ok(results);
-        }
         let mark = self.mark();
-        let placed = inputs.iter().flatten().any(|value| self.is_placed(value));
+        let placed = inputs
+            .iter()
+            .flatten()
+            .find_map(|value| self.dependence_on_place(value));
         let shape_alone = matches!(node.op_type(), "Shape" | "Size");
-        let refused = if placed && !shape_alone {
-            refuse(
-                "its operands depend on a sample's place in its batch (arange over the samples), which may only pick the samples' own entries",
-            )
+        let ruled = if let (Some(why), false) = (placed, shape_alone) {
+            refuse(format!(
+                "it reads what depends on a sample's place in its batch, which may only pick the sample's own entries: {why}"
+            ))
         } else if known {
             self.rule(node, inputs)
         } else {
             refuse(why_not(node))
         };
-        let Err(Error::Unsupported(mut why)) = refused else {
-            return refused;
+        let mut why = match ruled {
+            Ok(results) => {
+                // On the host integers are exact, where a device's single precision would round large ones.
+                if logic::counts(node, inputs)
+                    && let Ok(Some(exact)) = self.on_host(node, inputs, &[])
+                {
+                    self.back_to(&mark);
+                    return Ok(exact);
+                }
+                return Ok(results);
+            }
+            Err(Error::Unsupported(why)) => why,
+            Err(other) => return Err(other),
         };
         self.back_to(&mark);
-        match self.on_host(node, inputs) {
+        match self.on_host(node, inputs, &why) {
             Ok(Some(results)) => return Ok(results),
             Ok(None) => {}
             Err(Error::Unsupported(reason)) if !known => why = reason,
@@ -444,7 +452,9 @@ impl Lowering<'_> {
             Err(other) => return Err(other),
         }
         let chosen_from = inputs.first().and_then(|x| x.as_ref());
-        if select::selects(node) && !chosen_from.is_some_and(|x| self.is_placed(x)) {
+        if select::selects(node)
+            && chosen_from.is_none_or(|x| self.dependence_on_place(x).is_none())
+        {
             match self.select(node, inputs) {
                 Ok(mut tensor) => {
                     tensor.integer = logic::makes_integers(node, inputs);
@@ -808,6 +818,9 @@ impl Lowering<'_> {
                 )));
             }
         };
+        if let Some(why) = self.dependence_on_place(&self.values[output]) {
+            return Err(Error::Unsupported(vec![why.clone()]));
+        }
         self.warn_of_output(value);
         let value = match self.exposed(Operand::Value(value))? {
             Operand::Value(exposed) => exposed,

@@ -326,10 +326,12 @@ fn what_has_no_derivative_or_is_out_of_scope_says_so() {
         ("SequenceConstruct", "out of scope"),
         ("ArgMax", "no derivative"),
         ("TopK", "no derivative"),
-        ("NonZero", "no derivative"),
+        ("NonZero", "use a mask"),
     ] {
         let message = Sketch::new(&[-1, 3])
-            .node(operation, &["x"], "y")
+            .weight("w", &[3, 3])
+            .node("MatMul", &["x", "w"], "h")
+            .node(operation, &["h"], "y")
             .refused("y");
         assert!(
             message.contains("node_y") && message.contains(reason),

@@ -2,6 +2,7 @@
 
 mod activations;
 mod damage;
+mod derived;
 mod doubts;
 mod entries;
 mod folding;
@@ -626,10 +627,4 @@ fn numbers_of_samples_own_entries_have_a_place() {
         .node("GatherND batch_dims=1", &["x", "i"], "y")
         .refused("y");
     assert!(message.contains("node_y"), "{message}");
-    let message = Sketch::new(&[-1, 4])
-        .node("Cast to=9", &["x"], "truth")
-        .node("Cast to=7", &["truth"], "numbers")
-        .node("Div", &["numbers", "numbers"], "y")
-        .refused("y");
-    assert!(message.contains("whole numbers"), "{message}");
 }
