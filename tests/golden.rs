@@ -319,10 +319,9 @@ fn g_by_either_way_agrees_with_pytorch_to_1e_11() {
 }
 
 #[test]
-fn g_by_either_way_agrees_with_pytorch_in_f32() {
-    for way in [Way::Forward, Way::Backward] {
-        agree_with_pytorch_by(Some(way), &Device::cpu(Precision::F32), 2e-6, newest);
-    }
+fn g_made_forward_agrees_with_pytorch_in_f32() {
+    let device = Device::cpu(Precision::F32);
+    agree_with_pytorch_by(Some(Way::Forward), &device, 2e-6, newest);
 }
 
 #[cfg(feature = "gpu")]

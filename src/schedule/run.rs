@@ -206,6 +206,10 @@ pub fn run_on_all<B: Contract>(
         };
         let planned = (left.operations(plan), left.all_tiles());
         report.add(leg.run(left)?);
+        if !course.later.is_empty() {
+            // The next stage is planned with all of the memory.
+            backends.iter().for_each(|backend| backend.forget_failure());
+        }
         course.pass(planned);
     }
     report.seconds = start.elapsed().as_secs_f64();
