@@ -3,9 +3,10 @@
 
 use super::super::graph::Node;
 use super::super::proto::data_type::BOOL;
+use super::super::tensor::Array;
 use super::{Lowering, Tensor, Value, is_float, refuse};
 use crate::error::{Error, Result};
-use crate::tensor::Expr;
+use crate::tensor::{Expr, broadcast_rest};
 
 /// 1 where x ≤ y, else 0.
 fn at_most(x: Expr, y: Expr) -> Expr {
@@ -62,6 +63,9 @@ impl Lowering<'_> {
         let [Some(condition), Some(then), Some(otherwise)] = inputs else {
             return Err(Error::Shape("a Where has three operands".into()));
         };
+        if let Some(chosen) = self.chosen(condition, then, otherwise) {
+            return Ok(chosen);
+        }
         let expr = Expr::if_less_equal(
             Expr::input(0),
             Expr::constant(0.5),
@@ -70,6 +74,34 @@ impl Lowering<'_> {
         );
         let operands = [condition.clone(), then.clone(), otherwise.clone()];
         self.pointwise(node, expr, &operands)
+    }
+
+    /// The operand that a Where always takes, where it is a tensor of the result's shape: of a condition that is known
+    /// and the same everywhere, as JAX guards a variance, the other operand does not matter.
+    fn chosen(&self, condition: &Value, then: &Value, otherwise: &Value) -> Option<Tensor> {
+        let Value::Host([few, many]) = condition else {
+            return None;
+        };
+        let truth = few.to_f64().first().map(|&v| v != 0.0)?;
+        let alike = |array: &Array| array.to_f64().iter().all(|&v| (v != 0.0) == truth);
+        let (taken, left) = match truth {
+            true => (then, otherwise),
+            false => (otherwise, then),
+        };
+        let Value::Tensor(taken) = taken else {
+            return None;
+        };
+        let fits = |k: usize, condition: &Array| {
+            let shape = taken.shape(self.batch.sizes[k]);
+            let other = match left {
+                Value::Host(arrays) => arrays[k].shape.clone(),
+                Value::Tensor(tensor) => tensor.shape(self.batch.sizes[k]),
+                _ => return false,
+            };
+            let within = |other: &[usize]| broadcast_rest(&shape, other).as_ref() == Some(&shape);
+            within(&condition.shape) && within(&other) && alike(condition)
+        };
+        (fits(0, few) && fits(1, many)).then(|| taken.clone())
     }
 
     /// Casts between reals change nothing, nor do those of integers.
