@@ -494,3 +494,113 @@ fn a_request_of_many_terabytes_is_refused_with_what_would_fit() {
     let some = run("plan", "layer=head");
     place.done(&some);
 }
+
+/// The path of a golden model.
+fn golden(name: &str) -> String {
+    format!(
+        "{}/tests/golden/models/{name}.onnx",
+        env!("CARGO_MANIFEST_DIR")
+    )
+}
+
+#[test]
+fn every_command_warns_of_a_file_once() {
+    let place = Workplace::new();
+    let model = golden("folded_group_norm.old");
+    place.write_f32("x.npy", &[SAMPLES, 2, 4, 4], doubles("x", SAMPLES * 32));
+    place.write_i64("labels.npy", &[SAMPLES], &[0, 1, 1, 0, 1, 0]);
+    place.write_f32("v.npy", &[118], doubles("v", 118));
+    place.write_f32("short.npy", &[110], doubles("v", 110));
+    let data = [
+        &[&model, "--inputs", "x.npy", "--device", "cpu"],
+        &LABELS[..],
+    ]
+    .concat();
+    let warning = "hessblock: warning: constants";
+    for command in [
+        &["gradient"][..],
+        &[
+            "product",
+            "--vector",
+            "short.npy",
+            "--out",
+            "p.npy",
+            "--force",
+        ],
+        &["trace"],
+        &["form"],
+        &["plan", "--part", "diag"],
+        &["blocks", "--part", "diag", "--out", "d.npy", "--force"],
+        &["error", "--draws", "1", "--no-pairs"],
+    ] {
+        let own = [&command[..1], &data, &command[1..]].concat();
+        let text = place.run(&[&own[..], &["--json"]].concat());
+        let summary = json(&String::from_utf8_lossy(&text.stdout));
+        let said = summary["warnings"].as_array().map_or(0, |list| list.len());
+        assert_eq!(said, 1, "{command:?}: {summary}");
+        assert!(
+            summary["warnings"][0]
+                .as_str()
+                .unwrap()
+                .contains("onnx::Mul_24")
+        );
+        let lines = errors(&text);
+        let count = lines.matches(warning).count();
+        assert_eq!(count, 1, "{command:?}: {lines}");
+        assert!(lines.contains("--trainable 'onnx::Mul_24'"), "{lines}");
+        let quiet = place.run(&[&own[..], &["--quiet"]].concat());
+        assert_eq!(errors(&quiet), "", "{command:?}");
+    }
+    let text = place.run(&["verify", "d.npy"]);
+    assert_eq!(
+        errors(&text).matches(warning).count(),
+        1,
+        "{}",
+        errors(&text)
+    );
+    // With the flags that it names, nothing is left to say.
+    let flags = ["--trainable", "onnx::Mul_24", "--trainable", "onnx::Add_25"];
+    let more = ["--vector", "v.npy", "--out", "p.npy", "--force"];
+    let text = place.run(&[&["product"], &data[..], &flags, &more].concat());
+    assert_eq!(text.status.code(), Some(0), "{}", errors(&text));
+    assert!(!errors(&text).contains("warning"), "{}", errors(&text));
+}
+
+#[test]
+fn a_tie_is_kept_with_the_result() {
+    let place = Workplace::new();
+    let model = golden("folded_tie.old");
+    let count = |flags: &[&str]| {
+        let text = place.done(&[&["inspect", &model, "--json"], flags].concat());
+        json(&text)["parameter_count"].as_u64()
+    };
+    assert_eq!(count(&[]), Some(142));
+    assert_eq!(count(&["--tie", "auto"]), Some(114));
+    let tokens: Vec<i64> = (0..SAMPLES as i64 * 5).map(|k| k * k % 7).collect();
+    place.write_i64("x.npy", &[SAMPLES, 5], &tokens);
+    let data = [&model, "--inputs", "x.npy", "--targets", "x.npy"];
+    let loss = [
+        "--loss",
+        "cross-entropy",
+        "--class-axis",
+        "-1",
+        "--device",
+        "cpu",
+    ];
+    let more = ["--tie", "auto", "--part", "diag", "--out", "d.npy"];
+    place.done(&[&["blocks"], &data[..], &loss, &more].concat());
+    place.done(&["verify", "d.npy"]);
+    let wrong = [
+        "--tie",
+        "up.bias=down.bias",
+        "--part",
+        "diag",
+        "--out",
+        "e.npy",
+    ];
+    place.refused(
+        2,
+        &[&["blocks"], &data[..], &loss, &wrong].concat(),
+        &["--tie up.bias=down.bias", "values"],
+    );
+}

@@ -103,7 +103,7 @@ fn unknown(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Option<String
         .collect();
     let more = if names.len() > 3 { " and so on" } else { "" };
     Some(format!(
-        "constants meet the data that may be parameters, or made of some, under names that do not tell: {}; {}{more} takes them for parameters, --constant NAME says that one is none",
+        "constants that meet data may be parameters, or made of some (their names do not tell): {}; {}{more} takes them for parameters, --constant NAME says that one is none",
         list(described.iter().map(|s| s.as_str())),
         flags.join(" ")
     ))

@@ -44,14 +44,19 @@ pub(super) fn layer(
     if let Some(layer) = beside {
         return layer;
     }
+    let addend = first.role == Role::Addend;
+    if addend && let Some(module) = names::module(node.name()) {
+        return module;
+    }
     // Else the bias that follows the product, or the weight of the product before the bias.
     let neighbour = if first.role == Role::Weight {
         let output = node.proto.output.first();
         let readers = output.and_then(|output| links.readers.get(output.as_str()));
         let follows = readers.and_then(|readers| readers.first());
-        follows
-            .map(|&k| &graph.nodes[k])
-            .filter(|n| n.op_type() == "Add")
+        let bias = |n: &&Node| n.op_type() == "Add";
+        follows.map(|&k| &graph.nodes[k]).filter(bias)
+    } else if addend && node.op_type() != "Add" {
+        None
     } else {
         let makers = node.proto.input.iter();
         let makers = makers.filter_map(|i| links.maker.get(i.as_str()));
@@ -63,34 +68,36 @@ pub(super) fn layer(
     if let Some(layer) = neighbour {
         return layer;
     }
-    if first.role == Role::Addend {
+    if addend {
         return of_place(graph, roots, root, node);
     }
-    node.name().to_string()
+    of_node(node)
 }
 
-/// The layer of what is added or multiplied where no name beside it tells one: the module of the node's name, the
-/// norm that scale and shift belong to, or the product that a bias follows.
-fn of_place(graph: &Graph, roots: &Roots, root: usize, node: &Node) -> String {
-    if let Some(module) = names::module(node.name()) {
-        return module;
+/// The layer that a node tells: the path before the operation, as TensorFlow names nodes, or its own name.
+fn of_node(node: &Node) -> String {
+    let name = node.name();
+    if name.contains('/') && !name.starts_with('/') {
+        prefix(name)
+    } else {
+        name.to_string()
     }
+}
+
+/// The layer of what is added or multiplied where no name beside it tells one: the norm that scale and shift belong
+/// to, or the product that a bias follows.
+fn of_place(graph: &Graph, roots: &Roots, root: usize, node: &Node) -> String {
     let Some(feature) = roots.features.get(&root) else {
-        return node.name().to_string();
+        return of_node(node);
     };
     let anchor = &graph.nodes[feature.anchor];
     if !feature.norm {
-        let bias = node.op_type() == "Add"
-            && anchor
-                .proto
-                .output
-                .iter()
-                .any(|o| node.proto.input.contains(o));
-        let layer = if bias { anchor.name() } else { node.name() };
-        return layer.to_string();
+        let mut made = anchor.proto.output.iter();
+        let bias = node.op_type() == "Add" && made.any(|o| node.proto.input.contains(o));
+        return of_node(if bias { anchor } else { node });
     }
     // Scale and shift together are named after the last of the two.
     let same = |f: &&super::features::Feature| f.norm && f.anchor == feature.anchor;
     let last = roots.features.values().filter(same).map(|f| f.node).max();
-    graph.nodes[last.unwrap_or(feature.node)].name().to_string()
+    of_node(&graph.nodes[last.unwrap_or(feature.node)])
 }

@@ -34,10 +34,9 @@ pub(crate) fn anonymous(name: &str) -> bool {
         return true;
     }
     let path = name.strip_suffix(":0").unwrap_or(name);
-    let Some((_, last)) = path.rsplit_once('/').filter(|_| !path.starts_with('/')) else {
-        return false;
-    };
-    matches!(last, "Const" | "x" | "y") || numbered(last, "Const_")
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let of_tensorflow = path != name || last != path && !path.starts_with('/');
+    of_tensorflow && (matches!(last, "Const" | "x" | "y") || numbered(last, "Const_"))
 }
 
 /// Operations of TensorFlow that a layer consists of: parts of a path that name no layer.

@@ -98,6 +98,9 @@ impl Lowering<'_> {
         let [Some(condition), Some(then), Some(otherwise)] = inputs else {
             return Err(Error::Shape("a Where has three operands".into()));
         };
+        if let Some(chosen) = self.chosen(condition, then, otherwise) {
+            return Ok(chosen);
+        }
         let expr = Expr::if_less_equal(
             Expr::input(0),
             Expr::constant(0.5),
@@ -153,6 +156,34 @@ impl Lowering<'_> {
         } else {
             self.elementwise(node, expr, from_ref(x), x.sample)?
         }))
+    }
+
+    /// The operand that a Where always takes, where it is a tensor of the result's shape: of a condition that is known
+    /// and the same everywhere, as JAX guards a variance, the other operand does not matter.
+    fn chosen(&self, condition: &Value, then: &Value, otherwise: &Value) -> Option<Tensor> {
+        let Value::Host([few, many]) = condition else {
+            return None;
+        };
+        let truth = few.to_f64().first().map(|&v| v != 0.0)?;
+        let alike = |array: &Array| array.to_f64().iter().all(|&v| (v != 0.0) == truth);
+        let (taken, left) = match truth {
+            true => (then, otherwise),
+            false => (otherwise, then),
+        };
+        let Value::Tensor(taken) = taken else {
+            return None;
+        };
+        let fits = |k: usize, condition: &Array| {
+            let shape = taken.shape(self.batch.sizes[k]);
+            let other = match left {
+                Value::Host(arrays) => arrays[k].shape.clone(),
+                Value::Tensor(tensor) => tensor.shape(self.batch.sizes[k]),
+                _ => return false,
+            };
+            let within = |other: &[usize]| broadcast_rest(&shape, other).as_ref() == Some(&shape);
+            within(&condition.shape) && within(&other) && alike(condition)
+        };
+        (fits(0, few) && fits(1, many)).then(|| taken.clone())
     }
 
     /// Casts between reals change nothing, nor do those of integers.

@@ -409,3 +409,25 @@ fn nodes_in_any_order_are_sorted_and_circles_are_named() {
     let message = make().node("Relu", &["nothing"], "z").refused("y");
     assert!(message.contains("which nothing makes"), "{message}");
 }
+
+#[test]
+fn a_choice_of_a_known_condition_is_what_it_takes() {
+    for (condition, expected) in [(1.0, 6.0), (0.0, -3.0)] {
+        let sketch = Sketch::new(&[-1, 1])
+            .values("val_0", &[], &[condition])
+            .values("val_1", &[], &[0.5])
+            .values("val_2", &[], &[f32::NAN])
+            .values("double", &[1, 1], &[2.0])
+            .node("Greater", &["val_0", "val_1"], "c")
+            .node("MatMul", &["x", "double"], "d")
+            .node("Sub", &["x", "d"], "n");
+        // As JAX guards a variance against no samples: the other choice is not a number.
+        let operands = if condition == 1.0 {
+            ["c", "d", "val_2"]
+        } else {
+            ["c", "val_2", "n"]
+        };
+        let network = sketch.node("Where", &operands, "y").load("y").unwrap();
+        run::gives(&network, 1, &[3.0], &[expected]);
+    }
+}
