@@ -2,7 +2,7 @@
 
 use super::run::{gives, run};
 use super::*;
-use crate::network::INFINITE;
+use crate::network::MINUS_INFINITY;
 
 const NONE: f32 = f32::NEG_INFINITY;
 
@@ -78,7 +78,7 @@ fn an_input_that_is_added_to_scores_may_hold_minus_infinity() {
         .load("y")
         .unwrap();
     assert_eq!(network.masks, [0]);
-    let low = -INFINITE;
+    let low = MINUS_INFINITY;
     let x = [0.0, low, 0.0, low, low, low];
     gives(&network, 2, &x, &[0.5, 0.0, 0.5, 0.0, 0.0, 0.0]);
     let image = Sketch::new(&[-1, 3])
