@@ -123,6 +123,7 @@ pub fn units_of<B: Backend>(
     let loss = Curved {
         loss: session.loss(),
         curvature: session.curvature(),
+        lenient: false,
     };
     let weights = Weights::upload(backend, network);
     let mut kept = Vec::new();

@@ -155,6 +155,10 @@ impl Loss for Curved<'_> {
         self.loss.has_gradient()
     }
 
+    fn weight(&self, sample: &Sample<'_>) -> f64 {
+        self.loss.weight(sample)
+    }
+
     fn value(&self, sample: &Sample<'_>) -> f64 {
         self.loss.value(sample)
     }

@@ -108,8 +108,19 @@ pub struct Node {
     pub rest: Vec<usize>,
 }
 
-/// What stands for ∞ where a network may hold it: a number of which no kernel has to know more.
-pub const INFINITE: f64 = 1e38f32 as f64;
+/// What stands for −∞ where a network may hold it: the lowest number of single precision.
+pub const MINUS_INFINITY: f64 = f32::MIN as f64;
+/// The lowest finite number beside it, one step above.
+pub const LOWEST: f64 = f32::from_bits(0xff7f_fffe) as f64;
+
+/// A number where a tensor may be −∞, with [`MINUS_INFINITY`] for that: finite ones are [`LOWEST`] at least.
+pub fn masked(value: f64) -> f64 {
+    match value {
+        f64::NEG_INFINITY => MINUS_INFINITY,
+        v if v < LOWEST => LOWEST,
+        v => v,
+    }
+}
 
 /// A network: a graph in execution order.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +144,7 @@ pub struct Network {
     /// Whether the output holds positions on that axis that vary slower than the samples, [T·N, C].
     pub output_positions_first: bool,
     /// Inputs that may hold −∞, numbers of [`Network::inputs`]: masks that are added to what a softmax reads. The network takes
-    /// −[`INFINITE`] for −∞ there.
+    /// [`MINUS_INFINITY`] for −∞ there ([`masked`]).
     pub masks: Vec<usize>,
     /// Things a user should know (`inspect` prints them).
     pub warnings: Vec<String>,

@@ -101,7 +101,13 @@ pub fn forms<B: Backend>(
                     tangent: run(right).tangent.map(DualTensor::constant),
                 }
             };
-            let outputs = read_outputs(backend, &output.primal.primal, chunk.first, work.lenient)?;
+            let outputs = read_outputs(
+                backend,
+                &output.primal.primal,
+                chunk.first,
+                (work.loss, &chunk.targets),
+                work.lenient,
+            )?;
             let along_left = read_tangents(backend, &output.primal)?;
             let (along_right, second_order) = match &output.tangent {
                 None => (Vec::new(), Vec::new()),

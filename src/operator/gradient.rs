@@ -60,7 +60,13 @@ pub fn gradient<B: Backend>(
             let samples = chunk.range.len();
             let inputs = work.upload(backend, chunk.range.clone())?;
             let trace = forward(backend, network, &weights, inputs, &reach);
-            let outputs = read_outputs(backend, &trace.output, chunk.first, work.lenient)?;
+            let outputs = read_outputs(
+                backend,
+                &trace.output,
+                chunk.first,
+                (work.loss, &chunk.targets),
+                work.lenient,
+            )?;
             let each = outputs.len() / samples;
             // Each sample's slot: ∇ℓ, then ℓ, then right and all predictions (−1 without classes).
             let mut slots = vec![0.0; samples * (each + 3)];

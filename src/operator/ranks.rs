@@ -49,7 +49,13 @@ pub fn ranks<B: Backend>(
         |(), _, chunk| {
             let inputs = work.upload(backend, chunk.range.clone())?;
             let trace = forward(backend, network, &weights, inputs, &reach);
-            let outputs = read_outputs(backend, &trace.output, chunk.first, false)?;
+            let outputs = read_outputs(
+                backend,
+                &trace.output,
+                chunk.first,
+                (work.loss, &chunk.targets),
+                false,
+            )?;
             // Each sample's slot: directions that are counted; Σ ‖S_r‖² of those that a run will cut, and of all.
             let mut slots = vec![0.0; 3 * chunk.range.len()];
             let (targets, first) = (&chunk.targets, chunk.first);

@@ -161,15 +161,31 @@ pub fn read_f64<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<Vec<f64>>
 /// The network's outputs of a chunk, in double precision: `[samples, outputs]`.
 ///
 /// # Errors
-/// [`Error::NotFinite`] naming the first sample whose output is not finite, unless `lenient`.
+/// [`Error::NotFinite`] naming the first sample whose output is not finite, unless `lenient`; that of a sample whose weight is 0 is
+/// taken for 0.
 pub fn read_outputs<B: Backend>(
     backend: &B,
     output: &B::Tensor,
     first: usize,
+    (loss, targets): (&dyn Loss, &TargetBatch),
     lenient: bool,
 ) -> Result<Vec<f64>> {
-    let values = read_f64(backend, output)?;
+    let mut values = read_f64(backend, output)?;
     let each = values.len() / backend.shape(output).samples.max(1);
+    for (k, outputs) in values.chunks_exact_mut(each.max(1)).enumerate() {
+        if outputs.iter().all(|v| v.is_finite()) {
+            continue;
+        }
+        let weight = loss.weight(&Sample {
+            index: first + k,
+            outputs: &*outputs,
+            target: targets.get(k),
+        });
+        // Where all labels are ignored, so are the outputs.
+        if weight == 0.0 {
+            outputs.fill(0.0);
+        }
+    }
     match values.iter().position(|v| !v.is_finite()) {
         Some(at) if !lenient => Err(Error::NotFinite(format!(
             "the network's output for sample {} is {}",
@@ -264,7 +280,13 @@ pub fn dual_seed<B: Backend>(
     first: usize,
     output: &DualTensor<B::Tensor>,
 ) -> Result<DualTensor<B::Tensor>> {
-    let outputs = read_outputs(backend, &output.primal, first, loss.lenient)?;
+    let outputs = read_outputs(
+        backend,
+        &output.primal,
+        first,
+        (loss.loss, targets),
+        loss.lenient,
+    )?;
     let tangents = match loss.curvature {
         Curvature::Residual => Vec::new(),
         _ => read_tangents(backend, output)?,
@@ -351,7 +373,13 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
         directions: Range<usize>,
     ) -> Result<Seed<B::Tensor>> {
         if self.outputs.is_none() {
-            self.outputs = Some(read_outputs(backend, output, self.first, self.lenient)?);
+            self.outputs = Some(read_outputs(
+                backend,
+                output,
+                self.first,
+                (self.loss, self.targets),
+                self.lenient,
+            )?);
         }
         let outputs = self.outputs.as_deref().unwrap_or_default();
         let shape = backend.shape(output);

@@ -3,7 +3,7 @@
 use super::{ArraySource, Preprocess};
 use crate::error::{Error, Result};
 use crate::loss::TargetBatch;
-use crate::network::INFINITE;
+use crate::network::masked;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ pub(super) struct BoundInput {
     pub(super) name: String,
     /// Which of the given arrays.
     pub(super) given: usize,
-    /// Whether it may hold −∞, for which the network takes −[`INFINITE`].
+    /// Whether it may hold −∞, for which the network takes another number ([`masked`]).
     pub(super) mask: bool,
     /// Axis of the array that carries the samples.
     pub(super) axis: usize,
@@ -257,9 +257,7 @@ impl Dataset {
                 .apply(&mut values, each, channels, &input.image);
         }
         if input.mask {
-            for value in values.iter_mut().filter(|v| **v == f64::NEG_INFINITY) {
-                *value = -INFINITE;
-            }
+            values.iter_mut().for_each(|value| *value = masked(*value));
         }
         check_finite(source, &values, each, range.start)?;
         Ok(values)

@@ -9,8 +9,9 @@ use super::super::proto::{self, Attribute};
 use super::super::samples::Sample;
 use super::super::subgraphs::graph_of;
 use super::super::tensor::Array;
-use super::{INFINITE, Lowering, Tensor, Value, refuse};
+use super::{Lowering, Tensor, Value, refuse};
 use crate::error::Result;
+use crate::network::LOWEST;
 use crate::ops::{ReduceSum, Reshape};
 use crate::tensor::Expr;
 use std::collections::HashMap;
@@ -120,7 +121,7 @@ impl Lowering<'_> {
             let (x, keep) = (Expr::input(0), Expr::input(1));
             let left = match bag.mode {
                 Mode::Max => {
-                    let hidden = Expr::constant(-INFINITE);
+                    let hidden = Expr::constant(LOWEST);
                     Expr::if_less_equal(keep, Expr::constant(0.5), hidden, x)
                 }
                 _ => x * keep,

@@ -40,7 +40,7 @@ use super::samples::Sample;
 use super::subgraphs;
 use super::tensor::Array;
 use crate::error::{Error, Result};
-use crate::network::{INFINITE, MOST_ELEMENTS, Network, Operand, Parameter, ValueId};
+use crate::network::{MOST_ELEMENTS, Network, Operand, Parameter, ValueId, masked};
 use crate::ops::{Op, Reshape};
 use crate::tensor::expression::Unary;
 use crate::tensor::{Expr, HostArray, HostData, broadcast_rest};
@@ -118,10 +118,10 @@ pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
 
 /// A constant with its infinities replaced by what stands for them ([`extended`]). NaN stays.
 pub(super) fn finite(value: f64) -> f64 {
-    if value.is_infinite() {
-        INFINITE.copysign(value)
+    if value == f64::INFINITY {
+        extended::INFINITE
     } else {
-        value
+        masked(value)
     }
 }
 

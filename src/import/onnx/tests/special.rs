@@ -2,14 +2,14 @@
 
 use super::run::{gives, run};
 use super::*;
-use crate::network::INFINITE;
+use crate::network::MINUS_INFINITY;
 
 const NONE: f32 = f32::NEG_INFINITY;
 
 /// Scores of two queries and three keys; the second query may attend to nothing.
 fn masked() -> Sketch {
     Sketch::new(&[-1, 2, 3])
-        .values("zero", &[], &[0.0])
+        .values("val_0", &[], &[0.0])
         .values("mask", &[2, 3], &[0.0, NONE, 0.0, NONE, NONE, NONE])
         .node("Add", &["x", "mask"], "scores")
         .node("Softmax axis=-1", &["scores"], "weights")
@@ -21,16 +21,16 @@ const X: [f64; 6] = [0.5, 3.0, 0.5, 1.0, 2.0, 3.0];
 fn a_guard_makes_0_of_the_softmax_of_a_row_that_is_hidden() {
     let network = masked()
         .node("IsNaN", &["weights"], "bad")
-        .node("Where", &["bad", "zero", "weights"], "y")
+        .node("Where", &["bad", "val_0", "weights"], "y")
         .load("y")
         .unwrap();
     gives(&network, 1, &X, &[0.5, 0.0, 0.5, 0.0, 0.0, 0.0]);
     let written_out = masked()
         .node("IsNaN", &["weights"], "bad")
         .node("Not", &["bad"], "good")
-        .node("Where", &["good", "weights", "zero"], "kept")
+        .node("Where", &["good", "weights", "val_0"], "kept")
         .node("IsInf", &["kept"], "large")
-        .node("Where", &["large", "zero", "kept"], "y")
+        .node("Where", &["large", "val_0", "kept"], "y")
         .load("y")
         .unwrap();
     gives(&written_out, 1, &X, &[0.5, 0.0, 0.5, 0.0, 0.0, 0.0]);
@@ -53,12 +53,12 @@ fn a_mask_that_leaves_something_of_each_row_costs_nothing() {
     let network = Sketch::new(&[-1, 2, 2])
         .values("w", &[2, 2], &[1.0, 0.0, 0.0, 1.0])
         .values("mask", &[2, 2], &[0.0, NONE, 0.0, 0.0])
-        .values("zero", &[], &[0.0])
+        .values("val_0", &[], &[0.0])
         .node("MatMul", &["x", "w"], "z")
         .node("Add", &["z", "mask"], "scores")
         .node("Softmax axis=-1", &["scores"], "weights")
         .node("IsNaN", &["weights"], "bad")
-        .node("Where", &["bad", "zero", "weights"], "y")
+        .node("Where", &["bad", "val_0", "weights"], "y")
         .load("y")
         .unwrap();
     let operations: Vec<&str> = network.nodes.iter().map(|n| &*n.operation).collect();
@@ -69,16 +69,16 @@ fn a_mask_that_leaves_something_of_each_row_costs_nothing() {
 #[test]
 fn an_input_that_is_added_to_scores_may_hold_minus_infinity() {
     let network = Sketch::new(&[-1, 3])
-        .values("zero", &[], &[0.0])
+        .values("val_0", &[], &[0.0])
         .values("scores", &[3], &[1.0, 1.0, 1.0])
         .node("Add", &["scores", "x"], "masked")
         .node("Softmax axis=-1", &["masked"], "weights")
         .node("IsNaN", &["weights"], "bad")
-        .node("Where", &["bad", "zero", "weights"], "y")
+        .node("Where", &["bad", "val_0", "weights"], "y")
         .load("y")
         .unwrap();
     assert_eq!(network.masks, [0]);
-    let low = -INFINITE;
+    let low = MINUS_INFINITY;
     let x = [0.0, low, 0.0, low, low, low];
     gives(&network, 2, &x, &[0.5, 0.0, 0.5, 0.0, 0.0, 0.0]);
     let image = Sketch::new(&[-1, 3])
@@ -104,17 +104,17 @@ fn infinities_are_seen_by_comparisons_maxima_and_logarithms() {
         .values("low", &[], &[NONE])
         .values("one", &[], &[1.0])
         .node("Equal", &["scores", "low"], "hidden")
-        .node("Where", &["hidden", "one", "zero"], "y");
+        .node("Where", &["hidden", "one", "val_0"], "y");
     of(&X, count, &[0.0, 1.0, 0.0, 1.0, 1.0, 1.0]);
     let logarithm = masked()
         .node("ReduceLogSumExp axes=2 keepdims=0", &["scores"], "sum")
         .node("IsInf", &["sum"], "none")
-        .node("Where", &["none", "zero", "sum"], "y");
+        .node("Where", &["none", "val_0", "sum"], "y");
     of(&X, logarithm, &[0.5 + f64::ln(2.0), 0.0]);
     let negated = masked()
         .node("Neg", &["scores"], "high")
         .node("IsInf detect_negative=0", &["high"], "none")
-        .node("Where", &["none", "zero", "high"], "y");
+        .node("Where", &["none", "val_0", "high"], "y");
     of(&X, negated, &[-0.5, 0.0, -0.5, 0.0, 0.0, 0.0]);
 }
 

@@ -2,20 +2,22 @@
 //!
 //! This file knows expressions alone; [`super`] says where stand-ins come from and go to.
 
+use crate::network::{LOWEST, MINUS_INFINITY};
 use crate::tensor::Expr;
 use crate::tensor::expression::{self, Binary, Unary};
 use std::collections::HashMap;
 
-/// S, which stands for ∞.
-use crate::network::INFINITE;
+/// What stands for +∞.
+pub(in super::super) const INFINITE: f64 = 2.5e38f32 as f64;
 /// What stands for NaN.
-const NOT_A_NUMBER: f64 = 2e38f32 as f64;
-/// From here on a number stands for ∞; its negative alike.
-pub(super) const INFINITE_FROM: f64 = 0.75 * INFINITE;
+const NOT_A_NUMBER: f64 = 3e38f32 as f64;
+/// From here on a number stands for +∞.
+pub(super) const INFINITE_FROM: f64 = 2.25e38;
 /// From here on a number stands for NaN.
-pub(super) const NAN_FROM: f64 = 1.5 * INFINITE;
+pub(super) const NAN_FROM: f64 = 2.75e38;
 /// Finite numbers beside stand-ins are no larger.
-pub(super) const MOST_FINITE: f64 = 0.5 * INFINITE;
+pub(super) const MOST_FINITE: f64 = 2e38;
+
 /// What a value may be, as bits.
 pub(in super::super) type Classes = u8;
 const NEGATIVE: Classes = 1;
@@ -32,7 +34,7 @@ pub(super) const NAN: Classes = 32;
 pub(super) const SPECIAL: Classes = LOW | HIGH | NAN;
 
 /// The classes of a number.
-pub(super) fn class_of(value: f64) -> Classes {
+fn class_of(value: f64) -> Classes {
     match value {
         v if v.is_nan() => NAN,
         f64::NEG_INFINITY => LOW,
@@ -208,17 +210,17 @@ pub(super) fn from(x: &Expr, bound: f64, then: Expr, otherwise: Expr) -> Expr {
     Expr::if_less_equal(Expr::constant(bound), x.clone(), then, otherwise)
 }
 
-/// x, cut to what finite numbers beside stand-ins may be.
+/// x as a finite number beside stand-ins: the lowest one a step up, with x's derivative, and none above what they may be.
 fn cut(x: Expr) -> Expr {
-    let (low, high) = (Expr::constant(-MOST_FINITE), Expr::constant(MOST_FINITE));
-    let below = up_to(&x, -MOST_FINITE, low, x.clone());
-    from(&x, MOST_FINITE, high, below)
+    let step = Expr::constant(LOWEST - MINUS_INFINITY);
+    let above = from(&x, MOST_FINITE, Expr::constant(MOST_FINITE), x.clone());
+    up_to(&x, MINUS_INFINITY, x.clone() + step, above)
 }
 
 /// The stand-in of a class.
 pub(super) fn stand_in(class: Classes) -> Expr {
     Expr::constant(match class {
-        LOW => -INFINITE,
+        LOW => MINUS_INFINITY,
         HIGH => INFINITE,
         _ => NOT_A_NUMBER,
     })
@@ -288,7 +290,7 @@ pub(super) fn by_cases(
         let (there, more) = by_cases(&there, kinds, k + 1, given, cuts);
         found |= more;
         result = match class {
-            LOW => up_to(&x, -INFINITE_FROM, there, result),
+            LOW => up_to(&x, MINUS_INFINITY, there, result),
             HIGH => from(&x, INFINITE_FROM, there, result),
             _ => from(&x, NAN_FROM, there, result),
         };
@@ -314,6 +316,24 @@ pub(super) fn reads(expr: &Expr, k: usize) -> bool {
         expr,
         &|node| matches!(node, expression::Node::Input(j) if *j == k),
     )
+}
+
+/// Whether a part of the formula makes infinities of finite numbers.
+pub(super) fn is_singular(expr: &Expr) -> bool {
+    holds(expr, &|node| match node {
+        expression::Node::Unary(f, _) => {
+            matches!(
+                f,
+                Unary::Log | Unary::Log1p | Unary::Reciprocal | Unary::Exp
+            )
+        }
+        expression::Node::Binary(f, _, y) => match f {
+            Binary::Divide => y.as_constant().is_none(),
+            Binary::Power => true,
+            _ => false,
+        },
+        _ => false,
+    })
 }
 
 /// Whether the formula has no derivative but 0.
@@ -342,7 +362,7 @@ mod tests {
         match x {
             x if x >= NAN_FROM => f64::NAN,
             x if x >= INFINITE_FROM => INFINITY,
-            x if x <= -INFINITE_FROM => -INFINITY,
+            x if x <= MINUS_INFINITY => -INFINITY,
             x => x,
         }
     }

@@ -6,9 +6,9 @@
 //!
 //! | means | stored | read as |
 //! |---|---|---|
-//! | −∞ | −S, S = 10³⁸ | x ≤ −¾S |
-//! | +∞ | S | ¾S ≤ x < 1½S |
-//! | NaN | 2S | 1½S ≤ x |
+//! | −∞ | −M, the lowest number of single precision | x ≤ −M |
+//! | +∞ | 2.5·10³⁸ | 2.25·10³⁸ ≤ x |
+//! | NaN | 3·10³⁸ | 2.75·10³⁸ ≤ x |
 //!
 //! and which of the three it may hold is known at import ([`Lowering::kinds`]). Everything goes through one of four doors:
 //!
@@ -23,26 +23,28 @@
 //!   that the sample is spoilt is remembered beside, and its outputs are NaN at the end. So a NaN that no guard removed is
 //!   always seen by the check of the outputs, and never meets a derivative.
 //!
-//! Finite numbers as large as S (the `finfo.min` that some masks use) stay what they are; where they meet a tensor with
-//! stand-ins they are cut to ±½S.
+//! Some masks hold −M itself for a finite number (`finfo.min`). A tensor without stand-ins keeps it; beside them it is one step
+//! above −M, which no softmax can tell, and two of them together are −∞, as in single precision.
 
 mod cases;
+
+pub(super) use cases::INFINITE;
 
 use super::{Lowering, Tensor, Value};
 use crate::error::Result;
 use crate::import::onnx::fold;
 use crate::import::onnx::graph::Node;
-use crate::import::onnx::tensor::Array;
-use crate::network::{Network, Operand};
+use crate::import::onnx::tensor::{Array, Data};
+use crate::network::{LOWEST, MINUS_INFINITY, Network, Operand};
 use crate::ops::{Elementwise, Op, ReduceSum, Reshape, Softmax};
 use crate::tensor::{Expr, broadcast_rest};
 use cases::{
     Classes, FINITE, HIGH, INFINITE_FROM, LOW, MOST_FINITE, NAN, NAN_FROM, SPECIAL, by_cases,
-    chooses, class_of, from, has_infinity, is_truth, reads, stand_in, up_to,
+    chooses, from, has_infinity, is_singular, is_truth, reads, stand_in, up_to,
 };
 use std::collections::{HashMap, HashSet};
 
-/// Finite constants from here on are cut where they meet stand-ins; smaller ones are lost in the rounding of S.
+/// Finite constants from here on are cut where they meet stand-ins; smaller ones are lost in the rounding of −M.
 const HUGE: f64 = 1e20;
 /// Inputs and operations up to which a truth value's formula is written into what reads it.
 const MOST_INPUTS: usize = 6;
@@ -78,10 +80,10 @@ pub(super) struct Extended {
     plain: HashMap<Operand, Operand>,
     /// Per NaN that no guard removed: how often it is in the sample, a scalar, and who made it.
     spoilt: Vec<(Operand, (String, String))>,
-    /// Whether a finite constant was met that is not lost in the rounding of S.
+    /// Whether a finite constant was met that is not lost in the rounding of −M.
     huge: bool,
-    /// Per value, as far as it was asked: whether it depends on a parameter.
-    varies: Vec<bool>,
+    /// Per value, as far as it was asked: whether it depends on a parameter, and whether a function of a singularity made it.
+    varies: Vec<(bool, bool)>,
 }
 
 /// Whether an operation moves numbers without looking at more than their order.
@@ -110,10 +112,18 @@ impl Extended {
         self.varies.truncate(values);
     }
 
-    /// Remembers whether an array has finite numbers that are not lost in the rounding of S.
+    /// Remembers whether an array has finite numbers that are not lost in the rounding of −M.
     pub(super) fn note_size(&mut self, array: &Array) {
-        let huge = |v: &f64| v.is_finite() && v.abs() > HUGE;
-        self.huge |= array.to_f64().iter().any(huge);
+        self.huge |= any(array, |v| v.is_finite() && v.abs() > HUGE);
+    }
+}
+
+/// Whether a value of an array is such.
+fn any(array: &Array, test: impl Fn(f64) -> bool) -> bool {
+    match &array.data {
+        Data::F32(v) => v.iter().any(|&v| test(v.into())),
+        Data::F64(v) => v.iter().any(|&v| test(v)),
+        Data::Int(_) => false,
     }
 }
 
@@ -139,8 +149,12 @@ impl Lowering<'_> {
 
     /// Remembers what a host array becomes as a constant of the network.
     pub(super) fn note_constant(&mut self, node: &Node, array: &Array, operand: Operand) {
-        let values = array.to_f64();
-        let classes = values.iter().fold(0, |all, &v| all | class_of(v)) & SPECIAL;
+        let kinds = [(LOW, f64::NEG_INFINITY), (HIGH, f64::INFINITY)];
+        let there = |&(_, value): &(Classes, f64)| any(array, |v| v == value);
+        let classes = kinds
+            .iter()
+            .filter(|k| there(k))
+            .fold(0, |all, k| all | k.0);
         self.extended.note_size(array);
         if classes != 0 {
             let hidden = (classes == LOW).then(|| hidden_of(array));
@@ -216,7 +230,7 @@ impl Lowering<'_> {
         let mut expr = x.clone();
         if special.kinds & LOW != 0 {
             let low = Expr::constant(f64::NEG_INFINITY);
-            expr = up_to(&x, -INFINITE_FROM, low, expr);
+            expr = up_to(&x, MINUS_INFINITY, low, expr);
         }
         if special.kinds & HIGH != 0 {
             expr = from(&x, INFINITE_FROM, Expr::constant(f64::INFINITY), expr);
@@ -357,7 +371,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// What a sum of finite numbers and one tensor of −∞ may hold: S swallows what is added to it, and the formula stands.
+    /// What a sum of finite numbers and one tensor of −∞ may hold: −M swallows what is added to it, and the formula stands.
     fn absorbed(&self, expr: &Expr, operands: &[Tensor], kinds: &[Classes]) -> Option<Special> {
         let mut special = (0..kinds.len()).filter(|&k| kinds[k] != 0);
         let (k, None) = (special.next()?, special.next()) else {
@@ -427,12 +441,12 @@ impl Lowering<'_> {
         let mut operands = vec![value.operand, most.operand];
         let mut kinds = NAN;
         if log && special.kinds & LOW != 0 {
-            number = up_to(&input(2), -INFINITE_FROM, stand_in(LOW), number);
+            number = up_to(&input(2), MINUS_INFINITY, stand_in(LOW), number);
             operands.push(x.operand);
             kinds |= LOW;
         }
         let above = from(&input(1), INFINITE_FROM, stand_in(NAN), number);
-        let formula = up_to(&input(1), -INFINITE_FROM, stand_in(NAN), above);
+        let formula = up_to(&input(1), MINUS_INFINITY, stand_in(NAN), above);
         let result = self.append(node, Elementwise::new(formula), &operands, x.sample)?;
         self.note(node, result.operand, kinds, None);
         if !log {
@@ -450,7 +464,7 @@ impl Lowering<'_> {
         if tensor.integer
             || self.kinds(tensor.operand) != 0
             || self.is_bounded(tensor.operand)
-            || self.varies(tensor.operand)
+            || self.source_of(tensor.operand) != (false, true)
             || !self.feeds_softmax(node)
         {
             return Ok(tensor.clone());
@@ -460,31 +474,35 @@ impl Lowering<'_> {
         let limit = Expr::constant;
         let finite = up_to(&x, most, limit(MOST_FINITE), stand_in(HIGH));
         let upper = from(&x, MOST_FINITE, finite, number);
-        let finite = from(&x, -most, limit(-MOST_FINITE), stand_in(LOW));
-        let expr = up_to(&x, -MOST_FINITE, finite, upper);
+        let finite = from(&x, MINUS_INFINITY, limit(LOWEST), stand_in(LOW));
+        let expr = up_to(&x, MINUS_INFINITY, finite, upper);
         let op = Elementwise::new(expr);
         let result = self.append(node, op, &[tensor.operand], tensor.sample)?;
         self.note(node, result.operand, SPECIAL, None);
         Ok(result)
     }
 
-    /// Whether an operand depends on a parameter.
-    fn varies(&mut self, operand: Operand) -> bool {
+    /// Whether an operand depends on a parameter, and whether a logarithm, quotient or power is among what made it.
+    fn source_of(&mut self, operand: Operand) -> (bool, bool) {
         let Operand::Value(value) = operand else {
-            return matches!(operand, Operand::Parameter(_));
+            return (matches!(operand, Operand::Parameter(_)), false);
         };
         let Network { inputs, nodes, .. } = &self.network;
-        let varies = &mut self.extended.varies;
-        varies.resize(varies.len().max(inputs.len()), false);
-        for node in &nodes[varies.len() - inputs.len()..] {
-            let any = node.inputs.iter().any(|input| match *input {
-                Operand::Value(value) => varies[value],
-                Operand::Parameter(_) => true,
-                Operand::Constant(_) => false,
-            });
-            varies.push(any);
+        let known = &mut self.extended.varies;
+        known.resize(known.len().max(inputs.len()), (false, false));
+        for node in &nodes[known.len() - inputs.len()..] {
+            let own = matches!(&node.op, Op::Elementwise(op) if is_singular(&op.expr));
+            let all = node
+                .inputs
+                .iter()
+                .fold((false, own), |all, input| match *input {
+                    Operand::Value(value) => (all.0 | known[value].0, all.1 | known[value].1),
+                    Operand::Parameter(_) => (true, all.1),
+                    Operand::Constant(_) => all,
+                });
+            known.push(all);
         }
-        varies[value]
+        known[value]
     }
 
     /// The mask that is meant by an operand of a Where or an Add, with −∞ for the lowest finite number.
@@ -605,7 +623,7 @@ impl Lowering<'_> {
 }
 
 /// The lowest finite numbers of the types that files have: 16 bits (both kinds), 32 and 64.
-const LOWEST: [f64; 4] = [
+const LOWEST_OF_TYPES: [f64; 4] = [
     -65504.0,
     -3.389_531_389_251_535_5e38,
     f32::MIN as f64,
@@ -616,7 +634,7 @@ const LOWEST: [f64; 4] = [
 fn opened(array: &Array) -> Option<Array> {
     let values = array.to_f64();
     let low = *values.iter().find(|&&v| v != 0.0)?;
-    let mask = LOWEST.contains(&low) && values.iter().all(|&v| v == 0.0 || v == low);
+    let mask = LOWEST_OF_TYPES.contains(&low) && values.iter().all(|&v| v == 0.0 || v == low);
     let infinite = |&v: &f64| if v == 0.0 { 0.0 } else { f64::NEG_INFINITY };
     mask.then(|| Array::reals(&array.shape, values.iter().map(infinite).collect(), true))
 }
