@@ -138,8 +138,9 @@ impl Lowering<'_> {
                 let lead = back > 2 && one.sample.is_none() && one.rest.len() >= back;
                 if lead && one.rest[one.rest.len() - back] != 1 && self.batch.sizes[1] != 1 {
                     return refuse(format!(
-                        "an operand of shape {:?} has a row per sample of {:?}",
-                        one.rest, other.rest
+                        "an operand of shape {:?} that is made of weights has a row per sample of the example input beside {}; export it for one sample (an example input of batch 1) or with an open batch",
+                        one.rest,
+                        self.spelled(other)
                     ));
                 }
             }
