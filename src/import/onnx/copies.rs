@@ -6,6 +6,7 @@
 //! makes them one.
 
 use super::OnnxOptions;
+use super::doubts::patterns;
 use super::fold::transpose;
 use super::graph::{Graph, Initializer, Node};
 use super::names::list;
@@ -24,7 +25,7 @@ struct View {
     slice: Option<(usize, Range<usize>)>,
     /// The order of the axes, where it changes.
     order: Option<Vec<usize>>,
-    /// A power of two.
+    /// A power of two, or its negative.
     factor: f64,
 }
 
@@ -48,9 +49,9 @@ fn each(array: &Array, mut visit: impl FnMut(f64) -> bool) {
     }
 }
 
-/// Sign and fraction of a number: what a product with a power of two keeps.
+/// The fraction of a number: what a product with a power of two keeps, and a change of sign.
 fn fraction(value: f64) -> u64 {
-    value.to_bits() & !(0x7ff << 52)
+    value.to_bits() & ((1 << 52) - 1)
 }
 
 /// Whether an array's values are distinctive enough that another of the same values is no chance.
@@ -58,7 +59,7 @@ pub(super) fn telling(array: &Array) -> bool {
     let mut seen: Vec<u64> = Vec::new();
     let mut bits = 0;
     each(array, |value| {
-        let own = fraction(value) & !(1 << 63);
+        let own = fraction(value);
         if own != 0 && value.is_finite() && !seen.contains(&own) {
             seen.push(own);
             // The fraction of a single-precision number has 23 bits, the last of 52.
@@ -163,7 +164,7 @@ fn view(copy: &Array, source: &Array, slice: Option<(usize, Range<usize>)>) -> O
         None => greatest(copy) / greatest(source),
         Some(_) => at(copy, 0) / at(source, origin),
     };
-    let power = factor.is_finite() && factor > 0.0 && factor.to_bits() & ((1 << 52) - 1) == 0;
+    let power = factor.is_finite() && factor != 0.0 && fraction(factor) == 0;
     // Axes of extent 1 may be anywhere.
     let wide: Vec<usize> = (0..shape.len()).filter(|&a| shape[a] > 1).collect();
     if !power || wide.len() > MOST_AXES {
@@ -174,7 +175,10 @@ fn view(copy: &Array, source: &Array, slice: Option<(usize, Range<usize>)>) -> O
             .iter()
             .map(|&a| (shape[wide[a]], strides[wide[a]]))
             .collect();
-        if same(copy, source, origin, &dims, factor) {
+        let signed = [factor, -factor];
+        let signed = &signed[..1 + usize::from(slice.is_none())];
+        let fits = |factor: &&f64| same(copy, source, origin, &dims, **factor);
+        if let Some(&factor) = signed.iter().find(fits) {
             let moved = order.windows(2).any(|w| w[0] > w[1]);
             let narrow = (0..shape.len()).filter(|a| shape[*a] <= 1);
             let whole: Vec<usize> = narrow.chain(order.iter().map(|&a| wide[a])).collect();
@@ -198,7 +202,7 @@ fn slices(arrays: &[&Array], sources: &[usize], copies: &[usize]) -> HashMap<usi
     let mut first: HashMap<u64, Vec<usize>> = HashMap::new();
     for &copy in copies {
         let own = fraction(at(arrays[copy], 0));
-        if own & !(1 << 63) != 0 {
+        if own != 0 {
             first.entry(own).or_default().push(copy);
         }
     }
@@ -360,11 +364,7 @@ fn said(roots: &Roots, open: &[Copy]) -> Option<String> {
 
 /// Copies among the roots: of every initializer at most one source.
 fn search(graph: &Graph, roots: &Roots, options: &OnnxOptions, arrays: &[&Array]) -> Vec<Copy> {
-    let constant: Vec<glob::Pattern> = options
-        .constant
-        .iter()
-        .filter_map(|pattern| glob::Pattern::new(pattern).ok())
-        .collect();
+    let constant = patterns(&options.constant);
     let initializers: HashSet<&str> = graph.initializers.iter().map(|i| i.name.as_str()).collect();
     let untied = |root: &Root| {
         let copy = root.name.split_once('@');

@@ -13,7 +13,8 @@ use super::roles::Role;
 pub(super) fn warnings(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Vec<String> {
     let shared = shared(graph, roots);
     let unknown = unknown(graph, roots, options);
-    shared.into_iter().chain(unknown).collect()
+    let unlisted = unlisted(graph, roots, options);
+    shared.into_iter().chain(unknown).chain(unlisted).collect()
 }
 
 /// The parameters that the exporter lists, and whether the file holds them all.
@@ -59,15 +60,40 @@ fn shared(graph: &Graph, roots: &Roots) -> Option<String> {
     ))
 }
 
+/// The patterns of an option; those that are none were refused before.
+pub(super) fn patterns(texts: &[String]) -> Vec<glob::Pattern> {
+    let texts = texts.iter();
+    texts
+        .filter_map(|text| glob::Pattern::new(text).ok())
+        .collect()
+}
+
+/// Weights that the exporter does not list among the module's parameters, though the file holds all of these.
+fn unlisted(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Option<String> {
+    let told = &graph.signature.parameters;
+    if !matches!(self::told(graph, roots), (true, true)) {
+        return None;
+    }
+    let asked = patterns(&options.trainable);
+    let extra = |root: &&Root| {
+        let own = || asked.iter().any(|pattern| pattern.matches(&root.name));
+        root.layer.is_some() && !told.contains(&root.name) && !own()
+    };
+    let names: Vec<&str> = (roots.entries.iter().filter(extra))
+        .map(|root| root.name.as_str())
+        .collect();
+    let first = names.first()?;
+    Some(format!(
+        "weights are not among the module's parameters, of which the file holds all ({}): folding made them of others, so that derivatives are lost, or they are constants (--constant '{first}'); export with examples/export.py",
+        list(names.iter().copied()),
+    ))
+}
+
 /// Constants that meet data and may be parameters: neither named nor told to be one or none.
 fn unknown(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Option<String> {
     let (signed, complete) = told(graph, roots);
     let parameters = roots.entries.iter().any(|root| root.layer.is_some());
-    let constant: Vec<glob::Pattern> = options
-        .constant
-        .iter()
-        .filter_map(|pattern| glob::Pattern::new(pattern).ok())
-        .collect();
+    let constant = patterns(&options.constant);
     // A literal of the code is none.
     let literal =
         |root: &Root| graph.producer == "pytorch" && parameters && is_literal(graph, root);

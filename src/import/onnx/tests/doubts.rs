@@ -212,11 +212,13 @@ fn a_constant_made_of_a_parameter_is_a_function_of_it() {
     let column: Vec<f32> = (0..4).map(|k| weight[3 * k + 1]).collect();
     let halves: Vec<f32> = weight.iter().map(|w| w / 2.0).collect();
     let rows = transpose(&weight[3..9], 2);
+    let negative: Vec<f32> = column.iter().map(|w| -2.0 * w).collect();
     for (dims, values, view) in [
         (&[4][..], &column, "a column"),
         (&[1, 4], &column, "a column with an axis"),
         (&[12], &weight, "all in a line"),
         (&[12], &halves, "half of it"),
+        (&[4], &negative, "a column with another sign"),
         (&[3, 2], &rows, "rows, transposed"),
     ] {
         let make = || {
