@@ -346,7 +346,7 @@ def check(path, inputs, outputs, network):
     for info, values in zip(session.get_inputs(), inputs):
         half |= info.type == "tensor(float16)"
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64,
-                "tensor(int64)": np.int64, "tensor(bool)": np.bool_}.get(info.type, np.float32)
+                "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}.get(info.type, np.float32)
         whole = len(info.shape) < values.ndim
         batch = 1 if whole else info.shape[0] if isinstance(info.shape[0], int) else len(values)
         feed = np.resize(values.numpy(), (batch, *values.shape[1:])).astype(kind)

@@ -178,8 +178,9 @@ class Laid(nn.Module):
                    "direction": "bidirectional" if several else self.directions[0]}
         functions = self.activations * len(self.directions)
         options["activations"] = [name for name, *_ in functions]
-        options["activation_alpha"] = [a for _, a, _ in functions if a is not None]
-        options["activation_beta"] = [b for *_, b in functions if b is not None]
+        alphas, betas = ([v for v in values if v is not None] for values in list(zip(*functions))[1:])
+        options |= {"activation_alpha": alphas} if alphas else {}
+        options |= {"activation_beta": betas} if betas else {}
         options |= {"clip": self.clip} if self.clip else {}
         options |= {"input_forget": 1} if self.coupled else {}
         options |= {"linear_before_reset": 1} if self.before_reset else {}
@@ -259,6 +260,7 @@ class Folded(Laid):
         super().__init__(kind, arrays[0].shape[2], arrays[1].shape[2], steps, **options)
         for parameter, array in zip((self.W, self.R, self.B), arrays):
             parameter.data = torch.tensor(array)
+        del self.head
         self.head = module.head
 
     def forward(self, x):
