@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
+use crate::files::watch::Watch;
 use crate::files::{free_bytes, parent};
 use crate::forecast::{Forecast, Rates, write_rate};
 use crate::import::data::Dataset;
@@ -26,6 +27,7 @@ use crate::tensor::{Contract, HostData, Real};
 use ndarray::{Array2, Array3};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A network, its data and a loss.
 ///
@@ -51,6 +53,8 @@ pub struct Session {
     loss: Box<dyn Loss>,
     curvature: Curvature,
     rank: Option<RankReport>,
+    /// The files that all of it was read from, where it was.
+    watch: Arc<Watch>,
 }
 
 /// Budgets and sizes of a run; `None` is found.
@@ -261,7 +265,35 @@ impl Session {
             loss,
             curvature: Curvature::Ggn,
             rank: None,
+            watch: Arc::default(),
         })
+    }
+
+    /// The same, read from files that were watched before: no result is made where one of them changes meanwhile.
+    pub(crate) fn watching(mut self, watch: Watch) -> Session {
+        self.watch = Arc::new(watch);
+        self
+    }
+
+    /// The files that it was read from.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Whether the files that network and data were read from ([`crate::Source::open`]) are what they were when it was opened,
+    /// by their times; and, of those whose hashes are known ([`crate::Source::provenance`]), by these.
+    ///
+    /// Every computation checks the times when it ends. This is for what is written of it.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the one that was changed.
+    pub fn check_files(&self) -> Result<()> {
+        self.watch.check()
+    }
+
+    /// What was computed, where no file was changed meanwhile.
+    fn unchanged<T>(&self, computed: T) -> Result<T> {
+        self.watch.check_times().map(|()| computed)
     }
 
     /// The same for another matrix than G: blocks, plans, products and entries are its own from here on.
@@ -596,7 +628,8 @@ impl Session {
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
     ) -> Result<Report> {
-        run(backend, &self.work(), plan, sink, control)
+        let report = run(backend, &self.work(), plan, sink, control)?;
+        self.unchanged(report)
     }
 
     /// Runs a plan into a sink on several devices of one kind, which take tiles from one queue; the caller finishes the
@@ -611,7 +644,8 @@ impl Session {
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
     ) -> Result<Report> {
-        run_on_all(backends, &self.work(), plan, sink, control)
+        let report = run_on_all(backends, &self.work(), plan, sink, control)?;
+        self.unchanged(report)
     }
 
     /// Runs a plan into files and puts them under their final name; several devices share its tiles.
@@ -671,7 +705,8 @@ impl Session {
             .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
             .order(plan.order())
             .chunk_side(plan.tiling().side)
-            .parameters(places(&self.network));
+            .parameters(places(&self.network))
+            .watch(self.watch.clone());
         if files.is_finished(&plan.layouts())? {
             return Ok(was_whole(plan));
         }
@@ -680,7 +715,7 @@ impl Session {
         let mut report = run.map_err(|error| kept(error, &mut files))?;
         end(&mut report, backends, || match target.options.shard.of {
             1 => files.finish(),
-            _ => files.leave().map(|_| ()),
+            _ => files.settle().and_then(|()| files.leave().map(|_| ())),
         })?;
         Ok(report)
     }
@@ -746,6 +781,7 @@ impl Session {
         self.check_memory(&parts, size_of::<B::Real>())?;
         let mut report = run_on_all(backends, &self.work(), plan, &mut tensors, control)?;
         control.check()?;
+        self.check_files()?;
         end(&mut report, backends, || tensors.finish())?;
         Ok(report)
     }
@@ -824,7 +860,8 @@ impl Session {
             )));
         }
         let limits = device.limits(options.memory, options.host_memory);
-        with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control))
+        let gradient = with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control))?;
+        self.unchanged(gradient)
     }
 
     /// The curvature's product with vectors, `[directions, p]` in the flat order; the result alike.
@@ -860,7 +897,7 @@ impl Session {
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::product(backend, &work, flat, limits, options.batch, control))?;
-        matrix(vectors.nrows(), product)
+        matrix(vectors.nrows(), self.unchanged(product)?)
     }
 
     /// The curvature's diagonal, `[p]`.
@@ -911,7 +948,8 @@ impl Session {
     ) -> Result<Vec<Trace>> {
         let limits = device.limits(options.memory, options.host_memory);
         let work = self.work();
-        with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control))
+        let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control))?;
+        self.unchanged(traces)
     }
 
     /// The gradient of every layer as a vector of its own, zero elsewhere: `[layers, p]`, in the order of
@@ -951,7 +989,8 @@ impl Session {
         let limits = device.limits(options.memory, options.host_memory);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
-        with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control))
+        let forms = with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control))?;
+        self.unchanged(forms)
     }
 
     /// J·v per sample, `[samples, directions, outputs]`, of vectors `[directions, p]`.
@@ -970,7 +1009,7 @@ impl Session {
         let flat = vectors.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, flat, limits, options.batch, control))?;
         let shape = (self.dataset.len(), vectors.nrows(), self.network.outputs());
-        Array3::from_shape_vec(shape, product).map_err(|e| Error::Shape(e.to_string()))
+        Array3::from_shape_vec(shape, self.unchanged(product)?).map_err(|e| Error::Shape(e.to_string()))
     }
 
     /// Σ_n J_nᵀ·u_n, `[directions, p]`, of cotangents `[samples, directions, outputs]`.
@@ -988,6 +1027,7 @@ impl Session {
         let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
         let flat = cotangents.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control))?;
+        let product = self.unchanged(product)?;
         matrix(
             product.len() / self.network.parameter_count().max(1),
             product,
@@ -1009,7 +1049,8 @@ impl Session {
         control: &Control<'_>,
     ) -> Result<Vec<f64>> {
         let limits = Device::cpu(Precision::F64).limits(None, None);
-        operator::entries::<R>(&self.work(), pairs, limits, control)
+        let entries = operator::entries::<R>(&self.work(), pairs, limits, control)?;
+        self.unchanged(entries)
     }
 }
 

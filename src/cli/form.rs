@@ -5,6 +5,8 @@ use super::product::read_vectors;
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
 use hessblock::Result;
+use hessblock::files::watch::Watch;
+use hessblock::import::data::split_key;
 use hessblock::operator;
 use hessblock::schedule::run::Control;
 use serde::Serialize;
@@ -35,8 +37,9 @@ impl Line {
 
 /// `hessblock form`.
 pub fn run(command: &Form) -> Result<()> {
-    let session = args::source(&command.model, &command.data, &command.loss).open()?;
     let given = command.vector.as_ref();
+    let watch = Watch::new(given.map(|path| split_key(path).0));
+    let session = args::source(&command.model, &command.data, &command.loss).open()?;
     let p = session.network().parameter_count();
     let given = given
         .map(|path| read_vectors(path, p, command.run.host_memory))
@@ -70,6 +73,7 @@ pub fn run(command: &Form) -> Result<()> {
     });
     reporter.finish();
     let (squares, forms) = forms?;
+    watch.check_times()?;
     let lines = names.into_iter().zip(squares).zip(forms);
     let lines: Vec<Line> = lines.map(|((n, s), form)| Line::new(n, s, form)).collect();
     if command.run.json {

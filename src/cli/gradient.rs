@@ -10,7 +10,7 @@ use hessblock::{Result, Target};
 
 /// `hessblock gradient`.
 pub fn run(command: &Gradient) -> Result<()> {
-    let target = command
+    let mut target = command
         .out
         .as_ref()
         .map(|out| Target::new(out, command.force))
@@ -18,6 +18,11 @@ pub fn run(command: &Gradient) -> Result<()> {
     let source = args::source(&command.model, &command.data, &command.loss);
     let session = source.open()?;
     let device = command.run.device()?;
+    if let Some(target) = &mut target {
+        // Of what is read from here on.
+        target.provenance = source.provenance(&session, &device)?;
+        target.provenance.curvature = None;
+    }
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {
         progress: &|progress| reporter.update(progress),
@@ -26,9 +31,8 @@ pub fn run(command: &Gradient) -> Result<()> {
     let gradient = session.gradient(&device, command.run.options(), &control);
     reporter.finish();
     let gradient = gradient?;
-    if let Some(mut target) = target {
-        target.provenance = source.provenance(&session, &device)?;
-        target.provenance.curvature = None;
+    if let Some(target) = target {
+        session.check_files()?;
         if device.precision() == "f64" {
             write::<f64>(&target, &gradient.values)?;
         } else {

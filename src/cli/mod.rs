@@ -11,19 +11,23 @@ mod form;
 mod gradient;
 mod info;
 mod inspect;
+mod memory;
 mod merge;
 mod product;
 mod progress;
 mod selftest;
 mod show;
+mod start;
 mod trace;
 mod verify;
 mod version;
 
+pub use memory::Memory;
+
 use clap::Parser;
 use hessblock::loss::RankReport;
 use hessblock::schedule::run::Control;
-use hessblock::{Device, Error, Session, Source};
+use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +60,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = handler {
         tracing::warn!("Ctrl-C will leave .partial files: {error}");
     }
-    let result = match &arguments.command {
+    let result = start::begin().and_then(|()| match &arguments.command {
         args::Command::Inspect(command) => inspect::run(command),
         args::Command::Blocks(command) => blocks::run(command),
         args::Command::Merge(command) => merge::run(command),
@@ -73,7 +77,7 @@ pub fn main() -> ExitCode {
         args::Command::Selftest(command) => selftest::run(command),
         args::Command::Completions(command) => complete::completions(command),
         args::Command::Man(command) => complete::man(command),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,8 +91,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints a line to standard output; a reader that has gone away (`| head`) is no failure.
+/// Prints a text to standard output, in which a terminal obeys nothing.
 fn print(text: &str) -> hessblock::Result<()> {
+    print_plain(&text::lines(text))
+}
+
+/// Prints a line to standard output as it is; a reader that has gone away (`| head`) is no failure.
+fn print_plain(text: &str) -> hessblock::Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io {
@@ -103,7 +112,7 @@ fn print(text: &str) -> hessblock::Result<()> {
 fn print_json(value: &impl serde::Serialize) -> hessblock::Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::Value(format!("the summary cannot be written as JSON: {e}")))?;
-    print(&text)
+    print_plain(&text::json(&text))
 }
 
 /// Opens a source and its device: the device first where the source needs it.
@@ -143,5 +152,5 @@ fn note(quiet: bool, text: &str) {
 /// Prints a line to standard error. That nobody reads it (`2>&1 | head`) is no reason to end a run.
 fn tell(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "hessblock: {text}");
+    let _ = writeln!(std::io::stderr(), "hessblock: {}", text::lines(text));
 }
