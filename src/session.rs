@@ -1009,7 +1009,8 @@ impl Session {
         let flat = vectors.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, flat, limits, options.batch, control))?;
         let shape = (self.dataset.len(), vectors.nrows(), self.network.outputs());
-        Array3::from_shape_vec(shape, self.unchanged(product)?).map_err(|e| Error::Shape(e.to_string()))
+        Array3::from_shape_vec(shape, self.unchanged(product)?)
+            .map_err(|e| Error::Shape(e.to_string()))
     }
 
     /// Σ_n J_nᵀ·u_n, `[directions, p]`, of cotangents `[samples, directions, outputs]`.

@@ -107,14 +107,27 @@ mod tests {
 
     #[test]
     fn what_a_terminal_obeys_is_escaped_and_nothing_else() {
-        for plain in ["", "fc1.weight", "größe 层 ∇²ℓ", "C:\\users\\x", "a\\b", "👩‍💻"] {
+        for plain in [
+            "",
+            "fc1.weight",
+            "größe 层 ∇²ℓ",
+            "C:\\users\\x",
+            "a\\b",
+            "👩‍💻",
+        ] {
             assert!(matches!(escaped(plain), Cow::Borrowed(text) if text == plain));
         }
         let hostile = "a\u{1b}]0;x\u{7}\r\n\t\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}b";
         let plain = escaped(hostile);
         assert!(!plain.contains(is_obeyed), "{plain:?}");
-        assert!(plain.starts_with("a\\u{1b}]0;x\\u{7}\\u{d}\\u{a}\\u{9}"), "{plain}");
-        assert_eq!(lines("two\nlines\tof\u{1b} text"), "two\nlines\tof\\u{1b} text");
+        assert!(
+            plain.starts_with("a\\u{1b}]0;x\\u{7}\\u{d}\\u{a}\\u{9}"),
+            "{plain}"
+        );
+        assert_eq!(
+            lines("two\nlines\tof\u{1b} text"),
+            "two\nlines\tof\\u{1b} text"
+        );
         assert_eq!(line("named \\u{1b}\n"), "named \\u{1b}\\u{a}");
     }
 
@@ -124,7 +137,10 @@ mod tests {
         let text = serde_json::to_string_pretty(&value).unwrap();
         let plain = super::json(&text);
         assert!(!plain.contains(|c| is_obeyed(c) && c != '\n'));
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&plain).unwrap(), value);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&plain).unwrap(),
+            value
+        );
     }
 
     proptest! {

@@ -36,7 +36,9 @@ pub fn man(command: &Man) -> Result<()> {
 /// Writes the page of a command, and of those below it.
 fn pages(command: clap::Command, folder: &Path) -> Result<()> {
     let below = command.get_subcommands().filter(|c| !c.is_hide_set());
-    below.cloned().try_for_each(|command| pages(command, folder))?;
+    below
+        .cloned()
+        .try_for_each(|command| pages(command, folder))?;
     let page = clap_mangen::Man::new(command);
     let (path, mut text) = (folder.join(page.get_filename()), Vec::new());
     page.render(&mut text).map_err(Error::io(&path))?;

@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(filter())
         .with_writer(std::io::stderr)
         // Of its own errors it would tell by a panic where nobody reads standard error.
         .log_internal_errors(false)
@@ -88,6 +88,14 @@ pub fn main() -> ExitCode {
                 _ => 1,
             })
         }
+    }
+}
+
+/// What is logged: what RUST_LOG says, else errors; but none of the GPU's driver layers, which reach the user as ours do.
+fn filter() -> tracing_subscriber::EnvFilter {
+    match std::env::var_os("RUST_LOG") {
+        Some(_) => tracing_subscriber::EnvFilter::from_default_env(),
+        None => tracing_subscriber::EnvFilter::new("error,wgpu_hal=off,wgpu_core=off,wgpu=off"),
     }
 }
 

@@ -2,17 +2,15 @@
 
 use super::tell;
 use hessblock::bytes::Bytes;
-use hessblock::schedule::budget::address_space;
+use hessblock::schedule::budget::{address_space, space_of};
 use hessblock::{Error, Result};
 
 /// Threads for each that the machine runs at once, at most: more only take memory, and turns from each other.
 const PER_PROCESSOR: usize = 4;
 /// That many are always taken, if asked for: they start at once.
 const ALWAYS: usize = 16;
-/// Bytes of address space that the process takes before any work, without its threads.
-const SPACE: u64 = 160 << 20;
-/// The same of a thread: its stack.
-const SPACE_OF_THREAD: u64 = 4 << 20;
+/// Bytes of address space that the process takes without what its threads take, for the least work.
+const SPACE: u64 = 128 << 20;
 
 /// Checks the limits that the system sets, and starts the threads.
 ///
@@ -32,7 +30,8 @@ pub fn begin() -> Result<()> {
         ));
     }
     if let Some(limit) = address_space() {
-        let least = SPACE + SPACE_OF_THREAD * threads as u64;
+        share_one_heap();
+        let least = SPACE + space_of(threads);
         if limit < least {
             return Err(Error::Budget(format!(
                 "the limit on this process's memory (ulimit -v) is {}, and {} are needed to begin with {threads} threads: \
@@ -49,4 +48,13 @@ pub fn begin() -> Result<()> {
              RAYON_NUM_THREADS to fewer"
         ))
     })
+}
+
+/// Lets all threads take memory from one heap: glibc would set 64 MiB of address space aside for each, and that is limited.
+fn share_one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it sets a number that the allocator looks at when a thread first asks for memory.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }

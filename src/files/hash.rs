@@ -28,7 +28,10 @@ pub(crate) fn hash_noting(path: &Path, note: &mut dyn FnMut(&Path, &str)) -> Res
                 .map(|part| part.to_string_lossy())
                 .collect::<Vec<_>>()
                 .join("/");
-            hasher.update(format!("{}  {text}\n", hash_noting(&path.join(&name), note)?));
+            hasher.update(format!(
+                "{}  {text}\n",
+                hash_noting(&path.join(&name), note)?
+            ));
         }
     } else {
         let (mut file, _) = super::open(path)?;

@@ -30,7 +30,10 @@ pub fn open(path: &Path) -> Result<(File, u64)> {
     options.read(true);
     // It may have become a pipe since.
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flag(rustix::fs::OFlags::NONBLOCK));
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        flag(rustix::fs::OFlags::NONBLOCK),
+    );
     let file = options.open(path).map_err(Error::io(path))?;
     let meta = file.metadata().map_err(Error::io(path))?;
     check_regular(path, &meta)?;
@@ -56,8 +59,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read`]; [`Error::Io`] where it is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?)
-        .map_err(|_| Error::io(path)(std::io::Error::new(std::io::ErrorKind::InvalidData, "is not text in UTF-8")))
+    String::from_utf8(read(path)?).map_err(|_| {
+        Error::io(path)(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "is not text in UTF-8",
+        ))
+    })
 }
 
 fn check_regular(path: &Path, meta: &Metadata) -> Result<()> {
@@ -65,7 +72,10 @@ fn check_regular(path: &Path, meta: &Metadata) -> Result<()> {
         true => Ok(()),
         false => Err(Error::file(
             path,
-            format!("is {}, not a file: save what it gives to a file", kind(meta.file_type())),
+            format!(
+                "is {}, not a file: save what it gives to a file",
+                kind(meta.file_type())
+            ),
         )),
     }
 }
@@ -120,7 +130,9 @@ pub fn open_to_write(path: &Path, options: &OpenOptions) -> Result<File> {
     }
     let refused = |meta: Metadata| {
         let kind = kind(meta.file_type());
-        let why = format!("is {kind}, not a file, and what is written there would go elsewhere: remove it, or choose another name");
+        let why = format!(
+            "is {kind}, not a file, and what is written there would go elsewhere: remove it, or choose another name"
+        );
         Error::file(path, why)
     };
     // Looked at first, as above.

@@ -162,19 +162,34 @@ mod tests {
             ("more bytes", &|| write("more bytes")),
             ("other bytes of the old time", &|| {
                 write("other");
-                File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+                File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_modified(old)
+                    .unwrap();
             }),
             ("it is gone", &|| std::fs::remove_file(&path).unwrap()),
             ("another of that name", &|| {
                 let other = folder.path().join("other");
                 std::fs::write(&other, "other").unwrap();
-                File::options().write(true).open(&other).unwrap().set_modified(old).unwrap();
+                File::options()
+                    .write(true)
+                    .open(&other)
+                    .unwrap()
+                    .set_modified(old)
+                    .unwrap();
                 std::fs::rename(&other, &path).unwrap();
             }),
         ];
         for (what, change) in changes {
             write("bytes");
-            File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(old)
+                .unwrap();
             let watch = Watch::new([path.clone()]);
             std::fs::read(&path).unwrap();
             watch.check().unwrap();
@@ -182,7 +197,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(30));
             change();
             let error = watch.check_times().expect_err(what).to_string();
-            assert!(error.contains("x.npy") && error.contains("changed while"), "{what}: {error}");
+            assert!(
+                error.contains("x.npy") && error.contains("changed while"),
+                "{what}: {error}"
+            );
         }
     }
 

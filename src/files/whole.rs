@@ -114,7 +114,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Whether a name is one of a file that is being written, or was left by a process that was killed.
 pub fn is_temporary(name: &str) -> bool {
-    let numbers = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+    let numbers = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".partial"));
     let numbers = numbers.and_then(|name| name.rsplit_once('.'));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     numbers
@@ -135,7 +137,9 @@ fn remove_leftovers(path: &Path) {
     for entry in entries.flatten() {
         let own = entry.file_name();
         let own = own.to_string_lossy();
-        let of_name = own.strip_prefix('.').and_then(|own| own.strip_prefix(&*name));
+        let of_name = own
+            .strip_prefix('.')
+            .and_then(|own| own.strip_prefix(&*name));
         if !of_name.is_some_and(|rest| rest.starts_with('.')) || !is_temporary(&own) {
             continue;
         }
@@ -176,14 +180,22 @@ mod tests {
         write(&path, b"third").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"third");
         assert_eq!(names(folder.path()), ["a.png"]);
-        assert!(matches!(write(&folder.path().join("no/such"), b""), Err(Error::Io { .. })));
+        assert!(matches!(
+            write(&folder.path().join("no/such"), b""),
+            Err(Error::Io { .. })
+        ));
     }
 
     #[test]
     fn leftovers_are_removed_and_what_is_being_written_or_is_the_users_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let others = [".a.png.partial", ".a.png.1-x.partial", ".ab.png.1-0.partial", "a.png.partial"];
+        let others = [
+            ".a.png.partial",
+            ".a.png.1-x.partial",
+            ".ab.png.1-0.partial",
+            "a.png.partial",
+        ];
         for name in others.iter().chain(&[".a.png.1-0.partial"]) {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
@@ -194,7 +206,10 @@ mod tests {
         expected.sort();
         assert_eq!(names(folder.path()), expected);
         for name in others {
-            assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), name.as_bytes());
+            assert_eq!(
+                std::fs::read(folder.path().join(name)).unwrap(),
+                name.as_bytes()
+            );
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"under way");
     }

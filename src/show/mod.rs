@@ -327,7 +327,10 @@ fn headline(provenance: &serde_json::Value) -> (String, String) {
     }
     about.push(known.date.replace('T', " ").replace('Z', " UTC"));
     about.retain(|text| !text.is_empty());
-    (line(&title).into_owned(), line(&about.join(" · ")).into_owned())
+    (
+        line(&title).into_owned(),
+        line(&about.join(" · ")).into_owned(),
+    )
 }
 
 /// The end of a path: the folder's name says more than `model.onnx`.

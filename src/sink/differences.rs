@@ -49,7 +49,12 @@ fn differ<'a>(at: &mut Vec<&'a str>, then: &'a Value, now: &'a Value, found: &mu
             for name in names {
                 let none = &Value::Null;
                 at.push(name);
-                differ(at, a.get(name).unwrap_or(none), b.get(name).unwrap_or(none), found);
+                differ(
+                    at,
+                    a.get(name).unwrap_or(none),
+                    b.get(name).unwrap_or(none),
+                    found,
+                );
                 at.pop();
             }
         }
@@ -86,7 +91,11 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
     };
     Some(match at {
         ["hessblock"] | ["made_from", "crate_version"] => {
-            let words = format!("it was version {} of hessblock and is {}", short(then), short(now));
+            let words = format!(
+                "it was version {} of hessblock and is {}",
+                short(then),
+                short(now)
+            );
             says("hessblock", words)
         }
         ["precision"] | ["made_from", "precision"] => was("--precision", then, now),
@@ -137,9 +146,10 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             let name = now["path"].as_str().unwrap_or("a file");
             says(name, format!("{name} holds something else than then"))
         }
-        ["made_from", "options", "parameters_sha256"] => {
-            follows(says("--weights", "the network's weights are others than then".into()))
-        }
+        ["made_from", "options", "parameters_sha256"] => follows(says(
+            "--weights",
+            "the network's weights are others than then".into(),
+        )),
         ["made_from", "options", "data_sha256"] => {
             follows(says("--inputs", "the data are others than then".into()))
         }
@@ -155,9 +165,10 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             );
             follows(says("--rank-tolerance", words))
         }
-        ["made_from", "options", "skipped"] => {
-            follows(says("--skip-larger", "--skip-larger leaves out other parts than then".into()))
-        }
+        ["made_from", "options", "skipped"] => follows(says(
+            "--skip-larger",
+            "--skip-larger leaves out other parts than then".into(),
+        )),
         ["made_from", "options", "source", field] => {
             let option = match *field {
                 "model" => "the network's file".into(),
@@ -184,7 +195,12 @@ fn parts(then: &Value, now: &Value) -> Difference {
     };
     let (before, after) = (names(then), names(now));
     let listed = |names: &[String]| {
-        let mut list = names.iter().take(PARTS).map(|name| short(&name.as_str().into())).collect::<Vec<_>>().join(", ");
+        let mut list = names
+            .iter()
+            .take(PARTS)
+            .map(|name| short(&name.as_str().into()))
+            .collect::<Vec<_>>()
+            .join(", ");
         if names.len() > PARTS {
             list += &format!(" and {} more", names.len() - PARTS);
         }
@@ -196,7 +212,9 @@ fn parts(then: &Value, now: &Value) -> Difference {
             let pairs = then.as_array().zip(now.as_array());
             let other = pairs.and_then(|(a, b)| a.iter().zip(b).position(|(a, b)| a != b));
             let name = other.and_then(|k| after.get(k)).map_or("", String::as_str);
-            format!("part {name} had other rows or columns (--constant and --trainable say what is a parameter)")
+            format!(
+                "part {name} had other rows or columns (--constant and --trainable say what is a parameter)"
+            )
         }
     };
     Difference {
@@ -252,9 +270,18 @@ mod tests {
         };
         let told = |change: &dyn Fn(&mut Value)| between(&identity(&|_| {}), &identity(change));
         assert!(told(&|_| {}).is_empty());
-        assert_eq!(told(&|v| v["order"]["tile"] = json!(32)), ["--tile was 2048 and is 32"]);
-        assert_eq!(told(&|v| v["storage"]["compression"] = json!(3)), ["--compress was none and is 3"]);
-        assert_eq!(told(&|v| v["made_from"]["samples"] = json!([0, 9])), ["--samples was 0..16 and is 0..9"]);
+        assert_eq!(
+            told(&|v| v["order"]["tile"] = json!(32)),
+            ["--tile was 2048 and is 32"]
+        );
+        assert_eq!(
+            told(&|v| v["storage"]["compression"] = json!(3)),
+            ["--compress was none and is 3"]
+        );
+        assert_eq!(
+            told(&|v| v["made_from"]["samples"] = json!([0, 9])),
+            ["--samples was 0..16 and is 0..9"]
+        );
         let grid = told(&|v| v["order"]["grid"] = json!("squares"));
         assert!(grid.len() == 1 && grid[0].contains("--device"), "{grid:?}");
         // What follows from another option is not told.

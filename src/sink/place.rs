@@ -7,8 +7,8 @@
 
 use super::layout::PartLayout;
 use crate::error::{Error, Result};
-use crate::files::whole::is_temporary;
 pub(super) use crate::files::is_there;
+use crate::files::whole::is_temporary;
 use crate::files::{is_writable, parent, read_exact_at, with_suffix};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -497,7 +497,9 @@ fn is_array_begun(path: &Path) -> bool {
     let mut start = [0; 6];
     let mut read = || -> Result<usize> {
         let (file, length) = crate::files::open(path)?;
-        let count = start.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+        let count = start
+            .len()
+            .min(usize::try_from(length).unwrap_or(usize::MAX));
         read_exact_at(&file, &mut start[..count], 0).map_err(Error::io(path))?;
         Ok(count)
     };

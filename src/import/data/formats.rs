@@ -137,7 +137,9 @@ impl Stored {
         }
         let expected = expected.map_or("more than 2^64".into(), |e| e.to_string());
         let found = match self.store {
-            Store::Stream(_) if length.is_some() => format!("its archive says that {} are there", length.unwrap_or(0)),
+            Store::Stream(_) if length.is_some() => {
+                format!("its archive says that {} are there", length.unwrap_or(0))
+            }
             Store::Stream(_) => format!("at most {longest} can come out of the compressed file"),
             _ => format!("{longest} are found"),
         };

@@ -122,13 +122,12 @@ impl Signature {
 
 /// Reads the protobuf of the file at `path`. Names are as they are printed from here on ([`crate::text::escaped`]).
 fn decode(bytes: Vec<u8>, path: &Path) -> Result<proto::Model> {
-    let mut model =
-        proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
-            Error::file(
-                path,
-                format!("not an ONNX file, or one that was cut off ({error})"),
-            )
-        })?;
+    let mut model = proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
+        Error::file(
+            path,
+            format!("not an ONNX file, or one that was cut off ({error})"),
+        )
+    })?;
     model.for_each_name(crate::text::escape);
     Ok(model)
 }
