@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::schedule::budget::available_memory;
+use crate::schedule::budget::{address_space, available_memory};
 use crate::schedule::plan::Limits;
 use crate::schedule::tiles::Grid;
 use crate::tensor::cpu::Cpu;
@@ -117,6 +117,9 @@ macro_rules! with_backend {
 }
 
 pub(crate) use with_backend;
+
+/// Bytes of address space below which no driver of a GPU is looked for: each maps some hundred MiB before any work.
+const SPACE_OF_A_DRIVER: u64 = 4 << 30;
 
 /// Share of what is free that is taken where no budget is given.
 const SHARE: f64 = 0.8;
@@ -265,6 +268,15 @@ impl Device {
                 return Ok((
                     Device::cpu(precision),
                     Some("double precision runs on the CPU".into()),
+                ));
+            }
+            "auto" if address_space().is_some_and(|limit| limit < SPACE_OF_A_DRIVER) => {
+                return Ok((
+                    Device::cpu(precision),
+                    Some(
+                        "this process's memory is limited (ulimit -v) to less than a GPU's driver takes: running on the CPU"
+                            .into(),
+                    ),
                 ));
             }
             "" => {

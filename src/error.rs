@@ -1,13 +1,17 @@
 //! The one error type: each message names the culprit and the cure.
+//!
+//! Messages quote names and paths, which may hold anything: what is shown of an error is one line, but for a list of nodes,
+//! and a terminal obeys none of it ([`crate::text`]).
 
-use std::path::PathBuf;
+use crate::text;
+use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong, from a file that is not there to a device that is lost.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read, written, created or renamed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", shown(path), text::line(&source.to_string()))]
     Io {
         /// The file or folder at fault.
         path: PathBuf,
@@ -15,7 +19,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file was read but does not hold what it should.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {}", shown(path), text::line(message))]
     File {
         /// The file at fault.
         path: PathBuf,
@@ -23,35 +27,48 @@ pub enum Error {
         message: String,
     },
     /// The network holds nodes that cannot be taken; all of them are listed.
-    #[error("unsupported in this network:\n  {}", .0.join("\n  "))]
+    #[error("unsupported in this network:{}", listed(.0))]
     Unsupported(Vec<String>),
     /// Shapes that do not fit each other.
-    #[error("shape: {0}")]
+    #[error("shape: {}", text::line(.0))]
     Shape(String),
     /// A request that cannot be carried out as asked.
-    #[error("{0}")]
+    #[error("{}", text::line(.0))]
     Request(String),
     /// A value that is not finite, or out of its range.
-    #[error("{0}")]
+    #[error("{}", text::line(.0))]
     Value(String),
     /// A number of a result or on the way to it is NaN or infinite.
     #[error("{0}")]
     NotFinite(String),
     /// The memory budget is too small, with the arithmetic.
-    #[error("{0}")]
+    #[error("{}", text::line(.0))]
     Budget(String),
     /// No such device, or the device failed.
-    #[error("device: {0}")]
+    #[error("device: {}", text::lines(.0))]
     Device(String),
     /// The device has less memory than was planned with.
-    #[error("device memory: {0}")]
+    #[error("device memory: {}", text::lines(.0))]
     DeviceMemory(String),
     /// The device is gone, or what it gives can no longer be trusted: nothing works on it until it is opened anew.
-    #[error("device lost: {0}")]
+    #[error("device lost: {}", text::lines(.0))]
     DeviceLost(String),
     /// The run was interrupted; nothing was left under a final name.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A path on one line.
+fn shown(path: &Path) -> String {
+    text::line(&path.to_string_lossy()).into_owned()
+}
+
+/// A list, an item a line.
+fn listed(items: &[String]) -> String {
+    items
+        .iter()
+        .map(|item| format!("\n  {}", text::line(item)))
+        .collect()
 }
 
 /// The crate's result.

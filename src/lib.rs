@@ -13,7 +13,7 @@ pub mod forecast;
 pub mod import;
 pub mod jacobian;
 pub mod loss;
-mod memory;
+pub mod memory;
 pub mod network;
 pub mod operator;
 pub mod ops;
@@ -27,6 +27,7 @@ pub mod sink;
 mod source;
 pub mod study;
 pub mod tensor;
+pub mod text;
 mod trial;
 pub mod verify;
 

@@ -2,6 +2,29 @@
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::collections::TryReserveError;
+
+thread_local! {
+    static MAY_FAIL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is asking for memory that it can do without: for an allocator that otherwise ends the process, with a
+/// message, where there is no more.
+pub fn may_fail() -> bool {
+    MAY_FAIL.with(Cell::get)
+}
+
+/// Makes room in a vector for so many more entries, and no more.
+///
+/// # Errors
+/// Where there is not as much memory.
+pub(crate) fn try_reserve<T>(values: &mut Vec<T>, count: usize) -> Result<(), TryReserveError> {
+    let before = MAY_FAIL.replace(true);
+    let reserved = values.try_reserve_exact(count);
+    MAY_FAIL.set(before);
+    reserved
+}
 
 /// An empty vector with room for `count` numbers that are to be read from a file.
 ///
@@ -9,7 +32,7 @@ use crate::error::{Error, Result};
 /// [`Error::Request`] where memory does not hold them: the file may say more than it is.
 pub(crate) fn room<T>(count: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| {
+    try_reserve(&mut values, count).map_err(|_| {
         let bytes = count as u128 * size_of::<T>() as u128;
         Error::Request(format!(
             "{} are asked for at once, more than memory holds: read fewer numbers at a time",

@@ -4,6 +4,7 @@ use crate::bytes::Bytes;
 use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
+use crate::files::watch::Watch;
 use crate::files::{free_bytes, parent};
 use crate::forecast::{Forecast, Rates, write_rate};
 use crate::import::data::Dataset;
@@ -26,6 +27,7 @@ use crate::tensor::{Contract, HostData, Real};
 use ndarray::{Array2, Array3};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A network, its data and a loss.
 ///
@@ -52,6 +54,8 @@ pub struct Session {
     curvature: Curvature,
     rank: Option<RankReport>,
     allow_non_finite: bool,
+    /// The files that all of it was read from, where it was.
+    watch: Arc<Watch>,
 }
 
 /// Budgets and sizes of a run; `None` is found.
@@ -269,7 +273,30 @@ impl Session {
             curvature: Curvature::Ggn,
             rank: None,
             allow_non_finite: false,
+            watch: Arc::default(),
         })
+    }
+
+    /// The same, read from files that were watched before: no result is made where one of them changes meanwhile.
+    pub(crate) fn watching(mut self, watch: Watch) -> Session {
+        self.watch = Arc::new(watch);
+        self
+    }
+
+    /// The files that it was read from.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Whether the files that network and data were read from ([`crate::Source::open`]) are what they were when it was opened,
+    /// by their times; and, of those whose hashes are known ([`crate::Source::provenance`]), by these.
+    ///
+    /// Every computation checks the times when it ends. This is for what is written of it.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the one that was changed.
+    pub fn check_files(&self) -> Result<()> {
+        self.watch.check()
     }
 
     /// The same for another matrix than G: blocks, plans, products and entries are its own from here on.
@@ -392,7 +419,8 @@ impl Session {
         }
     }
 
-    /// A result whose numbers are finite, or may be otherwise; else the error that says where they stopped being so.
+    /// A result of files that were not changed meanwhile, whose numbers are finite or may be otherwise; else the error that
+    /// says where they stopped being so.
     fn finite<T>(
         &self,
         precision: &str,
@@ -401,6 +429,10 @@ impl Session {
         control: &Control<'_>,
         is_finite: impl FnOnce(&T) -> bool,
     ) -> Result<T> {
+        // A file that was changed meanwhile is the cause of whatever came of it.
+        if matches!(result, Ok(_) | Err(Error::NotFinite(_))) {
+            self.watch.check_times()?;
+        }
         let what = match result {
             Ok(result) if self.allow_non_finite || is_finite(&result) => return Ok(result),
             Ok(_) => "the result holds NaN or infinite numbers".into(),
@@ -732,7 +764,8 @@ impl Session {
             .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
             .order(plan.order())
             .chunk_side(plan.tiling().side)
-            .parameters(places(&self.network));
+            .parameters(places(&self.network))
+            .watch(self.watch.clone());
         if files.is_finished(&plan.layouts())? {
             return Ok(was_whole(plan));
         }
@@ -743,7 +776,7 @@ impl Session {
         let mut report = run.map_err(|error| kept(error, &mut files))?;
         end(&mut report, backends, || match target.options.shard.of {
             1 => files.finish(),
-            _ => files.leave().map(|_| ()),
+            _ => files.settle().and_then(|()| files.leave().map(|_| ())),
         })?;
         Ok(report)
     }
@@ -812,6 +845,7 @@ impl Session {
         let report = run_on_all(backends, &self.work(), plan, &mut tensors, control);
         let mut report = self.finite(B::Real::NAME, report, second, control, |_| true)?;
         control.check()?;
+        self.check_files()?;
         end(&mut report, backends, || tensors.finish())?;
         Ok(report)
     }
@@ -1110,7 +1144,8 @@ impl Session {
         control: &Control<'_>,
     ) -> Result<Vec<f64>> {
         let limits = Device::cpu(Precision::F64).limits(None, None);
-        operator::entries::<R>(&self.work(), pairs, limits, control)
+        let entries = operator::entries::<R>(&self.work(), pairs, limits, control)?;
+        Ok(entries)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
+use crate::files::watch::Watch;
 use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key};
 use crate::import::onnx::{self, OnnxOptions};
 use crate::loss::{self, Curvature, GivenHessian, LossOptions};
@@ -234,6 +235,8 @@ impl Source {
         if let Some(tolerance) = self.rank_tolerance {
             loss::check_tolerance(tolerance)?;
         }
+        // Before anything is read.
+        let watch = self.watch();
         let loss = self.loss()?;
         let targets = match (&self.targets, &self.loss_hessian) {
             (Some(_), Some(_)) => {
@@ -274,6 +277,7 @@ impl Source {
         }
         let mut session = Session::new(network, dataset, loss)?.with_curvature(self.curvature)?;
         session.allow_non_finite(self.allow_non_finite);
+        let session = session.watching(watch);
         match self.rank_tolerance {
             Some(tolerance) => session.with_rank_tolerance(tolerance, device, options, control),
             None => Ok(session),
@@ -307,34 +311,40 @@ impl Source {
         )
     }
 
-    /// Hashes of the files of the network, external data included, and of the data.
+    /// Takes down what all files are, before they are read.
+    fn watch(&self) -> Watch {
+        let (model, data) = self.files();
+        // What is wrong with the network's file is said when it is read.
+        let external = onnx::external_files(&self.model).unwrap_or_default();
+        Watch::new(model.into_iter().chain(external).chain(data))
+    }
+
+    /// Hashes of the files of the network, external data included, and of the data. They are what the session's files are to
+    /// hold until its work is done ([`Session::check_files`]).
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be read.
-    pub fn hashes(&self) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
+    pub fn hashes(&self, session: &Session) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
         let (mut model, data) = self.files();
         model.extend(onnx::external_files(&self.model)?);
-        let hash = |files: Vec<PathBuf>| {
-            files
-                .iter()
-                .map(|file| HashedFile::new(file))
-                .collect::<Result<Vec<_>>>()
-        };
-        let mut data = hash(data)?;
+        let hash = |file: &PathBuf| HashedFile::watched(file, session.watch());
+        let all = |files: &[PathBuf]| files.iter().map(hash).collect::<Result<Vec<_>>>();
+        let mut data = all(&data)?;
         for file in &mut data {
             if Path::new(&file.path).is_dir() {
                 file.shards = ArraySource::open(&file.path)?.shards();
             }
         }
-        Ok((hash(model)?, data))
+        Ok((all(&model)?, data))
     }
 
-    /// Hashes every file and says what they were run with.
+    /// Hashes every file and says what they are run with: before the work, so that no file changes meanwhile unseen
+    /// ([`Session::check_files`]).
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be read.
     pub fn provenance(&self, session: &Session, device: &Device) -> Result<Provenance> {
-        let (model, data) = self.hashes()?;
+        let (model, data) = self.hashes(session)?;
         let samples = session.dataset().sample_range();
         let mut provenance = Provenance::now();
         provenance.model = model;

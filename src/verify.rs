@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::loss::RankReport;
 use crate::schedule::request::Part;
 use crate::schedule::run::Control;
+use crate::session::Session;
 use crate::sink::{Blocks, Provenance};
 use crate::source::{InputFile, Source};
 use serde::Serialize;
@@ -183,7 +184,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         ));
     }
     let session = source.open()?;
-    check_files(path, &provenance, &source)?;
+    check_files(path, &provenance, &source, &session)?;
     let places = choose(&blocks, options.entries, options.seed);
     if places.is_empty() {
         return Err(Error::file(path, "it holds no entries to verify"));
@@ -276,6 +277,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         tolerance = tolerance.max(5.0 * off);
         rounding = Some(off);
     }
+    session.check_files()?;
     Ok(Verdict {
         entries: places.len(),
         passed: worst.error <= tolerance,
@@ -299,8 +301,13 @@ fn largest_by_part(places: &[Place], values: &[f64], parts: usize) -> Vec<f64> {
 }
 
 /// Refuses files whose content is not what the result was made from.
-fn check_files(path: &Path, provenance: &Provenance, source: &Source) -> Result<()> {
-    let (model, data) = source.hashes()?;
+fn check_files(
+    path: &Path,
+    provenance: &Provenance,
+    source: &Source,
+    session: &Session,
+) -> Result<()> {
+    let (model, data) = source.hashes(session)?;
     for (then, now) in [(&provenance.model, &model), (&provenance.data, &data)] {
         for k in 0..then.len().max(now.len()) {
             let fault = match (then.get(k), now.get(k)) {

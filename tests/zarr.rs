@@ -415,7 +415,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     drop(files);
     let error = write(&mut sink::<f32>(&path, 32, FilesOptions::default()), 32, 1).unwrap_err();
     assert!(
-        error.to_string().contains("chunk_side was 16 and is 32"),
+        error.to_string().contains("--tile was 16 and is 32"),
         "{error}"
     );
 }

@@ -27,6 +27,6 @@ pub use devices::devices;
 pub use figure::figure;
 pub use measure::Timing;
 pub use peak::Peak;
-pub use report::{CaseReport, DeviceReport, Outcome, Report, check_target, write_whole};
+pub use report::{CaseReport, DeviceReport, Outcome, Report, check_target};
 pub use run::{Options, Progress, measure};
 pub use table::{comparison_table, device_heading, device_table};

@@ -4,10 +4,10 @@ use super::case::SET;
 use super::measure::Timing;
 use super::peak::Peak;
 use crate::error::{Error, Result};
-use crate::files::{open, parent, sync_folder, with_suffix};
+use crate::files::{is_there, open, parent};
 use crate::trial::System;
 use serde::{Deserialize, Serialize};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 
 /// What the files say they are.
@@ -194,7 +194,7 @@ impl Report {
         file.take(MOST_BYTES)
             .read_to_end(&mut bytes)
             .map_err(Error::io(path))?;
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
+        let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
             fault(format!(
                 "is not JSON: {e}; give files that `hessblock bench --out` wrote"
             ))
@@ -204,6 +204,8 @@ impl Report {
                 "is JSON, but does not say \"format\": \"{FORMAT}\"; give files that `hessblock bench --out` wrote"
             )));
         }
+        // Names of devices and cases are printed.
+        crate::text::escape_strings(&mut value);
         let number = |name: &str| value.get(name).and_then(serde_json::Value::as_u64);
         let made_by = value.get("version").and_then(|v| v.as_str()).unwrap_or("?");
         for (name, what, known) in [
@@ -238,7 +240,7 @@ pub fn check_target(path: &Path, force: bool) -> Result<()> {
     if path.is_dir() {
         return Err(Error::file(path, "is a folder: give the name of a file"));
     }
-    if path.exists() && !force {
+    if is_there(path) && !force {
         let why = "exists already: choose another name, remove it, or replace it with --force";
         return Err(Error::file(path, why));
     }
@@ -251,29 +253,10 @@ pub fn check_target(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// Writes a file under its name with `.partial` until it is whole.
-///
-/// # Errors
-/// [`Error::Io`] with the file.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = with_suffix(path, ".partial");
-    std::fs::File::create(&partial)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .map_err(|error| {
-            // Nothing is left of it; that it cannot be removed is not what went wrong.
-            let _ = std::fs::remove_file(&partial);
-            Error::io(&partial)(error)
-        })?;
-    std::fs::rename(&partial, path).map_err(Error::io(path))?;
-    sync_folder(&parent(path))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::files::whole;
 
     /// A report of one device with two cases, times scaled.
     pub(in crate::bench) fn example(name: &str, scale: f64) -> Report {
@@ -322,7 +305,7 @@ pub(super) mod tests {
         let path = folder.path().join("a.json");
         let report = example("a", 1.0);
         check_target(&path, false).unwrap();
-        write_whole(&path, report.json().unwrap().as_bytes()).unwrap();
+        whole::write(&path, report.json().unwrap().as_bytes()).unwrap();
         assert_eq!(Report::read(&path).unwrap(), report);
         assert!(check_target(&path, false).is_err());
         assert!(check_target(&path, true).is_ok());

@@ -5,8 +5,9 @@ use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
 use hessblock::bench::{
     Comparison, Options, Progress, Report, cases, check_target, comparison_table, device_heading,
-    device_table, devices, figure, measure, select, write_whole,
+    device_table, devices, figure, measure, select,
 };
+use hessblock::files::whole;
 use hessblock::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -48,7 +49,7 @@ pub fn run(command: &Bench) -> Result<()> {
     reporter.finish();
     let report = report?;
     if let Some(out) = &command.out {
-        write_whole(out, report.json()?.as_bytes())?;
+        whole::write(out, report.json()?.as_bytes())?;
     }
     if command.json {
         print_json(&report)?;
@@ -119,7 +120,7 @@ fn compare(command: &Bench) -> Result<()> {
                 (text + "\n").into_bytes()
             }
         };
-        write_whole(path, &bytes)?;
+        whole::write(path, &bytes)?;
     }
     if command.json {
         return print_json(&comparison);

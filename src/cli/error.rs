@@ -34,6 +34,9 @@ pub fn run(command: &StudyError) -> Result<()> {
         count: command.draws,
         seed: command.seed,
     };
+    // Of what is read from here on.
+    let mut provenance = source.provenance(&session, &device)?;
+    provenance.curvature = None;
     let gradient = with_progress(command, |control| {
         let options = command.run.options();
         gradient_error(&mut session, &device, &layers, draw, options, control)
@@ -42,8 +45,7 @@ pub fn run(command: &StudyError) -> Result<()> {
         true => None,
         false => Some(pairs(command, &mut session, &device, &layers)?),
     };
-    let mut provenance = source.provenance(&session, &device)?;
-    provenance.curvature = None;
+    session.check_files()?;
     let study = Study {
         gradient,
         pairs,

@@ -5,6 +5,8 @@ use super::product::read_vectors;
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json, warn, warn_non_finite};
 use hessblock::Result;
+use hessblock::files::watch::Watch;
+use hessblock::import::data::split_key;
 use hessblock::operator;
 use hessblock::schedule::run::Control;
 use serde::Serialize;
@@ -35,10 +37,11 @@ impl Line {
 
 /// `hessblock form`.
 pub fn run(command: &Form) -> Result<()> {
+    let given = command.vector.as_ref();
+    let watch = Watch::new(given.map(|path| split_key(path).0));
     let session =
         args::source(&command.model, &command.data, &command.loss, &command.run).open()?;
     warn(command.run.quiet, session.network());
-    let given = command.vector.as_ref();
     let p = session.network().parameter_count();
     let given = given
         .map(|path| read_vectors(path, p, command.run.host_memory))
@@ -74,6 +77,7 @@ pub fn run(command: &Form) -> Result<()> {
     let (squares, forms) = forms?;
     let exact: Vec<f64> = forms.iter().map(|form| form.exact()).collect();
     warn_non_finite("the forms", &exact);
+    watch.check_times()?;
     let lines = names.into_iter().zip(squares).zip(forms);
     let lines: Vec<Line> = lines.map(|((n, s), form)| Line::new(n, s, form)).collect();
     if command.run.json {

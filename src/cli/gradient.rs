@@ -10,7 +10,7 @@ use hessblock::{Result, Target};
 
 /// `hessblock gradient`.
 pub fn run(command: &Gradient) -> Result<()> {
-    let target = command
+    let mut target = command
         .out
         .as_ref()
         .map(|out| Target::new(out, command.force))
@@ -19,6 +19,11 @@ pub fn run(command: &Gradient) -> Result<()> {
     let session = source.open()?;
     warn(command.run.quiet, session.network());
     let device = command.run.device()?;
+    if let Some(target) = &mut target {
+        // Of what is read from here on.
+        target.provenance = source.provenance(&session, &device)?;
+        target.provenance.curvature = None;
+    }
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {
         progress: &|progress| reporter.update(progress),
@@ -28,9 +33,8 @@ pub fn run(command: &Gradient) -> Result<()> {
     reporter.finish();
     let gradient = gradient?;
     warn_non_finite("the gradient", &gradient.values);
-    if let Some(mut target) = target {
-        target.provenance = source.provenance(&session, &device)?;
-        target.provenance.curvature = None;
+    if let Some(target) = target {
+        session.check_files()?;
         if device.precision() == "f64" {
             write::<f64>(&target, &gradient.values)?;
         } else {

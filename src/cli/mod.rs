@@ -11,21 +11,25 @@ mod form;
 mod gradient;
 mod info;
 mod inspect;
+mod memory;
 mod merge;
 mod product;
 mod progress;
 mod selftest;
 mod show;
+mod start;
 mod trace;
 mod verify;
 mod version;
+
+pub use memory::Memory;
 
 use clap::Parser;
 use hessblock::import::data::Dataset;
 use hessblock::loss::RankReport;
 use hessblock::network::Network;
 use hessblock::schedule::run::Control;
-use hessblock::{Device, Error, Session, Source};
+use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,7 +47,7 @@ pub fn main() -> ExitCode {
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(filter())
         .with_writer(std::io::stderr)
         // Of its own errors it would tell by a panic where nobody reads standard error.
         .log_internal_errors(false)
@@ -59,7 +63,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = handler {
         tracing::warn!("Ctrl-C will leave .partial files: {error}");
     }
-    let result = match &arguments.command {
+    let result = start::begin().and_then(|()| match &arguments.command {
         args::Command::Inspect(command) => inspect::run(command),
         args::Command::Blocks(command) => blocks::run(command),
         args::Command::Merge(command) => merge::run(command),
@@ -77,7 +81,7 @@ pub fn main() -> ExitCode {
         args::Command::ExportScript => print(include_str!("../../examples/export.py").trim_end()),
         args::Command::Completions(command) => complete::completions(command),
         args::Command::Man(command) => complete::man(command),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,8 +95,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints a line to standard output; a reader that has gone away (`| head`) is no failure.
+/// What is logged: what RUST_LOG says, else errors; but none of the GPU's driver layers, which reach the user as ours do.
+fn filter() -> tracing_subscriber::EnvFilter {
+    match std::env::var_os("RUST_LOG") {
+        Some(_) => tracing_subscriber::EnvFilter::from_default_env(),
+        None => tracing_subscriber::EnvFilter::new("error,wgpu_hal=off,wgpu_core=off,wgpu=off"),
+    }
+}
+
+/// Prints a text to standard output, in which a terminal obeys nothing.
 fn print(text: &str) -> hessblock::Result<()> {
+    print_plain(&text::lines(text))
+}
+
+/// Prints a line to standard output as it is; a reader that has gone away (`| head`) is no failure.
+fn print_plain(text: &str) -> hessblock::Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io {
@@ -107,7 +124,7 @@ fn print(text: &str) -> hessblock::Result<()> {
 fn print_json(value: &impl serde::Serialize) -> hessblock::Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::Value(format!("the summary cannot be written as JSON: {e}")))?;
-    print(&text)
+    print_plain(&text::json(&text))
 }
 
 /// Opens a source and its device: the device first where the source needs it.
@@ -196,5 +213,5 @@ fn note(quiet: bool, text: &str) {
 /// Prints a line to standard error. That nobody reads it (`2>&1 | head`) is no reason to end a run.
 fn tell(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "hessblock: {text}");
+    let _ = writeln!(std::io::stderr(), "hessblock: {}", text::lines(text));
 }

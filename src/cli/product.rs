@@ -4,9 +4,10 @@ use super::args::{self, Product};
 use super::progress::Reporter;
 use super::{CANCEL, open_source, print, print_json, warn_non_finite};
 use hessblock::bytes::Bytes;
-use hessblock::import::data::ArraySource;
+use hessblock::files::watch::Watch;
+use hessblock::import::data::{ArraySource, split_key};
 use hessblock::schedule::run::Control;
-use hessblock::sink::{PartLayout, Sink};
+use hessblock::sink::{HashedFile, PartLayout, Sink};
 use hessblock::tensor::Real;
 use hessblock::{Error, Result, Target};
 use ndarray::Array2;
@@ -17,9 +18,18 @@ pub fn run(command: &Product) -> Result<()> {
     let mut target = Target::new(&command.out, command.force)?;
     let source = args::source(&command.model, &command.data, &command.loss, &command.run);
     let source = command.matrix.of(source)?;
+    let (vector_file, key) = split_key(&command.vector);
+    let watch = Watch::new([vector_file.clone()]);
     let (session, device) = open_source(&source, &command.run)?;
     let p = session.network().parameter_count();
     let (vectors, several) = read_vectors(&command.vector, p, command.run.host_memory)?;
+    // Of what is read from here on.
+    target.provenance = source.provenance(&session, &device)?;
+    let mut vector = serde_json::json!(HashedFile::watched(&vector_file, &watch)?);
+    if let Some(key) = key {
+        vector["key"] = key.into();
+    }
+    target.provenance.options.insert("vector".into(), vector);
     let reporter = Reporter::new(command.run.quiet, "samples");
     let control = Control {
         progress: &|progress| reporter.update(progress),
@@ -31,10 +41,8 @@ pub fn run(command: &Product) -> Result<()> {
     let product = product?;
     warn_non_finite("the product", product.as_slice().unwrap_or_default());
     let seconds = start.elapsed().as_secs_f64();
-    target.provenance = source.provenance(&session, &device)?;
-    let vector = hessblock::sink::HashedFile::new(&command.vector)?;
-    let vector = serde_json::json!(vector);
-    target.provenance.options.insert("vector".into(), vector);
+    watch.check()?;
+    session.check_files()?;
     if device.precision() == "f64" {
         write::<f64>(&target, &product, several)?;
     } else {

@@ -3,7 +3,8 @@
 use super::args::Show;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::bench::{check_target, write_whole};
+use hessblock::bench::check_target;
+use hessblock::files::whole;
 use hessblock::schedule::run::Control;
 use hessblock::show::{Options, Shown, Zoom, show};
 use hessblock::sink::Blocks;
@@ -30,7 +31,7 @@ pub fn run(command: &Show) -> Result<()> {
             "svg" => shown.drawing().svg()?.into_bytes(),
             _ => shown.html()?.into_bytes(),
         };
-        write_whole(path, &bytes)?;
+        whole::write(path, &bytes)?;
     }
     if command.json {
         return print_json(&shown);
@@ -88,5 +89,5 @@ pub fn check(path: &Path, kind: &str, force: bool) -> Result<()> {
 /// Draws a finished result, as `show OUT --png FILE` does.
 pub fn picture(out: &Path, png: &Path, quiet: bool) -> Result<()> {
     let shown = read(out, &Options::default(), quiet)?;
-    write_whole(png, &shown.drawing().png()?)
+    whole::write(png, &shown.drawing().png()?)
 }

@@ -2,6 +2,7 @@
 
 use super::{INK, Raster, ends};
 use crate::error::{Error, Result};
+use crate::text::line;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
@@ -166,7 +167,7 @@ impl Drawing {
         color: RGBColor,
         side: At,
     ) {
-        let (text, upwards) = (text.to_string(), false);
+        let (text, upwards) = (line(text).into_owned(), false);
         self.shapes.push(Shape::Text {
             at,
             text,
@@ -179,7 +180,7 @@ impl Drawing {
 
     /// A text that reads from below to above, centred on its point's x.
     pub(crate) fn upwards(&mut self, at: (i32, i32), text: &str, size: i32, side: At) {
-        let (text, upwards, color) = (text.to_string(), true, INK);
+        let (text, upwards, color) = (line(text).into_owned(), true, INK);
         self.shapes.push(Shape::Text {
             at,
             text,

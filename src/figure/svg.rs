@@ -144,15 +144,13 @@ fn paint(color: RGBAColor, what: &str, inline: bool) -> String {
 /// A text as it stands in XML and HTML, in an element or an attribute.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
+    for letter in crate::text::line(text).chars() {
         match letter {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // XML has no way to write these.
-            control if control.is_control() => out.push('\u{fffd}'),
             other => out.push(other),
         }
     }
@@ -183,7 +181,7 @@ mod tests {
         for text in [
             "<rect x=\"1\" y=\"2\" width=\"10\" height=\"20\" fill=\"#010203\" fill-opacity=\"0.5\"/>",
             "points=\"0,0 4,5\"",
-            "a &lt; &quot;b&quot; &amp; c\u{fffd}</text>",
+            "a &lt; &quot;b&quot; &amp; c\\u{1}</text>",
             "rotate(270 5 6)",
             "<image x=\"7\" y=\"8\" width=\"8\" height=\"12\"",
         ] {

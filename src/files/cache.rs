@@ -3,6 +3,7 @@
 //! Nothing depends on these files but time: one that cannot be read, or is of something else, is as if it were not there, and one
 //! that cannot be written is measured again at the next start.
 
+use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ impl Slot {
 
     /// What is there, where it is of the same words.
     pub fn load<T: DeserializeOwned>(&self) -> Option<T> {
-        let text = std::fs::read_to_string(self.path.as_ref()?).ok()?;
+        let text = super::read_text(self.path.as_ref()?).ok()?;
         let stored: Stored<T> = serde_json::from_str(&text).ok()?;
         (stored.of == self.of && stored.version == self.version).then_some(stored.found)
     }
@@ -88,18 +89,17 @@ impl Slot {
             version: self.version.clone(),
             found,
         };
-        let write = || -> std::io::Result<()> {
+        let write = || -> Result<()> {
             let folder = path.parent().unwrap_or(path);
-            std::fs::create_dir_all(folder)?;
+            std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+            let text = serde_json::to_string_pretty(&stored)
+                .map_err(|error| Error::io(path)(error.into()))?;
             // Another process may read it, or measure too.
-            let partial = path.with_extension(format!("{}.partial", std::process::id()));
-            let text = serde_json::to_string_pretty(&stored).map_err(std::io::Error::other)?;
-            std::fs::write(&partial, text)?;
-            std::fs::rename(&partial, path)
+            super::whole::write(path, text.as_bytes())
         };
         let written = write();
         if let Err(error) = &written {
-            tracing::warn!("{}: {error}; {lost}", path.display());
+            tracing::warn!("{error}; {lost}");
         }
         written.is_ok()
     }

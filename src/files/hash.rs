@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn hash_file(path: &Path) -> Result<String> {
+    hash_noting(path, &mut |_, _| {})
+}
+
+/// As [`hash_file`]; `note` is called with each file that is read, and its hash.
+pub(crate) fn hash_noting(path: &Path, note: &mut dyn FnMut(&Path, &str)) -> Result<String> {
     let meta = std::fs::metadata(path).map_err(Error::io(path))?;
     let mut hasher = Sha256::new();
     if meta.is_dir() {
@@ -23,7 +28,10 @@ pub fn hash_file(path: &Path) -> Result<String> {
                 .map(|part| part.to_string_lossy())
                 .collect::<Vec<_>>()
                 .join("/");
-            hasher.update(format!("{}  {text}\n", hash_file(&path.join(&name))?));
+            hasher.update(format!(
+                "{}  {text}\n",
+                hash_noting(&path.join(&name), note)?
+            ));
         }
     } else {
         let (mut file, _) = super::open(path)?;
@@ -35,6 +43,9 @@ pub fn hash_file(path: &Path) -> Result<String> {
             }
             hasher.update(&buffer[..read]);
         }
+        let hash = hexadecimal(hasher);
+        note(path, &hash);
+        return Ok(hash);
     }
     Ok(hexadecimal(hasher))
 }

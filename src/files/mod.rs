@@ -1,30 +1,151 @@
-//! What import and sink both need of the file system: positioned reads and writes, free space, hashes, and
-//! the `.npy` header.
+//! What import and sink both need of the file system: positioned reads and writes, free space, hashes, files that are written
+//! whole, files that are watched while they are read, and the `.npy` header.
+//!
+//! Only regular files are read, so that nothing waits for a pipe's other end; and nothing is written through a link.
 //!
 //! May use the operating system; must not know of networks, data sets or Hessians.
 
 pub mod cache;
 pub mod hash;
 pub mod npy;
+pub mod watch;
+pub mod whole;
 pub(crate) mod writes;
 
 pub use writes::WriteFaults;
 
 use crate::error::{Error, Result};
-use std::fs::File;
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Opens a file for reading.
+/// Opens a regular file for reading; with its length.
 ///
 /// # Errors
-/// [`Error::Io`] with the path; a folder is refused too.
+/// [`Error::Io`] with the path; [`Error::File`] for a folder, a pipe, a socket or a device, which is not opened.
 pub fn open(path: &Path) -> Result<(File, u64)> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    // Looked at before it is opened: opening a pipe waits for whoever writes to it, opening a device may do anything.
+    check_regular(path, &std::fs::metadata(path).map_err(Error::io(path))?)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // It may have become a pipe since.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        flag(rustix::fs::OFlags::NONBLOCK),
+    );
+    let file = options.open(path).map_err(Error::io(path))?;
     let meta = file.metadata().map_err(Error::io(path))?;
-    if meta.is_dir() {
-        return Err(Error::file(path, "is a folder, not a file"));
-    }
+    check_regular(path, &meta)?;
     Ok((file, meta.len()))
+}
+
+/// Reads all of a regular file.
+///
+/// # Errors
+/// As [`open`]; [`Error::Io`] where memory does not hold it.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let (mut file, length) = open(path)?;
+    let mut bytes = Vec::new();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    crate::memory::try_reserve(&mut bytes, length)
+        .map_err(|_| Error::io(path)(std::io::ErrorKind::OutOfMemory.into()))?;
+    file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+    Ok(bytes)
+}
+
+/// Reads all of a regular file that holds text.
+///
+/// # Errors
+/// As [`read`]; [`Error::Io`] where it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).map_err(|_| {
+        Error::io(path)(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "is not text in UTF-8",
+        ))
+    })
+}
+
+fn check_regular(path: &Path, meta: &Metadata) -> Result<()> {
+    match meta.is_file() {
+        true => Ok(()),
+        false => Err(Error::file(
+            path,
+            format!(
+                "is {}, not a file: save what it gives to a file",
+                kind(meta.file_type())
+            ),
+        )),
+    }
+}
+
+/// What is there, in words.
+fn kind(kind: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if kind.is_dir() {
+        return "a folder";
+    }
+    if kind.is_symlink() {
+        return "a link";
+    }
+    "something else"
+}
+
+/// A flag of `open` as the standard library takes it.
+#[cfg(unix)]
+fn flag(flags: rustix::fs::OFlags) -> i32 {
+    flags.bits() as i32
+}
+
+/// Opens a file to write to, that may be there: never one that the name is only a link to, nor anything but a regular file.
+///
+/// # Errors
+/// [`Error::Io`] with the path; [`Error::File`] for a link, a pipe, a socket, a device or a folder.
+pub fn open_to_write(path: &Path, options: &OpenOptions) -> Result<File> {
+    let mut options = options.clone();
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        let flags = flag(OFlags::NOFOLLOW | OFlags::NONBLOCK);
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    }
+    #[cfg(windows)]
+    {
+        /// FILE_FLAG_OPEN_REPARSE_POINT: a link is opened itself.
+        const LINK_ITSELF: u32 = 0x0020_0000;
+        std::os::windows::fs::OpenOptionsExt::custom_flags(&mut options, LINK_ITSELF);
+    }
+    let refused = |meta: Metadata| {
+        let kind = kind(meta.file_type());
+        let why = format!(
+            "is {kind}, not a file, and what is written there would go elsewhere: remove it, or choose another name"
+        );
+        Error::file(path, why)
+    };
+    // Looked at first, as above.
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_file() => return Err(refused(meta)),
+        _ => {}
+    }
+    let file = options.open(path).map_err(Error::io(path))?;
+    let meta = file.metadata().map_err(Error::io(path))?;
+    match meta.is_file() {
+        true => Ok(file),
+        false => Err(refused(meta)),
+    }
 }
 
 /// Reads `buffer.len()` bytes at an offset, without moving a shared cursor.
@@ -115,6 +236,11 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         .map_err(Error::io(folder))?;
     let _ = folder;
     Ok(())
+}
+
+/// Whether something has that name, if only a link that leads nowhere.
+pub fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
 }
 
 /// The folder that holds `path`: `.` for a bare name.

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::HostArray;
+use crate::text::escaped;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A place that a file of weights can fill.
@@ -25,7 +27,7 @@ const MOST_FAULTS: usize = 40;
 /// [`Error::Io`] and [`Error::File`], the latter listing the names that are missing, have another shape or
 /// number type, or have no place in the network.
 pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = crate::files::read(path)?;
     super::pytorch::refuse(
         path,
         &bytes,
@@ -37,10 +39,17 @@ pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
             format!("not a safetensors file, or one that was cut off ({error})"),
         )
     })?;
+    // The network's names are as they are printed.
+    let names: BTreeMap<String, String> = file
+        .names()
+        .into_iter()
+        .map(|name| (escaped(name).into_owned(), name.to_string()))
+        .collect();
     let mut faults = Vec::new();
     let mut values = Vec::new();
     for place in places {
-        let Ok(view) = file.tensor(&place.name) else {
+        let view = names.get(&place.name).map(|name| file.tensor(name));
+        let Some(Ok(view)) = view else {
             if place.required {
                 faults.push(format!("{} is missing", place.name));
             }
@@ -67,11 +76,9 @@ pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
             )),
         }
     }
-    let mut names = file.names();
-    names.sort_unstable();
-    for name in names {
+    for name in names.keys() {
         // PyTorch's counter of training steps is part of every state_dict and of no network.
-        if !places.iter().any(|p| p.name == name) && !name.ends_with("num_batches_tracked") {
+        if !places.iter().any(|p| p.name == *name) && !name.ends_with("num_batches_tracked") {
             faults.push(format!("{name} has no place in the network"));
         }
     }

@@ -7,9 +7,36 @@ pub fn anonymous_resident() -> Option<u64> {
     proc_field("/proc/self/status", "RssAnon:")
 }
 
-/// Memory that this machine could still give, where the system tells (Linux).
+/// Memory that this process could still get, where the system tells (Linux): what the machine has free, and no more than the
+/// limit on its address space leaves (`ulimit -v`) beside what its threads are yet to take.
 pub fn available_memory() -> Option<u64> {
-    proc_field("/proc/meminfo", "MemAvailable:")
+    let free = proc_field("/proc/meminfo", "MemAvailable:");
+    let left = address_space().map(|limit| {
+        let taken = proc_field("/proc/self/status", "VmSize:").unwrap_or(0);
+        limit
+            .saturating_sub(taken)
+            .saturating_sub(space_of(rayon::current_num_threads()))
+    });
+    match (free, left) {
+        (Some(free), Some(left)) => Some(free.min(left)),
+        (free, left) => free.or(left),
+    }
+}
+
+/// The limit on this process's address space (`ulimit -v`), where there is one.
+pub fn address_space() -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::process::getrlimit(rustix::process::Resource::As).current;
+    #[cfg(not(unix))]
+    None
+}
+
+/// Address space that so many threads take while they work, beside the one that shares out the work: each has a stack, and
+/// 64 MiB in which the matrix product packs its operands (little of it is ever touched).
+pub fn space_of(threads: usize) -> u64 {
+    const PACKED: u64 = 64 << 20;
+    const STACK: u64 = 4 << 20;
+    (threads as u64 + 1) * (PACKED + STACK)
 }
 
 fn proc_field(file: &str, field: &str) -> Option<u64> {

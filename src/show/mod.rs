@@ -43,6 +43,7 @@ use crate::error::Result;
 use crate::figure::{Drawing, grouped};
 use crate::schedule::run::{Control, Progress};
 use crate::sink::{Blocks, Provenance};
+use crate::text::line;
 use panel::Picture;
 use select::View;
 use serde::Serialize;
@@ -326,7 +327,10 @@ fn headline(provenance: &serde_json::Value) -> (String, String) {
     }
     about.push(known.date.replace('T', " ").replace('Z', " UTC"));
     about.retain(|text| !text.is_empty());
-    (title, about.join(" · "))
+    (
+        line(&title).into_owned(),
+        line(&about.join(" · ")).into_owned(),
+    )
 }
 
 /// The end of a path: the folder's name says more than `model.onnx`.

@@ -11,6 +11,7 @@ use super::tile::Tile;
 use super::{ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::files::watch::Watch;
 use crate::files::writes::Writes;
 use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
 use crate::tensor::Real;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Writes parts tile by tile under `NAME.partial` until the result is whole and synced.
@@ -44,6 +45,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Files<R: Real> {
     asked: Asked,
+    watch: Arc<Watch>,
     open: Option<Open<R>>,
 }
 
@@ -183,7 +185,11 @@ impl<R: Real> Files<R> {
             ));
         }
         asked.check()?;
-        Ok(Self { asked, open: None })
+        Ok(Self {
+            asked,
+            watch: Arc::default(),
+            open: None,
+        })
     }
 
     /// Sets what is to run, for people who read `plan.json`.
@@ -213,6 +219,13 @@ impl<R: Real> Files<R> {
     /// Sets what is written as the result's provenance.
     pub fn provenance(mut self, provenance: Provenance) -> Self {
         self.asked.provenance = provenance;
+        self
+    }
+
+    /// Sets the files that the numbers are computed from: a tile that was made after one of them was changed is not taken, and
+    /// no result is finished then.
+    pub fn watch(mut self, watch: Arc<Watch>) -> Self {
+        self.watch = watch;
         self
     }
 
@@ -277,6 +290,24 @@ impl<R: Real> Files<R> {
         Ok(Some(Left { path, tiles }))
     }
 
+    /// Checks at the end of the work that the files of [`Files::watch`] still hold what they held; where one does not, though its
+    /// times did not change, any tile may be of what it held meanwhile, and none of this process stays.
+    ///
+    /// # Errors
+    /// [`Error::File`] with the file.
+    pub fn settle(&mut self) -> Result<()> {
+        self.watch.check_times()?;
+        let checked = self.watch.check_hashes();
+        if checked.is_err()
+            && let Some(Open { store, partial, .. }) = self.open.take()
+        {
+            drop(store);
+            let partial = partial.into_inner().unwrap_or_else(PoisonError::into_inner);
+            partial.discard()?;
+        }
+        checked
+    }
+
     fn part(&self, part: usize) -> Result<(&Open<R>, &PartLayout)> {
         let open = self.open.as_ref();
         open.and_then(|open| Some((open, open.layouts.get(part)?)))
@@ -294,6 +325,8 @@ impl<R: Real> Files<R> {
             mirrored: mirror,
             tile,
         };
+        // A run that goes on takes the tiles on the list for those of the files that it finds.
+        self.watch.check_times()?;
         {
             let mut partial = lock(&open.partial);
             partial.keep();
@@ -556,6 +589,7 @@ impl<R: Real> Sink<R> for Files<R> {
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.settle()?;
         let Some(open) = self.open.take() else {
             return Err(Error::Request(
                 "nothing was begun, so there is nothing to finish".into(),

@@ -7,14 +7,19 @@
 //! only if, its line is whole and its numbers are what the line says.
 
 use super::layout::PartLayout;
+use super::place::{begins_as, not_ours};
 use super::tile::Tile;
 use crate::error::{Error, Result};
+use crate::files::open_to_write;
 use crate::files::writes::Writes;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+/// What every list begins with, as far as it was written.
+const BEGINNING: &str = "{\"shard\":";
 
 /// A tile that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +128,11 @@ impl Journal {
         };
         let mut file = open_locked(path, &options, under_way)?;
         let text = read(&mut file).map_err(Error::io(path))?;
+        // A line that a failure tore was ended by the next process.
+        let first = text.split('\n').next().unwrap_or_default();
+        if !begins_as(first.as_bytes(), BEGINNING) {
+            return Err(not_ours(path));
+        }
         if !text.is_empty() && !text.ends_with('\n') {
             // What follows is not to be taken for the rest of a torn line.
             file.write_all(b"\n").map_err(Error::io(path))?;
@@ -181,7 +191,7 @@ impl Journal {
 /// [`Error::File`] where another process has it, naming `under_way`.
 pub(super) fn open_locked(path: &Path, options: &OpenOptions, under_way: &Path) -> Result<File> {
     loop {
-        let file = options.open(path).map_err(Error::io(path))?;
+        let file = open_to_write(path, options)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::file(

@@ -199,8 +199,6 @@ fn zeros<R: Real>(layout: &PartLayout) -> Result<Vec<R>> {
     let entries = usize::try_from(layout.entries()?).map_err(|_| refused())?;
     // A trial, which touches nothing: `vec!` aborts where there is no memory, but it alone gets zeroed pages
     // from the system without writing them.
-    Vec::<R>::new()
-        .try_reserve_exact(entries)
-        .map_err(|_| refused())?;
+    crate::memory::try_reserve(&mut Vec::<R>::new(), entries).map_err(|_| refused())?;
     Ok(crate::memory::zeros(entries))
 }

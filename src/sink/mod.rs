@@ -6,6 +6,7 @@
 
 mod asked;
 mod blocks;
+mod differences;
 mod files;
 mod journal;
 mod layout;

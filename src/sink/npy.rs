@@ -9,7 +9,7 @@ use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::files::npy::write_header;
 use crate::files::writes::Writes;
-use crate::files::{parent, read_exact_at, sync_folder};
+use crate::files::{open_to_write, parent, read_exact_at, sync_folder};
 use crate::tensor::Real;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
@@ -91,7 +91,7 @@ impl NpyStore {
 fn open_file(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true);
-    options.open(path).map_err(Error::io(path))
+    open_to_write(path, &options)
 }
 
 impl Part {

@@ -1,9 +1,10 @@
 //! A result under way: its plan, the list of what is done, the lock on it, and its end.
 
 use super::journal::{Contents, Journal};
-use super::place::{Place, is_beside, is_hidden, is_there, not_ours};
+use super::place::{Place, begins_as, is_beside, is_hidden, is_there, not_ours};
 use super::record::Record;
 use crate::error::{Error, Result};
+use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
 use crate::files::{parent, sync_folder, with_suffix};
 use std::fs::File;
@@ -56,6 +57,39 @@ impl std::fmt::Display for Shard {
     }
 }
 
+/// What a run made before it was known to go on there: removed where it does not.
+#[derive(Debug, Default)]
+struct Unfit {
+    journal: Option<PathBuf>,
+    folder: Option<PathBuf>,
+}
+
+impl Unfit {
+    /// All of it stays.
+    fn fits(mut self) {
+        self.journal = None;
+        self.folder = None;
+    }
+}
+
+impl Drop for Unfit {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here: what is left is empty, and the next run takes it.
+        if let Some(journal) = &self.journal {
+            let _ = remove_if_there(journal);
+        }
+        if let Some(folder) = &self.folder {
+            // Another process may have begun there: a folder that is not empty stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Whether a plan that cannot be read is one of ours that was torn, or of another version, and not somebody's file.
+fn is_torn(plan: &Path) -> bool {
+    crate::files::read(plan).is_ok_and(|bytes| begins_as(&bytes, Record::BEGINNING))
+}
+
 /// A result under way. Dropped before [`Partial::finish`] it stays where a tile was done, and is removed otherwise.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -79,10 +113,15 @@ impl Partial {
         writes: Writes,
     ) -> Result<(Partial, Contents)> {
         place.check()?;
+        let mut begun = Unfit::default();
         if !place.single() {
             let folder = place.partial();
             match std::fs::create_dir(&folder) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                    // What is written through a link lies elsewhere.
+                    if !std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.is_dir()) {
+                        return Err(not_ours(&folder));
+                    }
                     // Looked at before its list is looked for: a process that began meanwhile made its list first of all.
                     let mut entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
                     let occupied = entries.next().is_some();
@@ -95,11 +134,15 @@ impl Partial {
                 }
                 made => {
                     made.map_err(Error::io(&folder))?;
+                    begun.folder = Some(folder.clone());
                     sync_folder(&parent(&folder))?;
                 }
             }
         }
         let path = place.journal(shard.index, shard.of);
+        if !is_there(&path) {
+            begun.journal = Some(path.clone());
+        }
         let (journal, mut contents) = Journal::open(&path, &place.partial(), writes)?;
         let mut partial = Partial {
             place: place.clone(),
@@ -110,7 +153,7 @@ impl Partial {
         };
         let plan = place.beside("plan.json");
         let earlier = match Record::read(&plan) {
-            Err(_) if restart && shard.of == 1 => None,
+            Err(_) if restart && shard.of == 1 && is_torn(&plan) => None,
             read => read?,
         };
         let anew = match &earlier {
@@ -138,6 +181,7 @@ impl Partial {
         }
         // Others may be at work by now.
         partial.keep = shard.of > 1 || !contents.entries.is_empty();
+        begun.fits();
         Ok((partial, contents))
     }
 
@@ -211,7 +255,9 @@ impl Partial {
             &format!(".{}-{}", self.shard.index, std::process::id()),
         );
         let text = record.text()?;
-        write_synced(&own, text.as_bytes())?;
+        // A process of the same number may have been killed here.
+        remove_if_there(&own)?;
+        create_new(&own, text.as_bytes()).map_err(Error::io(&own))?;
         // A link fails where the name is taken, and is never half there.
         let placed = std::fs::hard_link(&own, &plan).or_else(|refused| match refused.kind() {
             std::io::ErrorKind::AlreadyExists => Err(refused),
@@ -249,6 +295,13 @@ impl Partial {
         Ok(self.place.partial())
     }
 
+    /// Drops all that this process has done, and what there is of a result that it has to itself.
+    pub(super) fn discard(mut self) -> Result<()> {
+        self.journal().clear()?;
+        self.keep = self.shard.of > 1;
+        Ok(())
+    }
+
     /// Writes the manifest and gives everything its final name; the data must be synced already.
     ///
     /// The list stays locked until it has: nobody begins anew under a name that is about to be given away.
@@ -257,9 +310,10 @@ impl Partial {
         // Hours of work are not thrown away for what goes wrong from here on.
         self.keep = true;
         place.check_target()?;
-        if let Some(path) = place.manifest() {
-            write_synced(&path, manifest.as_bytes())?;
-        }
+        let manifest = place
+            .manifest()
+            .map(|path| Whole::new(&path, manifest.as_bytes()))
+            .transpose()?;
         if cfg!(windows) {
             // It renames no folder in which files are open.
             self.journal = None;
@@ -272,12 +326,10 @@ impl Partial {
                 sync_folder(&folder)?;
             }
             // The array last: where it is, the manifest is too.
-            if let Some(path) = place.manifest() {
-                rename(&path, &with_suffix(&place.target, ".json"))?;
-                sync_folder(&folder)?;
-            }
+            manifest.map_or(Ok(()), Whole::place)?;
             rename(&place.partial(), &place.target)?;
         } else {
+            manifest.map_or(Ok(()), Whole::place)?;
             sync_folder(&place.partial())?;
             // A folder is not renamed over another: the older result steps aside until the new one stands.
             let aside = place.aside();
@@ -351,7 +403,6 @@ fn remove(place: &Place, but: Option<&Path>) -> Result<()> {
     if place.single() {
         let mut all = place.besides(is_beside)?;
         all.push(place.partial());
-        all.extend(place.manifest());
         for path in all.iter().filter(|path| Some(path.as_path()) != but) {
             remove_if_there(path)?;
         }
@@ -362,7 +413,9 @@ fn remove(place: &Place, but: Option<&Path>) -> Result<()> {
         let entry = entry.map_err(Error::io(&folder))?;
         let path = entry.path();
         // Hidden ones are a file system's, which may not let go of them.
-        if Some(path.as_path()) == but || is_hidden(&entry.file_name().to_string_lossy()) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if Some(path.as_path()) == but || is_hidden(&name) && !is_temporary(&name) {
             continue;
         }
         match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -385,16 +438,6 @@ fn create_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::create_new(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.inspect_err(|_| _ = std::fs::remove_file(path))
-}
-
-/// Writes a file and makes it durable.
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    File::create(path)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .map_err(Error::io(path))
 }
 
 impl Drop for Partial {

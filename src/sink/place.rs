@@ -7,7 +7,9 @@
 
 use super::layout::PartLayout;
 use crate::error::{Error, Result};
-use crate::files::{is_writable, parent, with_suffix};
+pub(super) use crate::files::is_there;
+use crate::files::whole::is_temporary;
+use crate::files::{is_writable, parent, read_exact_at, with_suffix};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +51,16 @@ impl Place {
                 "is no name for a result: give FILE.npy, NAME.zarr or the name of a new folder",
             ));
         };
+        let text = name.to_string_lossy();
+        let bare = text.trim_start_matches('.').to_lowercase();
+        let hidden = text.starts_with('.') && !bare.contains('.');
+        if hidden && (!slash || ["npy", "zarr", "safetensors"].contains(&&*bare)) {
+            return Err(Error::file(
+                path,
+                "is an ending without a name: give NAME.npy, NAME.zarr, or the name of a new folder (with / at its end where \
+                 it is to be hidden)",
+            ));
+        }
         let extension = Path::new(name).extension();
         let is = |name: &str| extension.is_some_and(|e| e.eq_ignore_ascii_case(name));
         let kind = match extension {
@@ -96,8 +108,9 @@ impl Place {
             if is_there(&index) && index_of(&index).is_none() {
                 return Err(not_ours(&index));
             }
-            if is_there(&self.partial()) && self.journals()?.is_empty() {
-                return Err(not_ours(&self.partial()));
+            let partial = self.partial();
+            if is_there(&partial) && (self.journals()?.is_empty() || !is_array_begun(&partial)) {
+                return Err(not_ours(&partial));
             }
         }
         if !is_there(&self.target) {
@@ -255,10 +268,10 @@ impl Place {
         names.collect()
     }
 
-    /// Where the manifest is written, for results that have one in a file of its own.
+    /// The manifest's name, for results that have one in a file of its own.
     pub(super) fn manifest(&self) -> Option<PathBuf> {
         match self.kind {
-            Kind::File => Some(with_suffix(&self.target, ".json.partial")),
+            Kind::File => Some(with_suffix(&self.target, ".json")),
             Kind::Folder => Some(self.partial().join("index.json")),
             Kind::Zarr | Kind::Tensors => None,
         }
@@ -286,7 +299,7 @@ impl Place {
             let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             let own = match self.kind {
                 _ if link => false,
-                _ if is_beside(&name) => true,
+                _ if is_beside(&name) || is_temporary(&name) => true,
                 Kind::Zarr => name == "zarr.json" || is_array(&entry.path(), hidden)?,
                 _ => {
                     let array = name.strip_suffix(".npy");
@@ -348,6 +361,7 @@ fn is_array(folder: &Path, hidden: bool) -> Result<bool> {
         let own = match entry.file_name().to_string_lossy().as_ref() {
             "zarr.json" => kind.is_file(),
             "c" => kind.is_dir() && is_chunks(&entry.path(), 1, hidden)?,
+            name if is_temporary(name) => kind.is_file(),
             name if hidden && is_hidden(name) => true,
             _ => false,
         };
@@ -419,10 +433,6 @@ pub(super) fn check_folder(target: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn is_there(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok()
-}
-
 pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with('.')
 }
@@ -473,6 +483,35 @@ fn array_name(part: usize, layout: &PartLayout) -> String {
     }
 }
 
+/// Whether a file begins as all of a kind do, as far as it was written: a failure may leave zeros in the place of bytes.
+pub(super) fn begins_as(bytes: &[u8], beginning: &str) -> bool {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    let written = &bytes[..end.unwrap_or(bytes.len())];
+    let beginning = beginning.as_bytes();
+    written.starts_with(beginning) || beginning.starts_with(written)
+}
+
+/// Whether a regular file is an array's, or none yet.
+fn is_array_begun(path: &Path) -> bool {
+    let regular = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    let mut start = [0; 6];
+    let mut read = || -> Result<usize> {
+        let (file, length) = crate::files::open(path)?;
+        let count = start
+            .len()
+            .min(usize::try_from(length).unwrap_or(usize::MAX));
+        read_exact_at(&file, &mut start[..count], 0).map_err(Error::io(path))?;
+        Ok(count)
+    };
+    if !regular {
+        return false;
+    }
+    let Ok(count) = read() else {
+        return false;
+    };
+    start[..count].iter().all(|byte| *byte == 0) || start[..count] == b"\x93NUMPY"[..count]
+}
+
 pub(super) fn not_ours(path: &Path) -> Error {
     Error::file(
         path,
@@ -481,7 +520,7 @@ pub(super) fn not_ours(path: &Path) -> Error {
 }
 
 fn json_of(path: &Path) -> Option<serde_json::Value> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    serde_json::from_slice(&crate::files::read(path).ok()?).ok()
 }
 
 /// The index of a result: JSON with parts and their provenance.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::files::hash::hash_file;
+use crate::files::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -70,6 +71,18 @@ impl HashedFile {
         Ok(Self {
             path: path.display().to_string(),
             sha256: hash_file(path)?,
+            shards: Vec::new(),
+        })
+    }
+
+    /// The same of one that is watched: what it holds now is what it is to hold until the work is done.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path.
+    pub fn watched(path: &Path, watch: &Watch) -> Result<Self> {
+        Ok(Self {
+            path: path.display().to_string(),
+            sha256: watch.hash(path)?,
             shards: Vec::new(),
         })
     }

@@ -1,6 +1,7 @@
 //! What a result under way is to become: `plan.json` beside it, and the manifest of the finished one.
 
 use super::Provenance;
+use super::differences;
 use super::layout::PartLayout;
 use super::parameters::ParameterPlace;
 use super::partial::Shard;
@@ -180,14 +181,20 @@ impl Record {
         }
     }
 
+    /// What the text of every version begins with.
+    pub(super) const BEGINNING: &str = "{\n  \"format\": ";
+
     /// Reads `plan.json`; `None` where there is none.
     ///
     /// # Errors
     /// [`Error::File`] where it is of another version, or damaged.
     pub(super) fn read(path: &Path) -> Result<Option<Record>> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(Error::io(path))?,
+        let text = match crate::files::read(path) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            // What is no text is no plan, as is said below.
+            bytes => String::from_utf8_lossy(&bytes?).into_owned(),
         };
         let damaged = |what: String| {
             Error::file(
@@ -331,14 +338,7 @@ impl Record {
 
     /// What is not the same in an earlier record, in words; empty where its run can be gone on with.
     pub(super) fn differences(&self, earlier: &Record) -> Vec<String> {
-        let mut found = Vec::new();
-        differ(
-            "",
-            &earlier.identity(true),
-            &self.identity(true),
-            &mut found,
-        );
-        found
+        differences::between(&earlier.identity(true), &self.identity(true))
     }
 
     /// The manifest of the finished result, with what the lists of each of its processes note.
@@ -431,63 +431,5 @@ fn names_alone(source: &mut Value) {
     let inputs = source.get_mut("inputs").and_then(Value::as_array_mut);
     for input in inputs.into_iter().flatten() {
         input.get_mut("path").into_iter().for_each(shorten);
-    }
-}
-
-/// Lists where two values differ.
-fn differ(at: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
-    /// Differences that are listed at most.
-    const MOST: usize = 8;
-    let below = |name: &str| match at {
-        "" => name.to_string(),
-        _ => format!("{at}.{name}"),
-    };
-    if found.len() >= MOST || then == now {
-        return;
-    }
-    match (then, now) {
-        (Value::Object(a), Value::Object(b)) => {
-            // A file is named by its path where its hash differs.
-            if let (Some(then), Some(now), Some(path)) =
-                (a.get("sha256"), b.get("sha256"), b.get("path"))
-            {
-                if then != now {
-                    found.push(format!(
-                        "{} holds something else",
-                        path.as_str().unwrap_or(at)
-                    ));
-                }
-                return;
-            }
-            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for name in names {
-                let none = &Value::Null;
-                differ(
-                    &below(name),
-                    a.get(name).unwrap_or(none),
-                    b.get(name).unwrap_or(none),
-                    found,
-                );
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (k, (a, b)) in a.iter().zip(b).enumerate() {
-                differ(&below(&k.to_string()), a, b, found);
-            }
-        }
-        _ => {
-            let short = |value: &Value| {
-                let text = match value {
-                    Value::String(text) => text.clone(),
-                    Value::Null => "none".into(),
-                    other => other.to_string(),
-                };
-                match text.char_indices().nth(60) {
-                    Some((end, _)) => format!("{}…", &text[..end]),
-                    None => text,
-                }
-            };
-            found.push(format!("{at} was {} and is {}", short(then), short(now)));
-        }
     }
 }

@@ -195,16 +195,21 @@ fn a_leftover_is_started_again_and_a_run_under_way_is_not() {
         first.finish().unwrap();
         assert_eq!(Blocks::open(&path).unwrap().entry(0, 0, 1).unwrap(), 1.0);
     }
-    for name in ["c.npy.partial", "c.npy.partial.done"] {
-        std::fs::write(folder.path().join(name), "leftover").unwrap();
+    // A failure tears what was written last.
+    let torn: [(&str, &[u8]); 5] = [
+        ("c.npy.partial", b"\x93NUM"),
+        ("c.npy.partial.done", b"{\"sha"),
+        ("d.partial/0007.npy", b"leftover"),
+        ("d.partial/done", b"\0\0\0"),
+        ("d.partial/plan.json", b"{\n  \"form"),
+    ];
+    std::fs::create_dir(folder.path().join("d.partial")).unwrap();
+    for (name, bytes) in torn {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
     }
     // Without the list of done tiles it is somebody else's file.
     std::fs::write(folder.path().join("f.npy.partial"), "mine").unwrap();
     assert!(message(Files::<f32>::create(folder.path().join("f.npy"))).contains("not a result"));
-    std::fs::create_dir(folder.path().join("d.partial")).unwrap();
-    for name in ["0007.npy", "done", "plan.json"] {
-        std::fs::write(folder.path().join("d.partial").join(name), "leftover").unwrap();
-    }
     for name in ["c.npy", "d"] {
         let path = folder.path().join(name);
         assert!(message(Blocks::open(&path)).contains(".partial"));
@@ -477,7 +482,7 @@ fn a_run_goes_on_where_files_have_other_names_and_little_else_was_summed_otherwi
     drop(again);
     let refused = message(sink("a/images.npy", 0.1, 5).begin(&[square("a", 4), square("b", 2)]));
     assert!(
-        refused.contains("rank.directions was 4 and is 5"),
+        refused.contains("--rank-tolerance left 4 directions then and leaves 5 now"),
         "{refused}"
     );
 }

@@ -4,12 +4,11 @@ use super::error::GradientError;
 use super::pairs::PairErrors;
 use super::quantiles::Quantiles;
 use crate::error::{Error, Result};
-use crate::files::{is_writable, parent, sync_folder, with_suffix};
+use crate::files::whole::Whole;
+use crate::files::{is_there, is_writable, parent, sync_folder};
 use crate::sink::Provenance;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What was found, with what it was found from.
@@ -150,28 +149,28 @@ impl Folder {
         Ok(Folder(path.to_path_buf()))
     }
 
-    /// Writes the files, each under its name with `.partial` until it is whole; those of an older study that are not
-    /// among them go.
+    /// Writes the files, each under its name once all are whole; those of an older study that are not among them go.
     ///
     /// # Errors
     /// [`Error::Io`] with the file.
     pub fn write(&self, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
+        let made = !is_there(&self.0);
         std::fs::create_dir_all(&self.0).map_err(Error::io(&self.0))?;
-        let partial = |name: &str| with_suffix(&self.0.join(name), ".partial");
-        for (name, bytes) in files {
-            let path = partial(name);
-            File::create(&path)
-                .and_then(|mut file| {
-                    file.write_all(bytes)?;
-                    file.sync_all()
-                })
-                .map_err(Error::io(&path))?;
-        }
+        self.fill(files).inspect_err(|_| {
+            // Only an empty folder can be removed so.
+            if made {
+                let _ = std::fs::remove_dir(&self.0);
+            }
+        })
+    }
+
+    fn fill(&self, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
+        let whole = |(name, bytes): &(&str, Vec<u8>)| Whole::new(&self.0.join(name), bytes);
+        let written = files.iter().map(whole).collect::<Result<Vec<Whole>>>()?;
+        written.into_iter().try_for_each(Whole::place)?;
         for name in FILES {
             let path = self.0.join(name);
-            if files.iter().any(|(written, _)| *written == name) {
-                std::fs::rename(partial(name), &path).map_err(Error::io(&path))?;
-            } else if path.exists() {
+            if !files.iter().any(|(written, _)| *written == name) && is_there(&path) {
                 std::fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }

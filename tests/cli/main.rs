@@ -3,6 +3,7 @@
 
 mod bench;
 mod curvature;
+mod hostile;
 mod networks;
 #[path = "../common/onnx.rs"]
 mod onnx;

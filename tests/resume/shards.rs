@@ -153,7 +153,7 @@ fn what_is_missing_or_damaged_is_named_before_a_result_is_finished() {
     // Another number of shards, or other options, are another run.
     let message = refused(shard("3/4"));
     assert!(
-        message.contains("shards was 3 and is 4") && message.contains("every shard"),
+        message.contains("N of --shard K/N was 3 and is 4") && message.contains("every shard"),
         "{message}"
     );
     success(shard("2/3"));

@@ -20,7 +20,7 @@ pub(super) struct Stored {
 }
 
 /// Splits `FILE.npz:KEY`; a path that exists is taken as it is.
-pub(crate) fn split_key(path: &Path) -> (PathBuf, Option<String>) {
+pub fn split_key(path: &Path) -> (PathBuf, Option<String>) {
     let text = path.to_string_lossy();
     if let Some(at) = text.rfind(".npz:").filter(|_| !path.exists()) {
         let (file, key) = text.split_at(at + 4);
@@ -120,7 +120,7 @@ impl Stored {
         self.shape.iter().product()
     }
 
-    /// Refuses an array that claims more than its file can hold, before anything is allocated for it.
+    /// Refuses an array that claims more than its file can hold, before anything is allocated for it, or less than it holds.
     fn check_length(&self) -> Result<()> {
         let longest = self.store.longest();
         let size = self.dtype.size as u64;
@@ -130,11 +130,22 @@ impl Stored {
         let strides = positive.clone().try_fold(size, product);
         let data = self.shape.iter().try_fold(size, product);
         let expected = data.and_then(|data| data.checked_add(self.offset));
-        if strides.is_some() && expected.is_some_and(|expected| expected <= longest) {
+        // What comes out of a stream is known at its end.
+        let length = self.store.length();
+        if let (Some(expected), Some(length)) = (expected, length)
+            && expected < length
+        {
+            return Err(too_long(&self.path, length - expected));
+        }
+        let fits = |expected: u64| expected <= length.unwrap_or(longest).min(longest);
+        if strides.is_some() && expected.is_some_and(fits) {
             return Ok(());
         }
         let expected = expected.map_or("more than 2^64".into(), |e| e.to_string());
         let found = match self.store {
+            Store::Stream(_) if length.is_some() => {
+                format!("its archive says that {} are there", length.unwrap_or(0))
+            }
             Store::Stream(_) => format!("at most {longest} can come out of the compressed file"),
             _ => format!("{longest} are found"),
         };
@@ -146,6 +157,18 @@ impl Stored {
             ),
         ))
     }
+}
+
+/// An array that is followed by what its header does not tell of.
+pub(super) fn too_long(path: &Path, more: u64) -> Error {
+    let s = if more == 1 { "" } else { "s" };
+    Error::file(
+        path,
+        format!(
+            "is longer than its shape says, by {more} byte{s} or more: it was written over another, or several arrays lie in it; \
+             save the array again"
+        ),
+    )
 }
 
 /// The header of an IDX file (MNIST's format): two zeros, type, number of axes, extents as big-endian u32.
@@ -238,7 +261,7 @@ fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored>
         .data_start()
         .ok_or_else(|| Error::file(path, "is a damaged archive"))?;
     let (compressed, compression) = (member.compressed_size(), member.compression());
-    let crc = member.crc32();
+    let (crc, size) = (member.crc32(), member.size());
     let shown = PathBuf::from(format!("{}:{}", path.display(), bare(&keys[index])));
     if start.checked_add(compressed).is_none_or(|end| end > length) {
         return Err(Error::file(
@@ -261,6 +284,7 @@ fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored>
                 start,
                 length: compressed,
                 crc,
+                size,
             },
         ),
         other => {

@@ -15,6 +15,6 @@ mod store;
 mod tests;
 
 pub use dataset::Dataset;
-pub(crate) use formats::split_key;
+pub use formats::split_key;
 pub use preprocess::{MeanImage, Preprocess};
 pub use source::ArraySource;

@@ -1,5 +1,6 @@
 //! Bytes of an array wherever they lie: in a file, in a compressed stream, or in memory.
 
+use super::formats::too_long;
 use crate::error::{Error, Result};
 use crate::files::read_exact_at;
 use flate2::Crc;
@@ -52,6 +53,8 @@ pub(super) enum Compression {
         length: u64,
         /// CRC-32 of what they decompress to.
         crc: u32,
+        /// How many bytes that is.
+        size: u64,
     },
 }
 
@@ -96,6 +99,21 @@ impl Store {
         }
     }
 
+    /// How many bytes there are, where that is known without reading them.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self {
+            Store::Plain { length, .. } => Some(*length),
+            Store::Stream(stream) => {
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+                match stream.compression {
+                    Compression::Deflate { size, .. } => Some(size),
+                    Compression::Gzip => None,
+                }
+            }
+            Store::Memory(bytes) => Some(bytes.len() as u64),
+        }
+    }
+
     /// Reads `buffer.len()` bytes at `offset`; `path` is for messages.
     pub(super) fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
         match self {
@@ -124,14 +142,18 @@ impl Store {
         }
     }
 
-    /// Checks what a compressed stream says of itself at its end, once the array has been read up to it.
+    /// Checks that a compressed stream ends where the array does, and what it says of itself there, once the array has been
+    /// read.
     pub(super) fn check_end(&self, path: &Path) -> Result<()> {
         if let Store::Stream(stream) = self {
             let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
             let expected = stream.position;
-            stream
+            let more = stream
                 .check_end()
                 .map_err(|error| stream.explain(path, expected, error))?;
+            if more {
+                return Err(too_long(path, 1));
+            }
         }
         Ok(())
     }
@@ -155,7 +177,11 @@ impl Stream {
     }
 
     fn open(&self) -> std::io::Result<Box<dyn Read + Send>> {
-        let mut file = File::open(&self.path)?;
+        let opened = crate::files::open(&self.path).map_err(|error| match error {
+            Error::Io { source, .. } => source,
+            other => std::io::Error::other(other),
+        });
+        let (mut file, _) = opened?;
         Ok(match self.compression {
             Compression::Gzip => {
                 Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file)))
@@ -207,23 +233,23 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads past the end, where the checksum is.
-    fn check_end(&mut self) -> std::io::Result<()> {
+    /// Reads past the array's end, where the checksum is; whether anything is there.
+    fn check_end(&mut self) -> std::io::Result<bool> {
         let Some(mut reader) = self.reader.take() else {
-            return Ok(());
+            return Ok(false);
         };
         // A gzip reader checks its checksum itself when it meets the end.
-        let more = self.fill(&mut reader, &mut [0])?;
+        if self.fill(&mut reader, &mut [0])? > 0 {
+            return Ok(true);
+        }
         match self.compression {
-            Compression::Deflate { crc, .. } if more == 0 && crc != self.crc.sum() => {
-                Err(std::io::Error::new(
-                    ErrorKind::InvalidData,
-                    "the checksum does not agree, so the file is damaged",
-                ))
-            }
+            Compression::Deflate { crc, .. } if crc != self.crc.sum() => Err(std::io::Error::new(
+                ErrorKind::InvalidData,
+                "the checksum does not agree, so the file is damaged",
+            )),
             _ => {
                 self.reader = Some(reader);
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -121,9 +121,10 @@ impl Signature {
             let Some((name, _)) = rest.split_once('\'') else {
                 continue;
             };
+            let name = crate::text::escaped(name).into_owned();
             match kind {
-                "PARAMETER" => signature.parameters.insert(name.to_string()),
-                "BUFFER" | "CONSTANT_TENSOR" => signature.constants.insert(name.to_string()),
+                "PARAMETER" => signature.parameters.insert(name),
+                "BUFFER" | "CONSTANT_TENSOR" => signature.constants.insert(name),
                 _ => false,
             };
         }
@@ -131,20 +132,22 @@ impl Signature {
     }
 }
 
-/// Reads the protobuf of the file at `path`.
+/// Reads the protobuf of the file at `path`. Names are as they are printed from here on ([`crate::text::escaped`]).
 fn decode(bytes: Vec<u8>, path: &Path) -> Result<proto::Model> {
-    proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
+    let mut model = proto::Model::decode(prost::bytes::Bytes::from(bytes)).map_err(|error| {
         Error::file(
             path,
             format!("not an ONNX file, or one that was cut off ({error})"),
         )
-    })
+    })?;
+    model.for_each_name(crate::text::escape);
+    Ok(model)
 }
 
 /// The files beside `path` that its initializers' external data lie in, sorted.
 pub(super) fn external_files(path: &Path) -> Result<Vec<PathBuf>> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = crate::files::read(path)?;
     let initializers = decode(bytes, path)?
         .graph
         .map(|g| g.initializer)

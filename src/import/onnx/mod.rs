@@ -67,7 +67,7 @@ pub struct OnnxOptions {
 /// [`crate::Error::Value`] for weights that are not finite.
 pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
     let path = path.as_ref();
-    load_bytes(std::fs::read(path).map_err(Error::io(path))?, path, options)
+    load_bytes(crate::files::read(path)?, path, options)
 }
 
 /// As [`load`], from the bytes of a file that are in memory already. `path` names it in messages, and external

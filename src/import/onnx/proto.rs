@@ -17,6 +17,45 @@ pub struct Model {
     pub opset_import: Vec<OperatorSet>,
 }
 
+impl Model {
+    /// Calls `change` with every name: of nodes, operations, tensors and symbolic dimensions.
+    pub fn for_each_name(&mut self, mut change: impl FnMut(&mut String)) {
+        change(&mut self.producer_name);
+        for set in &mut self.opset_import {
+            change(&mut set.domain);
+        }
+        let Some(graph) = &mut self.graph else {
+            return;
+        };
+        for node in &mut graph.node {
+            node.input.iter_mut().for_each(&mut change);
+            node.output.iter_mut().for_each(&mut change);
+            change(&mut node.name);
+            change(&mut node.op_type);
+            change(&mut node.domain);
+            for attribute in &mut node.attribute {
+                change(&mut attribute.name);
+                if let Some(tensor) = &mut attribute.t {
+                    change(&mut tensor.name);
+                }
+            }
+        }
+        for tensor in &mut graph.initializer {
+            change(&mut tensor.name);
+        }
+        for value in graph.input.iter_mut().chain(&mut graph.output) {
+            change(&mut value.name);
+            let tensor = value.r#type.as_mut().and_then(|t| t.tensor_type.as_mut());
+            let shape = tensor.and_then(|tensor| tensor.shape.as_mut());
+            for dimension in shape.into_iter().flat_map(|shape| &mut shape.dim) {
+                if let Some(dimension::Value::Name(name)) = &mut dimension.value {
+                    change(name);
+                }
+            }
+        }
+    }
+}
+
 /// Version of a set of operations.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct OperatorSet {

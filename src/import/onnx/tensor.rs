@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::network::MOST_AXES;
 use crate::tensor::{HostArray, HostData};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -407,8 +406,10 @@ fn external(
     if !real.starts_with(&home) {
         return Err(escapes());
     }
-    let mut file = File::open(&real).map_err(missing)?;
-    let size = file.metadata().map_err(missing)?.len();
+    let (mut file, size) = crate::files::open(&real).map_err(|error| match error {
+        Error::Io { source, .. } => missing(source),
+        other => other,
+    })?;
     let offset: u64 = number("offset", 0)?;
     let length: u64 = number("length", bytes as u64)?;
     if length != bytes as u64 {

@@ -192,9 +192,7 @@ fn zeros<R: Real>(rows: usize, columns: usize) -> Result<Array2<R>> {
     };
     let count = rows.checked_mul(columns).ok_or_else(refused)?;
     // A trial, which touches nothing, since `vec!` aborts where there is no memory.
-    Vec::<R>::new()
-        .try_reserve_exact(count)
-        .map_err(|_| refused())?;
+    crate::memory::try_reserve(&mut Vec::<R>::new(), count).map_err(|_| refused())?;
     Array2::from_shape_vec((rows, columns), crate::memory::zeros(count)).map_err(|_| refused())
 }
 

@@ -2,10 +2,11 @@
 
 use super::{Blocks, Part, Reader, Run};
 use crate::error::{Error, Result};
-use crate::files::{allow_open_files, with_suffix};
+use crate::files::{self, allow_open_files, with_suffix};
 use crate::sink::ParameterPlace;
 use crate::sink::record::PartRecord;
 use crate::sink::safetensors::Opened;
+use crate::text::escape;
 use serde::Deserialize;
 use std::path::{Component, Path, PathBuf};
 
@@ -108,7 +109,7 @@ fn open_zarr(path: &Path, _: &Path) -> Result<Blocks> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(Error::io(path))
+    files::read_text(path)
 }
 
 fn parse(path: &Path, text: &str) -> Result<Manifest> {
@@ -116,9 +117,9 @@ fn parse(path: &Path, text: &str) -> Result<Manifest> {
 }
 
 impl Manifest {
-    /// Opens all parts; `path` is the file that lists them.
+    /// Opens all parts; `path` is the file that lists them. Names are as they are printed from here on.
     fn blocks<T: Reader + 'static>(
-        self,
+        mut self,
         path: &Path,
         open: impl Fn(usize, &PartRecord) -> Result<T>,
     ) -> Result<Blocks> {
@@ -135,11 +136,14 @@ impl Manifest {
                     format!("names the file {file:?} outside its folder"),
                 ));
             }
-            let layout = record.layout(path)?;
-            parts.push(Part {
-                layout,
-                reader: Box::new(open(number, record)?),
-            });
+            let mut layout = record.layout(path)?;
+            let reader = Box::new(open(number, record)?);
+            escape(&mut layout.name);
+            parts.push(Part { layout, reader });
+        }
+        for parameter in &mut self.parameters {
+            escape(&mut parameter.name);
+            escape(&mut parameter.layer);
         }
         Ok(Blocks {
             parts,

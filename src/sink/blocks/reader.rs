@@ -87,7 +87,20 @@ impl Run {
                 ),
             ));
         }
-        Run::new(path, file, length, header.dtype, header.offset, layout)
+        let run = Run::new(path, file, length, header.dtype, header.offset, layout)?;
+        let end = header
+            .data_bytes()
+            .and_then(|b| b.checked_add(header.offset));
+        match end {
+            Some(end) if end < length => Err(Error::file(
+                path,
+                format!(
+                    "is longer than its shape says, by {} bytes: it is damaged, so make the result again",
+                    length - end
+                ),
+            )),
+            _ => Ok(run),
+        }
     }
 }
 

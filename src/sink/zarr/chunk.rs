@@ -3,6 +3,7 @@
 use super::super::layout::transpose;
 use super::grid::Grid;
 use super::metadata::Form;
+use crate::error::Error;
 use crate::tensor::Real;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -61,6 +62,15 @@ impl From<std::io::Error> for Fault {
             std::io::ErrorKind::UnexpectedEof => Fault::damaged("is cut off"),
             std::io::ErrorKind::NotFound => Fault::damaged("is missing"),
             _ => Fault::Io(error),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        match error {
+            Error::Io { source, .. } => source.into(),
+            _ => Fault::damaged("is no file"),
         }
     }
 }

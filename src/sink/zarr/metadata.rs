@@ -180,7 +180,7 @@ fn owners(ranges: &[Range<usize>], parameters: &[ParameterPlace]) -> Value {
 /// # Errors
 /// [`Error::File`] for one that is not as [`array`] makes it: others are for readers that take all of Zarr.
 pub(super) fn read(path: &Path, layout: &PartLayout) -> Result<Form> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = crate::files::read_text(path)?;
     let refused = |what: String| Error::file(path, what);
     let mut given: ArrayMetadataV3 = serde_json::from_str(&text)
         .map_err(|e| refused(format!("is no array as hessblock writes it: {e}")))?;

@@ -6,7 +6,7 @@
 
 use super::super::place::COPY;
 use crate::files::writes::Writes;
-use crate::files::{read_exact_at, with_suffix};
+use crate::files::{open_to_write, read_exact_at, with_suffix};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroU64;
@@ -81,14 +81,16 @@ pub(super) fn pack(path: &Path, places: &[[u64; 2]], writes: &Writes) -> std::io
     });
     let packed: Vec<[u64; 2]> = packed.collect();
     let index = encode(&packed).map_err(std::io::Error::other)?;
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let file = open_to_write(path, &options).map_err(std::io::Error::other)?;
     let copy = with_suffix(path, COPY);
+    // One may be left of a run that was stopped here.
+    let _ = std::fs::remove_file(&copy);
     if packed == places && file.metadata()?.len() == end {
-        // One may be left of a run that was stopped here.
-        let _ = std::fs::remove_file(copy);
         return writes.write_all_at(&file, &index, 0);
     }
-    let into = File::create(&copy)?;
+    let into = File::create_new(&copy)?;
     writes.write_all_at(&into, &index, 0)?;
     let mut buffer = Vec::new();
     for (&[from, bytes], &[to, _]) in places

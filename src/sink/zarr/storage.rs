@@ -7,7 +7,7 @@ use super::chunk::{Codecs, Fault};
 use super::grid::Grid;
 use super::shards;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use zarrs::filesystem::{FilesystemStore, FilesystemStoreCreateError};
 use zarrs::storage::byte_range::{ByteRange, ByteRangeIterator, InvalidByteRangeError};
@@ -16,6 +16,7 @@ use zarrs::storage::{Bytes, MaybeBytesIterator, ReadableStorageTraits, StorageEr
 /// The chunks of one array.
 #[derive(Debug)]
 pub(super) struct Chunks {
+    folder: PathBuf,
     files: FilesystemStore,
     grid: Grid,
     codecs: Codecs,
@@ -49,6 +50,7 @@ impl Chunks {
         whole: bool,
     ) -> Result<Chunks, FilesystemStoreCreateError> {
         Ok(Chunks {
+            folder: folder.to_path_buf(),
             files: FilesystemStore::new(folder)?,
             grid,
             codecs,
@@ -63,6 +65,10 @@ impl Chunks {
         let (file_at, number) = self.grid.file_of(at);
         let file = StoreKey::new(self.grid.key(file_at))?;
         let missing = || Fault::damaged("is missing");
+        // Reading a pipe would wait for whoever writes to it.
+        if std::fs::metadata(self.folder.join(file.as_str())).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Fault::damaged("has a chunk that is no file").into());
+        }
         let length = self.files.size_key(&file)?.ok_or_else(missing)?;
         let [start, bytes] = match self.grid.per_file {
             None => [0, length],

@@ -13,8 +13,9 @@ use super::metadata::{self, Form};
 use super::shards::{self, Ends};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::files::whole::Whole;
 use crate::files::writes::Writes;
-use crate::files::{parent, read_exact_at, sync_folder};
+use crate::files::{self, open_to_write, parent, read_exact_at, sync_folder};
 use crate::sink::layout::PartLayout;
 use crate::tensor::Real;
 use rayon::prelude::*;
@@ -173,7 +174,7 @@ impl ZarrStore {
         let sharded = grid.per_file.is_some();
         let mut options = OpenOptions::new();
         options.create(true).truncate(!sharded).write(true);
-        let file = options.open(&path).map_err(Error::io(&path))?;
+        let file = open_to_write(&path, &options)?;
         let start = match sharded {
             true => self
                 .ends
@@ -203,8 +204,7 @@ impl ZarrStore {
         let grid = &array.form.grid;
         let [rows, columns] = grid.extent(at).map(|range| range.len());
         let path = grid.path(&array.folder, grid.file_of(at).0);
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
+        let (file, length) = files::open(&path)?;
         let [start, bytes] = place.unwrap_or([0, length]);
         if start.checked_add(bytes).is_none_or(|end| end > length) {
             return Err(Fault::damaged("is cut off"));
@@ -293,8 +293,8 @@ impl ZarrStore {
         let grid = &array.form.grid;
         let (file, number) = grid.file_of(at);
         let path = grid.path(&array.folder, file);
-        let index = File::open(&path).and_then(|file| shards::read(&file, grid.chunks_of_file()));
-        let index = index.map_err(Error::io(&path))?;
+        let (file, _) = files::open(&path)?;
+        let index = shards::read(&file, grid.chunks_of_file()).map_err(Error::io(&path))?;
         Ok(index
             .map(|index| index[number])
             .filter(|place| *place != shards::ABSENT))
@@ -334,12 +334,9 @@ impl ZarrStore {
         let path = folder.join("zarr.json");
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Error::Request(format!("the metadata of {}: {e}", path.display())))?;
-        let file = File::create(&path).map_err(Error::io(&path))?;
-        self.writes
-            .write_all_at(&file, (text + "\n").as_bytes(), 0)
-            .map_err(Error::io(&path))?;
-        self.changed([path, folder.to_path_buf()]);
-        Ok(())
+        let text = text + "\n";
+        let write = |file: &mut File| self.writes.write_all_at(file, text.as_bytes(), 0);
+        Whole::with(&path, write)?.place()
     }
 
     fn sync_all(&self) -> Result<()> {

@@ -1,0 +1,310 @@
+//! What is not the same in two records of a result, in the words of the command line: the option that differs, and its values.
+
+use serde_json::Value;
+
+/// Differences that are listed at most.
+const MOST: usize = 8;
+/// Names of parts that are listed at most.
+const PARTS: usize = 4;
+
+/// A difference: what a user gave otherwise, and the sentence about it.
+struct Difference {
+    /// The option; one is named once.
+    option: String,
+    words: String,
+    /// Whether it follows from others, and is named only where there are none.
+    follows: bool,
+}
+
+/// What differs between the identities ([`super::record::Record`]) of an earlier run and this one; empty where they are the same.
+pub(super) fn between(then: &Value, now: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    differ(&mut Vec::new(), then, now, &mut found);
+    let first = found.iter().any(|difference| !difference.follows);
+    let mut named: Vec<Difference> = Vec::new();
+    for difference in found {
+        let again = named.iter().any(|other| other.option == difference.option);
+        if !again && !(first && difference.follows) {
+            named.push(difference);
+        }
+    }
+    let more = named.len().saturating_sub(MOST);
+    let mut words: Vec<String> = named.into_iter().map(|d| d.words).take(MOST).collect();
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    words
+}
+
+fn differ<'a>(at: &mut Vec<&'a str>, then: &'a Value, now: &'a Value, found: &mut Vec<Difference>) {
+    if then == now {
+        return;
+    }
+    if let Some(difference) = in_words(at, then, now) {
+        return found.push(difference);
+    }
+    match (then, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let none = &Value::Null;
+                at.push(name);
+                differ(
+                    at,
+                    a.get(name).unwrap_or(none),
+                    b.get(name).unwrap_or(none),
+                    found,
+                );
+                at.pop();
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (a, b) in a.iter().zip(b) {
+                at.push("of a list");
+                differ(at, a, b, found);
+                at.pop();
+            }
+        }
+        _ => found.push(was(&at.join(" "), then, now)),
+    }
+}
+
+/// `OPTION was A and is B`.
+fn was(option: &str, then: &Value, now: &Value) -> Difference {
+    Difference {
+        option: option.to_string(),
+        words: format!("{option} was {} and is {}", short(then), short(now)),
+        follows: false,
+    }
+}
+
+/// The difference at a place of the identity, where that has words of its own; otherwise it is looked for below.
+fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
+    let says = |option: &str, words: String| Difference {
+        option: option.into(),
+        words,
+        follows: false,
+    };
+    let follows = |difference: Difference| Difference {
+        follows: true,
+        ..difference
+    };
+    Some(match at {
+        ["hessblock"] | ["made_from", "crate_version"] => {
+            let words = format!(
+                "it was version {} of hessblock and is {}",
+                short(then),
+                short(now)
+            );
+            says("hessblock", words)
+        }
+        ["precision"] | ["made_from", "precision"] => was("--precision", then, now),
+        ["shards"] => was("N of --shard K/N", then, now),
+        ["storage", "compression"] => was("--compress", then, now),
+        ["storage", "chunks_per_file"] => was("--chunks-per-file", then, now),
+        ["storage", "triangle"] => was("--triangle", then, now),
+        ["chunk_side"] | ["order", "tile"] => was("--tile", then, now),
+        ["order", "batch"] => was("--batch", then, now),
+        ["order", "unit_samples" | "unit_directions"] => {
+            let what = match at.last() {
+                Some(&"unit_samples") => "samples",
+                _ => "directions",
+            };
+            let words = format!(
+                "{} {what} were taken at a time and are {} (--batch, --memory and --host-memory decide)",
+                short(then),
+                short(now)
+            );
+            follows(says("--batch", words))
+        }
+        ["order", "grid"] => {
+            let of = |grid: &Value| match grid.as_str() {
+                Some("panels") => "panels, as the CPU makes them of G".into(),
+                Some("squares") => "squares, as a GPU and other curvatures take them".into(),
+                _ => short(grid),
+            };
+            let words = format!(
+                "tiles were {} and are {} (--device and --curvature decide)",
+                of(then),
+                of(now)
+            );
+            follows(says("--device", words))
+        }
+        ["order", "regular"] => follows(was("--out", then, now)),
+        ["order", name] => was(name, then, now),
+        ["parts"] => parts(then, now),
+        ["made_from", "samples"] => was("--samples", then, now),
+        ["made_from", "loss"] => was("--loss", then, now),
+        ["made_from", "curvature"] => was("--curvature", then, now),
+        ["made_from", "model" | "data"] if !same_count(then, now) => {
+            follows(says("files", "it was made from other files".into()))
+        }
+        ["made_from", "model" | "data", _] => {
+            if then["sha256"] == now["sha256"] {
+                return None;
+            }
+            let name = now["path"].as_str().unwrap_or("a file");
+            says(name, format!("{name} holds something else than then"))
+        }
+        ["made_from", "options", "parameters_sha256"] => follows(says(
+            "--weights",
+            "the network's weights are others than then".into(),
+        )),
+        ["made_from", "options", "data_sha256"] => {
+            follows(says("--inputs", "the data are others than then".into()))
+        }
+        ["made_from", "options", "rank"] if then.is_null() || now.is_null() => {
+            was("--rank-tolerance", &then["tolerance"], &now["tolerance"])
+        }
+        ["made_from", "options", "rank", "tolerance"] => was("--rank-tolerance", then, now),
+        ["made_from", "options", "rank", "directions"] => {
+            let words = format!(
+                "--rank-tolerance left {} directions then and leaves {} now",
+                short(then),
+                short(now)
+            );
+            follows(says("--rank-tolerance", words))
+        }
+        ["made_from", "options", "skipped"] => follows(says(
+            "--skip-larger",
+            "--skip-larger leaves out other parts than then".into(),
+        )),
+        ["made_from", "options", "source", field] => {
+            let option = match *field {
+                "model" => "the network's file".into(),
+                "dimensions" => "--dimension".into(),
+                // `x` and `mc_samples` of it are one option's.
+                field => format!("--{}", field.replace('_', "-")),
+            };
+            was(&option, then, now)
+        }
+        _ => return None,
+    })
+}
+
+fn same_count(then: &Value, now: &Value) -> bool {
+    then.as_array().map(Vec::len) == now.as_array().map(Vec::len)
+}
+
+/// The parts by their names; where these are the same, the one whose rows are not.
+fn parts(then: &Value, now: &Value) -> Difference {
+    let names = |parts: &Value| -> Vec<String> {
+        let parts = parts.as_array().into_iter().flatten();
+        let name = |part: &Value| part["part"].as_str().unwrap_or_default().to_string();
+        parts.map(name).collect()
+    };
+    let (before, after) = (names(then), names(now));
+    let listed = |names: &[String]| {
+        let mut list = names
+            .iter()
+            .take(PARTS)
+            .map(|name| short(&name.as_str().into()))
+            .collect::<Vec<_>>()
+            .join(", ");
+        if names.len() > PARTS {
+            list += &format!(" and {} more", names.len() - PARTS);
+        }
+        list
+    };
+    let words = match before == after {
+        false => format!("--part was {} and is {}", listed(&before), listed(&after)),
+        true => {
+            let pairs = then.as_array().zip(now.as_array());
+            let other = pairs.and_then(|(a, b)| a.iter().zip(b).position(|(a, b)| a != b));
+            let name = other.and_then(|k| after.get(k)).map_or("", String::as_str);
+            format!(
+                "part {name} had other rows or columns (--constant and --trainable say what is a parameter)"
+            )
+        }
+    };
+    Difference {
+        option: "--part".into(),
+        words,
+        follows: false,
+    }
+}
+
+/// A value in few letters; a range as it is given.
+fn short(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".into(),
+        Value::Array(pair) => match pair.as_slice() {
+            [Value::Number(start), Value::Number(end)] => format!("{start}..{end}"),
+            _ => value.to_string(),
+        },
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn differences_are_told_by_the_options_that_make_them() {
+        let identity = |change: &dyn Fn(&mut Value)| {
+            let mut value = json!({
+                "hessblock": "0.1.0",
+                "precision": "f32",
+                "storage": {},
+                "shards": 1,
+                "parts": [{"part": "full", "rows": [[0, 9]]}],
+                "order": {"unit_samples": 64, "unit_directions": 640, "batch": null, "grid": "panels", "tile": 2048},
+                "made_from": {
+                    "crate_version": "0.1.0",
+                    "model": [{"path": "m.onnx", "sha256": "a"}],
+                    "data": [{"path": "x.npy", "sha256": "b"}],
+                    "samples": [0, 16],
+                    "curvature": "ggn",
+                    "options": {"source": {"curvature": "ggn", "mean_image": null}, "parameters_sha256": "c"},
+                },
+            });
+            change(&mut value);
+            value
+        };
+        let told = |change: &dyn Fn(&mut Value)| between(&identity(&|_| {}), &identity(change));
+        assert!(told(&|_| {}).is_empty());
+        assert_eq!(
+            told(&|v| v["order"]["tile"] = json!(32)),
+            ["--tile was 2048 and is 32"]
+        );
+        assert_eq!(
+            told(&|v| v["storage"]["compression"] = json!(3)),
+            ["--compress was none and is 3"]
+        );
+        assert_eq!(
+            told(&|v| v["made_from"]["samples"] = json!([0, 9])),
+            ["--samples was 0..16 and is 0..9"]
+        );
+        let grid = told(&|v| v["order"]["grid"] = json!("squares"));
+        assert!(grid.len() == 1 && grid[0].contains("--device"), "{grid:?}");
+        // What follows from another option is not told.
+        let curvature = told(&|v| {
+            v["order"]["grid"] = json!("squares");
+            v["order"]["unit_samples"] = json!(8);
+            v["made_from"]["curvature"] = json!("exact");
+            v["made_from"]["options"]["source"]["curvature"] = json!("exact");
+        });
+        assert_eq!(curvature, ["--curvature was ggn and is exact"]);
+        let model = told(&|v| {
+            v["made_from"]["model"][0]["sha256"] = json!("other");
+            v["made_from"]["options"]["parameters_sha256"] = json!("other");
+        });
+        assert_eq!(model, ["m.onnx holds something else than then"]);
+        let mean = told(&|v| v["made_from"]["options"]["source"]["mean_image"] = json!("self"));
+        assert_eq!(mean, ["--mean-image was none and is self"]);
+        let part = told(&|v| v["parts"] = json!([{"part": "layer=a"}, {"part": "layer=b"}]));
+        assert_eq!(part, ["--part was full and is layer=a, layer=b"]);
+        let version = told(&|v| {
+            v["hessblock"] = json!("0.2.0");
+            v["made_from"]["crate_version"] = json!("0.2.0");
+        });
+        assert_eq!(version, ["it was version 0.1.0 of hessblock and is 0.2.0"]);
+    }
+}
