@@ -3,11 +3,11 @@
 //! Each doubt is one warning, with up to three names and a count, and with the flag that settles it.
 
 use super::OnnxOptions;
-use super::copies::telling;
 use super::graph::Graph;
 use super::names::list;
 use super::parameters::{Root, Roots, Use, is_literal};
 use super::roles::Role;
+use super::views::telling;
 
 /// The warnings of a file, in the order of what they are about.
 pub(super) fn warnings(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Vec<String> {

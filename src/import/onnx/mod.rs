@@ -2,7 +2,7 @@
 //!
 //! `proto` and `tensor` read the file; `order` sorts its nodes; `graph` keeps what feeds the output; `parameters` says
 //! which initializers are differentiated, by `roles`, `names` and `features`, and `layers` where they belong; `copies` finds
-//! those that are others in another form; `fold` computes constant nodes; `merged` and `doubts` warn of optimised files and
+//! those that are others in another form, by `views`; `fold` computes constant nodes; `merged` and `doubts` warn of optimised files and
 //! of what they leave open; `samples` follows the sample axis; `subgraphs` spells out branches; `lower` turns each node into
 //! operations of ours. The rest of a value is its ONNX shape at batch 1.
 
@@ -24,6 +24,7 @@ mod subgraphs;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
