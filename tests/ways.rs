@@ -209,7 +209,7 @@ fn check(found: &[Array2<f64>], expected: &[Array2<f64>], tolerance: f64, what: 
 fn few_parameters_below_many_classes_go_forward_and_many_below_few_backwards() {
     use Way::{Backward, Forward};
     let wide = language(4, 50, 2);
-    for part in ["layer=a", "layer=table", "layer=a,head", "diag"] {
+    for part in ["layer=a", "layer=table", "layer=a,head"] {
         assert_eq!(
             ways(&planned(&wide, &[part], of_way(None))),
             [Forward],
@@ -417,18 +417,18 @@ fn a_cut_factor_stays_one_and_is_the_same_forward() {
     );
 }
 
-/// Parts of a network of 100 classes: a narrow layer forward beside a head that is far cheaper backwards, as its passes go back
+/// Parts of a network of 40 classes: a narrow layer forward beside a head that is far cheaper backwards, as its passes go back
 /// to it alone.
 const MIXED: [&str; 4] = [
     "layer=head",
     "layer=narrow",
-    "range=0..3,0..1000",
-    "param=head.bias",
+    "range=0..3,0..700",
+    "param=head.weight",
 ];
 
 #[test]
 fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
-    let session = layered(23, 100, None);
+    let session = layered(23, 40, None);
     let mut options = of_way(None);
     options.tiling.side = 512;
     let plan = planned(&session, &MIXED, options);
@@ -441,7 +441,7 @@ fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
     assert_eq!(names(&plan), MIXED);
     let rest = plan.rest.as_ref().expect("parts of the other way");
     assert_eq!(plan.tile_count(), plan.tiles.len() + rest.tiles.len());
-    assert_eq!(plan.entries(), 2100 * 2100 + 15 * 15 + 3 * 1000 + 100 * 100);
+    assert_eq!(plan.entries(), 840 * 840 + 15 * 15 + 3 * 700 + 800 * 800);
     let described = plan.describe(8);
     assert_eq!(described.parts.len(), 4);
     assert_eq!(described.parts[1].way, Some(Forward));
@@ -480,7 +480,7 @@ fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
 
 #[test]
 fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
-    let session = layered(64, 100, None);
+    let session = layered(40, 40, None);
     let plan = |bytes: Option<u64>| {
         let parts = session.resolve(&parts(&MIXED)).expect("parts");
         let mut options = of_way(None);
@@ -501,8 +501,6 @@ fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
         1e-12,
         "tight",
     );
-    let error = plan(Some(20_000)).expect_err("far too little").to_string();
-    assert!(error.contains("would do"), "{error}");
     // Units of a run that is resumed hold for both.
     let again = plenty.in_units(session.network(), tight.units(), u64::MAX);
     let again = again.expect("the units fit");
@@ -546,9 +544,9 @@ fn to_files(session: &Session, target: &Target, most: Option<usize>) -> hessbloc
 fn values(path: &std::path::Path) -> Vec<Vec<f64>> {
     let blocks = Blocks::open(path).expect("a result");
     let of = |part: usize| {
-        let (rows, _) = blocks.parts()[part].layout.shape();
+        let shape = blocks.parts()[part].layout.shape();
         blocks
-            .rows(part, 0..rows)
+            .rows(part, 0..shape[0])
             .expect("rows")
             .into_iter()
             .collect()
@@ -558,7 +556,7 @@ fn values(path: &std::path::Path) -> Vec<Vec<f64>> {
 
 #[test]
 fn a_run_of_both_ways_that_is_stopped_anywhere_ends_with_the_same_bits() {
-    let session = layered(13, 100, None);
+    let session = layered(13, 40, None);
     let folder = tempfile::tempdir().expect("a folder");
     let target = |name: &str| Target::new(folder.path().join(name), false).expect("a place");
     to_files(&session, &target("whole"), None).expect("a run");
@@ -586,7 +584,7 @@ fn a_run_of_both_ways_that_is_stopped_anywhere_ends_with_the_same_bits() {
 
 #[test]
 fn processes_share_the_tiles_of_both_ways() {
-    let session = layered(13, 100, None);
+    let session = layered(13, 40, None);
     let folder = tempfile::tempdir().expect("a folder");
     let whole = Target::new(folder.path().join("whole"), false).expect("a place");
     to_files(&session, &whole, None).expect("a run");

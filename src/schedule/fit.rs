@@ -22,6 +22,9 @@ pub(super) struct Room<T> {
     pub(super) device: u64,
 }
 
+/// Directions of a pass below which its samples are cut first: the primal pass is no small part of it any more.
+const FEW_DIRECTIONS: usize = 8;
+
 /// Rows of V in a unit at most.
 fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
     if tiles.is_empty() {
@@ -109,7 +112,7 @@ pub(super) fn room_second(
             return Err(too_small_for(units, peak, host));
         }
         // Directions share the primal pass, samples nothing.
-        if unit > 8 || chunk == 1 && unit > 1 {
+        if unit > 8 || unit > 1 && chunk <= FEW_DIRECTIONS {
             unit = unit.div_ceil(2);
         } else if chunk > 1 {
             chunk = chunk.div_ceil(2);

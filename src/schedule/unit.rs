@@ -248,12 +248,27 @@ impl Seeded {
     ) -> Seeded {
         let samples = targets.samples().max(1);
         let (each, wide) = (outputs.len() / samples, tangents.len() / samples);
+        if !gradient {
+            let mut products = vec![0.0; tangents.len()];
+            per_sample(
+                outputs,
+                targets,
+                first,
+                &mut products,
+                |sample, products| {
+                    let k = sample.index - first;
+                    loss.hessian_products(sample, &tangents[k * wide..(k + 1) * wide], products);
+                },
+            );
+            return Seeded {
+                gradient: vec![0.0; outputs.len()],
+                products,
+            };
+        }
         let mut slots = vec![0.0; samples * (each + wide)];
         per_sample(outputs, targets, first, &mut slots, |sample, slot| {
             let (own, products) = slot.split_at_mut(each);
-            if gradient {
-                loss.gradient(sample, own);
-            }
+            loss.gradient(sample, own);
             let k = sample.index - first;
             loss.hessian_products(sample, &tangents[k * wide..(k + 1) * wide], products);
         });
