@@ -313,12 +313,9 @@ impl Lowering<'_> {
         let inputs: Vec<Option<Value>> = (0..node.proto.input.len())
             .map(|k| node.input(k).map(|name| self.values[name].clone()))
             .collect();
-        // The values of an If that is not decided are unknown for that reason alone.
-        let unknown = |input: &Option<Value>| matches!(input, Some(Value::Unknown));
-        let unknown = match node.op_type() {
-            "If" => inputs.first().is_some_and(unknown),
-            _ => inputs.iter().any(unknown),
-        };
+        // An If that is reached here is not decided, and its values are unknown for that reason alone.
+        let unknown =
+            node.op_type() != "If" && inputs.iter().flatten().any(|i| matches!(i, Value::Unknown));
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
         // What is taken of constants alone may be one, were it not for what could not be taken before it.
         let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
@@ -482,9 +479,14 @@ impl Lowering<'_> {
             "Loop" => self.loop_node(node, inputs)?,
             "ConcatFromSequence" => one(self.joined(node, inputs)?),
             "If" => {
-                return refuse(
-                    "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module",
-                );
+                return refuse(match inputs.first() {
+                    Some(Some(Value::Unknown)) => {
+                        "its condition is made by what could not be taken; out of scope is a choice that anything but shapes decides"
+                    }
+                    _ => {
+                        "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module"
+                    }
+                });
             }
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
             "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
