@@ -81,9 +81,11 @@ pub(super) struct Lowering<'g> {
     places: HashMap<String, Vec<Option<Sample>>>,
     /// Whether a value of the network depends on an input.
     of_data: Vec<bool>,
-    /// Whether a parameter has an entry for each entry of an axis that was taken for that of the samples, so that
-    /// it cannot be.
+    /// Whether, at the present node, a parameter has an entry for each entry of an axis that was taken for that of
+    /// the samples, so that it cannot be.
     weighted: Cell<bool>,
+    /// Whether all nodes that were refused are so for that reason; `None` where none was.
+    all_weighted: Option<bool>,
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
     room: Room,
@@ -126,7 +128,7 @@ pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Resul
         Ok(()) => return lowering.finish(),
         Err(fault) => fault,
     };
-    if given.batch.open || !lowering.weighted.get() {
+    if given.batch.open || lowering.all_weighted != Some(true) {
         return Err(fault);
     }
     // Another axis that can hold the samples would be as good a reading as inputs without one.
@@ -180,6 +182,7 @@ impl<'g> Lowering<'g> {
             places: HashMap::new(),
             of_data: vec![true; given.entries.len()],
             weighted: Cell::new(false),
+            all_weighted: None,
             parameter_of_root: vec![None; roots.entries.len()],
             roots,
         };
@@ -324,6 +327,7 @@ impl Lowering<'_> {
         } else if unknown {
             Ok(vec![])
         } else {
+            self.weighted.set(false);
             self.under_choices(node, &inputs)
         };
         match results {
@@ -347,6 +351,8 @@ impl Lowering<'_> {
                 }
             }
             Err(Error::Unsupported(why)) => {
+                let weighted = known && self.weighted.get();
+                self.all_weighted = Some(weighted && self.all_weighted != Some(false));
                 problems.extend(why.iter().map(|why| describe(node, why)));
                 for name in node.proto.output.iter().filter(|o| !o.is_empty()) {
                     self.values.insert(name.clone(), Value::Unknown);
