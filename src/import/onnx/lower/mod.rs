@@ -91,9 +91,11 @@ pub(super) struct Lowering<'g> {
     places: HashMap<String, Vec<Option<Sample>>>,
     /// Whether a value of the network depends on an input.
     of_data: Vec<bool>,
-    /// Whether a parameter has an entry for each entry of an axis that was taken for that of the samples, so that
-    /// it cannot be.
+    /// Whether, at the present node, a parameter has an entry for each entry of an axis that was taken for that of
+    /// the samples, so that it cannot be.
     weighted: Cell<bool>,
+    /// Whether all nodes that were refused are so for that reason; `None` where none was.
+    all_weighted: Option<bool>,
     roots: Roots,
     parameter_of_root: Vec<Option<usize>>,
     room: Room,
@@ -139,7 +141,7 @@ pub(super) fn lower(graph: &Graph, roots: Roots, options: &OnnxOptions) -> Resul
         Ok(()) => return lowering.finish(),
         Err(fault) => fault,
     };
-    if given.batch.open || !lowering.weighted.get() {
+    if given.batch.open || lowering.all_weighted != Some(true) {
         return Err(fault);
     }
     // Another axis that can hold the samples would be as good a reading as inputs without one.
@@ -197,6 +199,7 @@ impl<'g> Lowering<'g> {
             roots_of_sums: root::Roots::default(),
             of_data: Vec::new(),
             weighted: Cell::new(false),
+            all_weighted: None,
             parameter_of_root: vec![None; roots.entries.len()],
             roots,
         };
@@ -337,18 +340,16 @@ impl Lowering<'_> {
         let inputs: Vec<Option<Value>> = (0..node.proto.input.len())
             .map(|k| node.input(k).map(|name| self.values[name].clone()))
             .collect();
-        // The values of an If that is not decided are unknown for that reason alone.
-        let unknown = |input: &Option<Value>| matches!(input, Some(Value::Unknown));
-        let unknown = match node.op_type() {
-            "If" => inputs.first().is_some_and(unknown),
-            _ => inputs.iter().any(unknown),
-        };
+        // An If that is reached here is not decided, and its values are unknown for that reason alone.
+        let unknown =
+            node.op_type() != "If" && inputs.iter().flatten().any(|i| matches!(i, Value::Unknown));
         let known = node.standard() && (RULES.contains(&node.op_type()) || folds(&inputs, node));
         // What is taken of constants alone may be one, were it not for what could not be taken before it.
         let blocked = unknown && node.standard() && FOLDED.contains(&node.op_type());
         let results = if unknown && (known || blocked) {
             Ok(vec![])
         } else {
+            self.weighted.set(false);
             self.under_choices(node, &inputs)
         };
         match results {
@@ -372,6 +373,8 @@ impl Lowering<'_> {
                 }
             }
             Err(Error::Unsupported(why)) => {
+                let weighted = known && self.weighted.get();
+                self.all_weighted = Some(weighted && self.all_weighted != Some(false));
                 problems.extend(why.iter().map(|why| describe(node, why)));
                 for name in node.proto.output.iter().filter(|o| !o.is_empty()) {
                     self.values.insert(name.clone(), Value::Unknown);
@@ -564,9 +567,14 @@ impl Lowering<'_> {
             "Loop" => self.loop_node(node, inputs)?,
             "ConcatFromSequence" => one(self.concat_sequence(node, inputs)?),
             "If" => {
-                return refuse(
-                    "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module",
-                );
+                return refuse(match inputs.first() {
+                    Some(Some(Value::Unknown)) => {
+                        "its condition is made by what could not be taken; out of scope is a choice that anything but shapes decides"
+                    }
+                    _ => {
+                        "a choice that depends on values of the data or on the number of samples is out of scope, only one that shapes decide is taken; write it with torch.where in the module"
+                    }
+                });
             }
             "CumSum" | "Trilu" => one(self.triangular(node, inputs)?),
             "Softmax" | "LogSoftmax" => one(self.softmax_node(node, inputs)?),
