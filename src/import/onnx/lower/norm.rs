@@ -64,13 +64,21 @@ impl Lowering<'_> {
                     array
                 };
                 let array = array.reshaped(&shape);
-                operands.push(Value::Tensor(self.constant(node, &array)?));
+                let constant = self.constant(node, &array)?;
+                operands.push(Value::Tensor(Tensor {
+                    sample: merged,
+                    ..constant
+                }));
                 continue;
             }
             let mut tensor = match (inputs.get(k), merged) {
                 (Some(Some(Value::Host(arrays))), Some(sample)) => {
                     let array = self.per_sample(arrays, Some((1, sample)))?;
-                    self.constant(node, &array)?
+                    let constant = self.constant(node, &array)?;
+                    Tensor {
+                        sample: merged,
+                        ..constant
+                    }
                 }
                 _ => self.tensor(node, inputs, k)?,
             };
@@ -78,7 +86,7 @@ impl Lowering<'_> {
                 return refuse(format!("its input {k} depends on the data"));
             }
             if !fits(&tensor.rest) {
-                if let (Some(_), Value::Tensor(x)) = (merged, &operands[0]) {
+                if let (None, Value::Tensor(x)) = (tensor.sample, &operands[0]) {
                     self.not_over_samples(x, 1)?;
                 }
                 return Err(fault(&tensor.rest));
