@@ -17,6 +17,13 @@ def hard_sigmoid(x):
     return torch.clamp(x * SIXTH + 0.5, 0, 1) if x.dtype == torch.float64 else F.hardsigmoid(x)
 
 
+def tracked(norm):
+    """An instance norm with running statistics as after some training."""
+    norm.running_mean.normal_(0, 0.3)
+    norm.running_var.uniform_(0.5, 2)
+    return sane(norm)
+
+
 ACTIVATIONS = {
     "relu": torch.relu,
     "tanh": torch.tanh,
@@ -432,6 +439,10 @@ def makers():
             torch.tanh, variants=ALL),
         "instance_norm_plain": lambda: chain(
             (1, 4, 4), nn.Conv2d(1, 3, 2), nn.InstanceNorm2d(3, eps=EPSILON), torch.tanh),
+        "instance_norm_tracked": lambda: chain(
+            (1, 4, 3), nn.Conv2d(1, 3, 2), tracked(nn.InstanceNorm2d(3, affine=True, track_running_stats=True,
+                                                                     eps=EPSILON)), torch.tanh,
+            exports=("new",), variants=("new_optimized",)),  # the older exporter refuses an open batch
         "rms_norm": lambda: chain((3,), nn.Linear(3, 4), sane(nn.RMSNorm(4, eps=EPSILON)), nn.Linear(4, 3),
                                   torch.tanh, exports=("new",), variants=("new_optimized", "new_newest")),
         "rms_norm_written": lambda: chain((2, 3), nn.Linear(3, 4), Root(4), nn.Linear(4, 3), torch.tanh,

@@ -25,11 +25,17 @@ impl Lowering<'_> {
                 x.rest
             )));
         }
-        self.weighs(x.samples_on(1));
-        self.not_over_samples(&x, 1)?;
+        // Samples that share the axis with channels are normed one by one.
+        if x.sample.is_some_and(|s| s.axis == 1 && s.before * s.after == 1) {
+            self.weighs(true);
+            self.not_over_samples(&x, 1)?;
+        }
         let channels = x.rest[1];
         let mut shape = vec![channels];
         shape.resize(x.rest.len() - 1, 1);
+        // An instance norm with running statistics has [1, samples · channels, …], and its operands as often as
+        // there are samples.
+        let merged = x.sample.filter(|s| s.axis == 1).map(|s| s.on(0));
         let mut operands = vec![Value::Tensor(x)];
         for k in 1..=4 {
             let fits = |rest: &[usize]| rest == [channels];
@@ -40,7 +46,12 @@ impl Lowering<'_> {
             };
             if k >= 3 {
                 // A statistic is a constant even where the exporter gave it the name of an equal scale.
-                let array = self.host(inputs, k)?;
+                let array = match (inputs.get(k), merged) {
+                    (Some(Some(Value::Host(arrays))), Some(sample)) => {
+                        Some(self.per_sample(arrays, Some((1, sample)))?)
+                    }
+                    _ => self.host(inputs, k)?,
+                };
                 let array = array.ok_or_else(|| Error::Shape(format!("input {k} is missing")))?;
                 if !fits(&array.shape) {
                     return Err(fault(&array.shape));
@@ -58,19 +69,37 @@ impl Lowering<'_> {
                     array
                 };
                 let array = array.reshaped(&shape);
-                operands.push(Value::Tensor(self.constant(node, &array)?));
+                let constant = self.constant(node, &array)?;
+                operands.push(Value::Tensor(Tensor {
+                    sample: merged,
+                    ..constant
+                }));
                 continue;
             }
-            let mut tensor = self.tensor(node, inputs, k)?;
-            if self.depends(&tensor) {
+            let mut tensor = match (inputs.get(k), merged) {
+                (Some(Some(Value::Host(arrays))), Some(sample)) => {
+                    let array = self.per_sample(arrays, Some((1, sample)))?;
+                    let constant = self.constant(node, &array)?;
+                    Tensor {
+                        sample: merged,
+                        ..constant
+                    }
+                }
+                _ => self.tensor(node, inputs, k)?,
+            };
+            if self.depends(&tensor) && tensor.sample != merged {
                 return refuse(format!("its input {k} depends on the data"));
             }
             if !fits(&tensor.rest) {
+                if let (None, Value::Tensor(x)) = (tensor.sample, &operands[0]) {
+                    self.not_over_samples(x, 1)?;
+                }
                 return Err(fault(&tensor.rest));
             }
             if shape.len() > 1 {
                 let rest = shape.clone();
-                tensor = self.append(node, Reshape { rest }, &[tensor.operand], None)?;
+                let sample = tensor.sample;
+                tensor = self.append(node, Reshape { rest }, &[tensor.operand], sample)?;
             }
             operands.push(Value::Tensor(tensor));
         }

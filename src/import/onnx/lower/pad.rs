@@ -58,10 +58,16 @@ impl Lowering<'_> {
         }
         let batch = self.batch.sizes[1];
         for (axis, (&one, &times)) in one.iter().zip(many).enumerate() {
-            // A parameter repeated for every sample: as in Expand.
-            let per_sample = usize::try_from(times) == Ok(batch) && x.rest[axis] == 1;
-            if batch > 1 && x.sample.is_none() && per_sample && (one == 1 || !self.batch.open) {
-                x.sample = Some(Sample::alone(axis));
+            // A parameter repeated for every sample, as in Expand; a repetition of several entries is known for one
+            // where the file leaves the batch open.
+            let per_sample = batch > 1 && usize::try_from(times) == Ok(batch);
+            let known = self.batch.open && one == 1 || !self.batch.open && x.rest[axis] == 1;
+            if x.sample.is_none() && per_sample && known {
+                x.sample = Some(Sample {
+                    axis,
+                    before: 1,
+                    after: x.rest[axis],
+                });
                 continue;
             }
             if one != times {

@@ -233,7 +233,7 @@ fn functions(node: &Node, kind: Kind, directions: usize) -> Result<Vec<Expr>> {
         let (operation, alpha, beta) = found;
         let alpha: Option<f32> = alpha.map(|default| alphas.next().unwrap_or(default));
         let beta: Option<f32> = beta.map(|default| betas.next().unwrap_or(default));
-        Ok(function(operation, alpha, beta)?)
+        function(operation, alpha, beta)
     });
     each.collect()
 }

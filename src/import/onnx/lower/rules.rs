@@ -162,7 +162,7 @@ pub(super) fn why_not(node: &Node) -> String {
             "it samples at positions that are computed, which is not supported; F.interpolate and convolutions are".into()
         }
         "Hardmax" => {
-            "its derivative is 0 everywhere, so that nothing before it has one; leave it out of the exported module, or use a softmax".into()
+            "its derivative is 0 everywhere, so that nothing before it has one; leave it out of the exported module, or use an operation that hessblock info lists, such as Softmax".into()
         }
         "Det" => {
             "determinants are not; write that of a small matrix as products of its entries".into()
