@@ -262,14 +262,18 @@ fn a_command_that_a_full_disk_stops_leaves_nothing_on_it() {
             };
             let output = run(command_line);
             let message = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{command}: {message}");
+            // The smallest may have room in what is left.
+            assert!(
+                output.status.code() == Some(1) || left > 0 && output.status.success(),
+                "{command}: {message}"
+            );
             // A result that was under way stays where a tile of it is done, and then with its plan.
             let partial = small.0.path().join(format!("{name}.partial"));
             let plan = match partial.is_dir() {
                 true => partial.join("plan.json"),
                 false => small.0.path().join(format!("{name}.partial.plan.json")),
             };
-            let kept = plan.is_file() && left > 0;
+            let kept = left > 0 && (plan.is_file() || output.status.success());
             for entry in std::fs::read_dir(small.0.path()).expect("the folder") {
                 let (entry, what) = (
                     entry.expect("an entry").path(),
