@@ -40,6 +40,20 @@ fn differ<'a>(at: &mut Vec<&'a str>, then: &'a Value, now: &'a Value, found: &mu
     if then == now {
         return;
     }
+    // A file is known by its hash, not by its name.
+    if let (Some(before), Some(after), Some(path)) =
+        (then.get("sha256"), now.get("sha256"), now.get("path"))
+    {
+        let name = path.as_str().unwrap_or("a file");
+        if before != after {
+            found.push(Difference {
+                option: name.into(),
+                words: format!("{name} holds something else than then"),
+                follows: false,
+            });
+        }
+        return;
+    }
     if let Some(difference) = in_words(at, then, now) {
         return found.push(difference);
     }
@@ -103,7 +117,15 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
         ["storage", "compression"] => was("--compress", then, now),
         ["storage", "chunks_per_file"] => was("--chunks-per-file", then, now),
         ["storage", "triangle"] => was("--triangle", then, now),
-        ["chunk_side"] | ["order", "tile"] => was("--tile", then, now),
+        ["chunk_side"] => was("--tile", then, now),
+        ["order", "tile"] => {
+            let (before, after) = (side(then), side(now));
+            match before == after {
+                // Their form alone is another, as the grid says.
+                true => follows(was("--device", then, now)),
+                false => was("--tile", &before, &after),
+            }
+        }
         ["order", "batch"] => was("--batch", then, now),
         ["order", "unit_samples" | "unit_directions"] => {
             let what = match at.last() {
@@ -139,13 +161,6 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
         ["made_from", "model" | "data"] if !same_count(then, now) => {
             follows(says("files", "it was made from other files".into()))
         }
-        ["made_from", "model" | "data", _] => {
-            if then["sha256"] == now["sha256"] {
-                return None;
-            }
-            let name = now["path"].as_str().unwrap_or("a file");
-            says(name, format!("{name} holds something else than then"))
-        }
         ["made_from", "options", "parameters_sha256"] => follows(says(
             "--weights",
             "the network's weights are others than then".into(),
@@ -180,6 +195,19 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
         }
         _ => return None,
     })
+}
+
+/// What was given for tiles of so many rows and columns: panels are half as high as squares of that side, and twice as wide.
+fn side(tile: &Value) -> Value {
+    let sides = tile.as_array().and_then(|sides| match sides.as_slice() {
+        [rows, columns] => Some((rows.as_u64()?, columns.as_u64()?)),
+        _ => None,
+    });
+    match sides {
+        Some((rows, columns)) if rows == columns => rows.into(),
+        Some((_, columns)) => (columns / 2).into(),
+        None => tile.clone(),
+    }
 }
 
 fn same_count(then: &Value, now: &Value) -> bool {
@@ -255,7 +283,7 @@ mod tests {
                 "storage": {},
                 "shards": 1,
                 "parts": [{"part": "full", "rows": [[0, 9]]}],
-                "order": {"unit_samples": 64, "unit_directions": 640, "batch": null, "grid": "panels", "tile": 2048},
+                "order": {"unit_samples": 64, "unit_directions": 640, "batch": null, "grid": "panels", "tile": [1024, 4096]},
                 "made_from": {
                     "crate_version": "0.1.0",
                     "model": [{"path": "m.onnx", "sha256": "a"}],
@@ -271,7 +299,7 @@ mod tests {
         let told = |change: &dyn Fn(&mut Value)| between(&identity(&|_| {}), &identity(change));
         assert!(told(&|_| {}).is_empty());
         assert_eq!(
-            told(&|v| v["order"]["tile"] = json!(32)),
+            told(&|v| v["order"]["tile"] = json!([16, 64])),
             ["--tile was 2048 and is 32"]
         );
         assert_eq!(
@@ -282,7 +310,10 @@ mod tests {
             told(&|v| v["made_from"]["samples"] = json!([0, 9])),
             ["--samples was 0..16 and is 0..9"]
         );
-        let grid = told(&|v| v["order"]["grid"] = json!("squares"));
+        let grid = told(&|v| {
+            v["order"]["grid"] = json!("squares");
+            v["order"]["tile"] = json!([2048, 2048]);
+        });
         assert!(grid.len() == 1 && grid[0].contains("--device"), "{grid:?}");
         // What follows from another option is not told.
         let curvature = told(&|v| {

@@ -263,15 +263,18 @@ pub(super) fn check_partial(partial: &Path) -> Result<()> {
     let (file, length) = files::open(partial)?;
     let mut start = vec![0; length.min(8 + 28) as usize];
     read_exact_at(&file, &mut start, 0).map_err(Error::io(partial))?;
-    match start.get(8..).unwrap_or_default() {
-        // A header begins so, and one that was never written with zeros.
-        b"" => Ok(()),
-        json if br#"{"__metadata__":{"hessblock":"#.starts_with(json)
-            || json.iter().all(|b| *b == 0) =>
-        {
-            Ok(())
+    // A header begins so, and one that was never written with zeros; its length is below 2^32.
+    let known = br#"{"__metadata__":{"hessblock":"#;
+    let ours = match start.split_at_checked(8) {
+        _ if start.iter().all(|byte| *byte == 0) => true,
+        Some((length, json)) => {
+            length[4..] == [0; 4] && (known.starts_with(json) || json.iter().all(|byte| *byte == 0))
         }
-        _ => Err(not_ours(partial)),
+        None => false,
+    };
+    match ours {
+        true => Ok(()),
+        false => Err(not_ours(partial)),
     }
 }
 

@@ -4,8 +4,10 @@
 use super::*;
 use crate::Error;
 use crate::files::npy;
+use crate::files::watch::Watch;
 use proptest::prelude::*;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The entry at (row, column), symmetric.
 fn entry(row: usize, column: usize) -> f64 {
@@ -526,4 +528,96 @@ fn what_file_systems_hide_in_a_result_under_way_stops_no_run_and_what_is_somebod
     assert!(sink.has(&Tile::whole(0, &square("a", 4))).unwrap());
     sink.finish().unwrap();
     assert_eq!(names(&path), [".nfs0001", "0000.npy", "index.json"]);
+}
+
+#[test]
+fn a_share_that_is_refused_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let share = |path: &Path, index: usize| {
+        let options = FilesOptions {
+            shard: Shard { index, of: 3 },
+            ..FilesOptions::default()
+        };
+        Files::<f32>::with_options(path, options).unwrap()
+    };
+    for name in ["a", "b.npy"] {
+        let path = folder.path().join(name);
+        let mut first = share(&path, 1);
+        first.begin(&[square("a", 4)]).unwrap();
+        let all = || {
+            let below = folder.path().join("a.partial");
+            [
+                names(folder.path()),
+                if below.is_dir() {
+                    names(&below)
+                } else {
+                    Vec::new()
+                },
+            ]
+        };
+        let before = all();
+        assert!(message(share(&path, 2).begin(&[square("a", 5)])).contains("another command"));
+        assert_eq!(all(), before);
+        // A list that was there is not removed.
+        share(&path, 3).begin(&[square("a", 4)]).unwrap();
+        let before = all();
+        assert!(message(share(&path, 3).begin(&[square("a", 5)])).contains("another command"));
+        assert_eq!(all(), before);
+    }
+    // Nor does a place that is refused.
+    std::fs::write(folder.path().join("c.npy.partial.plan.json"), "mine").unwrap();
+    let before = names(folder.path());
+    let path = folder.path().join("c.npy");
+    assert!(
+        message(
+            Files::<f32>::create(&path)
+                .unwrap()
+                .begin(&[square("a", 4)])
+        )
+        .contains("plan")
+    );
+    assert_eq!(names(folder.path()), before);
+}
+
+#[test]
+fn tiles_of_files_that_changed_are_not_listed_and_those_that_may_be_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, input) = (folder.path().join("h"), folder.path().join("x.npy"));
+    let sink = |watch: Watch| {
+        let files = Files::<f32>::create(&path).unwrap();
+        let mut files = files.watch(Arc::new(watch));
+        files.begin(&[square("a", 4), square("b", 2)]).unwrap();
+        files
+    };
+    let watch = || {
+        std::fs::write(&input, "input").unwrap();
+        let watch = Watch::new([input.clone()]);
+        watch.hash(&input).unwrap();
+        watch
+    };
+    let first = sink(watch());
+    first.tile(0, 0..4, 0..4, &[1.0; 16], false).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    std::fs::write(&input, "other").unwrap();
+    let refused = message(first.tile(1, 0..2, 0..2, &[1.0; 4], false));
+    assert!(refused.contains("x.npy: was changed while"), "{refused}");
+    drop(first);
+    let mut again = sink(watch());
+    assert!(again.has(&Tile::whole(0, &square("a", 4))).unwrap());
+    assert!(!again.has(&Tile::whole(1, &square("b", 2))).unwrap());
+    again.tile(1, 0..2, 0..2, &[2.0; 4], false).unwrap();
+    std::fs::write(&input, "other").unwrap();
+    assert!(message(again.finish()).contains("x.npy"));
+    drop(again);
+    assert!(!path.exists() && folder.path().join("h.partial/done").exists());
+    // A change that times do not tell may have been at any time.
+    let mut unseen = watch();
+    std::fs::write(&input, "other").unwrap();
+    unseen.forget_times();
+    let mut last = sink(unseen);
+    assert!(last.has(&Tile::whole(0, &square("a", 4))).unwrap());
+    assert!(last.has(&Tile::whole(1, &square("b", 2))).unwrap());
+    assert!(message(last.finish()).contains("x.npy"));
+    drop(last);
+    assert_eq!(names(folder.path()), ["x.npy"]);
 }

@@ -1,7 +1,7 @@
 //! Files that change, lie, block or lead elsewhere, and systems that give little: refused by name, in one message, and nothing
 //! of anybody's is harmed.
 
-use crate::onnx::{FLOAT, Model};
+use crate::onnx::{FLOAT, Model, numbers};
 use crate::workplace::*;
 use hessblock::files::npy::write_header;
 use std::process::Stdio;
@@ -17,14 +17,37 @@ const LOSS: [&str; 6] = [
 
 /// A command on `model.onnx`, `images.npy` and `labels.npy`, which lie in the place.
 fn on_copies<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let head = [command, "model.onnx", "--inputs", "images.npy"];
+    on_inputs(command, "images.npy", more)
+}
+
+fn on_inputs<'a>(command: &'a str, inputs: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let head = [command, "model.onnx", "--inputs", inputs];
     [&head[..], &LOSS, more].concat()
 }
 
+/// Inputs of the network, its hidden units, and all its parameters.
+const INPUTS: usize = 8;
+const HIDDEN: usize = 24;
+const ALL: usize = HIDDEN * INPUTS + HIDDEN + 3 * HIDDEN + 3;
+
+/// A small network with so many samples.
 fn copies(samples: usize) -> Workplace {
     let place = Workplace::new();
-    place.small(samples);
-    std::fs::copy(digits("model.onnx"), place.path("model.onnx")).expect("a copy");
+    Model::new()
+        .input("x", FLOAT, &[INPUTS])
+        .weight("fc.weight", &[HIDDEN, INPUTS])
+        .weight("fc.bias", &[HIDDEN])
+        .weight("head.weight", &[3, HIDDEN])
+        .weight("head.bias", &[3])
+        .linear("fc", "x", "h")
+        .node("Tanh", &["h"], "a", &[])
+        .linear("head", "a", "y")
+        .output("y")
+        .write(place.path("model.onnx"));
+    let values = numbers("x", samples * INPUTS).into_iter().map(f64::from);
+    place.write_f32("images.npy", &[samples, INPUTS], values);
+    let labels: Vec<i64> = (0..samples as i64).map(|k| k * 5 % 3).collect();
+    place.write_i64("labels.npy", &[samples], &labels);
     place
 }
 
@@ -44,9 +67,9 @@ fn while_it_changes(place: &Workplace, arguments: &[&str], file: &str) -> std::p
 
 #[test]
 fn a_run_whose_files_change_meanwhile_is_refused_with_the_file() {
-    let place = copies(64);
+    let place = copies(200);
     place.done(&on_copies("blocks", &["--part", "layers", "--out", "made"]));
-    place.write_f32("v.npy", &[1374], (0..1374).map(|k| (k % 5) as f64 - 2.0));
+    place.write_f32("v.npy", &[ALL], (0..ALL).map(|k| (k % 5) as f64 - 2.0));
     let before = place.names();
     let slow = ["--batch", "1"];
     let commands: [(&str, &[&str]); 10] = [
@@ -88,7 +111,7 @@ fn a_run_whose_files_change_meanwhile_is_refused_with_the_file() {
             );
         }
     }
-    let verify = ["verify", "made", "--entries", "200"];
+    let verify = ["verify", "made", "--entries", "60"];
     let output = while_it_changes(&place, &verify, "images.npy");
     let text = errors(&output);
     assert!(
@@ -289,7 +312,7 @@ fn nothing_is_written_through_a_link_or_over_a_file_of_the_users() {
 #[test]
 fn what_is_no_regular_file_is_refused_at_once() {
     let place = copies(4);
-    place.write_f32("v.npy", &[1374], vec![1.0; 1374]);
+    place.write_f32("v.npy", &[ALL], vec![1.0; ALL]);
     place.done(&on_copies("blocks", &["--part", "diag", "--out", "h"]));
     let pipe = |name: &str| {
         let made = std::process::Command::new("mkfifo")
@@ -510,18 +533,18 @@ fn an_array_that_is_longer_than_its_shape_says_is_refused() {
         }
         archive.finish().expect("written");
     }
-    let rest = [
-        &LOSS[..],
-        &["--part", "diag", "--force", "--out", "out.npy"],
-    ]
-    .concat();
+    let rest = ["--part", "diag", "--force", "--out", "out.npy"];
     for file in [
         "long.npy",
         "long.npy.gz",
         "stored.npz:long",
         "deflated.npz:long",
     ] {
-        let text = place.refused(1, &blocks_of(file, &rest), &["longer than its shape says"]);
+        let text = place.refused(
+            1,
+            &on_inputs("blocks", file, &rest),
+            &["longer than its shape says"],
+        );
         assert!(text.contains(file) && !text.contains("truncated"), "{text}");
     }
     for file in [
@@ -530,7 +553,7 @@ fn an_array_that_is_longer_than_its_shape_says_is_refused() {
         "stored.npz:right",
         "deflated.npz:right",
     ] {
-        place.done(&blocks_of(file, &rest));
+        place.done(&on_inputs("blocks", file, &rest));
     }
     // Of a result too.
     let mut array = std::fs::read(place.path("out.npy")).expect("a result");
@@ -542,7 +565,7 @@ fn an_array_that_is_longer_than_its_shape_says_is_refused() {
         &["out.npy", "longer than its shape says"],
     );
     // A header may say less than there is by any amount.
-    let mut sparse = write_header("<f4", &[8, 1, 8, 8]);
+    let mut sparse = write_header("<f4", &[8, INPUTS]);
     sparse.resize(images.len(), 0);
     std::fs::write(place.path("sparse.npy"), sparse).expect("a file");
     let file = std::fs::File::options()
@@ -553,7 +576,7 @@ fn an_array_that_is_longer_than_its_shape_says_is_refused() {
         .expect("a sparse file");
     place.refused(
         1,
-        &blocks_of("sparse.npy", &rest),
+        &on_inputs("blocks", "sparse.npy", &rest),
         &["sparse.npy", "longer"],
     );
 }

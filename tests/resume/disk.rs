@@ -204,3 +204,93 @@ fn a_disk_that_fills_up_on_the_way_is_gone_on_with_once_it_has_room() {
     assert!(text(&output.stderr).contains("went on from"));
     assert!(std::fs::read(format!("{out}/0000.npy")).expect("a result") == expected);
 }
+
+#[test]
+fn a_command_that_a_full_disk_stops_leaves_nothing_on_it() {
+    let Some(small) = Small::new(1 << 20) else {
+        eprintln!("no file system can be mounted here: skipped");
+        return;
+    };
+    let place = Place::new();
+    let example = format!("{}/examples/digits", env!("CARGO_MANIFEST_DIR"));
+    let mut vector = hessblock::files::npy::write_header("<f4", &[1374]);
+    vector.resize(vector.len() + 4 * 1374, 0);
+    std::fs::write(place.path("v.npy"), vector).expect("a file");
+    // All but a few bytes are taken, then all.
+    for left in [8192, 4096, 0] {
+        let filler = small.0.path().join("filler");
+        let mut file = std::fs::File::create(&filler).expect("a file");
+        while std::io::Write::write(&mut file, &[1; 4096]).is_ok() {}
+        let length = file.metadata().expect("a file").len();
+        file.set_len(length - left).expect("shorter");
+        drop(file);
+        let out = |name: &str| {
+            small
+                .0
+                .path()
+                .join(name)
+                .to_str()
+                .expect("a path")
+                .to_string()
+        };
+        for (command, name) in [
+            ("product", "x.npy"),
+            ("gradient", "x.npy"),
+            ("blocks", "x.npy"),
+            ("blocks", "x"),
+            ("blocks", "x.safetensors"),
+            ("error", "study"),
+        ] {
+            let mut command_line = place.command(&[command]);
+            command_line.arg(format!("{example}/model.onnx"));
+            command_line.arg(format!("--inputs={example}/images.npy"));
+            command_line.arg(format!("--targets={example}/labels.npy"));
+            command_line.args([
+                "--loss",
+                "cross-entropy",
+                "--device",
+                "cpu",
+                "--samples",
+                "0..2",
+            ]);
+            command_line.args(["--out", &out(name)]);
+            match command {
+                "product" => command_line.args(["--vector", "v.npy"]),
+                "blocks" => command_line.args(["--part", "diag"]),
+                "error" => command_line.args(["--draws", "2", "--no-pairs"]),
+                _ => &mut command_line,
+            };
+            let output = run(command_line);
+            let message = text(&output.stderr);
+            // The smallest may have room in what is left.
+            assert!(
+                output.status.code() == Some(1) || left > 0 && output.status.success(),
+                "{command}: {message}"
+            );
+            // A result that was under way stays where a tile of it is done, and then with its plan.
+            let partial = small.0.path().join(format!("{name}.partial"));
+            let plan = match partial.is_dir() {
+                true => partial.join("plan.json"),
+                false => small.0.path().join(format!("{name}.partial.plan.json")),
+            };
+            let kept = left > 0 && (plan.is_file() || output.status.success());
+            for entry in std::fs::read_dir(small.0.path()).expect("the folder") {
+                let (entry, what) = (
+                    entry.expect("an entry").path(),
+                    format!("{command} {name}, {left} bytes left"),
+                );
+                if entry == filler {
+                    continue;
+                }
+                assert!(
+                    kept && entry.metadata().expect("it is there").len() > 0,
+                    "{what}: {entry:?}"
+                );
+                match entry.is_dir() {
+                    true => std::fs::remove_dir_all(&entry).expect("removed"),
+                    false => std::fs::remove_file(&entry).expect("removed"),
+                }
+            }
+        }
+    }
+}

@@ -26,7 +26,9 @@ impl Lowering<'_> {
             )));
         }
         // Samples that share the axis with channels are normed one by one.
-        if x.sample.is_some_and(|s| s.axis == 1 && s.before * s.after == 1) {
+        if x.sample
+            .is_some_and(|s| s.axis == 1 && s.before * s.after == 1)
+        {
             self.weighs(true);
             self.not_over_samples(&x, 1)?;
         }
