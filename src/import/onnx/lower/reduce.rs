@@ -122,7 +122,7 @@ impl Lowering<'_> {
     pub(super) fn extreme(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let x = self.tensor(node, inputs, 0)?;
         let (axes, keep) = self.reduced(node, inputs, &x)?;
-        if node.op_type() != "GlobalMaxPool" {
+        if node.op_type() != "GlobalMaxPool" && !x.integer && self.source_of(x.operand).0 {
             self.warn_of_ties(node);
         }
         if node.op_type() != "ReduceMin" {

@@ -483,7 +483,7 @@ impl Lowering<'_> {
     }
 
     /// Whether an operand depends on a parameter, and whether a logarithm, quotient or power is among what made it.
-    fn source_of(&mut self, operand: Operand) -> (bool, bool) {
+    pub(super) fn source_of(&mut self, operand: Operand) -> (bool, bool) {
         let Operand::Value(value) = operand else {
             return (matches!(operand, Operand::Parameter(_)), false);
         };
