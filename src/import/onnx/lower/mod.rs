@@ -609,7 +609,15 @@ impl Lowering<'_> {
         let second = if one == many {
             first.clone()
         } else {
-            fold::evaluate(node, &many).map_err(fault)?
+            match fold::evaluate(node, &many) {
+                Ok(results) => results,
+                Err(why) if self.batch.open => {
+                    return refuse(format!(
+                        "it can be computed for one sample but not for several ({why}): the exporter wrote the batch of the example input into the file; export with a fixed batch, without dynamic axes"
+                    ));
+                }
+                Err(why) => return Err(fault(why)),
+            }
         };
         self.room.work(elements_walked(&many, &second))?;
         Ok(first

@@ -150,13 +150,13 @@ pub(super) fn why_not(node: &Node) -> String {
             "lists of tensors are out of scope, but for the parts of a split; leave them out of the exported module".into()
         }
         "ArgMax" | "ArgMin" | "TopK" => {
-            "it chooses positions by values that depend on parameters, and positions have no derivative; of the inputs alone it is supported".into()
+            "it chooses positions by values that depend on parameters, and positions have no derivative; of the inputs alone it is supported (for the greatest value itself, amax is)".into()
         }
         "NonZero" | "Unique" | "NonMaxSuppression" => {
             "the shape of its result depends on values of the data; use a mask instead (torch.where, or a product with 0 and 1)".into()
         }
         "Mod" | "BitShift" => {
-            "of what depends on parameters its derivative is 0 or none; of the inputs alone it is supported".into()
+            "of what depends on parameters its derivative is 0 or none; of the inputs alone it is supported. Leave it out of the exported module; a straight-through estimator is not in the file, as detach() is not".into()
         }
         "GridSample" | "AffineGrid" | "RoiAlign" | "MaxRoiPool" | "DeformConv" => {
             "it samples at positions that are computed, which is not supported; F.interpolate and convolutions are".into()
