@@ -126,9 +126,15 @@ fn agree_with_pytorch_by(
         };
         // The batch norms of the first take off means that are near their inputs, the weights of one unit of the second
         // nearly cancel: single precision itself loses two digits there, on the CPU as on the GPU. x − tanh x of small x
-        // makes of half an ulp of tanh, which is correctly rounded here, 3/x² times as much.
+        // makes of half an ulp of tanh, which is correctly rounded here, 3/x² times as much. The classes of summed bags are
+        // nearly certain, so that 1 − π loses two digits.
         let slack = match name {
-            _ if name.starts_with("fused_norm") || name.starts_with("act_celu_nobias") => 3.0,
+            _ if ["fused_norm", "act_celu_nobias", "bag_sum"]
+                .iter()
+                .any(|of| name.starts_with(of)) =>
+            {
+                3.0
+            }
             _ if name.starts_with("act_tanhshrink_nobias") => 15.0,
             _ => 1.0,
         };

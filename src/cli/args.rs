@@ -67,6 +67,7 @@ Example:
     /// Test this machine's device: everything it computes against CPU double precision, in under a minute.
     Selftest(Selftest),
     /// Print the Python script that exports a torch.nn.Module to ONNX with its parameters' names.
+    #[command(after_help = "Example: hessblock export-script > export.py")]
     ExportScript,
     /// Print what a shell needs to complete commands, options and values.
     Completions(Completions),

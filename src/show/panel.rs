@@ -21,7 +21,7 @@ const LINE: i32 = 18;
 /// Pixels between a map and its scale, of the scale itself, and of its numbers.
 const GAP: i32 = 16;
 const BAR: i32 = 14;
-const NUMBERS: i32 = 54;
+const NUMBERS: i32 = 72;
 /// Pixels of a colour below the scale, with its meaning.
 const KEY: i32 = 22;
 /// Pixels of the scale's height.

@@ -2,7 +2,7 @@
 
 use crate::workplace::{Workplace, errors, on_digits};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "inspect",
     "blocks",
     "merge",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 16] = [
     "bench",
     "selftest",
     "show",
+    "export-script",
     "completions",
     "man",
 ];

@@ -318,7 +318,7 @@ def write_case(index, name, path, model, network, inputs, full, data_name=None, 
     }
     buffers = {k for k, _ in network.module.named_buffers() if "running_" not in k}
     constant = [i.name for i in model.graph.initializer
-                if i.name in buffers and i.data_type != onnx.TensorProto.INT64]
+                if i.name in buffers and i.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)]
     told = any("graph_signature" in p.key for p in model.graph.metadata_props)
     if constant and not told:  # the older exporter does not say what is a buffer
         case["constant"] = constant

@@ -8,6 +8,7 @@ use super::names::list;
 use super::parameters::{Root, Roots, Use, is_literal};
 use super::roles::Role;
 use super::views::telling;
+use std::collections::{HashMap, HashSet};
 
 /// The warnings of a file, in the order of what they are about.
 pub(super) fn warnings(graph: &Graph, roots: &Roots, options: &OnnxOptions) -> Vec<String> {
@@ -27,10 +28,51 @@ fn told(graph: &Graph, roots: &Roots) -> (bool, bool) {
     (!told.is_empty(), told.iter().all(held))
 }
 
+/// The weights of affine operations, by node and by value that a node makes.
+struct Weights<'g> {
+    graph: &'g Graph,
+    by_node: HashMap<usize, usize>,
+    makers: HashMap<&'g str, usize>,
+}
+
+impl<'g> Weights<'g> {
+    fn new(graph: &'g Graph, roots: &Roots) -> Self {
+        let uses = roots.uses.iter().enumerate();
+        let weights = uses.flat_map(|(root, uses)| {
+            let weights = uses.iter().filter(|u| u.role == Role::Weight);
+            weights.map(move |used| (used.node, root))
+        });
+        let nodes = graph.nodes.iter().enumerate();
+        let made =
+            nodes.flat_map(|(k, node)| node.proto.output.iter().map(move |o| (o.as_str(), k)));
+        Weights {
+            graph,
+            by_node: weights.collect(),
+            makers: made.collect(),
+        }
+    }
+
+    /// Whether two of the places belong to the same weight: the module uses the whole layer again, as a recurrence does.
+    fn repeat(&self, places: &[&Use]) -> bool {
+        let mut seen = HashSet::new();
+        let of = |place: &&&Use| {
+            let before = self.graph.nodes[place.node].proto.input.iter();
+            let mut before = before.filter_map(|name| self.makers.get(name.as_str()));
+            let own = self.by_node.get(&place.node);
+            own.or_else(|| before.find_map(|node| self.by_node.get(node)))
+        };
+        places
+            .iter()
+            .filter_map(|place| of(&place))
+            .any(|weight| !seen.insert(*weight))
+    }
+}
+
 /// Norm scales and biases that serve several places were most likely equal by chance at export.
 fn shared(graph: &Graph, roots: &Roots) -> Option<String> {
     // Where the exporter lists the module's parameters and the file holds them all, what is shared is meant to be.
     let (_, complete) = told(graph, roots);
+    let weights = Weights::new(graph, roots);
     let mut names = Vec::new();
     for (k, root) in roots.entries.iter().enumerate() {
         if root.layer.is_none() || complete && graph.signature.parameters.contains(&root.name) {
@@ -43,7 +85,7 @@ fn shared(graph: &Graph, roots: &Roots) -> Option<String> {
             _ => false,
         };
         let places: Vec<&Use> = roots.uses[k].iter().filter(own).collect();
-        if places.len() > 1 {
+        if places.len() > 1 && !weights.repeat(&places) {
             let nodes = places.iter().map(|u| graph.nodes[u.node].name());
             names.push((root.name.as_str(), list(nodes)));
         }

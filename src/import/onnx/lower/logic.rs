@@ -5,6 +5,7 @@ use super::super::fold;
 use super::super::graph::Node;
 use super::super::proto::data_type::BOOL;
 use super::super::tensor::Array;
+use super::extended::MOST_KNOWN;
 use super::{Lowering, Tensor, Value, is_float, refuse};
 use crate::error::{Error, Result};
 use crate::ops::Elementwise;
@@ -54,6 +55,13 @@ fn hidden_by(operands: &[Value; 3]) -> Option<Array> {
     let mut shape = condition.shape.clone();
     for side in sides.iter().flatten() {
         shape = broadcast_rest(&shape, &side.shape)?;
+    }
+    if shape
+        .iter()
+        .try_fold(1usize, |all, &d| all.checked_mul(d))
+        .is_none_or(|all| all > MOST_KNOWN)
+    {
+        return None;
     }
     let spread = |array: &Array| fold::expand(array, &shape).ok().map(|a| a.to_f64());
     let truth = spread(&condition)?;

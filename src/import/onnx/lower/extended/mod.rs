@@ -32,7 +32,6 @@ pub(super) use cases::INFINITE;
 
 use super::{Lowering, Tensor, Value};
 use crate::error::Result;
-use crate::import::onnx::fold;
 use crate::import::onnx::graph::Node;
 use crate::import::onnx::tensor::{Array, Data};
 use crate::network::{LOWEST, MINUS_INFINITY, Network, Operand};
@@ -46,6 +45,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Finite constants from here on are cut where they meet stand-ins; smaller ones are lost in the rounding of −M.
 const HUGE: f64 = 1e20;
+/// Entries of a mask up to which it is kept where it is −∞.
+pub(super) const MOST_KNOWN: usize = 1 << 24;
 /// Inputs and operations up to which a truth value's formula is written into what reads it.
 const MOST_INPUTS: usize = 6;
 const MOST_OPERATIONS: usize = 48;
@@ -127,13 +128,16 @@ fn any(array: &Array, test: impl Fn(f64) -> bool) -> bool {
     }
 }
 
-/// Where a host array is −∞, as 0 and 1.
-fn hidden_of(array: &Array) -> Array {
+/// Where a host array is −∞, as 0 and 1; `None` for one that is too large to keep such a list.
+fn hidden_of(array: &Array) -> Option<Array> {
     let truth = |v: f64| i64::from(v == f64::NEG_INFINITY);
-    Array::ints(
-        &array.shape,
-        array.to_f64().into_iter().map(truth).collect(),
-    )
+    let truths = match &array.data {
+        _ if array.len() > MOST_KNOWN => return None,
+        Data::F32(v) => v.iter().map(|&v| truth(v.into())).collect(),
+        Data::F64(v) => v.iter().map(|&v| truth(v)).collect(),
+        Data::Int(v) => vec![0; v.len()],
+    };
+    Some(Array::ints(&array.shape, truths))
 }
 
 impl Lowering<'_> {
@@ -157,7 +161,7 @@ impl Lowering<'_> {
             .fold(0, |all, k| all | k.0);
         self.extended.note_size(array);
         if classes != 0 {
-            let hidden = (classes == LOW).then(|| hidden_of(array));
+            let hidden = (classes == LOW).then(|| hidden_of(array)).flatten();
             self.note(node, operand, classes, hidden);
         }
     }
@@ -539,11 +543,13 @@ impl Lowering<'_> {
         if !guarded {
             return operand;
         }
-        let hidden = hidden_of(&most);
+        let Some(hidden) = hidden_of(&most) else {
+            return operand;
+        };
         let rank = most.shape.len();
         if node.op_type() == "Where" || rank > 0 && covers_row(&hidden, &most.shape, rank - 1) {
             let warning = format!(
-                "node {:?} ({}) masks by the lowest finite number what the softmax after it guards as if it were −∞: it is taken              for −∞, so that rows that are masked throughout are 0 as in PyTorch, where other runtimes average",
+                "node {:?} ({}) masks by the lowest finite number what the softmax after it guards as if it were −∞: it is taken for −∞, so that rows that are masked throughout are 0 as in PyTorch, where other runtimes average",
                 node.name(),
                 node.op_type()
             );
@@ -630,8 +636,11 @@ const LOWEST_OF_TYPES: [f64; 4] = [
     f64::MIN,
 ];
 
-/// A mask of 0 and a lowest finite number, with −∞ for that; `None` for any other array.
+/// A mask of 0 and a lowest finite number, with −∞ for that; `None` for any other array, and for one that is too large.
 fn opened(array: &Array) -> Option<Array> {
+    if array.len() > MOST_KNOWN {
+        return None;
+    }
     let values = array.to_f64();
     let low = *values.iter().find(|&&v| v != 0.0)?;
     let mask = LOWEST_OF_TYPES.contains(&low) && values.iter().all(|&v| v == 0.0 || v == low);
@@ -641,14 +650,21 @@ fn opened(array: &Array) -> Option<Array> {
 
 /// Whether a row along the axis is hidden throughout.
 fn covers_row(hidden: &Array, rest: &[usize], axis: usize) -> bool {
-    let Ok(hidden) = fold::expand(hidden, rest) else {
+    let Data::Int(values) = &hidden.data else {
         return true;
     };
-    let values = hidden.to_f64();
-    let (extent, inner) = (rest[axis], rest[axis + 1..].iter().product::<usize>());
+    // Its own rows are those of what it is broadcast to, unless it has one entry along the axis: for all of a row then.
+    let Some(own) = (hidden.shape.len() + axis).checked_sub(rest.len()) else {
+        return values.iter().any(|&v| v != 0);
+    };
+    let extent = hidden.shape[own];
+    if extent != 1 && extent != rest[axis] {
+        return true;
+    }
+    let inner = hidden.shape[own + 1..].iter().product::<usize>();
     let rows = values.len() / extent.max(1);
     (0..rows).any(|row| {
         let start = row / inner * inner * extent + row % inner;
-        (0..extent).all(|k| values[start + k * inner] != 0.0)
+        (0..extent).all(|k| values[start + k * inner] != 0)
     })
 }
