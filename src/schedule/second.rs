@@ -290,8 +290,11 @@ pub(super) struct Known<'p, 'm> {
     planner: &'p Planner<'p>,
     routes: &'p Routes,
     samples: usize,
-    passes: BTreeMap<(Vec<usize>, Alike), (Meter, Moving<'m, MeterTensor>, Pass)>,
+    passes: BTreeMap<(Vec<usize>, Alike), Measured<'m>>,
 }
+
+/// A pass that was run on shapes: where, what it made, and what it took.
+type Measured<'m> = (Meter, Moving<'m, MeterTensor>, Pass);
 
 impl<'p, 'm> Known<'p, 'm> {
     /// Passes over units of so many samples.

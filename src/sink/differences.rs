@@ -24,7 +24,8 @@ pub(super) fn between(then: &Value, now: &Value) -> Vec<String> {
     let mut named: Vec<Difference> = Vec::new();
     for difference in found {
         let again = named.iter().any(|other| other.option == difference.option);
-        if !again && !(first && difference.follows) {
+        let follows = first && difference.follows;
+        if !(again || follows) {
             named.push(difference);
         }
     }

@@ -518,7 +518,7 @@ impl<'g> Lowering<'g> {
                     selection,
                 } => {
                     let node = self.graph.nodes[*node].clone();
-                    (indices, What::Places(node, selection.clone()))
+                    (indices, What::Places(Box::new((node, selection.clone()))))
                 }
             };
             Output {
@@ -551,7 +551,7 @@ enum What {
     /// Each sample's part of it.
     Value(Sample),
     /// The entries that the node takes or the places where it puts them, by these indices.
-    Places(Node, Selection),
+    Places(Box<(Node, Selection)>),
 }
 
 #[derive(Clone, Debug)]
@@ -643,7 +643,8 @@ impl Derivation {
                         }
                     }
                 }
-                What::Places(node, selection) => {
+                What::Places(places) => {
+                    let (node, selection) = &**places;
                     let lists = selection.lists(node, &array, self.batch);
                     let lists = lists.map_err(|why| describe(node, &why))?;
                     let lists = lists.into_iter().take(wanted).flatten();

@@ -535,8 +535,7 @@ impl Lowering<'_> {
                     _ => false,
                 };
                 let added = |next: &&Node| next.op_type() == "Add" && self.is_guarded(next);
-                node.proto.input[1..].iter().any(zero)
-                    && self.readers(node).iter().all(|n| added(&n))
+                node.proto.input[1..].iter().any(zero) && self.readers(node).iter().all(added)
             }
             _ => false,
         };
@@ -581,7 +580,7 @@ impl Lowering<'_> {
                     && inputs.first() == test.proto.output.first()
                     && inputs.get(2) == softmax.proto.output.first()
             };
-            guards.iter().any(|n| chosen(&n))
+            guards.iter().any(chosen)
         })
     }
 
