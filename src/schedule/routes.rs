@@ -7,7 +7,7 @@
 //! `Σ_n P_n[o, o'] a_n[i] a_n[i']` with P_n the exact Hessian of ℓ_n in the pre-activation (DESIGN §2).
 //!
 //! For G the same moves are followed by a plain reverse pass, `G[a, b] = Σ_n (J_n e_a)ᵀ ∇²ℓ_n (J_n e_b)`: J_n e_a forward,
-//! ∇²ℓ_n applied to it, and J_nᵀ. As J_n of (o, i) is a_n[i] times that of u[o], a may depend on w_q there.
+//! ∇²ℓ_n applied to it, and J_nᵀ. As J_n of (o, i) is `a_n[i]` times that of `u[o]`, a may depend on w_q there.
 
 use super::plan::PartPlan;
 use crate::jacobian::passes::Reach;
