@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator; where it gives nothing to who cannot do without, it ends the process.
 ///
-/// What was written of a result by then stays as after any other sudden end: the same command goes on from there.
+/// Tiles that were written by then stay, as after any other sudden end: the same command resumes the run.
 pub struct Memory;
 
 // SAFETY: every call is the system allocator's own, with the same arguments; what it returns is passed on, or nothing is.

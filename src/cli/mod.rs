@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What is logged: what RUST_LOG says, else errors; but none of the GPU's driver layers, which reach the user as ours do.
+/// The filter of the log: RUST_LOG, else errors, without those of the GPU's driver layers, which our own errors report.
 fn filter() -> tracing_subscriber::EnvFilter {
     match std::env::var_os("RUST_LOG") {
         Some(_) => tracing_subscriber::EnvFilter::from_default_env(),

@@ -1,4 +1,4 @@
-//! What is settled before any command: whether there is room to start, and how many threads share the work.
+//! Settles two things before any command: whether there is memory to start, and how many threads share the work.
 
 use super::tell;
 use hessblock::bytes::Bytes;
@@ -7,7 +7,7 @@ use hessblock::{Error, Result};
 
 /// Threads for each that the machine runs at once, at most: more only take memory, and turns from each other.
 const PER_PROCESSOR: usize = 4;
-/// That many are always taken, if asked for: they start at once.
+/// Up to this many threads are always started, if asked for.
 const ALWAYS: usize = 16;
 /// Bytes of address space that the process takes without what its threads take, for the least work.
 const SPACE: u64 = 128 << 20;

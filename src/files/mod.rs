@@ -80,7 +80,7 @@ fn check_regular(path: &Path, meta: &Metadata) -> Result<()> {
     }
 }
 
-/// What is there, in words.
+/// The kind of a file, in words.
 fn kind(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {

@@ -22,7 +22,7 @@ pub struct Watch {
     hashes: Mutex<BTreeMap<PathBuf, String>>,
 }
 
-/// What changes with a file's content, at no cost.
+/// The size and times of a file: they change with its content and cost nothing to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     length: u64,
@@ -131,7 +131,7 @@ impl Watch {
     /// As [`Watch::check_times`], then [`Watch::check_hashes`].
     ///
     /// # Errors
-    /// As these.
+    /// As [`Watch::check_times`] and [`Watch::check_hashes`].
     pub fn check(&self) -> Result<()> {
         self.check_times()?;
         self.check_hashes()

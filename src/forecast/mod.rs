@@ -79,7 +79,7 @@ impl Forecast {
         Ok(all)
     }
 
-    /// What this takes and `later` after it.
+    /// The forecast of this plan followed by `later`.
     fn then(self, later: Forecast) -> Forecast {
         let sum = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a + b);
         Forecast {
@@ -94,7 +94,7 @@ impl Forecast {
         }
     }
 
-    /// What a share of a plan's own parts takes, without the rest.
+    /// The forecast of a share of a plan's own parts, without those of `Plan::rest`.
     fn of_stage(
         plan: &Plan,
         network: &Network,

@@ -108,7 +108,7 @@ pub struct Node {
     pub rest: Vec<usize>,
 }
 
-/// What stands for −∞ where a network may hold it: the lowest number of single precision.
+/// The number that stands for −∞ in a network: the lowest of single precision.
 pub const MINUS_INFINITY: f64 = f32::MIN as f64;
 /// The lowest finite number beside it, one step above.
 pub const LOWEST: f64 = f32::from_bits(0xff7f_fffe) as f64;

@@ -266,7 +266,7 @@ impl Planner<'_> {
     }
 }
 
-/// What a pass moves, apart from how many entries, and how far back it goes.
+/// The parameters that a pass moves, without the number of entries, and how far back the pass goes.
 type Alike = (Vec<usize>, Vec<usize>);
 
 fn kind(made_by: &Move) -> Alike {
@@ -307,7 +307,7 @@ impl<'p, 'm> Known<'p, 'm> {
         }
     }
 
-    /// What a pass makes, on its meter, and its work without the upload of weights and inputs.
+    /// The results of a pass, on its meter, and its work without the upload of weights and inputs.
     pub(super) fn pass(
         &mut self,
         made_by: &'m Move,

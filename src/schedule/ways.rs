@@ -41,7 +41,7 @@ pub struct Counted {
     pub forward: u64,
     /// Reverse passes of all directions to the part's parameters, which parts share.
     pub passes: u64,
-    /// What the part takes beside these passes: rows of V, and contractions.
+    /// Operations of the part beside these passes: rows of V, and contractions.
     pub own: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What is not the same in two records of a result, in the words of the command line: the option that differs, and its values.
+//! The differences between two records of a result, in the words of the command line: the option, and its values.
 
 use serde_json::Value;
 

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// What every list begins with, as far as it was written.
+/// The header of a list, as far as it was written.
 const BEGINNING: &str = "{\"shard\":";
 
 /// A tile that was written.

@@ -181,7 +181,7 @@ impl Record {
         }
     }
 
-    /// What the text of every version begins with.
+    /// The beginning of a plan's text, in every version.
     pub(super) const BEGINNING: &str = "{\n  \"format\": ";
 
     /// Reads `plan.json`; `None` where there is none.

@@ -162,7 +162,7 @@ fn check_ends(roots: &Roots, copies: &[Copy]) -> Result<()> {
     Ok(())
 }
 
-/// What to say of parameters that are copies of others.
+/// The warning about parameters that are copies of others.
 fn said(roots: &Roots, open: &[Copy]) -> Option<String> {
     let first = open.first()?;
     let name = |k: usize| roots.entries[k].name.as_str();

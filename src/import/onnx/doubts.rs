@@ -1,9 +1,9 @@
-//! What a file leaves in doubt: constants that may be parameters, and parameters that may be several.
+//! Warnings about what a file leaves open: constants that may be parameters, and parameters that may be several.
 //!
 //! Each doubt is one warning, with up to three names and a count, and with the flag that settles it.
 
 use super::OnnxOptions;
-use super::graph::Graph;
+use super::graph::{Graph, Links};
 use super::names::list;
 use super::parameters::{Root, Roots, Use, is_literal};
 use super::roles::Role;
@@ -28,11 +28,11 @@ fn told(graph: &Graph, roots: &Roots) -> (bool, bool) {
     (!told.is_empty(), told.iter().all(held))
 }
 
-/// The weights of affine operations, by node and by value that a node makes.
+/// The weights of affine operations, by node.
 struct Weights<'g> {
     graph: &'g Graph,
+    links: Links<'g>,
     by_node: HashMap<usize, usize>,
-    makers: HashMap<&'g str, usize>,
 }
 
 impl<'g> Weights<'g> {
@@ -42,13 +42,10 @@ impl<'g> Weights<'g> {
             let weights = uses.iter().filter(|u| u.role == Role::Weight);
             weights.map(move |used| (used.node, root))
         });
-        let nodes = graph.nodes.iter().enumerate();
-        let made =
-            nodes.flat_map(|(k, node)| node.proto.output.iter().map(move |o| (o.as_str(), k)));
         Weights {
             graph,
+            links: graph.links(),
             by_node: weights.collect(),
-            makers: made.collect(),
         }
     }
 
@@ -57,7 +54,7 @@ impl<'g> Weights<'g> {
         let mut seen = HashSet::new();
         let of = |place: &&&Use| {
             let before = self.graph.nodes[place.node].proto.input.iter();
-            let mut before = before.filter_map(|name| self.makers.get(name.as_str()));
+            let mut before = before.filter_map(|name| self.links.maker.get(name.as_str()));
             let own = self.by_node.get(&place.node);
             own.or_else(|| before.find_map(|node| self.by_node.get(node)))
         };

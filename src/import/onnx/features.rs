@@ -79,7 +79,7 @@ struct Search<'g, 'r> {
     values: HashMap<&'g str, Behind>,
     /// Means and the like: what sums over features.
     statistics: HashSet<&'g str>,
-    /// Those of them that are roots or reciprocals: standard deviations.
+    /// The values among them that are roots or reciprocals: standard deviations.
     deviations: HashSet<&'g str>,
     found: HashMap<usize, Feature>,
 }

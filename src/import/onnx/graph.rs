@@ -305,7 +305,7 @@ impl Graph {
         Ok(result)
     }
 
-    /// Who makes and reads what.
+    /// Which node makes each value, and which nodes read it.
     pub fn links(&self) -> Links<'_> {
         let mut links = Links::default();
         for (k, node) in self.nodes.iter().enumerate() {

@@ -44,7 +44,7 @@ pub(crate) struct Use {
     pub role: Role,
 }
 
-/// What [`walk`] finds.
+/// The findings of [`walk`].
 struct Walk<'g> {
     /// What the values made of initializers alone stem from.
     origins: HashMap<&'g str, Origin>,

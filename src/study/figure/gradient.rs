@@ -19,7 +19,7 @@ const GAP: i32 = 74;
 /// Pixels of the axis's title, and of a line of text below the panels.
 const TITLE: i32 = 24;
 const LINE: i32 = 18;
-/// What the values are.
+/// The title of the axis.
 const AXIS: &str =
     "curvature along the layer's gradient, in units of loss / (weight's unit)²; bars count draws";
 

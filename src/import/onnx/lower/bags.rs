@@ -39,7 +39,7 @@ enum Mode {
     Max,
 }
 
-/// What a Loop may compute: rows of a bag reduced, those of the token `padding` left out.
+/// A computation that a Loop may do: the rows of a bag reduced, without those of the token `padding`.
 #[derive(Clone, Copy, Debug)]
 struct Bag {
     mode: Mode,
@@ -213,7 +213,7 @@ impl Lowering<'_> {
         complete.then_some(found)
     }
 
-    /// What the Loop computes, where it is one of the candidates: compared on random rows and tokens.
+    /// Finds the candidate that the Loop computes, by comparing both on random rows and tokens.
     fn recognised(&self, node: &Node, inputs: &[Option<Value>], operands: Operands) -> Option<Bag> {
         // Padding is a number that the body holds or reads.
         let mut paddings: Vec<Option<i64>> = vec![None];

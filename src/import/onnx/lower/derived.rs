@@ -53,7 +53,7 @@ struct Step {
     elements: usize,
 }
 
-/// What a derived input holds.
+/// The content of a derived input.
 #[derive(Clone, Debug)]
 enum Wanted {
     /// A value of the file.

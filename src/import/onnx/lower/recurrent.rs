@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// What a node says of itself.
+/// The attributes of a recurrent node.
 struct Layer {
     kind: Kind,
     hidden: usize,
@@ -111,7 +111,7 @@ struct States {
     cell: Value,
 }
 
-/// What a direction gives.
+/// The results of one direction.
 struct Run {
     /// `[samples, hidden]` per step, in the order of the steps.
     outputs: Vec<Value>,

@@ -7,9 +7,9 @@ use crate::tensor::Expr;
 use crate::tensor::expression::{self, Binary, Unary};
 use std::collections::HashMap;
 
-/// What stands for +∞.
+/// The number that stands for +∞.
 pub(in super::super) const INFINITE: f64 = 2.5e38f32 as f64;
-/// What stands for NaN.
+/// The number that stands for NaN.
 const NOT_A_NUMBER: f64 = 3e38f32 as f64;
 /// From here on a number stands for +∞.
 pub(super) const INFINITE_FROM: f64 = 2.25e38;
@@ -18,7 +18,7 @@ pub(super) const NAN_FROM: f64 = 2.75e38;
 /// Finite numbers beside stand-ins are no larger.
 pub(super) const MOST_FINITE: f64 = 2e38;
 
-/// What a value may be, as bits.
+/// The classes of numbers that a value may belong to, as bits.
 pub(in super::super) type Classes = u8;
 const NEGATIVE: Classes = 1;
 const ZERO: Classes = 2;
