@@ -655,7 +655,7 @@ fn main() {
     // Whole blocks stay on a card; a software device's memory is the host's.
     let held = match gpu.report().is_software() {
         true => HELD / 4,
-        false => device.limits(None, None).device / 2,
+        false => device.limits(RunOptions::default()).device / 2,
     };
     let bench = Bench {
         gpu,

@@ -58,6 +58,7 @@ fn main() -> hessblock::Result<()> {
     let cpu = Cpu::<f32>::new();
     let limits = Limits {
         device: u64::MAX,
+        held: 0,
         host: u64::MAX,
         tensor: u64::MAX,
         unified: true,

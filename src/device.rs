@@ -1,5 +1,6 @@
 //! Where the work runs: the CPU in either precision, or a GPU.
 
+use crate::RunOptions;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::schedule::budget::{address_space, available_memory};
@@ -450,15 +451,20 @@ impl Device {
 
     /// The limits that a plan keeps: the budgets given, else a share of what is free.
     #[cfg_attr(not(feature = "gpu"), allow(unused_variables))] // the device's memory is a GPU's
-    pub fn limits(&self, memory: Option<u64>, host_memory: Option<u64>) -> Limits {
+    pub fn limits(&self, options: RunOptions) -> Limits {
         let free = available_memory().unwrap_or(4 << 30);
-        let host = host_memory.unwrap_or((free as f64 * SHARE) as u64);
+        // What is free is beside what the process holds.
+        let (host, held) = match options.host_memory {
+            Some(bytes) => (bytes, options.held),
+            None => ((free as f64 * SHARE) as u64, 0),
+        };
         #[cfg(feature = "gpu")]
         let of_gpu = |gpu: &Gpu, sharing: u64| Limits {
-            device: memory.unwrap_or_else(|| {
+            device: options.memory.unwrap_or_else(|| {
                 planned_memory(gpu.report(), gpu.memory(), free).bytes / sharing
             }),
             host,
+            held,
             tensor: gpu.max_tensor_bytes(),
             unified: false,
         };
@@ -466,6 +472,7 @@ impl Device {
             Device::CpuF32(_) | Device::CpuF64(_) => Limits {
                 device: host,
                 host,
+                held,
                 tensor: u64::MAX,
                 unified: true,
             },
@@ -487,7 +494,7 @@ impl Device {
                 });
                 let smallest = smallest.expect("there is at least one");
                 Limits {
-                    host: host / gpus.all().len() as u64,
+                    host: held + host.saturating_sub(held) / gpus.all().len() as u64,
                     ..smallest
                 }
             }

@@ -65,6 +65,9 @@ pub struct RunOptions {
     pub memory: Option<u64>,
     /// Bytes of anonymous host memory.
     pub host_memory: Option<u64>,
+    /// How many of [`RunOptions::host_memory`] the process has taken already, or keeps for itself; 0, the default, gives all of
+    /// them to the run, beside the network and the data, which are the caller's.
+    pub held: u64,
     /// Samples per unit.
     pub batch: Option<usize>,
     /// Units as they are to be, of a run that is gone on with ([`Target::run_options`]).
@@ -360,7 +363,7 @@ impl Session {
                 "the loss factor was cut before: cut that of a new session".into(),
             ));
         }
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let work = self.work();
         let report = with_backend!(device, backend => operator::ranks(backend, &work, tolerance, limits, options.batch, control));
         let report = self.finite(device.precision(), report, false, control, |_| true)?;
@@ -439,7 +442,7 @@ impl Session {
             Err(Error::NotFinite(what)) => what,
             Err(other) => return Err(other),
         };
-        let limits = Device::cpu(Precision::F64).limits(None, None);
+        let limits = Device::cpu(Precision::F64).limits(RunOptions::default());
         let found = match precision {
             "f64" => operator::locate::<f64>(&self.work(), second, limits, control),
             _ => operator::locate::<f32>(&self.work(), second, limits, control),
@@ -508,6 +511,38 @@ impl Session {
             true => self.check_disk(parts, number_bytes, path),
             false => Ok(()),
         }
+    }
+
+    /// [`Target::run_options`] for these parts in numbers of that many bytes: a result that is made in memory takes its share of
+    /// [`RunOptions::host_memory`].
+    ///
+    /// # Errors
+    /// As [`Target::run_options`]; [`Error::Budget`] where the budget does not hold the result.
+    pub fn target_options(
+        &self,
+        parts: &[ResolvedPart],
+        number_bytes: usize,
+        target: &Target,
+        options: RunOptions,
+    ) -> Result<RunOptions> {
+        let options = target.run_options(options)?;
+        let Some(budget) = options.host_memory.filter(|_| takes_tensors(&target.path)) else {
+            return Ok(options);
+        };
+        let entries: u128 = parts.iter().map(ResolvedPart::entries).sum();
+        let result = u64::try_from(entries * number_bytes as u128).unwrap_or(u64::MAX);
+        let held = options.held.saturating_add(result);
+        if held > budget {
+            return Err(Error::Budget(format!(
+                "{} is made in memory and written at once: it takes {}, and the program itself {}, more than the host memory of {}; \
+                 name a folder, a FILE.npy or a NAME.zarr, which are written tile by tile, or give more (--host-memory)",
+                target.path.display(),
+                Bytes(result.into()),
+                Bytes(options.held.into()),
+                Bytes(budget.into()),
+            )));
+        }
+        Ok(RunOptions { held, ..options })
     }
 
     /// Whether the disk that holds `path` has room for parts in numbers of that many bytes.
@@ -633,7 +668,7 @@ impl Session {
             true => Grid::Squares,
             false => device.grid(),
         };
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         self.plan_in(parts, bytes, limits, options, grid)
     }
 
@@ -875,6 +910,7 @@ impl Session {
         let limits = Limits {
             device: options.memory.unwrap_or(u64::MAX),
             host: options.host_memory.unwrap_or(u64::MAX),
+            held: options.held,
             tensor: largest.unwrap_or(u64::MAX),
             unified: host,
         };
@@ -937,7 +973,7 @@ impl Session {
                 self.loss.name()
             )));
         }
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let gradient = with_backend!(device, backend => operator::gradient(backend, &self.work(), limits, options.batch, control));
         // Only the derivatives of a given loss are known: its value is NaN.
         self.finite(device.precision(), gradient, false, control, |gradient| {
@@ -974,7 +1010,7 @@ impl Session {
         options: RunOptions,
         control: &Control<'_>,
     ) -> Result<Array2<f64>> {
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
         let second = self.curvature.needs_second_derivatives();
@@ -1031,7 +1067,7 @@ impl Session {
         options: RunOptions,
         control: &Control<'_>,
     ) -> Result<Vec<Trace>> {
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let work = self.work();
         let second = self.curvature.needs_second_derivatives();
         let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control));
@@ -1074,7 +1110,7 @@ impl Session {
         control: &Control<'_>,
     ) -> Result<Vec<Form>> {
         Curvature::Exact.check(self.loss())?;
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
         let forms = with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control));
@@ -1094,7 +1130,7 @@ impl Session {
         options: RunOptions,
         control: &Control<'_>,
     ) -> Result<Array3<f64>> {
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, flat, limits, options.batch, control));
@@ -1116,7 +1152,7 @@ impl Session {
         options: RunOptions,
         control: &Control<'_>,
     ) -> Result<Array2<f64>> {
-        let limits = device.limits(options.memory, options.host_memory);
+        let limits = device.limits(options);
         let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
         let flat = cotangents.as_slice().unwrap_or_default();
         let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control));
@@ -1143,7 +1179,7 @@ impl Session {
         pairs: &[(usize, usize)],
         control: &Control<'_>,
     ) -> Result<Vec<f64>> {
-        let limits = Device::cpu(Precision::F64).limits(None, None);
+        let limits = Device::cpu(Precision::F64).limits(RunOptions::default());
         let entries = operator::entries::<R>(&self.work(), pairs, limits, control)?;
         Ok(entries)
     }

@@ -474,6 +474,7 @@ fn device_limit(device: u64) -> Limits {
     Limits {
         device,
         host: u64::MAX,
+        held: 0,
         tensor: u64::MAX,
         unified: false,
     }
@@ -664,6 +665,7 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
     let limits = Limits {
         device: 1 << 16,
         host: 1 << 16,
+        held: 0,
         tensor: u64::MAX,
         unified: true,
     };

@@ -44,6 +44,7 @@ fn plan(session: &Session) -> Plan {
     let limits = Limits {
         device: u64::MAX,
         host: u64::MAX,
+        held: 0,
         tensor: u64::MAX,
         unified: true,
     };

@@ -106,6 +106,7 @@ fn plan(
     let limits = Limits {
         device,
         host: u64::MAX,
+        held: 0,
         tensor: 1 << 30,
         unified: false,
     };
@@ -724,9 +725,16 @@ fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
     let note = note.expect("what is not shared");
     assert!(note.contains("all else runs on the first"), "{note}");
     let (one, _) = open(&index.to_string()).expect("one");
-    let limits = both.limits(Some(1 << 30), Some(1 << 30));
+    let limits = both.limits(RunOptions {
+        memory: Some(1 << 30),
+        host_memory: Some(1 << 30),
+        ..RunOptions::default()
+    });
     assert_eq!((limits.device, limits.host), (1 << 30, 1 << 29));
-    assert!(both.limits(None, None).device <= one.limits(None, None).device * 6 / 10);
+    assert!(
+        both.limits(RunOptions::default()).device
+            <= one.limits(RunOptions::default()).device * 6 / 10
+    );
     let (only, note) =
         open(&format!("{index},")).map_or_else(|_| (None, None), |(d, n)| (Some(d), n));
     assert!(

@@ -105,6 +105,7 @@ pub fn endless<B: Backend>(backend: &B) -> Limits {
     Limits {
         device: u64::MAX,
         host: u64::MAX,
+        held: 0,
         tensor: backend.largest_tensor(),
         unified: true,
     }

@@ -27,6 +27,7 @@ const ENTRIES: usize = 8;
 const ENDLESS: Limits = Limits {
     device: u64::MAX,
     host: u64::MAX,
+    held: 0,
     tensor: u64::MAX,
     unified: true,
 };
@@ -317,7 +318,7 @@ impl Opened {
                     .flat_map(|_| self.vector.iter().copied())
                     .collect();
                 let device = Device::cpu(Precision::F64);
-                let limits = device.limits(None, None);
+                let limits = device.limits(RunOptions::default());
                 let cpu = crate::tensor::cpu::Cpu::<f64>::new();
                 let work = session.work();
                 let forms =

@@ -244,7 +244,7 @@ pub struct Run {
     /// Memory on the device (on each of several), such as 4GiB.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<Bytes>,
-    /// Anonymous host memory, such as 1GiB.
+    /// Anonymous memory of the whole process on the host, such as 1GiB; without it a run takes a share of what is free.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub host_memory: Option<Bytes>,
     /// Samples per unit; otherwise planned.
@@ -804,16 +804,33 @@ impl Matrix {
     }
 }
 
+/// Host memory that counts against `--host-memory` beside a run's own: what this process has taken so far, and what its threads
+/// and its allocator take beyond what is counted.
+fn held() -> u64 {
+    /// Stacks, packed operands, and sizes rounded up. Measured.
+    const BEYOND: u64 = 4 << 20;
+    let taken = hessblock::schedule::budget::anonymous_resident();
+    taken.unwrap_or(0) + BEYOND
+}
+
 impl Run {
-    /// Budgets and sizes for the library.
+    /// Budgets and sizes for the library, as they are once the network is read: what it takes counts against `--host-memory`.
     pub fn options(&self) -> hessblock::RunOptions {
         let bytes = |size: Option<Bytes>| size.map(|b| u64::try_from(b.0).unwrap_or(u64::MAX));
         hessblock::RunOptions {
             memory: bytes(self.memory),
             host_memory: bytes(self.host_memory),
+            held: self.host_memory.map_or(0, |_| held()),
             batch: self.batch.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
             ..hessblock::RunOptions::default()
         }
+    }
+
+    /// What `--host-memory` leaves beside what is taken, where it was given.
+    pub fn host_left(&self) -> Option<u64> {
+        let options = self.options();
+        let budget = options.host_memory;
+        budget.map(|bytes| bytes.saturating_sub(options.held))
     }
 
     /// Opens the device and says what there is to say about it.

@@ -61,7 +61,7 @@ fn planned(command: &Blocks, target: Option<&Target>) -> Result<Planned> {
     let mut options = command.options();
     if let Some(target) = target {
         session.check_target(&parts, number_bytes(&device), target)?;
-        options = target.run_options(options)?;
+        options = session.target_options(&parts, number_bytes(&device), target, options)?;
     }
     let plan = session.plan(parts, &device, options)?;
     let left = match target {

@@ -9,7 +9,7 @@ use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error
 use hessblock::study::initialise::{Initialisation, Initialiser};
 use hessblock::study::pairs::{PairErrors, PairOptions, directions, pair_errors};
 use hessblock::study::report::{Folder, Study};
-use hessblock::{Device, Result, Session, Source};
+use hessblock::{Device, Result, RunOptions, Session, Source};
 
 /// Samples that are taken unless the user chooses: the paper's batch.
 const SAMPLES: usize = 64;
@@ -37,13 +37,17 @@ pub fn run(command: &StudyError) -> Result<()> {
     // Of what is read from here on.
     let mut provenance = source.provenance(&session, &device)?;
     provenance.curvature = None;
+    let options = command.run.options();
+    // Refused, and warned of, before hours of other work.
+    if !command.no_pairs {
+        check_pairs(command, &session, &device, &layers, options)?;
+    }
     let gradient = with_progress(command, |control| {
-        let options = command.run.options();
         gradient_error(&mut session, &device, &layers, draw, options, control)
     })?;
     let pairs = match command.no_pairs {
         true => None,
-        false => Some(pairs(command, &mut session, &device, &layers)?),
+        false => Some(pairs(command, &mut session, &device, &layers, options)?),
     };
     session.check_files()?;
     let study = Study {
@@ -104,20 +108,25 @@ fn with_progress<T>(
     result
 }
 
-/// The errors of the blocks at the first initialisation.
-fn pairs(
-    command: &StudyError,
-    session: &mut Session,
-    device: &Device,
-    layers: &[Layer],
-) -> Result<PairErrors> {
-    let options = PairOptions {
+/// What is asked of the blocks.
+fn pair_options(command: &StudyError) -> PairOptions {
+    PairOptions {
         exact_entries: command.exact_entries.into(),
         probes: command.probes,
         spectral: !command.no_spectral,
         seed: command.seed,
-    };
-    let passes = directions(session, device, layers, options, command.run.options())?;
+    }
+}
+
+/// Whether the blocks have room, and a word where they take long.
+fn check_pairs(
+    command: &StudyError,
+    session: &Session,
+    device: &Device,
+    layers: &[Layer],
+    options: RunOptions,
+) -> Result<()> {
+    let passes = directions(session, device, layers, pair_options(command), options)?;
     if passes > MANY {
         let text = format!(
             "the blocks of {} layers take up to {passes} passes of all samples; --layers GLOB, --no-spectral, \
@@ -126,6 +135,17 @@ fn pairs(
         );
         note(command.run.quiet, &text);
     }
+    Ok(())
+}
+
+/// The errors of the blocks at the first initialisation.
+fn pairs(
+    command: &StudyError,
+    session: &mut Session,
+    device: &Device,
+    layers: &[Layer],
+    options: RunOptions,
+) -> Result<PairErrors> {
     let initialisation = Initialisation::new(session.network(), command.initialiser, command.seed);
     session.set_parameters(&initialisation.draw(0))?;
     with_progress(command, |control| {
@@ -133,8 +153,8 @@ fn pairs(
             session,
             device,
             layers,
+            pair_options(command),
             options,
-            command.run.options(),
             control,
         )
     })

@@ -44,7 +44,7 @@ pub fn run(command: &Form) -> Result<()> {
     warn(command.run.quiet, session.network());
     let p = session.network().parameter_count();
     let given = given
-        .map(|path| read_vectors(path, p, command.run.host_memory))
+        .map(|path| read_vectors(path, p, command.run.host_left()))
         .transpose()?;
     let device = command.run.device()?;
     let reporter = Reporter::new(command.run.quiet, "samples");

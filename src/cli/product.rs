@@ -22,7 +22,7 @@ pub fn run(command: &Product) -> Result<()> {
     let watch = Watch::new([vector_file.clone()]);
     let (session, device) = open_source(&source, &command.run)?;
     let p = session.network().parameter_count();
-    let (vectors, several) = read_vectors(&command.vector, p, command.run.host_memory)?;
+    let (vectors, several) = read_vectors(&command.vector, p, command.run.host_left())?;
     // Of what is read from here on.
     target.provenance = source.provenance(&session, &device)?;
     let mut vector = serde_json::json!(HashedFile::watched(&vector_file, &watch)?);
@@ -84,13 +84,8 @@ pub fn run(command: &Product) -> Result<()> {
 /// Vectors of a file as rows, `[k, p]`, and whether it held `[p, k]`.
 ///
 /// Refuses what does not fit the host's memory before it is read.
-pub fn read_vectors(
-    path: &Path,
-    p: usize,
-    host_memory: Option<Bytes>,
-) -> Result<(Array2<f64>, bool)> {
-    let available = hessblock::schedule::budget::available_memory();
-    let host_memory = host_memory.or(available.map(|bytes| Bytes(bytes.into())));
+pub fn read_vectors(path: &Path, p: usize, host_left: Option<u64>) -> Result<(Array2<f64>, bool)> {
+    let host_left = host_left.or_else(hessblock::schedule::budget::available_memory);
     let source = ArraySource::open(path)?;
     let (columns, several) = match *source.shape() {
         [rows] if rows == p => (1, false),
@@ -107,7 +102,7 @@ pub fn read_vectors(
     };
     // The file's numbers, the same as rows, the product, and what is written of it.
     let bytes = 8 * 4 * p as u128 * columns as u128;
-    if host_memory.is_some_and(|budget| bytes > budget.0) {
+    if host_left.is_some_and(|left| bytes > left.into()) {
         return Err(Error::Budget(format!(
             "{}: {columns} vectors of {p} numbers take {} of host memory with their products; take fewer, or raise --host-memory",
             path.display(),

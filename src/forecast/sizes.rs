@@ -7,7 +7,9 @@ use crate::trial::Primitive;
 /// (samples, directions, rows, columns) of products of dense rows, and what they fill.
 pub(super) type Dense = (usize, usize, usize, usize, Fill);
 
-pub(super) const DENSE: [Dense; 5] = [
+pub(super) const DENSE: [Dense; 6] = [
+    // So small that what counts is the call: a network of many small layers has millions of them.
+    (8, 3, 2, 4, Fill::Own),
     (16, 4, 64, 64, Fill::Own),
     (64, 10, 160, 160, Fill::Symmetric),
     (32, 10, 512, 480, Fill::Own),
@@ -18,7 +20,8 @@ pub(super) const DENSE: [Dense; 5] = [
 /// (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
 pub(super) type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
 
-pub(super) const OUTER: [Outer; 6] = [
+pub(super) const OUTER: [Outer; 7] = [
+    ((8, 3), (2, 2), Some((2, 1))),
     ((64, 10), (8, 120), None),
     ((128, 10), (4, 256), None),
     ((32, 10), (10, 64), None),

@@ -5,7 +5,7 @@ use crate::tensor::{Backend, Einsum, Shape};
 use std::ops::Range;
 
 /// The factor of one parameter: all its sites of use, for one unit of samples and directions.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Factor<T> {
     /// Sites, last operation first. Never empty for a parameter that the output depends on.
     pub sites: Vec<Site<T>>,
@@ -62,6 +62,17 @@ impl<T: Clone> Factor<T> {
             samples,
             directions,
             rows: None,
+        }
+    }
+
+    /// The factor with the shapes of its tensors in their place: factors whose outlines are equal take the same work.
+    pub fn outline<B: Backend<Tensor = T>>(&self, backend: &B) -> Factor<Shape> {
+        Factor {
+            sites: self.sites.iter().map(|s| s.outline(backend)).collect(),
+            count: self.count,
+            samples: self.samples,
+            directions: self.directions,
+            rows: self.rows.as_ref().map(|rows| backend.shape(rows)),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::network::{Network, Node, Operand, ValueId};
 use crate::ops::{Op, Operation, Pullback, Site, Step};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Shape};
+use std::sync::Arc;
 
 /// A network's parameters and constants on a device.
 pub struct Weights<T> {
@@ -61,11 +62,11 @@ pub struct Reach {
     /// Per value: whether it depends on a wanted parameter.
     active: Vec<bool>,
     /// Per value: whether it depends on the samples.
-    sampled: Vec<bool>,
+    sampled: Arc<[bool]>,
     /// Per node and operand: whether the result has a derivative in it.
-    varies: Vec<Vec<bool>>,
+    varies: Arc<[Vec<bool>]>,
     /// Per value: the last node that reads it, going forward.
-    last_use: Vec<usize>,
+    last_use: Arc<[usize]>,
 }
 
 impl Reach {
@@ -93,9 +94,9 @@ impl Reach {
         let mut reach = Self {
             wanted,
             active: vec![false; values],
-            sampled,
-            varies,
-            last_use,
+            sampled: sampled.into(),
+            varies: varies.into(),
+            last_use: last_use.into(),
         };
         reach.activate(network);
         reach
@@ -116,9 +117,9 @@ impl Reach {
         let mut other = Self {
             active: vec![false; self.active.len()],
             wanted,
-            sampled: self.sampled.clone(),
-            varies: self.varies.clone(),
-            last_use: self.last_use.clone(),
+            sampled: Arc::clone(&self.sampled),
+            varies: Arc::clone(&self.varies),
+            last_use: Arc::clone(&self.last_use),
         };
         other.activate(network);
         other
@@ -257,8 +258,17 @@ pub fn backward<B: Backend>(
     );
 }
 
-/// [`backward`], which tells `watch` the number of every node that it comes to, and then each cotangent that the node gives to
-/// an operand.
+/// What a reverse pass comes to.
+pub enum Seen<'a, T> {
+    /// A node.
+    Node,
+    /// The operand that a node gives this cotangent to.
+    Cotangent(usize, &'a T),
+    /// The operand, made of parameters alone, that a node gives a site to.
+    Site(usize),
+}
+
+/// [`backward`], which tells `watch` the number of every node that it comes to, and what it does there.
 #[allow(clippy::too_many_arguments)]
 pub fn backward_watched<B: Backend>(
     backend: &B,
@@ -268,7 +278,7 @@ pub fn backward_watched<B: Backend>(
     reach: &Reach,
     seed: B::Tensor,
     mut visit: impl FnMut(usize, Site<B::Tensor>),
-    mut watch: impl FnMut(usize, Option<&B::Tensor>),
+    mut watch: impl FnMut(usize, Seen<'_, B::Tensor>),
 ) {
     let first = network.inputs.len();
     let values = first + network.nodes.len();
@@ -285,7 +295,7 @@ pub fn backward_watched<B: Backend>(
         if pending.is_empty() && cotangent.is_none() {
             continue;
         }
-        watch(k, None);
+        watch(k, Seen::Node);
         // A Permute or Reshape of a parameter is a step on the way of a site, not work.
         let step = match &node.op {
             Op::Permute(op) => Some(Step::Permute(op.order.clone())),
@@ -324,15 +334,15 @@ pub fn backward_watched<B: Backend>(
                 match input {
                     Operand::Value(value) if reach.active[value] && reach.sampled[value] => {
                         let back = node.op.vjp(backend, &pullback, j);
-                        watch(k, Some(&back));
-                        cotangents[value] = Some(match cotangents[value].take() {
-                            Some(sum) => backend.add(&sum, &back),
-                            None => back,
-                        });
+                        let sum = cotangents[value].take();
+                        let sum = sum.map(|sum| backend.add(&sum, &back));
+                        watch(k, Seen::Cotangent(j, &back));
+                        cotangents[value] = Some(sum.unwrap_or(back));
                     }
                     Operand::Value(value) if reach.active[value] => {
                         let kind = node.op.site(backend, &pullback, j);
                         sites[value].push(Site::new(kind, network.operand_rest(input)));
+                        watch(k, Seen::Site(j));
                     }
                     Operand::Parameter(parameter) if reach.wanted[parameter] => {
                         let kind = node.op.site(backend, &pullback, j);

@@ -6,7 +6,7 @@
 
 use super::stream::{Stream, along, blank};
 use crate::error::Result;
-use crate::jacobian::passes::{Reach, Trace, Weights, backward_watched, forward_with};
+use crate::jacobian::passes::{Reach, Seen, Trace, Weights, backward_watched, forward_with};
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::schedule::plan::Limits;
@@ -242,9 +242,9 @@ fn passes<R: Real>(
             reach,
             seed,
             |_, site| look(at.get(), &site.sum(&dual)),
-            |k, cotangent| {
+            |k, seen| {
                 at.set(k);
-                if let Some(cotangent) = cotangent {
+                if let Seen::Cotangent(_, cotangent) = seen {
                     look(k, cotangent);
                 }
             },

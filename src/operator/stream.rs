@@ -64,7 +64,10 @@ impl Stream {
             let vectors = work.network.parameter_count() * (2 * directions + group);
             let host = 8 * (seeds + vectors) as u64;
             let device = limits.device_beside(host);
-            if meter.peak() <= device && host <= limits.host && meter.largest() <= limits.tensor {
+            if meter.peak() <= device
+                && host <= limits.host_left()
+                && meter.largest() <= limits.tensor
+            {
                 return Ok(Stream { chunk, group });
             }
             // A group of directions shares the primal passes, a chunk of samples only overheads.
@@ -75,14 +78,18 @@ impl Stream {
             } else {
                 let (budget, option) = if limits.unified {
                     (limits.device.min(limits.host), "--host-memory")
-                } else if host > limits.host {
+                } else if host > limits.host_left() {
                     (limits.host, "--host-memory")
                 } else {
                     (limits.device, "--memory")
                 };
                 return Err(Error::Budget(format!(
-                    "the memory budget of {} is too small: one sample's passes take {} (largest tensor {}) and {} on the host; raise {option}",
+                    "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; raise {option}",
                     Bytes(budget.into()),
+                    match option {
+                        "--host-memory" => limits.held_text(),
+                        _ => String::new(),
+                    },
                     Bytes(meter.peak().into()),
                     Bytes(meter.largest().into()),
                     Bytes(host.into()),

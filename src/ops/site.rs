@@ -4,11 +4,11 @@
 //! sum over samples (a gradient), or kept as an outer factor.
 
 use crate::tensor::dual::DualTensor;
-use crate::tensor::{Backend, Einsum, Window};
+use crate::tensor::{Backend, Einsum, Shape, Window};
 use std::ops::Range;
 
 /// How a site's rows follow from cotangents Δ and inputs a.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum SiteKind<T> {
     /// V[o, i] = Σ_t Δ[t, o] a[t, i] of an affine operation.
     Linear {
@@ -51,7 +51,7 @@ pub enum SiteKind<T> {
 }
 
 /// A site: its kind, the shape of what it is the cotangent of, and the way from there to the parameter.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Site<T> {
     /// How the rows follow.
     pub kind: SiteKind<T>,
@@ -63,7 +63,7 @@ pub struct Site<T> {
 }
 
 /// A step back through an initializer-only chain.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// The operand was `permute(parameter, order)`.
     Permute(Vec<usize>),
@@ -204,6 +204,13 @@ impl<T: Clone> Site<T> {
         }
         let site = self.with(self.kind.of(backend.reshape(units, &rest), other.cloned()));
         site.outer(backend).is_some().then_some(site)
+    }
+
+    /// The site with the shapes of its tensors in their place.
+    pub fn outline<B: Backend<Tensor = T>>(&self, backend: &B) -> Site<Shape> {
+        let (cotangents, other) = self.kind.tensors();
+        let shape = |tensor: &T| backend.shape(tensor);
+        self.with(self.kind.of(shape(cotangents), other.map(shape)))
     }
 
     /// How many numbers it keeps.

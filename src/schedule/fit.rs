@@ -5,11 +5,11 @@ use super::lesser::at_least;
 use super::plan::{Limits, RING, Sizes, TileJob, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING};
 use super::routes::Routes;
 use super::second::{MOST_DIRECTIONS, Needs};
+use super::tiles::Strip;
 use super::unit::diagonal_rows;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::network::{Network, Node};
-use crate::ops::Op;
+use crate::network::Network;
 
 /// The units that there is room for, and what they take.
 pub(super) struct Room<T> {
@@ -25,6 +25,12 @@ pub(super) struct Room<T> {
 /// Directions of a pass below which its samples are cut first: the primal pass is no small part of it any more.
 const FEW_DIRECTIONS: usize = 8;
 
+/// Bytes that a tile takes in lists: in the plan, of what is left to make, and of what is made, with its checksum. Measured.
+pub(super) const TILE: usize = 384;
+
+/// Bytes that a part takes in lists, beside its strips: its description, file and figures. Measured.
+const PART: usize = 4096;
+
 /// Rows of V in a unit at most.
 fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
     if tiles.is_empty() {
@@ -37,7 +43,7 @@ fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
 /// The largest units that fit, of G.
 pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<Footprint>> {
     let (network, tiles, sizes) = (planner.network, planner.tiles, planner.sizes);
-    let rows = unit_rows(network, tiles, sizes);
+    let (rows, lists) = (unit_rows(network, tiles, sizes), list_bytes(planner));
     let least = match tiles.is_empty() {
         true => 1,
         false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
@@ -53,9 +59,10 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
     }
     loop {
         let footprint = planner.footprint(unit, chunk)?;
-        let host = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
+        let buffers = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
+        let host = buffers + lists;
         let device = limits.device_beside(host);
-        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host;
+        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host_left();
         if fits && footprint.largest <= limits.tensor {
             return Ok(Room {
                 needs: footprint,
@@ -87,6 +94,7 @@ pub(super) fn room_second(
     limits: Limits,
 ) -> Result<Room<Needs>> {
     let (network, sizes) = (planner.network, planner.sizes);
+    let lists = list_bytes(planner) + planner.route_bytes(routes);
     let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
     let mut unit = most.clamp(1, sizes.samples.max(1));
     let mut chunk = planner.most_directions(routes);
@@ -96,10 +104,11 @@ pub(super) fn room_second(
     }
     loop {
         let needs = planner.needs(routes, unit, chunk)?;
-        let host = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
+        let buffers = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
+        let host = buffers + lists + needs.moves;
         let device = limits.device_beside(host);
         let peak = needs.peak(1, limits.unified);
-        if peak <= device && host <= limits.host && needs.largest <= limits.tensor {
+        if peak <= device && host <= limits.host_left() && needs.largest <= limits.tensor {
             return Ok(Room {
                 needs,
                 unit,
@@ -122,7 +131,18 @@ pub(super) fn room_second(
     }
 }
 
-/// Bytes of the host's buffers: finished tiles, the network's arrays, a unit's data and loss factor.
+/// Bytes that the lists of parts and tiles take, with what is written down of each tile that is made.
+fn list_bytes(planner: &Planner<'_>) -> u64 {
+    let runs = |strips: &[Strip]| {
+        let runs = strips.iter().map(|strip| size_of_val(&strip.runs[..]));
+        size_of_val(strips) + runs.sum::<usize>()
+    };
+    let parts = planner.parts.iter();
+    let parts: usize = parts.map(|p| PART + runs(&p.rows) + runs(&p.columns)).sum();
+    (parts + TILE * planner.tiles.len()) as u64
+}
+
+/// Bytes of the host's buffers: finished tiles, a unit's data and loss factor. The network is the caller's, and there already.
 fn host_bytes(
     network: &Network,
     tile: u64,
@@ -138,20 +158,9 @@ fn host_bytes(
     let outputs = network.outputs();
     // Read in double precision and once more rounded; S, its columns and they again rounded.
     let numbers = unit * (2 * input + outputs + sizes.target) + 3 * unit * chunk * (outputs + 1);
-    let arrays = network
-        .parameters
-        .iter()
-        .map(|p| &p.data)
-        .chain(&network.constants);
-    let stored: usize = arrays.map(|a| a.bytes()).sum();
-    let listed = |node: &Node| match &node.op {
-        Op::Take(take) => size_of_val(&take.indices[..]),
-        _ => 0,
-    };
-    let stored = stored + network.nodes.iter().map(listed).sum::<usize>();
     // What is cut into chunks is padded to their size, turned round for its mirror, and may be compressed, by each writer.
     let chunks = if sizes.tiling.regular { 2 * WRITING } else { 0 };
-    tile * (tiles_on_their_way(limits.unified) + chunks) as u64 + (8 * numbers + stored) as u64
+    tile * (tiles_on_their_way(limits.unified) + chunks) as u64 + 8 * numbers as u64
 }
 
 /// Finished tiles in host memory at most.
@@ -176,16 +185,6 @@ fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
 
 fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
     let bytes = |b: u64| Bytes(b.into());
-    let budget = if limits.unified {
-        limits.device.min(limits.host)
-    } else {
-        limits.device
-    };
-    let option = if limits.unified || host > limits.host {
-        "--host-memory"
-    } else {
-        "--memory"
-    };
     if largest > limits.tensor {
         return Error::Budget(format!(
             "the largest tensor takes {}, the device binds {} at most; use --device cpu, or ask for smaller parts",
@@ -193,27 +192,37 @@ fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
             bytes(limits.tensor)
         ));
     }
+    let short_of_host = limits.unified || host > limits.host_left();
+    let budget = match (short_of_host, limits.unified) {
+        (true, true) => limits.device.min(limits.host),
+        (true, false) => limits.host,
+        (false, _) => limits.device,
+    };
     // What this was found for is the least that a plan can be made of.
     let would_do = match limits.unified {
-        true => format!("--host-memory {} would do", at_least((peak + host).into())),
+        true => format!(
+            "--host-memory {}",
+            at_least((limits.held + peak + host).into())
+        ),
         false => {
             let mut budgets = Vec::new();
             if peak > limits.device {
                 budgets.push(format!("--memory {}", at_least(peak.into())));
             }
-            if host > limits.host {
-                budgets.push(format!("--host-memory {}", at_least(host.into())));
+            if host > limits.host_left() {
+                let least = limits.held + host;
+                budgets.push(format!("--host-memory {}", at_least(least.into())));
             }
-            format!("{} would do", budgets.join(" with "))
+            budgets.join(" with ")
         }
     };
     Error::Budget(format!(
-        "the memory budget of {} is too small: one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; {would_do}",
-        bytes(if option == "--host-memory" {
-            limits.host.min(budget)
-        } else {
-            budget
-        }),
+        "the memory budget of {} is too small: {}one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; {would_do} would do",
+        bytes(budget),
+        match short_of_host {
+            true => limits.held_text(),
+            false => String::new(),
+        },
         bytes(peak),
         bytes(host),
     ))

@@ -1,14 +1,14 @@
 //! What a unit and a tile take, measured by running them on shapes alone.
 
-use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, Sizes, TileJob, encounters};
-use super::tiles::Grid;
+use super::alike::{Alike, PairSums};
+use super::plan::{DIAGONAL_ROWS, PairPlan, PartPlan, Sizes, TileJob};
+use super::tiles::{Grid, Strip};
 use super::unit::{BlankSeeds, Unit, units};
-use crate::contraction::{Contraction, accumulate};
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights};
 use crate::network::Network;
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Backend, Contract, HostSlice, How, Shape};
+use crate::tensor::{Backend, HostSlice, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The memory of one choice of unit and chunk of directions, in bytes.
@@ -97,9 +97,6 @@ pub(super) struct Planner<'a> {
     pub(super) grid: Grid,
 }
 
-/// Contractions found so far: (row parameter, column parameter, rule) → operations.
-pub(super) type Pairs = BTreeMap<(usize, usize, Contraction), u64>;
-
 impl Planner<'_> {
     /// The inputs of so many samples.
     pub(super) fn inputs(&self, meter: &Meter, samples: usize) -> Vec<MeterTensor> {
@@ -136,48 +133,27 @@ impl Planner<'_> {
         )
     }
 
-    /// Runs tiles over one unit; returns the most bytes above what lived before, tiles not counted.
-    fn run_tiles<'t>(
-        &self,
-        meter: &Meter,
-        unit: &Unit<MeterTensor>,
-        tiles: impl Iterator<Item = &'t TileJob>,
-        repeat: u64,
-        pairs: &mut Pairs,
-    ) -> u64 {
-        let mut temporary = 0;
-        for job in tiles {
-            let part = &self.parts[job.part];
-            // Tiles are counted apart.
-            let mut tile = meter.accumulator(0, 0);
-            let base = meter.live();
-            meter.reset_peak();
-            for (row, column, fill, meeting) in encounters(unit, part, job, self.grid) {
-                let before = meter.operations();
-                let how = How { fill, ..How::ADD };
-                let (rule, _) = accumulate(meter, &mut tile, how, &meeting);
-                *pairs.entry((row, column, rule)).or_default() +=
-                    (meter.operations() - before) * repeat;
-            }
-            temporary = temporary.max(meter.peak() - base);
-        }
-        temporary
-    }
-
     /// One tile for every combination of parameters that tiles meet, the largest: others are like it.
     pub(super) fn samples_of_tiles(&self) -> Vec<&TileJob> {
+        // Strips of the same parameters have the same number.
+        let mut numbers: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+        let mut number = |strip: &Strip| {
+            let parameters = strip.runs.iter().map(|run| run.parameter).collect();
+            let next = numbers.len();
+            *numbers.entry(parameters).or_insert(next)
+        };
+        let mut of = |strips: &[Strip]| strips.iter().map(&mut number).collect::<Vec<_>>();
+        let strips: Vec<_> = self
+            .parts
+            .iter()
+            .map(|p| (of(&p.rows), of(&p.columns)))
+            .collect();
         let mut seen = BTreeSet::new();
         let mut order: Vec<&TileJob> = self.tiles.iter().collect();
         order.sort_by_key(|job| std::cmp::Reverse(self.tile_entries(job)));
         order.retain(|job| {
-            let part = &self.parts[job.part];
-            let parameters = |strip: &super::tiles::Strip| {
-                strip.runs.iter().map(|r| r.parameter).collect::<Vec<_>>()
-            };
-            seen.insert((
-                parameters(&part.rows[job.row]),
-                parameters(&part.columns[job.column]),
-            ))
+            let (rows, columns) = &strips[job.part];
+            seen.insert((rows[job.row], columns[job.column]))
         });
         order
     }
@@ -210,8 +186,13 @@ impl Planner<'_> {
             footprint.making = meter.peak() - base;
             let live = meter.live();
             footprint.alive = live - base;
-            let tiles = tiles.iter().copied();
-            footprint.temporary = self.run_tiles(&meter, &unit, tiles, 0, &mut Pairs::new());
+            let mut alike = Alike::new(&meter, &unit);
+            for job in &tiles {
+                let part = &self.parts[job.part];
+                alike.tile(part, job, self.grid, |_, made| {
+                    footprint.temporary = footprint.temporary.max(made.temporary);
+                });
+            }
             if diagonal {
                 meter.reset_peak();
                 for factor in unit.factors.iter().flatten() {
@@ -250,7 +231,7 @@ impl Planner<'_> {
 
     /// Operations of all contractions by pair of parameters, and of one pass that makes the factors.
     pub(super) fn count(&self, unit: usize, chunk: usize) -> Result<(Vec<PairPlan>, u64)> {
-        let mut pairs = Pairs::new();
+        let mut sums = PairSums::new(self.parts);
         let mut factor_operations = 0;
         for (samples, times) in pieces(self.sizes.samples, unit) {
             for (directions, repeat) in pieces(self.sizes.directions, chunk) {
@@ -258,24 +239,18 @@ impl Planner<'_> {
                 let weights = Weights::upload(&meter, self.network);
                 self.unit(&meter, &weights, samples, directions, |unit| {
                     factor_operations += meter.operations() * times * repeat;
-                    self.run_tiles(&meter, &unit, self.tiles.iter(), times * repeat, &mut pairs);
+                    let mut alike = Alike::new(&meter, &unit);
+                    for job in self.tiles {
+                        let part = &self.parts[job.part];
+                        alike.tile(part, job, self.grid, |pair, made| {
+                            sums.enter(pair, made.rule, made.operations * times * repeat);
+                        });
+                    }
                     Ok(())
                 })?;
             }
         }
-        Ok((self.pair_plans(pairs), factor_operations))
-    }
-
-    /// Operations by pair of parameters, for people.
-    pub(super) fn pair_plans(&self, pairs: Pairs) -> Vec<PairPlan> {
-        let name = |k: usize| self.network.parameters[k].name.clone();
-        let plan = |((row, column, contraction), operations)| PairPlan {
-            rows: name(row),
-            columns: name(column),
-            contraction,
-            operations,
-        };
-        pairs.into_iter().map(plan).collect()
+        Ok((sums.pair_plans(self.network), factor_operations))
     }
 }
 

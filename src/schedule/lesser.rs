@@ -93,6 +93,7 @@ mod tests {
         let unified = |bytes: u64| Limits {
             device: bytes,
             host: bytes,
+            held: 0,
             tensor: u64::MAX,
             unified: true,
         };
@@ -117,6 +118,7 @@ mod tests {
         let own = |device: u64, host: u64| Limits {
             device,
             host,
+            held: 0,
             tensor: u64::MAX,
             unified: false,
         };
@@ -180,6 +182,7 @@ mod tests {
                 let limits = Limits {
                     device: bytes,
                     host: bytes,
+                    held: 0,
                     tensor: u64::MAX,
                     unified: true,
                 };
@@ -206,6 +209,7 @@ mod tests {
         let limits = Limits {
             device: u64::MAX,
             host: u64::MAX,
+            held: 0,
             tensor: u64::MAX,
             unified: true,
         };

@@ -2,8 +2,10 @@
 //!
 //! May use `jacobian`, `contraction` and `sink`; must not know of formulas.
 
+mod alike;
 pub mod budget;
 mod collector;
+mod counts;
 pub mod describe;
 mod diagonal;
 mod driver;

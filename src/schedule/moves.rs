@@ -5,8 +5,8 @@
 //! `H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]`: the same bilinear form as that of G from the directions of S, so that the
 //! contractions of DESIGN §2 serve both. For G, R_n = J_nᵀ ∇²ℓ_n ż with ż the tangents of the outputs.
 
-use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings};
-use super::routes::{Routes, union};
+use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings, meetings_with};
+use super::routes::{Bits, Routes, union};
 use super::tiles::Run;
 use crate::contraction::{Contraction, Meeting, Segment, accumulate};
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::ops::{Site, SiteKind};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Contract, HostSlice, How, Shape};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -26,8 +26,8 @@ use std::rc::Rc;
 pub struct Move {
     /// The entries that are moved.
     pub moved: Entries,
-    /// The parameters that the reverse pass goes back to, ascending.
-    pub wanted: Vec<usize>,
+    /// The parameters that the reverse pass goes back to, ascending; passes that go back to the same share them.
+    pub wanted: Rc<[usize]>,
 }
 
 /// The entries that one pass moves, a direction for each.
@@ -56,6 +56,21 @@ pub struct Piece {
 }
 
 impl Move {
+    /// Bytes that it takes in a list behind another.
+    pub fn bytes(&self, before: Option<&Move>) -> u64 {
+        let pieces = match &self.moved {
+            Entries::PreActivation { .. } => 0,
+            Entries::Parameters(pieces) => size_of_val(&pieces[..]),
+        };
+        let shared = before.is_some_and(|before| Rc::ptr_eq(&before.wanted, &self.wanted));
+        let wanted = if shared {
+            0
+        } else {
+            size_of_val(&*self.wanted)
+        };
+        (size_of::<Move>() + pieces + wanted) as u64
+    }
+
     /// How many directions it takes.
     pub fn directions(&self) -> usize {
         match &self.moved {
@@ -75,8 +90,9 @@ pub fn moves(
     chunk: usize,
 ) -> Vec<Move> {
     // What is moved, each with the parameters whose gradient is followed.
-    let mut moved: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    let mut entries: BTreeMap<usize, (Vec<Range<usize>>, BTreeSet<usize>)> = BTreeMap::new();
+    let count = network.parameters.len();
+    let mut moved: BTreeMap<usize, Bits> = BTreeMap::new();
+    let mut entries: BTreeMap<usize, (Vec<Range<usize>>, Bits)> = BTreeMap::new();
     let mut need = |a: (usize, &Range<usize>), b: (usize, &Range<usize>)| {
         let route = routes.of(a.0, b.0);
         let (own, other) = if route.parameter == a.0 {
@@ -86,10 +102,18 @@ pub fn moves(
         };
         match route.moved {
             // The parameter itself: its site says how an offset of the pre-activation is one to it.
-            Some(group) => moved.entry(group).or_default().extend([own.0, other.0]),
+            Some(group) => {
+                let wanted = moved.entry(group).or_insert_with(|| Bits::new(count));
+                wanted.insert(own.0);
+                wanted.insert(other.0);
+            }
             None => {
-                let (ranges, wanted) = entries.entry(own.0).or_default();
-                ranges.push(own.1.clone());
+                let none = || (Vec::new(), Bits::new(count));
+                let (ranges, wanted) = entries.entry(own.0).or_insert_with(none);
+                // Most parameters meet many others with all of their entries.
+                if !ranges.contains(own.1) {
+                    ranges.push(own.1.clone());
+                }
                 wanted.insert(other.0);
             }
         }
@@ -111,20 +135,27 @@ pub fn moves(
     let mut all = Vec::new();
     for (group, wanted) in moved {
         let outputs = routes.moved[group].outputs;
+        let wanted: Rc<[usize]> = wanted.iter().collect();
         let moving = |start: usize| Move {
             moved: Entries::PreActivation {
                 moved: group,
                 range: start..(start + chunk).min(outputs),
             },
-            wanted: wanted.iter().copied().collect(),
+            wanted: Rc::clone(&wanted),
         };
         all.extend((0..outputs).step_by(chunk).map(moving));
     }
-    let (mut pieces, mut reached) = (Vec::new(), BTreeSet::new());
-    let mut close = |pieces: &mut Vec<Piece>, reached: &mut BTreeSet<usize>| {
+    let (mut pieces, mut reached) = (Vec::new(), Bits::new(count));
+    let mut close = |pieces: &mut Vec<Piece>, reached: &mut Bits| {
+        let reached = std::mem::replace(reached, Bits::new(count));
+        let before = all.last().map(|before: &Move| &before.wanted);
+        let wanted = match before {
+            Some(before) if before.iter().copied().eq(reached.iter()) => Rc::clone(before),
+            _ => reached.iter().collect(),
+        };
         all.push(Move {
             moved: Entries::Parameters(std::mem::take(pieces)),
-            wanted: std::mem::take(reached).into_iter().collect(),
+            wanted,
         });
     };
     let mut direction = 0;
@@ -137,7 +168,7 @@ pub fn moves(
                     range: range.start..end,
                     direction,
                 });
-                reached.extend(&wanted);
+                reached.add(&wanted);
                 direction += end - range.start;
                 range.start = end;
                 if direction == chunk {
@@ -154,13 +185,24 @@ pub fn moves(
 }
 
 /// The two factors of a group of directions.
-#[derive(Clone)]
-pub struct Moving<'a, T> {
-    made_by: &'a Move,
+pub struct Factors<T> {
     /// L of the parameters behind a pre-activation.
     left: BTreeMap<usize, Factor<T>>,
     /// R of every parameter that is wanted and reached.
-    right: Vec<Option<Factor<T>>>,
+    right: BTreeMap<usize, Factor<T>>,
+}
+
+impl<T> Factors<T> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.left.len() + self.right.len()
+    }
+}
+
+/// The factors of a group of directions, and what they are of.
+pub struct Moving<'a, T> {
+    made_by: &'a Move,
+    factors: Rc<Factors<T>>,
 }
 
 /// The seed of the reverse pass from outputs and their tangents: (∇ℓ, ∇²ℓ·ż) for H, (∇ℓ, 0) for H − G; for G ∇²ℓ·ż, as the
@@ -183,6 +225,9 @@ pub struct Passes<'a, B: Backend> {
     /// Whether second derivatives of the network are part of the matrix.
     pub second: bool,
 }
+
+/// Reaches that are remembered at most; beyond, all are forgotten and found again.
+pub(super) const REACHES: usize = 64;
 
 /// The reach of reverse passes by the parameters that they go back to: one for all passes that go back to the same.
 pub struct Reaches<'a> {
@@ -210,6 +255,9 @@ impl<'a> Reaches<'a> {
         wanted.iter().for_each(|&k| all[k] = true);
         let reach = Rc::new(self.all.of_others(self.network, all));
         let mut known = self.known.borrow_mut();
+        if known.len() >= REACHES {
+            known.clear();
+        }
         known.insert(wanted.to_vec(), Rc::clone(&reach));
         reach
     }
@@ -263,10 +311,9 @@ impl<B: Backend> Passes<'_, B> {
             },
         );
         let seed = seed(backend, &trace.output)?;
-        let mut moving = Moving {
-            made_by,
+        let mut factors = Factors {
             left: BTreeMap::new(),
-            right: vec![None; network.parameters.len()],
+            right: BTreeMap::new(),
         };
         let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); network.parameters.len()];
         // `own` is the site without tangents, `changes` what the directions do to it.
@@ -278,7 +325,7 @@ impl<B: Backend> Passes<'_, B> {
                     let behind = self.routes.behind(*moved, k);
                     if let Some(site) = behind.then(|| own.moving(backend, units)).flatten() {
                         let factor = Factor::new(vec![site], data.len(), samples, directions);
-                        moving.left.insert(k, factor);
+                        factors.left.insert(k, factor);
                     }
                 }
                 _ => {
@@ -309,10 +356,12 @@ impl<B: Backend> Passes<'_, B> {
         let samples = if units.is_some() { samples } else { 1 };
         for (k, sites) in sites.into_iter().enumerate() {
             let count = network.parameters[k].data.len();
-            moving.right[k] =
-                (!sites.is_empty()).then(|| Factor::new(sites, count, samples, directions));
+            if !sites.is_empty() {
+                let factor = Factor::new(sites, count, samples, directions);
+                factors.right.insert(k, factor);
+            }
         }
-        Ok(moving)
+        Ok(Moving::new(made_by, Rc::new(factors)))
     }
 
     /// Unit rows `range` of the identity of that many entries: `[1, range, entries]`.
@@ -370,11 +419,21 @@ fn identity<B: Backend>(
 pub type Contracted = (usize, usize, Contraction, u64);
 
 impl<'a, T: Clone> Moving<'a, T> {
-    /// The factors of another pass that is alike in everything that their shapes depend on.
-    pub fn of_alike(&self, made_by: &'a Move) -> Self {
-        Moving {
-            made_by,
-            ..self.clone()
+    /// The factors that a pass made, or another that is alike in everything that their shapes depend on.
+    pub fn new(made_by: &'a Move, factors: Rc<Factors<T>>) -> Self {
+        Moving { made_by, factors }
+    }
+
+    /// The factors.
+    pub fn factors(&self) -> &Rc<Factors<T>> {
+        &self.factors
+    }
+
+    /// Whether the pass moves a parameter, or a pre-activation in its place.
+    fn moves(&self, routes: &Routes, parameter: usize) -> bool {
+        match &self.made_by.moved {
+            Entries::PreActivation { moved, .. } => routes.behind(*moved, parameter),
+            Entries::Parameters(pieces) => pieces.iter().any(|p| p.parameter == parameter),
         }
     }
 
@@ -388,17 +447,18 @@ impl<'a, T: Clone> Moving<'a, T> {
         tile: &mut B::Accumulator,
         mut made: impl FnMut(Contracted),
     ) {
-        for (row, column) in meetings(part, job) {
+        let Factors { left, right } = &*self.factors;
+        for (row, column) in meetings_with(part, job, |run| self.moves(routes, run.parameter)) {
             let route = routes.of(row.parameter, column.parameter);
             let by_row = route.parameter == row.parameter;
             let (own, other) = if by_row { (row, column) } else { (column, row) };
-            let Some(right) = &self.right[other.parameter] else {
+            let Some(right) = right.get(&other.parameter) else {
                 continue;
             };
             match (&self.made_by.moved, route.moved) {
                 (Entries::PreActivation { moved, range }, Some(group)) if *moved == group => {
                     // None where the loss does not depend on the parameter.
-                    let Some(left) = self.left.get(&own.parameter) else {
+                    let Some(left) = left.get(&own.parameter) else {
                         continue;
                     };
                     let Some(own) = covered(backend, left, own, range) else {
@@ -458,13 +518,13 @@ impl<'a, T: Clone> Moving<'a, T> {
         routes: &Routes,
     ) -> Vec<(usize, Range<usize>, T)> {
         let mut found = Vec::new();
-        for (k, right) in self.right.iter().enumerate() {
-            let (Some(right), Some(route)) = (right, routes.get(k, k)) else {
+        for (&k, right) in &self.factors.right {
+            let Some(route) = routes.get(k, k) else {
                 continue;
             };
             match (&self.made_by.moved, route.moved) {
                 (Entries::PreActivation { moved, .. }, Some(group)) if *moved == group => {
-                    if let Some(left) = self.left.get(&k) {
+                    if let Some(left) = self.factors.left.get(&k) {
                         let values = left.inner(backend, right, None, DIAGONAL_ROWS);
                         found.push((k, 0..right.count, values));
                     }

@@ -1,6 +1,6 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
-use super::fit::{Room, room_first, room_second};
+use super::fit::{Room, TILE, room_first, room_second};
 use super::footprint::Planner;
 use super::lesser::with_what_fits;
 use super::request::ResolvedPart;
@@ -43,8 +43,10 @@ pub const DIAGONAL_ROWS: usize = 1 << 22;
 pub struct Limits {
     /// Bytes that tensors and tiles on the device may take together.
     pub device: u64,
-    /// Bytes that host buffers may take.
+    /// Bytes of the host's budget.
     pub host: u64,
+    /// How many of [`Limits::host`] are taken already; host buffers may take what is left.
+    pub held: u64,
     /// Bytes of the largest single tensor.
     pub tensor: u64,
     /// Whether the device's memory is the host's.
@@ -52,10 +54,23 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Bytes that host buffers may take.
+    pub fn host_left(&self) -> u64 {
+        self.host.saturating_sub(self.held)
+    }
+
+    /// What a message on a budget says of the part of it that is taken already; nothing where that is none.
+    pub(crate) fn held_text(&self) -> String {
+        match self.held {
+            0 => String::new(),
+            held => format!("the program itself takes {} of it, ", Bytes(held.into())),
+        }
+    }
+
     /// Bytes that tensors and tiles may take beside so many of host buffers: on the CPU these lie in the same memory.
     pub fn device_beside(&self, host: u64) -> u64 {
         if self.unified {
-            self.device.min(self.host).saturating_sub(host)
+            self.device.min(self.host_left()).saturating_sub(host)
         } else {
             self.device
         }
@@ -101,6 +116,9 @@ pub struct TileJob {
 }
 
 /// How a pair of parameters is contracted, over all tiles.
+///
+/// Of more than 20,000 pairs those that are contracted by the same rule are summed up: rows and columns are then
+/// [`PairPlan::ALL`].
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct PairPlan {
     /// Parameter of the rows.
@@ -111,6 +129,11 @@ pub struct PairPlan {
     pub contraction: Contraction,
     /// Floating-point operations, all samples.
     pub operations: u64,
+}
+
+impl PairPlan {
+    /// The name that stands for all parameters, where pairs are summed up.
+    pub const ALL: &'static str = "(all)";
 }
 
 /// What would run.
@@ -333,7 +356,7 @@ impl Plan {
 
     /// Bytes that it keeps within in host buffers.
     pub(super) fn host_budget(&self) -> u64 {
-        self.limits.host
+        self.limits.host_left()
     }
 
     /// Whether the device's memory is the host's.
@@ -483,96 +506,147 @@ pub fn wanted<'a>(
 
 /// What meets in a tile: parameters of rows and columns, how their product enters the tile, and their segments in a
 /// unit.
+///
+/// Pairs are made one by one: of thousands of parameters there are millions.
 pub fn encounters<'a, T>(
     unit: &'a Unit<T>,
-    part: &PartPlan,
+    part: &'a PartPlan,
     job: &TileJob,
     grid: Grid,
-) -> Vec<(usize, usize, Fill, Meeting<'a, T>)> {
-    let segment = |run: &Run| Segment {
-        factor: unit.factors[run.parameter]
-            .as_ref()
-            .expect("every parameter of a tile is wanted"),
-        range: run.range.clone(),
-        origin: run.origin,
-    };
-    let of_unit = |(rows, columns, fill): (Run, Run, Fill)| {
+) -> impl Iterator<Item = (usize, usize, Fill, Meeting<'a, T>)> + use<'a, T> {
+    pairs_of(part, *job, grid).map(|(rows, columns, fill)| {
         let meeting = Meeting {
-            rows: segment(&rows),
-            columns: segment(&columns),
+            rows: segment(unit, &rows),
+            columns: segment(unit, &columns),
             signs: unit.signs.as_ref(),
         };
         (rows.parameter, columns.parameter, fill, meeting)
-    };
-    let pairs: Vec<(Run, Run, Fill)> = match grid {
-        Grid::Squares => meetings(part, job)
-            .map(|(row, column)| {
-                let itself = part.on_diagonal(job) && row == column;
-                let fill = if itself { Fill::Symmetric } else { Fill::Own };
-                (row.clone(), column.clone(), fill)
-            })
-            .collect(),
-        Grid::Panels | Grid::Whole => both_sides(part, job, grid),
-    };
-    pairs.into_iter().map(of_unit).collect()
+    })
 }
 
-/// Pairs of runs of a tile that has both sides of the diagonal, each product once and with the earlier rows as rows: what
-/// lies below the diagonal is transposed, or, where the tile is the whole part, has been written with its mirror.
-fn both_sides(part: &PartPlan, job: &TileJob, grid: Grid) -> Vec<(Run, Run, Fill)> {
-    let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
+/// The factor of a run in a unit.
+pub(super) fn segment<'a, T>(unit: &'a Unit<T>, run: &Run) -> Segment<'a, T> {
+    let factor = unit.factors[run.parameter].as_ref();
+    Segment {
+        factor: factor.expect("every parameter of a tile is wanted"),
+        range: run.range.clone(),
+        origin: run.origin,
+    }
+}
+
+/// Runs of rows and of columns that are multiplied for a tile, and how their product enters it.
+pub(super) fn pairs_of<'a>(
+    part: &'a PartPlan,
+    job: TileJob,
+    grid: Grid,
+) -> impl Iterator<Item = (Run, Run, Fill)> + use<'a> {
+    let diagonal = part.on_diagonal(&job);
+    meetings_of(part, job, diagonal && grid == Grid::Squares)
+        .flat_map(move |(row, column)| products(part, job, grid, row, column))
+}
+
+/// The products that the meeting of a run of rows with one of columns takes.
+fn products(
+    part: &PartPlan,
+    job: TileJob,
+    grid: Grid,
+    row: &Run,
+    column: &Run,
+) -> impl Iterator<Item = (Run, Run, Fill)> + use<> {
+    let mut found = [const { None }; 9];
+    if grid == Grid::Squares {
+        let itself = part.on_diagonal(&job) && row == column;
+        let fill = if itself { Fill::Symmetric } else { Fill::Own };
+        found[0] = Some((row.clone(), column.clone(), fill));
+    } else {
+        let mut next = found.iter_mut();
+        both_sides(part, job, grid, (row, column), |product| {
+            if let Some(place) = next.next() {
+                *place = Some(product);
+            }
+        });
+    }
+    found.into_iter().flatten()
+}
+
+/// Products of a tile that has both sides of the diagonal, each once and with the earlier rows as rows: what lies below the
+/// diagonal is transposed, or, where the tile is the whole part, has been written with its mirror. There are nine at most: three
+/// pieces of the rows with three of the columns.
+fn both_sides(
+    part: &PartPlan,
+    job: TileJob,
+    grid: Grid,
+    (row, column): (&Run, &Run),
+    mut found: impl FnMut((Run, Run, Fill)),
+) {
+    use std::cmp::Ordering::{Equal, Greater, Less};
     let whole = grid == Grid::Whole;
     // A strip of a whole part lies where its rows are.
-    let first = if whole { rows.positions.start } else { 0 };
+    let first = match whole {
+        true => part.rows[job.row].positions.start,
+        false => 0,
+    };
     let sub = |run: &Run, range: Range<usize>, first: usize| Run {
         parameter: run.parameter,
         origin: first + run.origin + range.start - run.range.start,
         range,
     };
-    let mut pairs = Vec::new();
-    for row in &rows.runs {
-        for column in &columns.runs {
-            let (r, c) = (row.range.clone(), column.range.clone());
-            if !part.part.symmetric() {
-                pairs.push((sub(row, r, first), sub(column, c, 0), Fill::Own));
-                continue;
-            }
-            // What both have, and what lies before and behind it.
-            let common = r.start.max(c.start)..r.end.min(c.end);
-            let cut = |own: &Range<usize>| match row.parameter == column.parameter
-                && !common.is_empty()
-            {
-                true => vec![own.start..common.start, common.clone(), common.end..own.end],
-                false => vec![own.clone()],
-            };
-            for r in cut(&r).into_iter().filter(|r| !r.is_empty()) {
-                for c in cut(&c).into_iter().filter(|c| !c.is_empty()) {
-                    let (rows, columns) = (sub(row, r.clone(), first), sub(column, c.clone(), 0));
-                    let order = (row.parameter, r.start).cmp(&(column.parameter, c.start));
-                    match order {
-                        std::cmp::Ordering::Equal => pairs.push((rows, columns, Fill::Symmetric)),
-                        std::cmp::Ordering::Less if whole => {
-                            pairs.push((rows, columns, Fill::Both))
-                        }
-                        std::cmp::Ordering::Less => pairs.push((rows, columns, Fill::Own)),
-                        std::cmp::Ordering::Greater if whole => {}
-                        std::cmp::Ordering::Greater => {
-                            pairs.push((columns, rows, Fill::Transposed))
-                        }
-                    }
-                }
+    let (r, c) = (row.range.clone(), column.range.clone());
+    if !part.part.symmetric() {
+        found((sub(row, r, first), sub(column, c, 0), Fill::Own));
+        return;
+    }
+    // What both have, and what lies before and behind it.
+    let common = r.start.max(c.start)..r.end.min(c.end);
+    let cut = |own: &Range<usize>| match row.parameter == column.parameter && !common.is_empty() {
+        true => [own.start..common.start, common.clone(), common.end..own.end],
+        false => [own.clone(), 0..0, 0..0],
+    };
+    for r in cut(&r).into_iter().filter(|r| !r.is_empty()) {
+        for c in cut(&c).into_iter().filter(|c| !c.is_empty()) {
+            let order = (row.parameter, r.start).cmp(&(column.parameter, c.start));
+            let (rows, columns) = (sub(row, r.clone(), first), sub(column, c, 0));
+            match (order, whole) {
+                (Equal, _) => found((rows, columns, Fill::Symmetric)),
+                (Less, true) => found((rows, columns, Fill::Both)),
+                (Less, false) => found((rows, columns, Fill::Own)),
+                (Greater, true) => {}
+                (Greater, false) => found((columns, rows, Fill::Transposed)),
             }
         }
     }
-    pairs
 }
 
 /// Pairs of runs where the rows and columns of a square meet; on the diagonal those on or above it.
 pub fn meetings<'a>(part: &'a PartPlan, job: &TileJob) -> impl Iterator<Item = (&'a Run, &'a Run)> {
-    let diagonal = part.on_diagonal(job);
+    meetings_of(part, *job, part.on_diagonal(job))
+}
+
+/// The [`meetings`] whose row or column is `some`.
+pub(super) fn meetings_with<'a>(
+    part: &'a PartPlan,
+    job: &TileJob,
+    some: impl Fn(&Run) -> bool,
+) -> impl Iterator<Item = (&'a Run, &'a Run)> {
+    let halved = part.on_diagonal(job);
+    let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
+    let own: Vec<usize> = (0..columns.len()).filter(|&c| some(&columns[c])).collect();
+    rows.iter().enumerate().flat_map(move |(k, row)| {
+        let first = if halved { k } else { 0 };
+        let (all, few) = match some(row) {
+            true => (first..columns.len(), &own[..0]),
+            false => (0..0, &own[own.partition_point(|&c| c < first)..]),
+        };
+        let chosen: Vec<usize> = all.chain(few.iter().copied()).collect();
+        chosen.into_iter().map(move |c| (row, &columns[c]))
+    })
+}
+
+/// Pairs of runs of rows and columns; of a strip with itself those on or above the diagonal, where they are `halved`.
+fn meetings_of(part: &PartPlan, job: TileJob, halved: bool) -> impl Iterator<Item = (&Run, &Run)> {
     let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
     rows.iter().enumerate().flat_map(move |(k, row)| {
-        let first = if diagonal { k } else { 0 };
+        let first = if halved { k } else { 0 };
         columns[first..].iter().map(move |column| (row, column))
     })
 }
@@ -606,19 +680,25 @@ struct Cut {
 
 impl Cut {
     /// Cuts parts that go one way.
-    fn new(network: &Network, parts: Vec<Chosen>, sizes: Sizes) -> Cut {
+    ///
+    /// # Errors
+    /// [`Error::Budget`] where the budget does not hold the list of tiles.
+    fn new(network: &Network, parts: Vec<Chosen>, sizes: Sizes, limits: Limits) -> Result<Cut> {
         let reach = Reach::new(network, wanted(network, parts.iter().map(|p| &p.part)));
         let cut = match parts.first().map(|part| part.way) {
             Some(Way::Forward) => Grid::Squares,
             _ => sizes.grid,
         };
-        let (parts, tiles) = grid(network, parts, cut, sizes.tiling);
-        Cut {
+        let parts = strips_of(network, parts, cut, sizes.tiling);
+        let count = parts.iter().map(|part| tile_count(part, cut)).sum();
+        check_tiles(count, cut.tile(sizes.tiling), limits)?;
+        let tiles = tiles_of(&parts, cut);
+        Ok(Cut {
             reach,
             grid: cut,
             parts,
             tiles,
-        }
+        })
     }
 
     fn planner<'a>(&'a self, network: &'a Network, sizes: Sizes) -> Planner<'a> {
@@ -642,7 +722,7 @@ pub(super) fn has_room(
 ) -> bool {
     let found = |(parts, sizes): (Vec<Chosen>, Sizes)| {
         let way = parts.first().map(|part| part.way);
-        let cut = Cut::new(network, parts, sizes);
+        let cut = Cut::new(network, parts, sizes, limits)?;
         let planner = cut.planner(network, sizes);
         match way {
             Some(Way::Forward) => room_second(&planner, &planner.routes()?, limits).map(|_| ()),
@@ -696,7 +776,7 @@ fn attempt(
 /// Plans parts that go one way.
 fn stage(network: &Network, parts: Vec<Chosen>, sizes: Sizes, limits: Limits) -> Result<Plan> {
     let way = parts.first().map(|part| part.way);
-    let cut = Cut::new(network, parts, sizes);
+    let cut = Cut::new(network, parts, sizes, limits)?;
     let planner = cut.planner(network, sizes);
     if way == Some(Way::Forward) {
         let mut plan = plan_second(&planner, limits)?;
@@ -830,51 +910,73 @@ fn check_size(network: &Network, parts: &[ResolvedPart], number_bytes: usize) ->
     }
 }
 
-/// Cuts every matrix part into strips and lists its tiles; a symmetric part's above the diagonal.
-fn grid(
-    network: &Network,
-    parts: Vec<Chosen>,
-    grid: Grid,
-    tiling: Tiling,
-) -> (Vec<PartPlan>, Vec<TileJob>) {
+/// Cuts every matrix part into strips.
+fn strips_of(network: &Network, parts: Vec<Chosen>, grid: Grid, tiling: Tiling) -> Vec<PartPlan> {
     let (height, width) = grid.tile(tiling);
-    let mut tiles = Vec::new();
-    let cut = |(index, chosen): (usize, Chosen)| {
-        let Chosen {
-            number,
-            part,
-            counted,
-            ..
-        } = chosen;
-        let Some(columns) = &part.columns else {
-            return PartPlan {
-                part,
-                number,
-                counted,
-                rows: Vec::new(),
-                columns: Vec::new(),
-            };
+    let cut = |chosen: Chosen| {
+        let part = chosen.part;
+        let strips = |ranges, extent| strips(network, ranges, extent, tiling.regular);
+        let (rows, columns) = match &part.columns {
+            Some(columns) => (strips(&part.rows, height), strips(columns, width)),
+            None => (Vec::new(), Vec::new()),
         };
-        let rows = strips(network, &part.rows, height, tiling.regular);
-        let columns = strips(network, columns, width, tiling.regular);
-        let symmetric = part.symmetric() && grid.above_the_diagonal();
-        for row in 0..rows.len() {
-            // A tile job owns its mirror: below the diagonal nothing is computed.
-            let first = if symmetric { row } else { 0 };
-            tiles.extend((first..columns.len()).map(|column| TileJob {
+        PartPlan {
+            part,
+            number: chosen.number,
+            counted: chosen.counted,
+            rows,
+            columns,
+        }
+    };
+    parts.into_iter().map(cut).collect()
+}
+
+/// The first strip of columns that a strip of rows has a tile with: a tile owns its mirror, so that below the diagonal of a
+/// symmetric part nothing is computed.
+fn first_column(part: &PartPlan, grid: Grid, row: usize) -> usize {
+    match part.part.symmetric() && grid.above_the_diagonal() {
+        true => row,
+        false => 0,
+    }
+}
+
+/// How many tiles a part has.
+fn tile_count(part: &PartPlan, grid: Grid) -> usize {
+    let of_row = |row| part.columns.len() - first_column(part, grid, row);
+    (0..part.rows.len()).map(of_row).sum()
+}
+
+/// The tiles of parts.
+fn tiles_of(parts: &[PartPlan], grid: Grid) -> Vec<TileJob> {
+    let mut tiles = Vec::with_capacity(parts.iter().map(|part| tile_count(part, grid)).sum());
+    for (index, part) in parts.iter().enumerate() {
+        for row in 0..part.rows.len() {
+            let columns = first_column(part, grid, row)..part.columns.len();
+            tiles.extend(columns.map(|column| TileJob {
                 part: index,
                 row,
                 column,
             }));
         }
-        PartPlan {
-            part,
-            number,
-            counted,
-            rows,
-            columns,
-        }
-    };
-    let parts = parts.into_iter().enumerate().map(cut).collect();
-    (parts, tiles)
+    }
+    tiles
+}
+
+/// Refuses more tiles than the budget has room to list.
+fn check_tiles(count: usize, (rows, columns): (usize, usize), limits: Limits) -> Result<()> {
+    let bytes = (TILE * count) as u64;
+    if bytes <= limits.host_left() {
+        return Ok(());
+    }
+    Err(Error::Budget(format!(
+        "the memory budget of {} is too small: {}the list of {count} tiles, of {rows} × {} entries each, takes {}; take larger tiles \
+         (--tile), or give more (--host-memory)",
+        Bytes(limits.host.into()),
+        limits.held_text(),
+        match columns {
+            usize::MAX => "all".to_owned(),
+            columns => columns.to_string(),
+        },
+        Bytes(bytes.into()),
+    )))
 }

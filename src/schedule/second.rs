@@ -1,19 +1,22 @@
 //! The plan of what is moved (an exact Hessian, its residual, or G forward), found by running its passes on shapes alone.
 
-use super::footprint::{Pairs, Planner, pieces, under_way};
-use super::moves::{Contracted, Entries, Move, Moving, Passes, Piece, Reaches, moves};
+use super::alike::PairSums;
+use super::counts::{Counts, product};
+use super::footprint::{Planner, pieces, under_way};
+use super::moves::{
+    Contracted, Entries, Factors, Move, Moving, Passes, Piece, REACHES, Reaches, moves,
+};
 use super::plan::{PairPlan, TileJob};
-use super::routes::{Costs, Routes};
+use super::routes::{Candidates, Costs, Routes};
 use super::unit::blank_dual_seed;
 use crate::error::Result;
 use crate::jacobian::Factor;
 use crate::jacobian::passes::Weights;
-use crate::loss::Curvature;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Contract, Kind, Tally};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// Directions of a pass at most: beyond, nothing is left to share.
 pub(super) const MOST_DIRECTIONS: usize = 32;
@@ -34,6 +37,8 @@ pub(super) struct Needs {
     units: u64,
     /// The largest tensor.
     pub(super) largest: u64,
+    /// The list of passes, on the host.
+    pub(super) moves: u64,
 }
 
 impl Needs {
@@ -53,14 +58,27 @@ impl Needs {
 impl Planner<'_> {
     /// What is moved for which pair of parameters.
     pub(super) fn routes(&self) -> Result<Routes> {
-        let (samples, second) = (self.sizes.samples as u64, self.second());
+        let network = self.network;
+        if !self.second() {
+            let all = self.reach.of_others(network, self.reach.wanted.clone());
+            let counts = Counts::new(network, self.sizes, all)?;
+            return Ok(counts.routes(self.parts, self.reach));
+        }
+        let samples = self.sizes.samples as u64;
         let costs = Costs {
             direction: self.direction()?.saturating_mul(samples),
             samples,
-            second,
         };
-        let outer = self.outer_factors()?;
-        Ok(Routes::new(self.network, self.parts, &outer, costs))
+        let candidates = Candidates::new(network, &self.outer_factors()?).second(network);
+        Ok(Routes::new(network, self.parts, &candidates, costs))
+    }
+
+    /// Bytes of host memory that the routes take, with what their passes keep of which value reaches which parameter.
+    pub(super) fn route_bytes(&self, routes: &Routes) -> u64 {
+        let values = self.network.inputs.len() + self.network.nodes.len();
+        let parameters = self.network.parameters.len();
+        let reach = values + parameters * (1 + size_of::<usize>());
+        routes.bytes() + (REACHES * reach) as u64
     }
 
     /// Whether second derivatives of the network are part of the matrix.
@@ -71,7 +89,7 @@ impl Planner<'_> {
     /// Operations that a sample takes for one direction: of a pass that moves an entry of the first parameter, the furthest
     /// from the output, and goes back to all that are wanted. What does not depend on directions is shared by as many as a
     /// pass has.
-    fn direction(&self) -> Result<u64> {
+    pub(super) fn direction(&self) -> Result<u64> {
         let wanted: Vec<usize> = (0..self.reach.wanted.len())
             .filter(|&k| self.reach.wanted[k])
             .collect();
@@ -88,7 +106,7 @@ impl Planner<'_> {
         let inputs = self.inputs(&meter, 1);
         let moved = Move {
             moved: Entries::Parameters(vec![piece]),
-            wanted,
+            wanted: wanted.into(),
         };
         self.moving(&meter, (&weights, &inputs), &Routes::default(), &moved)?;
         let pass = meter.operations() + SEED * meter.tally().of(Kind::Seeds).numbers();
@@ -96,20 +114,7 @@ impl Planner<'_> {
         let shared = forward + if self.second() { back } else { 0 };
         let shared = shared.min(pass);
         let own = pass - shared + shared / MOST_DIRECTIONS as u64;
-        Ok(own.saturating_add(self.product()))
-    }
-
-    /// Operations of ∇²ℓ·ż of one sample and direction, where it is not read off the outputs, a few for each.
-    fn product(&self) -> u64 {
-        let outputs = self.network.outputs() as u64;
-        let columns = match self.sizes.curvature {
-            // Column by column of its factor.
-            Curvature::EmpiricalFisher | Curvature::McGgn { .. } => self.sizes.directions as u64,
-            // A matrix of its own for every sample.
-            _ if self.sizes.signed => outputs,
-            _ => 0,
-        };
-        4 * columns.saturating_mul(outputs)
+        Ok(own.saturating_add(product(self.network, self.sizes)))
     }
 
     /// Operations of a sample's forward pass, and of a direction of its reverse pass with its seed.
@@ -202,6 +207,8 @@ impl Planner<'_> {
             self.diagonal(),
             chunk,
         );
+        let bytes = |k: usize| all[k].bytes(k.checked_sub(1).map(|before| &all[before]));
+        let listed = (0..all.len()).map(bytes).sum();
         all.retain(|made_by| seen.insert(kind(made_by)));
         meter.reset_peak();
         let inputs = self.inputs(&meter, samples);
@@ -223,6 +230,7 @@ impl Planner<'_> {
             tile,
             units: self.sizes.samples.div_ceil(samples.max(1)) as u64,
             largest: meter.largest(),
+            moves: listed,
         })
     }
 
@@ -234,47 +242,53 @@ impl Planner<'_> {
         chunk: usize,
         wave: usize,
     ) -> Result<(Vec<PairPlan>, u64)> {
-        let mut pairs = Pairs::new();
+        let mut sums = PairSums::new(self.parts);
         let mut operations = 0;
-        let mut waves: Vec<&[TileJob]> = self.tiles.chunks(wave.max(1)).collect();
-        if waves.is_empty() {
-            waves.push(&[]);
-        }
         for (samples, times) in pieces(self.sizes.samples, unit) {
-            let diagonal = |wave: usize| wave == 0 && self.diagonal();
-            let of_wave = |(k, wave): (usize, &&[TileJob])| {
-                moves(self.network, routes, self.parts, wave, diagonal(k), chunk)
-            };
-            let all: Vec<Vec<Move>> = waves.iter().enumerate().map(of_wave).collect();
             let mut known = Known::new(self, routes, samples);
-            for (wave, made_by) in waves.iter().zip(&all) {
-                for made_by in made_by {
-                    let mut made = |(a, b, rule, operations): Contracted| {
-                        *pairs.entry((a, b, rule)).or_default() += operations * times;
-                    };
+            for (wave, all) in waves(self.tiles, wave, self.diagonal()) {
+                let all = moves(self.network, routes, self.parts, wave, all, chunk);
+                for made_by in &all {
                     let (meter, moving, pass) = known.pass(made_by)?;
                     operations += pass.operations * times;
-                    for job in *wave {
+                    for job in wave {
                         let part = &self.parts[job.part];
                         let mut tile = meter.accumulator(0, 0);
-                        moving.contract(meter, routes, part, job, &mut tile, &mut made);
+                        let mut made = |(a, b, rule, operations): Contracted| {
+                            sums.enter((a, b), rule, operations * times);
+                        };
+                        moving.contract(&meter, routes, part, job, &mut tile, &mut made);
                     }
                 }
             }
         }
-        Ok((self.pair_plans(pairs), operations))
+        Ok((sums.pair_plans(self.network), operations))
     }
 }
 
+/// Tiles in waves of so many, one wave at least, and whether the wave makes the diagonal too: the first does, where it is asked
+/// for.
+pub(super) fn waves(
+    tiles: &[TileJob],
+    wave: usize,
+    diagonal: bool,
+) -> impl Iterator<Item = (&[TileJob], bool)> {
+    let none = tiles.is_empty().then_some(tiles);
+    let waves = tiles.chunks(wave.max(1)).chain(none);
+    waves
+        .enumerate()
+        .map(move |(k, wave)| (wave, diagonal && k == 0))
+}
+
 /// The parameters that a pass moves, without the number of entries, and how far back the pass goes.
-type Alike = (Vec<usize>, Vec<usize>);
+type Alike = (Vec<usize>, Rc<[usize]>);
 
 fn kind(made_by: &Move) -> Alike {
     let moved = match &made_by.moved {
         Entries::PreActivation { moved, .. } => vec![usize::MAX, *moved],
         Entries::Parameters(pieces) => pieces.iter().map(|p| p.parameter).collect(),
     };
-    (moved, made_by.wanted.clone())
+    (moved, Rc::clone(&made_by.wanted))
 }
 
 /// The work of a pass.
@@ -284,19 +298,24 @@ pub(super) struct Pass {
     pub(super) tally: Tally,
 }
 
+/// Factors of passes that are remembered at most; beyond, all are forgotten and made again.
+const REMEMBERED: usize = 1 << 14;
+
 /// Passes on shapes alone, each run once: those that move the same parameters, as many entries of each, and go back to the
 /// same ones do the same work.
-pub(super) struct Known<'p, 'm> {
+pub(super) struct Known<'p> {
     planner: &'p Planner<'p>,
     routes: &'p Routes,
     samples: usize,
-    passes: BTreeMap<(Vec<usize>, Alike), Measured<'m>>,
+    passes: BTreeMap<(Vec<usize>, Alike), Measured>,
+    /// Factors of all of them.
+    factors: usize,
 }
 
 /// A pass that was run on shapes: where, what it made, and what it took.
-type Measured<'m> = (Meter, Moving<'m, MeterTensor>, Pass);
+type Measured = (Meter, Rc<Factors<MeterTensor>>, Pass);
 
-impl<'p, 'm> Known<'p, 'm> {
+impl<'p> Known<'p> {
     /// Passes over units of so many samples.
     pub(super) fn new(planner: &'p Planner<'p>, routes: &'p Routes, samples: usize) -> Self {
         Known {
@@ -304,36 +323,42 @@ impl<'p, 'm> Known<'p, 'm> {
             routes,
             samples,
             passes: BTreeMap::new(),
+            factors: 0,
         }
     }
 
     /// The results of a pass, on its meter, and its work without the upload of weights and inputs.
-    pub(super) fn pass(
+    pub(super) fn pass<'m>(
         &mut self,
         made_by: &'m Move,
-    ) -> Result<(&Meter, Moving<'m, MeterTensor>, Pass)> {
+    ) -> Result<(Meter, Moving<'m, MeterTensor>, Pass)> {
         let lengths = match &made_by.moved {
             Entries::PreActivation { range, .. } => vec![range.len()],
             Entries::Parameters(pieces) => pieces.iter().map(|p| p.range.len()).collect(),
         };
-        let entry = match self.passes.entry((lengths, kind(made_by))) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let planner = self.planner;
-                let meter = Meter::new(planner.sizes.number_bytes);
-                let weights = Weights::upload(&meter, planner.network);
-                let inputs = planner.inputs(&meter, self.samples);
-                let before = meter.tally();
-                let of = (&weights, &inputs[..]);
-                let moving = planner.moving(&meter, of, self.routes, made_by)?;
-                let pass = Pass {
-                    operations: meter.operations(),
-                    tally: meter.tally() - before,
-                };
-                new.insert((meter, moving, pass))
-            }
+        let key = (lengths, kind(made_by));
+        if let Some((meter, factors, pass)) = self.passes.get(&key) {
+            let moving = Moving::new(made_by, Rc::clone(factors));
+            return Ok((meter.clone(), moving, *pass));
+        }
+        let planner = self.planner;
+        let meter = Meter::new(planner.sizes.number_bytes);
+        let weights = Weights::upload(&meter, planner.network);
+        let inputs = planner.inputs(&meter, self.samples);
+        let before = meter.tally();
+        let of = (&weights, &inputs[..]);
+        let moving = planner.moving(&meter, of, self.routes, made_by)?;
+        let pass = Pass {
+            operations: meter.operations(),
+            tally: meter.tally() - before,
         };
-        let (meter, moving, pass) = &*entry;
-        Ok((meter, moving.of_alike(made_by), *pass))
+        if self.factors >= REMEMBERED {
+            self.passes.clear();
+            self.factors = 0;
+        }
+        self.factors += moving.factors().count();
+        let factors = Rc::clone(moving.factors());
+        self.passes.insert(key, (meter.clone(), factors, pass));
+        Ok((meter, moving, pass))
     }
 }

@@ -1,18 +1,16 @@
 //! The work of a whole plan by kind, found by running its passes and tiles on shapes alone.
 
+use super::alike::Alike;
 use super::footprint::{Planner, pieces};
-use super::moves::{Move, moves};
-use super::plan::{DIAGONAL_ROWS, Keep, Plan, TileJob, WRITING, encounters, wanted};
-use super::second::Known;
-use super::tiles::{Grid, Strip};
-use super::unit::Unit;
-use crate::contraction::accumulate;
+use super::moves::moves;
+use super::plan::{DIAGONAL_ROWS, Keep, Plan, WRITING, wanted};
+use super::second::{Known, waves};
+use super::tiles::Grid;
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights};
 use crate::network::Network;
-use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Contract, How, Kind, Tally, Work};
-use std::collections::BTreeMap;
+use crate::tensor::meter::Meter;
+use crate::tensor::{Contract, Kind, Tally, Work};
 
 /// The work of a plan, by stage.
 ///
@@ -27,9 +25,6 @@ pub struct PlanTally {
     /// Tiles made, and read back where they are not the host's.
     pub tiles: Tally,
 }
-
-/// A tile up to what its work depends on: parameters and lengths of its runs, and whether it is its own mirror.
-type Alike = (usize, bool, Vec<(usize, usize)>, Vec<(usize, usize)>);
 
 impl Plan {
     /// The work of the plan by kind, with the rest's. `network` is the one that it was made for.
@@ -98,38 +93,10 @@ impl Plan {
         self.parts.iter().any(|p| p.part.columns.is_none())
     }
 
-    /// Tiles that do the same work, with their number.
-    fn alike(&self) -> Vec<(TileJob, u64)> {
-        let runs = |strip: &Strip| {
-            let runs = strip
-                .runs
-                .iter()
-                .map(|run| (run.parameter, run.range.len()));
-            runs.collect::<Vec<_>>()
-        };
-        let mut found: BTreeMap<Alike, (TileJob, u64)> = BTreeMap::new();
-        for job in &self.tiles {
-            let part = &self.parts[job.part];
-            // On both sides of the diagonal a strip's own place decides what is mirrored.
-            let own = match self.grid {
-                Grid::Squares => usize::from(part.on_diagonal(job)),
-                Grid::Panels | Grid::Whole if part.part.symmetric() => {
-                    2 + job.row * part.columns.len() + job.column
-                }
-                Grid::Panels | Grid::Whole => 0,
-            };
-            let (rows, columns) = (&part.rows[job.row], &part.columns[job.column]);
-            let key = (own, part.part.symmetric(), runs(rows), runs(columns));
-            found.entry(key).or_insert((*job, 0)).1 += 1;
-        }
-        found.into_values().collect()
-    }
-
     /// G: every unit's passes, then its tiles.
     fn tally_first(&self, planner: &Planner<'_>) -> Result<PlanTally> {
         let mut tally = PlanTally::default();
         let number_bytes = planner.sizes.number_bytes;
-        let tiles = self.alike();
         let passes = self.passes() as u64;
         for (samples, times) in pieces(self.samples, self.unit) {
             for (directions, repeat) in pieces(self.directions, self.chunk) {
@@ -156,32 +123,17 @@ impl Plan {
                         }
                     }
                     tally.passes += (made.times(passes) + (meter.tally() - before)).times(times);
-                    self.enter_tiles(&meter, &unit, &tiles, times, &mut tally.contractions);
+                    let mut alike = Alike::new(&meter, &unit);
+                    for job in &self.tiles {
+                        alike.tile(&self.parts[job.part], job, self.grid, |_, made| {
+                            tally.contractions += made.tally.times(times);
+                        });
+                    }
                     Ok(())
                 })?;
             }
         }
         Ok(tally)
-    }
-
-    /// Adds the tiles of one unit, `times` over.
-    fn enter_tiles(
-        &self,
-        meter: &Meter,
-        unit: &Unit<MeterTensor>,
-        tiles: &[(TileJob, u64)],
-        times: u64,
-        sum: &mut Tally,
-    ) {
-        for (job, alike) in tiles {
-            let part = &self.parts[job.part];
-            let mut tile = meter.accumulator(0, 0);
-            let before = meter.tally();
-            for (_, _, fill, meeting) in encounters(unit, part, job, self.grid) {
-                accumulate(meter, &mut tile, How { fill, ..How::ADD }, &meeting);
-            }
-            *sum += (meter.tally() - before).times(alike * times);
-        }
     }
 
     /// H, H − G, or G forward: every wave's moves on every unit of samples.
@@ -190,39 +142,31 @@ impl Plan {
         let Some(routes) = &self.routes else {
             return Ok(tally);
         };
-        let mut waves: Vec<&[TileJob]> = self.tiles.chunks(self.wave.max(1)).collect();
-        if waves.is_empty() {
-            waves.push(&[]);
-        }
         // Every wave uploads the data anew, unless they stay.
         let uploads = match self.keep_data {
             true => 1,
-            false => waves.len() as u64,
+            false => self.tiles.len().div_ceil(self.wave.max(1)).max(1) as u64,
         };
         for (samples, times) in pieces(self.samples, self.unit) {
             let meter = Meter::new(planner.sizes.number_bytes);
             planner.inputs(&meter, samples);
             tally.passes += meter.tally().times(uploads * times);
-            let diagonal = |wave: usize| wave == 0 && self.diagonal();
-            let of_wave = |(k, wave): (usize, &&[TileJob])| {
-                let (parts, chunk) = (&self.parts, self.chunk);
-                moves(planner.network, routes, parts, wave, diagonal(k), chunk)
-            };
-            let all: Vec<Vec<Move>> = waves.iter().enumerate().map(of_wave).collect();
             let mut known = Known::new(planner, routes, samples);
-            for (k, (wave, made_by)) in waves.iter().zip(&all).enumerate() {
-                for made_by in made_by {
+            for (wave, diagonal) in waves(&self.tiles, self.wave, self.diagonal()) {
+                let (parts, chunk) = (&self.parts, self.chunk);
+                let all = moves(planner.network, routes, parts, wave, diagonal, chunk);
+                for made_by in &all {
                     let (meter, moving, pass) = known.pass(made_by)?;
                     tally.passes += pass.tally.times(times);
                     let before = meter.tally();
-                    for job in *wave {
+                    for job in wave {
                         let mut tile = meter.accumulator(0, 0);
                         let part = &self.parts[job.part];
-                        moving.contract(meter, routes, part, job, &mut tile, |_| {});
+                        moving.contract(&meter, routes, part, job, &mut tile, |_| {});
                     }
-                    if diagonal(k) {
-                        for (_, _, values) in moving.diagonal(meter, routes) {
-                            crate::tensor::Backend::read(meter, &values)?;
+                    if diagonal {
+                        for (_, _, values) in moving.diagonal(&meter, routes) {
+                            crate::tensor::Backend::read(&meter, &values)?;
                         }
                     }
                     tally.contractions += (meter.tally() - before).times(times);
@@ -246,6 +190,7 @@ mod tests {
     const ENDLESS: Limits = Limits {
         device: u64::MAX,
         host: u64::MAX,
+        held: 0,
         tensor: u64::MAX,
         unified: true,
     };

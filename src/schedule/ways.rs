@@ -8,16 +8,13 @@
 //! The choice is made by counted operations. It depends on the network, the parts, R and the curvature, and on nothing else:
 //! a run that is resumed, or shared by several processes, makes the same choice on any device and in any memory.
 
-use super::footprint::Planner;
-use super::plan::{PartPlan, Sizes, UNIT_ROWS, wanted};
+use super::counts::Counter;
+use super::plan::{Sizes, wanted};
 use super::request::ResolvedPart;
-use super::routes::{least_tangents, pieces};
-use super::tiles::Grid;
-use crate::contraction::{Segment, contraction};
+use super::routes::{Users, least_tangents, pieces};
 use crate::error::Result;
-use crate::jacobian::passes::{Reach, Weights};
+use crate::jacobian::passes::Reach;
 use crate::network::Network;
-use crate::tensor::meter::Meter;
 use std::ops::Range;
 
 /// How the rows of J that a block of G is made of are had.
@@ -73,8 +70,11 @@ pub(super) fn choose(
     let counted = match fixed {
         Some(_) => vec![None; parts.len()],
         None => {
-            let counted = parts.iter().map(|part| count(network, part, sizes));
-            counted.map(|c| c.map(Some)).collect::<Result<Vec<_>>>()?
+            let all = Reach::new(network, wanted(network, parts.iter()));
+            let counter = Counter::new(network, sizes, all)?;
+            let of = |part| wanted(network, std::iter::once(part));
+            let counted = parts.iter().map(|part| counter.count(part, of(part)));
+            counted.map(Some).collect()
         }
     };
     let ways = match fixed {
@@ -101,109 +101,22 @@ fn fixed(network: &Network, parts: &[ResolvedPart], sizes: Sizes) -> Option<Way>
         return Some(Way::Forward);
     }
     // A direction that is moved goes as far back as one of the loss, and forward before.
-    let fewer = |part| tangents(network, part) < sizes.directions;
-    let some = || parts.iter().any(fewer);
-    sizes.way.or((!some()).then_some(Way::Backward))
+    let some = || {
+        let users = Users::new(network);
+        let fewer = |part| tangents(network, &users, part) < sizes.directions;
+        parts.iter().any(fewer)
+    };
+    sizes.way.or_else(|| (!some()).then_some(Way::Backward))
 }
 
 /// The least number of entries that have to be moved for a part.
-fn tangents(network: &Network, part: &ResolvedPart) -> usize {
-    let of = |ranges: &[Range<usize>]| least_tangents(network, &pieces(network, ranges));
+fn tangents(network: &Network, users: &Users, part: &ResolvedPart) -> usize {
+    let of = |ranges: &[Range<usize>]| least_tangents(network, users, &pieces(network, ranges));
     let rows = of(&part.rows);
     match &part.columns {
         Some(columns) if !part.symmetric() => rows.min(of(columns)),
         _ => rows,
     }
-}
-
-/// Counts the operations of a part's block for either way.
-fn count(network: &Network, part: &ResolvedPart, sizes: Sizes) -> Result<Counted> {
-    let reach = Reach::new(network, wanted(network, std::iter::once(part)));
-    let parts = [PartPlan {
-        part: part.clone(),
-        number: 0,
-        counted: None,
-        rows: Vec::new(),
-        columns: Vec::new(),
-    }];
-    let planner = Planner {
-        network,
-        reach: &reach,
-        parts: &parts,
-        tiles: &[],
-        sizes,
-        grid: Grid::Squares,
-    };
-    let (forward, back) = planner.plain_pass()?;
-    let (samples, directions) = (sizes.samples as u64, sizes.directions as u64);
-    let passes = forward.saturating_add(back.saturating_mul(directions));
-    Ok(Counted {
-        forward: planner.routes()?.operations,
-        passes: passes.saturating_mul(samples),
-        own: beside_passes(&planner, part)?.saturating_mul(samples),
-    })
-}
-
-/// Operations that a sample takes in all directions to form rows of V once and to contract them.
-fn beside_passes(planner: &Planner<'_>, part: &ResolvedPart) -> Result<u64> {
-    let (network, all) = (planner.network, planner.sizes.directions);
-    let Some(columns) = &part.columns else {
-        // As many operations for each direction.
-        return of_unit(planner, 1, all, |meter, unit| {
-            for factor in unit.factors.iter().flatten() {
-                factor.squares(meter, None, super::plan::DIAGONAL_ROWS);
-            }
-            0
-        });
-    };
-    let (rows, columns) = (pieces(network, &part.rows), pieces(network, columns));
-    of_unit(planner, all.clamp(1, UNIT_ROWS), all, |meter, unit| {
-        for factor in unit.factors.iter_mut().flatten() {
-            factor.keep_rows(meter, false);
-        }
-        let segment = |(k, range): &(usize, Range<usize>)| {
-            let factor = unit.factors[*k].as_ref();
-            factor.map(|factor| Segment {
-                factor,
-                range: range.clone(),
-                origin: 0,
-            })
-        };
-        let mut operations = 0u64;
-        for (at, row) in rows.iter().enumerate() {
-            let first = if part.symmetric() { at } else { 0 };
-            for (k, column) in columns.iter().enumerate().skip(first) {
-                let Some((left, right)) = segment(row).zip(segment(column)) else {
-                    continue;
-                };
-                let (_, own) = contraction(meter, &left, &right);
-                let half = part.symmetric() && k == at;
-                operations = operations.saturating_add(if half { own / 2 } else { own });
-            }
-        }
-        operations
-    })
-}
-
-/// What is done with a unit of one sample and so many directions, in operations, for `all` directions: those that run on
-/// the meter, and those that `visit` returns.
-fn of_unit(
-    planner: &Planner<'_>,
-    directions: usize,
-    all: usize,
-    mut visit: impl FnMut(&Meter, &mut super::unit::Unit<crate::tensor::meter::MeterTensor>) -> u64,
-) -> Result<u64> {
-    let meter = Meter::new(planner.sizes.number_bytes);
-    let weights = Weights::upload(&meter, planner.network);
-    let mut operations = 0u128;
-    planner.unit(&meter, &weights, 1, directions, |mut unit| {
-        let before = meter.operations();
-        let own = visit(&meter, &mut unit);
-        operations = u128::from(own) + u128::from(meter.operations() - before);
-        Ok(())
-    })?;
-    let all = operations * all as u128 / directions.max(1) as u128;
-    Ok(u64::try_from(all).unwrap_or(u64::MAX))
 }
 
 /// The ways that take the fewest operations together.

@@ -172,6 +172,7 @@ impl Problem {
         let limits = Limits {
             device: 1 << 30,
             host: 1 << 30,
+            held: 0,
             tensor: backend.largest_tensor(),
             unified: true,
         };

@@ -152,10 +152,11 @@ pub fn pair_errors(
         )));
     }
     let curvature = session.curvature();
-    let host = device.limits(options.memory, options.host_memory).host;
+    let host = device.limits(options).host_left();
     let plan = Plan::new(session, layers, pairs, host)?;
     let options = RunOptions {
         host_memory: Some(host.saturating_sub(plan.bytes())),
+        held: 0,
         ..options
     };
     let steps = Steps::new(control, session.dataset().len(), plan.directions());
@@ -202,7 +203,7 @@ pub fn directions(
     pairs: PairOptions,
     options: RunOptions,
 ) -> Result<u64> {
-    let host = device.limits(options.memory, options.host_memory).host;
+    let host = device.limits(options).host_left();
     Ok(Plan::new(session, layers, pairs, host)?.directions())
 }
 
@@ -347,7 +348,7 @@ impl Plan {
     fn check(&self, host: u64) -> Result<()> {
         let short = |what: String, bytes: u64, cure: &str| {
             Err(Error::Budget(format!(
-                "{what} takes {} beside the products, more than half of the host memory of {}: give more (--host-memory){cure}",
+                "{what} takes {} beside the products, more than half of the {} of host memory that are left to it: give more (--host-memory){cure}",
                 Bytes(bytes.into()),
                 Bytes(host.into()),
             )))

@@ -368,7 +368,7 @@ pub trait Backend {
 ///
 /// A tile of a symmetric part takes each product of two of its parameters once, the earlier one's as rows; what lies
 /// on the other side of the diagonal is the same numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
     /// To rows × columns.
     Own,

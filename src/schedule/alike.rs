@@ -1,0 +1,309 @@
+//! Contractions on shapes alone, of which those that are alike are run once.
+//!
+//! A network of thousands of parameters has millions of pairs of them, most of which take the same work as others: the work of
+//! a pair depends on the outlines of the two factors, the ranges taken of them, and how the product enters its tile.
+
+use super::plan::{PairPlan, PartPlan, TileJob, pairs_of, segment};
+use super::tiles::{Grid, Run};
+use super::unit::Unit;
+use crate::contraction::{Contraction, Meeting, Segment, accumulate, contraction};
+use crate::jacobian::Factor;
+use crate::network::Network;
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Contract, Fill, How, Shape, Tally};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+/// Contractions that are remembered at most; beyond, all are forgotten and measured again.
+const REMEMBERED: usize = 1 << 15;
+
+/// Pairs of parameters that are listed one by one at most; the operations of more are summed up.
+const LISTED: usize = 20_000;
+
+/// The work of a contraction on one unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Made {
+    /// The rule taken.
+    pub(super) rule: Contraction,
+    /// Operations.
+    pub(super) operations: u64,
+    /// The most bytes above what lived before, the tile not counted.
+    pub(super) temporary: u64,
+    /// Work by kind.
+    pub(super) tally: Tally,
+}
+
+/// What the work of a contraction depends on: the numbers of the factors' outlines with the ranges taken, whether both
+/// factors are one, and how the product enters the tile.
+type Key = ([(usize, Range<usize>); 2], bool, Fill);
+
+/// The outlines of a unit's factors by number: equal outlines have the same number.
+struct Outlines(Vec<Option<usize>>);
+
+impl Outlines {
+    fn new(meter: &Meter, factors: &[Option<Factor<MeterTensor>>]) -> Self {
+        let mut known: HashMap<Factor<Shape>, usize> = HashMap::new();
+        let mut number = |factor: &Factor<MeterTensor>| {
+            let next = known.len();
+            *known.entry(factor.outline(meter)).or_insert(next)
+        };
+        let numbers = factors
+            .iter()
+            .map(|factor| factor.as_ref().map(&mut number));
+        Outlines(numbers.collect())
+    }
+
+    fn key(&self, (rows, columns): (&Run, &Run), fill: Fill) -> Key {
+        let side = |run: &Run| {
+            let number = self.0[run.parameter].unwrap_or(usize::MAX);
+            (number, run.range.clone())
+        };
+        let one = rows.parameter == columns.parameter;
+        ([side(rows), side(columns)], one, fill)
+    }
+}
+
+/// The contractions of one unit.
+pub(super) struct Alike<'a> {
+    meter: &'a Meter,
+    unit: &'a Unit<MeterTensor>,
+    outlines: Outlines,
+    known: HashMap<Key, Made>,
+}
+
+impl<'a> Alike<'a> {
+    /// Nothing is known of a unit, whose factors stay as they are.
+    pub(super) fn new(meter: &'a Meter, unit: &'a Unit<MeterTensor>) -> Self {
+        Alike {
+            meter,
+            unit,
+            outlines: Outlines::new(meter, &unit.factors),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Gives `visit` the parameters and the work of each contraction of a tile.
+    pub(super) fn tile(
+        &mut self,
+        part: &PartPlan,
+        job: &TileJob,
+        grid: Grid,
+        mut visit: impl FnMut((usize, usize), &Made),
+    ) {
+        for (rows, columns, fill) in pairs_of(part, *job, grid) {
+            let made = self.made((&rows, &columns), fill);
+            visit((rows.parameter, columns.parameter), &made);
+        }
+    }
+
+    fn made(&mut self, (rows, columns): (&Run, &Run), fill: Fill) -> Made {
+        let key = self.outlines.key((rows, columns), fill);
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let meter = self.meter;
+        // Tiles are counted apart.
+        let mut tile = meter.accumulator(0, 0);
+        let (live, operations, tally) = (meter.live(), meter.operations(), meter.tally());
+        meter.reset_peak();
+        let meeting = Meeting {
+            rows: segment(self.unit, rows),
+            columns: segment(self.unit, columns),
+            signs: self.unit.signs.as_ref(),
+        };
+        let how = How { fill, ..How::ADD };
+        let (rule, _) = accumulate(meter, &mut tile, how, &meeting);
+        let made = Made {
+            rule,
+            operations: meter.operations() - operations,
+            temporary: meter.peak() - live,
+            tally: meter.tally() - tally,
+        };
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(key, made);
+        made
+    }
+}
+
+/// Operations of the contractions of whole ranges of parameters with one another, as the cost model counts them; pairs that
+/// are `symmetric` are taken once.
+pub(super) fn contractions(
+    meter: &Meter,
+    unit: &Unit<MeterTensor>,
+    (rows, columns): (&[(usize, Range<usize>)], &[(usize, Range<usize>)]),
+    symmetric: bool,
+) -> u64 {
+    let outlines = Outlines::new(meter, &unit.factors);
+    let mut known: HashMap<[(usize, Range<usize>); 2], u64> = HashMap::new();
+    let segment = |(k, range): &(usize, Range<usize>)| {
+        let factor = unit.factors[*k].as_ref()?;
+        let segment = Segment {
+            factor,
+            range: range.clone(),
+            origin: 0,
+        };
+        Some((outlines.0[*k]?, segment))
+    };
+    let mut operations = 0u64;
+    for (at, row) in rows.iter().enumerate() {
+        let Some((of_row, left)) = segment(row) else {
+            continue;
+        };
+        let first = if symmetric { at } else { 0 };
+        for (k, column) in columns.iter().enumerate().skip(first) {
+            let Some((of_column, right)) = segment(column) else {
+                continue;
+            };
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            let key = [(of_row, row.1.clone()), (of_column, column.1.clone())];
+            let counted = || contraction(meter, &left, &right).1;
+            let own = *known.entry(key).or_insert_with(counted);
+            let half = symmetric && k == at;
+            operations = operations.saturating_add(if half { own / 2 } else { own });
+        }
+    }
+    operations
+}
+
+/// Operations by pair of parameters and rule; of very many pairs by rule alone.
+pub(super) struct PairSums {
+    by_pair: bool,
+    operations: BTreeMap<(usize, usize, Contraction), u64>,
+}
+
+impl PairSums {
+    /// For the pairs of parameters that parts have.
+    pub(super) fn new(parts: &[PartPlan]) -> Self {
+        let count = |part: &PartPlan| {
+            let parameters = |strips: &[super::tiles::Strip]| {
+                let runs = strips.iter().flat_map(|strip| &strip.runs);
+                runs.map(|run| run.parameter).collect::<BTreeSet<_>>().len()
+            };
+            parameters(&part.rows) * parameters(&part.columns)
+        };
+        PairSums {
+            by_pair: parts.iter().map(count).sum::<usize>() <= 2 * LISTED,
+            operations: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the operations of a contraction.
+    pub(super) fn enter(&mut self, (rows, columns): (usize, usize), rule: Contraction, own: u64) {
+        let key = match self.by_pair {
+            true => (rows, columns, rule),
+            false => (0, 0, rule),
+        };
+        *self.operations.entry(key).or_default() += own;
+    }
+
+    /// What was entered, for people.
+    pub(super) fn pair_plans(self, network: &Network) -> Vec<PairPlan> {
+        let by_pair = self.by_pair;
+        let name = |k: usize| match by_pair {
+            true => network.parameters[k].name.clone(),
+            false => PairPlan::ALL.to_owned(),
+        };
+        let plan = |((rows, columns, contraction), operations)| PairPlan {
+            rows: name(rows),
+            columns: name(columns),
+            contraction,
+            operations,
+        };
+        self.operations.into_iter().map(plan).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jacobian::passes::{Reach, Weights};
+    use crate::loss::Curvature;
+    use crate::network::builder::Builder;
+    use crate::schedule::footprint::Planner;
+    use crate::schedule::plan::Sizes;
+    use crate::schedule::request::resolve;
+    use crate::schedule::tiles::{Tiling, strips};
+
+    #[test]
+    fn what_is_remembered_is_what_is_measured_anew() {
+        // Layers that are alike, and cut in the same places and in others.
+        let mut builder = Builder::new(&[5]);
+        for k in 0..6 {
+            builder = builder.linear(&format!("l{k}"), 5).tanh();
+        }
+        let network = builder.linear("head", 3).initialize(0).build().unwrap();
+        let part = resolve(&network, &["full".parse().unwrap()]).unwrap();
+        let reach = Reach::new(&network, vec![true; network.parameters.len()]);
+        for grid in [Grid::Squares, Grid::Panels, Grid::Whole] {
+            let tiling = Tiling {
+                side: 32,
+                regular: false,
+            };
+            let (height, width) = grid.tile(tiling);
+            let part = PartPlan {
+                rows: strips(&network, &part[0].rows, height, false),
+                columns: strips(&network, &part[0].rows, width, false),
+                part: part[0].clone(),
+                number: 0,
+                counted: None,
+            };
+            let planner = Planner {
+                network: &network,
+                reach: &reach,
+                parts: &[],
+                tiles: &[],
+                sizes: Sizes {
+                    samples: 2,
+                    directions: 3,
+                    signed: false,
+                    curvature: Curvature::Ggn,
+                    number_bytes: 4,
+                    target: 1,
+                    batch: None,
+                    units: None,
+                    grid,
+                    tiling,
+                    way: None,
+                },
+                grid,
+            };
+            let meter = Meter::new(4);
+            let weights = Weights::upload(&meter, &network);
+            let visit = |unit: Unit<MeterTensor>| {
+                let mut alike = Alike::new(&meter, &unit);
+                let (mut pairs, mut entries) = (0, 0);
+                for row in 0..part.rows.len() {
+                    for column in 0..part.columns.len() {
+                        let job = TileJob {
+                            part: 0,
+                            row,
+                            column,
+                        };
+                        for (rows, columns, fill) in pairs_of(&part, job, grid) {
+                            let known = alike.made((&rows, &columns), fill);
+                            let anew = Alike::new(&meter, &unit).made((&rows, &columns), fill);
+                            assert_eq!(format!("{known:?}"), format!("{anew:?}"));
+                            pairs += 1;
+                            let both = if fill == Fill::Both { 2 } else { 1 };
+                            entries += both * rows.range.len() * columns.range.len();
+                        }
+                    }
+                }
+                assert!(
+                    alike.known.len() < pairs / 2,
+                    "{} {pairs}",
+                    alike.known.len()
+                );
+                if grid != Grid::Squares {
+                    assert_eq!(entries, network.parameter_count().pow(2));
+                }
+                Ok(())
+            };
+            planner.unit(&meter, &weights, 2, 3, visit).unwrap();
+        }
+    }
+}

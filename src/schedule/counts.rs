@@ -1,0 +1,489 @@
+//! Operations of passes to any parameters, from one run on shapes alone.
+//!
+//! What a forward pass, a reverse pass and tangents take is a sum over the nodes that they go through. The sum's terms are found
+//! once, by a pass to all parameters that any part has; those of a part are then added up. A pass of its own for each of a
+//! thousand layers would take as long as a thousand passes over all of them.
+
+use super::alike::contractions;
+use super::footprint::Planner;
+use super::plan::{DIAGONAL_ROWS, PartPlan, Sizes, UNIT_ROWS};
+use super::request::ResolvedPart;
+use super::routes::{Candidates, Costs, Routes, pieces};
+use super::second::{MOST_DIRECTIONS, SEED};
+use super::tiles::Grid;
+use super::unit::{BlankSeeds, Seeds, Unit, blank_dual_seed};
+use super::ways::Counted;
+use crate::error::Result;
+use crate::jacobian::passes::{Reach, Seen, Weights, backward_watched, forward_with};
+use crate::loss::Curvature;
+use crate::network::{Network, Operand};
+use crate::tensor::dual::{Dual, DualTensor};
+use crate::tensor::meter::{Meter, MeterTensor};
+use crate::tensor::{Backend, Kind, Shape};
+use std::cell::Cell;
+
+/// Operations of what a reverse pass does at each node, for one sample.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Back {
+    /// Of the seed.
+    seed: u64,
+    /// By node, whatever it goes on to.
+    nodes: Vec<u64>,
+    /// By node and operand: the operand's cotangent, or its site.
+    cotangents: Vec<Vec<u64>>,
+    /// By parameter: its sites.
+    sites: Vec<u64>,
+}
+
+impl Back {
+    /// The operations of a pass to the parameters of `reach`.
+    fn to(&self, network: &Network, reach: &Reach) -> u64 {
+        let first = network.inputs.len();
+        let mut sum = self.seed;
+        for (k, node) in network.nodes.iter().enumerate() {
+            if !reach.depends(first + k) {
+                continue;
+            }
+            sum += self.nodes[k];
+            for (operand, own) in node.inputs.iter().zip(&self.cotangents[k]) {
+                sum += match *operand {
+                    Operand::Value(value) if reach.depends(value) => *own,
+                    _ => 0,
+                };
+            }
+        }
+        sum + of_wanted(&self.sites, reach)
+    }
+}
+
+/// The sum over the parameters that are wanted.
+fn of_wanted(own: &[u64], reach: &Reach) -> u64 {
+    let own = own.iter().zip(&reach.wanted);
+    own.map(|(own, wanted)| if *wanted { *own } else { 0 })
+        .sum()
+}
+
+/// Operations of passes over one sample, and the factors of all wanted parameters.
+pub(super) struct Counts<'a> {
+    network: &'a Network,
+    sizes: Sizes,
+    reach: Reach,
+    /// By node: the forward pass.
+    forward: Vec<u64>,
+    /// By node: the tangents of one direction, where they are carried by all that depends on a parameter.
+    tangents: Vec<u64>,
+    /// The seed of such a direction.
+    tangent_seed: u64,
+    /// By parameter: the rows of one direction, summed over samples, as they are taken of what entries of parameters move.
+    rows: Vec<u64>,
+    /// The reverse pass of one direction, and of two.
+    back: [Back; 2],
+    candidates: Candidates,
+}
+
+impl<'a> Counts<'a> {
+    /// Counts passes to the parameters of `reach`.
+    pub(super) fn new(network: &'a Network, sizes: Sizes, reach: Reach) -> Result<Self> {
+        let mut counts = Counts {
+            network,
+            sizes,
+            forward: Vec::new(),
+            tangents: Vec::new(),
+            tangent_seed: 0,
+            rows: vec![0; network.parameters.len()],
+            back: Default::default(),
+            candidates: Candidates::default(),
+            reach,
+        };
+        let outer = counts.count_back()?;
+        counts.candidates = Candidates::new(network, &outer);
+        counts.count_tangents()?;
+        Ok(counts)
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::new(self.sizes.number_bytes)
+    }
+
+    fn inputs(&self, meter: &Meter) -> Vec<MeterTensor> {
+        let inputs = self.network.inputs.iter();
+        inputs
+            .map(|i| meter.blank(Shape::new(1, 1, &i.rest)))
+            .collect()
+    }
+
+    /// Counts the forward pass, and reverse passes of one and of two directions; whether the factor of each parameter is an outer
+    /// one.
+    fn count_back(&mut self) -> Result<Vec<bool>> {
+        let (network, meter) = (self.network, self.meter());
+        let (parameters, nodes) = (network.parameters.len(), network.nodes.len());
+        let weights = Weights::upload(&meter, network);
+        let since = Cell::new(meter.operations());
+        let taken = || {
+            let now = meter.operations();
+            now - since.replace(now)
+        };
+        let inputs = self.inputs(&meter);
+        let mut forward = Vec::with_capacity(nodes);
+        let each = |_, value| {
+            forward.push(taken());
+            value
+        };
+        let trace = forward_with(&meter, network, &weights, inputs, &self.reach, each, |v| v);
+        self.forward = forward;
+        let signed = self.sizes.signed;
+        let (mut outer, mut rows) = (vec![None; parameters], vec![0; parameters]);
+        for (back, directions) in self.back.iter_mut().zip([1, 2]) {
+            let before = meter.tally().of(Kind::Seeds).numbers();
+            taken();
+            let seed = BlankSeeds { signed }.seed(&meter, &trace.output, 0..directions)?;
+            let numbers = meter.tally().of(Kind::Seeds).numbers() - before;
+            *back = Back {
+                seed: taken() + SEED * numbers,
+                nodes: vec![0; nodes],
+                cotangents: network
+                    .nodes
+                    .iter()
+                    .map(|n| vec![0; n.inputs.len()])
+                    .collect(),
+                sites: vec![0; parameters],
+            };
+            let at = Cell::new(None);
+            let (mut of_nodes, mut of_operands) = (vec![0; nodes], Vec::new());
+            let sites = &mut back.sites;
+            backward_watched(
+                &meter,
+                network,
+                &weights,
+                &trace,
+                &self.reach,
+                seed.cotangents,
+                |k, site| {
+                    sites[k] += taken();
+                    // Of several sites the rows are summed up.
+                    let alone = outer[k].is_none() || directions > 1;
+                    outer[k] = Some(alone && site.outer(&meter).is_some());
+                    if directions == 1 {
+                        taken();
+                        site.sum(&meter);
+                        rows[k] += taken();
+                    }
+                },
+                |k, seen| match seen {
+                    Seen::Node => {
+                        if let Some(before) = at.replace(Some(k)) {
+                            of_nodes[before] += taken();
+                        }
+                    }
+                    Seen::Cotangent(operand, _) | Seen::Site(operand) => {
+                        of_operands.push((k, operand, taken()));
+                    }
+                },
+            );
+            if let Some(last) = at.get() {
+                of_nodes[last] += taken();
+            }
+            back.nodes = of_nodes;
+            for (k, operand, own) in of_operands {
+                back.cotangents[k][operand] += own;
+            }
+        }
+        self.rows = rows;
+        Ok(outer.into_iter().map(|outer| outer == Some(true)).collect())
+    }
+
+    /// Counts tangents, as a pass carries them from whatever is moved to the output, with their seed.
+    fn count_tangents(&mut self) -> Result<()> {
+        let (network, meter) = (self.network, self.meter());
+        let dual = Dual { inner: &meter };
+        let none = network.parameters.iter().map(|_| None);
+        let weights = Weights::upload(&meter, network).with_tangents(none);
+        let since = Cell::new(meter.operations());
+        let taken = || {
+            let now = meter.operations();
+            now - since.replace(now)
+        };
+        let inputs = self.inputs(&meter);
+        let inputs = inputs.into_iter().map(DualTensor::constant).collect();
+        let mut all = Vec::with_capacity(network.nodes.len());
+        let each = |value, mut tensor: DualTensor<MeterTensor>| {
+            all.push(taken());
+            let carries = self.reach.depends(value) && self.reach.is_sampled(value);
+            if carries && tensor.tangent.is_none() {
+                tensor.tangent = Some(meter.blank(meter.shape(&tensor.primal)));
+            }
+            tensor
+        };
+        let trace = forward_with(&dual, network, &weights, inputs, &self.reach, each, |v| v);
+        let own = all.iter().zip(&self.forward);
+        self.tangents = own
+            .map(|(all, primal)| all.saturating_sub(*primal))
+            .collect();
+        let before = meter.tally().of(Kind::Seeds).numbers();
+        taken();
+        blank_dual_seed(&meter, self.sizes.curvature, &trace.output)?;
+        let numbers = meter.tally().of(Kind::Seeds).numbers() - before;
+        self.tangent_seed = taken() + SEED * numbers;
+        Ok(())
+    }
+
+    /// Operations of a sample's forward pass with what a reverse pass to `reach` does once, and of each direction of that pass
+    /// with its seed.
+    pub(super) fn plain_pass(&self, reach: &Reach) -> (u64, u64) {
+        let forward: u64 = self.forward.iter().sum();
+        let [one, two] = self
+            .back
+            .each_ref()
+            .map(|back| back.to(self.network, reach));
+        let back = two.saturating_sub(one);
+        (forward + one.saturating_sub(back), back)
+    }
+
+    /// Operations that a sample takes for one direction of G forward: of a pass that moves an entry of the first parameter, the
+    /// furthest from the output, and goes back to all that `reach` wants. What does not depend on directions is shared by as many
+    /// as a pass has.
+    pub(super) fn direction(&self, reach: &Reach) -> u64 {
+        let Some(parameter) = reach.wanted.iter().position(|wanted| *wanted) else {
+            return 0;
+        };
+        let network = self.network;
+        let mut wanted = vec![false; network.parameters.len()];
+        wanted[parameter] = true;
+        let moved = reach.of_others(network, wanted);
+        let first = network.inputs.len();
+        let mut tangents = 0;
+        for (k, node) in network.nodes.iter().enumerate() {
+            if !moved.depends(first + k) {
+                continue;
+            }
+            // Where the parameter itself is read, its tangent takes its place.
+            let reads = node.inputs.contains(&Operand::Parameter(parameter));
+            tangents += match reads {
+                true => self.forward[k].max(self.tangents[k]),
+                false => self.tangents[k],
+            };
+        }
+        let (shared, back) = self.plain_pass(reach);
+        let rows = of_wanted(&self.rows, reach);
+        let own = tangents + self.tangent_seed + back + rows + shared / MOST_DIRECTIONS as u64;
+        own.saturating_add(product(network, self.sizes))
+    }
+
+    /// The routes of G forward to parts whose parameters `reach` wants.
+    pub(super) fn routes(&self, parts: &[PartPlan], reach: &Reach) -> Routes {
+        let samples = self.sizes.samples as u64;
+        let costs = Costs {
+            direction: self.direction(reach).saturating_mul(samples),
+            samples,
+        };
+        Routes::new(self.network, parts, &self.candidates, costs)
+    }
+}
+
+/// Operations of ∇²ℓ·ż of one sample and direction, where it is not read off the outputs, a few for each.
+pub(super) fn product(network: &Network, sizes: Sizes) -> u64 {
+    let outputs = network.outputs() as u64;
+    let columns = match sizes.curvature {
+        // Column by column of its factor.
+        Curvature::EmpiricalFisher | Curvature::McGgn { .. } => sizes.directions as u64,
+        // A matrix of its own for every sample.
+        _ if sizes.signed => outputs,
+        _ => 0,
+    };
+    4 * columns.saturating_mul(outputs)
+}
+
+/// Counts the operations of parts by either way.
+pub(super) struct Counter<'a> {
+    counts: Counts<'a>,
+    /// A unit of one sample and as many directions as a unit has, its rows formed.
+    unit: Unit<MeterTensor>,
+    meter: Meter,
+    /// Its directions.
+    directions: usize,
+    /// By parameter: what forming its rows took.
+    formed: Vec<u64>,
+    /// By parameter: a direction of its diagonal.
+    squares: Vec<u64>,
+}
+
+impl<'a> Counter<'a> {
+    /// Counts what parts that want the parameters of `reach` share.
+    pub(super) fn new(network: &'a Network, sizes: Sizes, reach: Reach) -> Result<Self> {
+        let planner = Planner {
+            network,
+            reach: &reach,
+            parts: &[],
+            tiles: &[],
+            sizes,
+            grid: Grid::Squares,
+        };
+        let unit_of = |meter: &Meter, directions: usize| {
+            let weights = Weights::upload(meter, network);
+            let mut made = None;
+            planner.unit(meter, &weights, 1, directions, |unit| {
+                made = Some(unit);
+                Ok(())
+            })?;
+            Ok(made.expect("a range of directions is one unit"))
+        };
+        let meter = Meter::new(sizes.number_bytes);
+        let one = unit_of(&meter, 1)?;
+        let each = |factor: &Option<_>, run: &dyn Fn(&crate::jacobian::Factor<MeterTensor>)| {
+            let before = meter.operations();
+            factor.as_ref().inspect(|factor| run(factor));
+            meter.operations() - before
+        };
+        let squares = one.factors.iter();
+        let squares = squares.map(|f| each(f, &|f| drop(f.squares(&meter, None, DIAGONAL_ROWS))));
+        let squares = squares.collect();
+        let directions = sizes.directions.clamp(1, UNIT_ROWS);
+        let meter = Meter::new(sizes.number_bytes);
+        let mut unit = unit_of(&meter, directions)?;
+        let form = |factor: &mut Option<crate::jacobian::Factor<MeterTensor>>| {
+            let before = meter.operations();
+            if let Some(factor) = factor {
+                factor.keep_rows(&meter, false);
+            }
+            meter.operations() - before
+        };
+        let formed = unit.factors.iter_mut().map(form).collect();
+        Ok(Counter {
+            counts: Counts::new(network, sizes, reach)?,
+            unit,
+            meter,
+            directions,
+            formed,
+            squares,
+        })
+    }
+
+    /// Counts a part's block over all samples.
+    pub(super) fn count(&self, part: &ResolvedPart, wanted: Vec<bool>) -> Counted {
+        let (network, sizes) = (self.counts.network, self.counts.sizes);
+        let reach = self.counts.reach.of_others(network, wanted);
+        let parts = [PartPlan {
+            part: part.clone(),
+            number: 0,
+            counted: None,
+            rows: Vec::new(),
+            columns: Vec::new(),
+        }];
+        let (forward, back) = self.counts.plain_pass(&reach);
+        let (samples, directions) = (sizes.samples as u64, sizes.directions as u64);
+        let passes = forward.saturating_add(back.saturating_mul(directions));
+        Counted {
+            forward: self.counts.routes(&parts, &reach).operations,
+            passes: passes.saturating_mul(samples),
+            own: self.beside_passes(part, &reach).saturating_mul(samples),
+        }
+    }
+
+    /// Operations that a sample takes in all directions to form rows of V once and to contract them.
+    fn beside_passes(&self, part: &ResolvedPart, reach: &Reach) -> u64 {
+        let network = self.counts.network;
+        let all = self.counts.sizes.directions as u128;
+        let wanted = |own: &[u64]| u128::from(of_wanted(own, reach));
+        let operations = match &part.columns {
+            // As many operations for each direction.
+            None => wanted(&self.squares) * all,
+            Some(columns) => {
+                let (rows, columns) = (pieces(network, &part.rows), pieces(network, columns));
+                let sides = (&rows[..], &columns[..]);
+                let own = contractions(&self.meter, &self.unit, sides, part.symmetric());
+                (wanted(&self.formed) + u128::from(own)) * all / self.directions as u128
+            }
+        };
+        u64::try_from(operations).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::builder::{Builder, Window2d};
+    use crate::schedule::tiles::Tiling;
+
+    /// Values with several readers, a kink, a pool, a parameter along channels.
+    fn branched() -> Network {
+        let window = || Window2d::new(3).padding(1);
+        Builder::new(&[2, 6, 5])
+            .conv2d("first", 3, window())
+            .relu()
+            .mark("fork")
+            .conv2d("inner", 3, window())
+            .batch_norm2d("norm")
+            .softplus()
+            .conv2d("last", 3, window())
+            .add("fork")
+            .relu()
+            .max_pool2d(Window2d::new(2).stride(2))
+            .flatten()
+            .linear("wide", 9)
+            .tanh()
+            .linear("head", 4)
+            .initialize(3)
+            .build()
+            .unwrap()
+    }
+
+    fn sizes(curvature: Curvature) -> Sizes {
+        Sizes {
+            samples: 3,
+            directions: 4,
+            signed: false,
+            curvature,
+            number_bytes: 4,
+            target: 1,
+            batch: None,
+            units: None,
+            grid: Grid::Squares,
+            tiling: Tiling::default(),
+            way: None,
+        }
+    }
+
+    /// The counts of passes to each set of parameters, and a planner that measures the same.
+    fn compare(network: &Network, sizes: Sizes, check: impl Fn(&Counts<'_>, &Planner<'_>, &str)) {
+        let count = network.parameters.len();
+        let all = || Reach::new(network, vec![true; count]);
+        let counts = Counts::new(network, sizes, all()).unwrap();
+        let mut sets: Vec<Vec<usize>> = (0..count).map(|k| vec![k]).collect();
+        sets.extend([vec![0, count - 1], vec![2, 5], (0..count).collect()]);
+        for set in sets {
+            let mut wanted = vec![false; count];
+            set.iter().for_each(|&k| wanted[k] = true);
+            let reach = Reach::new(network, wanted);
+            let planner = Planner {
+                network,
+                reach: &reach,
+                parts: &[],
+                tiles: &[],
+                sizes,
+                grid: Grid::Squares,
+            };
+            check(&counts, &planner, &format!("{set:?}"));
+        }
+    }
+
+    #[test]
+    fn a_reverse_pass_is_the_sum_of_what_its_nodes_take() {
+        let network = branched();
+        compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
+            let measured = planner.plain_pass().unwrap();
+            assert_eq!(counts.plain_pass(planner.reach), measured, "{set}");
+        });
+    }
+
+    #[test]
+    fn a_direction_of_g_forward_is_counted_as_it_is_measured() {
+        // Beside the order of tangents: counted is what all inputs of a node carry.
+        let network = branched();
+        compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
+            let counted = counts.direction(planner.reach) as f64;
+            let measured = planner.direction().unwrap() as f64;
+            let ratio = counted / measured;
+            assert!((0.8..1.25).contains(&ratio), "{set}: {counted} {measured}");
+        });
+    }
+}
