@@ -133,6 +133,40 @@ mod tests {
     }
 
     #[test]
+    fn more_tiles_than_the_budget_lists_are_refused_before_they_are_listed() {
+        use crate::{Device, Precision, RunOptions};
+        let network = Builder::new(&[300]).linear("a", 300).linear("b", 10);
+        let network = network.initialize(0).build().unwrap();
+        let data = Dataset::from_arrays(Array2::<f64>::ones((1, 300)), Array1::<i64>::zeros(1));
+        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+        let session = Session::new(network, data, loss).unwrap();
+        let plan = |side: usize, held: u64| {
+            let parts = session.resolve(&[Part::Full]).unwrap();
+            let mut options = RunOptions {
+                host_memory: Some(256 << 20),
+                held,
+                ..RunOptions::default()
+            };
+            options.tiling.side = side;
+            session.plan(parts, &Device::cpu(Precision::F32), options)
+        };
+        let message = plan(16, 0).unwrap_err().to_string();
+        for word in ["16314606 tiles", "8 × 32 entries", "--tile", "256.0 MiB"] {
+            assert!(message.contains(word), "{word}: {message}");
+        }
+        assert!(!message.contains("the program itself"), "{message}");
+        assert!(plan(2048, 0).is_ok());
+        // What is held already counts, and is said.
+        let message = plan(2048, 250 << 20).unwrap_err().to_string();
+        assert!(
+            message.contains("the program itself takes 250.0 MiB of it"),
+            "{message}"
+        );
+        let least = said(&message, "--host-memory");
+        assert!(least > 256 << 20, "{message}");
+    }
+
+    #[test]
     fn a_run_that_is_gone_on_with_is_offered_no_other_parts() {
         use crate::schedule::plan::Units;
         use crate::{Device, Precision, RunOptions};

@@ -99,7 +99,31 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
     place.refused(
         1,
         &on_digits("blocks", &more),
-        &["64.0 KiB", "weights", "tile", "--host-memory"],
+        &[
+            "64.0 KiB",
+            "weights",
+            "tile",
+            "--host-memory",
+            "the program itself",
+        ],
+    );
+    // A result that is made in memory counts.
+    let more = [
+        "--part",
+        "full",
+        "--host-memory",
+        "12MiB",
+        "--out",
+        "o.safetensors",
+    ];
+    place.refused(
+        1,
+        &on_digits("blocks", &more),
+        &[
+            "o.safetensors is made in memory",
+            "7.2 MiB",
+            "--host-memory",
+        ],
     );
 }
 
