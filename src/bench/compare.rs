@@ -81,6 +81,7 @@ impl Comparison {
         let machine =
             |(k, (file, report, device)): (usize, &(&str, &Report, &super::DeviceReport))| {
                 let how = match device.threads {
+                    Some(1) => "1 thread".into(),
                     Some(threads) => format!("{threads} threads"),
                     None => device.backend.clone(),
                 };

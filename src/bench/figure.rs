@@ -27,7 +27,7 @@ const LINE: i32 = 20;
 /// Pixels below the bars: the numbers of the axis, its title, and how to read the figure.
 const FOOT: i32 = 58;
 /// Pixels at the right for numbers.
-const NUMBERS: i32 = 130;
+const NUMBERS: i32 = 150;
 
 /// Draws a comparison: time by case and machine, shorter is faster, with the speed over that of the first machine.
 pub fn figure(comparison: &Comparison) -> Drawing {
