@@ -64,8 +64,9 @@ fn a_plan_and_a_refused_command_make_no_folder() {
         assert!(place.names().is_empty(), "{out}: {:?}", place.names());
         let part = ["--part", "layer=none", "--out", out];
         place.refused(2, &on_digits("blocks", &part), &["none"]);
-        let loss = ["--part", "diag", "--out", out, "--loss", "mse"];
-        place.refused(1, &blocks_of("images.npy", &loss), &["images.npy"]);
+        let missing = ["--targets", "labels.npy", "--loss", "cross-entropy"];
+        let missing = [&["--part", "diag", "--out", out][..], &missing].concat();
+        place.refused(1, &blocks_of("images.npy", &missing), &["images.npy"]);
     }
     let study = ["--layers", "none", "--out", "a/study"];
     place.refused(2, &on_digits("error", &study), &["none"]);

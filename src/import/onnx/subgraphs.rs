@@ -209,3 +209,16 @@ fn reads(graph: &Graph) -> Vec<String> {
     graph.output.iter().for_each(|output| add(&output.name));
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_name_is_one_that_nothing_has() {
+        let (mut taken, mut counts) = (HashSet::from(["y'2".to_string()]), HashMap::new());
+        let mut free = |name| free_name(&mut taken, &mut counts, name);
+        assert_eq!([free("y"), free("y"), free("y")], ["y", "y'", "y'3"]);
+        assert_eq!([free("y"), free("z"), free("y'")], ["y'4", "z", "y''"]);
+    }
+}
