@@ -195,7 +195,7 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<(
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        let stat = rustix::fs::statvfs(&folders::nearest(folder)).ok()?;
+        let stat = rustix::fs::statvfs(folders::nearest(folder)).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
     }
     #[cfg(not(unix))]

@@ -158,7 +158,7 @@ impl<R: Real> Files<R> {
     /// A sink that will write to `path`: `FILE.npy`, `NAME.zarr`, or a folder (no extension, or `/` at its end).
     ///
     /// # Errors
-    /// [`Error::File`] where the folder to write in is read-only, or neither there nor can be made, the name has another extension,
+    /// [`Error::File`] where the folder to write in can be neither written nor made, the name has another extension,
     /// or is taken (see [`FilesOptions::force`]).
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Self::with_options(path, FilesOptions::default())

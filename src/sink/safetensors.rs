@@ -58,7 +58,7 @@ impl<R: Real> Tensors<R> {
     /// A sink that will write to `path`, which ends in `.safetensors`.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder to write in is missing or read-only, or the name is another's or taken.
+    /// [`Error::File`] where the folder to write in can be neither written nor made, or the name is another's or taken.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Self::with_options(path, FilesOptions::default())
     }

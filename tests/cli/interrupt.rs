@@ -56,8 +56,8 @@ fn wait_for_handler(run: &mut Child) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", run.id()));
         let caught = status.iter().flat_map(|text| text.lines());
         let caught = caught.filter_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = caught.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        if caught.last().is_some_and(|mask| mask & 0b10 != 0) {
+        let mut caught = caught.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        if caught.any(|mask| mask & 0b10 != 0) {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
