@@ -3,6 +3,7 @@
 use crate::bytes::Bytes;
 use crate::device::{Device, Precision, with_backend};
 use crate::error::{Error, Result};
+use crate::files::folders::nearest;
 use crate::files::hash::hexadecimal;
 use crate::files::watch::Watch;
 use crate::files::{free_bytes, parent};
@@ -699,7 +700,7 @@ impl Session {
         let result = plan.entries() * plan.number_bytes() as u128;
         let result = u64::try_from(result).unwrap_or(u64::MAX);
         let write_rate =
-            out.and_then(|out| write_rate(&parent(out), (result as f64 * share) as u64));
+            out.and_then(|out| write_rate(&nearest(&parent(out)), (result as f64 * share) as u64));
         let (network, devices) = (&self.network, device.count());
         let mut forecast = Forecast::new(plan, network, rates, devices, share, write_rate)?;
         if out.is_some_and(takes_tensors) {
@@ -809,10 +810,14 @@ impl Session {
         let run = self.finite(B::Real::NAME, run, second, control, |_| true);
         let run = run.and_then(|report| control.check().map(|()| report));
         let mut report = run.map_err(|error| kept(error, &mut files))?;
-        end(&mut report, backends, || match target.options.shard.of {
-            1 => files.finish(),
-            _ => files.settle().and_then(|()| files.leave().map(|_| ())),
-        })?;
+        let ended = end(&mut report, backends, || {
+            files.settle(control.cancel)?;
+            match target.options.shard.of {
+                1 => files.finish(),
+                _ => files.leave().map(|_| ()),
+            }
+        });
+        ended.map_err(|error| kept(error, &mut files))?;
         Ok(report)
     }
 

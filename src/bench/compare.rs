@@ -42,8 +42,10 @@ pub struct ComparedCase {
     pub spreads: Vec<Option<(f64, f64)>>,
     /// How many times as fast as on the first machine.
     pub speeds: Vec<Option<f64>>,
-    /// Whether the difference to the first machine is within what the runs of either differ by among themselves: it may be
-    /// chance.
+    /// The number of runs; 0 where there is no time.
+    pub runs: Vec<usize>,
+    /// Whether the difference to the first machine may be chance: it is within what the runs of either differ by among
+    /// themselves, or that is not known, since one of the two has a single run.
     pub within_spread: Vec<bool>,
 }
 
@@ -79,6 +81,7 @@ impl Comparison {
         let machine =
             |(k, (file, report, device)): (usize, &(&str, &Report, &super::DeviceReport))| {
                 let how = match device.threads {
+                    Some(1) => "1 thread".into(),
                     Some(threads) => format!("{threads} threads"),
                     None => device.backend.clone(),
                 };
@@ -122,12 +125,17 @@ impl Comparison {
             };
             let spreads: Vec<Option<(f64, f64)>> =
                 devices.iter().map(|(_, _, d)| spread(d)).collect();
-            let of_first = spreads.first().copied().flatten();
-            let meets = |own: &Option<(f64, f64)>| match (of_first, own) {
-                (Some((low, high)), Some((least, most))) => least <= &high && &low <= most,
+            let runs = |device: &super::DeviceReport| {
+                let case = device.cases.iter().find(|case| case.name == name);
+                case.and_then(|case| case.timing).map_or(0, |t| t.runs)
+            };
+            let runs: Vec<usize> = devices.iter().map(|(_, _, d)| runs(d)).collect();
+            let meets = |k: usize| match (spreads[0], spreads[k]) {
+                (Some(_), Some(_)) if runs[0] == 1 || runs[k] == 1 => true,
+                (Some((low, high)), Some((least, most))) => least <= high && low <= most,
                 _ => false,
             };
-            let within_spread = spreads.iter().map(meets).collect();
+            let within_spread = (0..devices.len()).map(meets).collect();
             let first = seconds.first().copied().flatten();
             let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
             ComparedCase {
@@ -135,6 +143,7 @@ impl Comparison {
                 seconds,
                 spreads,
                 speeds,
+                runs,
                 within_spread,
             }
         };
@@ -198,6 +207,14 @@ mod tests {
         let close = [("a", example("slow", 1.0)), ("b", example("close", 1.1))];
         let comparison = Comparison::new(&close).unwrap();
         assert_eq!(comparison.cases[0].within_spread, [true, true]);
+        // Of a single run nobody knows by how much the next one would differ.
+        let mut once = example("once", 0.25);
+        once.devices[0].cases[0].timing.as_mut().unwrap().runs = 1;
+        let reports = [("a", example("slow", 1.0)), ("b", once)];
+        let comparison = Comparison::new(&reports).unwrap();
+        assert_eq!(comparison.cases[0].runs, [5, 1]);
+        assert_eq!(comparison.cases[0].within_spread, [true, true]);
+        assert_eq!(comparison.cases[1].within_spread, [true, false]);
         assert_eq!([0, 25, 26, 53].map(letter), ["A", "Z", "AA", "BB"]);
     }
 

@@ -2,7 +2,7 @@
 
 use super::compare::Comparison;
 use super::table::{digits, duration};
-use crate::figure::{At, BLUE, Decades, Drawing, FAINT, INK, VERMILLION, shortened, width};
+use crate::figure::{At, BLUE, Decades, Drawing, FAINT, INK, VERMILLION, ends, shortened, width};
 use plotters::style::{RGBColor, WHITE};
 
 /// Okabe and Ito's colours, which people with any colour vision can tell apart; bars have letters too.
@@ -24,8 +24,10 @@ const GROUP: i32 = 26;
 /// Pixels of title and of a line of the legend.
 const HEAD: i32 = 52;
 const LINE: i32 = 20;
+/// Pixels below the bars: the numbers of the axis, its title, and how to read the figure.
+const FOOT: i32 = 58;
 /// Pixels at the right for numbers.
-const NUMBERS: i32 = 130;
+const NUMBERS: i32 = 150;
 
 /// Draws a comparison: time by case and machine, shorter is faster, with the speed over that of the first machine.
 pub fn figure(comparison: &Comparison) -> Drawing {
@@ -40,36 +42,24 @@ pub fn figure(comparison: &Comparison) -> Drawing {
     groups.dedup();
     let cases = comparison.cases.len() as i32;
     let body = cases * (machines * BAR + GAP) + groups.len() as i32 * GROUP;
-    let top = HEAD + machines * LINE + 14;
-    let mut drawing = Drawing::new(WIDTH, top + body + 34 + MARGIN);
+    let legends: Vec<Vec<String>> = (0..comparison.machines.len())
+        .map(|k| legend(comparison, k))
+        .collect();
+    let lines = legends.iter().map(Vec::len).sum::<usize>() as i32;
+    let top = HEAD + lines * LINE + 14;
+    let mut drawing = Drawing::new(WIDTH, top + body + FOOT + MARGIN);
     let title = "Time of each case (shorter is faster), and speed over that of A";
     drawing.text((MARGIN, 24), title, 18, INK, At::Left);
-    for (k, (machine, mean)) in comparison
-        .machines
-        .iter()
-        .zip(&comparison.means)
-        .enumerate()
-    {
-        let y = HEAD + k as i32 * LINE + 4;
+    let mut y = HEAD + 4;
+    for (k, lines) in legends.iter().enumerate() {
         drawing.fill(
             [(MARGIN, y - 6), (MARGIN + 12, y + 6)],
             COLORS[k % COLORS.len()],
         );
-        let mean = match mean {
-            Some(mean) if k > 0 => format!(", ×{} in the geometric mean", digits(*mean)),
-            _ => String::new(),
-        };
-        let text = format!(
-            "{}  {}{mean}; {}; {}",
-            machine.letter, machine.device, machine.system, machine.file
-        );
-        drawing.text(
-            (MARGIN + 20, y),
-            &shortened_end(&text, 150),
-            12,
-            INK,
-            At::Left,
-        );
+        for line in lines {
+            drawing.text((MARGIN + 20, y), line, 12, INK, At::Left);
+            y += LINE;
+        }
     }
     let names = comparison
         .cases
@@ -84,10 +74,17 @@ pub fn figure(comparison: &Comparison) -> Drawing {
     // All bars are on one scale; the axis keeps seven decades at most.
     let axis = Decades::around(times.copied());
     axis.below(&mut drawing, [(left, top), (right, top + body)]);
-    let middle = ((left + right) / 2, top + body + 28);
-    let what =
-        "seconds, the median; the line spans the runs; grey and ~ where the runs overlap with A's";
-    drawing.text(middle, what, 12, FAINT, At::Middle);
+    let middle = (left + right) / 2;
+    let title = (middle, top + body + 30);
+    drawing.text(
+        title,
+        "time of a case (s), median of its runs",
+        12,
+        INK,
+        At::Middle,
+    );
+    let how = "lines span the runs; grey and ~: it may be chance, as the runs overlap with A's, or one of the two ran once";
+    drawing.text((middle, top + body + 50), how, 12, FAINT, At::Middle);
     let mut y = top;
     let mut last = String::new();
     for case in &comparison.cases {
@@ -135,7 +132,8 @@ pub fn figure(comparison: &Comparison) -> Drawing {
                 Some(speed) if k > 0 => format!("  ×{}", digits(*speed)),
                 _ => String::new(),
             };
-            let text = format!("{letter}{}{speed}", duration(*seconds));
+            let once = if case.runs[k] == 1 { " (1 run)" } else { "" };
+            let text = format!("{letter}{}{once}{speed}", duration(*seconds));
             // No rule runs through a number.
             let behind = (end + 8 + width(&text, 10), upper + BAR);
             drawing.fill([(end + 1, upper), behind], WHITE);
@@ -147,19 +145,56 @@ pub fn figure(comparison: &Comparison) -> Drawing {
     drawing
 }
 
-/// A text of `most` characters at most, its beginning.
-fn shortened_end(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.into();
+/// What a machine is, in as many lines as it takes.
+fn legend(comparison: &Comparison, k: usize) -> Vec<String> {
+    const WIDEST: i32 = WIDTH - 2 * MARGIN - 20;
+    let machine = &comparison.machines[k];
+    let mean = match comparison.means[k] {
+        Some(mean) if k > 0 => format!(", ×{} in the geometric mean", digits(mean)),
+        _ => String::new(),
+    };
+    let first = format!("{}  {}{mean}", machine.letter, machine.device);
+    let mut lines: Vec<String> = Vec::new();
+    for piece in [&first, &machine.system, &machine.file] {
+        // Of a path that is longer than a line, the end tells it from others.
+        let most = (1..=piece.chars().count())
+            .rev()
+            .find(|&most| width(&ends(piece, most), 12) <= WIDEST);
+        let piece = ends(piece, most.unwrap_or(1));
+        match lines.last_mut() {
+            Some(line) if width(&format!("{line}; {piece}"), 12) <= WIDEST => {
+                *line += &format!("; {piece}");
+            }
+            _ => lines.push(piece),
+        }
     }
-    let start: String = text.chars().take(most - 1).collect();
-    start + "…"
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::report::tests::example;
+
+    #[test]
+    fn a_figure_says_where_there_was_a_single_run_and_names_files_whole() {
+        let mut once = example("once", 0.25);
+        once.devices[0].cases[0].timing.as_mut().unwrap().runs = 1;
+        let file = format!("{}/b.json", "measured-on-another-day".repeat(5));
+        let reports = [("a.json", example("fast", 1.0)), (file.as_str(), once)];
+        let drawing = figure(&Comparison::new(&reports).unwrap());
+        let texts = drawing.texts();
+        let has = |wanted: &str| texts.iter().any(|(text, ..)| text.contains(wanted));
+        assert!(has("B  5.00 ms (1 run)  ~4.00"), "{texts:?}");
+        assert!(has(&file), "{texts:?}");
+        assert!(has("time of a case (s)"), "{texts:?}");
+        assert!(
+            texts
+                .iter()
+                .all(|(_, left, right)| *left >= 0 && *right <= WIDTH),
+            "{texts:?}"
+        );
+    }
 
     #[test]
     fn a_figure_names_machines_and_cases() {

@@ -4,7 +4,7 @@ use super::case::SET;
 use super::measure::Timing;
 use super::peak::Peak;
 use crate::error::{Error, Result};
-use crate::files::{is_there, open, parent};
+use crate::files::{folders, is_there, open};
 use crate::trial::System;
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -231,24 +231,15 @@ impl Report {
 /// A file to be written that can be, checked before any work starts.
 ///
 /// # Errors
-/// [`Error::File`] where its folder is not there or it exists and `force` was not given.
+/// [`Error::File`] where its folder can be neither written nor made, or it exists and `force` was not given.
 pub fn check_target(path: &Path, force: bool) -> Result<()> {
-    let folder = parent(path);
-    if !folder.is_dir() {
-        return Err(Error::file(folder, "no such folder: make it first"));
-    }
+    folders::check(path)?;
     if path.is_dir() {
         return Err(Error::file(path, "is a folder: give the name of a file"));
     }
     if is_there(path) && !force {
         let why = "exists already: choose another name, remove it, or replace it with --force";
         return Err(Error::file(path, why));
-    }
-    if !crate::files::is_writable(&folder) {
-        return Err(Error::file(
-            folder,
-            "the folder cannot be written: choose another",
-        ));
     }
     Ok(())
 }

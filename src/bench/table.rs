@@ -154,9 +154,12 @@ fn laid_out(first: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Stri
     text
 }
 
-/// A median with half of what the runs differ by, in per cent: `20.0 ms ±5 %`.
-fn spread(median: f64, runs: Option<(f64, f64)>) -> String {
-    let Some((least, most)) = runs.filter(|_| median > 0.0) else {
+/// A median with half of what the runs differ by, in per cent: `20.0 ms ±5 %`; of a single run `20.0 ms ±?`.
+fn spread(median: f64, range: Option<(f64, f64)>, runs: usize) -> String {
+    if runs == 1 {
+        return format!("{} ±?", duration(median));
+    }
+    let Some((least, most)) = range.filter(|_| median > 0.0) else {
         return duration(median);
     };
     let share = 100.0 * (most - least) / (2.0 * median);
@@ -184,14 +187,14 @@ pub fn comparison_table(comparison: &Comparison) -> String {
         .map(|case| {
             let cell = |(k, seconds): (usize, &Option<f64>)| match seconds {
                 None => "-".into(),
-                Some(seconds) if k == 0 => spread(*seconds, case.spreads[k]),
+                Some(seconds) if k == 0 => spread(*seconds, case.spreads[k], case.runs[k]),
                 Some(seconds) => match case.speeds[k] {
                     Some(speed) => {
                         let chance = if case.within_spread[k] { "~" } else { "×" };
-                        let time = spread(*seconds, case.spreads[k]);
+                        let time = spread(*seconds, case.spreads[k], case.runs[k]);
                         format!("{time} {chance}{}", digits(speed))
                     }
-                    None => spread(*seconds, case.spreads[k]),
+                    None => spread(*seconds, case.spreads[k], case.runs[k]),
                 },
             };
             (
@@ -211,8 +214,8 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     ));
     text.push_str(&laid_out("case", &letters, &rows));
     text.push_str(
-        "\n× is the speed over that of A: above 1 is faster; ~ where the runs of the two overlap, so that it may be chance; \
-         ± is half of what the runs differ by",
+        "\n× is the speed over that of A: above 1 is faster; ~ where it may be chance: the runs of the two overlap, or one \
+         of them has a single run (±?; more --seconds make more); ± is half of what the runs differ by",
     );
     text
 }
@@ -265,5 +268,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("geometric mean"), "{text}");
+        let mut once = example("once", 0.25);
+        once.devices[0].cases[0].timing.as_mut().unwrap().runs = 1;
+        let comparison = Comparison::new(&[("a", example("slow", 1.0)), ("b", once)]).unwrap();
+        let text = comparison_table(&comparison);
+        assert!(text.contains("5.00 ms ±? ~4.00"), "{text}");
     }
 }

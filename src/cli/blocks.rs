@@ -229,9 +229,9 @@ pub fn run(command: &Blocks) -> Result<()> {
         let began = !matches!(error, Error::Request(_) | Error::File { .. });
         if let Some(left) = target.left().filter(|_| began) {
             let (tiles, path) = (left.tiles, left.path.display());
-            let s = if tiles == 1 { "" } else { "s" };
+            let kept = if tiles == 1 { "tile is" } else { "tiles are" };
             let text = format!(
-                "{tiles} tile{s} are kept in {path}: the same command goes on from there, with --restart from the beginning"
+                "{tiles} {kept} kept in {path}: the same command goes on from there, with --restart from the beginning"
             );
             note(command.run.quiet, &text);
         }

@@ -11,6 +11,7 @@ mod form;
 mod gradient;
 mod info;
 mod inspect;
+mod interrupt;
 mod memory;
 mod merge;
 mod product;
@@ -24,6 +25,8 @@ mod version;
 
 pub use memory::Memory;
 
+use interrupt::CANCEL;
+
 use clap::Parser;
 use hessblock::import::data::Dataset;
 use hessblock::loss::RankReport;
@@ -33,10 +36,6 @@ use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Set by Ctrl-C.
-static CANCEL: AtomicBool = AtomicBool::new(false);
 
 /// Parses the arguments, runs the command and turns its error into an exit code.
 pub fn main() -> ExitCode {
@@ -53,16 +52,7 @@ pub fn main() -> ExitCode {
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
-    let handler = ctrlc::set_handler(|| {
-        // A second Ctrl-C does not wait for the piece of work under way.
-        if CANCEL.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        tell("stopping after the work under way; once more stops at once");
-    });
-    if let Err(error) = handler {
-        tracing::warn!("Ctrl-C will leave .partial files: {error}");
-    }
+    interrupt::watch();
     let result = start::begin().and_then(|()| match &arguments.command {
         args::Command::Inspect(command) => inspect::run(command),
         args::Command::Blocks(command) => blocks::run(command),
@@ -87,7 +77,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             tell(&error.to_string());
             ExitCode::from(match error {
-                Error::Interrupted => 130,
+                Error::Interrupted => interrupt::CODE,
                 Error::Request(_) => 2,
                 _ => 1,
             })

@@ -4,6 +4,10 @@ use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// For hashing that nothing stops.
+pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// SHA-256 of a file's bytes, or of a folder, as lower-case hexadecimal.
 ///
@@ -14,11 +18,18 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Error::Io`] with the path.
 pub fn hash_file(path: &Path) -> Result<String> {
-    hash_noting(path, &mut |_, _| {})
+    hash_noting(path, &mut |_, _| {}, &NEVER)
 }
 
 /// As [`hash_file`]; `note` is called with each file that is read, and its hash.
-pub(crate) fn hash_noting(path: &Path, note: &mut dyn FnMut(&Path, &str)) -> Result<String> {
+///
+/// # Errors
+/// As [`hash_file`]; [`Error::Interrupted`] once `cancel` is set.
+pub(crate) fn hash_noting(
+    path: &Path,
+    note: &mut dyn FnMut(&Path, &str),
+    cancel: &AtomicBool,
+) -> Result<String> {
     let meta = std::fs::metadata(path).map_err(Error::io(path))?;
     let mut hasher = Sha256::new();
     if meta.is_dir() {
@@ -30,13 +41,16 @@ pub(crate) fn hash_noting(path: &Path, note: &mut dyn FnMut(&Path, &str)) -> Res
                 .join("/");
             hasher.update(format!(
                 "{}  {text}\n",
-                hash_noting(&path.join(&name), note)?
+                hash_noting(&path.join(&name), note, cancel)?
             ));
         }
     } else {
         let (mut file, _) = super::open(path)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
             let read = file.read(&mut buffer).map_err(Error::io(path))?;
             if read == 0 {
                 break;
@@ -81,6 +95,14 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashing_stops_when_it_is_cancelled() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "abc").unwrap();
+        let stopped = hash_noting(folder.path(), &mut |_, _| {}, &AtomicBool::new(true));
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
 
     #[test]
     fn hashes_are_those_of_sha256sum() {

@@ -1,16 +1,20 @@
 //! What import and sink both need of the file system: positioned reads and writes, free space, hashes, files that are written
 //! whole, files that are watched while they are read, and the `.npy` header.
 //!
+//! The folders above an output are made when it begins ([`folders`]).
+//!
 //! Only regular files are read, so that nothing waits for a pipe's other end; and nothing is written through a link.
 //!
 //! May use the operating system; must not know of networks, data sets or Hessians.
 
 pub mod cache;
+pub mod folders;
 pub mod hash;
 pub mod npy;
 pub mod watch;
 pub mod whole;
 pub(crate) mod writes;
+pub mod writing;
 
 pub use writes::WriteFaults;
 
@@ -186,11 +190,12 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<(
     }
 }
 
-/// Bytes that may still be written in that folder; `None` where the system does not say.
+/// Bytes that may still be written in that folder, or, if it is not made yet, in the nearest one above it; `None` where the
+/// system does not say.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
-        let stat = rustix::fs::statvfs(folder).ok()?;
+        let stat = rustix::fs::statvfs(folders::nearest(folder)).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
     }
     #[cfg(not(unix))]
@@ -220,7 +225,11 @@ pub fn allow_open_files(count: usize) {
 /// Whether files can be made in that folder, as far as the system tells.
 pub fn is_writable(folder: &Path) -> bool {
     #[cfg(unix)]
-    return rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    {
+        use rustix::fs::Access;
+        // Without the second, names in the folder cannot be reached.
+        rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    }
     #[cfg(not(unix))]
     {
         let _ = folder;

@@ -6,11 +6,12 @@
 //! the file's record (`ctime`) is among them: no program sets that back. What changes a file without them, such as a memory
 //! map that is not synced yet, is found by the hash, which is taken at the beginning and the end ([`Watch::check`]).
 
-use super::hash::hash_noting;
+use super::hash::{NEVER, hash_noting};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -82,11 +83,12 @@ impl Watch {
     /// # Errors
     /// [`Error::Io`] with the path.
     pub fn hash(&self, path: &Path) -> Result<String> {
-        hash_noting(path, &mut |file, hash| {
+        let mut note = |file: &Path, hash: &str| {
             if self.files.contains_key(file) {
                 self.hashes().insert(file.to_path_buf(), hash.to_string());
             }
-        })
+        };
+        hash_noting(path, &mut note, &NEVER)
     }
 
     fn hashes(&self) -> MutexGuard<'_, BTreeMap<PathBuf, String>> {
@@ -109,11 +111,12 @@ impl Watch {
     /// Compares the hashes of the files that were hashed.
     ///
     /// # Errors
-    /// [`Error::File`] with the file that was changed; [`Error::Io`] where one cannot be read any more.
-    pub fn check_hashes(&self) -> Result<()> {
+    /// [`Error::File`] with the file that was changed; [`Error::Io`] where one cannot be read any more;
+    /// [`Error::Interrupted`] once `cancel` is set.
+    pub fn check_hashes(&self, cancel: &AtomicBool) -> Result<()> {
         let hashed = self.hashes().clone();
         for (path, then) in hashed {
-            if super::hash::hash_file(&path)? != then {
+            if hash_noting(&path, &mut |_, _| {}, cancel)? != then {
                 return Err(changed(&path));
             }
         }
@@ -134,7 +137,7 @@ impl Watch {
     /// As [`Watch::check_times`] and [`Watch::check_hashes`].
     pub fn check(&self) -> Result<()> {
         self.check_times()?;
-        self.check_hashes()
+        self.check_hashes(&NEVER)
     }
 }
 

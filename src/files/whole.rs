@@ -3,7 +3,11 @@
 //! The temporary name, `.NAME.PROCESS-NUMBER.partial`, is one that nothing has: the file is created anew and nothing is
 //! written through a link or over another's file. It is locked while it is written, so that one which a killed process left
 //! is known by its name and by being nobody's, and is removed by whoever writes the same file next.
+//!
+//! Folders above the file that are missing are made with it, and removed with it.
 
+use super::folders::{self, Made};
+use super::writing::Writing;
 use super::{parent, sync_folder};
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
@@ -19,6 +23,9 @@ pub struct Whole {
     temporary: PathBuf,
     /// Open, and with it locked, until it has its name.
     file: Option<File>,
+    /// The folders that were made for it; after the file is removed, they are empty and go too.
+    folders: Made,
+    _writing: Writing,
 }
 
 impl Whole {
@@ -38,8 +45,11 @@ impl Whole {
         path: &Path,
         write: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<Whole> {
+        let _writing = Writing::begin();
         remove_leftovers(path);
+        let folders = folders::make(&parent(path))?;
         let mut whole = Whole::create(path)?;
+        whole.folders = folders;
         let written = match &mut whole.file {
             Some(file) => write(file).and_then(|()| file.sync_all()),
             None => Ok(()),
@@ -68,6 +78,8 @@ impl Whole {
                 path: path.to_path_buf(),
                 temporary,
                 file: Some(file),
+                folders: Made::default(),
+                _writing: Writing::begin(),
             };
             // Whoever looked before it was locked took it for a leftover.
             if !taken && std::fs::symlink_metadata(&whole.temporary).is_ok() {
@@ -181,9 +193,22 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"third");
         assert_eq!(names(folder.path()), ["a.png"]);
         assert!(matches!(
-            write(&folder.path().join("no/such"), b""),
+            write(&path.join("below/a.png"), b""),
             Err(Error::Io { .. })
         ));
+    }
+
+    #[test]
+    fn missing_folders_are_made_with_a_file_and_removed_with_one_that_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c.png");
+        drop(Whole::new(&path, b"dropped").unwrap());
+        assert!(names(folder.path()).is_empty());
+        let failed = Whole::with(&path, |_| Err(std::io::ErrorKind::StorageFull.into()));
+        assert!(matches!(failed, Err(Error::Io { .. })));
+        assert!(names(folder.path()).is_empty());
+        write(&path, b"whole").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::tensor::HostArray;
 use crate::text::escaped;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// A place that a file of weights can fill.
@@ -76,9 +76,10 @@ pub fn read(path: &Path, places: &[Place]) -> Result<Vec<(String, HostArray)>> {
             )),
         }
     }
+    let known: HashSet<&String> = places.iter().map(|place| &place.name).collect();
     for name in names.keys() {
         // PyTorch's counter of training steps is part of every state_dict and of no network.
-        if !places.iter().any(|p| p.name == *name) && !name.ends_with("num_batches_tracked") {
+        if !known.contains(name) && !name.ends_with("num_batches_tracked") {
             faults.push(format!("{name} has no place in the network"));
         }
     }

@@ -9,11 +9,12 @@
 //! # Ok::<(), hessblock::Error>(())
 //! ```
 
-use super::{Network, Node, Operand};
+use super::{Network, Operand};
 use crate::bytes::Bytes;
 use crate::ops::{Conv, ConvTranspose, Op};
 use crate::tensor::expression::Node as Formula;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt;
 
 /// What a network holds.
@@ -101,6 +102,7 @@ pub struct OperationRow {
 
 /// Describes a network.
 pub fn inspect(network: &Network) -> Inspection {
+    let uses = uses(network);
     let parameters: Vec<ParameterRow> = (0..network.parameters.len())
         .map(|k| {
             let parameter = &network.parameters[k];
@@ -110,7 +112,7 @@ pub fn inspect(network: &Network) -> Inspection {
                 offset: parameter.offset,
                 count: parameter.data.len(),
                 layer: parameter.layer.clone(),
-                factor: factor(network, k),
+                factor: factor(network, k, &uses[k]),
             }
         })
         .collect();
@@ -121,14 +123,12 @@ pub fn inspect(network: &Network) -> Inspection {
             let rows: Vec<&ParameterRow> =
                 layer.parameters.iter().map(|&k| &parameters[k]).collect();
             let count: usize = rows.iter().map(|r| r.count).sum();
-            let (node, _) = uses(network, layer.parameters[0])
-                .into_iter()
-                .next()
-                .unzip();
+            let first = uses[layer.parameters[0]].first();
+            let node = first.map(|&(node, _)| &network.nodes[node]);
             let has = |kind: &str| rows.iter().any(|r| r.factor == kind);
             LayerRow {
                 layer: layer.name.clone(),
-                operation: node.map_or_else(|| "-".into(), |n: &Node| n.operation.clone()),
+                operation: node.map_or_else(|| "-".into(), |n| n.operation.clone()),
                 output_shape: node.map_or_else(Vec::new, |n| n.rest.clone()),
                 parameters: rows.iter().map(|r| r.name.clone()).collect(),
                 offset: rows[0].offset,
@@ -187,31 +187,38 @@ pub fn inspect(network: &Network) -> Inspection {
     }
 }
 
-/// The operations that use a parameter, through views of it, and which operand it is there.
-fn uses(network: &Network, parameter: usize) -> Vec<(&Node, usize)> {
-    let mut carriers = vec![Operand::Parameter(parameter)];
-    let mut found = Vec::new();
+/// The operations that use each parameter, through views of it, and which operand it is there: `(node, operand)`, in
+/// execution order.
+fn uses(network: &Network) -> Vec<Vec<(usize, usize)>> {
+    let mut uses = vec![Vec::new(); network.parameters.len()];
+    // The parameter that a value is a view of.
+    let mut viewed: Vec<Option<usize>> = vec![None; network.inputs.len()];
     for (k, node) in network.nodes.iter().enumerate() {
+        let view = matches!(node.op, Op::Permute(_) | Op::Reshape(_));
+        let mut own = None;
         for (operand, input) in node.inputs.iter().enumerate() {
-            if !carriers.contains(input) {
-                continue;
-            }
-            if matches!(node.op, Op::Permute(_) | Op::Reshape(_)) {
-                carriers.push(Operand::Value(network.inputs.len() + k));
-            } else {
-                found.push((node, operand));
+            let parameter = match *input {
+                Operand::Parameter(parameter) => Some(parameter),
+                Operand::Value(value) => viewed[value],
+                Operand::Constant(_) => None,
+            };
+            match parameter {
+                Some(_) if view => own = parameter,
+                Some(parameter) => uses[parameter].push((k, operand)),
+                None => {}
             }
         }
+        viewed.push(own);
     }
-    found
+    uses
 }
 
 /// How a parameter's rows are kept: an outer factor holds for a single use at a single position.
-fn factor(network: &Network, parameter: usize) -> &'static str {
-    let uses = uses(network, parameter);
-    let [(node, operand)] = uses[..] else {
+fn factor(network: &Network, parameter: usize, uses: &[(usize, usize)]) -> &'static str {
+    let &[(node, operand)] = uses else {
         return if uses.is_empty() { "none" } else { "dense" };
     };
+    let node = &network.nodes[node];
     let count = network.parameters[parameter].data.len();
     let outer = match &node.op {
         Op::Linear(_) => {
@@ -278,9 +285,11 @@ impl fmt::Display for Inspection {
             "block (f32)",
         ];
         let mut rows: Vec<[String; 9]> = vec![header.map(String::from)];
+        let parameters = self.parameters.iter().map(|p| (p.name.as_str(), p));
+        let parameters: HashMap<&str, &ParameterRow> = parameters.collect();
         for layer in &self.layers {
             for (k, name) in layer.parameters.iter().enumerate() {
-                let row = self.parameters.iter().find(|p| p.name == *name);
+                let row = parameters.get(name.as_str());
                 let row = row.expect("a layer lists parameters of the table");
                 let first = |text: String| if k == 0 { text } else { String::new() };
                 rows.push([

@@ -13,6 +13,7 @@ pub use derived::{Derive, Derived};
 use crate::error::{Error, Result};
 use crate::ops::{Op, Operation};
 use crate::tensor::HostArray;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Elements of one value per sample above which a network is taken for damaged.
@@ -298,8 +299,10 @@ impl Network {
     /// The layers, in the order of their first parameter.
     pub fn layers(&self) -> Vec<Layer> {
         let mut layers: Vec<Layer> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for (k, parameter) in self.parameters.iter().enumerate() {
-            match layers.iter_mut().find(|l| l.name == parameter.layer) {
+            let place = *places.entry(&parameter.layer).or_insert(layers.len());
+            match layers.get_mut(place) {
                 Some(layer) => layer.parameters.push(k),
                 None => layers.push(Layer {
                     name: parameter.layer.clone(),

@@ -3,11 +3,12 @@
 use super::blocks::Blocks;
 use super::layout::PartLayout;
 use super::parameters::ParameterPlace;
-use super::place::{Place, check_folder};
+use super::place::Place;
 use super::record::Record;
 use super::store;
 use super::{FilesOptions, Provenance};
 use crate::error::Result;
+use crate::files::folders;
 use crate::tensor::Real;
 use serde_json::Value;
 use std::path::Path;
@@ -49,7 +50,7 @@ impl Asked {
     pub(super) fn check(&self) -> Result<()> {
         let may_be_whole = self.options.may_be_whole && !self.options.force;
         match may_be_whole && self.place.finished_key().is_some() {
-            true => check_folder(&self.place.target),
+            true => folders::check(&self.place.target),
             false => self.place.check(),
         }
     }

@@ -11,6 +11,7 @@ use super::tile::Tile;
 use super::{ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::files::hash::NEVER;
 use crate::files::watch::Watch;
 use crate::files::writes::Writes;
 use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,8 @@ pub struct Files<R: Real> {
     asked: Asked,
     watch: Arc<Watch>,
     open: Option<Open<R>>,
+    /// Whether the watched files were compared once all work was done.
+    settled: bool,
 }
 
 /// How a result is written.
@@ -154,7 +158,7 @@ impl<R: Real> Files<R> {
     /// A sink that will write to `path`: `FILE.npy`, `NAME.zarr`, or a folder (no extension, or `/` at its end).
     ///
     /// # Errors
-    /// [`Error::File`] where the folder to write in is missing or read-only, the name has another extension,
+    /// [`Error::File`] where the folder to write in can be neither written nor made, the name has another extension,
     /// or is taken (see [`FilesOptions::force`]).
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Self::with_options(path, FilesOptions::default())
@@ -189,6 +193,7 @@ impl<R: Real> Files<R> {
             asked,
             watch: Arc::default(),
             open: None,
+            settled: false,
         })
     }
 
@@ -294,10 +299,14 @@ impl<R: Real> Files<R> {
     /// times did not change, any tile may be of what it held meanwhile, and none of this process stays.
     ///
     /// # Errors
-    /// [`Error::File`] with the file.
-    pub fn settle(&mut self) -> Result<()> {
+    /// [`Error::File`] with the file; [`Error::Interrupted`] once `cancel` is set: the tiles stay then.
+    pub fn settle(&mut self, cancel: &AtomicBool) -> Result<()> {
         self.watch.check_times()?;
-        let checked = self.watch.check_hashes();
+        let checked = self.watch.check_hashes(cancel);
+        if matches!(checked, Err(Error::Interrupted)) {
+            return checked;
+        }
+        self.settled = checked.is_ok();
         if checked.is_err()
             && let Some(Open { store, partial, .. }) = self.open.take()
         {
@@ -430,6 +439,7 @@ impl<R: Real> Sink<R> for Files<R> {
         }
         // An older attempt lets go of its files before the new one takes them.
         self.open = None;
+        self.settled = false;
         let record = self.asked.record::<R>(parts);
         let shard = self.asked.options.shard;
         let writes = Writes::new(self.asked.options.faults);
@@ -589,7 +599,9 @@ impl<R: Real> Sink<R> for Files<R> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.settle()?;
+        if !self.settled {
+            self.settle(&NEVER)?;
+        }
         let Some(open) = self.open.take() else {
             return Err(Error::Request(
                 "nothing was begun, so there is nothing to finish".into(),

@@ -4,8 +4,10 @@ use super::journal::{Contents, Journal};
 use super::place::{Place, begins_as, is_beside, is_hidden, is_there, not_ours};
 use super::record::Record;
 use crate::error::{Error, Result};
+use crate::files::folders::{self, Made};
 use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
+use crate::files::writing::Writing;
 use crate::files::{parent, sync_folder, with_suffix};
 use std::fs::File;
 use std::io::Write;
@@ -58,17 +60,20 @@ impl std::fmt::Display for Shard {
 }
 
 /// What a run made before it was known to go on there: removed where it does not.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Unfit {
     journal: Option<PathBuf>,
     folder: Option<PathBuf>,
+    /// After the others are removed, those of these that are empty go.
+    above: Made,
 }
 
 impl Unfit {
-    /// All of it stays.
-    fn fits(mut self) {
+    /// All of it stays. Returns the folders that were made above the result.
+    fn fits(mut self) -> Made {
         self.journal = None;
         self.folder = None;
+        std::mem::take(&mut self.above)
     }
 }
 
@@ -97,6 +102,10 @@ pub(super) struct Partial {
     shard: Shard,
     journal: Option<Journal>,
     keep: bool,
+    /// The folders that were made above the result; once that is removed, those that are empty go too.
+    above: Made,
+    /// The last field: until all else is gone, the result is being written.
+    _writing: Writing,
 }
 
 impl Partial {
@@ -112,8 +121,13 @@ impl Partial {
         restart: bool,
         writes: Writes,
     ) -> Result<(Partial, Contents)> {
+        let writing = Writing::begin();
         place.check()?;
-        let mut begun = Unfit::default();
+        let mut begun = Unfit {
+            above: folders::make(&parent(&place.target))?,
+            journal: None,
+            folder: None,
+        };
         if !place.single() {
             let folder = place.partial();
             match std::fs::create_dir(&folder) {
@@ -150,6 +164,8 @@ impl Partial {
             journal: Some(journal),
             // Until it is known to be this run's own, nothing of it is removed.
             keep: true,
+            above: Made::default(),
+            _writing: writing,
         };
         let plan = place.beside("plan.json");
         let earlier = match Record::read(&plan) {
@@ -181,7 +197,7 @@ impl Partial {
         }
         // Others may be at work by now.
         partial.keep = shard.of > 1 || !contents.entries.is_empty();
-        begun.fits();
+        partial.above = begun.fits();
         Ok((partial, contents))
     }
 
@@ -192,6 +208,8 @@ impl Partial {
             shard: Shard::default(),
             journal: None,
             keep: true,
+            above: Made::default(),
+            _writing: Writing::begin(),
         }
     }
 

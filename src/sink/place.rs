@@ -9,7 +9,7 @@ use super::layout::PartLayout;
 use crate::error::{Error, Result};
 pub(super) use crate::files::is_there;
 use crate::files::whole::is_temporary;
-use crate::files::{is_writable, parent, read_exact_at, with_suffix};
+use crate::files::{folders, parent, read_exact_at, with_suffix};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -94,7 +94,7 @@ impl Place {
 
     /// Refuses what can be known before work starts.
     pub(super) fn check(&self) -> Result<()> {
-        check_folder(&self.target)?;
+        folders::check(&self.target)?;
         self.check_target()
     }
 
@@ -403,34 +403,6 @@ fn allocated_below(folder: &Path) -> u64 {
         false => allocated_bytes(&entry.path()),
     };
     entries.flatten().map(bytes).sum()
-}
-
-/// Refuses a path whose folder is missing or cannot be written.
-pub(super) fn check_folder(target: &Path) -> Result<()> {
-    let folder = parent(target);
-    match std::fs::metadata(&folder) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(Error::file(&folder, "is not a folder")),
-        Err(_) => {
-            return Err(Error::file(
-                &folder,
-                format!(
-                    "there is no such folder to write {} in: make it first",
-                    target.display()
-                ),
-            ));
-        }
-    }
-    if !is_writable(&folder) {
-        return Err(Error::file(
-            &folder,
-            format!(
-                "the folder cannot be written, so {} cannot be made there: choose another",
-                target.display()
-            ),
-        ));
-    }
-    Ok(())
 }
 
 pub(super) fn is_hidden(name: &str) -> bool {

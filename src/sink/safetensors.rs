@@ -11,7 +11,8 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::npy::{self, Dtype};
 use crate::files::writes::Writes;
-use crate::files::{self, parent, read_exact_at, sync_folder};
+use crate::files::writing::Writing;
+use crate::files::{self, folders, parent, read_exact_at, sync_folder};
 use crate::tensor::Real;
 use ::safetensors::tensor::{Dtype as TensorDtype, Metadata, TensorInfo};
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ impl<R: Real> Tensors<R> {
     /// A sink that will write to `path`, which ends in `.safetensors`.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder to write in is missing or read-only, or the name is another's or taken.
+    /// [`Error::File`] where the folder to write in can be neither written nor made, or the name is another's or taken.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Self::with_options(path, FilesOptions::default())
     }
@@ -235,9 +236,12 @@ impl<R: Real> Sink<R> for Tensors<R> {
     }
 
     fn finish(&mut self) -> Result<()> {
+        let _writing = Writing::begin();
         self.memory.finish()?;
         self.asked.place.check_target()?;
         let partial = self.asked.place.partial();
+        // Where the file cannot be written, those that are empty are removed again.
+        let _above = folders::make(&parent(&partial))?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         // Locked until it has its final name.

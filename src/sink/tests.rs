@@ -270,7 +270,9 @@ fn places_that_cannot_be_written_are_refused_before_work() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let create = |name: &str| message(Files::<f32>::create(at(name)));
-    assert!(create("no/such/a.npy").contains("make it first"));
+    std::fs::write(at("file"), "precious").unwrap();
+    assert!(create("file/such/a.npy").contains("not a folder"));
+    std::fs::remove_file(at("file")).unwrap();
     assert!(create("a.csv").contains(".csv"));
     assert!(Files::<f32>::create(at("run-1.5/")).is_ok());
     assert!(message(Files::<f32>::create("..")).contains("no name"));

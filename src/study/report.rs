@@ -5,7 +5,8 @@ use super::pairs::PairErrors;
 use super::quantiles::Quantiles;
 use crate::error::{Error, Result};
 use crate::files::whole::Whole;
-use crate::files::{is_there, is_writable, parent, sync_folder};
+use crate::files::writing::Writing;
+use crate::files::{folders, is_there, is_writable, sync_folder};
 use crate::sink::Provenance;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -119,16 +120,8 @@ impl Folder {
     /// # Errors
     /// [`Error::File`] where it cannot be made, or is there and `force` was not given.
     pub fn new(path: &Path, force: bool) -> Result<Folder> {
-        let holder = parent(path);
-        if !holder.is_dir() {
-            let why = format!(
-                "there is no such folder to make {} in: make it first",
-                path.display()
-            );
-            return Err(Error::file(holder, why));
-        }
-        let writable = match std::fs::symlink_metadata(path) {
-            Err(_) => holder,
+        match std::fs::symlink_metadata(path) {
+            Err(_) => folders::check(path)?,
             Ok(_) if !force => {
                 return Err(Error::file(
                     path,
@@ -138,13 +131,13 @@ impl Folder {
             Ok(_) if !path.is_dir() => {
                 return Err(Error::file(path, "is not a folder: choose another name"));
             }
-            Ok(_) => path.to_path_buf(),
-        };
-        if !is_writable(&writable) {
-            return Err(Error::file(
-                writable,
-                "the folder cannot be written: choose another",
-            ));
+            Ok(_) if !is_writable(path) => {
+                return Err(Error::file(
+                    path,
+                    "the folder cannot be written: choose another",
+                ));
+            }
+            Ok(_) => {}
         }
         Ok(Folder(path.to_path_buf()))
     }
@@ -154,17 +147,9 @@ impl Folder {
     /// # Errors
     /// [`Error::Io`] with the file.
     pub fn write(&self, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
-        let made = !is_there(&self.0);
-        std::fs::create_dir_all(&self.0).map_err(Error::io(&self.0))?;
-        self.fill(files).inspect_err(|_| {
-            // Only an empty folder can be removed so.
-            if made {
-                let _ = std::fs::remove_dir(&self.0);
-            }
-        })
-    }
-
-    fn fill(&self, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
+        let _writing = Writing::begin();
+        // Where no file can be written, it is removed again.
+        let _made = folders::make(&self.0)?;
         let whole = |(name, bytes): &(&str, Vec<u8>)| Whole::new(&self.0.join(name), bytes);
         let written = files.iter().map(whole).collect::<Result<Vec<Whole>>>()?;
         written.into_iter().try_for_each(Whole::place)?;

@@ -131,8 +131,8 @@ fn two_measurements_are_put_side_by_side() {
     place.refused(1, &compare, &["exists already"]);
     place.refused(
         1,
-        &["bench", "--compare", "a.json", "--out", "no/plot.png"],
-        &["no", "make it first"],
+        &["bench", "--compare", "a.json", "--out", "a.json/plot.png"],
+        &["a.json", "not a folder"],
     );
     place.refused(
         2,
@@ -158,10 +158,11 @@ fn what_cannot_be_measured_or_compared_is_refused() {
         &["bench", "--out", "plot.png"],
         &["plot.png", "--compare"],
     );
+    std::fs::write(place.path("file"), "").expect("a file");
     place.refused(
         1,
-        &["bench", "--out", "no/a.json"],
-        &["no", "make it first"],
+        &["bench", "--out", "file/a.json"],
+        &["file", "not a folder"],
     );
     place.refused(2, &["bench", "--png", "a.png"], &["--compare"]);
     place.refused(

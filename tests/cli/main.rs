@@ -3,7 +3,9 @@
 
 mod bench;
 mod curvature;
+mod folders;
 mod hostile;
+mod interrupt;
 mod networks;
 #[path = "../common/onnx.rs"]
 mod onnx;

@@ -195,7 +195,8 @@ fn places_that_take_no_result_are_refused() {
     let place = Workplace::new();
     let blocks = |out| on_digits("blocks", &["--part", "diag", "--out", out]);
     place.refused(1, &blocks("out.csv"), &["out.csv", "FILE.npy"]);
-    place.refused(1, &blocks("nofolder/out"), &["nofolder", "no such folder"]);
+    std::fs::write(place.path("file"), "").expect("a file");
+    place.refused(1, &blocks("file/out"), &["file", "not a folder"]);
 }
 
 #[cfg(unix)]

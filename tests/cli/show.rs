@@ -172,7 +172,11 @@ fn what_cannot_be_shown_is_refused_before_anything_is_written() {
         &["9999", "0..1040"],
     );
     place.refused(2, &["show", "out", "--png", "x.jpg"], &["x.jpg", ".png"]);
-    place.refused(1, &["show", "out", "--png", "no/x.png"], &["no"]);
+    place.refused(
+        1,
+        &["show", "out", "--png", "taken.png/x.png"],
+        &["taken.png", "not a folder"],
+    );
     place.refused(
         1,
         &["show", "out", "--png", "taken.png"],
@@ -187,7 +191,11 @@ fn what_cannot_be_shown_is_refused_before_anything_is_written() {
     let blocks =
         |png: &'static str| on_digits("blocks", &["--part", "diag", "--out", "new", "--png", png]);
     place.refused(2, &blocks("x.jpg"), &["x.jpg", ".png"]);
-    place.refused(1, &blocks("no/x.png"), &["no"]);
+    place.refused(
+        1,
+        &blocks("taken.png/x.png"),
+        &["taken.png", "not a folder"],
+    );
     place.refused(1, &blocks("taken.png"), &["taken.png", "--force"]);
     let damaged = std::fs::read(place.path("out/0000.npy")).expect("a part");
     std::fs::write(place.path("out/0000.npy"), &damaged[..1000]).expect("the result is ours");

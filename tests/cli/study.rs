@@ -151,10 +151,11 @@ fn what_a_study_cannot_do_is_refused_before_any_work() {
         &on_digits("error", &["--layers", "fc*"]),
         &["fc*", "dense1"],
     );
+    std::fs::write(place.path("file"), "").expect("a file");
     place.refused(
         1,
-        &on_digits("error", &["--out", "no/where"]),
-        &["no", "make it first"],
+        &on_digits("error", &["--out", "file/study"]),
+        &["file", "not a folder"],
     );
     place.refused(
         2,

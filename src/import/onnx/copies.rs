@@ -108,13 +108,15 @@ pub(super) fn recognise(
     }
     let asked: HashSet<usize> = copies.iter().map(|c| c.copy).collect();
     let arrays: Vec<&Array> = roots.entries.iter().map(|root| &root.array).collect();
+    let complete = holds_all_told(graph, roots);
     let mut open = Vec::new();
     for found in search(graph, roots, options, &arrays) {
         if asked.contains(&found.copy) {
             continue;
         }
         // What is a parameter by its own right may have been made equal on purpose.
-        let own = roots.entries[found.copy].layer.is_some() && !made_of_told(graph, roots, &found);
+        let told = complete && made_of_told(graph, roots, &found);
+        let own = roots.entries[found.copy].layer.is_some() && !told;
         if own && !automatic {
             open.push(found);
         } else {
@@ -124,19 +126,21 @@ pub(super) fn recognise(
     let warning = said(roots, &open);
     let changed = !copies.is_empty();
     check_ends(roots, &copies)?;
-    for Copy { copy, source, view } in copies {
-        let (copy, source) = (&roots.entries[copy].name, &roots.entries[source]);
-        replace(graph, copy, &source.name, source.array.shape.clone(), &view);
-    }
+    replace(graph, roots, copies);
     Ok((changed, warning))
 }
 
-/// Whether the exporter lists the source as a parameter and not the copy, and the file holds all that it lists.
+/// Whether the file holds all that the exporter lists as parameters.
+fn holds_all_told(graph: &Graph, roots: &Roots) -> bool {
+    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
+    graph.signature.parameters.iter().all(held)
+}
+
+/// Whether the exporter lists the source as a parameter and not the copy.
 fn made_of_told(graph: &Graph, roots: &Roots, copy: &Copy) -> bool {
     let told = &graph.signature.parameters;
     let name = |k: usize| &roots.entries[k].name;
-    let held = |name: &String| roots.by_name.contains_key(name) || graph.pruned.contains(name);
-    told.contains(name(copy.source)) && !told.contains(name(copy.copy)) && told.iter().all(held)
+    told.contains(name(copy.source)) && !told.contains(name(copy.copy))
 }
 
 /// Nothing is made from itself, through others.
@@ -145,19 +149,23 @@ fn check_ends(roots: &Roots, copies: &[Copy]) -> Result<()> {
     if made.len() < copies.len() {
         return Err(Error::Request("--tie names an initializer twice".into()));
     }
+    // Those that are known to be made from what is no copy.
+    let mut grounded: HashSet<usize> = HashSet::new();
     for Copy { copy, source, .. } in copies {
+        let mut way: HashSet<usize> = HashSet::new();
         let mut at = *source;
-        for _ in 0..copies.len() {
-            at = made.get(&at).copied().unwrap_or(at);
+        while let Some(&before) = made.get(&at).filter(|_| !grounded.contains(&at)) {
+            if !way.insert(at) {
+                let name = |k: &usize| &roots.entries[*k].name;
+                return Err(Error::Request(format!(
+                    "--tie: {} and {} are each made from the other",
+                    name(copy),
+                    name(source)
+                )));
+            }
+            at = before;
         }
-        if made.contains_key(&at) {
-            let name = |k: &usize| &roots.entries[*k].name;
-            return Err(Error::Request(format!(
-                "--tie: {} and {} are each made from the other",
-                name(copy),
-                name(source)
-            )));
-        }
+        grounded.extend(way);
     }
     Ok(())
 }
@@ -313,24 +321,91 @@ fn asked(graph: &Graph, roots: &Roots, tie: &str) -> Result<Copy> {
     Ok(Copy { copy, source, view })
 }
 
-/// Puts nodes that compute an initializer from another in its place.
-fn replace(graph: &mut Graph, copy: &str, source: &str, origin: Vec<usize>, view: &View) {
-    let place = graph.initializers.iter().position(|i| i.name == copy);
-    let Some(place) = place else { return };
-    let shape = graph.initializers.remove(place).array.shape;
-    graph.tied.push(Tied {
-        name: copy.to_string(),
-        shape: shape.clone(),
-        source: source.to_string(),
-        view: view.clone(),
-    });
+/// Where nodes that compute an initializer go: before all others, or right after what makes their source.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum After {
+    Nothing,
+    /// A node of the file.
+    Node(usize),
+    /// The nodes that compute another initializer.
+    Chain(usize),
+}
+
+/// Puts nodes that compute initializers from others in their place.
+fn replace(graph: &mut Graph, roots: &Roots, copies: Vec<Copy>) {
+    if copies.is_empty() {
+        return;
+    }
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (place, initializer) in graph.initializers.iter().enumerate() {
+        places.entry(initializer.name.clone()).or_insert(place);
+    }
+    let mut makers: HashMap<String, After> = HashMap::new();
+    for (k, node) in graph.nodes.iter().enumerate() {
+        for output in &node.proto.output {
+            makers.entry(output.clone()).or_insert(After::Node(k));
+        }
+    }
+    let mut replaced: HashSet<usize> = HashSet::new();
+    let mut made: Vec<Initializer> = Vec::new();
+    let mut chains: Vec<Vec<Node>> = Vec::new();
+    let mut followers: HashMap<After, Vec<usize>> = HashMap::new();
+    for Copy { copy, source, view } in copies {
+        let (copy, source) = (&roots.entries[copy].name, &roots.entries[source]);
+        let Some(&place) = places.get(copy).filter(|place| !replaced.contains(place)) else {
+            continue;
+        };
+        replaced.insert(place);
+        let shape = graph.initializers[place].array.shape.clone();
+        let tied = Tied {
+            name: copy.clone(),
+            shape,
+            source: source.name.clone(),
+            view,
+        };
+        let after = makers.get(&tied.source).copied();
+        let chain = chains.len();
+        followers
+            .entry(after.unwrap_or(After::Nothing))
+            .or_default()
+            .push(chain);
+        makers.insert(copy.clone(), After::Chain(chain));
+        chains.push(computing(&tied, source.array.shape.clone(), &mut made));
+        graph.tied.push(tied);
+    }
+    let mut place = 0..;
+    graph
+        .initializers
+        .retain(|_| place.next().is_some_and(|place| !replaced.contains(&place)));
+    graph.initializers.extend(made);
+    let mut nodes = Vec::with_capacity(graph.nodes.len() + chains.len());
+    let mut place = |after: After, nodes: &mut Vec<Node>| {
+        let mut open = followers.remove(&after).unwrap_or_default();
+        // The last one comes first, with all that is made from it.
+        while let Some(chain) = open.pop() {
+            nodes.append(&mut chains[chain]);
+            let own = followers.remove(&After::Chain(chain));
+            open.extend(own.unwrap_or_default());
+        }
+    };
+    place(After::Nothing, &mut nodes);
+    for (k, node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {
+        nodes.push(node);
+        place(After::Node(k), &mut nodes);
+    }
+    graph.nodes = nodes;
+}
+
+/// The nodes that compute an initializer from its source, which has the shape `form`; constants that they read are added to
+/// `made`.
+fn computing(tied: &Tied, mut form: Vec<usize>, made: &mut Vec<Initializer>) -> Vec<Node> {
+    let (copy, view) = (tied.name.as_str(), &tied.view);
     let mut chain = Chain {
-        last: source.to_string(),
+        last: tied.source.clone(),
         copy,
         nodes: Vec::new(),
     };
-    let ints = |values: Vec<usize>| values.into_iter().map(|v| v as i64).collect::<Vec<i64>>();
-    let mut form = origin;
+    let ints = |values: &[usize]| values.iter().map(|&v| v as i64).collect::<Vec<i64>>();
     if let Some((axis, range)) = &view.slice {
         form[*axis] = range.len();
         chain.push(
@@ -345,36 +420,30 @@ fn replace(graph: &mut Graph, copy: &str, source: &str, origin: Vec<usize>, view
     }
     if let Some(order) = &view.order {
         form = order.iter().map(|&a| form[a]).collect();
-        chain.push("Transpose", &[], &[("perm", ints(order.clone()))]);
+        chain.push("Transpose", &[], &[("perm", ints(order))]);
     }
     if view.factor != 1.0 {
         let name = format!("/{copy}/factor");
         chain.push("Mul", &[&name], &[]);
-        graph.initializers.push(Initializer {
+        made.push(Initializer {
             name,
             array: Array::reals(&[], vec![view.factor], false),
             node: false,
         });
     }
-    if form != shape || chain.nodes.is_empty() {
+    if form != tied.shape || chain.nodes.is_empty() {
         let name = format!("/{copy}/shape");
         chain.push("Reshape", &[&name], &[]);
-        graph.initializers.push(Initializer {
+        made.push(Initializer {
             name,
-            array: Array::ints(&[shape.len()], ints(shape)),
+            array: Array::ints(&[tied.shape.len()], ints(&tied.shape)),
             node: false,
         });
     }
     if let Some(last) = chain.nodes.last_mut() {
         last.proto.output = vec![copy.to_string()];
     }
-    // Before all others: they read initializers alone, or such as these.
-    let ready = graph
-        .nodes
-        .iter()
-        .position(|n| n.proto.output.iter().any(|o| o == source));
-    let place = ready.map_or(0, |k| k + 1);
-    graph.nodes.splice(place..place, chain.nodes);
+    chain.nodes
 }
 
 /// Nodes one after another.

@@ -3,7 +3,7 @@
 use super::copies::Tied;
 use super::proto::{self, data_type};
 use super::{Array, OnnxOptions};
-use super::{fold, names, order, tensor};
+use super::{fold, names, order, subgraphs, tensor};
 use crate::error::{Error, Result};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
@@ -196,7 +196,7 @@ impl Graph {
         if graph.output.is_empty() {
             return Err(fault("its graph has no output".into()));
         }
-        let graph = super::subgraphs::flattened(graph);
+        let graph = subgraphs::flattened(graph);
         let graph = Self::prune(path, graph, opset, options)?;
         Ok(Graph {
             producer: model.producer_name,
@@ -349,14 +349,13 @@ impl Graph {
             ));
         };
         let mut taken: HashSet<String> = self.initializers.iter().map(|i| i.name.clone()).collect();
+        let mut counts = HashMap::new();
         let mut copies = Vec::new();
         for node in &mut self.nodes {
             let user = node.name().to_string();
             for input in node.proto.input.iter_mut().filter(|i| *i == name) {
-                let mut copy = format!("{name}@{user}");
-                while !taken.insert(copy.clone()) {
-                    copy.push('\'');
-                }
+                let copy = format!("{name}@{user}");
+                let copy = subgraphs::free_name(&mut taken, &mut counts, &copy);
                 if self.signature.parameters.contains(name) {
                     self.signature.parameters.insert(copy.clone());
                 }

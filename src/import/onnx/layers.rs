@@ -15,6 +15,16 @@ fn telling(graph: &Graph, name: &str, options: &OnnxOptions) -> bool {
     !graph.made_up(name) && !copy
 }
 
+/// The last node of each norm written out, by the node that ends the norm itself: its scale and shift are named after it.
+pub(super) fn ends_of_norms(roots: &Roots) -> HashMap<usize, usize> {
+    let mut ends: HashMap<usize, usize> = HashMap::new();
+    for feature in roots.features.values().filter(|f| f.norm) {
+        let end = ends.entry(feature.anchor).or_insert(feature.node);
+        *end = feature.node.max(*end);
+    }
+    ends
+}
+
 /// The layer of a parameter: that of its name; where the name was made up, that of what it is used with.
 pub(super) fn layer(
     graph: &Graph,
@@ -22,6 +32,7 @@ pub(super) fn layer(
     roots: &Roots,
     options: &OnnxOptions,
     origins: &HashMap<&str, Origin>,
+    ends: &HashMap<usize, usize>,
     root: usize,
 ) -> String {
     let name = &roots.entries[root].name;
@@ -69,7 +80,7 @@ pub(super) fn layer(
         return layer;
     }
     if addend {
-        return of_place(graph, roots, root, node);
+        return of_place(graph, roots, ends, root, node);
     }
     of_node(node)
 }
@@ -86,7 +97,13 @@ fn of_node(node: &Node) -> String {
 
 /// The layer of what is added or multiplied where no name beside it tells one: the norm that scale and shift belong
 /// to, or the product that a bias follows.
-fn of_place(graph: &Graph, roots: &Roots, root: usize, node: &Node) -> String {
+fn of_place(
+    graph: &Graph,
+    roots: &Roots,
+    ends: &HashMap<usize, usize>,
+    root: usize,
+    node: &Node,
+) -> String {
     let Some(feature) = roots.features.get(&root) else {
         return of_node(node);
     };
@@ -97,7 +114,6 @@ fn of_place(graph: &Graph, roots: &Roots, root: usize, node: &Node) -> String {
         return of_node(if bias { anchor } else { node });
     }
     // Scale and shift together are named after the last of the two.
-    let same = |f: &&super::features::Feature| f.norm && f.anchor == feature.anchor;
-    let last = roots.features.values().filter(same).map(|f| f.node).max();
-    of_node(&graph.nodes[last.unwrap_or(feature.node)])
+    let end = ends.get(&feature.anchor).copied();
+    of_node(&graph.nodes[end.unwrap_or(feature.node)])
 }

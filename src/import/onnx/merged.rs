@@ -8,7 +8,7 @@ use super::graph::{Graph, Initializer, Node};
 use super::names::{list, prefix};
 use super::parameters::Roots;
 use super::roles::Role;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Producers that optimise what others exported.
 const OPTIMISERS: &[&str] = &[
@@ -70,7 +70,21 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
     };
     let all = graph.signature.parameters.iter();
     let mut names: Vec<&str> = all.filter(|n| !held(n)).map(|n| n.as_str()).collect();
+    if names.is_empty() {
+        return names;
+    }
     names.sort_unstable();
+    let mut by_layer: HashMap<String, VecDeque<&str>> = HashMap::new();
+    for name in &names {
+        by_layer.entry(prefix(name)).or_default().push_back(name);
+    }
+    // Takes the first name of a layer that is left.
+    let mut found: HashSet<&str> = HashSet::new();
+    let mut find = |layer: &str| {
+        let name = by_layer.get_mut(layer).and_then(VecDeque::pop_front);
+        found.extend(name);
+        name.is_some()
+    };
     // Weights under names that were made up, by their layer.
     let mut unplaced = 0;
     for (k, root) in roots.entries.iter().enumerate() {
@@ -80,10 +94,7 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
         };
         let Some(layer) = &root.layer else { continue };
         if graph.made_up(&root.name) && weight(Role::Weight) {
-            match names.iter().position(|name| prefix(name) == *layer) {
-                Some(place) => drop(names.remove(place)),
-                None => unplaced += 1,
-            }
+            unplaced += usize::from(!find(layer));
         }
     }
     // Operands that serve a second norm: the other operand of that names it.
@@ -95,13 +106,12 @@ fn missing<'g>(graph: &'g Graph, roots: &Roots) -> Vec<&'g str> {
         let own = prefix(&root.name);
         for input in &graph.nodes[used.node].proto.input {
             let layer = prefix(input);
-            if layer != own
-                && let Some(place) = names.iter().position(|name| prefix(name) == layer)
-            {
-                names.remove(place);
+            if layer != own {
+                find(&layer);
             }
         }
     }
+    names.retain(|name| !found.contains(name));
     if names.len() <= unplaced + reordered(graph) {
         names.clear();
     }
@@ -114,10 +124,10 @@ fn is_recurrent(node: &Node) -> bool {
 
 /// The module's parameters that recurrent nodes have under names that were made up: per direction one in each of
 /// the two weights, and the two biases in one.
-fn reordered(graph: &Graph) -> usize {
-    let operands = |n: &Node| {
-        [(1, 1), (2, 1), (3, 2)].map(|(k, count)| (n.input(k).map(str::to_string), count))
-    };
+fn reordered<'g>(graph: &'g Graph) -> usize {
+    let operands = |n: &'g Node| [(1, 1), (2, 1), (3, 2)].map(|(k, count)| (n.input(k), count));
+    let made_up = graph.initializers.iter().filter(|i| graph.made_up(&i.name));
+    let weights: HashMap<&str, &Initializer> = made_up.map(|i| (i.name.as_str(), i)).collect();
     let mut parameters = 0;
     for (name, count) in graph
         .nodes
@@ -125,8 +135,7 @@ fn reordered(graph: &Graph) -> usize {
         .filter(|n| is_recurrent(n))
         .flat_map(operands)
     {
-        let named = |i: &&Initializer| Some(&i.name) == name.as_ref() && graph.made_up(&i.name);
-        if let Some(weight) = graph.initializers.iter().find(named) {
+        if let Some(weight) = name.and_then(|name| weights.get(name)) {
             parameters += count * weight.array.shape.first().copied().unwrap_or(0);
         }
     }

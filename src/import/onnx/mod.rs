@@ -28,7 +28,7 @@ mod views;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tensor::Array;
 
@@ -140,8 +140,10 @@ fn replace(graph: &graph::Graph, roots: &mut parameters::Roots, path: &Path) -> 
             None => copies.push((name, array)),
         }
     }
+    let tied = graph.tied.iter().map(|tied| (tied.name.as_str(), tied));
+    let tied: HashMap<&str, _> = tied.collect();
     for (name, array) in copies {
-        let tied = graph.tied.iter().find(|tied| tied.name == name);
+        let tied = tied.get(name.as_str());
         let source = tied.and_then(|tied| Some((tied, *roots.by_name.get(&tied.source)?)));
         if let Some((tied, root)) = source
             && !tied.holds(&array, &roots.entries[root].array)

@@ -3,7 +3,7 @@
 use super::OnnxOptions;
 use super::features::{self, Feature};
 use super::graph::{Graph, Node};
-use super::layers::layer;
+use super::layers::{ends_of_norms, layer};
 use super::names::list;
 use super::roles::{MOST_ORIGINS, Origin, Role, VIEWS, role, too_many};
 use super::tensor::Array;
@@ -75,10 +75,12 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     leave_literals(graph, &roots, &mut chosen);
     overrule(&roots, options, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
-    let layers: Vec<(usize, String)> = chosen
-        .iter()
-        .map(|&k| (k, layer(graph, &links, &roots, options, &origins, k)))
-        .collect();
+    let ends = ends_of_norms(&roots);
+    let of = |&k: &usize| {
+        let layer = layer(graph, &links, &roots, options, &origins, &ends, k);
+        (k, layer)
+    };
+    let layers: Vec<(usize, String)> = chosen.iter().map(of).collect();
     for (k, layer) in layers {
         roots.entries[k].layer = Some(layer);
     }

@@ -32,6 +32,7 @@ pub(crate) fn flattened(mut graph: Graph) -> Graph {
     let weights = graph.initializer.iter().map(|i| &i.name);
     let mut flat = Flat {
         taken: made.chain(named).chain(weights).cloned().collect(),
+        counts: HashMap::new(),
         nodes: Vec::with_capacity(graph.node.len()),
         initializers: Vec::new(),
     };
@@ -49,8 +50,32 @@ pub(crate) fn graph_of<'n>(node: &'n Proto, attribute: &str) -> Option<&'n Graph
     attribute.g.as_deref()
 }
 
+/// A name that is not taken, which it then is: the one given, or with a prime and a number after it. `counts` holds how many
+/// were made of each, so that none is tried twice.
+pub(super) fn free_name(
+    taken: &mut HashSet<String>,
+    counts: &mut HashMap<String, usize>,
+    name: &str,
+) -> String {
+    if taken.insert(name.to_string()) {
+        return name.to_string();
+    }
+    let count = counts.entry(name.to_string()).or_default();
+    loop {
+        *count += 1;
+        let new = match *count {
+            1 => format!("{name}'"),
+            count => format!("{name}'{count}"),
+        };
+        if taken.insert(new.clone()) {
+            return new;
+        }
+    }
+}
+
 struct Flat {
     taken: HashSet<String>,
+    counts: HashMap<String, usize>,
     nodes: Vec<Proto>,
     initializers: Vec<super::proto::Tensor>,
 }
@@ -106,10 +131,7 @@ impl Flat {
         let made = graph.node.iter().flat_map(|node| &node.output);
         let made = made.chain(graph.initializer.iter().map(|i| &i.name));
         for name in made.filter(|name| !name.is_empty()) {
-            let mut new = name.clone();
-            while !self.taken.insert(new.clone()) {
-                new.push('\'');
-            }
+            let new = free_name(&mut self.taken, &mut self.counts, name);
             names.insert(name.clone(), new);
         }
         for mut initializer in graph.initializer {
@@ -173,8 +195,9 @@ fn own_names(graph: &Graph) -> HashSet<String> {
 fn reads(graph: &Graph) -> Vec<String> {
     let own = own_names(graph);
     let mut found = Vec::new();
+    let mut seen = HashSet::new();
     let mut add = |name: &String| {
-        if !name.is_empty() && !own.contains(name) && !found.contains(name) {
+        if !name.is_empty() && !own.contains(name) && seen.insert(name.clone()) {
             found.push(name.clone());
         }
     };
@@ -185,4 +208,17 @@ fn reads(graph: &Graph) -> Vec<String> {
     }
     graph.output.iter().for_each(|output| add(&output.name));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_name_is_one_that_nothing_has() {
+        let (mut taken, mut counts) = (HashSet::from(["y'2".to_string()]), HashMap::new());
+        let mut free = |name| free_name(&mut taken, &mut counts, name);
+        assert_eq!([free("y"), free("y"), free("y")], ["y", "y'", "y'3"]);
+        assert_eq!([free("y"), free("z"), free("y'")], ["y'4", "z", "y''"]);
+    }
 }

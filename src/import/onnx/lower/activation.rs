@@ -229,30 +229,11 @@ impl Lowering<'_> {
         }
         let about = format!("the derivative of {operation} is 0");
         let said = self.network.warnings.iter().any(|w| w.contains(&about));
-        if !said && self.reads_parameters(tensor.operand) {
+        if !said && self.source_of(tensor.operand).0 {
             self.network.warnings.push(format!(
                 "node {:?} ({operation}): {about}, as in PyTorch; a straight-through estimate (detach) in the module does not survive the export, and the derivatives are then not the module's",
                 node.name()
             ));
-        }
-    }
-
-    /// Whether a value is computed of parameters.
-    fn reads_parameters(&self, operand: Operand) -> bool {
-        let inputs = self.network.inputs.len();
-        let mut read = vec![false; inputs];
-        for node in &self.network.nodes {
-            let of_parameters = |operand: &Operand| match operand {
-                Operand::Value(value) => read[*value],
-                Operand::Parameter(_) => true,
-                Operand::Constant(_) => false,
-            };
-            read.push(node.inputs.iter().any(of_parameters));
-        }
-        match operand {
-            Operand::Value(value) => read[value],
-            Operand::Parameter(_) => true,
-            Operand::Constant(_) => false,
         }
     }
 

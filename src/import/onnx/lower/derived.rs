@@ -376,9 +376,8 @@ impl<'g> Lowering<'g> {
             }
             Source::Given(_) => {}
         }
-        let number = |n: &Node| n.proto.output[0] == node.proto.output[0];
         let wanted = Wanted::Places {
-            node: self.graph.nodes.iter().position(number)?,
+            node: *self.links.maker.get(node.proto.output[0].as_str())?,
             indices,
             selection: selection.clone(),
         };

@@ -33,7 +33,7 @@ mod triangle;
 
 use super::OnnxOptions;
 use super::fold::{self, FOLDED};
-use super::graph::{Graph, Node, is_float};
+use super::graph::{Graph, Links, Node, is_float};
 use super::names::list;
 use super::parameters::Roots;
 use super::samples::Sample;
@@ -62,7 +62,7 @@ pub(super) enum Value {
     /// Computed by the network, or one of its parameters.
     Tensor(Tensor),
     /// The parts of a SplitToSequence.
-    Sequence(Vec<Value>),
+    Sequence(Arc<Vec<Value>>),
     /// The result of a node that could not be taken: what follows is not looked at.
     Unknown,
 }
@@ -103,6 +103,10 @@ pub(super) struct Lowering<'g> {
     placed: Placed,
     /// Nodes of dropout in training mode.
     dropouts: Vec<String>,
+    /// Which nodes make and read a value.
+    links: Links<'g>,
+    /// The values that get to a softmax ([`extended::scores`]).
+    scores: HashSet<&'g str>,
     /// Which node reads a value last.
     last_use: HashMap<&'g str, usize>,
     /// What depends on the data alone.
@@ -183,6 +187,8 @@ impl<'g> Lowering<'g> {
         };
         let mut lowering = Lowering {
             graph,
+            links: graph.links(),
+            scores: extended::scores(graph),
             room: Room::beside(graph),
             placed: Placed::default(),
             dropouts: Vec::new(),
@@ -211,7 +217,7 @@ impl<'g> Lowering<'g> {
         for (k, entry) in given.entries.iter().enumerate() {
             let tensor = lowering.entered(k, entry)?;
             let name = entry.input.name.clone();
-            if !tensor.integer && lowering.reaches_softmax(&name, &graph.nodes) {
+            if !tensor.integer && lowering.scores.contains(name.as_str()) {
                 lowering.note_mask(k, tensor.operand, &name);
             }
             lowering.values.insert(name, Value::Tensor(tensor));
@@ -561,9 +567,9 @@ impl Lowering<'_> {
             "OneHot" => one(self.one_hot(node, inputs)?),
             "Scatter" | "ScatterElements" | "ScatterND" => one(self.select(node, inputs)?),
             "Split" => self.split(node, inputs)?,
-            "SplitToSequence" => vec![Value::Sequence(self.split(node, inputs)?)],
+            "SplitToSequence" => vec![Value::Sequence(Arc::new(self.split(node, inputs)?))],
             "SequenceAt" => vec![self.sequence_at(inputs)?],
-            "SequenceEmpty" => vec![Value::Sequence(Vec::new())],
+            "SequenceEmpty" => vec![Value::Sequence(Arc::default())],
             "Loop" => self.loop_node(node, inputs)?,
             "ConcatFromSequence" => one(self.concat_sequence(node, inputs)?),
             "If" => {

@@ -183,6 +183,47 @@ fn a_transposed_copy_is_said_and_tied_on_demand() {
 }
 
 #[test]
+fn a_copy_of_a_copy_is_computed_after_it_whatever_the_order_of_the_ties() {
+    let weight = drawn(1, 9);
+    let (turned, double) = (transpose(&weight, 3), weight.iter().map(|w| 2.0 * w));
+    let double: Vec<f32> = double.collect();
+    let make = || {
+        Sketch::new(&[-1, 3])
+            .values("c.weight", &[3, 3], &double)
+            .values("b.weight", &[3, 3], &turned)
+            .values("a.weight", &[3, 3], &weight)
+            .values("d.weight", &[3, 3], &weight)
+            .node("MatMul", &["x", "a.weight"], "h")
+            .node("MatMul", &["h", "b.weight"], "i")
+            .node("MatMul", &["i", "c.weight"], "j")
+            .node("MatMul", &["j", "d.weight"], "y")
+    };
+    let x = [0.3, -0.2, 0.7];
+    let expected = run::run(&make().load("y").unwrap(), 1, &x);
+    let ties = [
+        "b.weight=a.weight",
+        "c.weight=b.weight",
+        "d.weight=a.weight",
+    ];
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let options = OnnxOptions {
+            tie: order.map(|k| ties[k].to_string()).to_vec(),
+            ..Default::default()
+        };
+        let network = make().load_with("y", &options).unwrap();
+        assert_eq!(names(&network), [("a.weight", "a")], "{order:?}");
+        run::gives(&network, 1, &x, &expected);
+    }
+}
+
+#[test]
 fn values_that_are_equal_by_chance_are_no_copies() {
     for values in [[0.0; 12], [1.0; 12], [0.5; 12]] {
         let network = Sketch::new(&[-1, 4])

@@ -32,7 +32,7 @@ pub(super) use cases::INFINITE;
 
 use super::{Lowering, Tensor, Value};
 use crate::error::Result;
-use crate::import::onnx::graph::Node;
+use crate::import::onnx::graph::{Graph, Node};
 use crate::import::onnx::tensor::{Array, Data};
 use crate::network::{LOWEST, MINUS_INFINITY, Network, Operand};
 use crate::ops::{Elementwise, Op, ReduceSum, Reshape, Softmax};
@@ -559,9 +559,11 @@ impl Lowering<'_> {
 
     /// The nodes that read a node's first result.
     fn readers(&self, node: &Node) -> Vec<&Node> {
-        let name = &node.proto.output[0];
-        let nodes = self.graph.nodes.iter();
-        nodes.filter(|n| n.proto.input.contains(name)).collect()
+        let readers = self.links.readers.get(node.proto.output[0].as_str());
+        let mut readers = readers.cloned().unwrap_or_default();
+        // A node that reads it twice is one reader.
+        readers.dedup();
+        readers.iter().map(|&k| &self.graph.nodes[k]).collect()
     }
 
     /// Whether what the node makes goes to a softmax alone whose NaN a guard makes 0.
@@ -597,34 +599,31 @@ impl Lowering<'_> {
 
     /// Whether what the node makes gets to a softmax by moves, sums and choices.
     fn feeds_softmax(&self, node: &Node) -> bool {
-        let at = self.graph.nodes.iter().position(|n| std::ptr::eq(n, node));
-        let after = &self.graph.nodes[at.map_or(0, |at| at + 1)..];
-        let names = node.proto.output.iter().filter(|name| !name.is_empty());
-        names
-            .into_iter()
-            .any(|name| self.reaches_softmax(name, after))
+        let mut names = node.proto.output.iter();
+        names.any(|name| self.scores.contains(name.as_str()))
     }
+}
 
-    /// Whether a value gets to a softmax by moves, sums and choices of the nodes after it.
-    pub(super) fn reaches_softmax(&self, name: &str, after: &[Node]) -> bool {
-        let mut reached = HashSet::from([name]);
-        for next in after {
-            let read = |name: &String| reached.contains(name.as_str());
-            if !next.proto.input.iter().any(read) {
-                continue;
-            }
-            match next.op_type() {
-                "Softmax" | "LogSoftmax" | "Attention" | "ReduceLogSumExp" => return true,
-                "Add" | "Cast" | "CastLike" | "Concat" | "Div" | "Expand" | "Flatten"
-                | "Gather" | "Identity" | "Max" | "Min" | "Mul" | "Neg" | "Reshape" | "Slice"
-                | "Squeeze" | "Sub" | "Sum" | "Transpose" | "Unsqueeze" | "Where" => {
-                    reached.extend(next.proto.output.iter().map(String::as_str));
+/// The names of the values that get to a softmax by moves, sums and choices.
+pub(super) fn scores(graph: &Graph) -> HashSet<&str> {
+    let mut scores: HashSet<&str> = HashSet::new();
+    for node in graph.nodes.iter().rev() {
+        let given = node.proto.input.iter().map(String::as_str);
+        let given = given.filter(|name| !name.is_empty());
+        match node.op_type() {
+            "Softmax" | "LogSoftmax" | "Attention" | "ReduceLogSumExp" => scores.extend(given),
+            "Add" | "Cast" | "CastLike" | "Concat" | "Div" | "Expand" | "Flatten" | "Gather"
+            | "Identity" | "Max" | "Min" | "Mul" | "Neg" | "Reshape" | "Slice" | "Squeeze"
+            | "Sub" | "Sum" | "Transpose" | "Unsqueeze" | "Where" => {
+                let mut made = node.proto.output.iter();
+                if made.any(|name| scores.contains(name.as_str())) {
+                    scores.extend(given);
                 }
-                _ => {}
             }
+            _ => {}
         }
-        false
     }
+    scores
 }
 
 /// The lowest finite numbers of the types that files have: 16 bits (both kinds), 32 and 64.

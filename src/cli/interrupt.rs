@@ -1,0 +1,83 @@
+//! Ctrl-C, and the other signals that ask a process to end.
+//!
+//! - While no result is being written, the process ends at once: reading, importing, planning and computing in memory leave
+//!   nothing behind and hold nothing to save, and need not look whether they were asked to stop.
+//! - While a result is being written, the first signal asks the run to stop: what is done becomes durable, so that the same
+//!   command goes on from there, and what is of no use is removed. Once nothing is being written any more, the process has a
+//!   moment to say so, and then ends.
+//! - A second signal ends the process at once. Nothing is half there under a final name then, as after `kill -9`.
+
+use super::tell;
+use hessblock::files::writing::is_writing;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// Set by the first signal; runs look at it between pieces of work.
+pub static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a process that was interrupted.
+pub const CODE: u8 = 130;
+
+/// The time that a message may take: whoever reads standard error may have stopped reading.
+const MESSAGE: Duration = Duration::from_millis(200);
+/// The time that a stopped command has for its last words, once nothing is being written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time between two looks at whether something is being written.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Lets signals stop the command from here on.
+pub fn watch() {
+    if let Err(error) = ctrlc::set_handler(on_signal) {
+        tracing::warn!("Ctrl-C will leave .partial files: {error}");
+    }
+}
+
+/// What a thread of its own does at each signal.
+fn on_signal() {
+    // The flag before the question: what begins to be written after it sees the flag.
+    if CANCEL.swap(true, Ordering::SeqCst) || !is_writing() {
+        end();
+    }
+    say("stopping after the work under way; once more stops at once");
+    // Where no thread can be started, only the next signal ends what does not look at the flag.
+    let _ = std::thread::Builder::new().spawn(end_when_written);
+}
+
+/// Ends the process some time after the last result was written, or left.
+fn end_when_written() {
+    let mut idle = Instant::now();
+    while idle.elapsed() < LAST_WORDS {
+        std::thread::sleep(LOOK);
+        if is_writing() {
+            idle = Instant::now();
+        }
+    }
+    end();
+}
+
+/// Ends the process, whatever its other threads do.
+fn end() -> ! {
+    say("interrupted");
+    #[cfg(unix)]
+    // SAFETY: it ends the process without running any more of its code. Handlers that run at an ordinary exit (drivers have such)
+    // would meet threads at work.
+    unsafe {
+        libc::_exit(CODE.into())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(CODE.into())
+}
+
+/// Prints a line to standard error, unless that takes too long.
+fn say(text: &'static str) {
+    let (done, said) = channel();
+    let print = move || {
+        tell(text);
+        // Nobody waits for it any more where it took too long.
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().spawn(print).is_ok() {
+        let _ = said.recv_timeout(MESSAGE);
+    }
+}

@@ -1,0 +1,33 @@
+//! Whether this process is writing a result, so that ending it at once would lose work.
+//!
+//! The command line asks when the user presses Ctrl-C: while nothing is being written the process ends at once; otherwise it is
+//! asked to stop, so that what is done is made durable and what is of no use is removed.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The results that are being written.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// A result is being written for as long as this lives.
+#[derive(Debug)]
+#[must_use = "dropped, it says that nothing is being written"]
+pub(crate) struct Writing(());
+
+impl Writing {
+    /// To be called before the first file or folder is made.
+    pub(crate) fn begin() -> Writing {
+        COUNT.fetch_add(1, Ordering::SeqCst);
+        Writing(())
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether a result is being written, by any thread of this process.
+pub fn is_writing() -> bool {
+    COUNT.load(Ordering::SeqCst) > 0
+}
