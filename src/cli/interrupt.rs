@@ -4,11 +4,12 @@
 //!   nothing behind and hold nothing to save, and need not look whether they were asked to stop.
 //! - While a result is being written, the first signal asks the run to stop: what is done becomes durable, so that the same
 //!   command goes on from there, and what is of no use is removed. Once nothing is being written any more, the process has a
-//!   moment to say so, and then ends.
+//!   moment to say so, and then ends. Where the run does not see within a second that it is to stop, it is in the middle of a
+//!   piece of work of which nothing would be kept: the process ends then, as at a second signal.
 //! - A second signal ends the process at once. Nothing is half there under a final name then, as after `kill -9`.
 
 use super::tell;
-use hessblock::files::writing::is_writing;
+use hessblock::files::writing::{is_stopping, is_writing};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub const CODE: u8 = 130;
 const MESSAGE: Duration = Duration::from_millis(200);
 /// The time that a stopped command has for its last words, once nothing is being written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time in which a run sees that it is to stop.
+const SEEN: Duration = Duration::from_secs(1);
 /// The time between two looks at whether something is being written.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,13 +47,17 @@ fn on_signal() {
     let _ = std::thread::Builder::new().spawn(end_when_written);
 }
 
-/// Ends the process some time after the last result was written, or left.
+/// Ends the process some time after the last result was written, or left, or where the work does not see that it is to stop.
 fn end_when_written() {
-    let mut idle = Instant::now();
+    let asked = Instant::now();
+    let mut idle = asked;
     while idle.elapsed() < LAST_WORDS {
         std::thread::sleep(LOOK);
         if is_writing() {
             idle = Instant::now();
+            if !is_stopping() && asked.elapsed() > SEEN {
+                end();
+            }
         }
     }
     end();

@@ -49,6 +49,7 @@ pub(crate) fn hash_noting(
         let mut buffer = vec![0; 1 << 18];
         loop {
             if cancel.load(Ordering::Relaxed) {
+                super::writing::stops();
                 return Err(Error::Interrupted);
             }
             let read = file.read(&mut buffer).map_err(Error::io(path))?;

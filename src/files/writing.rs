@@ -3,10 +3,24 @@
 //! The command line asks when the user presses Ctrl-C: while nothing is being written the process ends at once; otherwise it is
 //! asked to stop, so that what is done is made durable and what is of no use is removed.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The results that are being written.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether work under way has seen that it is to stop.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// To be called where work sees that it is to stop: what is done is being made durable from here on.
+pub(crate) fn stops() {
+    STOPPING.store(true, Ordering::SeqCst);
+}
+
+/// Whether work under way has seen that it is to stop: otherwise it is in the middle of a long piece, of which nothing would be
+/// kept.
+pub fn is_stopping() -> bool {
+    STOPPING.load(Ordering::SeqCst)
+}
 
 /// A result is being written for as long as this lives.
 #[derive(Debug)]

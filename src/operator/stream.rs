@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
+use crate::schedule::at_least;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Progress, Work};
 use crate::tensor::dual::DualTensor;
@@ -76,23 +77,26 @@ impl Stream {
             } else if group > 1 {
                 group = group.div_ceil(2);
             } else {
-                let (budget, option) = if limits.unified {
-                    (limits.device.min(limits.host), "--host-memory")
+                let peak = meter.peak();
+                let (budget, option, least) = if limits.unified {
+                    let least = limits.held + peak + host;
+                    (limits.device.min(limits.host), "--host-memory", least)
                 } else if host > limits.host_left() {
-                    (limits.host, "--host-memory")
+                    (limits.host, "--host-memory", limits.held + host)
                 } else {
-                    (limits.device, "--memory")
+                    (limits.device, "--memory", peak)
                 };
                 return Err(Error::Budget(format!(
-                    "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; raise {option}",
+                    "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; {option} {} would do",
                     Bytes(budget.into()),
                     match option {
                         "--host-memory" => limits.held_text(),
                         _ => String::new(),
                     },
-                    Bytes(meter.peak().into()),
+                    Bytes(peak.into()),
                     Bytes(meter.largest().into()),
                     Bytes(host.into()),
+                    at_least(least.into()),
                 )));
             }
         }

@@ -104,9 +104,12 @@ impl<B: Contract> Driver<'_, B> {
     /// # Errors
     /// [`Error::Interrupted`] where the run is to stop, or this device's collector has.
     fn check(&self) -> Result<()> {
-        let stop = self.shared.cancel.load(Ordering::Relaxed)
-            || self.shared.ledger.is_stopped()
-            || self.broken.load(Ordering::Relaxed);
+        let cancelled = self.shared.cancel.load(Ordering::Relaxed);
+        if cancelled {
+            crate::files::writing::stops();
+        }
+        let stop =
+            cancelled || self.shared.ledger.is_stopped() || self.broken.load(Ordering::Relaxed);
         if stop {
             Err(Error::Interrupted)
         } else {

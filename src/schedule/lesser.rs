@@ -11,7 +11,7 @@ use crate::network::Network;
 const TRIED: usize = 24;
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
-pub(super) fn at_least(bytes: u128) -> String {
+pub(crate) fn at_least(bytes: u128) -> String {
     let mut unit = 1u128;
     while bytes >= 1024 * unit && unit < 1 << 60 {
         unit <<= 10;

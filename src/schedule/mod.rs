@@ -29,6 +29,7 @@ pub mod unit;
 mod ways;
 mod writer;
 
+pub(crate) use lesser::at_least;
 pub use room::shortage;
 pub use tally::PlanTally;
 pub use ways::{Counted, Way};

@@ -61,6 +61,7 @@ impl Control<'_> {
     /// [`Error::Interrupted`] once the run was asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) {
+            crate::files::writing::stops();
             return Err(Error::Interrupted);
         }
         Ok(())
