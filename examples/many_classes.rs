@@ -59,6 +59,7 @@ fn main() -> hessblock::Result<()> {
     let limits = Limits {
         device: u64::MAX,
         held: 0,
+        sharing: 1,
         host: u64::MAX,
         tensor: u64::MAX,
         unified: true,

@@ -465,6 +465,7 @@ impl Device {
             }),
             host,
             held,
+            sharing: 1,
             tensor: gpu.max_tensor_bytes(),
             unified: false,
         };
@@ -473,6 +474,7 @@ impl Device {
                 device: host,
                 host,
                 held,
+                sharing: 1,
                 tensor: u64::MAX,
                 unified: true,
             },
@@ -494,7 +496,7 @@ impl Device {
                 });
                 let smallest = smallest.expect("there is at least one");
                 Limits {
-                    host: held + host.saturating_sub(held) / gpus.all().len() as u64,
+                    sharing: gpus.all().len() as u64,
                     ..smallest
                 }
             }

@@ -66,8 +66,8 @@ pub struct RunOptions {
     pub memory: Option<u64>,
     /// Bytes of anonymous host memory.
     pub host_memory: Option<u64>,
-    /// How many of [`RunOptions::host_memory`] the process has taken already, or keeps for itself; 0, the default, gives all of
-    /// them to the run, beside the network and the data, which are the caller's.
+    /// Bytes of [`RunOptions::host_memory`] that the process uses already and that the run may not use. By default 0: the budget is
+    /// then the run's, beside the network and the data, which are the caller's.
     pub held: u64,
     /// Samples per unit.
     pub batch: Option<usize>,
@@ -535,8 +535,8 @@ impl Session {
         let held = options.held.saturating_add(result);
         if held > budget {
             return Err(Error::Budget(format!(
-                "{} is made in memory and written at once: it takes {}, and the program itself {}, more than the host memory of {}; \
-                 name a folder, a FILE.npy or a NAME.zarr, which are written tile by tile, or give more (--host-memory)",
+                "{}: a .safetensors result is held in memory until it is complete. It takes {}, {} are in use already: together more than \
+                 the host memory of {}. Write to a folder, a FILE.npy or a NAME.zarr, or raise --host-memory",
                 target.path.display(),
                 Bytes(result.into()),
                 Bytes(options.held.into()),
@@ -916,6 +916,7 @@ impl Session {
             device: options.memory.unwrap_or(u64::MAX),
             host: options.host_memory.unwrap_or(u64::MAX),
             held: options.held,
+            sharing: 1,
             tensor: largest.unwrap_or(u64::MAX),
             unified: host,
         };

@@ -475,6 +475,7 @@ fn device_limit(device: u64) -> Limits {
         device,
         host: u64::MAX,
         held: 0,
+        sharing: 1,
         tensor: u64::MAX,
         unified: false,
     }
@@ -666,6 +667,7 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
         device: 1 << 16,
         host: 1 << 16,
         held: 0,
+        sharing: 1,
         tensor: u64::MAX,
         unified: true,
     };

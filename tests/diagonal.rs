@@ -45,6 +45,7 @@ fn plan(session: &Session) -> Plan {
         device: u64::MAX,
         host: u64::MAX,
         held: 0,
+        sharing: 1,
         tensor: u64::MAX,
         unified: true,
     };

@@ -107,6 +107,7 @@ fn plan(
         device,
         host: u64::MAX,
         held: 0,
+        sharing: 1,
         tensor: 1 << 30,
         unified: false,
     };

@@ -15,7 +15,7 @@ use ndarray::{Array1, Array2};
 const LAYERS: usize = 200;
 
 /// What the run may take, in bytes: a list of all pairs with what is multiplied for them took 190 MiB.
-const BUDGET: u64 = 40 << 20;
+const BUDGET: u64 = 64 << 20;
 
 /// What may be taken beyond what is counted, for stacks of threads and sizes rounded up.
 const BEYOND: u64 = 8 << 20;

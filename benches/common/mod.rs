@@ -106,6 +106,7 @@ pub fn endless<B: Backend>(backend: &B) -> Limits {
         device: u64::MAX,
         host: u64::MAX,
         held: 0,
+        sharing: 1,
         tensor: backend.largest_tensor(),
         unified: true,
     }

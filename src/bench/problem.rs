@@ -28,6 +28,7 @@ const ENDLESS: Limits = Limits {
     device: u64::MAX,
     host: u64::MAX,
     held: 0,
+    sharing: 1,
     tensor: u64::MAX,
     unified: true,
 };

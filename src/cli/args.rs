@@ -244,7 +244,8 @@ pub struct Run {
     /// Memory on the device (on each of several), such as 4GiB.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<Bytes>,
-    /// Anonymous memory of the whole process on the host, such as 1GiB; without it a run takes a share of what is free.
+    /// Host memory that the process may use, such as 1GiB; mapped files do not count. Without it a run takes a share of what is
+    /// free.
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub host_memory: Option<Bytes>,
     /// Samples per unit; otherwise planned.
@@ -804,13 +805,13 @@ impl Matrix {
     }
 }
 
-/// Host memory that counts against `--host-memory` beside a run's own: what this process has taken so far, and what its threads
-/// and its allocator take beyond what is counted.
+/// Bytes of `--host-memory` in use: this process's resident memory now, and an allowance for threads and the allocator. Whole MiB:
+/// the same command is to plan the same.
 fn held() -> u64 {
     /// Stacks, packed operands, and sizes rounded up. Measured.
-    const BEYOND: u64 = 4 << 20;
-    let taken = hessblock::schedule::budget::anonymous_resident();
-    taken.unwrap_or(0) + BEYOND
+    const ALLOWANCE: u64 = 4 << 20;
+    let resident = hessblock::schedule::budget::anonymous_resident();
+    resident.unwrap_or(0).next_multiple_of(1 << 20) + ALLOWANCE
 }
 
 impl Run {

@@ -22,7 +22,7 @@ pub const CODE: u8 = 130;
 
 /// The time that a message may take: whoever reads standard error may have stopped reading.
 const MESSAGE: Duration = Duration::from_millis(200);
-/// The time that a stopped command has for its last words, once nothing is being written.
+/// The time that the command has to print its message after the last file was closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The time in which a run sees that it is to stop.
 const SEEN: Duration = Duration::from_secs(1);
@@ -42,7 +42,9 @@ fn on_signal() {
     if CANCEL.swap(true, Ordering::SeqCst) || !is_writing() {
         end();
     }
-    say("stopping after the work under way; once more stops at once");
+    say(
+        "stopping: what is done is kept, so that the same command goes on from there; press Ctrl-C again to stop at once",
+    );
     // Where no thread can be started, only the next signal ends what does not look at the flag.
     let _ = std::thread::Builder::new().spawn(end_when_written);
 }

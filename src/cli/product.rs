@@ -22,6 +22,8 @@ pub fn run(command: &Product) -> Result<()> {
     let watch = Watch::new([vector_file.clone()]);
     let (session, device) = open_source(&source, &command.run)?;
     let p = session.network().parameter_count();
+    // The run counts the vectors: they are not in use already.
+    let options = command.run.options();
     let (vectors, several) = read_vectors(&command.vector, p, command.run.host_left())?;
     // Of what is read from here on.
     target.provenance = source.provenance(&session, &device)?;
@@ -36,7 +38,7 @@ pub fn run(command: &Product) -> Result<()> {
         cancel: &CANCEL,
     };
     let start = std::time::Instant::now();
-    let product = session.product(&device, &vectors, command.run.options(), &control);
+    let product = session.product(&device, &vectors, options, &control);
     reporter.finish();
     let product = product?;
     warn_non_finite("the product", product.as_slice().unwrap_or_default());

@@ -2,7 +2,8 @@
 
 use super::{is_there, is_writable, parent, sync_folder};
 use crate::error::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 
 /// Folders that were made for an output, outermost first. Dropped, it removes those that hold nothing.
 ///
@@ -80,16 +81,36 @@ pub fn check(target: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] with the folder that cannot be made; those that were made before it are removed.
 pub fn make(folder: &Path) -> Result<Made> {
+    /// How often it begins anew at most.
+    const TRIES: usize = 8;
+    let mut made = make_once(folder);
+    for _ in 1..TRIES {
+        match &made {
+            // Another process made a folder above it, had no use for it, and removed it meanwhile.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                made = make_once(folder);
+            }
+            _ => break,
+        }
+    }
+    made
+}
+
+fn make_once(folder: &Path) -> Result<Made> {
     let mut missing: Vec<&Path> = folder
         .ancestors()
         .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !is_there(ancestor))
         .collect();
     missing.reverse();
     let mut made = Made::default();
+    let target = folder;
     for folder in missing {
         match std::fs::create_dir(folder) {
             Ok(()) => {
-                made.0.push(folder.to_path_buf());
+                // Without it a path that goes up from it leads nowhere.
+                if !goes_up_from(target, folder) {
+                    made.0.push(folder.to_path_buf());
+                }
                 sync_folder(&parent(folder))?;
             }
             // Another process made it meanwhile; or the path goes on from here with `..`.
@@ -98,6 +119,13 @@ pub fn make(folder: &Path) -> Result<Made> {
         }
     }
     Ok(made)
+}
+
+/// Whether a path goes on with `..` from one of its folders.
+fn goes_up_from(path: &Path, folder: &Path) -> bool {
+    let rest = path.strip_prefix(folder);
+    let next = rest.ok().and_then(|rest| rest.components().next());
+    next == Some(Component::ParentDir)
 }
 
 #[cfg(test)]
@@ -123,10 +151,14 @@ mod tests {
         drop(make(&at("own/a")).unwrap());
         drop(make(&at("own")).unwrap());
         assert!(is_there(&at("own")) && !is_there(&at("own/a")));
-        let made = make(&at("x/../y")).unwrap();
-        assert!(at("x").is_dir() && at("y").is_dir());
-        drop(made);
-        assert!(!is_there(&at("x")) && !is_there(&at("y")));
+        // A path that goes up again leads through a folder that stays for as long as the path is used.
+        #[cfg(unix)]
+        {
+            let made = make(&at("x/../y")).unwrap();
+            assert!(at("x").is_dir() && at("y").is_dir());
+            drop(made);
+            assert!(at("x").is_dir() && !is_there(&at("y")));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! Folders above the file that are missing are made with it, and removed with it.
 
 use super::folders::{self, Made};
-use super::writing::Writing;
+use super::writing::{Finishing, Writing};
 use super::{parent, sync_folder};
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
@@ -45,7 +45,7 @@ impl Whole {
         path: &Path,
         write: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<Whole> {
-        let _writing = Writing::begin();
+        let (_writing, _finishing) = (Writing::begin(), Finishing::begin());
         remove_leftovers(path);
         let folders = folders::make(&parent(path))?;
         let mut whole = Whole::create(path)?;

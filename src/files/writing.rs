@@ -16,13 +16,35 @@ pub(crate) fn stops() {
     STOPPING.store(true, Ordering::SeqCst);
 }
 
-/// Whether work under way has seen that it is to stop: otherwise it is in the middle of a long piece, of which nothing would be
-/// kept.
+/// Whether work under way has seen that it is to stop, or a result is being finished. Otherwise the work is in the middle of a
+/// long piece, of which nothing would be kept.
 pub fn is_stopping() -> bool {
-    STOPPING.load(Ordering::SeqCst)
+    STOPPING.load(Ordering::SeqCst) || FINISHING.load(Ordering::SeqCst) > 0
 }
 
-/// A result is being written for as long as this lives.
+/// The results that are being made durable and given their names.
+static FINISHING: AtomicUsize = AtomicUsize::new(0);
+
+/// Marks a result as being finished, or left to be gone on with, for as long as this value lives.
+#[derive(Debug)]
+#[must_use = "dropped, it says that nothing is being finished"]
+pub(crate) struct Finishing(());
+
+impl Finishing {
+    /// To be called before the first step that is not to be cut short.
+    pub(crate) fn begin() -> Finishing {
+        FINISHING.fetch_add(1, Ordering::SeqCst);
+        Finishing(())
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        FINISHING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Marks a result as being written for as long as this value lives.
 #[derive(Debug)]
 #[must_use = "dropped, it says that nothing is being written"]
 pub(crate) struct Writing(());

@@ -258,13 +258,15 @@ pub fn backward<B: Backend>(
     );
 }
 
-/// What a reverse pass comes to.
+/// An event of a reverse pass at a node.
 pub enum Seen<'a, T> {
-    /// A node.
+    /// A node is reached.
     Node,
-    /// The operand that a node gives this cotangent to.
+    /// The node's cotangents are there; those of a node made of parameters alone are formed from sites.
+    Formed,
+    /// The node gives an operand this cotangent.
     Cotangent(usize, &'a T),
-    /// The operand, made of parameters alone, that a node gives a site to.
+    /// The node gives an operand, made of parameters alone, a site.
     Site(usize),
 }
 
@@ -313,6 +315,7 @@ pub fn backward_watched<B: Backend>(
             _ => pulled.extend(pending.iter().map(|site| site.rows(backend))),
         }
         pulled.extend(cotangent);
+        watch(k, Seen::Formed);
         if pulled.is_empty() {
             continue;
         }

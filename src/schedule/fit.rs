@@ -25,12 +25,25 @@ pub(super) struct Room<T> {
 /// Directions of a pass below which its samples are cut first: the primal pass is no small part of it any more.
 const FEW_DIRECTIONS: usize = 8;
 
-/// Bytes that a tile takes in lists: in the plan, of what is left to make, and of what is made, with its checksum. Measured: 340 to
-/// 590, as tables grow by doubling.
+/// Bytes per tile: its entry in the plan, in the list of open tiles, and in the list of finished ones with its checksum. Measured: 340
+/// to 590, as tables grow by doubling.
 pub(super) const TILE: usize = 640;
 
 /// Bytes that a part takes in lists, beside its strips: its description, file and figures. Measured.
 const PART: usize = 4096;
+
+/// The limits of a run that is gone on with: of what is held a part is a reserve ([`Limits::held`]), and the same command may hold
+/// a little more than it did before.
+fn with_reserve(sizes: Sizes, limits: Limits) -> Limits {
+    const RESERVE: u64 = 4 << 20;
+    match sizes.units {
+        Some(_) => Limits {
+            held: limits.held.saturating_sub(RESERVE),
+            ..limits
+        },
+        None => limits,
+    }
+}
 
 /// Rows of V in a unit at most.
 fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
@@ -44,6 +57,7 @@ fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
 /// The largest units that fit, of G.
 pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<Footprint>> {
     let (network, tiles, sizes) = (planner.network, planner.tiles, planner.sizes);
+    let limits = with_reserve(sizes, limits);
     let (rows, lists) = (unit_rows(network, tiles, sizes), list_bytes(planner));
     let least = match tiles.is_empty() {
         true => 1,
@@ -95,6 +109,7 @@ pub(super) fn room_second(
     limits: Limits,
 ) -> Result<Room<Needs>> {
     let (network, sizes) = (planner.network, planner.sizes);
+    let limits = with_reserve(sizes, limits);
     let lists = list_bytes(planner) + planner.route_bytes(routes);
     let most = sizes.batch.unwrap_or(UNIT_ROWS / MOST_DIRECTIONS);
     let mut unit = most.clamp(1, sizes.samples.max(1));
@@ -211,7 +226,7 @@ fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
                 budgets.push(format!("--memory {}", at_least(peak.into())));
             }
             if host > limits.host_left() {
-                let least = limits.held + host;
+                let least = limits.held + limits.sharing * host;
                 budgets.push(format!("--host-memory {}", at_least(least.into())));
             }
             budgets.join(" with ")

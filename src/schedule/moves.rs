@@ -56,7 +56,7 @@ pub struct Piece {
 }
 
 impl Move {
-    /// Bytes that it takes in a list behind another.
+    /// Bytes of this pass in a list after `before`, whose `wanted` it may share.
     pub fn bytes(&self, before: Option<&Move>) -> u64 {
         let pieces = match &self.moved {
             Entries::PreActivation { .. } => 0,
@@ -153,6 +153,7 @@ pub fn moves(
             Some(before) if before.iter().copied().eq(reached.iter()) => Rc::clone(before),
             _ => reached.iter().collect(),
         };
+        pieces.shrink_to_fit();
         all.push(Move {
             moved: Entries::Parameters(std::mem::take(pieces)),
             wanted,
@@ -226,7 +227,7 @@ pub struct Passes<'a, B: Backend> {
     pub second: bool,
 }
 
-/// Reaches that are remembered at most; beyond, all are forgotten and found again.
+/// The maximum number of cached reaches. A full cache is emptied.
 pub(super) const REACHES: usize = 64;
 
 /// The reach of reverse passes by the parameters that they go back to: one for all passes that go back to the same.

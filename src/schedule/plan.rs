@@ -45,8 +45,10 @@ pub struct Limits {
     pub device: u64,
     /// Bytes of the host's budget.
     pub host: u64,
-    /// How many of [`Limits::host`] are taken already; host buffers may take what is left.
+    /// Bytes of [`Limits::host`] that are in use already. Host buffers may use the rest.
     pub held: u64,
+    /// Devices that share the host's budget; 1 for a single one.
+    pub sharing: u64,
     /// Bytes of the largest single tensor.
     pub tensor: u64,
     /// Whether the device's memory is the host's.
@@ -54,16 +56,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Bytes that host buffers may take.
+    /// Bytes that the host buffers of one device may take.
     pub fn host_left(&self) -> u64 {
-        self.host.saturating_sub(self.held)
+        self.host.saturating_sub(self.held) / self.sharing.max(1)
     }
 
-    /// What a message on a budget says of the part of it that is taken already; nothing where that is none.
+    /// The clause of a budget message that names the memory in use; empty if there is none.
     pub(crate) fn held_text(&self) -> String {
         match self.held {
             0 => String::new(),
-            held => format!("the program itself takes {} of it, ", Bytes(held.into())),
+            held => format!("{} of it are in use already, ", Bytes(held.into())),
         }
     }
 
@@ -117,8 +119,7 @@ pub struct TileJob {
 
 /// How a pair of parameters is contracted, over all tiles.
 ///
-/// Of more than 20,000 pairs those that are contracted by the same rule are summed up: rows and columns are then
-/// [`PairPlan::ALL`].
+/// If there are more than 20,000 pairs, there is one entry per contraction rule, and `rows` and `columns` are [`PairPlan::ALL`].
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct PairPlan {
     /// Parameter of the rows.
@@ -507,7 +508,7 @@ pub fn wanted<'a>(
 /// What meets in a tile: parameters of rows and columns, how their product enters the tile, and their segments in a
 /// unit.
 ///
-/// Pairs are made one by one: of thousands of parameters there are millions.
+/// The pairs are an iterator, since a network of thousands of parameters has millions of them.
 pub fn encounters<'a, T>(
     unit: &'a Unit<T>,
     part: &'a PartPlan,
@@ -569,9 +570,9 @@ fn products(
     found.into_iter().flatten()
 }
 
-/// Products of a tile that has both sides of the diagonal, each once and with the earlier rows as rows: what lies below the
-/// diagonal is transposed, or, where the tile is the whole part, has been written with its mirror. There are nine at most: three
-/// pieces of the rows with three of the columns.
+/// Lists the products for a run of rows and a run of columns of a tile that covers both sides of the diagonal. Each product is
+/// computed once, with the earlier parameter as rows; below the diagonal it is added transposed, or, with [`Grid::Whole`], skipped,
+/// since its mirror wrote it. There are nine at most: three pieces of the rows with three of the columns.
 fn both_sides(
     part: &PartPlan,
     job: TileJob,
@@ -622,7 +623,7 @@ pub fn meetings<'a>(part: &'a PartPlan, job: &TileJob) -> impl Iterator<Item = (
     meetings_of(part, *job, part.on_diagonal(job))
 }
 
-/// The [`meetings`] whose row or column is `some`.
+/// The [`meetings`] for which `some` holds for the run of the rows or of the columns.
 pub(super) fn meetings_with<'a>(
     part: &'a PartPlan,
     job: &TileJob,
@@ -964,7 +965,7 @@ fn tiles_of(parts: &[PartPlan], grid: Grid) -> Vec<TileJob> {
 
 /// Refuses more tiles than the budget has room to list.
 fn check_tiles(count: usize, (rows, columns): (usize, usize), limits: Limits) -> Result<()> {
-    /// Lists below this are no cause of a refusal: whatever else there is to say of the budget says more.
+    /// A list smaller than this is never the reason of a refusal; a later check gives a better message.
     const SMALL: u64 = 1 << 20;
     let bytes = (TILE * count) as u64;
     if bytes <= limits.host_left().max(SMALL) {

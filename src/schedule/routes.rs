@@ -49,7 +49,7 @@ pub struct Routes {
     choices: Choices,
 }
 
-/// What was chosen for each pair of parameters, in a byte: of thousands of parameters there are millions of pairs.
+/// The choice for every pair of parameters, one byte each: a network of thousands of parameters has millions of pairs.
 ///
 /// `rows[a][b - a]` is that of a and b, with a ≤ b.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +92,7 @@ impl Choices {
     }
 }
 
-/// What a request asks of a pair of parameters, smaller index first.
+/// The entries and ranges that a request has of a pair of parameters, smaller index first.
 #[derive(Clone, Debug, Default)]
 struct Asked {
     /// Entries of the block.
@@ -331,7 +331,7 @@ impl<'a> Request<'a> {
         sizes.max().unwrap_or(0)
     }
 
-    /// Entries and ranges of a pair, a ≤ b: what lies above the diagonal of a symmetric part alone.
+    /// Returns the entries and ranges of the pair (a, b), a ≤ b. Of a symmetric part only the upper triangle counts.
     fn of(&self, a: usize, b: usize) -> Asked {
         let mut asked = Asked::default();
         let (first, second) = (&self.of_parts[a], &self.of_parts[b]);
@@ -382,11 +382,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The pairs of parameters that something is asked of, those of the largest product of sizes first.
+/// Gives the pairs of parameters that a request has entries of, those of the largest product of sizes first.
 struct LargestFirst {
     /// Parameters and their sizes, the largest first.
     order: Vec<(u64, usize)>,
-    /// For each place in the order the next pair with a place behind it, by product.
+    /// For every parameter in `order`, its next requested pair, keyed by the product of sizes.
     next: BinaryHeap<(u64, Reverse<usize>, Reverse<usize>)>,
 }
 
@@ -580,7 +580,7 @@ fn last_of_sums(network: &Network, users: &Users, mut value: ValueId) -> ValueId
     value
 }
 
-/// Who reads parameters and values.
+/// The only reader of each operand; `None` if there are several.
 pub(super) struct Users(HashMap<Operand, Option<(usize, usize)>>);
 
 impl Users {
@@ -619,7 +619,7 @@ fn single_use(network: &Network, users: &Users, mut wanted: Operand) -> Option<(
     }
 }
 
-/// Which parameters the inputs of each candidate's site depend on, where that matters.
+/// For each candidate, the parameters that the inputs of its site depend on; empty for G, where that does not matter.
 #[derive(Default)]
 struct Dependence {
     of_candidates: Vec<Option<Bits>>,
@@ -761,7 +761,7 @@ mod tests {
     }
 
     #[test]
-    fn what_parts_ask_of_a_pair_is_found_pair_by_pair() {
+    fn request_counts_the_entries_of_every_pair() {
         let network = network();
         for texts in [
             &["full"][..],
@@ -787,7 +787,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_of_numbers_hold_what_was_put_in() {
+    fn bit_set_returns_inserted_numbers() {
         let (mut few, mut more) = (Bits::new(130), Bits::new(130));
         [0, 63, 64, 129].into_iter().for_each(|k| few.insert(k));
         more.insert(5);

@@ -298,11 +298,11 @@ pub(super) struct Pass {
     pub(super) tally: Tally,
 }
 
-/// Factors of passes that are remembered at most; beyond, all are forgotten and made again.
+/// The maximum number of factors of cached passes. A full cache is emptied.
 const REMEMBERED: usize = 1 << 14;
 
-/// Passes on shapes alone, each run once: those that move the same parameters, as many entries of each, and go back to the
-/// same ones do the same work.
+/// Caches passes on shapes. Passes that move the same parameters, with as many entries of each, back to the same parameters do the
+/// same work.
 pub(super) struct Known<'p> {
     planner: &'p Planner<'p>,
     routes: &'p Routes,

@@ -191,6 +191,7 @@ mod tests {
         device: u64::MAX,
         host: u64::MAX,
         held: 0,
+        sharing: 1,
         tensor: u64::MAX,
         unified: true,
     };

@@ -173,6 +173,7 @@ impl Problem {
             device: 1 << 30,
             host: 1 << 30,
             held: 0,
+            sharing: 1,
             tensor: backend.largest_tensor(),
             unified: true,
         };

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::hash::NEVER;
 use crate::files::watch::Watch;
 use crate::files::writes::Writes;
+use crate::files::writing::Finishing;
 use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
 use crate::tensor::Real;
 use serde_json::{Value, json};
@@ -280,6 +281,7 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// [`Error::Io`] where it cannot be synced.
     pub fn leave(&mut self) -> Result<Option<Left>> {
+        let _finishing = Finishing::begin();
         let Some(open) = self.open.take() else {
             return Ok(None);
         };
@@ -599,9 +601,11 @@ impl<R: Real> Sink<R> for Files<R> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        if !self.settled {
-            self.settle(&NEVER)?;
+        match self.settled {
+            true => self.watch.check_times()?,
+            false => self.settle(&NEVER)?,
         }
+        let _finishing = Finishing::begin();
         let Some(open) = self.open.take() else {
             return Err(Error::Request(
                 "nothing was begun, so there is nothing to finish".into(),

@@ -104,7 +104,7 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
             "weights",
             "tile",
             "--host-memory",
-            "the program itself",
+            "in use already",
         ],
     );
     // A result that is made in memory counts.
@@ -120,7 +120,7 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
         1,
         &on_digits("blocks", &more),
         &[
-            "o.safetensors is made in memory",
+            "o.safetensors: a .safetensors result is held in memory",
             "7.2 MiB",
             "--host-memory",
         ],
