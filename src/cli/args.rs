@@ -80,34 +80,41 @@ Example:
 #[command(after_help = "\
 Examples:
   hessblock inspect examples/digits/model.onnx
-  hessblock inspect examples/digits/model.onnx --inputs examples/digits/images.npy --targets examples/digits/labels.npy")]
+  hessblock inspect examples/digits/model.onnx --inputs examples/digits/images.npy \\
+      --targets examples/digits/labels.npy")]
 pub struct Inspect {
     #[command(flatten)]
     pub model: Model,
     /// Check that these inputs fit the network; list the shards of a folder in the order in which they are joined.
-    #[arg(long, value_name = "[NAME=]FILE")]
+    #[arg(long, value_name = "[NAME=]FILE", help_heading = "Data")]
     pub inputs: Vec<InputFile>,
-    /// Targets beside them.
-    #[arg(long, value_name = "FILE")]
+    /// Check that these targets fit too.
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub targets: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
+/// The heading of positional arguments: that of the command itself.
+const NO_HEADING: Option<&str> = None;
+/// The place of options that end their group in the help.
+const LAST: usize = 900;
+
 /// The network.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
 pub struct Model {
     /// The network, an ONNX file.
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", help_heading = NO_HEADING)]
     pub model: PathBuf,
     /// Replace the file's weights by name.
     #[arg(long, value_name = "FILE.safetensors")]
     pub weights: Option<PathBuf>,
-    /// Take these initializers for constants.
+    /// Treat initializers whose names match as constants; repeatable.
     #[arg(long, value_name = "GLOB")]
     pub constant: Vec<String>,
-    /// Take these initializers for parameters.
+    /// Treat initializers whose names match as parameters; repeatable.
     #[arg(long, value_name = "GLOB")]
     pub trainable: Vec<String>,
     /// Split a shared initializer into one parameter per use.
@@ -151,10 +158,11 @@ impl Model {
 
 /// The data.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
 pub struct Data {
     /// Inputs: .npy, .npz (FILE.npz:KEY), IDX (gzipped or not), or a folder of .npy shards. NAME=FILE,
-    /// repeated, for a network of several inputs (`inspect` lists their names); a text that is the path of a
-    /// file is taken for it even if it holds '='.
+    /// repeated, for a network of several inputs (`inspect` lists their names); an existing path that
+    /// contains '=' is still treated as a path.
     #[arg(long, value_name = "[NAME=]FILE", required = true)]
     pub inputs: Vec<InputFile>,
     /// Targets: class indices or dense values, in the same formats.
@@ -180,6 +188,7 @@ pub struct Data {
 
 /// The loss.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Loss")]
 #[command(group = clap::ArgGroup::new("which_loss").required(true).multiple(true))]
 pub struct Loss {
     /// cross-entropy, mse or bce (with logits).
@@ -215,6 +224,7 @@ pub struct Loss {
 
 /// The matrix.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Matrix")]
 pub struct Matrix {
     /// ggn (G), exact (H), residual (H − G, computed as itself), empirical-fisher (Σ ω g gᵀ) or mc-ggn (G by draws).
     #[arg(long, value_name = "NAME", default_value = "ggn")]
@@ -222,17 +232,19 @@ pub struct Matrix {
     /// mc-ggn: draws per sample.
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub mc_samples: u32,
-    /// mc-ggn: which draws.
+    /// mc-ggn: seed of the draws.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// ggn: cut the factor of every sample's ∇²ℓ to the directions that matter: it may lose this share of Σ|λ|, the
-    /// trace of ∇²ℓ for a convex loss. Then |vᵀ(G − G_τ)v| ≤ τ·Σ_n Σ|λ_n| ‖J_n v‖² for every v; the summary says how many are left, and the worst share.
+    /// ggn: keep only each sample's leading directions of ∇²ℓ, dropping at most the share TAU of Σ|λ| (the trace, if the
+    /// loss is convex). Then |vᵀ(G − G_τ)v| ≤ τ·Σ_n Σ|λ_n| ‖J_n v‖² for every v. The summary says how many directions are
+    /// left, and the largest share that a sample lost.
     #[arg(long, value_name = "TAU", allow_hyphen_values = true)]
     pub rank_tolerance: Option<f64>,
 }
 
-/// Where and how it runs.
+/// The device, and what is printed.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Device")]
 pub struct Run {
     /// auto, cpu, gpu, an adapter's index, or a unique part of its name; for blocks also several (0,1) that share the tiles,
     /// or all hardware adapters (all).
@@ -253,13 +265,13 @@ pub struct Run {
     pub batch: Option<u64>,
     /// Write and print results that hold NaN or infinities, with a warning, instead of failing with the operation and the
     /// sample that made the first.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output", display_order = LAST)]
     pub allow_non_finite: bool,
     /// Say nothing on standard error but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output", display_order = LAST)]
     pub quiet: bool,
     /// Print the summary as JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output", display_order = LAST)]
     pub json: bool,
 }
 
@@ -278,49 +290,50 @@ pub struct Blocks {
     pub data: Data,
     #[command(flatten)]
     pub loss: Loss,
+    /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
+    #[arg(long, value_name = "PART", required = true, help_heading = "Matrix")]
+    pub part: Vec<Part>,
     #[command(flatten)]
     pub matrix: Matrix,
     #[command(flatten)]
     pub run: Run,
-    /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
-    #[arg(long, value_name = "PART", required = true)]
-    pub part: Vec<Part>,
     /// FILE.npy for a single part, a folder, NAME.zarr, or FILE.safetensors for what fits in memory. A run that was stopped goes
     /// on with the same command (but for .safetensors).
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Output")]
     pub out: Option<PathBuf>,
-    /// Draw the finished result, as `show PATH --png FILE.png` does; of one that is there already, a picture stays as it is.
-    #[arg(long, value_name = "FILE.png")]
+    /// Draw the finished result, as `show PATH --png FILE.png` does. If both result and picture exist, the picture is kept.
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     pub png: Option<PathBuf>,
     /// Replace an existing output.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub force: bool,
-    /// Begin again where an earlier run was stopped.
-    #[arg(long)]
+    /// Discard the tiles of an earlier run that was stopped, and begin again.
+    #[arg(long, help_heading = "Output")]
     pub restart: bool,
     /// Make the K-th of N shares of the tiles, counted from 1; `hessblock merge` finishes the result when all are made.
     #[arg(
         long,
         value_name = "K/N",
         default_value = "1/1",
-        hide_default_value = true
+        hide_default_value = true,
+        help_heading = "Output"
     )]
     pub shard: Shard,
     /// Rows and columns of a tile at most; a Zarr's chunks are tiles.
-    #[arg(long, value_name = "N", default_value_t = Tiling::default().side)]
+    #[arg(long, value_name = "N", default_value_t = Tiling::default().side, help_heading = "Output")]
     pub tile: usize,
     /// Zarr: compress chunks by zstd of this level (1 to 22), their bytes shuffled.
     #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "3", require_equals = true,
-          value_parser = clap::value_parser!(i32).range(1..=22))]
+          value_parser = clap::value_parser!(i32).range(1..=22), help_heading = "Output")]
     pub compress: Option<i32>,
     /// Zarr: put N × N chunks into one file, a shard of the array; for results of very many chunks.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=256))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=256), help_heading = "Output")]
     pub chunks_per_file: Option<u16>,
     /// Zarr: store the tiles on and above the diagonal of symmetric parts only.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub triangle: bool,
     /// Leave out parts larger than this.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = "Output")]
     pub skip_larger: Option<Bytes>,
 }
 
@@ -410,10 +423,10 @@ pub struct Gradient {
     #[command(flatten)]
     pub run: Run,
     /// FILE.npy for the gradient.
-    #[arg(long, value_name = "FILE.npy")]
+    #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Replace an existing output.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub force: bool,
 }
 
@@ -435,13 +448,13 @@ pub struct Product {
     #[command(flatten)]
     pub run: Run,
     /// The vector, [p], or vectors, [p, k], in the flat order (`inspect` lists it).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub vector: PathBuf,
     /// FILE.npy for the product, of the vector's shape.
-    #[arg(long, value_name = "FILE.npy")]
+    #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
     pub out: PathBuf,
     /// Replace an existing output.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub force: bool,
 }
 
@@ -464,7 +477,7 @@ pub struct Trace {
     pub run: Run,
     /// Estimate by that many random vectors of ±1 (which --seed chooses) in place of the exact diagonal, which
     /// for exact and residual takes a product for every parameter that is not behind a linear layer.
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Matrix")]
     pub probes: Option<u32>,
 }
 
@@ -484,15 +497,15 @@ pub struct Form {
     #[command(flatten)]
     pub run: Run,
     /// The vector, [p], or vectors, [p, k], in the flat order; otherwise every layer's gradient is taken.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub vector: Option<PathBuf>,
 }
 
 /// Options of `error`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Takes the first 64 samples unless --samples chooses. Writes error.json, error.csv (a row per layer), error.png and .svg
-(the errors along gradients), pairs.png and .svg (a heat map of all blocks).
+Uses the first 64 samples unless --samples is given. Writes error.json, error.csv (a row per layer),
+error.png and .svg (the errors along gradients), pairs.png and .svg (a heat map of all blocks).
 
 Example:
   hessblock error examples/digits/model.onnx --inputs examples/digits/images.npy \\
@@ -510,34 +523,44 @@ pub struct StudyError {
     pub run: Run,
     /// glorot (uniform), he (normal), lecun (normal), orthogonal, truncated-normal (0.05, cut at 2σ), or file: the
     /// file's own weights, once.
-    #[arg(long, value_name = "NAME", default_value = "glorot")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "glorot",
+        help_heading = "Study"
+    )]
     pub initialiser: Initialiser,
     /// How many initialisations.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Study")]
     pub draws: u32,
-    /// Key of all random numbers.
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    /// Seed of all random numbers.
+    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Study")]
     pub seed: u64,
     /// Only layers whose names match; repeatable.
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", help_heading = "Study")]
     pub layers: Vec<String>,
     /// Leave out the errors of the blocks.
-    #[arg(long)]
+    #[arg(long, help_heading = "Study")]
     pub no_pairs: bool,
-    /// Of blocks the Frobenius errors alone.
-    #[arg(long)]
+    /// Skip the spectral norms of the blocks.
+    #[arg(long, help_heading = "Study")]
     pub no_spectral: bool,
     /// Form blocks of up to this many entries; estimate the errors of others.
-    #[arg(long, value_name = "N", default_value_t = 4_000_000)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4_000_000,
+        help_heading = "Study"
+    )]
     pub exact_entries: u64,
     /// Random vectors per layer for estimates.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=1_000_000), help_heading = "Study")]
     pub probes: u32,
     /// The folder for the files; without it only the table is printed.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", help_heading = "Output")]
     pub out: Option<PathBuf>,
-    /// Write into a folder that is there.
-    #[arg(long)]
+    /// Write into an existing folder.
+    #[arg(long, help_heading = "Output")]
     pub force: bool,
 }
 
@@ -545,8 +568,8 @@ pub struct StudyError {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: hessblock info --json")]
 pub struct Info {
-    /// Measure the CPU and every hardware adapter anew, their kernels and the rates that plans take, or the device that --device
-    /// names.
+    /// Measure again: the CPU and every hardware adapter, or the device that --device names. Measured are kernels, and the
+    /// rates that `plan` predicts times from.
     #[arg(long)]
     pub retune: bool,
     /// With --retune: cpu, an adapter's index, or a unique part of its name.
@@ -580,34 +603,39 @@ pub struct Show {
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
     /// Only this part of the result, by the name that the table has for it; repeatable.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Matrix")]
     pub part: Vec<String>,
     /// Zoom to the block of this layer, or between two, in the smallest part that has it.
-    #[arg(long, value_name = "NAME[,NAME]", conflicts_with = "range")]
+    #[arg(
+        long,
+        value_name = "NAME[,NAME]",
+        conflicts_with = "range",
+        help_heading = "Matrix"
+    )]
     pub layer: Option<String>,
     /// Zoom to these rows and columns by flat index, half-open, in the smallest part that has them.
-    #[arg(long, value_name = "R0..R1,C0..C1")]
+    #[arg(long, value_name = "R0..R1,C0..C1", help_heading = "Matrix")]
     pub range: Option<String>,
     /// The picture as PNG.
-    #[arg(long, value_name = "FILE.png")]
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     pub png: Option<PathBuf>,
     /// The picture as SVG.
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", help_heading = "Output")]
     pub svg: Option<PathBuf>,
     /// A page with pictures that say what is under the pointer, and the tables; it needs no other file.
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", help_heading = "Output")]
     pub html: Option<PathBuf>,
     /// Pixels of the longer side of a part's picture, where it is the only one.
-    #[arg(long, value_name = "PIXELS", default_value_t = 800, value_parser = clap::value_parser!(u16).range(64..=4096))]
+    #[arg(long, value_name = "PIXELS", default_value_t = 800, value_parser = clap::value_parser!(u16).range(64..=4096), help_heading = "Output")]
     pub size: u16,
     /// Replace existing files.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub force: bool,
     /// Say nothing on standard error but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
     /// Print JSON in place of the table; a number beyond the largest double is the text "Infinity" or "-Infinity" there.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
@@ -620,106 +648,122 @@ pub struct Verify {
     /// A file or folder made by `blocks`.
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
-    /// The network, where it is no longer where it was.
-    #[arg(long, value_name = "MODEL")]
+    /// Path of the network, if moved since the result was written.
+    #[arg(long, value_name = "MODEL", help_heading = "Network")]
     pub model: Option<PathBuf>,
-    /// The weights, where they are no longer where they were.
-    #[arg(long, value_name = "FILE")]
+    /// Path of the weights, if moved since the result was written.
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
     pub weights: Option<PathBuf>,
-    /// The inputs, where they are no longer where they were; repeatable.
-    #[arg(long, value_name = "[NAME=]FILE")]
+    /// Path of the inputs, if moved since the result was written; repeatable.
+    #[arg(long, value_name = "[NAME=]FILE", help_heading = "Data")]
     pub inputs: Vec<InputFile>,
-    /// The targets, where they are no longer where they were.
-    #[arg(long, value_name = "FILE")]
+    /// Path of the targets, if moved since the result was written.
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub targets: Option<PathBuf>,
-    /// The loss's Hessian, where it is no longer where it was.
-    #[arg(long, value_name = "FILE", group = "which_loss")]
+    /// Path of the loss's Hessian, if moved since the result was written.
+    #[arg(long, value_name = "FILE", group = "which_loss", help_heading = "Loss")]
     pub loss_hessian: Option<PathBuf>,
-    /// The loss's gradient, where it is no longer where it was.
-    #[arg(long, value_name = "FILE")]
+    /// Path of the loss's gradient, if moved since the result was written.
+    #[arg(long, value_name = "FILE", help_heading = "Loss")]
     pub loss_gradient: Option<PathBuf>,
-    /// The class weights, where they are no longer where they were.
-    #[arg(long, value_name = "FILE")]
+    /// Path of the class weights, if moved since the result was written.
+    #[arg(long, value_name = "FILE", help_heading = "Loss")]
     pub class_weights: Option<PathBuf>,
-    /// The positive weight, where it is no longer where it was.
-    #[arg(long, value_name = "FILE")]
+    /// Path of the positive weight, if moved since the result was written.
+    #[arg(long, value_name = "FILE", help_heading = "Loss")]
     pub positive_weight: Option<PathBuf>,
-    /// The mean image, where it is no longer where it was.
-    #[arg(long, value_name = "FILE")]
+    /// Path of the mean image, if moved since the result was written.
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub mean_image: Option<PathBuf>,
-    /// How many entries.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Number of entries.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=100_000), help_heading = "Matrix")]
     pub entries: u64,
-    /// Which entries.
-    #[arg(long, default_value_t = 0)]
+    /// Seed of the choice of entries.
+    #[arg(long, default_value_t = 0, help_heading = "Matrix")]
     pub seed: u64,
     /// Say nothing on standard error but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every case is checked against CPU f64 (CPU f64 itself against the definition) and only then timed. Of the peaks, that of
-operations is of multiply-adds from registers, that of bytes is the faster of writing and copying a large buffer. Other
-work on the machine makes all of it slower.
+Every case is checked against CPU f64 (CPU f64 itself against the definition) and only then timed.
+Peak flop/s uses multiply-adds in registers; peak bandwidth is the faster of write and copy of a
+large buffer. Other work on the machine slows everything down.
 
 Examples:
   hessblock bench --out here.json
   hessblock bench --only contraction --only 'lenet5/*product'
   hessblock bench --compare here.json there.json --png both.png
 
-Exit codes: 0 done, 1 failed (a case whose numbers are wrong, too), 2 invalid arguments, 130 interrupted.")]
+Exit codes: 0 done, 1 failed (also if a case's numbers are wrong), 2 invalid arguments, 130
+interrupted.")]
 pub struct Bench {
     /// all (the CPU and every hardware adapter), auto, cpu, gpu, an adapter's index, or a unique part of its name;
     /// repeatable. A software adapter is measured by name or index alone.
-    #[arg(long, default_value = "all", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        default_value = "all",
+        allow_hyphen_values = true,
+        help_heading = "Device"
+    )]
     pub device: Vec<String>,
     /// f32, or f64 on the CPU.
-    #[arg(long, default_value = "f32", value_parser = precision)]
+    #[arg(long, default_value = "f32", value_parser = precision, help_heading = "Device")]
     pub precision: Precision,
     /// Only this case: a name, a part of names, or a glob; repeatable.
-    #[arg(long, value_name = "CASE")]
+    #[arg(long, value_name = "CASE", help_heading = "Cases")]
     pub only: Vec<String>,
     /// List the cases and stop.
-    #[arg(long, conflicts_with_all = ["compare", "out"])]
+    #[arg(long, conflicts_with_all = ["compare", "out"], help_heading = "Cases")]
     pub list: bool,
     /// Seconds to time each case for on each device.
-    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds, allow_hyphen_values = true)]
+    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds, allow_hyphen_values = true, help_heading = "Cases")]
     pub seconds: f64,
     /// Put the files of earlier runs side by side in place of measuring; more than one file, or one of several devices.
-    #[arg(long, value_name = "FILE.json", num_args = 1.., conflicts_with_all = ["device", "precision", "only", "seconds"])]
+    #[arg(long, value_name = "FILE.json", num_args = 1.., conflicts_with_all = ["device", "precision", "only", "seconds"], help_heading = "Cases")]
     pub compare: Vec<PathBuf>,
     /// The file for what was measured; with --compare, for the plot (.png or .svg) or the comparison (.json).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// With --compare: the plot.
-    #[arg(long, value_name = "FILE.png", requires = "compare")]
+    #[arg(
+        long,
+        value_name = "FILE.png",
+        requires = "compare",
+        help_heading = "Output"
+    )]
     pub png: Option<PathBuf>,
     /// With --compare: the plot.
-    #[arg(long, value_name = "FILE.svg", requires = "compare")]
+    #[arg(
+        long,
+        value_name = "FILE.svg",
+        requires = "compare",
+        help_heading = "Output"
+    )]
     pub svg: Option<PathBuf>,
     /// Replace existing files.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub force: bool,
     /// Say nothing on standard error but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
     /// Print JSON in place of tables.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub json: bool,
 }
 
 /// Options of `selftest`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every primitive, operation and contraction, and whole networks, on ragged sizes. A GPU runs all of it twice, with shader
-checks and without. An error is the largest of any entry, of the largest entry; of elementwise functions (ulp), in units
-of the entry's last place. To a bug report belongs what --json prints.
+Every primitive, operation and contraction, and whole networks, on ragged sizes. A GPU runs all of it
+twice, with shader checks and without. Error = largest deviation ÷ largest entry; for elementwise
+functions (ulp), in units of the entry's last place. Attach the --json output to bug reports.
 
 Examples:
   hessblock selftest
@@ -731,7 +775,7 @@ pub struct Selftest {
     /// auto, cpu, gpu, an adapter's index, or a unique part of its name.
     #[arg(long, default_value = "auto", allow_hyphen_values = true)]
     pub device: String,
-    /// Only cases whose name holds this; repeatable.
+    /// Only cases whose name contains this; repeatable.
     #[arg(long, value_name = "TEXT")]
     pub case: Vec<String>,
     /// List the cases and stop.
