@@ -527,6 +527,10 @@ impl Session {
         options: RunOptions,
     ) -> Result<RunOptions> {
         let options = target.run_options(options)?;
+        let options = RunOptions {
+            held: options.held + target.options.storage.compression_bytes(),
+            ..options
+        };
         let Some(budget) = options.host_memory.filter(|_| takes_tensors(&target.path)) else {
             return Ok(options);
         };

@@ -380,7 +380,8 @@ impl Source {
             .map_err(|e| Error::Request(format!("the result's provenance cannot be read: {e}")))
     }
 
-    /// The same with absolute paths, so that a result can be checked from anywhere.
+    /// The same with absolute paths, so that a result can be checked from anywhere, and with the reduction that is meant where none
+    /// is given, so that naming it makes no other run.
     fn absolute(&self) -> Source {
         let absolute = |path: &mut PathBuf| {
             if let Ok(full) = std::path::absolute(&*path) {
@@ -388,6 +389,9 @@ impl Source {
             }
         };
         let mut source = self.clone();
+        if source.loss.is_some() && source.reduction.is_none() {
+            source.reduction = Some(loss::Reduction::default().to_string());
+        }
         absolute(&mut source.model);
         let inputs = source.inputs.iter_mut().map(|file| &mut file.path);
         inputs.for_each(absolute);

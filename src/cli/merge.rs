@@ -2,7 +2,7 @@
 
 use super::args::Merge;
 use super::progress::Reporter;
-use super::{CANCEL, note, print, print_json};
+use super::{CANCEL, note, print, print_json, shown};
 use hessblock::schedule::run::Control;
 use hessblock::sink;
 
@@ -23,7 +23,7 @@ pub fn run(command: &Merge) -> hessblock::Result<()> {
         return print_json(&merged);
     }
     if merged.was_whole {
-        let text = format!("{} is whole already", command.out.display());
+        let text = format!("{} is whole already", shown(&command.out));
         note(command.quiet, &text);
         return Ok(());
     }
@@ -36,7 +36,7 @@ pub fn run(command: &Merge) -> hessblock::Result<()> {
     };
     print(&format!(
         "{}: whole; {} tiles of {shards}, each compared with its checksum",
-        command.out.display(),
+        shown(&command.out),
         merged.tiles
     ))
 }

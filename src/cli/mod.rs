@@ -34,7 +34,7 @@ use hessblock::network::Network;
 use hessblock::schedule::run::Control;
 use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Parses the arguments, runs the command and turns its error into an exit code.
@@ -141,24 +141,30 @@ fn warn(quiet: bool, network: &Network) {
     }
 }
 
+/// A path on one line, whatever its name holds.
+fn shown(path: &Path) -> String {
+    text::line(&path.to_string_lossy()).into_owned()
+}
+
 /// The shards of every folder of the data in the order in which they are joined, a line for each folder.
 fn shards_text(dataset: &Dataset) -> String {
     /// Names that are printed of a longer list, before the last.
     const FIRST: usize = 4;
-    let line = |(folder, names): (PathBuf, Vec<String>)| {
+    let line_of = |(folder, names): (PathBuf, Vec<String>)| {
         let list = match &names[..] {
             [first @ .., last] if names.len() > FIRST + 1 => {
                 format!("{}, …, {last}", first[..FIRST].join(", "))
             }
             all => all.join(", "),
         };
-        let count = names.len();
-        format!(
-            "shards        {}: {count}, joined in the order {list}\n",
-            folder.display()
-        )
+        let said = format!(
+            "shards        {}: {}, joined in the order {list}",
+            folder.display(),
+            names.len()
+        );
+        format!("{}\n", text::line(&said))
     };
-    dataset.shards().into_iter().map(line).collect()
+    dataset.shards().into_iter().map(line_of).collect()
 }
 
 /// The same for machines: the names by folder.

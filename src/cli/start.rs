@@ -17,6 +17,7 @@ const SPACE: u64 = 128 << 20;
 /// # Errors
 /// [`Error::Budget`] where there is no room for the least work, or for the threads.
 pub fn begin() -> Result<()> {
+    let_writes_fail();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let asked = std::env::var("RAYON_NUM_THREADS").ok();
     let asked = asked.and_then(|text| text.trim().parse::<usize>().ok());
@@ -48,6 +49,15 @@ pub fn begin() -> Result<()> {
              RAYON_NUM_THREADS to fewer"
         ))
     })
+}
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail as one to a full disk does, in place of ending the process.
+fn let_writes_fail() {
+    #[cfg(unix)]
+    // SAFETY: no code runs at a signal that is ignored.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// Lets all threads take memory from one heap: glibc would set 64 MiB of address space aside for each, and that is limited.

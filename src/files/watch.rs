@@ -144,7 +144,7 @@ impl Watch {
 fn changed(path: &Path) -> Error {
     Error::file(
         path,
-        "was changed while it was being read, so that what was computed is of no one state of it: leave it alone, and run again",
+        "was changed while it was being read, so that what was computed is of no one state of it: leave it alone, and run again, with --restart where tiles were kept",
     )
 }
 

@@ -3,7 +3,8 @@
 //! A network of thousands of parameters has millions of pairs of them, most of which take the same work as others: the work of
 //! a pair depends on the outlines of the two factors, the ranges taken of them, and how the product enters its tile.
 
-use super::plan::{PairPlan, PartPlan, TileJob, pairs_of, segment};
+use super::pairs::{pairs_of, segment};
+use super::plan::{PairPlan, PartPlan, TileJob};
 use super::tiles::{Grid, Run};
 use super::unit::Unit;
 use crate::contraction::{Contraction, Meeting, Segment, accumulate, contraction};

@@ -5,10 +5,11 @@
 //! thousand layers would take as long as a thousand passes over all of them.
 
 use super::alike::contractions;
+use super::candidates::Candidates;
 use super::footprint::Planner;
 use super::plan::{DIAGONAL_ROWS, PartPlan, Sizes, UNIT_ROWS};
 use super::request::ResolvedPart;
-use super::routes::{Candidates, Costs, Routes, pieces};
+use super::routes::{Costs, Routes, pieces};
 use super::second::{MOST_DIRECTIONS, SEED};
 use super::tiles::Grid;
 use super::unit::{BlankSeeds, Seeds, Unit, blank_dual_seed};

@@ -6,7 +6,8 @@
 use super::collector::{Returning, Share, Shared, collect, graver, hand_over};
 use super::diagonal::Diagonal;
 use super::moves::{Passes, Reaches, moves};
-use super::plan::{Keep, PartPlan, RING, TileJob, encounters, wanted};
+use super::pairs::encounters;
+use super::plan::{Keep, PartPlan, RING, TileJob, wanted};
 use super::routes::Routes;
 use super::run::Progress;
 use super::tiles::Grid;

@@ -74,7 +74,8 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
     }
     loop {
         let footprint = planner.footprint(unit, chunk)?;
-        let buffers = host_bytes(network, footprint.tile, sizes, limits, (unit, chunk));
+        let tile = (footprint.tile, tiles.len());
+        let buffers = host_bytes(network, tile, sizes, limits, (unit, chunk));
         let host = buffers + lists;
         let device = limits.device_beside(host);
         let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host_left();
@@ -119,12 +120,22 @@ pub(super) fn room_second(
         chunk = units.directions.clamp(1, MOST_DIRECTIONS);
     }
     loop {
-        let needs = planner.needs(routes, unit, chunk)?;
-        let buffers = host_bytes(network, needs.tile, sizes, limits, (unit, chunk));
-        let host = buffers + lists + needs.moves;
+        let on_host = |needs: &Needs| {
+            let tile = (needs.tile, planner.tiles.len());
+            let buffers = host_bytes(network, tile, sizes, limits, (unit, chunk));
+            buffers + lists + needs.moves
+        };
+        let fits = |needs: &Needs| {
+            let (host, peak) = (on_host(needs), needs.peak(1, limits.unified));
+            let fits = peak <= limits.device_beside(host) && host <= limits.host_left();
+            fits && needs.largest <= limits.tensor
+        };
+        // Smaller ones are tried as soon as a pass does not fit; what the smallest take is for the message.
+        let last = unit == 1 && chunk == 1 || sizes.units.is_some();
+        let needs = planner.needs(routes, unit, chunk, |needs| last || fits(needs))?;
+        let (host, peak) = (on_host(&needs), needs.peak(1, limits.unified));
         let device = limits.device_beside(host);
-        let peak = needs.peak(1, limits.unified);
-        if peak <= device && host <= limits.host_left() && needs.largest <= limits.tensor {
+        if fits(&needs) {
             return Ok(Room {
                 needs,
                 unit,
@@ -161,7 +172,7 @@ fn list_bytes(planner: &Planner<'_>) -> u64 {
 /// Bytes of the host's buffers: finished tiles, a unit's data and loss factor. The network is the caller's, and there already.
 fn host_bytes(
     network: &Network,
-    tile: u64,
+    (tile, count): (u64, usize),
     sizes: Sizes,
     limits: Limits,
     (unit, chunk): (usize, usize),
@@ -176,7 +187,8 @@ fn host_bytes(
     let numbers = unit * (2 * input + outputs + sizes.target) + 3 * unit * chunk * (outputs + 1);
     // What is cut into chunks is padded to their size, turned round for its mirror, and may be compressed, by each writer.
     let chunks = if sizes.tiling.regular { 2 * WRITING } else { 0 };
-    tile * (tiles_on_their_way(limits.unified) + chunks) as u64 + 8 * numbers as u64
+    let waiting = tiles_on_their_way(limits.unified).min(count);
+    tile * (waiting + chunks) as u64 + 8 * numbers as u64
 }
 
 /// Finished tiles in host memory at most.

@@ -3,9 +3,12 @@
 //! May use `jacobian`, `contraction` and `sink`; must not know of formulas.
 
 mod alike;
+mod asked;
 pub mod budget;
+mod candidates;
 mod collector;
 mod counts;
+mod cut;
 pub mod describe;
 mod diagonal;
 mod driver;
@@ -14,6 +17,7 @@ mod footprint;
 mod ledger;
 mod lesser;
 mod moves;
+pub mod pairs;
 mod peak;
 pub mod plan;
 mod report;

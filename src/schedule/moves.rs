@@ -5,8 +5,10 @@
 //! `H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]`: the same bilinear form as that of G from the directions of S, so that the
 //! contractions of DESIGN §2 serve both. For G, R_n = J_nᵀ ∇²ℓ_n ż with ż the tangents of the outputs.
 
-use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob, meetings, meetings_with};
-use super::routes::{Bits, Routes, union};
+use super::candidates::Bits;
+use super::pairs::{meetings, meetings_with};
+use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob};
+use super::routes::{Routes, union};
 use super::tiles::Run;
 use crate::contraction::{Contraction, Meeting, Segment, accumulate};
 use crate::error::Result;

@@ -1,13 +1,14 @@
 //! The plan of what is moved (an exact Hessian, its residual, or G forward), found by running its passes on shapes alone.
 
 use super::alike::PairSums;
+use super::candidates::Candidates;
 use super::counts::{Counts, product};
 use super::footprint::{Planner, pieces, under_way};
 use super::moves::{
     Contracted, Entries, Factors, Move, Moving, Passes, Piece, REACHES, Reaches, moves,
 };
 use super::plan::{PairPlan, TileJob};
-use super::routes::{Candidates, Costs, Routes};
+use super::routes::{Costs, Routes};
 use super::unit::blank_dual_seed;
 use crate::error::Result;
 use crate::jacobian::Factor;
@@ -190,7 +191,15 @@ impl Planner<'_> {
     }
 
     /// Measures one choice of unit and chunk.
-    pub(super) fn needs(&self, routes: &Routes, samples: usize, chunk: usize) -> Result<Needs> {
+    ///
+    /// It ends early once `go_on` is false for what was measured so far.
+    pub(super) fn needs(
+        &self,
+        routes: &Routes,
+        samples: usize,
+        chunk: usize,
+        go_on: impl Fn(&Needs) -> bool,
+    ) -> Result<Needs> {
         let meter = Meter::new(self.sizes.number_bytes);
         let weights = Weights::upload(&meter, self.network);
         let base = meter.live();
@@ -212,7 +221,18 @@ impl Planner<'_> {
         all.retain(|made_by| seen.insert(kind(made_by)));
         meter.reset_peak();
         let inputs = self.inputs(&meter, samples);
+        let so_far = || Needs {
+            weights: base,
+            pass: meter.peak() - base,
+            tile,
+            units: self.sizes.samples.div_ceil(samples.max(1)) as u64,
+            largest: meter.largest(),
+            moves: listed,
+        };
         for made_by in &all {
+            if !go_on(&so_far()) {
+                break;
+            }
             let moving = self.moving(&meter, (&weights, &inputs), routes, made_by)?;
             for job in &tiles {
                 let part = &self.parts[job.part];
@@ -224,14 +244,7 @@ impl Planner<'_> {
                 moving.diagonal(&meter, routes);
             }
         }
-        Ok(Needs {
-            weights: base,
-            pass: meter.peak() - base,
-            tile,
-            units: self.sizes.samples.div_ceil(samples.max(1)) as u64,
-            largest: meter.largest(),
-            moves: listed,
-        })
+        Ok(so_far())
     }
 
     /// Operations of all contractions by pair of parameters, and of all passes, for waves of so many tiles.

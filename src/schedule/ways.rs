@@ -8,10 +8,11 @@
 //! The choice is made by counted operations. It depends on the network, the parts, R and the curvature, and on nothing else:
 //! a run that is resumed, or shared by several processes, makes the same choice on any device and in any memory.
 
+use super::candidates::Users;
 use super::counts::Counter;
 use super::plan::{Sizes, wanted};
 use super::request::ResolvedPart;
-use super::routes::{Users, least_tangents, pieces};
+use super::routes::{least_tangents, pieces};
 use crate::error::Result;
 use crate::jacobian::passes::Reach;
 use crate::network::Network;

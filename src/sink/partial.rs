@@ -157,6 +157,11 @@ impl Partial {
         if !is_there(&path) {
             begun.journal = Some(path.clone());
         }
+        let plan = place.beside("plan.json");
+        if std::fs::symlink_metadata(&plan).is_ok_and(|meta| meta.is_symlink()) {
+            return Err(not_ours(&plan));
+        }
+        let listed = begun.journal.is_none();
         let (journal, mut contents) = Journal::open(&path, &place.partial(), writes)?;
         let mut partial = Partial {
             place: place.clone(),
@@ -167,9 +172,9 @@ impl Partial {
             above: Made::default(),
             _writing: writing,
         };
-        let plan = place.beside("plan.json");
         let earlier = match Record::read(&plan) {
-            Err(_) if restart && shard.of == 1 && is_torn(&plan) => None,
+            // What lies beside a list of hessblock's own is a run's, whatever became of it.
+            Err(_) if restart && shard.of == 1 && (listed || is_torn(&plan)) => None,
             read => read?,
         };
         let anew = match &earlier {

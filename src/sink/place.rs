@@ -6,6 +6,7 @@
 //! tiles, the list of each is `done-K-of-N`.
 
 use super::layout::PartLayout;
+use super::record::Record;
 use crate::error::{Error, Result};
 pub(super) use crate::files::is_there;
 use crate::files::whole::is_temporary;
@@ -109,22 +110,27 @@ impl Place {
                 return Err(not_ours(&index));
             }
             let partial = self.partial();
-            if is_there(&partial) && (self.journals()?.is_empty() || !is_array_begun(&partial)) {
+            // Its plan or its list says whose it is; one of them may be lost.
+            let begun = || -> Result<bool> {
+                let plan = Record::read(&self.beside("plan.json"));
+                Ok(!self.journals()?.is_empty() || plan.is_ok_and(|plan| plan.is_some()))
+            };
+            if is_there(&partial) && !(begun()? && is_array_begun(&partial)) {
                 return Err(not_ours(&partial));
             }
+        } else if is_there(&self.partial()) && !self.partial().is_dir() {
+            return Err(not_ours(&self.partial()));
         }
         if !is_there(&self.target) {
             return Ok(());
         }
-        if !self.force {
-            return Err(Error::file(
+        match (self.is_ours(), self.force) {
+            (true, true) => Ok(()),
+            (true, false) => Err(Error::file(
                 &self.target,
                 "exists already: choose another name, remove it, or replace it with --force",
-            ));
-        }
-        match self.is_ours() {
-            true => Ok(()),
-            false => Err(not_ours(&self.target)),
+            )),
+            (false, _) => Err(not_ours(&self.target)),
         }
     }
 

@@ -28,6 +28,17 @@ pub struct StorageOptions {
 impl StorageOptions {
     /// Chunks by as many that lie in one file at most.
     pub const MOST_PER_FILE: usize = 256;
+
+    /// Bytes that compression takes beside the chunks, all writers together: what zstd keeps at a level. Measured on chunks of 256 KiB
+    /// to 16 MiB.
+    pub(crate) fn compression_bytes(&self) -> u64 {
+        match self.compression {
+            None => 0,
+            Some(..=6) => 4 << 20,
+            Some(7..=12) => 10 << 20,
+            Some(_) => 20 << 20,
+        }
+    }
 }
 
 /// How tiles lie on disk. A store is opened by every process that writes into it, whether it is new or not; each tile is

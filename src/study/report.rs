@@ -128,6 +128,12 @@ impl Folder {
                     "exists already: choose another name, remove it, or write into it with --force",
                 ));
             }
+            Ok(meta) if meta.is_symlink() => {
+                return Err(Error::file(
+                    path,
+                    "is a link, and nothing is written through one: name the folder that it leads to",
+                ));
+            }
             Ok(_) if !path.is_dir() => {
                 return Err(Error::file(path, "is not a folder: choose another name"));
             }

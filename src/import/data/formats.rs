@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::files::npy::{self, Dtype, Kind};
 use crate::import::pytorch;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An array in one file.
@@ -217,6 +218,28 @@ fn idx_header(
 /// Names of an archive that a message lists.
 const MOST_NAMES: usize = 40;
 
+/// Compares the bytes of a member that is not compressed with its checksum: numbers are read from anywhere in it later.
+fn check_stored(file: &std::fs::File, shown: &Path, bytes: Range<u64>, crc: u32) -> Result<()> {
+    const PIECE: usize = 1 << 20;
+    let mut hasher = crc32fast::Hasher::new();
+    let mut piece = vec![0; PIECE];
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let count = (bytes.end - at).min(PIECE as u64) as usize;
+        let piece = &mut piece[..count];
+        crate::files::read_exact_at(file, piece, at).map_err(Error::io(shown))?;
+        hasher.update(piece);
+        at += count as u64;
+    }
+    match hasher.finalize() == crc {
+        true => Ok(()),
+        false => Err(Error::file(
+            shown,
+            "does not match its checksum in the archive: the file is damaged",
+        )),
+    }
+}
+
 /// The array of that key in a `.npz` archive; the key may be left out where there is one array.
 fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored> {
     let bad = |error: zip::result::ZipError| {
@@ -236,6 +259,16 @@ fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored>
         }
         names.join(", ")
     };
+    let mut seen = std::collections::HashSet::new();
+    if let Some(twice) = keys.iter().find(|name| !seen.insert(bare(name))) {
+        return Err(Error::file(
+            path,
+            format!(
+                "holds two arrays of the name {:?}: which is meant is not known",
+                bare(twice)
+            ),
+        ));
+    }
     let index = match key {
         Some(key) => keys
             .iter()
@@ -272,11 +305,15 @@ fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored>
         ));
     }
     let store = match compression {
-        zip::CompressionMethod::Stored => Store::Plain {
-            file: crate::files::open(path)?.0,
-            start,
-            length: compressed,
-        },
+        zip::CompressionMethod::Stored => {
+            let (file, _) = crate::files::open(path)?;
+            check_stored(&file, &shown, start..start + compressed, crc)?;
+            Store::Plain {
+                file,
+                start,
+                length: compressed,
+            }
+        }
         zip::CompressionMethod::Deflated => Store::stream(
             path,
             length,

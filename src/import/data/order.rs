@@ -56,12 +56,24 @@ fn decimals_differ(a: &[Piece], b: &[Piece]) -> bool {
     }
 }
 
+/// Whether a name holds digits that are not read as numbers here: hexadecimal ones (`0x10`), or those of other scripts.
+fn counts_otherwise(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let hexadecimal = lower.match_indices("0x").any(|(at, _)| {
+        let before = lower[..at].chars().next_back();
+        let after = lower[at + 2..].chars().next();
+        !before.is_some_and(|c| c.is_ascii_alphanumeric())
+            && after.is_some_and(|c| c.is_ascii_hexdigit())
+    });
+    hexadecimal || name.chars().any(|c| c.is_numeric() && !c.is_ascii())
+}
+
 /// Sorts the shards of a folder: by the numbers in their names where the names are alike but for numbers
 /// (`0.npy`, `1.npy`, … `10.npy`), else by the names themselves.
 ///
 /// # Errors
 /// [`Error::File`] with two of the names where more than one order can be meant: equal numbers (`1`, `01`), names that are
-/// not alike whose numbers would be in another order, decimals, or names that differ in capitals only by way of sorting.
+/// not alike whose numbers would be in another order, decimals, digits of another kind, or names that differ in capitals only by way of sorting.
 pub(super) fn sort(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     let name = |path: &Path| {
         path.file_stem()
@@ -81,8 +93,11 @@ pub(super) fn sort(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
         let folded = a == b
             || first.to_lowercase().cmp(&second.to_lowercase()) == Ordering::Greater
                 && pattern(a) != pattern(b);
+        let other_digits = [first, second]
+            .into_iter()
+            .any(|name| counts_otherwise(name));
         let unlike = pattern(a) != pattern(b) && first.cmp(second) == Ordering::Greater;
-        if folded || unlike || decimals_differ(a, b) {
+        if folded || unlike || other_digits || decimals_differ(a, b) {
             return Err(Error::file(
                 folder,
                 format!(
@@ -133,6 +148,8 @@ mod tests {
     fn shards_of_which_no_order_is_sure_are_refused() {
         for unsure in [
             &["1", "01"][..],
+            &["0x1", "0xa", "0x10"],
+            &["\u{661}", "\u{662}", "\u{661}\u{660}"],
             &["train10", "train9", "Val1"],
             &["0.5", "0.25"],
             &["b", "A", "C"],

@@ -74,10 +74,24 @@ impl ArraySource {
     fn open_folder(folder: &Path) -> Result<ArraySource> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-            let path = entry.map_err(Error::io(folder))?.path();
-            if path.extension().is_some_and(|e| e == "npy") && path.is_file() {
-                paths.push(path);
+            let entry = entry.map_err(Error::io(folder))?;
+            let path = entry.path();
+            let is_array = path
+                .extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("npy"));
+            // File systems and tools put hidden files beside others (`._1.npy`).
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if !is_array || hidden {
+                continue;
             }
+            if !path.is_file() {
+                return Err(Error::file(
+                    &path,
+                    "is named as a shard and is no file (a link that leads nowhere, a pipe or a folder): bring the file back, or \
+                     move this away",
+                ));
+            }
+            paths.push(path);
         }
         super::order::sort(folder, &mut paths)?;
         let mut shards = Vec::new();
