@@ -731,7 +731,7 @@ fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
         host_memory: Some(1 << 30),
         ..RunOptions::default()
     });
-    assert_eq!((limits.device, limits.host), (1 << 30, 1 << 29));
+    assert_eq!((limits.device, limits.host_left()), (1 << 30, 1 << 29));
     assert!(
         both.limits(RunOptions::default()).device
             <= one.limits(RunOptions::default()).device * 6 / 10

@@ -128,17 +128,20 @@ impl<'a> Alike<'a> {
     }
 }
 
+/// A range of a parameter's entries.
+type Piece = (usize, Range<usize>);
+
 /// Operations of the contractions of whole ranges of parameters with one another, as the cost model counts them; pairs that
 /// are `symmetric` are taken once.
 pub(super) fn contractions(
     meter: &Meter,
     unit: &Unit<MeterTensor>,
-    (rows, columns): (&[(usize, Range<usize>)], &[(usize, Range<usize>)]),
+    (rows, columns): (&[Piece], &[Piece]),
     symmetric: bool,
 ) -> u64 {
     let outlines = Outlines::new(meter, &unit.factors);
-    let mut known: HashMap<[(usize, Range<usize>); 2], u64> = HashMap::new();
-    let segment = |(k, range): &(usize, Range<usize>)| {
+    let mut known: HashMap<[Piece; 2], u64> = HashMap::new();
+    let segment = |(k, range): &Piece| {
         let factor = unit.factors[*k].as_ref()?;
         let segment = Segment {
             factor,

@@ -22,6 +22,27 @@ pub(super) struct Room<T> {
     pub(super) device: u64,
 }
 
+/// The units that take the least of those that were tried, in bytes: small ones are not always it, as more of them are added to a
+/// tile.
+#[derive(Clone, Copy, Default)]
+struct Least {
+    largest: u64,
+    peak: u64,
+    host: u64,
+}
+
+impl Least {
+    fn try_out(&mut self, largest: u64, peak: u64, host: u64) {
+        if self.peak == 0 || peak + host < self.peak + self.host {
+            *self = Least {
+                largest,
+                peak,
+                host,
+            };
+        }
+    }
+}
+
 /// Directions of a pass below which its samples are cut first: the primal pass is no small part of it any more.
 const FEW_DIRECTIONS: usize = 8;
 
@@ -72,6 +93,7 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
         unit = units.samples.clamp(1, sizes.samples.max(1));
         chunk = units.directions.clamp(1, sizes.directions.max(1));
     }
+    let mut least = Least::default();
     loop {
         let footprint = planner.footprint(unit, chunk)?;
         let tile = (footprint.tile, tiles.len());
@@ -88,8 +110,9 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
                 device,
             });
         }
+        let peak = footprint.recompute(1, limits.unified);
+        least.try_out(footprint.largest, peak, host);
         if let Some(units) = sizes.units {
-            let peak = footprint.recompute(1, limits.unified);
             return Err(too_small_for(units, peak, host));
         }
         if unit > 1 {
@@ -97,8 +120,7 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
         } else if chunk > 1 {
             chunk = chunk.div_ceil(2);
         } else {
-            let peak = footprint.recompute(1, limits.unified);
-            return Err(too_small(footprint.largest, peak, host, limits));
+            return Err(too_small(least, limits));
         }
     }
 }
@@ -119,6 +141,7 @@ pub(super) fn room_second(
         unit = units.samples.clamp(1, sizes.samples.max(1));
         chunk = units.directions.clamp(1, MOST_DIRECTIONS);
     }
+    let mut least = Least::default();
     loop {
         let on_host = |needs: &Needs| {
             let tile = (needs.tile, planner.tiles.len());
@@ -144,6 +167,9 @@ pub(super) fn room_second(
                 device,
             });
         }
+        if last {
+            least.try_out(needs.largest, peak, host);
+        }
         if let Some(units) = sizes.units {
             return Err(too_small_for(units, peak, host));
         }
@@ -153,7 +179,7 @@ pub(super) fn room_second(
         } else if chunk > 1 {
             chunk = chunk.div_ceil(2);
         } else {
-            return Err(too_small(needs.largest, peak, host, limits));
+            return Err(too_small(least, limits));
         }
     }
 }
@@ -211,7 +237,12 @@ fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
     ))
 }
 
-fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
+fn too_small(least: Least, limits: Limits) -> Error {
+    let Least {
+        largest,
+        peak,
+        host,
+    } = least;
     let bytes = |b: u64| Bytes(b.into());
     if largest > limits.tensor {
         return Error::Budget(format!(
@@ -226,7 +257,6 @@ fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
         (true, false) => limits.host,
         (false, _) => limits.device,
     };
-    // What this was found for is the least that a plan can be made of.
     let would_do = match limits.unified {
         true => format!(
             "--host-memory {}",
@@ -245,7 +275,7 @@ fn too_small(largest: u64, peak: u64, host: u64, limits: Limits) -> Error {
         }
     };
     Error::Budget(format!(
-        "the memory budget of {} is too small: {}one sample and one direction take {} for weights, a pass and one tile, and {} for host buffers and finished tiles; {would_do} would do",
+        "the memory budget of {} is too small: {}weights, a pass and one tile take at least {}, host buffers and finished tiles {}; {would_do} would do",
         bytes(budget),
         match short_of_host {
             true => limits.held_text(),

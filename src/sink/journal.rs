@@ -17,6 +17,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The header of a list, as far as it was written.
 const BEGINNING: &str = "{\"shard\":";
@@ -190,9 +191,17 @@ impl Journal {
 /// # Errors
 /// [`Error::File`] where another process has it, naming `under_way`.
 pub(super) fn open_locked(path: &Path, options: &OpenOptions, under_way: &Path) -> Result<File> {
+    /// How long a lock is waited for: a process that another thread starts holds what this one has open, until it runs its own
+    /// program.
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let begun = Instant::now();
     loop {
         let file = open_to_write(path, options)?;
         match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::file(
                     under_way,

@@ -642,3 +642,147 @@ fn little_memory_ends_with_one_message_and_1() {
     }
     assert!(done, "no limit was large enough");
 }
+
+#[test]
+fn a_folder_of_shards_holds_nothing_that_is_left_out_without_a_word() {
+    let place = copies(4);
+    let folder = place.path("shards");
+    std::fs::create_dir(&folder).expect("a folder");
+    place.write_f32("shards/1.npy", &[2, INPUTS], vec![0.5; 2 * INPUTS]);
+    place.write_f32("shards/2.npy", &[2, INPUTS], vec![0.25; 2 * INPUTS]);
+    // What tools put beside files is none of them.
+    std::fs::write(folder.join("._1.npy"), "metadata").expect("a file");
+    let gradient = |out: &'static str| on_inputs("gradient", "shards", &["--out", out]);
+    let output = place.run(&gradient("g.npy"));
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    for (name, what) in [
+        ("3.npy", "a folder"),
+        ("3.NPY", "a folder of other capitals"),
+    ] {
+        std::fs::create_dir(folder.join(name)).expect(what);
+        place.refused(1, &gradient("h.npy"), &[name, "no file"]);
+        std::fs::remove_dir(folder.join(name)).expect(what);
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere.npy", folder.join("3.npy")).expect("a link");
+        place.refused(1, &gradient("h.npy"), &["3.npy", "leads nowhere"]);
+    }
+    assert!(!place.path("h.npy").exists());
+}
+
+#[test]
+fn an_archive_that_is_damaged_or_has_a_name_twice_is_refused() {
+    use std::io::Write;
+    let place = copies(4);
+    let array = std::fs::read(place.path("images.npy")).expect("the images");
+    let archive = |names: &[&str]| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let stored = zip::CompressionMethod::Stored;
+        let options = zip::write::SimpleFileOptions::default().compression_method(stored);
+        for name in names {
+            writer.start_file(*name, options).expect("a member");
+            writer.write_all(&array).expect("its bytes");
+        }
+        writer.finish().expect("an archive").into_inner()
+    };
+    let gradient =
+        |inputs: &'static str, out: &'static str| on_inputs("gradient", inputs, &["--out", out]);
+    let mut bytes = archive(&["x.npy"]);
+    std::fs::write(place.path("x.npz"), &bytes).expect("an archive");
+    let output = place.run(&gradient("x.npz", "g.npy"));
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    // A bit of the last number but one.
+    let at = bytes
+        .windows(4)
+        .rposition(|w| w == &array[array.len() - 8..][..4]);
+    bytes[at.expect("the number")] ^= 1;
+    std::fs::write(place.path("x.npz"), &bytes).expect("an archive");
+    place.refused(1, &gradient("x.npz", "h.npy"), &["x.npz", "checksum"]);
+    let twice = archive(&["x.npy", "x"]);
+    std::fs::write(place.path("x.npz"), twice).expect("an archive");
+    place.refused(
+        1,
+        &gradient("x.npz:x", "h.npy"),
+        &["x.npz", "two arrays", "x"],
+    );
+}
+
+#[test]
+fn what_a_stopped_run_left_is_known_by_its_plan_or_by_its_list() {
+    let place = copies(6);
+    let blocks = |more: &[&'static str]| {
+        let all = ["--part", "full", "--out", "a.npy"];
+        on_copies("blocks", &[&all[..], more].concat())
+    };
+    let whole = place.run(&blocks(&[]));
+    assert_eq!(whole.status.code(), Some(0), "{}", errors(&whole));
+    let expected = std::fs::read(place.path("a.npy")).expect("a result");
+    // As a run leaves it that is killed before its first tile: an empty array, a list, a plan.
+    let left = |plan: &str, list: Option<&str>| {
+        for name in ["a.npy", "a.npy.json", "a.npy.partial.done"] {
+            let _ = std::fs::remove_file(place.path(name));
+        }
+        std::fs::write(place.path("a.npy.partial"), vec![0u8; expected.len()]).expect("an array");
+        std::fs::write(place.path("a.npy.partial.plan.json"), plan).expect("a plan");
+        if let Some(list) = list {
+            std::fs::write(place.path("a.npy.partial.done"), list).expect("a list");
+        }
+    };
+    left("{\"a\":1}", Some(""));
+    place.refused(1, &blocks(&[]), &["plan.json", "--restart"]);
+    let output = place.run(&blocks(&["--restart"]));
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    assert_eq!(
+        std::fs::read(place.path("a.npy")).expect("a result"),
+        expected
+    );
+    // The user's link under the plan's name stays.
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(place.path("a.npy")).expect("a result");
+        std::fs::remove_file(place.path("a.npy.json")).expect("its manifest");
+        let link = place.path("a.npy.partial.plan.json");
+        std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+        place.refused(
+            1,
+            &blocks(&[]),
+            &["a.npy.partial.plan.json", "not a result"],
+        );
+        assert!(std::fs::symlink_metadata(&link).is_ok());
+        std::fs::remove_file(&link).expect("the link");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+    let place = copies(6);
+    let mut command = std::process::Command::new("sh");
+    let arguments = on_copies("blocks", &["--part", "full", "--out", "a.npy"]).join(" ");
+    let binary = env!("CARGO_BIN_EXE_hessblock");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -f 20; exec {binary} {arguments}"))
+        .current_dir(place.path("."));
+    let output = command.output().expect("a shell");
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    assert!(errors(&output).contains("a.npy"), "{}", errors(&output));
+    assert!(!place.path("a.npy").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_study_writes_through_no_link() {
+    let place = copies(6);
+    std::fs::create_dir(place.path("real")).expect("a folder");
+    std::os::unix::fs::symlink("real", place.path("link")).expect("a link");
+    let more = ["--draws", "1", "--no-pairs", "--out", "link", "--force"];
+    place.refused(1, &on_copies("error", &more), &["link", "is a link"]);
+    assert!(
+        std::fs::read_dir(place.path("real"))
+            .expect("a folder")
+            .next()
+            .is_none()
+    );
+}
