@@ -31,7 +31,7 @@ fn deep(nodes: usize) -> Model {
 #[test]
 fn a_network_of_20000_nodes_is_inspected_in_seconds() {
     /// Far above the time that a slow machine takes, and far below that of a search of all nodes for each.
-    const MOST: Duration = Duration::from_secs(10);
+    const MOST: Duration = Duration::from_secs(60);
     let place = Workplace::new();
     deep(20_000).write(place.path("deep.onnx"));
     let start = Instant::now();
@@ -88,8 +88,8 @@ fn interrupted(place: &Workplace, arguments: &[&str], after: Duration) -> (Outpu
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn ended_at_once(output: &Output, taken: Duration) {
-    /// A second, and as much again for a machine that does other things too.
-    const MOST: Duration = Duration::from_secs(2);
+    /// Far above what it takes on a machine that does other things too, and below what the work would have taken.
+    const MOST: Duration = Duration::from_secs(10);
     assert_eq!(output.status.code(), Some(130), "{}", errors(output));
     assert!(errors(output).contains("interrupted"), "{}", errors(output));
     assert!(output.stdout.is_empty(), "it printed a result");
@@ -172,7 +172,7 @@ fn a_second_interrupt_ends_a_run_at_once_and_leaves_no_final_name() {
         kill.expect("kill");
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(10));
     let output = run.wait_with_output().expect("a child");
     assert_eq!(output.status.code(), Some(130), "{}", errors(&output));
     assert!(!place.path("out").exists());
