@@ -214,6 +214,9 @@ fn repeated_runs(inputs: &[&MeterTensor], into: &Shape) -> u64 {
         .iter()
         .filter(|x| x.shape.len() != all && x.shape.len() > 1);
     let repeated = repeated.count();
+    if repeated == 0 {
+        return 0;
+    }
     let strides = inputs
         .iter()
         .map(|input| broadcast_strides(&input.shape, into));

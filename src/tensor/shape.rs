@@ -33,7 +33,9 @@ impl Shape {
 
     /// All axes: samples, directions, rest.
     pub fn axes(&self) -> Vec<usize> {
-        let mut axes = vec![self.samples, self.directions];
+        // Plans ask for millions of them: no growing.
+        let mut axes = Vec::with_capacity(2 + self.rest.len());
+        axes.extend([self.samples, self.directions]);
         axes.extend_from_slice(&self.rest);
         axes
     }
