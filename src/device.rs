@@ -1,8 +1,8 @@
 //! Where the work runs: the CPU in either precision, or a GPU.
 
-use crate::RunOptions;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::schedule::RunOptions;
 use crate::schedule::budget::{address_space, available_memory};
 use crate::schedule::plan::Limits;
 use crate::schedule::tiles::Grid;

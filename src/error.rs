@@ -4,14 +4,14 @@
 //! and a terminal obeys none of it ([`crate::text`]).
 
 use crate::text;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Everything that can go wrong, from a file that is not there to a device that is lost.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read, written, created or renamed.
-    #[error("{}: {}", shown(path), text::line(&source.to_string()))]
+    #[error("{}: {}", text::path(path), text::line(&source.to_string()))]
     Io {
         /// The file or folder at fault.
         path: PathBuf,
@@ -19,7 +19,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file was read but does not hold what it should.
-    #[error("{}: {}", shown(path), text::line(message))]
+    #[error("{}: {}", text::path(path), text::line(message))]
     File {
         /// The file at fault.
         path: PathBuf,
@@ -56,11 +56,6 @@ pub enum Error {
     /// The run was interrupted; nothing was left under a final name.
     #[error("interrupted")]
     Interrupted,
-}
-
-/// A path on one line.
-fn shown(path: &Path) -> String {
-    text::line(&path.to_string_lossy()).into_owned()
 }
 
 /// A list, an item a line.

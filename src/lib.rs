@@ -34,6 +34,7 @@ pub mod verify;
 pub use device::{Device, Precision};
 pub use error::{Error, Result};
 pub use loss::Curvature;
+pub use schedule::RunOptions;
 pub use schedule::request::Part;
-pub use session::{RunOptions, Session, Target};
+pub use session::{Session, Target};
 pub use source::{InputFile, Source};

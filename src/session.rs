@@ -12,6 +12,7 @@ use crate::import::data::Dataset;
 use crate::loss::{Curvature, Loss, OutputShape, RankCut, RankReport};
 use crate::network::{Network, Parameter};
 use crate::operator::{self, Form, Gradient, Trace};
+use crate::schedule::RunOptions;
 use crate::schedule::budget::available_memory;
 use crate::schedule::plan::{Limits, Plan, Sizes, Units, plan};
 use crate::schedule::request::{Part, ResolvedPart, resolve};
@@ -57,27 +58,6 @@ pub struct Session {
     allow_non_finite: bool,
     /// The files that all of it was read from, where it was.
     watch: Arc<Watch>,
-}
-
-/// Budgets and sizes of a run; `None` is found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RunOptions {
-    /// Bytes on the device.
-    pub memory: Option<u64>,
-    /// Bytes of anonymous host memory.
-    pub host_memory: Option<u64>,
-    /// Bytes of [`RunOptions::host_memory`] that the process uses already and that the run may not use. By default 0: the budget is
-    /// then the run's, beside the network and the data, which are the caller's.
-    pub held: u64,
-    /// Samples per unit.
-    pub batch: Option<usize>,
-    /// Units as they are to be, of a run that is gone on with ([`Target::run_options`]).
-    pub units: Option<Units>,
-    /// How large tiles are.
-    pub tiling: Tiling,
-    /// Whether blocks of G are made forward from the parameters or backwards from the loss; `None` chooses for every part by
-    /// counted operations.
-    pub way: Option<Way>,
 }
 
 /// Where a result goes on disk.

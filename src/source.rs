@@ -6,8 +6,9 @@ use crate::files::watch::Watch;
 use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key};
 use crate::import::onnx::{self, OnnxOptions};
 use crate::loss::{self, Curvature, GivenHessian, LossOptions};
+use crate::schedule::RunOptions;
 use crate::schedule::run::Control;
-use crate::session::{RunOptions, Session};
+use crate::session::Session;
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -380,8 +381,8 @@ impl Source {
             .map_err(|e| Error::Request(format!("the result's provenance cannot be read: {e}")))
     }
 
-    /// The same with absolute paths, so that a result can be checked from anywhere, and with the reduction that is meant where none
-    /// is given, so that naming it makes no other run.
+    /// The source with absolute paths, so that a result can be checked from anywhere, and with the default reduction named, so that
+    /// a run that names it counts as the same run.
     fn absolute(&self) -> Source {
         let absolute = |path: &mut PathBuf| {
             if let Ok(full) = std::path::absolute(&*path) {

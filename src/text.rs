@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Whether a terminal or a browser obeys a character instead of showing it: control characters (C0, C1, DEL), line and
 /// paragraph separators, and those that change the direction of text.
@@ -40,6 +41,11 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 /// A sentence on one line, whose names may be escaped already: what a terminal obeys is escaped, once.
 pub fn line(text: &str) -> Cow<'_, str> {
     without(text, is_obeyed)
+}
+
+/// A path on one line, whatever its name holds.
+pub fn path(path: &Path) -> String {
+    line(&path.to_string_lossy()).into_owned()
 }
 
 /// As [`line()`], but of several lines: line ends and tabs stay.

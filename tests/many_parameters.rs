@@ -14,10 +14,10 @@ use ndarray::{Array1, Array2};
 /// Layers of the network, of two parameters each.
 const LAYERS: usize = 200;
 
-/// What the run may take, in bytes: a list of all pairs with what is multiplied for them took 190 MiB.
+/// The budget of the run in bytes. A list of all pairs of parameters alone took 190 MiB.
 const BUDGET: u64 = 64 << 20;
 
-/// What may be taken beyond what is counted, for stacks of threads and sizes rounded up.
+/// Bytes for stacks of threads and for sizes rounded up, which the plan does not count.
 const BEYOND: u64 = 8 << 20;
 
 fn session(curvature: Curvature) -> Session {

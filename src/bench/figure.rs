@@ -145,7 +145,7 @@ pub fn figure(comparison: &Comparison) -> Drawing {
     drawing
 }
 
-/// What a machine is, in as many lines as it takes.
+/// The legend of a machine: its device, system and file, wrapped into lines that fit the figure.
 fn legend(comparison: &Comparison, k: usize) -> Vec<String> {
     const WIDEST: i32 = WIDTH - 2 * MARGIN - 20;
     let machine = &comparison.machines[k];

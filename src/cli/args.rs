@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use hessblock::bytes::Bytes;
+use hessblock::schedule::budget::{ALLOWANCE, anonymous_resident};
 use hessblock::schedule::tiles::Tiling;
 use hessblock::sink::{FilesOptions, Shard, StorageOptions};
 use hessblock::study::initialise::Initialiser;
@@ -852,10 +853,8 @@ impl Matrix {
 /// Bytes of `--host-memory` in use: this process's resident memory now, and an allowance for threads and the allocator. Whole MiB:
 /// the same command is to plan the same.
 fn held() -> u64 {
-    /// Stacks, packed operands, and sizes rounded up. Measured.
-    const ALLOWANCE: u64 = 4 << 20;
-    let resident = hessblock::schedule::budget::anonymous_resident();
-    resident.unwrap_or(0).next_multiple_of(1 << 20) + ALLOWANCE
+    let resident = anonymous_resident().unwrap_or(0);
+    resident.next_multiple_of(1 << 20) + ALLOWANCE
 }
 
 impl Run {
@@ -871,7 +870,7 @@ impl Run {
         }
     }
 
-    /// What `--host-memory` leaves beside what is taken, where it was given.
+    /// The rest of `--host-memory` that is not in use, if the option was given.
     pub fn host_left(&self) -> Option<u64> {
         let options = self.options();
         let budget = options.host_memory;

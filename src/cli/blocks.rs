@@ -3,8 +3,7 @@
 use super::args::{self, Blocks};
 use super::progress::{Reporter, engineering};
 use super::{
-    CANCEL, note, open_source, print, print_json, rank_line, shards_json, shards_text, show, shown,
-    tell,
+    CANCEL, note, open_source, print, print_json, rank_line, shards_json, shards_text, show, tell,
 };
 use hessblock::bytes::Bytes;
 use hessblock::forecast::Rates;
@@ -12,6 +11,7 @@ use hessblock::loss::RankReport;
 use hessblock::schedule::plan::Plan;
 use hessblock::schedule::request::ResolvedPart;
 use hessblock::schedule::run::{Control, Report};
+use hessblock::text;
 use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;
 
@@ -240,7 +240,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     if report.was_whole {
         let text = format!(
             "{} is there already, made by this command from the same files: nothing was computed (--force makes it anew)",
-            shown(out)
+            text::path(out)
         );
         note(command.run.quiet, &text);
     } else if report.found_tiles > 0 {
@@ -294,7 +294,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     if command.shard.of > 1 {
         print(&format!(
             "{}: shard {} is done, {} of {} tiles; when all are, `hessblock merge {0}` finishes the result",
-            shown(out),
+            text::path(out),
             command.shard,
             report.tiles + report.found_tiles,
             plan.tile_count()
@@ -304,7 +304,7 @@ pub fn run(command: &Blocks) -> Result<()> {
     let output = (plan.entries() * number_bytes(&device) as u128) as u64;
     print(&format!(
         "{}: {count} part{} of {} over {} samples, {}{} on {} ({})",
-        shown(out),
+        text::path(out),
         if count == 1 { "" } else { "s" },
         session.curvature().symbol(),
         plan.samples,

@@ -108,7 +108,7 @@ fn with_progress<T>(
     result
 }
 
-/// What is asked of the blocks.
+/// The options of the errors of the blocks, as the command line gives them.
 fn pair_options(command: &StudyError) -> PairOptions {
     PairOptions {
         exact_entries: command.exact_entries.into(),
@@ -118,7 +118,7 @@ fn pair_options(command: &StudyError) -> PairOptions {
     }
 }
 
-/// Whether the blocks have room, and a word where they take long.
+/// Refuses blocks that have no room, and notes where they will take long.
 fn check_pairs(
     command: &StudyError,
     session: &Session,

@@ -36,7 +36,7 @@ pub fn watch() {
     }
 }
 
-/// What a thread of its own does at each signal.
+/// The handler of a signal, which runs in a thread of its own.
 fn on_signal() {
     // The flag before the question: what begins to be written after it sees the flag.
     if CANCEL.swap(true, Ordering::SeqCst) || !is_writing() {

@@ -2,9 +2,9 @@
 
 use super::args::Merge;
 use super::progress::Reporter;
-use super::{CANCEL, note, print, print_json, shown};
+use super::{CANCEL, note, print, print_json};
 use hessblock::schedule::run::Control;
-use hessblock::sink;
+use hessblock::{sink, text};
 
 /// `hessblock merge`.
 pub fn run(command: &Merge) -> hessblock::Result<()> {
@@ -23,7 +23,7 @@ pub fn run(command: &Merge) -> hessblock::Result<()> {
         return print_json(&merged);
     }
     if merged.was_whole {
-        let text = format!("{} is whole already", shown(&command.out));
+        let text = format!("{} is whole already", text::path(&command.out));
         note(command.quiet, &text);
         return Ok(());
     }
@@ -36,7 +36,7 @@ pub fn run(command: &Merge) -> hessblock::Result<()> {
     };
     print(&format!(
         "{}: whole; {} tiles of {shards}, each compared with its checksum",
-        shown(&command.out),
+        text::path(&command.out),
         merged.tiles
     ))
 }

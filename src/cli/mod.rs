@@ -34,7 +34,7 @@ use hessblock::network::Network;
 use hessblock::schedule::run::Control;
 use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Parses the arguments, runs the command and turns its error into an exit code.
@@ -139,11 +139,6 @@ fn warn(quiet: bool, network: &Network) {
     for warning in &network.warnings {
         note(quiet, &format!("warning: {warning}"));
     }
-}
-
-/// A path on one line, whatever its name holds.
-fn shown(path: &Path) -> String {
-    text::line(&path.to_string_lossy()).into_owned()
 }
 
 /// The shards of every folder of the data in the order in which they are joined, a line for each folder.

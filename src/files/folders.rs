@@ -81,7 +81,7 @@ pub fn check(target: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] with the folder that cannot be made; those that were made before it are removed.
 pub fn make(folder: &Path) -> Result<Made> {
-    /// How often it begins anew at most.
+    /// The number of attempts at most.
     const TRIES: usize = 8;
     let mut made = make_once(folder);
     for _ in 1..TRIES {

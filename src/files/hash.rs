@@ -1,13 +1,11 @@
 //! SHA-256 of files and folders, for provenance.
 
+use super::writing::NEVER;
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// For hashing that nothing stops.
-pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
+use std::sync::atomic::AtomicBool;
 
 /// SHA-256 of a file's bytes, or of a folder, as lower-case hexadecimal.
 ///
@@ -24,7 +22,7 @@ pub fn hash_file(path: &Path) -> Result<String> {
 /// As [`hash_file`]; `note` is called with each file that is read, and its hash.
 ///
 /// # Errors
-/// As [`hash_file`]; [`Error::Interrupted`] once `cancel` is set.
+/// [`Error::Io`] with the path; [`Error::Interrupted`] once `cancel` is set.
 pub(crate) fn hash_noting(
     path: &Path,
     note: &mut dyn FnMut(&Path, &str),
@@ -48,10 +46,7 @@ pub(crate) fn hash_noting(
         let (mut file, _) = super::open(path)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
-            if cancel.load(Ordering::Relaxed) {
-                super::writing::stops();
-                return Err(Error::Interrupted);
-            }
+            super::writing::check(cancel)?;
             let read = file.read(&mut buffer).map_err(Error::io(path))?;
             if read == 0 {
                 break;

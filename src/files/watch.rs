@@ -6,7 +6,8 @@
 //! the file's record (`ctime`) is among them: no program sets that back. What changes a file without them, such as a memory
 //! map that is not synced yet, is found by the hash, which is taken at the beginning and the end ([`Watch::check`]).
 
-use super::hash::{NEVER, hash_noting};
+use super::hash::hash_noting;
+use super::writing::NEVER;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::Metadata;

@@ -7,7 +7,7 @@
 //! Folders above the file that are missing are made with it, and removed with it.
 
 use super::folders::{self, Made};
-use super::writing::{Finishing, Writing};
+use super::writing::Underway;
 use super::{parent, sync_folder};
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ pub struct Whole {
     file: Option<File>,
     /// The folders that were made for it; after the file is removed, they are empty and go too.
     folders: Made,
-    _writing: Writing,
+    _writing: Underway,
 }
 
 impl Whole {
@@ -45,7 +45,7 @@ impl Whole {
         path: &Path,
         write: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<Whole> {
-        let (_writing, _finishing) = (Writing::begin(), Finishing::begin());
+        let (_writing, _finishing) = (Underway::writing(), Underway::finishing());
         remove_leftovers(path);
         let folders = folders::make(&parent(path))?;
         let mut whole = Whole::create(path)?;
@@ -79,7 +79,7 @@ impl Whole {
                 temporary,
                 file: Some(file),
                 folders: Made::default(),
-                _writing: Writing::begin(),
+                _writing: Underway::writing(),
             };
             // Whoever looked before it was locked took it for a leftover.
             if !taken && std::fs::symlink_metadata(&whole.temporary).is_ok() {

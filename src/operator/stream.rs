@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
-use crate::schedule::at_least;
+use crate::schedule::Short;
 use crate::schedule::plan::Limits;
 use crate::schedule::run::{Control, Progress, Work};
 use crate::tensor::dual::DualTensor;
@@ -78,26 +78,16 @@ impl Stream {
                 group = group.div_ceil(2);
             } else {
                 let peak = meter.peak();
-                let (budget, option, least) = if limits.unified {
-                    let least = limits.held + peak + host;
-                    (limits.device.min(limits.host), "--host-memory", least)
-                } else if host > limits.host_left() {
-                    let least = limits.held + limits.sharing * host;
-                    (limits.host, "--host-memory", least)
-                } else {
-                    (limits.device, "--memory", peak)
-                };
+                let Short {
+                    budget,
+                    held,
+                    would_do,
+                } = Short::of(limits, peak, host);
                 return Err(Error::Budget(format!(
-                    "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; {option} {} would do",
-                    Bytes(budget.into()),
-                    match option {
-                        "--host-memory" => limits.held_text(),
-                        _ => String::new(),
-                    },
+                    "the memory budget of {budget} is too small: {held}one sample's passes take {} (largest tensor {}) and {} on the host; {would_do} would do",
                     Bytes(peak.into()),
                     Bytes(meter.largest().into()),
                     Bytes(host.into()),
-                    at_least(least.into()),
                 )));
             }
         }

@@ -3,11 +3,12 @@
 //! A network of thousands of parameters has millions of pairs of them, most of which take the same work as others: the work of
 //! a pair depends on the outlines of the two factors, the ranges taken of them, and how the product enters its tile.
 
-use super::pairs::{pairs_of, segment};
+use super::cache::Cache;
+use super::pairs::{meeting, pairs_of};
 use super::plan::{PairPlan, PartPlan, TileJob};
-use super::tiles::{Grid, Run};
+use super::tiles::{Grid, Run, Strip};
 use super::unit::Unit;
-use crate::contraction::{Contraction, Meeting, Segment, accumulate, contraction};
+use crate::contraction::{Contraction, Segment, accumulate, contraction};
 use crate::jacobian::Factor;
 use crate::network::Network;
 use crate::tensor::meter::{Meter, MeterTensor};
@@ -15,8 +16,8 @@ use crate::tensor::{Contract, Fill, How, Shape, Tally};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-/// The maximum number of cached contractions. A full cache is emptied.
-const REMEMBERED: usize = 1 << 15;
+/// The maximum number of cached contractions.
+const CACHED: usize = 1 << 15;
 
 /// Pairs of parameters that are listed one by one at most; the operations of more are summed up.
 const LISTED: usize = 20_000;
@@ -69,7 +70,7 @@ pub(super) struct Alike<'a> {
     meter: &'a Meter,
     unit: &'a Unit<MeterTensor>,
     outlines: Outlines,
-    known: HashMap<Key, Made>,
+    known: Cache<Key, Made>,
 }
 
 impl<'a> Alike<'a> {
@@ -79,7 +80,7 @@ impl<'a> Alike<'a> {
             meter,
             unit,
             outlines: Outlines::new(meter, &unit.factors),
-            known: HashMap::new(),
+            known: Cache::new(CACHED),
         }
     }
 
@@ -107,11 +108,7 @@ impl<'a> Alike<'a> {
         let mut tile = meter.accumulator(0, 0);
         let (live, operations, tally) = (meter.live(), meter.operations(), meter.tally());
         meter.reset_peak();
-        let meeting = Meeting {
-            rows: segment(self.unit, rows),
-            columns: segment(self.unit, columns),
-            signs: self.unit.signs.as_ref(),
-        };
+        let meeting = meeting(self.unit, rows, columns);
         let how = How { fill, ..How::ADD };
         let (rule, _) = accumulate(meter, &mut tile, how, &meeting);
         let made = Made {
@@ -120,10 +117,7 @@ impl<'a> Alike<'a> {
             temporary: meter.peak() - live,
             tally: meter.tally() - tally,
         };
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
-        }
-        self.known.insert(key, made);
+        self.known.insert(key, made, 1);
         made
     }
 }
@@ -140,7 +134,7 @@ pub(super) fn contractions(
     symmetric: bool,
 ) -> u64 {
     let outlines = Outlines::new(meter, &unit.factors);
-    let mut known: HashMap<[Piece; 2], u64> = HashMap::new();
+    let mut known: Cache<[Piece; 2], u64> = Cache::new(CACHED);
     let segment = |(k, range): &Piece| {
         let factor = unit.factors[*k].as_ref()?;
         let segment = Segment {
@@ -160,12 +154,12 @@ pub(super) fn contractions(
             let Some((of_column, right)) = segment(column) else {
                 continue;
             };
-            if known.len() >= REMEMBERED {
-                known.clear();
-            }
             let key = [(of_row, row.1.clone()), (of_column, column.1.clone())];
-            let counted = || contraction(meter, &left, &right).1;
-            let own = *known.entry(key).or_insert_with(counted);
+            let own = known.get(&key).copied().unwrap_or_else(|| {
+                let own = contraction(meter, &left, &right).1;
+                known.insert(key, own, 1);
+                own
+            });
             let half = symmetric && k == at;
             operations = operations.saturating_add(if half { own / 2 } else { own });
         }
@@ -182,7 +176,7 @@ pub(super) struct PairSums {
 impl PairSums {
     /// For the pairs of parameters that parts have.
     pub(super) fn new(parts: &[PartPlan]) -> Self {
-        let parameters = |strips: &[super::tiles::Strip]| {
+        let parameters = |strips: &[Strip]| {
             let runs = strips.iter().flat_map(|strip| &strip.runs);
             runs.map(|run| run.parameter).collect::<BTreeSet<_>>().len()
         };
@@ -229,7 +223,6 @@ impl PairSums {
 mod tests {
     use super::*;
     use crate::jacobian::passes::{Reach, Weights};
-    use crate::loss::Curvature;
     use crate::network::builder::Builder;
     use crate::schedule::footprint::Planner;
     use crate::schedule::plan::Sizes;
@@ -259,26 +252,7 @@ mod tests {
                 number: 0,
                 counted: None,
             };
-            let planner = Planner {
-                network: &network,
-                reach: &reach,
-                parts: &[],
-                tiles: &[],
-                sizes: Sizes {
-                    samples: 2,
-                    directions: 3,
-                    signed: false,
-                    curvature: Curvature::Ggn,
-                    number_bytes: 4,
-                    target: 1,
-                    batch: None,
-                    units: None,
-                    grid,
-                    tiling,
-                    way: None,
-                },
-                grid,
-            };
+            let planner = Planner::of_passes(&network, &reach, Sizes::of_test(2, 3));
             let meter = Meter::new(4);
             let weights = Weights::upload(&meter, &network);
             let visit = |unit: Unit<MeterTensor>| {

@@ -1,4 +1,4 @@
-//! What a request asks of pairs of parameters, and what is chosen for each.
+//! The pairs of parameters of a request: the entries and ranges of each, and the choice that is made for it.
 
 use super::plan::PartPlan;
 use super::routes::pieces;
@@ -15,7 +15,7 @@ pub(super) struct Choices {
     pub(super) rows: Vec<Vec<Choice>>,
 }
 
-/// What is moved for a pair of parameters.
+/// The side of a pair whose entries are moved to get the block of the pair, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Nothing was asked of the pair.
@@ -59,18 +59,23 @@ pub(super) struct Asked {
     pub(super) ranges: [Vec<Range<usize>>; 2],
 }
 
-/// What parts ask of parameters.
+/// The ranges of parameters that the parts of a request have.
 pub(super) struct Request<'a> {
-    pub(super) parts: &'a [PartPlan],
-    /// By parameter: what each part has of it, parts ascending.
-    pub(super) of_parts: Vec<Vec<Share>>,
+    parts: &'a [PartPlan],
+    /// By parameter: its share of every part that has entries of it, in the order of the parts.
+    of_parts: Vec<Vec<Share>>,
 }
 
 /// The ranges of a parameter that a part has.
-pub(super) struct Share {
-    pub(super) part: usize,
-    pub(super) rows: Vec<Range<usize>>,
-    pub(super) columns: Vec<Range<usize>>,
+struct Share {
+    part: usize,
+    rows: Vec<Range<usize>>,
+    columns: Vec<Range<usize>>,
+}
+
+/// The entries of ranges.
+fn count(ranges: &[Range<usize>]) -> u64 {
+    ranges.iter().map(|range| range.len() as u64).sum()
 }
 
 impl<'a> Request<'a> {
@@ -136,11 +141,9 @@ impl<'a> Request<'a> {
 
     /// Entries that are asked of a parameter at most.
     pub(super) fn size(&self, parameter: usize) -> u64 {
-        let sizes = self.of_parts[parameter].iter().map(|share| {
-            let count = |ranges: &[Range<usize>]| ranges.iter().map(|r| r.len() as u64).sum();
-            let sides: [u64; 2] = [count(&share.rows), count(&share.columns)];
-            sides[0].max(sides[1])
-        });
+        let sizes = self.of_parts[parameter]
+            .iter()
+            .map(|share| count(&share.rows).max(count(&share.columns)));
         sizes.max().unwrap_or(0)
     }
 
@@ -162,8 +165,8 @@ impl<'a> Request<'a> {
         asked
     }
 
-    /// Adds what one part asks of a pair.
-    pub(super) fn add(&self, asked: &mut Asked, one: bool, of_a: &Share, of_b: &Share) {
+    /// Adds the entries and ranges of one part.
+    fn add(&self, asked: &mut Asked, one: bool, of_a: &Share, of_b: &Share) {
         let part = &self.parts[of_a.part].part;
         let mut both = |left: &[Range<usize>], right: &[Range<usize>], entries: u64| {
             if !left.is_empty() && !right.is_empty() {
@@ -172,7 +175,6 @@ impl<'a> Request<'a> {
                 asked.ranges[1].extend(right.iter().cloned());
             }
         };
-        let count = |ranges: &[Range<usize>]| ranges.iter().map(|r| r.len() as u64).sum::<u64>();
         if part.columns.is_none() {
             if one {
                 both(&of_a.rows, &of_a.rows, count(&of_a.rows));
@@ -220,7 +222,7 @@ impl LargestFirst {
     }
 
     /// Puts in the first pair of a place that something is asked of, with places from `from` on.
-    pub(super) fn push(&mut self, at: usize, from: usize, choices: &Choices) {
+    fn push(&mut self, at: usize, from: usize, choices: &Choices) {
         let (size, own) = self.order[at];
         let mut others = self.order.iter().enumerate().skip(from);
         let asked = others.find(|(_, (_, k))| choices.get(own, *k) != Choice::Nothing);
@@ -260,15 +262,8 @@ mod tests {
 
     fn parts(network: &Network, texts: &[&str]) -> Vec<PartPlan> {
         let parts: Vec<Part> = texts.iter().map(|text| text.parse().unwrap()).collect();
-        let planned = |part| PartPlan {
-            part,
-            number: 0,
-            counted: None,
-            rows: Vec::new(),
-            columns: Vec::new(),
-        };
         let resolved = resolve(network, &parts).unwrap();
-        resolved.into_iter().map(planned).collect()
+        resolved.into_iter().map(PartPlan::uncut).collect()
     }
 
     /// Entries of every pair, from the parts' entries one by one.

@@ -23,6 +23,9 @@ pub fn available_memory() -> Option<u64> {
     }
 }
 
+/// Memory that threads and the allocator take beyond what is counted: stacks, packed operands, and sizes rounded up. Measured.
+pub const ALLOWANCE: u64 = 4 << 20;
+
 /// The limit on this process's address space (`ulimit -v`), where there is one.
 pub fn address_space() -> Option<u64> {
     #[cfg(unix)]

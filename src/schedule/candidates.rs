@@ -14,7 +14,7 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// Those of a network; `outer` says of each parameter whether its factor is an outer one.
+    /// Finds the candidates of a network; `outer` says of each parameter whether its factor is an outer one.
     pub(super) fn new(network: &Network, outer: &[bool]) -> Candidates {
         let reach = Reach::forward_only(network);
         let users = Users::new(network);
@@ -28,8 +28,8 @@ impl Candidates {
         }
     }
 
-    /// The same where second derivatives of the network are part of the matrix, H or H − G: a pre-activation stands for its
-    /// parameters only for what its inputs do not depend on.
+    /// Restricts the candidates for H and H − G, where second derivatives of the network are part of the matrix: a pre-activation
+    /// then stands for its parameters only beside parameters that its inputs do not depend on.
     pub(super) fn second(self, network: &Network) -> Candidates {
         let depends = Dependence::new(network, &self.all);
         Candidates { depends, ..self }
@@ -42,8 +42,8 @@ pub(super) struct Candidate {
     pub(super) value: ValueId,
     /// Its entries.
     pub(super) outputs: usize,
-    /// What its site reads beside it: what `a` is made of.
-    pub(super) inputs: Vec<Operand>,
+    /// The other operands of the node that uses the parameter: `a` is made of them.
+    inputs: Vec<Operand>,
 }
 
 impl Candidate {
@@ -101,7 +101,7 @@ fn last_of_sums(network: &Network, users: &Users, mut value: ValueId) -> ValueId
 pub(super) struct Users(HashMap<Operand, Option<(usize, usize)>>);
 
 impl Users {
-    /// Those of a network.
+    /// Finds the readers of a network's operands.
     pub(super) fn new(network: &Network) -> Users {
         let mut users = HashMap::new();
         for (k, node) in network.nodes.iter().enumerate() {

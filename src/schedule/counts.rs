@@ -1,8 +1,8 @@
 //! Counts the operations of passes to any set of parameters from one recorded pass.
 //!
-//! What a forward pass, a reverse pass and tangents take is a sum over the nodes that they go through. The sum's terms are found
-//! once, by a pass to all parameters that any part has; those of a part are then added up. A pass of its own for each of a
-//! thousand layers would take as long as a thousand passes over all of them.
+//! The operations of a forward pass, of a reverse pass and of tangents are sums over the nodes that they go through. One pass to
+//! all parameters that any part has finds the terms of the sums; the terms of a part are then added up. A thousand layers would
+//! otherwise take a thousand passes.
 
 use super::alike::contractions;
 use super::candidates::Candidates;
@@ -11,21 +11,19 @@ use super::plan::{DIAGONAL_ROWS, PartPlan, Sizes, UNIT_ROWS};
 use super::request::ResolvedPart;
 use super::routes::{Costs, Routes, pieces};
 use super::second::{MOST_DIRECTIONS, SEED};
-use super::tiles::Grid;
 use super::unit::{BlankSeeds, Seeds, Unit, blank_dual_seed};
-use super::ways::Counted;
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Seen, Weights, backward_watched, forward_with};
 use crate::loss::Curvature;
 use crate::network::{Network, Operand};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Backend, Kind, Shape};
+use crate::tensor::{Backend, Kind};
 use std::cell::Cell;
 
 /// The operations of a reverse pass for one sample, split by node, operand and parameter, so that those of a pass to fewer
 /// parameters are a partial sum.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 struct Back {
     /// Of the seed.
     seed: u64,
@@ -58,6 +56,29 @@ impl Back {
     }
 }
 
+/// Operations on a meter, numbers of seeds among them: these are made on the host.
+pub(super) fn weighed(meter: &Meter) -> u64 {
+    meter.operations() + SEED * meter.tally().of(Kind::Seeds).numbers()
+}
+
+/// The operations since it was last asked.
+struct Laps<'m> {
+    meter: &'m Meter,
+    before: Cell<u64>,
+}
+
+impl<'m> Laps<'m> {
+    fn new(meter: &'m Meter) -> Self {
+        let before = Cell::new(weighed(meter));
+        Laps { meter, before }
+    }
+
+    fn next(&self) -> u64 {
+        let now = weighed(self.meter);
+        now - self.before.replace(now)
+    }
+}
+
 /// The sum over the parameters that are wanted.
 fn of_wanted(own: &[u64], reach: &Reach) -> u64 {
     let own = own.iter().zip(&reach.wanted);
@@ -65,11 +86,12 @@ fn of_wanted(own: &[u64], reach: &Reach) -> u64 {
         .sum()
 }
 
-/// Operations of passes over one sample, and the factors of all wanted parameters.
+/// Operations of passes over one sample, by what they go through.
 pub(super) struct Counts<'a> {
     network: &'a Network,
     sizes: Sizes,
-    reach: Reach,
+    /// The reach of a pass to all parameters that are counted.
+    reach: &'a Reach,
     /// By node: the forward pass.
     forward: Vec<u64>,
     /// By node: the tangents of one direction, where they are carried by all that depends on a parameter.
@@ -84,64 +106,48 @@ pub(super) struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    /// Counts passes to the parameters of `reach`.
-    pub(super) fn new(network: &'a Network, sizes: Sizes, reach: Reach) -> Result<Self> {
+    /// Counts passes to the parameters that the planner wants.
+    pub(super) fn new(planner: &Planner<'a>) -> Result<Self> {
+        let network = planner.network;
         let mut counts = Counts {
             network,
-            sizes,
+            sizes: planner.sizes,
+            reach: planner.reach,
             forward: Vec::new(),
             tangents: Vec::new(),
             tangent_seed: 0,
             rows: vec![0; network.parameters.len()],
             back: Default::default(),
             candidates: Candidates::default(),
-            reach,
         };
-        let outer = counts.count_back()?;
+        let outer = counts.count_back(planner)?;
         counts.candidates = Candidates::new(network, &outer);
-        counts.count_tangents()?;
+        counts.count_tangents(planner)?;
         Ok(counts)
-    }
-
-    fn meter(&self) -> Meter {
-        Meter::new(self.sizes.number_bytes)
-    }
-
-    fn inputs(&self, meter: &Meter) -> Vec<MeterTensor> {
-        let inputs = self.network.inputs.iter();
-        inputs
-            .map(|i| meter.blank(Shape::new(1, 1, &i.rest)))
-            .collect()
     }
 
     /// Counts the forward pass, and reverse passes of one and of two directions; whether the factor of each parameter is an outer
     /// one.
-    fn count_back(&mut self) -> Result<Vec<bool>> {
-        let (network, meter) = (self.network, self.meter());
+    fn count_back(&mut self, planner: &Planner<'_>) -> Result<Vec<bool>> {
+        let (network, meter) = (self.network, Meter::new(self.sizes.number_bytes));
         let (parameters, nodes) = (network.parameters.len(), network.nodes.len());
         let weights = Weights::upload(&meter, network);
-        let since = Cell::new(meter.operations());
-        let taken = || {
-            let now = meter.operations();
-            now - since.replace(now)
-        };
-        let inputs = self.inputs(&meter);
+        let inputs = planner.inputs(&meter, 1);
+        let laps = Laps::new(&meter);
         let mut forward = Vec::with_capacity(nodes);
         let each = |_, value| {
-            forward.push(taken());
+            forward.push(laps.next());
             value
         };
-        let trace = forward_with(&meter, network, &weights, inputs, &self.reach, each, |v| v);
+        let trace = forward_with(&meter, network, &weights, inputs, self.reach, each, |v| v);
         self.forward = forward;
         let signed = self.sizes.signed;
         let (mut outer, mut rows) = (vec![None; parameters], vec![0; parameters]);
         for (back, directions) in self.back.iter_mut().zip([1, 2]) {
-            let before = meter.tally().of(Kind::Seeds).numbers();
-            taken();
+            laps.next();
             let seed = BlankSeeds { signed }.seed(&meter, &trace.output, 0..directions)?;
-            let numbers = meter.tally().of(Kind::Seeds).numbers() - before;
             *back = Back {
-                seed: taken() + SEED * numbers,
+                seed: laps.next(),
                 nodes: vec![0; nodes],
                 cotangents: network
                     .nodes
@@ -157,23 +163,23 @@ impl<'a> Counts<'a> {
                 network,
                 &weights,
                 &trace,
-                &self.reach,
+                self.reach,
                 seed.cotangents,
                 |k, site| {
-                    sites[k] += taken();
+                    sites[k] += laps.next();
                     if directions == 1 {
                         // Of several sites the rows are summed up.
                         outer[k] = Some(outer[k].is_none() && site.outer(&meter).is_some());
-                        taken();
+                        laps.next();
                         site.sum(&meter);
-                        rows[k] += taken();
+                        rows[k] += laps.next();
                     }
                 },
                 |k, seen| match seen {
-                    Seen::Node => _ = taken(),
-                    Seen::Formed => of_nodes[k] += taken(),
+                    Seen::Node => _ = laps.next(),
+                    Seen::Formed => of_nodes[k] += laps.next(),
                     Seen::Cotangent(operand, _) | Seen::Site(operand) => {
-                        of_operands.push((k, operand, taken()));
+                        of_operands.push((k, operand, laps.next()));
                     }
                 },
             );
@@ -187,37 +193,31 @@ impl<'a> Counts<'a> {
     }
 
     /// Counts tangents, as a pass carries them from whatever is moved to the output, with their seed.
-    fn count_tangents(&mut self) -> Result<()> {
-        let (network, meter) = (self.network, self.meter());
+    fn count_tangents(&mut self, planner: &Planner<'_>) -> Result<()> {
+        let (network, meter) = (self.network, Meter::new(self.sizes.number_bytes));
         let dual = Dual { inner: &meter };
         let none = network.parameters.iter().map(|_| None);
         let weights = Weights::upload(&meter, network).with_tangents(none);
-        let since = Cell::new(meter.operations());
-        let taken = || {
-            let now = meter.operations();
-            now - since.replace(now)
-        };
-        let inputs = self.inputs(&meter);
-        let inputs = inputs.into_iter().map(DualTensor::constant).collect();
+        let inputs = planner.inputs(&meter, 1).into_iter();
+        let inputs = inputs.map(DualTensor::constant).collect();
+        let laps = Laps::new(&meter);
         let mut all = Vec::with_capacity(network.nodes.len());
         let each = |value, mut tensor: DualTensor<MeterTensor>| {
-            all.push(taken());
+            all.push(laps.next());
             let carries = self.reach.depends(value) && self.reach.is_sampled(value);
             if carries && tensor.tangent.is_none() {
                 tensor.tangent = Some(meter.blank(meter.shape(&tensor.primal)));
             }
             tensor
         };
-        let trace = forward_with(&dual, network, &weights, inputs, &self.reach, each, |v| v);
+        let trace = forward_with(&dual, network, &weights, inputs, self.reach, each, |v| v);
         let own = all.iter().zip(&self.forward);
         self.tangents = own
             .map(|(all, primal)| all.saturating_sub(*primal))
             .collect();
-        let before = meter.tally().of(Kind::Seeds).numbers();
-        taken();
+        laps.next();
         blank_dual_seed(&meter, self.sizes.curvature, &trace.output)?;
-        let numbers = meter.tally().of(Kind::Seeds).numbers() - before;
-        self.tangent_seed = taken() + SEED * numbers;
+        self.tangent_seed = laps.next();
         Ok(())
     }
 
@@ -291,6 +291,24 @@ pub(super) fn product(network: &Network, sizes: Sizes) -> u64 {
     4 * columns.saturating_mul(outputs)
 }
 
+/// Operations of a part's block over all samples, counted for either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// All operations, forward.
+    pub forward: u64,
+    /// Reverse passes of all directions to the part's parameters, which parts share.
+    pub passes: u64,
+    /// Operations of the part beside these passes: rows of V, and contractions.
+    pub own: u64,
+}
+
+impl Counted {
+    /// All operations, backwards, of the part alone.
+    pub fn backward(&self) -> u64 {
+        self.passes.saturating_add(self.own)
+    }
+}
+
 /// Counts the operations of parts by either way.
 pub(super) struct Counter<'a> {
     counts: Counts<'a>,
@@ -307,51 +325,42 @@ pub(super) struct Counter<'a> {
 
 impl<'a> Counter<'a> {
     /// Counts what parts that want the parameters of `reach` share.
-    pub(super) fn new(network: &'a Network, sizes: Sizes, reach: Reach) -> Result<Self> {
-        let planner = Planner {
-            network,
-            reach: &reach,
-            parts: &[],
-            tiles: &[],
-            sizes,
-            grid: Grid::Squares,
-        };
-        let unit_of = |meter: &Meter, directions: usize| {
-            let weights = Weights::upload(meter, network);
+    pub(super) fn new(network: &'a Network, sizes: Sizes, reach: &'a Reach) -> Result<Self> {
+        let planner = Planner::of_passes(network, reach, sizes);
+        let unit_of = |directions: usize| {
+            let meter = Meter::new(sizes.number_bytes);
+            let weights = Weights::upload(&meter, network);
             let mut made = None;
-            planner.unit(meter, &weights, 1, directions, |unit| {
+            planner.unit(&meter, &weights, 1, directions, |unit| {
                 made = Some(unit);
                 Ok(())
             })?;
-            Ok(made.expect("a range of directions is one unit"))
+            Ok((meter, made.expect("a range of directions is one unit")))
         };
-        let meter = Meter::new(sizes.number_bytes);
-        let one = unit_of(&meter, 1)?;
-        let each = |factor: &Option<_>, run: &dyn Fn(&crate::jacobian::Factor<MeterTensor>)| {
-            let before = meter.operations();
-            factor.as_ref().inspect(|factor| run(factor));
-            meter.operations() - before
-        };
-        let squares = one.factors.iter();
-        let squares = squares.map(|f| each(f, &|f| drop(f.squares(&meter, None, DIAGONAL_ROWS))));
+        let (meter, one) = unit_of(1)?;
+        let laps = Laps::new(&meter);
+        let squares = one.factors.iter().map(|factor| {
+            if let Some(factor) = factor {
+                factor.squares(&meter, None, DIAGONAL_ROWS);
+            }
+            laps.next()
+        });
         let squares = squares.collect();
         let directions = sizes.directions.clamp(1, UNIT_ROWS);
-        let meter = Meter::new(sizes.number_bytes);
-        let mut unit = unit_of(&meter, directions)?;
-        let form = |factor: &mut Option<crate::jacobian::Factor<MeterTensor>>| {
-            let before = meter.operations();
+        let (meter, mut unit) = unit_of(directions)?;
+        let laps = Laps::new(&meter);
+        let formed = unit.factors.iter_mut().map(|factor| {
             if let Some(factor) = factor {
                 factor.keep_rows(&meter, false);
             }
-            meter.operations() - before
-        };
-        let formed = unit.factors.iter_mut().map(form).collect();
+            laps.next()
+        });
         Ok(Counter {
-            counts: Counts::new(network, sizes, reach)?,
+            counts: Counts::new(&planner)?,
+            formed: formed.collect(),
             unit,
             meter,
             directions,
-            formed,
             squares,
         })
     }
@@ -360,13 +369,7 @@ impl<'a> Counter<'a> {
     pub(super) fn count(&self, part: &ResolvedPart, wanted: Vec<bool>) -> Counted {
         let (network, sizes) = (self.counts.network, self.counts.sizes);
         let reach = self.counts.reach.of_others(network, wanted);
-        let parts = [PartPlan {
-            part: part.clone(),
-            number: 0,
-            counted: None,
-            rows: Vec::new(),
-            columns: Vec::new(),
-        }];
+        let parts = [PartPlan::uncut(part.clone())];
         let (forward, back) = self.counts.plain_pass(&reach);
         let (samples, directions) = (sizes.samples as u64, sizes.directions as u64);
         let passes = forward.saturating_add(back.saturating_mul(directions));
@@ -400,7 +403,6 @@ impl<'a> Counter<'a> {
 mod tests {
     use super::*;
     use crate::network::builder::{Builder, Window2d};
-    use crate::schedule::tiles::Tiling;
 
     /// Values with several readers, a kink, a pool, a parameter along channels.
     fn branched() -> Network {
@@ -425,41 +427,19 @@ mod tests {
             .unwrap()
     }
 
-    fn sizes(curvature: Curvature) -> Sizes {
-        Sizes {
-            samples: 3,
-            directions: 4,
-            signed: false,
-            curvature,
-            number_bytes: 4,
-            target: 1,
-            batch: None,
-            units: None,
-            grid: Grid::Squares,
-            tiling: Tiling::default(),
-            way: None,
-        }
-    }
-
     /// The counts of passes to each set of parameters, and a planner that measures the same.
-    fn compare(network: &Network, sizes: Sizes, check: impl Fn(&Counts<'_>, &Planner<'_>, &str)) {
+    fn compare(network: &Network, check: impl Fn(&Counts<'_>, &Planner<'_>, &str)) {
+        let sizes = Sizes::of_test(3, 4);
         let count = network.parameters.len();
-        let all = || Reach::new(network, vec![true; count]);
-        let counts = Counts::new(network, sizes, all()).unwrap();
+        let all = Reach::new(network, vec![true; count]);
+        let counts = Counts::new(&Planner::of_passes(network, &all, sizes)).unwrap();
         let mut sets: Vec<Vec<usize>> = vec![(0..count).collect(), vec![0, count - 1]];
         sets.extend((0..count).map(|k| vec![k]).take(30));
         for set in sets {
             let mut wanted = vec![false; count];
             set.iter().for_each(|&k| wanted[k] = true);
             let reach = Reach::new(network, wanted);
-            let planner = Planner {
-                network,
-                reach: &reach,
-                parts: &[],
-                tiles: &[],
-                sizes,
-                grid: Grid::Squares,
-            };
+            let planner = Planner::of_passes(network, &reach, sizes);
             check(&counts, &planner, &format!("{set:?}"));
         }
     }
@@ -488,7 +468,7 @@ mod tests {
     #[test]
     fn a_reverse_pass_is_the_sum_of_what_its_nodes_take() {
         for (name, network) in networks() {
-            compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
+            compare(&network, |counts, planner, set| {
                 let measured = planner.plain_pass().unwrap();
                 assert_eq!(counts.plain_pass(planner.reach), measured, "{name} {set}");
             });
@@ -499,7 +479,7 @@ mod tests {
     fn a_direction_of_g_forward_is_counted_within_a_small_factor() {
         // Counted is what all inputs of a node that depend on parameters carry, though fewer may.
         for (name, network) in networks() {
-            compare(&network, sizes(Curvature::Ggn), |counts, planner, set| {
+            compare(&network, |counts, planner, set| {
                 let counted = counts.direction(planner.reach) as f64;
                 let measured = planner.direction().unwrap() as f64;
                 let ratio = counted / measured;

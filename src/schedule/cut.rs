@@ -36,14 +36,14 @@ pub(super) fn strips_of(
 
 /// The first strip of columns that a strip of rows has a tile with: a tile owns its mirror, so that below the diagonal of a
 /// symmetric part nothing is computed.
-pub(super) fn first_column(part: &PartPlan, grid: Grid, row: usize) -> usize {
+fn first_column(part: &PartPlan, grid: Grid, row: usize) -> usize {
     match part.part.symmetric() && grid.above_the_diagonal() {
         true => row,
         false => 0,
     }
 }
 
-/// How many tiles a part has.
+/// The number of a part's tiles.
 pub(super) fn tile_count(part: &PartPlan, grid: Grid) -> usize {
     let of_row = |row| part.columns.len() - first_column(part, grid, row);
     (0..part.rows.len()).map(of_row).sum()

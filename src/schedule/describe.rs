@@ -1,7 +1,8 @@
 //! A plan as people and machines read it.
 
+use super::counts::Counted;
 use super::plan::{Keep, PairPlan, Plan};
-use super::ways::{Counted, Way};
+use super::ways::Way;
 use crate::bytes::Bytes;
 use serde::Serialize;
 use std::fmt;

@@ -15,6 +15,7 @@ use super::unit::{LossSeeds, Unit, dual_seed, units};
 use super::writer::{Item, checked};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
+use crate::files::writing;
 use crate::jacobian::passes::{Reach, Weights};
 use crate::tensor::dual::DualTensor;
 use crate::tensor::{Contract, How};
@@ -105,16 +106,10 @@ impl<B: Contract> Driver<'_, B> {
     /// # Errors
     /// [`Error::Interrupted`] where the run is to stop, or this device's collector has.
     fn check(&self) -> Result<()> {
-        let cancelled = self.shared.cancel.load(Ordering::Relaxed);
-        if cancelled {
-            crate::files::writing::stops();
-        }
-        let stop =
-            cancelled || self.shared.ledger.is_stopped() || self.broken.load(Ordering::Relaxed);
-        if stop {
-            Err(Error::Interrupted)
-        } else {
-            Ok(())
+        writing::check(self.shared.cancel)?;
+        match self.shared.ledger.is_stopped() || self.broken.load(Ordering::Relaxed) {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The units of samples and directions that there is memory for, and the refusal where not even the smallest fits.
 
+use super::budget::ALLOWANCE;
 use super::footprint::{Footprint, Planner};
-use super::lesser::at_least;
+use super::lesser::Short;
 use super::plan::{Limits, RING, Sizes, TileJob, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING};
 use super::routes::Routes;
 use super::second::{MOST_DIRECTIONS, Needs};
@@ -53,13 +54,11 @@ pub(super) const TILE: usize = 640;
 /// Bytes that a part takes in lists, beside its strips: its description, file and figures. Measured.
 const PART: usize = 4096;
 
-/// The limits of a run that is gone on with: of what is held a part is a reserve ([`Limits::held`]), and the same command may hold
-/// a little more than it did before.
+/// The limits of a run that is resumed may use the [`ALLOWANCE`] too: the same command may hold a little more than it did before.
 fn with_reserve(sizes: Sizes, limits: Limits) -> Limits {
-    const RESERVE: u64 = 4 << 20;
     match sizes.units {
         Some(_) => Limits {
-            held: limits.held.saturating_sub(RESERVE),
+            held: limits.held.saturating_sub(ALLOWANCE),
             ..limits
         },
         None => limits,
@@ -80,13 +79,13 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
     let (network, tiles, sizes) = (planner.network, planner.tiles, planner.sizes);
     let limits = with_reserve(sizes, limits);
     let (rows, lists) = (unit_rows(network, tiles, sizes), list_bytes(planner));
-    let least = match tiles.is_empty() {
+    let fewest = match tiles.is_empty() {
         true => 1,
         false => (4 * UNIT_ROWS / sizes.directions.max(1)).clamp(1, UNIT_SAMPLES),
     };
     let most = sizes
         .batch
-        .unwrap_or((rows / sizes.directions.max(1)).max(least));
+        .unwrap_or((rows / sizes.directions.max(1)).max(fewest));
     let mut unit = most.clamp(1, sizes.samples.max(1));
     let mut chunk = sizes.directions.clamp(1, rows);
     if let Some(units) = sizes.units {
@@ -100,7 +99,8 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
         let buffers = host_bytes(network, tile, sizes, limits, (unit, chunk));
         let host = buffers + lists;
         let device = limits.device_beside(host);
-        let fits = footprint.recompute(1, limits.unified) <= device && host <= limits.host_left();
+        let peak = footprint.recompute(1, limits.unified);
+        let fits = peak <= device && host <= limits.host_left();
         if fits && footprint.largest <= limits.tensor {
             return Ok(Room {
                 needs: footprint,
@@ -110,7 +110,6 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
                 device,
             });
         }
-        let peak = footprint.recompute(1, limits.unified);
         least.try_out(footprint.largest, peak, host);
         if let Some(units) = sizes.units {
             return Err(too_small_for(units, peak, host));
@@ -213,15 +212,15 @@ fn host_bytes(
     let numbers = unit * (2 * input + outputs + sizes.target) + 3 * unit * chunk * (outputs + 1);
     // What is cut into chunks is padded to their size, turned round for its mirror, and may be compressed, by each writer.
     let chunks = if sizes.tiling.regular { 2 * WRITING } else { 0 };
-    let waiting = tiles_on_their_way(limits.unified).min(count);
+    let waiting = tiles_on_their_way(limits.unified, count);
     tile * (waiting + chunks) as u64 + 8 * numbers as u64
 }
 
-/// Finished tiles in host memory at most.
-pub(super) fn tiles_on_their_way(unified: bool) -> usize {
+/// Finished tiles in host memory at most, of `count` tiles.
+pub(super) fn tiles_on_their_way(unified: bool, count: usize) -> usize {
     // On the CPU one in the driver's hand and one that waits; else those of the ring, and one in the collector's hand.
     let finished = if unified { 2 } else { RING + 1 };
-    finished + WRITING
+    (finished + WRITING).min(count)
 }
 
 /// The budget does not hold the units of the run that is gone on with.
@@ -251,36 +250,13 @@ fn too_small(least: Least, limits: Limits) -> Error {
             bytes(limits.tensor)
         ));
     }
-    let short_of_host = limits.unified || host > limits.host_left();
-    let budget = match (short_of_host, limits.unified) {
-        (true, true) => limits.device.min(limits.host),
-        (true, false) => limits.host,
-        (false, _) => limits.device,
-    };
-    let would_do = match limits.unified {
-        true => format!(
-            "--host-memory {}",
-            at_least((limits.held + peak + host).into())
-        ),
-        false => {
-            let mut budgets = Vec::new();
-            if peak > limits.device {
-                budgets.push(format!("--memory {}", at_least(peak.into())));
-            }
-            if host > limits.host_left() {
-                let least = limits.held + limits.sharing * host;
-                budgets.push(format!("--host-memory {}", at_least(least.into())));
-            }
-            budgets.join(" with ")
-        }
-    };
+    let Short {
+        budget,
+        held,
+        would_do,
+    } = Short::of(limits, peak, host);
     Error::Budget(format!(
-        "the memory budget of {} is too small: {}weights, a pass and one tile take at least {}, host buffers and finished tiles {}; {would_do} would do",
-        bytes(budget),
-        match short_of_host {
-            true => limits.held_text(),
-            false => String::new(),
-        },
+        "the memory budget of {budget} is too small: {held}weights, a pass and one tile take at least {}, host buffers and finished tiles {}; {would_do} would do",
         bytes(peak),
         bytes(host),
     ))

@@ -97,7 +97,24 @@ pub(super) struct Planner<'a> {
     pub(super) grid: Grid,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// A planner for passes to the parameters of `reach`, without parts.
+    pub(super) fn of_passes(network: &'a Network, reach: &'a Reach, sizes: Sizes) -> Self {
+        Planner {
+            network,
+            reach,
+            parts: &[],
+            tiles: &[],
+            sizes,
+            grid: sizes.grid,
+        }
+    }
+
+    /// Whether a part is a diagonal.
+    pub(super) fn diagonal(&self) -> bool {
+        self.parts.iter().any(|p| p.part.columns.is_none())
+    }
+
     /// The inputs of so many samples.
     pub(super) fn inputs(&self, meter: &Meter, samples: usize) -> Vec<MeterTensor> {
         let inputs = self.network.inputs.iter().map(|input| {
@@ -169,7 +186,6 @@ impl Planner<'_> {
         let weights = Weights::upload(&meter, self.network);
         let base = meter.live();
         let tiles = self.samples_of_tiles();
-        let diagonal = self.parts.iter().any(|p| p.part.columns.is_none());
         // A part that stays where it is accumulated is the caller's memory.
         let most = match self.grid {
             Grid::Whole => 0,
@@ -193,7 +209,7 @@ impl Planner<'_> {
                     footprint.temporary = footprint.temporary.max(made.temporary);
                 });
             }
-            if diagonal {
+            if self.diagonal() {
                 meter.reset_peak();
                 for factor in unit.factors.iter().flatten() {
                     factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);

@@ -11,7 +11,7 @@ use crate::network::Network;
 const TRIED: usize = 24;
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
-pub(crate) fn at_least(bytes: u128) -> String {
+pub(super) fn at_least(bytes: u128) -> String {
     let mut unit = 1u128;
     while bytes >= 1024 * unit && unit < 1 << 60 {
         unit <<= 10;
@@ -23,6 +23,49 @@ pub(crate) fn at_least(bytes: u128) -> String {
     Bytes((tenths * unit).div_ceil(10))
         .to_string()
         .replace(' ', "")
+}
+
+/// The words of a message on a budget that is too small.
+pub(crate) struct Short {
+    /// The budget that is too small.
+    pub(crate) budget: Bytes,
+    /// The clause that names what is in use of it ([`Limits::held_text`]).
+    pub(crate) held: String,
+    /// The options that would do.
+    pub(crate) would_do: String,
+}
+
+impl Short {
+    /// For work that takes `peak` bytes on the device and `host` bytes of host buffers, which do not fit the limits.
+    pub(crate) fn of(limits: Limits, peak: u64, host: u64) -> Short {
+        let short_of_host = limits.unified || host > limits.host_left();
+        let mut options = Vec::new();
+        if limits.unified {
+            let least = limits.held + peak + host;
+            options.push(format!("--host-memory {}", at_least(least.into())));
+        } else {
+            if peak > limits.device {
+                options.push(format!("--memory {}", at_least(peak.into())));
+            }
+            if host > limits.host_left() {
+                let least = limits.held + limits.sharing * host;
+                options.push(format!("--host-memory {}", at_least(least.into())));
+            }
+        }
+        let budget = match (short_of_host, limits.unified) {
+            (true, true) => limits.device.min(limits.host),
+            (true, false) => limits.host,
+            (false, _) => limits.device,
+        };
+        Short {
+            budget: Bytes(budget.into()),
+            held: match short_of_host {
+                true => limits.held_text(),
+                false => String::new(),
+            },
+            would_do: options.join(" with "),
+        }
+    }
 }
 
 /// The error of a plan that has no room, with parts within those asked for that have.
@@ -197,21 +240,12 @@ mod tests {
     #[test]
     fn what_has_room_is_what_can_be_planned() {
         use crate::loss::Curvature;
-        use crate::schedule::tiles::Tiling;
         let session = session();
         for curvature in [Curvature::Ggn, Curvature::Exact] {
             let sizes = Sizes {
-                samples: 6,
-                directions: 10,
-                signed: false,
                 curvature,
-                number_bytes: 4,
-                target: 1,
-                batch: None,
-                units: None,
                 grid: Grid::Panels,
-                tiling: Tiling::default(),
-                way: None,
+                ..Sizes::of_test(6, 10)
             };
             let mut both = [0, 0];
             for bytes in (10..25).map(|power| 1 << power) {

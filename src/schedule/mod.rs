@@ -5,6 +5,7 @@
 mod alike;
 mod asked;
 pub mod budget;
+mod cache;
 mod candidates;
 mod collector;
 mod counts;
@@ -17,6 +18,7 @@ mod footprint;
 mod ledger;
 mod lesser;
 mod moves;
+mod options;
 pub mod pairs;
 mod peak;
 pub mod plan;
@@ -33,7 +35,9 @@ pub mod unit;
 mod ways;
 mod writer;
 
-pub(crate) use lesser::at_least;
+pub use counts::Counted;
+pub(crate) use lesser::Short;
+pub use options::RunOptions;
 pub use room::shortage;
 pub use tally::PlanTally;
-pub use ways::{Counted, Way};
+pub use ways::Way;

@@ -5,6 +5,7 @@
 //! `H[a, b] = Σ_n Σ_r L_n[r, a] R_n[r, b]`: the same bilinear form as that of G from the directions of S, so that the
 //! contractions of DESIGN §2 serve both. For G, R_n = J_nᵀ ∇²ℓ_n ż with ż the tangents of the outputs.
 
+use super::cache::Cache;
 use super::candidates::Bits;
 use super::pairs::{meetings, meetings_with};
 use super::plan::{DIAGONAL_ROWS, PartPlan, TileJob};
@@ -196,7 +197,7 @@ pub struct Factors<T> {
 }
 
 impl<T> Factors<T> {
-    /// How many there are.
+    /// The number of factors on both sides.
     pub fn count(&self) -> usize {
         self.left.len() + self.right.len()
     }
@@ -229,14 +230,14 @@ pub struct Passes<'a, B: Backend> {
     pub second: bool,
 }
 
-/// The maximum number of cached reaches. A full cache is emptied.
+/// The maximum number of cached reaches.
 pub(super) const REACHES: usize = 64;
 
 /// The reach of reverse passes by the parameters that they go back to: one for all passes that go back to the same.
 pub struct Reaches<'a> {
     network: &'a Network,
     all: &'a Reach,
-    known: RefCell<BTreeMap<Vec<usize>, Rc<Reach>>>,
+    known: RefCell<Cache<Vec<usize>, Rc<Reach>>>,
 }
 
 impl<'a> Reaches<'a> {
@@ -245,7 +246,7 @@ impl<'a> Reaches<'a> {
         Self {
             network,
             all,
-            known: RefCell::default(),
+            known: RefCell::new(Cache::new(REACHES)),
         }
     }
 
@@ -258,10 +259,7 @@ impl<'a> Reaches<'a> {
         wanted.iter().for_each(|&k| all[k] = true);
         let reach = Rc::new(self.all.of_others(self.network, all));
         let mut known = self.known.borrow_mut();
-        if known.len() >= REACHES {
-            known.clear();
-        }
-        known.insert(wanted.to_vec(), Rc::clone(&reach));
+        known.insert(wanted.to_vec(), Rc::clone(&reach), 1);
         reach
     }
 }

@@ -1,4 +1,4 @@
-//! What meets in a tile: pairs of runs of rows and columns, and the products that they take.
+//! The pairs of parameters of a tile: its runs of rows and of columns, and the products that each pair takes.
 
 use super::plan::{PartPlan, TileJob};
 use super::tiles::{Grid, Run};
@@ -7,7 +7,7 @@ use crate::contraction::{Meeting, Segment};
 use crate::tensor::Fill;
 use std::ops::Range;
 
-/// What meets in a tile: parameters of rows and columns, how their product enters the tile, and their segments in a
+/// The contractions of a tile: the parameters of rows and columns, how their product enters the tile, and their segments in a
 /// unit.
 ///
 /// The pairs are an iterator, since a network of thousands of parameters has millions of them.
@@ -18,22 +18,24 @@ pub fn encounters<'a, T>(
     grid: Grid,
 ) -> impl Iterator<Item = (usize, usize, Fill, Meeting<'a, T>)> + use<'a, T> {
     pairs_of(part, *job, grid).map(|(rows, columns, fill)| {
-        let meeting = Meeting {
-            rows: segment(unit, &rows),
-            columns: segment(unit, &columns),
-            signs: unit.signs.as_ref(),
-        };
+        let meeting = meeting(unit, &rows, &columns);
         (rows.parameter, columns.parameter, fill, meeting)
     })
 }
 
-/// The factor of a run in a unit.
-pub(super) fn segment<'a, T>(unit: &'a Unit<T>, run: &Run) -> Segment<'a, T> {
-    let factor = unit.factors[run.parameter].as_ref();
-    Segment {
-        factor: factor.expect("every parameter of a tile is wanted"),
+/// Two runs with their factors in a unit.
+pub(super) fn meeting<'a, T>(unit: &'a Unit<T>, rows: &Run, columns: &Run) -> Meeting<'a, T> {
+    let segment = |run: &Run| Segment {
+        factor: unit.factors[run.parameter]
+            .as_ref()
+            .expect("every parameter of a tile is wanted"),
         range: run.range.clone(),
         origin: run.origin,
+    };
+    Meeting {
+        rows: segment(rows),
+        columns: segment(columns),
+        signs: unit.signs.as_ref(),
     }
 }
 

@@ -50,7 +50,7 @@ impl Plan {
         } else {
             0
         };
-        let most = tiles_on_their_way(self.is_unified()).min(self.tiles.len());
+        let most = tiles_on_their_way(self.is_unified(), self.tiles.len());
         let rest = self.host_bytes.saturating_sub(own + tile * most as u64);
         let others = self.tiles.len().saturating_sub(1);
         let likely = match self.is_unified() {

@@ -1,5 +1,6 @@
 //! The plan: what will run, in how much memory, found by running it on shapes alone.
 
+use super::counts::Counted;
 use super::cut::{check_tiles, strips_of, tile_count, tiles_of};
 use super::fit::{Room, room_first, room_second};
 use super::footprint::Planner;
@@ -8,7 +9,7 @@ use super::request::ResolvedPart;
 use super::room::shortage;
 use super::routes::Routes;
 use super::tiles::{Grid, Strip, Tiling};
-use super::ways::{Chosen, Counted, Way, choose};
+use super::ways::{Chosen, Way, choose};
 use crate::bytes::Bytes;
 use crate::contraction::Contraction;
 use crate::error::{Error, Result};
@@ -184,6 +185,17 @@ pub struct Plan {
 }
 
 impl PartPlan {
+    /// A part that is not cut yet.
+    pub(super) fn uncut(part: ResolvedPart) -> Self {
+        PartPlan {
+            part,
+            number: 0,
+            counted: None,
+            rows: Vec::new(),
+            columns: Vec::new(),
+        }
+    }
+
     /// Whether the tile, of a grid of squares, is its own mirror.
     pub fn on_diagonal(&self, job: &TileJob) -> bool {
         self.part.symmetric() && job.row == job.column
@@ -476,6 +488,24 @@ impl Units {
 }
 
 impl Sizes {
+    /// Sizes for G in single precision, in squares.
+    #[cfg(test)]
+    pub(super) fn of_test(samples: usize, directions: usize) -> Sizes {
+        Sizes {
+            samples,
+            directions,
+            signed: false,
+            curvature: Curvature::Ggn,
+            number_bytes: 4,
+            target: 1,
+            batch: None,
+            units: None,
+            grid: Grid::Squares,
+            tiling: Tiling::default(),
+            way: None,
+        }
+    }
+
     /// Units of `unit` samples and `chunk` directions.
     pub(super) fn units(&self, unit: usize, chunk: usize) -> u64 {
         (self.samples.div_ceil(unit.max(1)) * self.directions.div_ceil(chunk.max(1))) as u64

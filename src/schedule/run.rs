@@ -10,6 +10,7 @@ use super::tiles::Grid;
 use super::writer::{Item, Writer};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::files::writing;
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
@@ -48,10 +49,9 @@ pub struct Control<'a> {
 impl Control<'static> {
     /// No progress, no way to stop.
     pub fn none() -> Self {
-        static NEVER: AtomicBool = AtomicBool::new(false);
         Control {
             progress: &|_| {},
-            cancel: &NEVER,
+            cancel: &writing::NEVER,
         }
     }
 }
@@ -60,11 +60,7 @@ impl Control<'_> {
     /// # Errors
     /// [`Error::Interrupted`] once the run was asked to stop.
     pub fn check(&self) -> Result<()> {
-        if self.cancel.load(Ordering::Relaxed) {
-            crate::files::writing::stops();
-            return Err(Error::Interrupted);
-        }
-        Ok(())
+        writing::check(self.cancel)
     }
 }
 

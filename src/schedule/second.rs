@@ -1,8 +1,9 @@
 //! The plan of what is moved (an exact Hessian, its residual, or G forward), found by running its passes on shapes alone.
 
 use super::alike::PairSums;
+use super::cache::Cache;
 use super::candidates::Candidates;
-use super::counts::{Counts, product};
+use super::counts::{Counts, product, weighed};
 use super::footprint::{Planner, pieces, under_way};
 use super::moves::{
     Contracted, Entries, Factors, Move, Moving, Passes, Piece, REACHES, Reaches, moves,
@@ -15,8 +16,8 @@ use crate::jacobian::Factor;
 use crate::jacobian::passes::Weights;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Contract, Kind, Tally};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::tensor::{Contract, Tally};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Directions of a pass at most: beyond, nothing is left to share.
@@ -61,9 +62,7 @@ impl Planner<'_> {
     pub(super) fn routes(&self) -> Result<Routes> {
         let network = self.network;
         if !self.second() {
-            let all = self.reach.of_others(network, self.reach.wanted.clone());
-            let counts = Counts::new(network, self.sizes, all)?;
-            return Ok(counts.routes(self.parts, self.reach));
+            return Ok(Counts::new(self)?.routes(self.parts, self.reach));
         }
         let samples = self.sizes.samples as u64;
         let costs = Costs {
@@ -110,7 +109,7 @@ impl Planner<'_> {
             wanted: wanted.into(),
         };
         self.moving(&meter, (&weights, &inputs), &Routes::default(), &moved)?;
-        let pass = meter.operations() + SEED * meter.tally().of(Kind::Seeds).numbers();
+        let pass = weighed(&meter);
         let (forward, back) = self.plain_pass()?;
         let shared = forward + if self.second() { back } else { 0 };
         let shared = shared.min(pass);
@@ -125,7 +124,7 @@ impl Planner<'_> {
             let weights = Weights::upload(&meter, self.network);
             let mut operations = 0;
             self.unit(&meter, &weights, 1, directions, |_| {
-                operations = meter.operations() + SEED * meter.tally().of(Kind::Seeds).numbers();
+                operations = weighed(&meter);
                 Ok(())
             })?;
             Ok(operations)
@@ -170,10 +169,6 @@ impl Planner<'_> {
             blank_dual_seed(meter, self.sizes.curvature, output)
         };
         passes.run(made_by, inputs, &mut seed)
-    }
-
-    fn diagonal(&self) -> bool {
-        self.parts.iter().any(|p| p.part.columns.is_none())
     }
 
     /// The most directions that a pass has, of no more than [`MOST_DIRECTIONS`].
@@ -311,8 +306,8 @@ pub(super) struct Pass {
     pub(super) tally: Tally,
 }
 
-/// The maximum number of factors of cached passes. A full cache is emptied.
-const REMEMBERED: usize = 1 << 14;
+/// The maximum number of factors of cached passes.
+const CACHED: usize = 1 << 14;
 
 /// Caches passes on shapes. Passes that move the same parameters, with as many entries of each, back to the same parameters do the
 /// same work.
@@ -320,9 +315,7 @@ pub(super) struct Known<'p> {
     planner: &'p Planner<'p>,
     routes: &'p Routes,
     samples: usize,
-    passes: BTreeMap<(Vec<usize>, Alike), Measured>,
-    /// Factors of all of them.
-    factors: usize,
+    passes: Cache<(Vec<usize>, Alike), Measured>,
 }
 
 /// A pass that was run on shapes: where, what it made, and what it took.
@@ -335,8 +328,7 @@ impl<'p> Known<'p> {
             planner,
             routes,
             samples,
-            passes: BTreeMap::new(),
-            factors: 0,
+            passes: Cache::new(CACHED),
         }
     }
 
@@ -365,13 +357,10 @@ impl<'p> Known<'p> {
             operations: meter.operations(),
             tally: meter.tally() - before,
         };
-        if self.factors >= REMEMBERED {
-            self.passes.clear();
-            self.factors = 0;
-        }
-        self.factors += moving.factors().count();
         let factors = Rc::clone(moving.factors());
-        self.passes.insert(key, (meter.clone(), factors, pass));
+        let weight = factors.count();
+        self.passes
+            .insert(key, (meter.clone(), factors, pass), weight);
         Ok((meter, moving, pass))
     }
 }

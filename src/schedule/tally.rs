@@ -89,10 +89,6 @@ impl Plan {
         tally
     }
 
-    fn diagonal(&self) -> bool {
-        self.parts.iter().any(|p| p.part.columns.is_none())
-    }
-
     /// G: every unit's passes, then its tiles.
     fn tally_first(&self, planner: &Planner<'_>) -> Result<PlanTally> {
         let mut tally = PlanTally::default();
@@ -107,7 +103,7 @@ impl Plan {
                     let times = times * repeat;
                     let made = meter.tally() - uploaded;
                     let before = meter.tally();
-                    if self.diagonal() {
+                    if planner.diagonal() {
                         for factor in unit.factors.iter().flatten() {
                             let squares =
                                 factor.squares(&meter, unit.signs.as_ref(), DIAGONAL_ROWS);
@@ -145,14 +141,14 @@ impl Plan {
         // Every wave uploads the data anew, unless they stay.
         let uploads = match self.keep_data {
             true => 1,
-            false => self.tiles.len().div_ceil(self.wave.max(1)).max(1) as u64,
+            false => self.passes() as u64,
         };
         for (samples, times) in pieces(self.samples, self.unit) {
             let meter = Meter::new(planner.sizes.number_bytes);
             planner.inputs(&meter, samples);
             tally.passes += meter.tally().times(uploads * times);
             let mut known = Known::new(planner, routes, samples);
-            for (wave, diagonal) in waves(&self.tiles, self.wave, self.diagonal()) {
+            for (wave, diagonal) in waves(&self.tiles, self.wave, planner.diagonal()) {
                 let (parts, chunk) = (&self.parts, self.chunk);
                 let all = moves(planner.network, routes, parts, wave, diagonal, chunk);
                 for made_by in &all {

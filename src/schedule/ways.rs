@@ -9,7 +9,7 @@
 //! a run that is resumed, or shared by several processes, makes the same choice on any device and in any memory.
 
 use super::candidates::Users;
-use super::counts::Counter;
+use super::counts::{Counted, Counter};
 use super::plan::{Sizes, wanted};
 use super::request::ResolvedPart;
 use super::routes::{least_tangents, pieces};
@@ -31,24 +31,6 @@ pub enum Way {
 /// How many times the operations of backward passes those of forward ones have to undercut: moved entries are multiplied in
 /// smaller products, and the tangents of outputs go to the host and back with each of them.
 const FAVOUR: u64 = 2;
-
-/// Operations of a part's block over all samples, counted for either way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// All operations, forward.
-    pub forward: u64,
-    /// Reverse passes of all directions to the part's parameters, which parts share.
-    pub passes: u64,
-    /// Operations of the part beside these passes: rows of V, and contractions.
-    pub own: u64,
-}
-
-impl Counted {
-    /// All operations, backwards, of the part alone.
-    pub fn backward(&self) -> u64 {
-        self.passes.saturating_add(self.own)
-    }
-}
 
 /// A part of a request with its way.
 #[derive(Clone, Debug)]
@@ -72,7 +54,7 @@ pub(super) fn choose(
         Some(_) => vec![None; parts.len()],
         None => {
             let all = Reach::new(network, wanted(network, parts.iter()));
-            let counter = Counter::new(network, sizes, all)?;
+            let counter = Counter::new(network, sizes, &all)?;
             let of = |part| wanted(network, std::iter::once(part));
             let counted = parts.iter().map(|part| counter.count(part, of(part)));
             counted.map(Some).collect()

@@ -11,10 +11,9 @@ use super::tile::Tile;
 use super::{ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::files::hash::NEVER;
 use crate::files::watch::Watch;
 use crate::files::writes::Writes;
-use crate::files::writing::Finishing;
+use crate::files::writing::{NEVER, Underway};
 use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
 use crate::tensor::Real;
 use serde_json::{Value, json};
@@ -281,7 +280,7 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// [`Error::Io`] where it cannot be synced.
     pub fn leave(&mut self) -> Result<Option<Left>> {
-        let _finishing = Finishing::begin();
+        let _finishing = Underway::finishing();
         let Some(open) = self.open.take() else {
             return Ok(None);
         };
@@ -605,7 +604,7 @@ impl<R: Real> Sink<R> for Files<R> {
             true => self.watch.check_times()?,
             false => self.settle(&NEVER)?,
         }
-        let _finishing = Finishing::begin();
+        let _finishing = Underway::finishing();
         let Some(open) = self.open.take() else {
             return Err(Error::Request(
                 "nothing was begun, so there is nothing to finish".into(),

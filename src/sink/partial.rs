@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::files::folders::{self, Made};
 use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
-use crate::files::writing::Writing;
+use crate::files::writing::Underway;
 use crate::files::{parent, sync_folder, with_suffix};
 use std::fs::File;
 use std::io::Write;
@@ -105,7 +105,7 @@ pub(super) struct Partial {
     /// The folders that were made above the result; once that is removed, those that are empty go too.
     above: Made,
     /// The last field: until all else is gone, the result is being written.
-    _writing: Writing,
+    _writing: Underway,
 }
 
 impl Partial {
@@ -121,7 +121,7 @@ impl Partial {
         restart: bool,
         writes: Writes,
     ) -> Result<(Partial, Contents)> {
-        let writing = Writing::begin();
+        let writing = Underway::writing();
         place.check()?;
         let mut begun = Unfit {
             above: folders::make(&parent(&place.target))?,
@@ -173,7 +173,7 @@ impl Partial {
             _writing: writing,
         };
         let earlier = match Record::read(&plan) {
-            // What lies beside a list of hessblock's own is a run's, whatever became of it.
+            // A plan beside a list of hessblock's own belongs to a run, even if it is damaged.
             Err(_) if restart && shard.of == 1 && (listed || is_torn(&plan)) => None,
             read => read?,
         };
@@ -214,7 +214,7 @@ impl Partial {
             journal: None,
             keep: true,
             above: Made::default(),
-            _writing: Writing::begin(),
+            _writing: Underway::writing(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::npy::{self, Dtype};
 use crate::files::writes::Writes;
-use crate::files::writing::{Finishing, Writing};
+use crate::files::writing::Underway;
 use crate::files::{self, folders, parent, read_exact_at, sync_folder};
 use crate::tensor::Real;
 use ::safetensors::tensor::{Dtype as TensorDtype, Metadata, TensorInfo};
@@ -236,7 +236,7 @@ impl<R: Real> Sink<R> for Tensors<R> {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let (_writing, _finishing) = (Writing::begin(), Finishing::begin());
+        let (_writing, _finishing) = (Underway::writing(), Underway::finishing());
         self.memory.finish()?;
         self.asked.place.check_target()?;
         let partial = self.asked.place.partial();

@@ -8,9 +8,10 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::network::{Layer, Network};
 use crate::operator::Form;
+use crate::schedule::RunOptions;
 use crate::schedule::run::Control;
 use crate::schedule::steps::Steps;
-use crate::session::{RunOptions, Session};
+use crate::session::Session;
 use ndarray::Array2;
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use super::pairs::PairErrors;
 use super::quantiles::Quantiles;
 use crate::error::{Error, Result};
 use crate::files::whole::Whole;
-use crate::files::writing::Writing;
+use crate::files::writing::Underway;
 use crate::files::{folders, is_there, is_writable, sync_folder};
 use crate::sink::Provenance;
 use serde::Serialize;
@@ -153,7 +153,7 @@ impl Folder {
     /// # Errors
     /// [`Error::Io`] with the file.
     pub fn write(&self, files: &[(&'static str, Vec<u8>)]) -> Result<()> {
-        let _writing = Writing::begin();
+        let _writing = Underway::writing();
         // Where no file can be written, it is removed again.
         let _made = folders::make(&self.0)?;
         let whole = |(name, bytes): &(&str, Vec<u8>)| Whole::new(&self.0.join(name), bytes);

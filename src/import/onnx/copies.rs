@@ -321,7 +321,7 @@ fn asked(graph: &Graph, roots: &Roots, tie: &str) -> Result<Copy> {
     Ok(Copy { copy, source, view })
 }
 
-/// Where nodes that compute an initializer go: before all others, or right after what makes their source.
+/// The place of the nodes that compute an initializer: before all others, or right after the maker of their source.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum After {
     Nothing,

@@ -355,7 +355,7 @@ impl Graph {
             let user = node.name().to_string();
             for input in node.proto.input.iter_mut().filter(|i| *i == name) {
                 let copy = format!("{name}@{user}");
-                let copy = subgraphs::free_name(&mut taken, &mut counts, &copy);
+                let copy = names::free_name(&mut taken, &mut counts, &copy);
                 if self.signature.parameters.contains(name) {
                     self.signature.parameters.insert(copy.clone());
                 }

@@ -1,5 +1,7 @@
 //! Names of initializers: which an exporter made up, and the layer that one tells.
 
+use std::collections::{HashMap, HashSet};
+
 /// `prefix` followed by digits.
 fn numbered(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix)
@@ -105,6 +107,29 @@ pub(crate) fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     list
 }
 
+/// Returns `name`, or, if it is taken, `name'`, `name'2`, …, and marks it as taken. `counts` keeps the last number tried for each
+/// name.
+pub(crate) fn free_name(
+    taken: &mut HashSet<String>,
+    counts: &mut HashMap<String, usize>,
+    name: &str,
+) -> String {
+    if taken.insert(name.to_string()) {
+        return name.to_string();
+    }
+    let count = counts.entry(name.to_string()).or_default();
+    loop {
+        *count += 1;
+        let new = match *count {
+            1 => format!("{name}'"),
+            count => format!("{name}'{count}"),
+        };
+        if taken.insert(new.clone()) {
+            return new;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +213,13 @@ mod tests {
         );
         assert_eq!(module("/Mul"), None);
         assert_eq!(module("node_Mul_23"), None);
+    }
+
+    #[test]
+    fn a_free_name_is_one_that_nothing_has() {
+        let (mut taken, mut counts) = (HashSet::from(["y'2".to_string()]), HashMap::new());
+        let mut free = |name| free_name(&mut taken, &mut counts, name);
+        assert_eq!([free("y"), free("y"), free("y")], ["y", "y'", "y'3"]);
+        assert_eq!([free("y"), free("z"), free("y'")], ["y'4", "z", "y''"]);
     }
 }

@@ -5,6 +5,7 @@
 //! graph is lowered; then the nodes of the other branch are passed over.
 
 use super::graph::Node;
+use super::names::free_name;
 use super::proto::{Attribute, Graph, Node as Proto};
 use std::collections::{HashMap, HashSet};
 
@@ -48,29 +49,6 @@ pub(crate) fn flattened(mut graph: Graph) -> Graph {
 pub(crate) fn graph_of<'n>(node: &'n Proto, attribute: &str) -> Option<&'n Graph> {
     let attribute = node.attribute.iter().find(|a| a.name == attribute)?;
     attribute.g.as_deref()
-}
-
-/// A name that is not taken, which it then is: the one given, or with a prime and a number after it. `counts` holds how many
-/// were made of each, so that none is tried twice.
-pub(super) fn free_name(
-    taken: &mut HashSet<String>,
-    counts: &mut HashMap<String, usize>,
-    name: &str,
-) -> String {
-    if taken.insert(name.to_string()) {
-        return name.to_string();
-    }
-    let count = counts.entry(name.to_string()).or_default();
-    loop {
-        *count += 1;
-        let new = match *count {
-            1 => format!("{name}'"),
-            count => format!("{name}'{count}"),
-        };
-        if taken.insert(new.clone()) {
-            return new;
-        }
-    }
 }
 
 struct Flat {
@@ -208,17 +186,4 @@ fn reads(graph: &Graph) -> Vec<String> {
     }
     graph.output.iter().for_each(|output| add(&output.name));
     found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_free_name_is_one_that_nothing_has() {
-        let (mut taken, mut counts) = (HashSet::from(["y'2".to_string()]), HashMap::new());
-        let mut free = |name| free_name(&mut taken, &mut counts, name);
-        assert_eq!([free("y"), free("y"), free("y")], ["y", "y'", "y'3"]);
-        assert_eq!([free("y"), free("z"), free("y'")], ["y'4", "z", "y''"]);
-    }
 }

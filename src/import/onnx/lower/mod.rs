@@ -103,7 +103,7 @@ pub(super) struct Lowering<'g> {
     placed: Placed,
     /// Nodes of dropout in training mode.
     dropouts: Vec<String>,
-    /// Which nodes make and read a value.
+    /// The makers and readers of every value.
     links: Links<'g>,
     /// The values that get to a softmax ([`extended::scores`]).
     scores: HashSet<&'g str>,
