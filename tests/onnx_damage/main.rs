@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
 use random::Random;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -51,6 +52,28 @@ fn most_of_the_golden_models_run_as_they_are() {
         .map(|(name, _)| name)
         .collect();
     assert!(failed.len() * 10 < within.len(), "{failed:?}");
+}
+
+/// The first node of each kind, with each number of inputs, loses them one by one.
+#[test]
+fn nodes_without_one_of_their_inputs_never_panic() {
+    let mut met = HashSet::new();
+    for (_, bytes) in MODELS.iter() {
+        let whole = proto::Model::decode(bytes.as_slice()).expect("a golden model");
+        for (k, node) in whole.graph.iter().flat_map(|g| g.node.iter()).enumerate() {
+            let count = node.input.len();
+            if !met.insert((node.op_type.clone(), count)) {
+                continue;
+            }
+            for input in 0..count {
+                let mut model = whole.clone();
+                let graph = model.graph.as_mut().expect("a graph");
+                graph.node[k].input[input].clear();
+                check(&model.encode_to_vec());
+            }
+        }
+    }
+    assert!(met.len() > 100, "{} kinds of nodes", met.len());
 }
 
 proptest! {

@@ -372,7 +372,7 @@ impl<'g> Search<'g, '_> {
         } else {
             inputs[0]
         };
-        let origin = &self.constants[other];
+        let origin = self.constants.get(other)?;
         let Some(root) = origin.view else {
             return (origin.sources.is_empty()).then_some(before);
         };
