@@ -2,6 +2,7 @@
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 use crate::schedule::RunOptions;
 use crate::schedule::budget::{address_space, available_memory};
 use crate::schedule::plan::Limits;
@@ -9,21 +10,32 @@ use crate::schedule::tiles::Grid;
 use crate::tensor::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::{AdapterReport, DeviceMemory, Gpu, Selector, adapters};
+use std::fmt;
+use std::sync::Arc;
 
-/// The precision of the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// Single.
-    #[default]
-    F32,
-    /// Double; CPU only.
-    F64,
+/// A device that is ready to work: the CPU in either precision, a GPU, or several GPUs.
+///
+/// It is cheap to clone. It prints as its name; what the user should know of the choice ("no hardware GPU found") is its
+/// [`Device::note`].
+///
+/// ```
+/// use hessblock::{Device, Precision};
+/// let device = Device::cpu(Precision::F64);
+/// assert_eq!((device.to_string().as_str(), device.precision()), ("CPU", Precision::F64));
+/// // A GPU where there is one:
+/// println!("{}", Device::auto()?);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Device {
+    kind: Kind,
+    note: Option<Arc<str>>,
 }
 
-/// A device that is ready to work.
+/// Where a device computes.
 #[derive(Clone)]
 #[non_exhaustive]
-pub enum Device {
+pub enum Kind {
     /// The CPU in single precision.
     CpuF32(Cpu<f32>),
     /// The CPU in double precision: the reference.
@@ -103,13 +115,13 @@ impl Gpus {
 /// Runs `$body` with `$backend` bound to the device's backend, that of the first of several.
 macro_rules! with_backend {
     ($device:expr, $backend:ident => $body:expr) => {
-        match $device {
-            $crate::device::Device::CpuF32($backend) => $body,
-            $crate::device::Device::CpuF64($backend) => $body,
+        match $device.kind() {
+            $crate::device::Kind::CpuF32($backend) => $body,
+            $crate::device::Kind::CpuF64($backend) => $body,
             #[cfg(feature = "gpu")]
-            $crate::device::Device::Gpu($backend) => $body,
+            $crate::device::Kind::Gpu($backend) => $body,
             #[cfg(feature = "gpu")]
-            $crate::device::Device::Gpus(gpus) => {
+            $crate::device::Kind::Gpus(gpus) => {
                 let $backend = gpus.first();
                 $body
             }
@@ -245,39 +257,91 @@ pub fn backends() -> Vec<String> {
     all
 }
 
+impl From<Kind> for Device {
+    fn from(kind: Kind) -> Device {
+        Device { kind, note: None }
+    }
+}
+
+/// A GPU that was opened with options of its own.
+#[cfg(feature = "gpu")]
+impl From<Gpu> for Device {
+    fn from(gpu: Gpu) -> Device {
+        Kind::Gpu(gpu).into()
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name())
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("name", &self.name())
+            .field("driver", &self.driver())
+            .field("precision", &self.precision())
+            .finish()
+    }
+}
+
 impl Device {
     /// The CPU.
     pub fn cpu(precision: Precision) -> Device {
-        match precision {
-            Precision::F32 => Device::CpuF32(Cpu::new()),
-            Precision::F64 => Device::CpuF64(Cpu::new()),
+        Device::from(match precision {
+            Precision::F32 => Kind::CpuF32(Cpu::new()),
+            Precision::F64 => Kind::CpuF64(Cpu::new()),
+        })
+    }
+
+    /// A hardware GPU where there is one, else the CPU in single precision.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn auto() -> Result<Device> {
+        Device::open("auto", Precision::F32)
+    }
+
+    /// Where it computes.
+    #[doc(hidden)]
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// What the user should know of the choice: that there is no GPU, or that a new one was measured. It is a tracing event too.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    fn noted(kind: Kind, note: impl Into<String>) -> Device {
+        let note: Arc<str> = note.into().into();
+        tracing::info!("{note}");
+        Device {
+            kind,
+            note: Some(note),
         }
     }
 
     /// A device by its selector: `cpu`, `gpu` (a hardware adapter), `auto` (that, else the CPU), the index
     /// of an adapter, a unique part of its name, or several of these with commas between them, `all` for every
-    /// hardware adapter ([`Device::Gpus`]). With a note where the choice wants one.
+    /// hardware adapter. Several GPUs share the tiles of blocks; all else runs on the first.
     ///
     /// # Errors
     /// [`Error::Device`] where there is no such adapter or it cannot be opened; [`Error::Request`] for f64
     /// on a GPU.
-    pub fn open(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
+    pub fn open(selector: &str, precision: Precision) -> Result<Device> {
         let selector = selector.trim();
+        let cpu = |note: &str| Device::noted(Device::cpu(precision).kind, note);
         match selector.to_lowercase().as_str() {
-            "cpu" => return Ok((Device::cpu(precision), None)),
+            "cpu" => return Ok(Device::cpu(precision)),
             "auto" if precision == Precision::F64 => {
-                return Ok((
-                    Device::cpu(precision),
-                    Some("double precision runs on the CPU".into()),
-                ));
+                return Ok(cpu("double precision runs on the CPU"));
             }
             "auto" if address_space().is_some_and(|limit| limit < SPACE_OF_A_DRIVER) => {
-                return Ok((
-                    Device::cpu(precision),
-                    Some(
-                        "this process's memory is limited (ulimit -v) to less than a GPU's driver takes: running on the CPU"
-                            .into(),
-                    ),
+                return Ok(cpu(
+                    "this process's memory is limited (ulimit -v) to less than a GPU's driver takes: running on the CPU",
                 ));
             }
             "" => {
@@ -291,11 +355,11 @@ impl Device {
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn open_gpu(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
+    fn open_gpu(selector: &str, precision: Precision) -> Result<Device> {
         if selector == "auto" {
-            return Ok((
-                Device::cpu(precision),
-                Some("this build has no GPU backend: running on the CPU".into()),
+            return Ok(Device::noted(
+                Device::cpu(precision).kind,
+                "this build has no GPU backend: running on the CPU",
             ));
         }
         Err(Error::Device(format!(
@@ -304,7 +368,7 @@ impl Device {
     }
 
     #[cfg(feature = "gpu")]
-    fn open_gpu(selector: &str, precision: Precision) -> Result<(Device, Option<String>)> {
+    fn open_gpu(selector: &str, precision: Precision) -> Result<Device> {
         if precision == Precision::F64 {
             return Err(Error::Request(format!(
                 "--precision f64 runs on the CPU only, not on device {selector:?}; use --device cpu"
@@ -320,7 +384,10 @@ impl Device {
         match Gpu::open(&choice, None) {
             Ok(gpu) => {
                 let note = measured_note(&gpu);
-                Ok((Device::Gpu(gpu), note))
+                Ok(match note {
+                    Some(note) => Device::noted(Kind::Gpu(gpu), note),
+                    None => Device::from(gpu),
+                })
             }
             Err(error) if selector.eq_ignore_ascii_case("auto") => {
                 let there = adapters().iter().any(|adapter| !adapter.is_software());
@@ -328,9 +395,9 @@ impl Device {
                     true => error.to_string(),
                     false => "no hardware GPU found".into(),
                 };
-                Ok((
-                    Device::cpu(precision),
-                    Some(format!("{why}: running on the CPU")),
+                Ok(Device::noted(
+                    Device::cpu(precision).kind,
+                    format!("{why}: running on the CPU"),
                 ))
             }
             Err(error) => Err(error),
@@ -339,19 +406,19 @@ impl Device {
 
     /// Every hardware adapter.
     #[cfg(feature = "gpu")]
-    fn open_all() -> Result<(Device, Option<String>)> {
+    fn open_all() -> Result<Device> {
         let all = adapters();
         let choices: Vec<Selector> = cards(&all).map(|a| Selector::Index(a.index)).collect();
         if choices.is_empty() {
             // Its error says what there is.
-            return Ok((Device::Gpu(Gpu::open(&Selector::Auto, None)?), None));
+            return Ok(Device::from(Gpu::open(&Selector::Auto, None)?));
         }
         Self::open_several(&choices)
     }
 
     /// Adapters by index or name, with commas between them.
     #[cfg(feature = "gpu")]
-    fn open_list(list: &str) -> Result<(Device, Option<String>)> {
+    fn open_list(list: &str) -> Result<Device> {
         let mut choices = Vec::new();
         for selector in list.split(',').map(str::trim) {
             let refused = match selector.to_lowercase().as_str() {
@@ -372,80 +439,83 @@ impl Device {
     }
 
     #[cfg(feature = "gpu")]
-    fn open_several(choices: &[Selector]) -> Result<(Device, Option<String>)> {
+    fn open_several(choices: &[Selector]) -> Result<Device> {
         let open = |choice| Gpu::open(choice, None);
         let mut gpus = choices.iter().map(open).collect::<Result<Vec<Gpu>>>()?;
         if gpus.len() == 1
             && let Some(only) = gpus.pop()
         {
-            return Ok((Device::Gpu(only), None));
+            return Ok(Device::from(only));
         }
         let gpus = Gpus(gpus);
         let note = gpus.note();
-        Ok((Device::Gpus(gpus), Some(note)))
+        Ok(Device::noted(Kind::Gpus(gpus), note))
     }
 
     /// Name for people and provenance.
     pub fn name(&self) -> String {
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => "CPU".into(),
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) => "CPU".into(),
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => gpu.report().name.clone(),
+            Kind::Gpu(gpu) => gpu.report().name.clone(),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => gpus.joined(|gpu| gpu.report().name.clone()),
+            Kind::Gpus(gpus) => gpus.joined(|gpu| gpu.report().name.clone()),
         }
     }
 
     /// How many share the tiles of blocks.
     pub fn count(&self) -> usize {
-        match self {
+        match &self.kind {
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => gpus.all().len(),
+            Kind::Gpus(gpus) => gpus.all().len(),
             _ => 1,
         }
     }
 
     /// The driver, for provenance.
     pub fn driver(&self) -> Option<String> {
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => None,
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) => None,
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => Some(gpu.report().driver.clone()),
+            Kind::Gpu(gpu) => Some(gpu.report().driver.clone()),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => Some(gpus.joined(|gpu| gpu.report().driver.clone())),
+            Kind::Gpus(gpus) => Some(gpus.joined(|gpu| gpu.report().driver.clone())),
         }
     }
 
     /// What was found out about the device and decides how its kernels sum, for provenance.
     pub fn kernels(&self) -> Option<serde_json::Value> {
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => {
-                Some(serde_json::json!({ "vectors": vectors() }))
-            }
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) => Some(serde_json::json!({ "vectors": vectors() })),
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => serde_json::to_value(gpu.findings()).ok(),
+            Kind::Gpu(gpu) => serde_json::to_value(gpu.findings()).ok(),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => {
+            Kind::Gpus(gpus) => {
                 let all: Vec<_> = gpus.all().iter().map(Gpu::findings).collect();
                 serde_json::to_value(all).ok()
             }
         }
     }
 
-    /// `f32` or `f64`.
-    pub fn precision(&self) -> &'static str {
-        match self {
-            Device::CpuF64(_) => "f64",
-            _ => "f32",
+    /// The precision that it computes in.
+    pub fn precision(&self) -> Precision {
+        match &self.kind {
+            Kind::CpuF64(_) => Precision::F64,
+            _ => Precision::F32,
         }
+    }
+
+    /// Whether it works in the host's memory, so that blocks in memory are made in place.
+    pub(crate) fn shares_host_memory(&self) -> bool {
+        matches!(self.kind, Kind::CpuF32(_) | Kind::CpuF64(_))
     }
 
     /// How parts are cut that go to files.
     pub fn grid(&self) -> Grid {
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => Grid::Panels,
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) => Grid::Panels,
             #[cfg(feature = "gpu")]
-            Device::Gpu(_) | Device::Gpus(_) => Grid::Squares,
+            Kind::Gpu(_) | Kind::Gpus(_) => Grid::Squares,
         }
     }
 
@@ -469,8 +539,8 @@ impl Device {
             tensor: gpu.max_tensor_bytes(),
             unified: false,
         };
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => Limits {
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) => Limits {
                 device: host,
                 host,
                 held,
@@ -479,9 +549,9 @@ impl Device {
                 unified: true,
             },
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => of_gpu(gpu, 1),
+            Kind::Gpu(gpu) => of_gpu(gpu, 1),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => {
+            Kind::Gpus(gpus) => {
                 // Each works by the same plan: one that the smallest of them has room for.
                 let card = |gpu: &Gpu| gpu.report().card.clone();
                 let sharing = |gpu: &Gpu| {
@@ -505,19 +575,19 @@ impl Device {
 
     /// Bounds what the device's driver holds for this process; nothing on the CPU.
     pub fn set_memory(&self, bytes: u64) {
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) => _ = bytes,
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) => _ = bytes,
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => gpu.set_budget(bytes),
+            Kind::Gpu(gpu) => gpu.set_budget(bytes),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => gpus.all().iter().for_each(|gpu| gpu.set_budget(bytes)),
+            Kind::Gpus(gpus) => gpus.all().iter().for_each(|gpu| gpu.set_budget(bytes)),
         }
     }
 
     /// A line about budgets that do not apply.
     pub fn budget_note(&self, memory: Option<Bytes>) -> Option<String> {
-        match self {
-            Device::CpuF32(_) | Device::CpuF64(_) if memory.is_some() => {
+        match &self.kind {
+            Kind::CpuF32(_) | Kind::CpuF64(_) if memory.is_some() => {
                 Some("--memory is the device's; on the CPU only --host-memory counts".into())
             }
             _ => None,

@@ -3,7 +3,11 @@
 
 pub mod bench;
 pub mod bytes;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 pub mod contraction;
+mod control;
 pub mod device;
 mod error;
 #[cfg(feature = "plot")]
@@ -17,6 +21,7 @@ pub mod memory;
 pub mod network;
 pub mod operator;
 pub mod ops;
+mod precision;
 pub mod random;
 pub mod schedule;
 pub mod selftest;
@@ -31,10 +36,15 @@ pub mod text;
 mod trial;
 pub mod verify;
 
-pub use device::{Device, Precision};
+pub use control::{CancelToken, Progress};
+pub use device::Device;
 pub use error::{Error, Result};
+pub use import::{data, onnx};
 pub use loss::Curvature;
+pub use precision::Precision;
 pub use schedule::RunOptions;
 pub use schedule::request::Part;
-pub use session::{Session, Target};
+pub use session::{
+    Block, Memory, Number, Operator, Output, Plan, Request, Session, SessionBuilder, Vectors,
+};
 pub use source::{InputFile, Source};

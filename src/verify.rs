@@ -1,9 +1,11 @@
 //! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
 
+use crate::control::Control;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::RankReport;
+use crate::precision::Precision;
 use crate::schedule::request::Part;
-use crate::schedule::run::Control;
 use crate::session::Session;
 use crate::sink::{Blocks, Provenance};
 use crate::source::{InputFile, Source};
@@ -173,7 +175,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     if let Some(part) = blocks
         .parts()
         .iter()
-        .find(|p| p.layout.name.parse::<Part>().is_err())
+        .find(|p| !Part::has_name(&p.layout.name))
     {
         return Err(Error::file(
             path,
@@ -183,7 +185,9 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
             ),
         ));
     }
-    let session = source.open()?;
+    let cpu = Device::cpu(Precision::F64);
+    let session = source.session()?.device(cpu).build()?;
+    let operator = source.operator(&session)?;
     check_files(path, &provenance, &source, &session)?;
     let places = choose(&blocks, options.entries, options.seed);
     if places.is_empty() {
@@ -210,13 +214,13 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     // A part may hold nothing but what rounding leaves of zeros: such numbers are measured by those of the rest.
     let spread = (0..SPREAD).map(|k| k * p / SPREAD).map(|i| (i, i));
     let all: Vec<(usize, usize)> = pairs.iter().copied().chain(spread).collect();
-    let mut values = session.entries(&all, control)?;
+    let mut values = operator.entries_in::<f64>(&all, control)?;
     let greatest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     let least_scale = VANISHING * greatest(&values);
     values.truncate(pairs.len());
     let largest = greatest(&values).max(least_scale);
-    let curvature = session.curvature();
-    let indefinite = session.loss().signed() || curvature.needs_second_derivatives();
+    let curvature = operator.curvature();
+    let indefinite = operator.session().loss().signed() || curvature.needs_second_derivatives();
     let largest_of = largest_by_part(&places, &values, blocks.parts().len());
     let (mut tolerance, floor) = match provenance.precision.as_deref() {
         Some("f64") => (TOLERANCE_F64, FLOOR_F64),
@@ -269,7 +273,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     let mut rounding = None;
     if single && worst.error > tolerance && worst.error.is_finite() {
         let own: Vec<(usize, usize)> = pairs.iter().copied().step_by(3).collect();
-        let rounded = session.entries_in::<f32>(&own, control)?;
+        let rounded = operator.entries_in::<f32>(&own, control)?;
         let off = rounded.iter().zip(values.iter().step_by(3)).zip(&scales);
         let off = off.fold(0.0f64, |worst, ((rounded, exact), scale)| {
             worst.max((rounded - exact).abs() / scale)
@@ -285,7 +289,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
         worst_of_largest,
         tolerance,
         rounding,
-        rank: session.rank().cloned(),
+        rank: operator.rank().cloned(),
         warnings: session.network().warnings.clone(),
     })
 }

@@ -1,7 +1,7 @@
 //! What a device can do at most, measured: multiply-adds from registers, writing and copying memory.
 
 use super::measure::time;
-use crate::device::Device;
+use crate::device::{Device, Kind};
 use crate::error::Result;
 use crate::schedule::budget::available_memory;
 #[cfg(feature = "gpu")]
@@ -73,13 +73,13 @@ impl Peak {
     /// # Errors
     /// What the device reports; [`crate::Error::Interrupted`].
     pub fn measure(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
-        match device {
-            Device::CpuF32(_) => cpu(false, cancel),
-            Device::CpuF64(_) => cpu(true, cancel),
+        match device.kind() {
+            Kind::CpuF32(_) => cpu(false, cancel),
+            Kind::CpuF64(_) => cpu(true, cancel),
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => of_gpu(gpu, cancel),
+            Kind::Gpu(gpu) => of_gpu(gpu, cancel),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => of_gpu(gpus.first(), cancel),
+            Kind::Gpus(gpus) => of_gpu(gpus.first(), cancel),
         }
     }
 }

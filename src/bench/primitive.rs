@@ -314,7 +314,7 @@ pub(super) fn compared<R: Real>(found: &[R], reference: &[f64], tolerance: f64) 
 mod tests {
     use super::*;
     use crate::bench::check::SINGLE;
-    use crate::device::Precision;
+    use crate::precision::Precision;
 
     /// The same primitives at sizes that a test has time for.
     fn small(setting: &Setting) -> Setting {

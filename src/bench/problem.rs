@@ -6,19 +6,19 @@ use super::case::Ready;
 use super::check::{Check, DEFINITION, QUOTIENT};
 use super::model::{CLASSES, Model};
 use super::primitive::compared;
-use crate::device::{Device, Precision, with_backend};
+use crate::control::Control;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::import::data::{ArraySource, Dataset};
-use crate::loss::{CrossEntropy, Curvature, Reduction};
+use crate::loss::{CrossEntropy, Curvature};
 use crate::operator;
+use crate::precision::Precision;
 use crate::random::Draws;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::Control;
 use crate::schedule::tiles::Grid;
 use crate::tensor::meter::Meter;
-use crate::tensor::{Contract, Real};
-use crate::{Part, RunOptions, Session};
-use ndarray::{Array2, ArrayD, IxDyn};
+use crate::{Number, Part, RunOptions, Session};
+use ndarray::{Array1, ArrayD, IxDyn};
 use std::ops::Range;
 
 /// Entries that are computed by the definition.
@@ -167,19 +167,26 @@ impl Problem {
         let images = ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(unfit)?;
         let labels = ArrayD::from_shape_vec(IxDyn(&[self.samples]), labels).map_err(unfit)?;
         let data = Dataset::from_arrays(ArraySource::from(images), ArraySource::from(labels));
-        let mut session =
-            Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
-        if let Task::Product(curvature) = self.task {
-            session.set_curvature(curvature)?;
+        Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build()
+    }
+
+    /// The matrix that the task is about.
+    fn curvature(&self) -> Curvature {
+        match self.task {
+            Task::Product(curvature) => curvature,
+            _ => Curvature::Ggn,
         }
-        Ok(session)
     }
 
     /// The part that is asked for, where one is.
     fn part(&self) -> Option<Part> {
         match &self.task {
-            Task::Layer(name) => Some(Part::Layer((*name).into(), None)),
-            Task::Rectangle(rows, columns) => Some(Part::Range(rows.clone(), columns.clone())),
+            Task::Layer(name) => Some(Part::layer(*name)),
+            Task::Rectangle(rows, columns) => Some(Part::range(rows.clone(), columns.clone())),
             Task::Diagonal => Some(Part::Diagonal),
             Task::Gradient | Task::Product(_) => None,
         }
@@ -196,12 +203,10 @@ impl Problem {
     pub(super) fn open(&self) -> Result<Opened> {
         let session = self.session()?;
         let p = session.network().parameter_count();
-        let vector = Array2::from_shape_vec((1, p), numbers(101, p))
-            .map_err(|e| Error::Shape(e.to_string()))?;
         Ok(Opened {
             problem: self.clone(),
             session,
-            vector,
+            vector: numbers(101, p).into(),
         })
     }
 }
@@ -210,8 +215,8 @@ impl Problem {
 pub(super) struct Opened {
     problem: Problem,
     session: Session,
-    /// What products are taken of, `[1, p]`.
-    vector: Array2<f64>,
+    /// What products are taken of, `[p]`.
+    vector: Array1<f64>,
 }
 
 impl Opened {
@@ -236,16 +241,19 @@ impl Opened {
 
     /// Operations, and the numbers of the result where writing them is a good part of the work.
     pub(super) fn work(&self) -> Result<(u64, Option<u64>)> {
-        let (session, control) = (&self.session, Control::none());
+        let control = Control::none();
+        let operator = self.session.operator(self.problem.curvature());
         if let Some(part) = self.part() {
+            let parts = operator.parts([part])?.resolved().to_vec();
+            let options = RunOptions::default();
             let plan =
-                session.plan_for(session.resolve(&[part])?, 4, ENDLESS, None, Grid::Whole)?;
+                operator.plan_within(parts, Precision::F32, ENDLESS, options, Grid::Whole)?;
             let diagonal = matches!(self.problem.task, Task::Diagonal);
             let entries = u64::try_from(plan.entries()).ok().filter(|_| !diagonal);
             return Ok((plan.operations(), entries));
         }
         // What has no plan is run on shapes alone.
-        let (meter, work) = (Meter::new(4), session.work());
+        let (meter, work) = (Meter::new(4), operator.work());
         if let Task::Product(_) = self.problem.task {
             let vector = self.vector.as_slice().unwrap_or_default();
             operator::product(&meter, &work, vector, ENDLESS, None, &control)?;
@@ -255,47 +263,36 @@ impl Opened {
         Ok((meter.operations(), None))
     }
 
-    /// The numbers on a backend, in its own precision where they are entries of a matrix.
-    fn run<B: Contract, T>(
+    /// The numbers on the session's device, in its own precision where they are entries of a matrix.
+    fn run<R: Number, T>(
         &self,
-        backend: &B,
-        device: &Device,
-        take: impl FnOnce(Numbers<'_, B::Real>) -> T,
+        session: &Session,
+        take: impl FnOnce(Numbers<'_, R>) -> T,
     ) -> Result<T> {
-        let (session, options, control) = (&self.session, RunOptions::default(), Control::none());
+        let operator = session.operator(self.problem.curvature());
         Ok(match (&self.problem.task, self.part()) {
-            (Task::Diagonal, _) => take(Numbers::Double(
-                &session.diagonal(device, options, &control)?,
-            )),
-            (Task::Product(_), _) => {
-                let product = session.product(device, &self.vector, options, &control)?;
-                take(Numbers::Double(product.as_slice().unwrap_or_default()))
-            }
+            (Task::Diagonal, _) => take(doubles(&operator.diagonal()?)),
+            (Task::Product(_), _) => take(doubles(&operator.apply(self.vector.view())?)),
             (_, Some(part)) => {
-                let blocks = session.to_memory(backend, std::slice::from_ref(&part))?;
-                let block = blocks.first().and_then(|(_, block)| block.as_slice());
+                let blocks = operator.parts([part])?.to_arrays::<R>()?;
+                let block = blocks.first().and_then(|block| block.array.as_slice());
                 take(Numbers::Own(block.unwrap_or_default()))
             }
-            (_, None) => take(Numbers::Double(
-                &session.gradient(device, options, &control)?.values,
-            )),
+            (_, None) => take(Numbers::Double(&session.gradient()?.values)),
         })
     }
 
     pub(super) fn reference(&self) -> Result<Vec<f64>> {
-        let device = Device::cpu(Precision::F64);
-        let Device::CpuF64(cpu) = &device else {
-            return Err(Error::Device("the CPU has no double precision".into()));
-        };
-        self.run(cpu, &device, |numbers| match numbers {
+        let session = self.session.with_device(Device::cpu(Precision::F64));
+        self.run::<f64, _>(&session, |numbers| match numbers {
             Numbers::Own(values) | Numbers::Double(values) => values.to_vec(),
         })
     }
 
-    pub(super) fn on<'a>(&'a self, device: &'a Device) -> Box<dyn Ready + 'a> {
+    pub(super) fn on<'a>(&'a self, device: &Device) -> Box<dyn Ready + 'a> {
         Box::new(Placed {
             opened: self,
-            device,
+            session: self.session.with_device(device.clone()),
         })
     }
 
@@ -321,7 +318,8 @@ impl Opened {
                 let device = Device::cpu(Precision::F64);
                 let limits = device.limits(RunOptions::default());
                 let cpu = crate::tensor::cpu::Cpu::<f64>::new();
-                let work = session.work();
+                let operator = session.operator(*curvature);
+                let work = operator.work();
                 let forms =
                     operator::forms(&cpu, &work, &left, &right, second, limits, None, &control)?;
                 let value = |form: operator::Form| if second { form.exact() } else { form.ggn };
@@ -342,7 +340,7 @@ impl Opened {
                     _ => (rows[place / columns.len()], columns[place % columns.len()]),
                 };
                 let pairs: Vec<(usize, usize)> = places.iter().map(pair).collect();
-                (session.entries(&pairs, &control)?, DEFINITION)
+                (session.ggn().entries(&pairs)?, DEFINITION)
             }
         };
         let pairs = places.iter().map(|&place| found[place]).zip(expected);
@@ -351,8 +349,7 @@ impl Opened {
 
     /// gᵀv against (ℓ(w + hv) − ℓ(w − hv)) / 2h along a direction in which every entry of g counts.
     fn quotient(&self, gradient: &[f64]) -> Result<Check> {
-        let mut session = self.problem.session()?;
-        let device = Device::cpu(Precision::F64);
+        let session = &self.session;
         let here = session.network().parameter_values();
         if here.len() != gradient.len() {
             return Ok(Check::failed(format!(
@@ -370,16 +367,13 @@ impl Opened {
             .collect();
         // ReLU's kinks make a longer step wrong by more: 3e-5 at 1e-5, for ResNet-20 and 3 samples.
         let step = 1e-7;
-        let mut loss = |sign: f64| {
+        let loss = |sign: f64| {
             let moved: Vec<f64> = here
                 .iter()
                 .zip(&direction)
                 .map(|(w, v)| w + sign * step * v)
                 .collect();
-            session.set_parameters(&moved)?;
-            Ok(session
-                .gradient(&device, RunOptions::default(), &Control::none())?
-                .loss)
+            Ok(session.with_parameters(&moved)?.gradient()?.loss)
         };
         let quotient: Result<f64> = (|| Ok((loss(1.0)? - loss(-1.0)?) / (2.0 * step)))();
         let along = gradient.iter().zip(&direction).map(|(g, v)| g * v).sum();
@@ -405,25 +399,57 @@ enum Numbers<'a, R> {
     Double(&'a [f64]),
 }
 
+fn doubles<R>(values: &Array1<f64>) -> Numbers<'_, R> {
+    Numbers::Double(values.as_slice().unwrap_or_default())
+}
+
 /// A problem on a device.
 struct Placed<'a> {
     opened: &'a Opened,
-    device: &'a Device,
+    session: Session,
+}
+
+impl Placed<'_> {
+    fn run<T>(&self, take: impl FnOnce(&dyn Taken) -> T) -> Result<T> {
+        let (opened, session) = (self.opened, &self.session);
+        match session.device().precision() {
+            Precision::F32 => opened.run::<f32, _>(session, |numbers| take(&numbers)),
+            Precision::F64 => opened.run::<f64, _>(session, |numbers| take(&numbers)),
+        }
+    }
+}
+
+/// Numbers in either precision.
+trait Taken {
+    fn compared(&self, reference: &[f64], tolerance: f64) -> Check;
+    fn last(&self) -> Option<f64>;
+}
+
+impl<R: Number> Taken for Numbers<'_, R> {
+    fn compared(&self, reference: &[f64], tolerance: f64) -> Check {
+        match self {
+            Numbers::Own(values) => compared(values, reference, tolerance),
+            Numbers::Double(values) => compared(values, reference, tolerance),
+        }
+    }
+
+    fn last(&self) -> Option<f64> {
+        match self {
+            Numbers::Own(values) => values.last().map(|v| v.to_f64()),
+            Numbers::Double(values) => values.last().copied(),
+        }
+    }
 }
 
 impl Ready for Placed<'_> {
     fn check(&self, reference: &[f64], tolerance: f64) -> Result<Check> {
-        with_backend!(self.device, backend => self.opened.run(backend, self.device, |numbers| match numbers {
-            Numbers::Own(values) => compared(values, reference, tolerance),
-            Numbers::Double(values) => compared(values, reference, tolerance),
-        }))
+        self.run(|numbers| numbers.compared(reference, tolerance))
     }
 
     fn start(&self) -> Result<()> {
-        with_backend!(self.device, backend => self.opened.run(backend, self.device, |numbers| match numbers {
-            Numbers::Own(values) => drop(std::hint::black_box(values.last().map(|v| v.to_f64()))),
-            Numbers::Double(values) => drop(std::hint::black_box(values.last().copied())),
-        }))
+        self.run(|numbers| {
+            std::hint::black_box(numbers.last());
+        })
     }
 
     /// A session's calls wait themselves.
@@ -456,10 +482,7 @@ mod tests {
         for model in [Model::Lenet5, Model::Resnet20] {
             let opened = small(Task::Gradient, model);
             let device = Device::cpu(Precision::F32);
-            let control = Control::none();
-            let gradient = opened
-                .session
-                .gradient(&device, RunOptions::default(), &control);
+            let gradient = opened.session.with_device(device).gradient();
             let loss = gradient.unwrap().loss;
             assert!(loss > 1.0 && loss < 6.0, "{model:?}: {loss}");
         }
@@ -478,10 +501,15 @@ mod tests {
                 .find(|(full, _, _)| full.ends_with(name))
                 .unwrap();
             let opened = problem.open().unwrap();
-            let parts = opened.session.resolve(&[opened.part().unwrap()]);
-            let plan = opened
-                .session
-                .plan_for(parts.unwrap(), 4, ENDLESS, None, Grid::Whole);
+            let operator = opened.session.ggn();
+            let request = operator.parts([opened.part().unwrap()]).unwrap();
+            let plan = operator.plan_within(
+                request.resolved().to_vec(),
+                Precision::F32,
+                ENDLESS,
+                RunOptions::default(),
+                Grid::Whole,
+            );
             let pairs = plan.unwrap().pairs;
             assert!(
                 pairs.iter().all(|pair| pair.contraction == contraction),

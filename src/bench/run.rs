@@ -5,7 +5,7 @@ use super::check::{Check, SINGLE};
 use super::measure::time;
 use super::peak::Peak;
 use super::report::{CaseReport, DeviceReport, Outcome, Report};
-use crate::device::Device;
+use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::trial::System;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,14 +132,14 @@ fn one(
     let number_bytes = if described.precision == "f64" { 8 } else { 4 };
     (found.operations, found.bytes) = (Some(operations), numbers.map(|n| n * number_bytes));
     let ready = prepared.on(device);
-    let check = match device {
-        Device::CpuF64(_) => prepared.definition(reference)?,
+    let check = match device.kind() {
+        Kind::CpuF64(_) => prepared.definition(reference)?,
         _ => ready.check(reference, SINGLE)?,
     };
     if !passed(&check, found) {
         return Ok(());
     }
-    if matches!(device, Device::CpuF64(_)) {
+    if matches!(device.kind(), Kind::CpuF64(_)) {
         // The reference's own run may have been long ago.
         ready.start()?;
         ready.wait()?;
@@ -161,7 +161,7 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
     let cpu = DeviceReport {
         name: system.processor.clone(),
         kind: "cpu".into(),
-        precision: device.precision().into(),
+        precision: device.precision().to_string(),
         backend: "cpu".into(),
         driver: device.driver(),
         threads: Some(system.threads),
@@ -176,12 +176,12 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
         threads: None,
         ..cpu
     };
-    match device {
-        Device::CpuF32(_) | Device::CpuF64(_) => cpu,
+    match device.kind() {
+        Kind::CpuF32(_) | Kind::CpuF64(_) => cpu,
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => of_gpu(gpu, cpu),
+        Kind::Gpu(gpu) => of_gpu(gpu, cpu),
         #[cfg(feature = "gpu")]
-        Device::Gpus(gpus) => of_gpu(gpus.first(), cpu),
+        Kind::Gpus(gpus) => of_gpu(gpus.first(), cpu),
     }
 }
 
@@ -189,7 +189,7 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
 mod tests {
     use super::*;
     use crate::bench::select;
-    use crate::device::Precision;
+    use crate::precision::Precision;
     use std::cell::RefCell;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);

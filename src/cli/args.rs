@@ -1,12 +1,13 @@
 //! The arguments.
 
+use super::parts::PartText;
+use crate::bytes::Bytes;
+use crate::schedule::budget::{ALLOWANCE, anonymous_resident};
+use crate::schedule::tiles::Tiling;
+use crate::sink::{FilesOptions, Shard, StorageOptions};
+use crate::study::initialise::Initialiser;
+use crate::{Curvature, InputFile, Precision, Source};
 use clap::{Args, Parser, Subcommand};
-use hessblock::bytes::Bytes;
-use hessblock::schedule::budget::{ALLOWANCE, anonymous_resident};
-use hessblock::schedule::tiles::Tiling;
-use hessblock::sink::{FilesOptions, Shard, StorageOptions};
-use hessblock::study::initialise::Initialiser;
-use hessblock::{Curvature, InputFile, Part, Precision, Source};
 use std::path::PathBuf;
 
 /// Hessians of a neural network's loss, block by block, on any GPU and on the CPU.
@@ -293,7 +294,7 @@ pub struct Blocks {
     pub loss: Loss,
     /// full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME] or range=R0..R1,C0..C1; repeatable.
     #[arg(long, value_name = "PART", required = true, help_heading = "Matrix")]
-    pub part: Vec<Part>,
+    pub part: Vec<PartText>,
     #[command(flatten)]
     pub matrix: Matrix,
     #[command(flatten)]
@@ -353,13 +354,6 @@ impl Blocks {
             may_be_whole: true,
             ..FilesOptions::default()
         }
-    }
-
-    /// How it runs.
-    pub fn options(&self) -> hessblock::RunOptions {
-        let mut options = self.run.options();
-        options.tiling.side = self.tile;
-        options
     }
 }
 
@@ -840,8 +834,8 @@ impl Matrix {
     /// The source with this matrix.
     ///
     /// # Errors
-    /// [`hessblock::Error::Request`] for an unknown name.
-    pub fn of(&self, source: Source) -> hessblock::Result<Source> {
+    /// [`crate::Error::Request`] for an unknown name.
+    pub fn of(&self, source: Source) -> crate::Result<Source> {
         Ok(Source {
             curvature: Curvature::parse(&self.curvature, self.mc_samples, self.seed)?,
             rank_tolerance: self.rank_tolerance,
@@ -859,14 +853,14 @@ fn held() -> u64 {
 
 impl Run {
     /// Budgets and sizes for the library, as they are once the network is read: what it takes counts against `--host-memory`.
-    pub fn options(&self) -> hessblock::RunOptions {
+    pub fn options(&self) -> crate::RunOptions {
         let bytes = |size: Option<Bytes>| size.map(|b| u64::try_from(b.0).unwrap_or(u64::MAX));
-        hessblock::RunOptions {
+        crate::RunOptions {
             memory: bytes(self.memory),
             host_memory: bytes(self.host_memory),
             held: self.host_memory.map_or(0, |_| held()),
             batch: self.batch.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-            ..hessblock::RunOptions::default()
+            ..crate::RunOptions::default()
         }
     }
 
@@ -878,12 +872,15 @@ impl Run {
     }
 
     /// Opens the device and says what there is to say about it.
-    pub fn device(&self) -> hessblock::Result<hessblock::Device> {
-        let (device, word) = hessblock::Device::open(&self.device, self.precision)?;
+    pub fn device(&self) -> crate::Result<crate::Device> {
+        let device = crate::Device::open(&self.device, self.precision)?;
         if let Some(bytes) = self.options().memory {
             device.set_memory(bytes);
         }
-        for text in word.into_iter().chain(device.budget_note(self.memory)) {
+        if let Some(text) = device.note() {
+            super::note(self.quiet, text);
+        }
+        if let Some(text) = device.budget_note(self.memory) {
             super::note(self.quiet, &text);
         }
         Ok(device)

@@ -3,12 +3,12 @@
 use super::args::Bench;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::bench::{
+use crate::bench::{
     Comparison, Options, Progress, Report, cases, check_target, comparison_table, device_heading,
     device_table, devices, figure, measure, select,
 };
-use hessblock::files::whole;
-use hessblock::{Error, Result};
+use crate::files::whole;
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// `hessblock bench`.
@@ -45,7 +45,7 @@ pub fn run(command: &Bench) -> Result<()> {
     let options = Options {
         seconds: command.seconds,
     };
-    let report = measure(&chosen, &devices, options, &progress, &CANCEL);
+    let report = measure(&chosen, &devices, options, &progress, CANCEL.flag());
     reporter.finish();
     let report = report?;
     if let Some(out) = &command.out {
@@ -66,7 +66,7 @@ fn list(command: &Bench) -> Result<()> {
         only => select(only)?,
     };
     if command.json {
-        let case = |case: &hessblock::bench::Case| serde_json::json!({"name": case.name(), "about": case.about()});
+        let case = |case: &crate::bench::Case| serde_json::json!({"name": case.name(), "about": case.about()});
         return print_json(&chosen.iter().map(case).collect::<Vec<_>>());
     }
     let wide = chosen

@@ -2,26 +2,26 @@
 
 use super::args::Info;
 use super::{CANCEL, print, print_json};
-use hessblock::bytes::Bytes;
-use hessblock::forecast::Rates;
-use hessblock::import::onnx;
-use hessblock::schedule::budget::available_memory;
-use hessblock::schedule::run::Control;
+use crate::bytes::Bytes;
+use crate::control::Control;
+use crate::forecast::Rates;
+use crate::import::onnx;
+use crate::schedule::budget::available_memory;
 #[cfg(feature = "gpu")]
-use hessblock::tensor::gpu::{AdapterReport, Gpu, Options, Selector, Tuning, stored};
-use hessblock::{Device, Precision, Result};
+use crate::tensor::gpu::{AdapterReport, Gpu, Options, Selector, Tuning, stored};
+use crate::{Device, Precision, Result};
 
 /// `hessblock info`.
 pub fn run(command: &Info) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (picked, why) = Device::open("auto", Precision::F32)?;
-    let why = why.unwrap_or_else(|| "the first hardware adapter".into());
+    let picked = Device::auto()?;
+    let why = picked.note().unwrap_or("the first hardware adapter");
     let memory = available_memory();
     #[cfg(feature = "gpu")]
-    let adapters = hessblock::tensor::gpu::adapters();
+    let adapters = crate::tensor::gpu::adapters();
     #[cfg(feature = "gpu")]
-    let planned = |adapter: &hessblock::tensor::gpu::AdapterReport| {
-        hessblock::device::planned_memory(adapter, adapter.memory, memory.unwrap_or(4 << 30))
+    let planned = |adapter: &crate::tensor::gpu::AdapterReport| {
+        crate::device::planned_memory(adapter, adapter.memory, memory.unwrap_or(4 << 30))
     };
     #[cfg(feature = "gpu")]
     if command.retune && command.device.as_deref() != Some("cpu") {
@@ -64,7 +64,7 @@ pub fn run(command: &Info) -> Result<()> {
     let known: Vec<&str> = cpus
         .iter()
         .filter(|cpu| rated(cpu))
-        .map(Device::precision)
+        .map(|cpu| cpu.precision().name())
         .collect();
     print(&match known.is_empty() {
         true => "   rates not measured yet: the first plan does".to_string(),
@@ -109,13 +109,13 @@ fn measure_rates(device: Option<&str>) -> Result<()> {
     let mut devices = Vec::new();
     match device {
         Some("cpu") => {}
-        Some(text) => devices.push(Device::open(text.trim(), Precision::F32)?.0),
+        Some(text) => devices.push(Device::open(text.trim(), Precision::F32)?),
         // Each is measured by itself: a plan for several asks for the first of them.
         #[cfg(feature = "gpu")]
         None => {
-            let all = hessblock::tensor::gpu::adapters();
+            let all = crate::tensor::gpu::adapters();
             for adapter in all.iter().filter(|adapter| !adapter.is_software()) {
-                devices.push(Device::open(&adapter.index.to_string(), Precision::F32)?.0);
+                devices.push(Device::open(&adapter.index.to_string(), Precision::F32)?);
             }
         }
         #[cfg(not(feature = "gpu"))]
@@ -127,7 +127,7 @@ fn measure_rates(device: Option<&str>) -> Result<()> {
     for device in &devices {
         let control = Control {
             progress: &|_| {},
-            cancel: &CANCEL,
+            cancel: CANCEL.flag(),
         };
         Rates::anew(device, &control)?;
     }
@@ -138,7 +138,7 @@ fn measure_rates(device: Option<&str>) -> Result<()> {
 #[cfg(feature = "gpu")]
 fn retune(device: Option<&str>, adapters: &[AdapterReport]) -> Result<()> {
     let choices: Vec<Selector> = match device {
-        Some(text) => vec![hessblock::device::choice(text.trim())],
+        Some(text) => vec![crate::device::choice(text.trim())],
         None => {
             let hardware = adapters.iter().filter(|adapter| !adapter.is_software());
             hardware.map(|a| Selector::Index(a.index)).collect()

@@ -3,8 +3,8 @@
 use super::args::Selftest;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::selftest::{Case, Progress, Report, heading, run as test, select, table};
-use hessblock::{Device, Error, Precision, Result};
+use crate::selftest::{Case, Progress, Report, heading, run as test, select, table};
+use crate::{Device, Error, Precision, Result};
 
 /// `hessblock selftest`.
 pub fn run(command: &Selftest) -> Result<()> {
@@ -16,13 +16,13 @@ pub fn run(command: &Selftest) -> Result<()> {
             false => print(&names.join("\n")),
         };
     }
-    let (device, word) = Device::open(&command.device, Precision::F32)?;
-    if let Some(text) = word {
-        note(command.quiet, &text);
+    let device = Device::open(&command.device, Precision::F32)?;
+    if let Some(text) = device.note() {
+        note(command.quiet, text);
     }
     let reporter = Reporter::new(command.quiet, "cases");
     let progress = |p: Progress<'_>| reporter.step(p.done, p.total, p.case);
-    let report = test(&device, &cases, &progress, &CANCEL);
+    let report = test(&device, &cases, &progress, CANCEL.flag());
     reporter.finish();
     let report = report?;
     if command.json {

@@ -1,9 +1,9 @@
 //! Settles two things before any command: whether there is memory to start, and how many threads share the work.
 
 use super::tell;
-use hessblock::bytes::Bytes;
-use hessblock::schedule::budget::{address_space, space_of};
-use hessblock::{Error, Result};
+use crate::bytes::Bytes;
+use crate::schedule::budget::{address_space, space_of};
+use crate::{Error, Result};
 
 /// Threads for each that the machine runs at once, at most: more only take memory, and turns from each other.
 const PER_PROCESSOR: usize = 4;

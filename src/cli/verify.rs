@@ -3,16 +3,16 @@
 use super::args::Verify;
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
-use hessblock::schedule::run::Control;
-use hessblock::verify::{Options, Verdict, verify};
-use hessblock::{Error, Result};
+use crate::control::Control;
+use crate::verify::{Options, Verdict, verify};
+use crate::{Error, Result};
 
 /// `hessblock verify`.
 pub fn run(command: &Verify) -> Result<()> {
     let reporter = Reporter::new(command.quiet, "samples");
     let control = Control {
         progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
+        cancel: CANCEL.flag(),
     };
     let options = Options {
         model: command.model.clone(),

@@ -198,11 +198,11 @@ impl fmt::Display for Forecast {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Control;
     use crate::import::data::Dataset;
-    use crate::loss::{CrossEntropy, Reduction};
+    use crate::loss::{CrossEntropy};
     use crate::network::builder::Builder;
     use crate::schedule::plan::Keep;
-    use crate::schedule::run::Control;
     use crate::tensor::cpu::Cpu;
     use crate::{Device, Precision, RunOptions, Session};
     use ndarray::{Array1, Array2};
@@ -212,11 +212,14 @@ mod tests {
         let network = Builder::new(&[40]).linear("a", 30).tanh().linear("b", 10);
         let network = network.initialize(0).build().unwrap();
         let data = Dataset::from_arrays(Array2::<f64>::ones((64, 40)), Array1::<i64>::zeros(64));
-        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-        let session = Session::new(network, data, loss).unwrap();
-        let parts = session.resolve(&["full".parse().unwrap()]).unwrap();
-        let device = Device::cpu(Precision::F32);
-        let mut plan = session.plan(parts, &device, RunOptions::default()).unwrap();
+        let session = Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F32))
+            .build()
+            .unwrap();
+        let parts = crate::schedule::request::resolve(session.network(), &[crate::Part::Full]).unwrap();
+        let mut plan = session.ggn().plan_with(parts, RunOptions::default()).unwrap();
         let rates = Rates::measure_on(&Cpu::<f32>::new(), &Control::none()).unwrap();
         let of = |plan: &Plan, share: f64| {
             let network = session.network();

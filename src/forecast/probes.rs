@@ -1,9 +1,9 @@
 //! What is run to find the rates of a device: every kind of work at a few sizes.
 
 use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
+use crate::control::Control;
 use crate::error::Result;
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
-use crate::schedule::run::Control;
 use crate::schedule::unit::{LossSeeds, Seeds};
 use crate::tensor::meter::Meter;
 use crate::tensor::{

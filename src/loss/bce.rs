@@ -34,6 +34,16 @@ pub struct BinaryCrossEntropy {
 }
 
 impl BinaryCrossEntropy {
+    /// The mean over samples, with all else as in [`BinaryCrossEntropy::new`].
+    pub fn mean() -> Self {
+        Self::new(Reduction::Mean)
+    }
+
+    /// The sum over samples, with all else as in [`BinaryCrossEntropy::new`].
+    pub fn sum() -> Self {
+        Self::new(Reduction::Sum)
+    }
+
     /// With that reduction and no positive weight.
     pub fn new(reduction: Reduction) -> Self {
         Self {

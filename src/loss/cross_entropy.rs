@@ -42,6 +42,16 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
+    /// The mean over samples, with all else as in [`CrossEntropy::new`].
+    pub fn mean() -> Self {
+        Self::new(Reduction::Mean)
+    }
+
+    /// The sum over samples, with all else as in [`CrossEntropy::new`].
+    pub fn sum() -> Self {
+        Self::new(Reduction::Sum)
+    }
+
     /// With that reduction, no class weights, no smoothing, and PyTorch's index to ignore, -100.
     pub fn new(reduction: Reduction) -> Self {
         Self {

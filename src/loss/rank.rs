@@ -1,10 +1,11 @@
 //! S cut to the columns that matter, sample by sample, with a bound on what is left out.
 
-use super::{Loss, OutputShape, Sample, TargetBatch};
+use super::{Loss, Sample};
 use crate::error::{Error, Result};
 use crate::random::Draws;
 use serde::Serialize;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How much of [`RankCut`]'s tolerance the directions counted beforehand use: outputs in single precision may differ in
 /// their last digits from pass to pass, and what they ask for must still fit in.
@@ -31,7 +32,7 @@ const COUNTED: f64 = 0.99;
 /// all but its k + 1 greatest entries, the k greatest columns at most (1 + ‖π‖²) times that over all but the k greatest.
 #[derive(Debug)]
 pub struct RankCut {
-    loss: Box<dyn Loss>,
+    loss: Arc<dyn Loss>,
     tolerance: f64,
     directions: usize,
 }
@@ -103,7 +104,7 @@ pub(crate) fn check_tolerance(tolerance: f64) -> Result<()> {
 
 impl RankCut {
     /// The loss, prepared, cut by τ to no more than so many directions.
-    pub fn new(loss: Box<dyn Loss>, tolerance: f64, directions: usize) -> Self {
+    pub fn new(loss: Arc<dyn Loss>, tolerance: f64, directions: usize) -> Self {
         Self {
             loss,
             tolerance,
@@ -138,14 +139,6 @@ const TOGETHER: usize = 64;
 impl Loss for RankCut {
     fn name(&self) -> String {
         format!("{}, rank tolerance {}", self.loss.name(), self.tolerance)
-    }
-
-    fn prepare(
-        &mut self,
-        outputs: &OutputShape,
-        targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
-    ) -> Result<()> {
-        self.loss.prepare(outputs, targets)
     }
 
     fn has_gradient(&self) -> bool {

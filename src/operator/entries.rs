@@ -3,10 +3,11 @@
 //! This path shares neither factors nor contraction with the one that makes blocks; `verify` rests on it.
 
 use super::form::forms;
+use crate::control::Control;
 use crate::error::Result;
 use crate::loss::Curvature;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::tensor::Real;
 use crate::tensor::cpu::Cpu;
 

@@ -6,10 +6,11 @@
 
 use super::product::check_vectors;
 use super::stream::{Stream, along, blank};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::schedule::unit::{Seeded, read_f64, read_outputs, read_tangents};
 use crate::tensor::Backend;
 use crate::tensor::dual::{Dual, DualTensor};

@@ -2,10 +2,11 @@
 
 use super::product::{add_rows, sums};
 use super::stream::Stream;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::schedule::unit::{per_sample, read_outputs};
 use crate::tensor::{Backend, HostSlice, Shape};
 

@@ -5,12 +5,13 @@
 //! pass, its tangents, then the reverse pass and the tangents of that.
 
 use super::stream::{Stream, along, blank};
+use crate::control::Control;
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Seen, Trace, Weights, backward_watched, forward_with};
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::schedule::unit::dual_seed;
 use crate::tensor::cpu::Cpu;
 use crate::tensor::dual::{Dual, DualTensor};

@@ -5,12 +5,13 @@
 //! G·v is forward and then a plain reverse pass from ∇²ℓ·ż (DESIGN §3).
 
 use super::stream::{Stream, along, blank};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Trace, Weights, backward, forward};
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::schedule::unit::{dual_seed, read_tangents};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};

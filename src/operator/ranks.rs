@@ -1,11 +1,12 @@
 //! How many directions every sample's loss factor needs.
 
 use super::stream::Stream;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
 use crate::loss::{RankReport, check_tolerance, count_kept};
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::schedule::unit::{per_sample, read_outputs};
 use crate::tensor::Backend;
 

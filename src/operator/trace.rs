@@ -1,11 +1,12 @@
 //! The trace of a curvature, exact from its diagonal or by random probes.
 
 use super::product::product;
+use crate::control::Control;
 use crate::error::Result;
 use crate::network::Network;
 use crate::random::Draws;
 use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::schedule::run::Work;
 use crate::schedule::steps::Steps;
 use crate::tensor::Backend;
 use serde::Serialize;

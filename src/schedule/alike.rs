@@ -237,7 +237,7 @@ mod tests {
             builder = builder.linear(&format!("l{k}"), 5).tanh();
         }
         let network = builder.linear("head", 3).initialize(0).build().unwrap();
-        let part = resolve(&network, &["full".parse().unwrap()]).unwrap();
+        let part = resolve(&network, &[Part::Full]).unwrap();
         let reach = Reach::new(&network, vec![true; network.parameters.len()]);
         for grid in [Grid::Squares, Grid::Panels, Grid::Whole] {
             let tiling = Tiling {

@@ -98,28 +98,37 @@ pub(super) fn with_what_fits(
 mod tests {
     use super::*;
     use crate::import::data::Dataset;
-    use crate::loss::{CrossEntropy, Reduction};
+    use crate::loss::{CrossEntropy};
     use crate::network::builder::Builder;
     use crate::schedule::tiles::Grid;
-    use crate::{Part, Session};
+    use crate::schedule::request::resolve;
+    use crate::{Device, Part, Precision, RunOptions, Session};
     use ndarray::{Array1, Array2};
 
     fn session() -> Session {
         let network = Builder::new(&[40]).linear("a", 30).tanh().linear("b", 10);
         let network = network.initialize(0).build().unwrap();
         let data = Dataset::from_arrays(Array2::<f64>::ones((6, 40)), Array1::<i64>::zeros(6));
-        Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).unwrap()
+        Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .unwrap()
     }
 
     fn refused(parts: &[Part], limits: Limits) -> Option<String> {
         let session = session();
-        let parts = session.resolve(parts).unwrap();
+        let parts = resolve(session.network(), parts).unwrap();
         let grid = if limits.unified {
             Grid::Panels
         } else {
             Grid::Squares
         };
-        let planned = session.plan_for(parts, 4, limits, None, grid);
+        let planned =
+            session
+                .ggn()
+                .plan_within(parts, Precision::F32, limits, RunOptions::default(), grid);
         planned.err().map(|error| error.to_string())
     }
 
@@ -179,21 +188,24 @@ mod tests {
 
     #[test]
     fn more_tiles_than_the_budget_lists_are_refused_before_they_are_listed() {
-        use crate::{Device, Precision, RunOptions};
         let network = Builder::new(&[300]).linear("a", 300).linear("b", 10);
         let network = network.initialize(0).build().unwrap();
         let data = Dataset::from_arrays(Array2::<f64>::ones((1, 300)), Array1::<i64>::zeros(1));
-        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-        let session = Session::new(network, data, loss).unwrap();
+        let session = Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .unwrap();
         let plan = |side: usize, held: u64| {
-            let parts = session.resolve(&[Part::Full]).unwrap();
+            let parts = resolve(session.network(), &[Part::Full]).unwrap();
             let mut options = RunOptions {
                 host_memory: Some(256 << 20),
                 held,
                 ..RunOptions::default()
             };
             options.tiling.side = side;
-            session.plan(parts, &Device::cpu(Precision::F32), options)
+            session.with_device(Device::cpu(Precision::F32)).ggn().plan_with(parts, options)
         };
         let message = plan(16, 0).unwrap_err().to_string();
         for word in [" tiles, of 8 × 32 entries each", "--tile", "256.0 MiB"] {
@@ -214,7 +226,6 @@ mod tests {
     #[test]
     fn a_run_that_is_gone_on_with_is_offered_no_other_parts() {
         use crate::schedule::plan::Units;
-        use crate::{Device, Precision, RunOptions};
         let session = session();
         let options = |units: Option<Units>| RunOptions {
             host_memory: Some(1 << 20),
@@ -222,8 +233,8 @@ mod tests {
             ..RunOptions::default()
         };
         let refused = |units: Option<Units>| {
-            let parts = session.resolve(&[Part::Full]).unwrap();
-            let plan = session.plan(parts, &Device::cpu(Precision::F32), options(units));
+            let parts = resolve(session.network(), &[Part::Full]).unwrap();
+            let plan = session.with_device(Device::cpu(Precision::F32)).ggn().plan_with(parts, options(units));
             plan.unwrap_err().to_string()
         };
         let units = Units {
@@ -257,8 +268,8 @@ mod tests {
                     tensor: u64::MAX,
                     unified: true,
                 };
-                for part in ["full", "layer=b", "diag"] {
-                    let parts = session.resolve(&[part.parse().unwrap()]).unwrap();
+                for part in [Part::Full, Part::layer("b"), Part::Diagonal] {
+                    let parts = resolve(session.network(), std::slice::from_ref(&part)).unwrap();
                     let room = has_room(session.network(), parts.clone(), sizes, limits);
                     let plan = crate::schedule::plan::plan(session.network(), parts, sizes, limits);
                     assert_eq!(room, plan.is_ok(), "{curvature} {part} {bytes}");
@@ -274,9 +285,13 @@ mod tests {
         let network = Builder::new(&[1000]).linear("a", 3000).linear("b", 10);
         let network = network.initialize(0).build().unwrap();
         let data = Dataset::from_arrays(Array2::<f64>::ones((1, 1000)), Array1::<i64>::zeros(1));
-        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-        let session = Session::new(network, data, loss).unwrap();
-        let parts = session.resolve(&[Part::Full]).unwrap();
+        let session = Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .unwrap();
+        let parts = resolve(session.network(), &[Part::Full]).unwrap();
         let limits = Limits {
             device: u64::MAX,
             host: u64::MAX,
@@ -286,7 +301,14 @@ mod tests {
             unified: true,
         };
         let error = session
-            .plan_for(parts, 4, limits, None, Grid::Panels)
+            .ggn()
+            .plan_within(
+                parts,
+                Precision::F32,
+                limits,
+                RunOptions::default(),
+                Grid::Panels,
+            )
             .unwrap_err();
         let message = error.to_string();
         assert!(

@@ -6,9 +6,14 @@ use crate::sink::PartLayout;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 /// A part of the Hessian, as it is asked for.
+///
+/// ```
+/// use hessblock::Part;
+/// assert_eq!(Part::between("conv2", "dense1").to_string(), "layer=conv2,dense1");
+/// assert_eq!(Part::range(0..10, 5..9).to_string(), "range=0..10,5..9");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Part {
@@ -26,50 +31,38 @@ pub enum Part {
     Range(Range<usize>, Range<usize>),
 }
 
-impl FromStr for Part {
-    type Err = Error;
+impl Part {
+    /// The diagonal block of a layer.
+    pub fn layer(name: impl Into<String>) -> Part {
+        Part::Layer(name.into(), None)
+    }
 
-    fn from_str(text: &str) -> Result<Part> {
-        let bad = || {
-            Error::Request(format!(
-                "part {text:?} is not one of full, layers, diag, layer=NAME[,NAME], param=NAME[,NAME], range=R0..R1,C0..C1"
-            ))
-        };
-        let names = |list: &str| {
-            let (first, second) = match list.split_once(',') {
-                Some((first, second)) => (first.trim(), Some(second.trim())),
-                None => (list.trim(), None),
-            };
-            if first.is_empty() || second == Some("") {
-                return Err(bad());
-            }
-            Ok((first.to_string(), second.map(str::to_string)))
-        };
-        let range = |text: &str| -> Result<Range<usize>> {
-            let (from, to) = text.split_once("..").ok_or_else(bad)?;
-            let number = |text: &str| {
-                text.trim()
-                    .replace('_', "")
-                    .parse::<usize>()
-                    .map_err(|_| bad())
-            };
-            Ok(number(from)?..number(to)?)
-        };
-        match text.split_once('=') {
-            None => match text.trim() {
-                "full" => Ok(Part::Full),
-                "layers" => Ok(Part::Layers),
-                "diag" => Ok(Part::Diagonal),
-                _ => Err(bad()),
-            },
-            Some(("layer", list)) => names(list).map(|(a, b)| Part::Layer(a, b)),
-            Some(("param", list)) => names(list).map(|(a, b)| Part::Parameter(a, b)),
-            Some(("range", list)) => {
-                let (rows, columns) = list.split_once(',').ok_or_else(bad)?;
-                Ok(Part::Range(range(rows)?, range(columns)?))
-            }
-            Some(_) => Err(bad()),
-        }
+    /// The block between two layers: the first has the rows, the second the columns.
+    pub fn between(rows: impl Into<String>, columns: impl Into<String>) -> Part {
+        Part::Layer(rows.into(), Some(columns.into()))
+    }
+
+    /// The diagonal block of a parameter.
+    pub fn parameter(name: impl Into<String>) -> Part {
+        Part::Parameter(name.into(), None)
+    }
+
+    /// The block between two parameters: the first has the rows, the second the columns.
+    pub fn between_parameters(rows: impl Into<String>, columns: impl Into<String>) -> Part {
+        Part::Parameter(rows.into(), Some(columns.into()))
+    }
+
+    /// Rows and columns of the flat order, half-open and zero-based.
+    pub fn range(rows: Range<usize>, columns: Range<usize>) -> Part {
+        Part::Range(rows, columns)
+    }
+
+    /// Whether a part of a result of that name is one of a matrix, as [`Part`] names them.
+    pub(crate) fn has_name(name: &str) -> bool {
+        ["full", "layers", "diag"].contains(&name)
+            || name
+                .split_once('=')
+                .is_some_and(|(kind, _)| ["layer", "param", "range"].contains(&kind))
     }
 }
 
@@ -246,33 +239,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_reads_back_as_it_is_written() {
-        for text in [
-            "full",
-            "layers",
-            "diag",
-            "layer=fc1",
-            "layer=a.b,c",
-            "param=w",
-            "range=0..3,2..9",
-        ] {
-            assert_eq!(text.parse::<Part>().expect("a part").to_string(), text);
-        }
-        for text in [
-            "",
-            "ful",
-            "layer=",
-            "layer=a,",
-            "range=1..2",
-            "range=a..2,1..2",
-            "range=3..2",
-            "block=x",
-        ] {
-            assert!(text.parse::<Part>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn what_is_asked_for_twice_is_one_part_and_two_of_one_name_are_refused() {
         let network = crate::network::builder::Builder::new(&[3])
             .linear("a", 2)
@@ -280,8 +246,14 @@ mod tests {
             .linear("b", 2)
             .initialize(0)
             .build();
-        let parts = ["layers", "layer=b", "diag", "layer=a", "diag", "layer=a,b"];
-        let parts = parts.map(|text| text.parse::<Part>().unwrap());
+        let parts = [
+            Part::Layers,
+            Part::layer("b"),
+            Part::Diagonal,
+            Part::layer("a"),
+            Part::Diagonal,
+            Part::between("a", "b"),
+        ];
         let resolved = resolve(&network.unwrap(), &parts).unwrap();
         let names: Vec<&str> = resolved.iter().map(|part| part.name.as_str()).collect();
         assert_eq!(names, ["layer=a", "layer=b", "diag", "layer=a,b"]);

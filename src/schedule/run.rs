@@ -9,8 +9,8 @@ pub use super::report::{Bottleneck, DeviceShare, Replanned, Report, Stage};
 use super::tiles::Grid;
 use super::writer::{Item, Writer};
 use crate::bytes::Bytes;
+pub use crate::control::{Control, Progress};
 use crate::error::{Error, Result};
-use crate::files::writing;
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
@@ -24,45 +24,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, channel, sync_channel};
 use std::time::Instant;
-
-/// How far a run has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Work done, in operations of the plan.
-    pub done: u64,
-    /// All work.
-    pub total: u64,
-    /// Tiles handed to the writer.
-    pub tiles: usize,
-    /// All tiles.
-    pub tile_count: usize,
-}
-
-/// What a caller may do to a run under way.
-pub struct Control<'a> {
-    /// Called after each piece of work.
-    pub progress: &'a dyn Fn(Progress),
-    /// Set to stop the run at the next piece of work.
-    pub cancel: &'a AtomicBool,
-}
-
-impl Control<'static> {
-    /// No progress, no way to stop.
-    pub fn none() -> Self {
-        Control {
-            progress: &|_| {},
-            cancel: &writing::NEVER,
-        }
-    }
-}
-
-impl Control<'_> {
-    /// # Errors
-    /// [`Error::Interrupted`] once the run was asked to stop.
-    pub fn check(&self) -> Result<()> {
-        writing::check(self.cancel)
-    }
-}
 
 /// What a run works on.
 pub struct Work<'a> {

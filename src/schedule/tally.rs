@@ -176,9 +176,10 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Session;
+    use crate::schedule::request::resolve;
+    use crate::{Device, Operator, Part, Precision, RunOptions, Session};
     use crate::import::data::Dataset;
-    use crate::loss::{CrossEntropy, Curvature, Reduction};
+    use crate::loss::{CrossEntropy, Curvature};
     use crate::network::builder::Builder;
     use crate::schedule::plan::Limits;
     use ndarray::{Array1, Array2};
@@ -197,21 +198,37 @@ mod tests {
         let network = network.initialize(0).build().unwrap();
         let inputs = Array2::<f64>::ones((samples, 6));
         let data = Dataset::from_arrays(inputs, Array1::<i64>::zeros(samples));
-        Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).unwrap()
+        Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .unwrap()
     }
 
-    fn planned(session: &Session, part: &str, grid: Grid) -> Plan {
-        let parts = session.resolve(&[part.parse().unwrap()]).unwrap();
-        session.plan_for(parts, 4, ENDLESS, Some(4), grid).unwrap()
+    fn planned(operator: &Operator, part: Part, grid: Grid) -> Plan {
+        let parts = resolve(operator.session().network(), &[part]).unwrap();
+        operator
+            .plan_within(
+                parts,
+                Precision::F32,
+                ENDLESS,
+                RunOptions {
+                    batch: Some(4),
+                    ..RunOptions::default()
+                },
+                grid,
+            )
+            .unwrap()
     }
 
     #[test]
     fn twice_the_units_are_twice_the_work() {
         for grid in [Grid::Squares, Grid::Panels, Grid::Whole] {
-            for part in ["full", "diag", "layer=a,b"] {
+            for part in [Part::Full, Part::Diagonal, Part::between("a", "b")] {
                 let tally = |samples: usize| {
                     let session = session(samples);
-                    planned(&session, part, grid)
+                    planned(&session.ggn(), part.clone(), grid)
                         .tally(session.network())
                         .unwrap()
                 };
@@ -230,7 +247,7 @@ mod tests {
     #[test]
     fn passes_are_counted_as_often_as_they_are_made() {
         let session = session(8);
-        let mut plan = planned(&session, "layers", Grid::Squares);
+        let mut plan = planned(&session.ggn(), Part::Layers, Grid::Squares);
         plan.keep = Keep::Recompute;
         plan.wave = plan.tiles.len();
         let once = plan.tally(session.network()).unwrap();
@@ -243,8 +260,8 @@ mod tests {
 
     #[test]
     fn second_derivatives_have_their_own_passes() {
-        let session = session(8).with_curvature(Curvature::Exact).unwrap();
-        let plan = planned(&session, "layer=a", Grid::Squares);
+        let session = session(8);
+        let plan = planned(&session.hessian(), Part::layer("a"), Grid::Squares);
         let tally = plan.tally(session.network()).unwrap();
         let operations = |tally: Tally| {
             let kinds = [Kind::Product, Kind::Lanes, Kind::Dense, Kind::Outer];
@@ -256,8 +273,8 @@ mod tests {
     #[test]
     fn passes_of_second_derivatives_do_their_work_on_the_host_too() {
         let tally = |curvature: Curvature, keep_data: bool| {
-            let session = session(8).with_curvature(curvature).unwrap();
-            let mut plan = planned(&session, "layer=a", Grid::Squares);
+            let session = session(8);
+            let mut plan = planned(&session.operator(curvature), Part::layer("a"), Grid::Squares);
             plan.keep_data = keep_data;
             // Three tiles of one, in waves of one.
             let job = plan.tiles[0];

@@ -3,7 +3,7 @@
 use super::case::{COPIES, Case, Group};
 use super::compare::difference;
 use super::report::{CaseReport, DeviceReport, Report};
-use crate::device::Device;
+use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::tensor::Contract;
 #[cfg(feature = "gpu")]
@@ -47,14 +47,14 @@ pub fn run(
     cancel: &AtomicBool,
 ) -> Result<Report> {
     let clock = Instant::now();
-    let (described, cases) = match device {
-        Device::CpuF64(_) => {
+    let (described, cases) = match device.kind() {
+        Kind::CpuF64(_) => {
             return Err(Error::Request(
                 "CPU f64 is the reference and cannot be tested against itself: test the CPU in single precision or a GPU"
                     .into(),
             ));
         }
-        Device::CpuF32(cpu) => {
+        Kind::CpuF32(cpu) => {
             let described = DeviceReport {
                 name: System::here().processor,
                 kind: "cpu".into(),
@@ -67,13 +67,13 @@ pub fn run(
             (described, run_on(&backends, cases, progress, cancel)?)
         }
         #[cfg(feature = "gpu")]
-        Device::Gpus(_) => {
+        Kind::Gpus(_) => {
             return Err(Error::Request(
                 "one device is tested at a time: give a single index or name".into(),
             ));
         }
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => {
+        Kind::Gpu(gpu) => {
             let report = gpu.report();
             let described = DeviceReport {
                 name: report.name.clone(),

@@ -39,9 +39,9 @@ mod trace_plot;
 pub use select::Zoom;
 pub use statistics::{Largest, Statistics};
 
+use crate::control::{Control, Progress};
 use crate::error::Result;
 use crate::figure::{Drawing, grouped};
-use crate::schedule::run::{Control, Progress};
 use crate::sink::{Blocks, Provenance};
 use crate::text::line;
 use panel::Picture;

@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::sink::{Blocks, ParameterPlace};
 use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 /// A rectangle to zoom to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,37 +14,6 @@ pub enum Zoom {
     Layer(String, Option<String>),
     /// Rows and columns by flat index, half-open and zero-based.
     Range(Range<usize>, Range<usize>),
-}
-
-impl Zoom {
-    /// Reads `fc1` or `fc1,fc2`.
-    ///
-    /// # Errors
-    /// [`Error::Request`] for a name that is empty.
-    pub fn layers(text: &str) -> Result<Zoom> {
-        match format!("layer={text}").parse() {
-            Ok(crate::Part::Layer(row, column)) => Ok(Zoom::Layer(row, column)),
-            _ => Err(Error::Request(format!(
-                "layer {text:?} is neither NAME nor NAME,NAME"
-            ))),
-        }
-    }
-}
-
-/// `0..10,5..20`.
-impl FromStr for Zoom {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Zoom> {
-        match format!("range={text}").parse() {
-            Ok(crate::Part::Range(rows, columns)) if !rows.is_empty() && !columns.is_empty() => {
-                Ok(Zoom::Range(rows, columns))
-            }
-            _ => Err(Error::Request(format!(
-                "range {text:?} is not R0..R1,C0..C1, of one entry at least each way"
-            ))),
-        }
-    }
 }
 
 impl fmt::Display for Zoom {

@@ -4,14 +4,11 @@
 
 use super::initialise::{Initialisation, Initialiser};
 use super::quantiles::Quantiles;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::network::{Layer, Network};
 use crate::operator::Form;
-use crate::schedule::RunOptions;
-use crate::schedule::run::Control;
 use crate::schedule::steps::Steps;
-use crate::session::Session;
+use crate::session::{Operator, Session};
 use ndarray::Array2;
 use serde::Serialize;
 
@@ -121,23 +118,23 @@ pub struct GradientError {
 /// Measures |gᵀ(H − G)g| / ‖g‖² of the layers `layers`, g each one's gradient over the session's samples, over draws
 /// of the network's parameters.
 ///
-/// The session's parameters are afterwards what they were.
-///
 /// ```
-/// # use hessblock::import::data::Dataset;
-/// # use hessblock::loss::{CrossEntropy, Reduction};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
 /// # use hessblock::network::builder::Builder;
-/// # use hessblock::schedule::run::Control;
-/// # use hessblock::{Device, Precision, RunOptions, Session};
+/// # use hessblock::{Device, Precision, Session};
 /// # use ndarray::{arr1, arr2};
 /// use hessblock::study::error::{Draw, gradient_error};
 /// use hessblock::study::initialise::Initialiser;
 /// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
 /// let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
-/// let mut session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
-/// let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
+/// let session = Session::builder(network)
+///     .data(data)
+///     .loss(CrossEntropy::mean())
+///     .device(Device::cpu(Precision::F64))
+///     .build()?;
 /// let draw = Draw { initialiser: Initialiser::Glorot, count: 20, seed: 0 };
-/// let error = gradient_error(&mut session, &device, &layers, draw, RunOptions::default(), &Control::none())?;
+/// let error = gradient_error(&session, &session.network().layers(), draw)?;
 /// assert_eq!(error.layers[1].error.map(|e| e.high), Some(0.0)); // The last layer of any network.
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -145,14 +142,7 @@ pub struct GradientError {
 /// # Errors
 /// [`Error::Request`] for no draw, no layer or a loss without gradient; [`Error::Value`] where a gradient or form is not
 /// finite; what data and device report.
-pub fn gradient_error(
-    session: &mut Session,
-    device: &Device,
-    layers: &[Layer],
-    draw: Draw,
-    options: RunOptions,
-    control: &Control<'_>,
-) -> Result<GradientError> {
+pub fn gradient_error(session: &Session, layers: &[Layer], draw: Draw) -> Result<GradientError> {
     check(session, layers)?;
     if draw.draws() == 0 {
         return Err(Error::Request(
@@ -162,29 +152,24 @@ pub fn gradient_error(
     let initialisation = Initialisation::new(session.network(), draw.initialiser, draw.seed);
     let samples = session.dataset().len();
     let directions = (layers.len() as u64 + 1) * u64::from(draw.draws());
-    let steps = Steps::new(control, samples, directions);
     let (mut losses, mut forms) = (Vec::new(), vec![Vec::new(); layers.len()]);
-    let mut run = |session: &mut Session| -> Result<()> {
+    session.watcher().control(|control| -> Result<()> {
+        let steps = Steps::new(control, samples, directions);
         for k in 0..draw.draws() {
-            session.set_parameters(&initialisation.draw(k))?;
+            let drawn = session.with_parameters(&initialisation.draw(k))?;
             let at = Place {
-                session,
-                device,
-                options,
+                operator: drawn.ggn(),
                 steps: &steps,
                 draw: k,
             };
-            let gradient = steps.step(1, |control| session.gradient(device, options, control))?;
+            let gradient = steps.step(1, |control| at.operator.gradient(control))?;
             losses.push(gradient.loss);
             for (forms, form) in forms.iter_mut().zip(at.along(layers, &gradient.values)?) {
                 forms.push(form);
             }
         }
         Ok(())
-    };
-    let result = run(session);
-    session.set_parameters(initialisation.own())?;
-    result?;
+    })?;
     let count = |layer: &Layer| session.network().ranges(layer).map(|r| r.len()).sum();
     let layers = layers.iter().zip(forms);
     Ok(GradientError {
@@ -257,14 +242,16 @@ pub(super) fn check(session: &Session, layers: &[Layer]) -> Result<()> {
 
 /// Where a draw is evaluated.
 struct Place<'a> {
-    session: &'a Session,
-    device: &'a Device,
-    options: RunOptions,
+    operator: Operator,
     steps: &'a Steps<'a>,
     draw: u32,
 }
 
 impl Place<'_> {
+    fn network(&self) -> &Network {
+        self.operator.session().network()
+    }
+
     /// The forms of every layer along its part of `gradient`, `[p]`; `None` where that part is 0.
     fn along(&self, layers: &[Layer], gradient: &[f64]) -> Result<Vec<Option<Along>>> {
         let p = gradient.len();
@@ -277,15 +264,15 @@ impl Place<'_> {
             let there: Vec<usize> = (0..turn.len()).filter(|&k| norms[k] > 0.0).collect();
             let mut vectors = Array2::zeros((there.len(), p));
             for (mut vector, &k) in vectors.rows_mut().into_iter().zip(&there) {
-                for entry in self.session.network().ranges(&turn[k]).flatten() {
+                for entry in self.network().ranges(&turn[k]).flatten() {
                     vector[entry] = gradient[entry] / norms[k];
                 }
             }
             let mut forms = vec![None; turn.len()];
             if !there.is_empty() {
                 let computed = self.steps.step(turn.len(), |control| {
-                    self.session
-                        .forms(self.device, &vectors, self.options, control)
+                    let rows = vectors.as_slice().unwrap_or_default();
+                    self.operator.forms_of(rows, true, control)
                 })?;
                 for (form, &k) in computed.into_iter().zip(&there) {
                     forms[k] = Some(self.along_one(&turn[k], norms[k], form)?);
@@ -298,7 +285,6 @@ impl Place<'_> {
 
     fn norm(&self, layer: &Layer, gradient: &[f64]) -> f64 {
         let values = self
-            .session
             .network()
             .ranges(layer)
             .flat_map(|range| &gradient[range]);
@@ -325,7 +311,7 @@ impl Place<'_> {
              f64, another initialiser or the file's own weights",
             layer.name,
             self.draw,
-            self.device.precision()
+            self.operator.session().device().precision()
         ))
     }
 }

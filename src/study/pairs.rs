@@ -7,13 +7,11 @@
 use super::error::check;
 use super::spectral::{Norm, STEPS, Side, largest, largest_by_products};
 use crate::bytes::Bytes;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::Curvature;
 use crate::network::Layer;
 use crate::random::Draws;
 use crate::schedule::RunOptions;
-use crate::schedule::run::Control;
 use crate::schedule::steps::Steps;
 use crate::session::Session;
 use ndarray::Array2;
@@ -132,44 +130,37 @@ impl PairErrors {
 
 /// Measures ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of `layers`, at the session's parameters.
 ///
-/// The session's curvature is afterwards what it was.
-///
 /// # Errors
 /// [`Error::Request`] for no layer, fewer than 2 probes or a loss without gradient; [`Error::Budget`] if the host memory does
 /// not hold the vectors of one block; [`Error::Value`] where a product is not finite; what data and device report.
 pub fn pair_errors(
-    session: &mut Session,
-    device: &Device,
+    session: &Session,
     layers: &[Layer],
-    pairs: PairOptions,
-    options: RunOptions,
-    control: &Control<'_>,
+    options: PairOptions,
 ) -> Result<PairErrors> {
     check(session, layers)?;
-    if pairs.probes < 2 {
+    if options.probes < 2 {
         return Err(Error::Request(format!(
             "--probes {}: two random vectors at least are needed to say how far they are off",
-            pairs.probes
+            options.probes
         )));
     }
-    let curvature = session.curvature();
-    let host = device.limits(options).host_left();
-    let plan = Plan::new(session, layers, pairs, host)?;
-    let options = RunOptions {
+    let host = host_left(session);
+    let plan = Plan::new(session, layers, options, host)?;
+    let beside = RunOptions {
         host_memory: Some(host.saturating_sub(plan.bytes())),
         held: 0,
-        ..options
+        ..session.options()
     };
-    let steps = Steps::new(control, session.dataset().len(), plan.directions());
-    let mut blocks = Blocks {
-        session,
-        device,
-        options,
-        steps: &steps,
-    };
-    let found = plan.run(&mut blocks);
-    session.set_curvature(curvature)?;
-    let found = found?;
+    let session = session.with_options(beside);
+    let found = session.watcher().control(|control| {
+        let steps = Steps::new(control, session.dataset().len(), plan.directions());
+        let mut blocks = Blocks {
+            session: &session,
+            steps: &steps,
+        };
+        plan.run(&mut blocks)
+    })?;
     let squares = |of: fn(&BlockError) -> f64| -> f64 {
         let weight = |p: &Pair| if p.rows == p.columns { 1.0 } else { 2.0 };
         found
@@ -187,7 +178,7 @@ pub fn pair_errors(
         });
     Ok(PairErrors {
         layers: named.collect(),
-        probes: pairs.probes,
+        probes: options.probes,
         whole: (hessian > 0.0).then(|| (residual / hessian).sqrt()),
         pairs: found,
     })
@@ -197,15 +188,14 @@ pub fn pair_errors(
 ///
 /// # Errors
 /// [`Error::Budget`] as [`pair_errors`].
-pub fn directions(
-    session: &Session,
-    device: &Device,
-    layers: &[Layer],
-    pairs: PairOptions,
-    options: RunOptions,
-) -> Result<u64> {
-    let host = device.limits(options).host_left();
-    Ok(Plan::new(session, layers, pairs, host)?.directions())
+pub fn directions(session: &Session, layers: &[Layer], options: PairOptions) -> Result<u64> {
+    let host = host_left(session);
+    Ok(Plan::new(session, layers, options, host)?.directions())
+}
+
+/// What of the host's budget is not in use already.
+fn host_left(session: &Session) -> u64 {
+    session.device().limits(session.options()).host_left()
 }
 
 /// Entries of a layer in the flat order.
@@ -230,26 +220,26 @@ impl Own {
 
 /// Where a product with H or H − G comes from.
 struct Blocks<'a> {
-    session: &'a mut Session,
-    device: &'a Device,
-    options: RunOptions,
+    session: &'a Session,
     steps: &'a Steps<'a>,
 }
 
 impl Blocks<'_> {
     fn product(&mut self, matrix: Curvature, vectors: &Array2<f64>) -> Result<Array2<f64>> {
-        self.session.set_curvature(matrix)?;
-        let session = &*self.session;
-        let product = self.steps.step(vectors.nrows(), |control| {
-            session.product(self.device, vectors, self.options, control)
-        })?;
+        let operator = self.session.operator(matrix);
+        let rows = vectors.as_slice().unwrap_or_default();
+        let product = self
+            .steps
+            .step(vectors.nrows(), |control| operator.products(rows, control))?;
+        let product = Array2::from_shape_vec(vectors.dim(), product)
+            .map_err(|e| Error::Shape(e.to_string()))?;
         match product.iter().find(|v| !v.is_finite()) {
             None => Ok(product),
             Some(value) => Err(Error::Value(format!(
                 "a product with {} holds {value} in {}: the network overflows with these weights; take --precision \
                  f64, or other weights",
                 matrix.symbol(),
-                self.device.precision()
+                self.session.device().precision()
             ))),
         }
     }
