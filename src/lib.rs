@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod bytes;
+mod cache;
 pub mod contraction;
 pub mod device;
 mod error;
@@ -17,8 +18,9 @@ pub mod memory;
 pub mod network;
 pub mod operator;
 pub mod ops;
+pub mod plan;
 pub mod random;
-pub mod schedule;
+pub mod run;
 pub mod selftest;
 mod session;
 #[cfg(feature = "plot")]
@@ -34,7 +36,7 @@ pub mod verify;
 pub use device::{Device, Precision};
 pub use error::{Error, Result};
 pub use loss::Curvature;
-pub use schedule::RunOptions;
-pub use schedule::request::Part;
+pub use plan::RunOptions;
+pub use plan::request::Part;
 pub use session::{Session, Target};
 pub use source::{InputFile, Source};

@@ -12,13 +12,13 @@ use crate::import::data::Dataset;
 use crate::loss::{Curvature, Loss, OutputShape, RankCut, RankReport};
 use crate::network::{Network, Parameter};
 use crate::operator::{self, Form, Gradient, Trace};
-use crate::schedule::RunOptions;
-use crate::schedule::budget::available_memory;
-use crate::schedule::plan::{Limits, Plan, Sizes, Units, plan};
-use crate::schedule::request::{Part, ResolvedPart, resolve};
-use crate::schedule::run::{Control, Report, Work, run, run_on_all};
-use crate::schedule::tiles::{Grid, Tiling};
-use crate::schedule::{Way, shortage};
+use crate::plan::RunOptions;
+use crate::plan::budget::available_memory;
+use crate::plan::request::{Part, ResolvedPart, resolve};
+use crate::plan::tiles::{Grid, Tiling};
+use crate::plan::{Limits, Plan, Sizes, Units, plan};
+use crate::plan::{Way, shortage};
+use crate::run::{Control, Report, Work, run, run_on_all};
 use crate::sink::{
     self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
     StorageOptions, Tensors, takes_chunks, takes_tensors,
@@ -316,7 +316,7 @@ impl Session {
     /// # use hessblock::import::data::Dataset;
     /// # use hessblock::loss::{CrossEntropy, Reduction};
     /// # use hessblock::network::builder::Builder;
-    /// # use hessblock::schedule::run::Control;
+    /// # use hessblock::run::Control;
     /// # use hessblock::{Device, Precision, RunOptions, Session};
     /// # use ndarray::{arr1, arr2};
     /// let network = Builder::new(&[3]).linear("fc1", 100).initialize(0).build()?;
@@ -662,7 +662,7 @@ impl Session {
     ///
     /// ```no_run
     /// # use hessblock::forecast::Rates;
-    /// # use hessblock::schedule::run::Control;
+    /// # use hessblock::run::Control;
     /// # use hessblock::{Device, RunOptions, Session};
     /// # fn forecast(session: &Session, device: &Device) -> hessblock::Result<()> {
     /// let plan = session.plan(session.resolve(&["layers".parse()?])?, device, RunOptions::default())?;
@@ -977,7 +977,7 @@ impl Session {
     /// # use hessblock::import::data::Dataset;
     /// # use hessblock::loss::{CrossEntropy, Reduction};
     /// # use hessblock::network::builder::Builder;
-    /// # use hessblock::schedule::run::Control;
+    /// # use hessblock::run::Control;
     /// # use hessblock::{Curvature, Device, Precision, RunOptions, Session};
     /// # use ndarray::{Array2, arr1, arr2};
     /// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::loss::RankReport;
-use crate::schedule::request::Part;
-use crate::schedule::run::Control;
+use crate::plan::request::Part;
+use crate::run::Control;
 use crate::session::Session;
 use crate::sink::{Blocks, Provenance};
 use crate::source::{InputFile, Source};

@@ -7,7 +7,7 @@ use hessblock::loss::{
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::random::Draws;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Curvature, Device, Precision, RunOptions, Session};
 use ndarray::{Array2, ArrayD, IxDyn};

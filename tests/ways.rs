@@ -7,10 +7,10 @@ use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction};
 use hessblock::network::builder::Builder;
 use hessblock::network::{Input, Network, Operand, Parameter};
 use hessblock::ops::{Elementwise, Linear, Lookup, Op};
+use hessblock::plan::Plan;
+use hessblock::plan::Way;
 use hessblock::random::Draws;
-use hessblock::schedule::Way;
-use hessblock::schedule::plan::Plan;
-use hessblock::schedule::run::{Control, Progress};
+use hessblock::run::{Control, Progress};
 use hessblock::sink::{Blocks, FilesOptions, Memory, Shard, Sink, merge};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::expression::{Expr, Unary};
@@ -515,7 +515,7 @@ fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
 /// Runs to files, stops after so many tiles where there is a limit, and returns what was left out or the result.
 fn to_files(session: &Session, target: &Target, most: Option<usize>) -> hessblock::Result<usize> {
     let options = RunOptions {
-        tiling: hessblock::schedule::tiles::Tiling {
+        tiling: hessblock::plan::tiles::Tiling {
             side: 64,
             regular: false,
         },

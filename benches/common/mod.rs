@@ -5,11 +5,11 @@ use hessblock::Session;
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::jacobian::Factor;
 use hessblock::jacobian::passes::{Reach, Weights};
+use hessblock::jacobian::unit::{LossSeeds, Unit, units};
 use hessblock::loss::{CrossEntropy, Curved, Reduction};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Limits, Plan, wanted};
-use hessblock::schedule::unit::{LossSeeds, Unit, units};
+use hessblock::plan::{Limits, Plan, wanted};
 use hessblock::tensor::{Backend, HostSlice, Shape};
 use ndarray::{ArrayD, IxDyn};
 

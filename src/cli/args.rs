@@ -2,8 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use hessblock::bytes::Bytes;
-use hessblock::schedule::budget::{ALLOWANCE, anonymous_resident};
-use hessblock::schedule::tiles::Tiling;
+use hessblock::plan::budget::{ALLOWANCE, anonymous_resident};
+use hessblock::plan::tiles::Tiling;
 use hessblock::sink::{FilesOptions, Shard, StorageOptions};
 use hessblock::study::initialise::Initialiser;
 use hessblock::{Curvature, InputFile, Part, Precision, Source};

@@ -8,9 +8,9 @@ use super::{
 use hessblock::bytes::Bytes;
 use hessblock::forecast::Rates;
 use hessblock::loss::RankReport;
-use hessblock::schedule::plan::Plan;
-use hessblock::schedule::request::ResolvedPart;
-use hessblock::schedule::run::{Control, Report};
+use hessblock::plan::Plan;
+use hessblock::plan::request::ResolvedPart;
+use hessblock::run::{Control, Report};
 use hessblock::text;
 use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;

@@ -4,7 +4,7 @@ use super::args::{self, StudyError};
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json, warn};
 use hessblock::network::Layer;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
 use hessblock::study::initialise::{Initialisation, Initialiser};
 use hessblock::study::pairs::{PairErrors, PairOptions, directions, pair_errors};

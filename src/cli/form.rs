@@ -8,7 +8,7 @@ use hessblock::Result;
 use hessblock::files::watch::Watch;
 use hessblock::import::data::split_key;
 use hessblock::operator;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use serde::Serialize;
 
 /// One line: a vector's forms.

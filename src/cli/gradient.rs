@@ -3,7 +3,7 @@
 use super::args::{self, Gradient};
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json, warn, warn_non_finite};
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::sink::{PartLayout, Sink};
 use hessblock::tensor::Real;
 use hessblock::{Result, Target};

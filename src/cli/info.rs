@@ -5,8 +5,8 @@ use super::{CANCEL, print, print_json};
 use hessblock::bytes::Bytes;
 use hessblock::forecast::Rates;
 use hessblock::import::onnx;
-use hessblock::schedule::budget::available_memory;
-use hessblock::schedule::run::Control;
+use hessblock::plan::budget::available_memory;
+use hessblock::run::Control;
 #[cfg(feature = "gpu")]
 use hessblock::tensor::gpu::{AdapterReport, Gpu, Options, Selector, Tuning, stored};
 use hessblock::{Device, Precision, Result};

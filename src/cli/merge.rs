@@ -3,7 +3,7 @@
 use super::args::Merge;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::{sink, text};
 
 /// `hessblock merge`.

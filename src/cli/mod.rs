@@ -31,7 +31,7 @@ use clap::Parser;
 use hessblock::import::data::Dataset;
 use hessblock::loss::RankReport;
 use hessblock::network::Network;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
 use std::path::PathBuf;

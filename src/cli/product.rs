@@ -6,7 +6,7 @@ use super::{CANCEL, open_source, print, print_json, warn_non_finite};
 use hessblock::bytes::Bytes;
 use hessblock::files::watch::Watch;
 use hessblock::import::data::{ArraySource, split_key};
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::sink::{HashedFile, PartLayout, Sink};
 use hessblock::tensor::Real;
 use hessblock::{Error, Result, Target};
@@ -87,7 +87,7 @@ pub fn run(command: &Product) -> Result<()> {
 ///
 /// Refuses what does not fit the host's memory before it is read.
 pub fn read_vectors(path: &Path, p: usize, host_left: Option<u64>) -> Result<(Array2<f64>, bool)> {
-    let host_left = host_left.or_else(hessblock::schedule::budget::available_memory);
+    let host_left = host_left.or_else(hessblock::plan::budget::available_memory);
     let source = ArraySource::open(path)?;
     let (columns, several) = match *source.shape() {
         [rows] if rows == p => (1, false),

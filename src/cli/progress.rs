@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, a plain line now and then elsewhere.
 
 use super::tell;
-use hessblock::schedule::run::Progress;
+use hessblock::run::Progress;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::cell::Cell;
 use std::io::IsTerminal;

@@ -5,7 +5,7 @@ use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
 use hessblock::bench::check_target;
 use hessblock::files::whole;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::show::{Options, Shown, Zoom, show};
 use hessblock::sink::Blocks;
 use hessblock::{Error, Result};

@@ -2,7 +2,7 @@
 
 use super::tell;
 use hessblock::bytes::Bytes;
-use hessblock::schedule::budget::{address_space, space_of};
+use hessblock::plan::budget::{address_space, space_of};
 use hessblock::{Error, Result};
 
 /// Threads for each that the machine runs at once, at most: more only take memory, and turns from each other.

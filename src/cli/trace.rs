@@ -4,7 +4,7 @@ use super::args::{self, Trace};
 use super::progress::Reporter;
 use super::{CANCEL, open_source, print, print_json, rank_line, warn_non_finite};
 use hessblock::Result;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 
 /// `hessblock trace`.
 pub fn run(command: &Trace) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::args::Verify;
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::verify::{Options, Verdict, verify};
 use hessblock::{Error, Result};
 

@@ -2,9 +2,9 @@
 
 use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
 use crate::error::Result;
+use crate::jacobian::unit::{LossSeeds, Seeds};
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
-use crate::schedule::run::Control;
-use crate::schedule::unit::{LossSeeds, Seeds};
+use crate::run::Control;
 use crate::tensor::meter::Meter;
 use crate::tensor::{
     Backend, Contract, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape, Tally, Work,

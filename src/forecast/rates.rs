@@ -5,7 +5,7 @@ use super::probes;
 use crate::device::Device;
 use crate::error::Result;
 use crate::files::cache::Slot;
-use crate::schedule::run::Control;
+use crate::run::Control;
 use crate::tensor::{Contract, Kind, Tally};
 use crate::trial::System;
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 
 mod factor;
 pub mod passes;
+pub mod unit;
 
 pub(crate) use factor::slice;
 pub use factor::{Factor, Rectangle, rectangles};

@@ -5,8 +5,8 @@
 use super::form::forms;
 use crate::error::Result;
 use crate::loss::Curvature;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::plan::Limits;
+use crate::run::{Control, Work};
 use crate::tensor::Real;
 use crate::tensor::cpu::Cpu;
 

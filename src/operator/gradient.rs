@@ -4,9 +4,9 @@ use super::product::{add_rows, sums};
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{per_sample, read_outputs};
+use crate::jacobian::unit::{per_sample, read_outputs};
+use crate::plan::Limits;
+use crate::run::{Control, Work};
 use crate::tensor::{Backend, HostSlice, Shape};
 
 /// ∇_w Σ_n ℓ_n, with what comes along with it.

@@ -7,11 +7,11 @@
 use super::stream::{Stream, along, blank};
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Seen, Trace, Weights, backward_watched, forward_with};
+use crate::jacobian::unit::dual_seed;
 use crate::loss::Curvature;
 use crate::network::Network;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::dual_seed;
+use crate::plan::Limits;
+use crate::run::{Control, Work};
 use crate::tensor::cpu::Cpu;
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Real, Shape};

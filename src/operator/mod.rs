@@ -1,7 +1,7 @@
 //! What is computed without forming blocks: the gradient, products with vectors, forms, and single entries straight
 //! from the definition.
 //!
-//! May use `jacobian`, `loss` and `schedule`'s units; must not know of files.
+//! May use `jacobian`, `loss` and the limits of `plan`; must not know of files.
 
 mod entries;
 mod form;
@@ -9,6 +9,7 @@ mod gradient;
 mod locate;
 mod product;
 mod ranks;
+mod steps;
 mod stream;
 mod trace;
 
@@ -18,4 +19,5 @@ pub use gradient::{Gradient, gradient};
 pub use locate::{NonFinite, Order, locate};
 pub use product::{jacobian_product, jacobian_transpose_product, product};
 pub use ranks::ranks;
+pub(crate) use steps::Steps;
 pub use trace::{Trace, probed_trace, trace_of};

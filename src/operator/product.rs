@@ -7,11 +7,11 @@
 use super::stream::{Stream, along, blank};
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Trace, Weights, backward, forward};
+use crate::jacobian::unit::{dual_seed, read_tangents};
 use crate::loss::Curvature;
 use crate::network::Network;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{dual_seed, read_tangents};
+use crate::plan::Limits;
+use crate::run::{Control, Work};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 use rayon::prelude::*;

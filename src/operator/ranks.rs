@@ -3,10 +3,10 @@
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Reach, Weights, forward};
+use crate::jacobian::unit::{per_sample, read_outputs};
 use crate::loss::{RankReport, check_tolerance, count_kept};
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{per_sample, read_outputs};
+use crate::plan::Limits;
+use crate::run::{Control, Work};
 use crate::tensor::Backend;
 
 /// One forward pass over all samples, a chunk at a time: how many directions each keeps where S may lose the share

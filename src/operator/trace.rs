@@ -1,12 +1,12 @@
 //! The trace of a curvature, exact from its diagonal or by random probes.
 
 use super::product::product;
+use super::steps::Steps;
 use crate::error::Result;
 use crate::network::Network;
+use crate::plan::Limits;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::steps::Steps;
+use crate::run::{Control, Work};
 use crate::tensor::Backend;
 use serde::Serialize;
 

@@ -9,9 +9,9 @@ use crate::loss::{BinaryCrossEntropy, CrossEntropy, Curvature, Loss, Reduction, 
 use crate::network::Network;
 use crate::network::builder::{Builder, Window2d};
 use crate::operator;
+use crate::plan::Limits;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::Control;
+use crate::run::Control;
 use crate::tensor::{Contract, Real};
 use crate::{Part as MatrixPart, Session};
 use ndarray::{ArrayD, IxDyn};

@@ -5,7 +5,7 @@
 //! stored.
 //!
 //! ```
-//! use hessblock::schedule::run::Control;
+//! use hessblock::run::Control;
 //! use hessblock::show::{Options, show};
 //! use hessblock::sink::{Blocks, Files, PartLayout, Sink};
 //! # let folder = tempfile::tempdir().unwrap();
@@ -41,7 +41,7 @@ pub use statistics::{Largest, Statistics};
 
 use crate::error::Result;
 use crate::figure::{Drawing, grouped};
-use crate::schedule::run::{Control, Progress};
+use crate::run::{Control, Progress};
 use crate::sink::{Blocks, Provenance};
 use crate::text::line;
 use panel::Picture;

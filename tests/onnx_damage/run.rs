@@ -6,7 +6,7 @@ use hessblock::loss::{Reduction, SquaredError};
 use hessblock::network::inspect::inspect;
 use hessblock::network::{Input, Network, Node, Operand};
 use hessblock::ops::Op;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::{Backend, HostSlice, Shape};
 use hessblock::{Device, Part, Precision, RunOptions, Session};
