@@ -1060,7 +1060,7 @@ impl Session {
         let limits = device.limits(options);
         let work = self.work();
         let second = self.curvature.needs_second_derivatives();
-        let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control));
+        let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, operator::Probes { count: probes, seed }, limits, options.batch, control));
         self.finite(device.precision(), traces, second, control, |traces| {
             traces.iter().all(|t| t.value.is_finite())
         })
@@ -1103,7 +1103,7 @@ impl Session {
         let limits = device.limits(options);
         let (work, vectors) = (self.work(), vectors.as_standard_layout());
         let flat = vectors.as_slice().unwrap_or_default();
-        let forms = with_backend!(device, backend => operator::forms(backend, &work, flat, flat, true, limits, options.batch, control));
+        let forms = with_backend!(device, backend => operator::forms(backend, &work, operator::Pairs { left: flat, right: flat }, true, (limits, options.batch), control));
         self.finite(device.precision(), forms, true, control, |forms| {
             forms.iter().all(|f| f.exact().is_finite())
         })

@@ -322,8 +322,11 @@ impl Opened {
                 let limits = device.limits(RunOptions::default());
                 let cpu = crate::tensor::cpu::Cpu::<f64>::new();
                 let work = session.work();
-                let forms =
-                    operator::forms(&cpu, &work, &left, &right, second, limits, None, &control)?;
+                let pairs = operator::Pairs {
+                    left: &left,
+                    right: &right,
+                };
+                let forms = operator::forms(&cpu, &work, pairs, second, (limits, None), &control)?;
                 let value = |form: operator::Form| if second { form.exact() } else { form.ggn };
                 (forms.into_iter().map(value).collect(), DEFINITION)
             }

@@ -2,7 +2,7 @@
 
 use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
 use crate::error::Result;
-use crate::jacobian::unit::{LossSeeds, Seeds};
+use crate::jacobian::seeds::{LossSeeds, Seeds};
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
 use crate::run::Control;
 use crate::tensor::meter::Meter;

@@ -14,10 +14,10 @@ mod stream;
 mod trace;
 
 pub use entries::entries;
-pub use form::{Form, forms};
+pub use form::{Form, Pairs, forms};
 pub use gradient::{Gradient, gradient};
 pub use locate::{NonFinite, Order, locate};
 pub use product::{jacobian_product, jacobian_transpose_product, product};
 pub use ranks::ranks;
 pub(crate) use steps::Steps;
-pub use trace::{Trace, probed_trace, trace_of};
+pub use trace::{Probes, Trace, probed_trace, trace_of};

@@ -3,7 +3,7 @@
 //! A network of thousands of parameters has millions of pairs of them, most of which take the same work as others: the work of
 //! a pair depends on the outlines of the two factors, the ranges taken of them, and how the product enters its tile.
 
-use super::pairs::{meeting, pairs_of};
+use super::pairs::{factor_pair, pairs_of};
 use super::parts::{PairPlan, PartPlan, TileJob};
 use super::tiles::{Grid, Run, Strip};
 use crate::cache::Cache;
@@ -108,9 +108,9 @@ impl<'a> Alike<'a> {
         let mut tile = meter.accumulator(0, 0);
         let (live, operations, tally) = (meter.live(), meter.operations(), meter.tally());
         meter.reset_peak();
-        let meeting = meeting(self.unit, rows, columns);
+        let pair = factor_pair(self.unit, rows, columns);
         let how = How { fill, ..How::ADD };
-        let (rule, _) = accumulate(meter, &mut tile, how, &meeting);
+        let (rule, _) = accumulate(meter, &mut tile, how, &pair);
         let made = Made {
             rule,
             operations: meter.operations() - operations,

@@ -1,26 +1,25 @@
 //! Ways to G: backwards from the directions of the loss factor, or forward from the parameters, part by part.
 //!
 //! Backwards, R reverse passes give `V_n = S_nᵀ J_n` of whatever parameters, and `G = Σ_n V_nᵀ V_n`; several parts share the
-//! passes. Forward, each entry that is moved ([`super::routes`]) takes a tangent J_n e_a, the product ∇²ℓ_n J_n e_a, and one
+//! passes. Forward, each entry ([`super::routes`]) takes a tangent J_n e_a, the product ∇²ℓ_n J_n e_a, and one
 //! reverse pass of it, which gives a column of G. A layer of few parameters below an output of many classes is cheap forward; a
 //! large layer before few classes is cheap backwards.
 //!
 //! The choice is made by counted operations. It depends on the network, the parts, R and the curvature, and on nothing else:
 //! a run that is resumed, or shared by several processes, makes the same choice on any device and in any memory.
 
-use super::candidates::Users;
 use super::counts::Counter;
 use super::parts::wanted;
 use super::request::{ResolvedPart, pieces};
-use super::routes::least_tangents;
 use super::sizes::Sizes;
 use super::way::{Counted, Way};
 use crate::error::Result;
+use crate::jacobian::hessian::{Users, least_tangents};
 use crate::jacobian::passes::Reach;
 use crate::network::Network;
 use std::ops::Range;
 
-/// How many times the operations of backward passes those of forward ones have to undercut: moved entries are multiplied in
+/// How many times the operations of backward passes those of forward ones have to undercut: tangents are multiplied in
 /// smaller products, and the tangents of outputs go to the host and back with each of them.
 const FAVOUR: u64 = 2;
 
@@ -75,7 +74,7 @@ fn fixed(network: &Network, parts: &[ResolvedPart], sizes: Sizes) -> Option<Way>
         // Columns of H have no other way.
         return Some(Way::Forward);
     }
-    // A direction that is moved goes as far back as one of the loss, and forward before.
+    // A tangent goes as far back as one of the loss, and forward before.
     let some = || {
         let users = Users::new(network);
         let fewer = |part| tangents(network, &users, part) < sizes.directions;
@@ -84,7 +83,7 @@ fn fixed(network: &Network, parts: &[ResolvedPart], sizes: Sizes) -> Option<Way>
     sizes.way.or_else(|| (!some()).then_some(Way::Backward))
 }
 
-/// The least number of entries that have to be moved for a part.
+/// The least number of tangents that a part takes.
 fn tangents(network: &Network, users: &Users, part: &ResolvedPart) -> usize {
     let of = |ranges: &[Range<usize>]| least_tangents(network, users, &pieces(network, ranges));
     let rows = of(&part.rows);

@@ -5,7 +5,6 @@
 //! otherwise take a thousand passes.
 
 use super::alike::contractions;
-use super::candidates::Candidates;
 use super::footprint::Planner;
 use super::parts::PartPlan;
 use super::request::{ResolvedPart, pieces};
@@ -14,8 +13,10 @@ use super::sizes::{DIAGONAL_ROWS, MOST_DIRECTIONS, SEED, Sizes, UNIT_ROWS};
 use super::way::Counted;
 
 use crate::error::Result;
-use crate::jacobian::passes::{Reach, Seen, Weights, backward_watched, forward_with};
-use crate::jacobian::unit::{BlankSeeds, Seeds, Unit, blank_dual_seed};
+use crate::jacobian::hessian::Candidates;
+use crate::jacobian::passes::{Passes, Reach, Seen, Weights};
+use crate::jacobian::seeds::{BlankSeeds, Seeds, blank_dual_seed};
+use crate::jacobian::unit::Unit;
 use crate::loss::Curvature;
 use crate::network::{Network, Operand};
 use crate::tensor::dual::{Dual, DualTensor};
@@ -100,7 +101,7 @@ pub(super) struct Counts<'a> {
     tangents: Vec<u64>,
     /// The seed of such a direction.
     tangent_seed: u64,
-    /// By parameter: the rows of one direction, summed over samples, as they are taken of what entries of parameters move.
+    /// By parameter: the rows of one direction, summed over samples, as they are taken where entries of parameters have tangents.
     rows: Vec<u64>,
     /// The reverse pass of one direction, and of two.
     back: [Back; 2],
@@ -141,13 +142,14 @@ impl<'a> Counts<'a> {
             forward.push(laps.next());
             value
         };
-        let trace = forward_with(&meter, network, &weights, inputs, self.reach, each, |v| v);
+        let passes = Passes::new(&meter, network, &weights, self.reach);
+        let activations = passes.forward_with(inputs, each, |v| v);
         self.forward = forward;
         let signed = self.sizes.signed;
         let (mut outer, mut rows) = (vec![None; parameters], vec![0; parameters]);
         for (back, directions) in self.back.iter_mut().zip([1, 2]) {
             laps.next();
-            let seed = BlankSeeds { signed }.seed(&meter, &trace.output, 0..directions)?;
+            let seed = BlankSeeds { signed }.seed(&meter, &activations.output, 0..directions)?;
             *back = Back {
                 seed: laps.next(),
                 nodes: vec![0; nodes],
@@ -160,12 +162,8 @@ impl<'a> Counts<'a> {
             };
             let (mut of_nodes, mut of_operands) = (vec![0; nodes], Vec::new());
             let sites = &mut back.sites;
-            backward_watched(
-                &meter,
-                network,
-                &weights,
-                &trace,
-                self.reach,
+            passes.backward_watched(
+                &activations,
                 seed.cotangents,
                 |k, site| {
                     sites[k] += laps.next();
@@ -194,7 +192,7 @@ impl<'a> Counts<'a> {
         Ok(outer.into_iter().map(|outer| outer == Some(true)).collect())
     }
 
-    /// Counts tangents, as a pass carries them from whatever is moved to the output, with their seed.
+    /// Counts tangents, as a pass carries them from whatever entries to the output, with their seed.
     fn count_tangents(&mut self, planner: &Planner<'_>) -> Result<()> {
         let (network, meter) = (self.network, Meter::new(self.sizes.number_bytes));
         let dual = Dual { inner: &meter };
@@ -212,13 +210,14 @@ impl<'a> Counts<'a> {
             }
             tensor
         };
-        let trace = forward_with(&dual, network, &weights, inputs, self.reach, each, |v| v);
+        let passes = Passes::new(&dual, network, &weights, self.reach);
+        let activations = passes.forward_with(inputs, each, |v| v);
         let own = all.iter().zip(&self.forward);
         self.tangents = own
             .map(|(all, primal)| all.saturating_sub(*primal))
             .collect();
         laps.next();
-        blank_dual_seed(&meter, self.sizes.curvature, &trace.output)?;
+        blank_dual_seed(&meter, self.sizes.curvature, &activations.output)?;
         self.tangent_seed = laps.next();
         Ok(())
     }
@@ -235,7 +234,7 @@ impl<'a> Counts<'a> {
         (forward + one.saturating_sub(back), back)
     }
 
-    /// Operations that a sample takes for one direction of G forward: of a pass that moves an entry of the first parameter, the
+    /// Operations that a sample takes for one direction of G forward: of a pass with a tangent of the first parameter, the
     /// furthest from the output, and goes back to all that `reach` wants. What does not depend on directions is shared by as many
     /// as a pass has.
     pub(super) fn direction(&self, reach: &Reach) -> u64 {

@@ -34,11 +34,11 @@ pub struct Description {
     pub factor_operations: u64,
     /// Operations of all contractions.
     pub contraction_operations: u64,
-    /// What is moved for exact second derivatives, and for G forward: pre-activations, and entries of parameters (columns of
-    /// the matrix).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub moved: Option<Moved>,
-    /// How the parts that go forward are made, where others go backwards; units, passes, and what is kept or moved are those
+    /// The tangents of exact second derivatives, and of G forward: those of pre-activations, and of entries of parameters
+    /// (columns of the matrix).
+    #[serde(rename = "moved", skip_serializing_if = "Option::is_none")]
+    pub tangents: Option<TangentCount>,
+    /// How the parts that go forward are made, where others go backwards; units, passes, and what is kept are those
     /// of these others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<Box<Description>>,
@@ -52,10 +52,10 @@ pub struct Description {
 
 /// Directions of forward-over-reverse passes.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Moved {
+pub struct TangentCount {
     /// Pre-activations of linear layers.
     pub pre_activations: usize,
-    /// Their entries, each moved sample by sample.
+    /// Their entries, each with a tangent sample by sample.
     pub pre_activation_entries: usize,
     /// Pairs of parameters whose block is had by columns.
     pub column_pairs: usize,
@@ -151,9 +151,9 @@ impl Plan {
             keep_data: self.keep_data,
             tiles: self.tiles.len(),
             pairs: self.pairs.clone(),
-            moved: self.routes.as_ref().map(|routes| Moved {
-                pre_activations: routes.moved.len(),
-                pre_activation_entries: routes.moved.iter().map(|m| m.outputs).sum(),
+            tangents: self.routes.as_ref().map(|routes| TangentCount {
+                pre_activations: routes.pre_activations.len(),
+                pre_activation_entries: routes.pre_activations.iter().map(|p| p.outputs).sum(),
                 column_pairs: routes.column_pairs(),
                 symbol: self.sizes.curvature.symbol(),
             }),
@@ -204,19 +204,19 @@ impl Description {
         }
     }
 
-    /// The lines on units, and on factors or on what is moved.
+    /// The lines on units, and on factors or on tangents.
     fn units(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.moved {
-            Some(moved) => writeln!(
+        match self.tangents {
+            Some(tangents) => writeln!(
                 f,
                 "samples       {} in units of {}; {} directions per pass\nmoved         {} pre-activations ({} entries); columns of {} for {} pairs of parameters; {} wave{}",
                 self.samples,
                 self.unit_samples,
                 self.unit_directions,
-                moved.pre_activations,
-                moved.pre_activation_entries,
-                moved.symbol,
-                moved.column_pairs,
+                tangents.pre_activations,
+                tangents.pre_activation_entries,
+                tangents.symbol,
+                tangents.column_pairs,
                 self.passes,
                 if self.passes == 1 { "" } else { "s" }
             ),

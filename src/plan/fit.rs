@@ -3,10 +3,10 @@
 use super::budget::ALLOWANCE;
 use super::cut::TILE;
 use super::footprint::{Footprint, Planner};
+use super::forward::Needs;
 use super::limits::Limits;
 use super::parts::TileJob;
 use super::routes::Routes;
-use super::second::Needs;
 use super::short::Short;
 use super::sizes::{MOST_DIRECTIONS, RING, Sizes, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING};
 use super::tiles::Strip;
@@ -138,7 +138,7 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
     }
 }
 
-/// The largest units that fit, of what is moved: H, H − G, or G forward.
+/// The largest units that fit, for parts that go forward: H, H − G, or G from tangents.
 pub(super) fn room_second(
     planner: &Planner<'_>,
     routes: &Routes,
@@ -159,7 +159,7 @@ pub(super) fn room_second(
         let on_host = |needs: &Needs| {
             let tile = (needs.tile, planner.tiles.len());
             let buffers = host_bytes(network, tile, sizes, limits, (unit, chunk));
-            buffers + lists + needs.moves
+            buffers + lists + needs.groups
         };
         let fits = |needs: &Needs| {
             let (host, peak) = (on_host(needs), needs.peak(1, limits.unified));

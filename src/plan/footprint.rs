@@ -5,8 +5,9 @@ use super::parts::{PairPlan, PartPlan, TileJob};
 use super::sizes::{DIAGONAL_ROWS, Sizes};
 use super::tiles::{Grid, Strip};
 use crate::error::Result;
-use crate::jacobian::passes::{Reach, Weights};
-use crate::jacobian::unit::{BlankSeeds, Unit, units};
+use crate::jacobian::passes::{Passes, Reach, Weights};
+use crate::jacobian::seeds::BlankSeeds;
+use crate::jacobian::unit::{Unit, units};
 use crate::network::Network;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Backend, HostSlice, Shape};
@@ -138,17 +139,8 @@ impl<'a> Planner<'a> {
         let mut seeds = BlankSeeds {
             signed: self.sizes.signed,
         };
-        units(
-            meter,
-            self.network,
-            weights,
-            self.reach,
-            inputs,
-            0..chunk,
-            chunk,
-            &mut seeds,
-            visit,
-        )
+        let passes = Passes::new(meter, self.network, weights, self.reach);
+        units(&passes, inputs, 0..chunk, chunk, &mut seeds, visit)
     }
 
     /// One tile for every combination of parameters that tiles meet, the largest: others are like it.

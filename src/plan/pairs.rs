@@ -2,7 +2,7 @@
 
 use super::parts::{PartPlan, TileJob};
 use super::tiles::{Grid, Run};
-use crate::contraction::{Meeting, Segment};
+use crate::contraction::{FactorPair, Segment};
 use crate::jacobian::unit::Unit;
 use crate::tensor::Fill;
 use std::ops::Range;
@@ -11,20 +11,24 @@ use std::ops::Range;
 /// unit.
 ///
 /// The pairs are an iterator, since a network of thousands of parameters has millions of them.
-pub fn encounters<'a, T>(
+pub fn factor_pairs<'a, T>(
     unit: &'a Unit<T>,
     part: &'a PartPlan,
     job: &TileJob,
     grid: Grid,
-) -> impl Iterator<Item = (usize, usize, Fill, Meeting<'a, T>)> + use<'a, T> {
+) -> impl Iterator<Item = (usize, usize, Fill, FactorPair<'a, T>)> + use<'a, T> {
     pairs_of(part, *job, grid).map(|(rows, columns, fill)| {
-        let meeting = meeting(unit, &rows, &columns);
-        (rows.parameter, columns.parameter, fill, meeting)
+        let pair = factor_pair(unit, &rows, &columns);
+        (rows.parameter, columns.parameter, fill, pair)
     })
 }
 
 /// Two runs with their factors in a unit.
-pub(super) fn meeting<'a, T>(unit: &'a Unit<T>, rows: &Run, columns: &Run) -> Meeting<'a, T> {
+pub(super) fn factor_pair<'a, T>(
+    unit: &'a Unit<T>,
+    rows: &Run,
+    columns: &Run,
+) -> FactorPair<'a, T> {
     let segment = |run: &Run| Segment {
         factor: unit.factors[run.parameter]
             .as_ref()
@@ -32,7 +36,7 @@ pub(super) fn meeting<'a, T>(unit: &'a Unit<T>, rows: &Run, columns: &Run) -> Me
         range: run.range.clone(),
         origin: run.origin,
     };
-    Meeting {
+    FactorPair {
         rows: segment(rows),
         columns: segment(columns),
         signs: unit.signs.as_ref(),
@@ -46,11 +50,11 @@ pub(super) fn pairs_of<'a>(
     grid: Grid,
 ) -> impl Iterator<Item = (Run, Run, Fill)> + use<'a> {
     let diagonal = part.on_diagonal(&job);
-    meetings_of(part, job, diagonal && grid == Grid::Squares)
+    run_pairs_of(part, job, diagonal && grid == Grid::Squares)
         .flat_map(move |(row, column)| products(part, job, grid, row, column))
 }
 
-/// The products that the meeting of a run of rows with one of columns takes.
+/// The products that a pair of a run of rows and one of columns takes.
 fn products(
     part: &PartPlan,
     job: TileJob,
@@ -123,12 +127,15 @@ fn both_sides(
 }
 
 /// Pairs of runs where the rows and columns of a square meet; on the diagonal those on or above it.
-pub fn meetings<'a>(part: &'a PartPlan, job: &TileJob) -> impl Iterator<Item = (&'a Run, &'a Run)> {
-    meetings_of(part, *job, part.on_diagonal(job))
+pub(super) fn run_pairs<'a>(
+    part: &'a PartPlan,
+    job: &TileJob,
+) -> impl Iterator<Item = (&'a Run, &'a Run)> {
+    run_pairs_of(part, *job, part.on_diagonal(job))
 }
 
-/// The [`meetings`] for which `some` holds for the run of the rows or of the columns.
-pub(super) fn meetings_with<'a>(
+/// The [`run_pairs`] for which `some` holds for the run of the rows or of the columns.
+pub(super) fn run_pairs_with<'a>(
     part: &'a PartPlan,
     job: &TileJob,
     some: impl Fn(&Run) -> bool,
@@ -148,7 +155,7 @@ pub(super) fn meetings_with<'a>(
 }
 
 /// Pairs of runs of rows and columns; of a strip with itself those on or above the diagonal, where they are `halved`.
-fn meetings_of(part: &PartPlan, job: TileJob, halved: bool) -> impl Iterator<Item = (&Run, &Run)> {
+fn run_pairs_of(part: &PartPlan, job: TileJob, halved: bool) -> impl Iterator<Item = (&Run, &Run)> {
     let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
     rows.iter().enumerate().flat_map(move |(k, row)| {
         let first = if halved { k } else { 0 };

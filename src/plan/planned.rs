@@ -47,12 +47,12 @@ pub struct Plan {
     pub wave: usize,
     /// Whether the data of all samples stay on the device from one wave to the next.
     pub keep_data: bool,
-    /// What is moved for which pair of parameters, where second derivatives of the network are asked for, and for G
-    /// forward.
+    /// The entries that have tangents for each pair of parameters, where second derivatives of the network are asked for, and
+    /// for G forward.
     pub routes: Option<Routes>,
     /// Contractions by pair of parameters.
     pub pairs: Vec<PairPlan>,
-    /// Operations of one pass over all samples that makes the factors; of all passes where parameters are moved.
+    /// Operations of one pass over all samples that makes the factors; of all passes where parameters have tangents.
     pub factor_operations: u64,
     /// Operations of all contractions.
     pub contraction_operations: u64,

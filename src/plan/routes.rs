@@ -10,37 +10,27 @@
 //! ∇²ℓ_n applied to it, and J_nᵀ. As J_n of (o, i) is `a_n[i]` times that of `u[o]`, a may depend on w_q there.
 
 use super::asked::{Choice, Choices, LargestFirst, Request};
-use super::candidates::{Candidate, Candidates, Users};
 use super::parts::PartPlan;
+use crate::jacobian::hessian::{Candidate, Candidates, PreActivation};
 use crate::network::{Network, ValueId};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A pre-activation, whose entries are moved in place of the parameters behind it.
-#[derive(Clone, Debug)]
-pub struct Moved {
-    /// The value.
-    pub value: ValueId,
-    /// O, its entries.
-    pub outputs: usize,
-    /// The parameters that it stands for: those of the linear layer whose sum it is.
-    pub behind: Vec<usize>,
-}
-
 /// How the block of a pair of parameters is had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The parameter of the pair that is moved.
+    /// The parameter of the pair that has tangents.
     pub parameter: usize,
-    /// The pre-activation that is moved in its place; `None` where its own entries are.
-    pub moved: Option<usize>,
+    /// The pre-activation whose entries stand for its own, a number of [`Routes::pre_activations`]; `None` where its own entries
+    /// have tangents.
+    pub through: Option<usize>,
 }
 
 /// The routes of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// The pre-activations that are moved.
-    pub moved: Vec<Moved>,
+    /// The pre-activations that have tangents.
+    pub pre_activations: Vec<PreActivation>,
     /// Operations of all moves and of what is contracted after them, as they were counted for the choice.
     pub operations: u64,
     /// By parameter: the pre-activation that stands for it.
@@ -74,7 +64,7 @@ impl Routes {
             ..Routes::default()
         };
         let mut groups: BTreeMap<ValueId, usize> = BTreeMap::new();
-        let mut moved_columns: Vec<Vec<Range<usize>>> = vec![Vec::new(); count];
+        let mut own_tangents: Vec<Vec<Range<usize>>> = vec![Vec::new(); count];
         let mut pairs = LargestFirst::new(&request, &routes.choices);
         while let Some((a, b)) = pairs.next(&routes.choices) {
             let asked = request.of(a, b);
@@ -85,7 +75,7 @@ impl Routes {
                 }
             };
             for (side, parameter, other) in [(0, a, b), (1, b, a)] {
-                let columns = beyond(&asked.ranges[side], &moved_columns[parameter]);
+                let columns = beyond(&asked.ranges[side], &own_tangents[parameter]);
                 let cost = (columns as u64).saturating_mul(costs.direction);
                 consider(cost, [Choice::First, Choice::Second][side]);
                 let Some(candidate) = &candidates.all[parameter] else {
@@ -116,7 +106,7 @@ impl Routes {
                     routes.add(parameter, candidate, &mut groups);
                 }
                 _ => {
-                    let own = &mut moved_columns[parameter];
+                    let own = &mut own_tangents[parameter];
                     if beyond(&asked.ranges[side], own) > 0 {
                         own.extend(asked.ranges[side].iter().cloned());
                         *own = union(std::mem::take(own));
@@ -134,17 +124,17 @@ impl Routes {
         candidate: &Candidate,
         groups: &mut BTreeMap<ValueId, usize>,
     ) {
-        let moved = &mut self.moved;
+        let all = &mut self.pre_activations;
         let at = *groups.entry(candidate.value).or_insert_with(|| {
-            moved.push(Moved {
+            all.push(PreActivation {
                 value: candidate.value,
                 outputs: candidate.outputs,
                 behind: Vec::new(),
             });
-            moved.len() - 1
+            all.len() - 1
         });
         if self.groups[parameter].replace(at).is_none() {
-            moved[at].behind.push(parameter);
+            all[at].behind.push(parameter);
         }
     }
 
@@ -153,11 +143,11 @@ impl Routes {
         let (first, second) = (a.min(b), a.max(b));
         let own = |parameter| Route {
             parameter,
-            moved: None,
+            through: None,
         };
         let through = |parameter: usize| Route {
             parameter,
-            moved: self.groups[parameter],
+            through: self.groups[parameter],
         };
         match self.choices.get(a, b) {
             Choice::Nothing | Choice::Open => None,
@@ -178,11 +168,6 @@ impl Routes {
         let by_columns = |choice: &&Choice| matches!(choice, Choice::First | Choice::Second);
         let choices = self.choices.rows.iter().flatten();
         choices.filter(by_columns).count()
-    }
-
-    /// Whether moving a pre-activation is done for a parameter.
-    pub fn behind(&self, moved: usize, parameter: usize) -> bool {
-        self.moved[moved].behind.contains(&parameter)
     }
 
     /// Bytes of host memory that the routes take.
@@ -217,25 +202,4 @@ fn beyond(ranges: &[Range<usize>], others: &[Range<usize>]) -> usize {
     let both = union(ranges.iter().chain(others).cloned().collect());
     let count = |ranges: &[Range<usize>]| ranges.iter().map(|range| range.len()).sum::<usize>();
     count(&both) - count(others)
-}
-
-/// How many entries have to be moved at least for ranges of parameters: their own, or those of a pre-activation.
-pub(super) fn least_tangents(
-    network: &Network,
-    users: &Users,
-    pieces: &[(usize, Range<usize>)],
-) -> usize {
-    let mut count = 0;
-    let mut through: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
-    for (parameter, range) in pieces {
-        match Candidate::find(network, users, *parameter) {
-            None => count += range.len(),
-            Some(candidate) => {
-                let own = through.entry(candidate.value);
-                own.or_insert((candidate.outputs, 0)).1 += range.len();
-            }
-        }
-    }
-    let shared = through.values().map(|(outputs, own)| *outputs.min(own));
-    count + shared.sum::<usize>()
 }

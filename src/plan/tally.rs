@@ -2,11 +2,11 @@
 
 use super::alike::Alike;
 use super::footprint::{Planner, pieces};
-use super::moves::moves;
+use super::forward::{Known, waves};
 use super::parts::wanted;
 use super::planned::{Keep, Plan};
-use super::second::{Known, waves};
 use super::sizes::{DIAGONAL_ROWS, WRITING};
+use super::tangents::{self, tangent_groups};
 use super::tiles::Grid;
 use crate::error::Result;
 use crate::jacobian::passes::{Reach, Weights};
@@ -134,7 +134,7 @@ impl Plan {
         Ok(tally)
     }
 
-    /// H, H − G, or G forward: every wave's moves on every unit of samples.
+    /// H, H − G, or G forward: every wave's groups of tangents on every unit of samples.
     fn tally_second(&self, planner: &Planner<'_>) -> Result<PlanTally> {
         let mut tally = PlanTally::default();
         let Some(routes) = &self.routes else {
@@ -152,18 +152,18 @@ impl Plan {
             let mut known = Known::new(planner, routes, samples);
             for (wave, diagonal) in waves(&self.tiles, self.wave, planner.diagonal()) {
                 let (parts, chunk) = (&self.parts, self.chunk);
-                let all = moves(planner.network, routes, parts, wave, diagonal, chunk);
-                for made_by in &all {
-                    let (meter, moving, pass) = known.pass(made_by)?;
+                let all = tangent_groups(planner.network, routes, parts, wave, diagonal, chunk);
+                for group in &all {
+                    let (meter, factors, pass) = known.pass(group)?;
                     tally.passes += pass.tally.times(times);
                     let before = meter.tally();
                     for job in wave {
                         let mut tile = meter.accumulator(0, 0);
-                        let part = &self.parts[job.part];
-                        moving.contract(&meter, routes, part, job, &mut tile, |_| {});
+                        let own = (&self.parts[job.part], job);
+                        tangents::contract(&meter, &factors, routes, own, &mut tile, |_| {});
                     }
                     if diagonal {
-                        for (_, _, values) in moving.diagonal(&meter, routes) {
+                        for (_, _, values) in tangents::diagonal(&meter, &factors, routes) {
                             crate::tensor::Backend::read(&meter, &values)?;
                         }
                     }

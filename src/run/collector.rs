@@ -110,8 +110,8 @@ pub(super) fn hand_over<R>(
     Ok(())
 }
 
-/// Of two errors of a device the one that says what became of it.
-pub(super) fn graver(own: Error, other: Error) -> Error {
+/// Returns the one of two errors of a device that says what became of it.
+pub(super) fn more_severe(own: Error, other: Error) -> Error {
     let weight = |error: &Error| match error {
         Error::DeviceLost(_) => 3,
         Error::DeviceMemory(_) => 2,
@@ -135,12 +135,15 @@ mod tests {
         let memory = || Error::DeviceMemory("full".into());
         let after = || Error::Device("the result depends on another".into());
         let is_lost = |e: Error| matches!(e, Error::DeviceLost(_));
-        assert!(is_lost(graver(Error::Interrupted, lost())));
-        assert!(is_lost(graver(lost(), Error::Interrupted)));
-        assert!(is_lost(graver(after(), lost())) && is_lost(graver(lost(), memory())));
-        assert!(matches!(graver(after(), memory()), Error::DeviceMemory(_)));
+        assert!(is_lost(more_severe(Error::Interrupted, lost())));
+        assert!(is_lost(more_severe(lost(), Error::Interrupted)));
+        assert!(is_lost(more_severe(after(), lost())) && is_lost(more_severe(lost(), memory())));
         assert!(matches!(
-            graver(Error::Interrupted, after()),
+            more_severe(after(), memory()),
+            Error::DeviceMemory(_)
+        ));
+        assert!(matches!(
+            more_severe(Error::Interrupted, after()),
             Error::Device(_)
         ));
     }

@@ -39,7 +39,7 @@ impl<'a> Diagonal<'a> {
     }
 
     /// Adds ranges of parameters and their values, `[1, 1, range]`.
-    pub(super) fn add_moving<B: Backend>(
+    pub(super) fn add_ranges<B: Backend>(
         &mut self,
         backend: &B,
         found: &[(usize, Range<usize>, B::Tensor)],

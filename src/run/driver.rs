@@ -4,17 +4,19 @@
 //! copy to host memory nor a slow disk keeps the device from its next tile while the ring has room.
 
 use super::Progress;
-use super::collector::{Returning, Share, Shared, collect, graver, hand_over};
+use super::collector::{Returning, Share, Shared, collect, hand_over, more_severe};
 use super::diagonal::Diagonal;
 use super::writer::{Item, checked};
 use crate::contraction::accumulate;
 use crate::error::{Error, Result};
 use crate::files::writing;
-use crate::jacobian::passes::{Reach, Weights};
-use crate::jacobian::unit::{LossSeeds, Unit, dual_seed, units};
-use crate::plan::moves::{Passes, Reaches, moves};
-use crate::plan::pairs::encounters;
+use crate::jacobian::hessian::{GroupPasses, Reaches};
+use crate::jacobian::passes::{Passes, Reach, Weights};
+use crate::jacobian::seeds::{LossSeeds, dual_seed};
+use crate::jacobian::unit::{Unit, units};
+use crate::plan::pairs::factor_pairs;
 use crate::plan::routes::Routes;
+use crate::plan::tangents::{self, tangent_groups};
 use crate::plan::tiles::Grid;
 use crate::plan::{Keep, PartPlan, RING, TileJob, wanted};
 use crate::tensor::dual::DualTensor;
@@ -77,7 +79,7 @@ pub(super) fn drive<B: Contract>(
         };
         share.tiles = collected.tiles;
         let both = match (driven, returned) {
-            (Err(own), Err(other)) => Err(graver(own, other)),
+            (Err(own), Err(other)) => Err(more_severe(own, other)),
             (driven, returned) => driven.and(returned),
         };
         (share, both)
@@ -216,7 +218,7 @@ impl<B: Contract> Driver<'_, B> {
         }
     }
 
-    /// H, H − G, or G forward: every wave of tiles moves what it needs, on every unit of samples.
+    /// H, H − G, or G forward: every wave of tiles runs its groups of tangents on every unit of samples.
     fn drive_second(
         &mut self,
         weights: &Weights<B::Tensor>,
@@ -226,12 +228,12 @@ impl<B: Contract> Driver<'_, B> {
     ) -> Result<()> {
         let (plan, backend, work) = (self.shared.plan, self.backend, self.shared.work);
         let (network, loss) = (work.network, work.hessian());
-        let passes = Passes {
+        let passes = GroupPasses {
             backend,
             network,
             weights,
             reaches: &Reaches::new(network, reach),
-            routes,
+            pre_activations: &routes.pre_activations,
             second: work.curvature.needs_second_derivatives(),
         };
         let waves = plan.tiles.len().div_ceil(self.wave()).max(1);
@@ -243,7 +245,7 @@ impl<B: Contract> Driver<'_, B> {
             }
             let wave = self.jobs(&numbers);
             let mut open: Vec<B::Accumulator> = wave.iter().map(|job| self.zeros(job)).collect();
-            let moves = moves(
+            let groups = tangent_groups(
                 network,
                 routes,
                 &plan.parts,
@@ -251,7 +253,7 @@ impl<B: Contract> Driver<'_, B> {
                 vectors.is_some(),
                 plan.chunk,
             );
-            let per_pass = per_wave / (moves.len() * plan.unit_ranges().count()).max(1) as u64;
+            let per_pass = per_wave / (groups.len() * plan.unit_ranges().count()).max(1) as u64;
             for range in plan.unit_ranges() {
                 let inputs = self.inputs(&range)?;
                 let targets = work.dataset.targets(range.clone())?;
@@ -259,22 +261,23 @@ impl<B: Contract> Driver<'_, B> {
                 let mut seed = |backend: &B, output: &DualTensor<B::Tensor>| {
                     dual_seed(backend, &loss, &targets, first, output)
                 };
-                for made_by in &moves {
+                for group in &groups {
                     self.check()?;
                     let start = Instant::now();
-                    let moving = passes.run(made_by, &inputs, &mut seed)?;
+                    let factors = passes.run(group, &inputs, &mut seed)?;
                     self.share.factor_seconds += start.elapsed().as_secs_f64();
                     self.advance(per_pass);
                     let start = Instant::now();
                     let mut operations = 0;
                     for (job, tile) in wave.iter().zip(&mut open) {
-                        let part = &plan.parts[job.part];
-                        moving.contract(backend, routes, part, job, tile, |made| {
-                            operations += made.3
+                        let own = (&plan.parts[job.part], job);
+                        tangents::contract(backend, &factors, routes, own, tile, |made| {
+                            operations += made.3;
                         });
                     }
                     if let Some(diagonal) = &mut vectors {
-                        diagonal.add_moving(backend, &moving.diagonal(backend, routes))?;
+                        let found = tangents::diagonal(backend, &factors, routes);
+                        diagonal.add_ranges(backend, &found)?;
                     }
                     self.share.contraction_seconds += start.elapsed().as_secs_f64();
                     self.advance(operations);
@@ -409,20 +412,12 @@ impl<B: Contract> Driver<'_, B> {
             let first = work.dataset.sample_range().start + range.start;
             let loss = work.hessian();
             let mut seeds = LossSeeds::new(&loss, first, &targets).lenient(work.lenient);
-            units(
-                backend,
-                work.network,
-                weights,
-                reach,
-                inputs,
-                0..plan.directions,
-                plan.chunk,
-                &mut seeds,
-                |unit| {
-                    self.check()?;
-                    visit(self, unit)
-                },
-            )?;
+            let passes = Passes::new(backend, work.network, weights, reach);
+            let all = 0..plan.directions;
+            units(&passes, inputs, all, plan.chunk, &mut seeds, |unit| {
+                self.check()?;
+                visit(self, unit)
+            })?;
             let contracted = self.share.contraction_seconds - before;
             self.share.factor_seconds += start.elapsed().as_secs_f64() - contracted;
             let share = range.len() as f64 / plan.samples as f64;
@@ -441,9 +436,9 @@ impl<B: Contract> Driver<'_, B> {
     ) -> Result<()> {
         let start = Instant::now();
         let plan = self.shared.plan;
-        for (_, _, fill, meeting) in encounters(unit, &plan.parts[job.part], job, plan.grid) {
+        for (_, _, fill, pair) in factor_pairs(unit, &plan.parts[job.part], job, plan.grid) {
             self.check()?;
-            accumulate(self.backend, tile, How { fill, begin }, &meeting);
+            accumulate(self.backend, tile, How { fill, begin }, &pair);
         }
         // Its share of all: how many operations a symmetry saves is the plan's to know.
         let visits = plan.unit_ranges().count() * plan.directions.div_ceil(plan.chunk.max(1));

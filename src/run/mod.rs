@@ -323,7 +323,7 @@ impl<B: Contract> Leg<'_, B> {
                 sink,
                 items: &receive,
                 written: &written,
-                // What is moved starts from tiles of zeros, a device from its own.
+                // Parts that go forward start from tiles of zeros, a device from its own.
                 keep: host && plan.routes.is_none(),
                 lenient: self.work.lenient,
                 failed: &failed,

@@ -1,21 +1,24 @@
 //! The parameters that may be moved through a pre-activation, and what these depend on.
 
+use super::parameter_set::ParameterSet;
 use crate::jacobian::passes::Reach;
 use crate::network::{Network, Operand, ValueId};
-use crate::ops::{Op, Operation};
+use crate::ops::Operation;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The parameters that may be moved through a pre-activation.
 #[derive(Default)]
-pub(super) struct Candidates {
+pub(crate) struct Candidates {
     /// By parameter.
-    pub(super) all: Vec<Option<Candidate>>,
-    pub(super) depends: Dependence,
+    pub(crate) all: Vec<Option<Candidate>>,
+    pub(crate) depends: Dependence,
 }
 
 impl Candidates {
     /// Finds the candidates of a network; `outer` says of each parameter whether its factor is an outer one.
-    pub(super) fn new(network: &Network, outer: &[bool]) -> Candidates {
+    pub(crate) fn new(network: &Network, outer: &[bool]) -> Candidates {
         let reach = Reach::forward_only(network);
         let users = Users::new(network);
         let find = |k: usize| {
@@ -30,18 +33,18 @@ impl Candidates {
 
     /// Restricts the candidates for H and H − G, where second derivatives of the network are part of the matrix: a pre-activation
     /// then stands for its parameters only beside parameters that its inputs do not depend on.
-    pub(super) fn second(self, network: &Network) -> Candidates {
+    pub(crate) fn second(self, network: &Network) -> Candidates {
         let depends = Dependence::new(network, &self.all);
         Candidates { depends, ..self }
     }
 }
 
 /// A parameter that may be moved through a pre-activation.
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     /// The pre-activation.
-    pub(super) value: ValueId,
+    pub(crate) value: ValueId,
     /// Its entries.
-    pub(super) outputs: usize,
+    pub(crate) outputs: usize,
     /// The other operands of the node that uses the parameter: `a` is made of them.
     inputs: Vec<Operand>,
 }
@@ -49,23 +52,13 @@ pub(super) struct Candidate {
 impl Candidate {
     /// The pre-activation of a parameter of an outer factor, whose one site makes nothing but outputs: a linear layer
     /// at one position, or the bias of one.
-    pub(super) fn find(network: &Network, users: &Users, parameter: usize) -> Option<Candidate> {
+    pub(crate) fn find(network: &Network, users: &Users, parameter: usize) -> Option<Candidate> {
         let (node, operand) = single_use(network, users, Operand::Parameter(parameter))?;
         let own = first(network) + node;
-        let op = &network.nodes[node].op;
-        let moves_alone = match op {
-            Op::Linear(_) | Op::Conv(_) => operand == 1,
-            Op::Elementwise(op) => op.expr.derivative(operand).as_constant() == Some(1.0),
-            _ => false,
-        };
-        if !moves_alone {
-            return None;
-        }
-        let read = network.nodes[node].inputs.iter().enumerate();
-        let beside =
-            |(j, _): &(usize, &Operand)| *j != operand && !matches!(op, Op::Elementwise(_));
+        let node = &network.nodes[node];
+        let beside = node.op.offset_inputs(operand)?;
         Some(Candidate {
-            inputs: read.filter(beside).map(|(_, input)| *input).collect(),
+            inputs: beside.iter().map(|&j| node.inputs[j]).collect(),
             value: last_of_sums(network, users, own),
             outputs: network.rest(own).iter().product(),
         })
@@ -84,12 +77,8 @@ fn last_of_sums(network: &Network, users: &Users, mut value: ValueId) -> ValueId
             break;
         };
         let next = first(network) + node;
-        let keeps = match &network.nodes[node].op {
-            Op::Elementwise(op) => op.expr.derivative(operand).as_constant() == Some(1.0),
-            Op::Reshape(_) => true,
-            _ => false,
-        };
-        if !keeps || count(next) != count(value) {
+        let passes = network.nodes[node].op.passes_offsets(operand);
+        if !passes || count(next) != count(value) {
             break;
         }
         value = next;
@@ -98,11 +87,11 @@ fn last_of_sums(network: &Network, users: &Users, mut value: ValueId) -> ValueId
 }
 
 /// The only reader of each operand; `None` if there are several.
-pub(super) struct Users(HashMap<Operand, Option<(usize, usize)>>);
+pub(crate) struct Users(HashMap<Operand, Option<(usize, usize)>>);
 
 impl Users {
     /// Finds the readers of a network's operands.
-    pub(super) fn new(network: &Network) -> Users {
+    pub(crate) fn new(network: &Network) -> Users {
         let mut users = HashMap::new();
         for (k, node) in network.nodes.iter().enumerate() {
             for (j, operand) in node.inputs.iter().enumerate() {
@@ -114,7 +103,7 @@ impl Users {
     }
 
     /// The only node, and its operand, that reads an operand; `None` where there is none or several.
-    pub(super) fn sole(&self, operand: Operand) -> Option<(usize, usize)> {
+    pub(crate) fn sole(&self, operand: Operand) -> Option<(usize, usize)> {
         self.0.get(&operand).copied().flatten()
     }
 }
@@ -123,39 +112,37 @@ impl Users {
 fn single_use(network: &Network, users: &Users, mut wanted: Operand) -> Option<(usize, usize)> {
     loop {
         let (node, operand) = users.sole(wanted)?;
-        let made_of_it_alone = network.nodes[node].inputs.len() == 1;
-        match &network.nodes[node].op {
-            Op::Permute(_) | Op::Reshape(_) if made_of_it_alone => {
-                wanted = Operand::Value(first(network) + node);
-                if wanted == Operand::Value(network.output) {
-                    return None;
-                }
-            }
-            _ => return Some((node, operand)),
+        if !network.nodes[node].op.relabels() {
+            return Some((node, operand));
+        }
+        wanted = Operand::Value(first(network) + node);
+        if wanted == Operand::Value(network.output) {
+            return None;
         }
     }
 }
 
 /// For each candidate, the parameters that the inputs of its site depend on; empty for G, where that does not matter.
 #[derive(Default)]
-pub(super) struct Dependence {
-    of_candidates: Vec<Option<Bits>>,
+pub(crate) struct Dependence {
+    of_candidates: Vec<Option<ParameterSet>>,
 }
 
 impl Dependence {
-    pub(super) fn new(network: &Network, candidates: &[Option<Candidate>]) -> Dependence {
+    pub(crate) fn new(network: &Network, candidates: &[Option<Candidate>]) -> Dependence {
         if candidates.iter().all(Option::is_none) {
             return Dependence::default();
         }
         let (first, parameters) = (first(network), network.parameters.len());
-        let mut values = vec![Bits::new(parameters); first];
-        let add = |bits: &mut Bits, values: &[Bits], operand: Operand| match operand {
+        let mut values = vec![ParameterSet::new(parameters); first];
+        let add = |bits: &mut ParameterSet, values: &[ParameterSet], operand: Operand| match operand
+        {
             Operand::Value(value) => bits.add(&values[value]),
             Operand::Parameter(parameter) => bits.insert(parameter),
             Operand::Constant(_) => {}
         };
         for node in &network.nodes {
-            let mut own = Bits::new(parameters);
+            let mut own = ParameterSet::new(parameters);
             for (j, operand) in node.inputs.iter().enumerate() {
                 if node.op.differentiates(j) {
                     add(&mut own, &values, *operand);
@@ -164,7 +151,7 @@ impl Dependence {
             values.push(own);
         }
         let of_candidate = |candidate: &Candidate| {
-            let mut bits = Bits::new(parameters);
+            let mut bits = ParameterSet::new(parameters);
             let inputs = candidate.inputs.iter();
             inputs.for_each(|input| add(&mut bits, &values, *input));
             bits
@@ -176,58 +163,29 @@ impl Dependence {
     }
 
     /// Whether what the site of a candidate, that of `own`, reads depends on a parameter, where that matters.
-    pub(super) fn on(&self, own: usize, parameter: usize) -> bool {
+    pub(crate) fn on(&self, own: usize, parameter: usize) -> bool {
         let bits = self.of_candidates.get(own).and_then(Option::as_ref);
         bits.is_some_and(|bits| bits.contains(parameter))
     }
 }
 
-/// A set of small numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bits(Vec<u64>);
-
-impl Bits {
-    /// Nothing of `count` numbers.
-    pub(super) fn new(count: usize) -> Bits {
-        Bits(vec![0; count.div_ceil(64)])
+/// The least number of tangents for ranges of parameters: one for each of their own entries, or of those of a pre-activation.
+pub(crate) fn least_tangents(
+    network: &Network,
+    users: &Users,
+    pieces: &[(usize, Range<usize>)],
+) -> usize {
+    let mut count = 0;
+    let mut through: BTreeMap<ValueId, (usize, usize)> = BTreeMap::new();
+    for (parameter, range) in pieces {
+        match Candidate::find(network, users, *parameter) {
+            None => count += range.len(),
+            Some(candidate) => {
+                let own = through.entry(candidate.value);
+                own.or_insert((candidate.outputs, 0)).1 += range.len();
+            }
+        }
     }
-
-    /// Puts a number in.
-    pub(super) fn insert(&mut self, number: usize) {
-        self.0[number / 64] |= 1 << (number % 64);
-    }
-
-    /// Puts all numbers of another set in.
-    pub(super) fn add(&mut self, other: &Bits) {
-        self.0
-            .iter_mut()
-            .zip(&other.0)
-            .for_each(|(own, o)| *own |= o);
-    }
-
-    /// Whether a number is in.
-    pub(super) fn contains(&self, number: usize) -> bool {
-        self.0[number / 64] >> (number % 64) & 1 == 1
-    }
-
-    /// The numbers, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        let all = 0..64 * self.0.len();
-        all.filter(|&number| self.contains(number))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bit_set_returns_inserted_numbers() {
-        let (mut few, mut more) = (Bits::new(130), Bits::new(130));
-        [0, 63, 64, 129].into_iter().for_each(|k| few.insert(k));
-        more.insert(5);
-        more.add(&few);
-        assert_eq!(more.iter().collect::<Vec<_>>(), [0, 5, 63, 64, 129]);
-        assert!(!few.contains(5) && few.contains(129));
-    }
+    let shared = through.values().map(|(outputs, own)| *outputs.min(own));
+    count + shared.sum::<usize>()
 }

@@ -1,20 +1,21 @@
-//! The plan of what is moved (an exact Hessian, its residual, or G forward), found by running its passes on shapes alone.
+//! The plan of parts that go forward (an exact Hessian, its residual, or G from tangents), found by running the passes on
+//! shapes alone.
 
 use super::alike::PairSums;
-use super::candidates::Candidates;
 use super::counts::{Counts, product, weighed};
 use super::footprint::{Planner, pieces, under_way};
-use super::moves::{
-    Contracted, Entries, Factors, Move, Moving, Passes, Piece, REACHES, Reaches, moves,
-};
 use super::parts::{PairPlan, TileJob};
 use super::routes::{Costs, Routes};
 use super::sizes::MOST_DIRECTIONS;
+use super::tangents::{self, Contracted, tangent_groups};
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::jacobian::Factor;
+use crate::jacobian::hessian::{
+    Candidates, Entries, Factors, GroupFactors, GroupPasses, Piece, REACHES, Reaches, TangentGroup,
+};
 use crate::jacobian::passes::Weights;
-use crate::jacobian::unit::blank_dual_seed;
+use crate::jacobian::seeds::blank_dual_seed;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Contract, Tally};
@@ -33,8 +34,8 @@ pub(super) struct Needs {
     units: u64,
     /// The largest tensor.
     pub(super) largest: u64,
-    /// The list of passes, on the host.
-    pub(super) moves: u64,
+    /// The list of groups of tangents, on the host.
+    pub(super) groups: u64,
 }
 
 impl Needs {
@@ -52,7 +53,7 @@ impl Needs {
 }
 
 impl Planner<'_> {
-    /// What is moved for which pair of parameters.
+    /// The entries that have tangents for each pair of parameters.
     pub(super) fn routes(&self) -> Result<Routes> {
         let network = self.network;
         if !self.second() {
@@ -80,7 +81,7 @@ impl Planner<'_> {
         self.sizes.curvature.needs_second_derivatives()
     }
 
-    /// Operations that a sample takes for one direction: of a pass that moves an entry of the first parameter, the furthest
+    /// Operations that a sample takes for one direction: of a pass with a tangent of the first parameter, the furthest
     /// from the output, and goes back to all that are wanted. What does not depend on directions is shared by as many as a
     /// pass has.
     pub(super) fn direction(&self) -> Result<u64> {
@@ -98,11 +99,11 @@ impl Planner<'_> {
         let meter = Meter::new(self.sizes.number_bytes);
         let weights = Weights::upload(&meter, self.network);
         let inputs = self.inputs(&meter, 1);
-        let moved = Move {
-            moved: Entries::Parameters(vec![piece]),
+        let group = TangentGroup {
+            entries: Entries::Parameters(vec![piece]),
             wanted: wanted.into(),
         };
-        self.moving(&meter, (&weights, &inputs), &Routes::default(), &moved)?;
+        self.group_factors(&meter, (&weights, &inputs), &Routes::default(), &group)?;
         let pass = weighed(&meter);
         let (forward, back) = self.plain_pass()?;
         let shared = forward + if self.second() { back } else { 0 };
@@ -143,40 +144,38 @@ impl Planner<'_> {
         Ok(outer)
     }
 
-    /// Runs one pass on inputs.
-    fn moving<'m>(
+    /// Runs the pass of one group on inputs.
+    fn group_factors<'g>(
         &self,
         meter: &Meter,
         (weights, inputs): (&Weights<MeterTensor>, &[MeterTensor]),
         routes: &Routes,
-        made_by: &'m Move,
-    ) -> Result<Moving<'m, MeterTensor>> {
-        let passes = Passes {
+        group: &'g TangentGroup,
+    ) -> Result<GroupFactors<'g, MeterTensor>> {
+        let passes = GroupPasses {
             backend: meter,
             network: self.network,
             weights,
             reaches: &Reaches::new(self.network, self.reach),
-            routes,
+            pre_activations: &routes.pre_activations,
             second: self.second(),
         };
         let mut seed = |meter: &Meter, output: &DualTensor<MeterTensor>| {
             blank_dual_seed(meter, self.sizes.curvature, output)
         };
-        passes.run(made_by, inputs, &mut seed)
+        passes.run(group, inputs, &mut seed)
     }
 
     /// The most directions that a pass has, of no more than [`MOST_DIRECTIONS`].
     pub(super) fn most_directions(&self, routes: &Routes) -> usize {
         let (network, diagonal) = (self.network, self.diagonal());
-        let all = moves(
-            network,
-            routes,
-            self.parts,
-            self.tiles,
-            diagonal,
-            MOST_DIRECTIONS,
-        );
-        all.iter().map(Move::directions).max().unwrap_or(1).max(1)
+        let (parts, tiles) = (self.parts, self.tiles);
+        let all = tangent_groups(network, routes, parts, tiles, diagonal, MOST_DIRECTIONS);
+        all.iter()
+            .map(TangentGroup::directions)
+            .max()
+            .unwrap_or(1)
+            .max(1)
     }
 
     /// Measures one choice of unit and chunk.
@@ -195,9 +194,9 @@ impl Planner<'_> {
         let tiles = self.samples_of_tiles();
         let most = tiles.first().map_or(0, |job| self.tile_entries(job));
         let tile = (most * self.sizes.number_bytes) as u64;
-        // Passes that move the same parameters take the same memory.
+        // Passes with tangents of the same parameters take the same memory.
         let mut seen = BTreeSet::new();
-        let mut all = moves(
+        let mut all = tangent_groups(
             self.network,
             routes,
             self.parts,
@@ -207,7 +206,7 @@ impl Planner<'_> {
         );
         let bytes = |k: usize| all[k].bytes(k.checked_sub(1).map(|before| &all[before]));
         let listed = (0..all.len()).map(bytes).sum();
-        all.retain(|made_by| seen.insert(kind(made_by)));
+        all.retain(|group| seen.insert(kind(group)));
         meter.reset_peak();
         let inputs = self.inputs(&meter, samples);
         let so_far = || Needs {
@@ -216,21 +215,21 @@ impl Planner<'_> {
             tile,
             units: self.sizes.samples.div_ceil(samples.max(1)) as u64,
             largest: meter.largest(),
-            moves: listed,
+            groups: listed,
         };
-        for made_by in &all {
+        for group in &all {
             if !go_on(&so_far()) {
                 break;
             }
-            let moving = self.moving(&meter, (&weights, &inputs), routes, made_by)?;
+            let factors = self.group_factors(&meter, (&weights, &inputs), routes, group)?;
             for job in &tiles {
-                let part = &self.parts[job.part];
+                let own = (&self.parts[job.part], *job);
                 // Tiles are counted apart.
                 let mut tile = meter.accumulator(0, 0);
-                moving.contract(&meter, routes, part, job, &mut tile, |_| {});
+                tangents::contract(&meter, &factors, routes, own, &mut tile, |_| {});
             }
             if self.diagonal() {
-                moving.diagonal(&meter, routes);
+                tangents::diagonal(&meter, &factors, routes);
             }
         }
         Ok(so_far())
@@ -249,17 +248,17 @@ impl Planner<'_> {
         for (samples, times) in pieces(self.sizes.samples, unit) {
             let mut known = Known::new(self, routes, samples);
             for (wave, all) in waves(self.tiles, wave, self.diagonal()) {
-                let all = moves(self.network, routes, self.parts, wave, all, chunk);
-                for made_by in &all {
-                    let (meter, moving, pass) = known.pass(made_by)?;
+                let all = tangent_groups(self.network, routes, self.parts, wave, all, chunk);
+                for group in &all {
+                    let (meter, factors, pass) = known.pass(group)?;
                     operations += pass.operations * times;
                     for job in wave {
-                        let part = &self.parts[job.part];
+                        let own = (&self.parts[job.part], job);
                         let mut tile = meter.accumulator(0, 0);
                         let mut made = |(a, b, rule, operations): Contracted| {
                             sums.enter((a, b), rule, operations * times);
                         };
-                        moving.contract(&meter, routes, part, job, &mut tile, &mut made);
+                        tangents::contract(&meter, &factors, routes, own, &mut tile, &mut made);
                     }
                 }
             }
@@ -282,15 +281,15 @@ pub(super) fn waves(
         .map(move |(k, wave)| (wave, diagonal && k == 0))
 }
 
-/// The parameters that a pass moves, without the number of entries, and how far back the pass goes.
+/// The parameters that have tangents in a pass, without the number of entries, and how far back the pass goes.
 type Alike = (Vec<usize>, Rc<[usize]>);
 
-fn kind(made_by: &Move) -> Alike {
-    let moved = match &made_by.moved {
-        Entries::PreActivation { moved, .. } => vec![usize::MAX, *moved],
+fn kind(group: &TangentGroup) -> Alike {
+    let own = match &group.entries {
+        Entries::PreActivation { number, .. } => vec![usize::MAX, *number],
         Entries::Parameters(pieces) => pieces.iter().map(|p| p.parameter).collect(),
     };
-    (moved, Rc::clone(&made_by.wanted))
+    (own, Rc::clone(&group.wanted))
 }
 
 /// The work of a pass.
@@ -303,7 +302,7 @@ pub(super) struct Pass {
 /// The maximum number of factors of cached passes.
 const CACHED: usize = 1 << 14;
 
-/// Caches passes on shapes. Passes that move the same parameters, with as many entries of each, back to the same parameters do the
+/// Caches passes on shapes. Passes with tangents of the same parameters, as many entries of each, back to the same parameters do the
 /// same work.
 pub(super) struct Known<'p> {
     planner: &'p Planner<'p>,
@@ -327,18 +326,18 @@ impl<'p> Known<'p> {
     }
 
     /// The results of a pass, on its meter, and its work without the upload of weights and inputs.
-    pub(super) fn pass<'m>(
+    pub(super) fn pass<'g>(
         &mut self,
-        made_by: &'m Move,
-    ) -> Result<(Meter, Moving<'m, MeterTensor>, Pass)> {
-        let lengths = match &made_by.moved {
+        group: &'g TangentGroup,
+    ) -> Result<(Meter, GroupFactors<'g, MeterTensor>, Pass)> {
+        let lengths = match &group.entries {
             Entries::PreActivation { range, .. } => vec![range.len()],
             Entries::Parameters(pieces) => pieces.iter().map(|p| p.range.len()).collect(),
         };
-        let key = (lengths, kind(made_by));
+        let key = (lengths, kind(group));
         if let Some((meter, factors, pass)) = self.passes.get(&key) {
-            let moving = Moving::new(made_by, Rc::clone(factors));
-            return Ok((meter.clone(), moving, *pass));
+            let factors = GroupFactors::new(group, Rc::clone(factors));
+            return Ok((meter.clone(), factors, *pass));
         }
         let planner = self.planner;
         let meter = Meter::new(planner.sizes.number_bytes);
@@ -346,15 +345,15 @@ impl<'p> Known<'p> {
         let inputs = planner.inputs(&meter, self.samples);
         let before = meter.tally();
         let of = (&weights, &inputs[..]);
-        let moving = planner.moving(&meter, of, self.routes, made_by)?;
+        let made = planner.group_factors(&meter, of, self.routes, group)?;
         let pass = Pass {
             operations: meter.operations(),
             tally: meter.tally() - before,
         };
-        let factors = Rc::clone(moving.factors());
+        let factors = Rc::clone(made.factors());
         let weight = factors.count();
         self.passes
             .insert(key, (meter.clone(), factors, pass), weight);
-        Ok((meter, moving, pass))
+        Ok((meter, made, pass))
     }
 }
