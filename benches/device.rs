@@ -9,16 +9,16 @@ mod common;
 
 use common::{numbers, tensor};
 use hessblock::bench::Peak;
-use hessblock::contraction::{Meeting, Segment, accumulate};
+use hessblock::contraction::{FactorPair, Segment, accumulate};
 use hessblock::jacobian::Factor;
+use hessblock::jacobian::unit::Unit;
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::ops::{Site, SiteKind};
-use hessblock::schedule::pairs::encounters;
-use hessblock::schedule::plan::{Keep, Plan, TileJob};
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::{Grid, Strip};
-use hessblock::schedule::unit::Unit;
+use hessblock::plan::pairs::factor_pairs;
+use hessblock::plan::tiles::{Grid, Strip};
+use hessblock::plan::{Keep, Plan, TileJob};
+use hessblock::run::Control;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::gpu::Gpu;
 use hessblock::tensor::{Backend, Contract, Einsum, Fill, HostSlice, How, Real, Shape};
@@ -281,7 +281,7 @@ fn outer(bench: &Bench) {
                     range,
                     origin: 0,
                 };
-                let meeting = Meeting {
+                let pair = FactorPair {
                     rows: segment(0..edge),
                     columns: segment(columns.clone()),
                     signs: None,
@@ -290,7 +290,7 @@ fn outer(bench: &Bench) {
                     fill: Fill::Own,
                     begin: true,
                 };
-                accumulate(&bench.gpu, &mut tile, how, &meeting);
+                accumulate(&bench.gpu, &mut tile, how, &pair);
                 tile
             };
             let values = collected(&bench.gpu, made());
@@ -339,9 +339,9 @@ fn tile(gpu: &Gpu, plan: &Plan, kept: &[Unit<Tensor>], job: &TileJob) -> Tile {
     let extents = (rows.positions.len(), columns.positions.len());
     let mut tile = gpu.accumulator_in(extents.0, extents.1, Vec::new());
     for (number, unit) in kept.iter().enumerate() {
-        for (_, _, fill, meeting) in encounters(unit, part, job, plan.grid) {
+        for (_, _, fill, pair) in factor_pairs(unit, part, job, plan.grid) {
             let begin = number == 0;
-            accumulate(gpu, &mut tile, How { fill, begin }, &meeting);
+            accumulate(gpu, &mut tile, How { fill, begin }, &pair);
         }
     }
     tile

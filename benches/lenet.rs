@@ -7,8 +7,8 @@
 
 mod common;
 
-use hessblock::schedule::run::{Control, Report};
-use hessblock::schedule::tiles::Grid;
+use hessblock::plan::tiles::Grid;
+use hessblock::run::{Control, Report};
 use hessblock::sink::{Memory, Sink};
 use hessblock::tensor::Contract;
 use hessblock::tensor::cpu::Cpu;

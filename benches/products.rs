@@ -6,7 +6,7 @@
 mod common;
 
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::{Curvature, Device, Precision, RunOptions, Session};
 use ndarray::Array2;
 use std::time::Instant;

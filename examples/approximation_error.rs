@@ -6,7 +6,7 @@
 use hessblock::import::data::Dataset;
 use hessblock::import::onnx::{self, OnnxOptions};
 use hessblock::loss::{CrossEntropy, Reduction};
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::study::error::{Draw, gradient_error};
 use hessblock::study::initialise::Initialiser;
 use hessblock::study::pairs::{PairOptions, pair_errors};

@@ -3,7 +3,7 @@
 //! `cargo run --release --example devices` takes every hardware adapter; `-- 0,0` opens the first adapter twice.
 #![cfg_attr(not(feature = "gpu"), allow(unused))]
 
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::{Device, Precision, RunOptions, Source, Target};
 
 fn main() -> hessblock::Result<()> {

@@ -6,9 +6,9 @@
 use hessblock::import::data::Dataset;
 use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::Builder;
-use hessblock::schedule::plan::Limits;
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Grid;
+use hessblock::plan::Limits;
+use hessblock::plan::tiles::Grid;
+use hessblock::run::Control;
 use hessblock::sink::{Memory, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Device, Precision, RunOptions, Session};

@@ -5,7 +5,7 @@
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::loss::{Loss, Sample, Target};
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Part, Session};
 use ndarray::{ArrayD, IxDyn};

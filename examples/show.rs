@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example show`
 
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::show::{Options, Zoom, show};
 use hessblock::sink::Blocks;
 use hessblock::{Device, Precision, RunOptions, Source, Target};

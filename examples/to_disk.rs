@@ -3,7 +3,7 @@
 //! `cargo run --release --example to_disk`
 
 use hessblock::forecast::Rates;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::sink::Blocks;
 use hessblock::{Device, Precision, RunOptions, Source, Target};
 use std::sync::atomic::AtomicBool;
@@ -44,7 +44,7 @@ fn main() -> hessblock::Result<()> {
     // Another thread may set this to stop the run; nothing is then left under the final name.
     let cancel = AtomicBool::new(false);
     let progress =
-        |p: hessblock::schedule::run::Progress| eprint!("\r{:>3} %", p.done * 100 / p.total.max(1));
+        |p: hessblock::run::Progress| eprint!("\r{:>3} %", p.done * 100 / p.total.max(1));
     let report = session.run_to_files(
         &device,
         &plan,

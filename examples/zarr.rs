@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release --example zarr`
 
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Tiling;
+use hessblock::plan::tiles::Tiling;
+use hessblock::run::Control;
 use hessblock::sink::{Blocks, FilesOptions, StorageOptions};
 use hessblock::{Device, Precision, RunOptions, Source, Target};
 

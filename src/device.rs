@@ -2,11 +2,11 @@
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
+use crate::plan::Limits;
+use crate::plan::RunOptions;
+use crate::plan::budget::{address_space, available_memory};
+use crate::plan::tiles::Grid;
 use crate::precision::Precision;
-use crate::schedule::RunOptions;
-use crate::schedule::budget::{address_space, available_memory};
-use crate::schedule::plan::Limits;
-use crate::schedule::tiles::Grid;
 use crate::tensor::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::{AdapterReport, DeviceMemory, Gpu, Selector, adapters};

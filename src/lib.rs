@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod bytes;
+mod cache;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -21,9 +22,10 @@ pub mod memory;
 pub mod network;
 pub mod operator;
 pub mod ops;
+pub mod plan;
 mod precision;
 pub mod random;
-pub mod schedule;
+pub mod run;
 pub mod selftest;
 mod session;
 #[cfg(feature = "plot")]
@@ -41,9 +43,9 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use import::{data, onnx};
 pub use loss::Curvature;
+pub use plan::RunOptions;
+pub use plan::request::Part;
 pub use precision::Precision;
-pub use schedule::RunOptions;
-pub use schedule::request::Part;
 pub use session::{
     Block, Memory, Number, Operator, Output, Plan, Request, Session, SessionBuilder, Vectors,
 };

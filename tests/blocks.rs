@@ -7,9 +7,9 @@ use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, Loss, Reduction, Sample,
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::network::{Input, Network, Operand, Parameter};
 use hessblock::ops::{Einsum, Elementwise, Linear, Lookup, Op, ReduceSum, Softmax};
-use hessblock::schedule::plan::{Keep, Limits, Plan};
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Grid;
+use hessblock::plan::tiles::Grid;
+use hessblock::plan::{Keep, Limits, Plan};
+use hessblock::run::Control;
 use hessblock::sink::{Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::expression::Unary;

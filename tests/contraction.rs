@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Array, Conformance, Numbers, random, random_in, reference, window};
-use hessblock::contraction::{Contraction, Meeting, Segment, accumulate, contraction};
+use hessblock::contraction::{Contraction, FactorPair, Segment, accumulate, contraction};
 use hessblock::jacobian::Factor;
 use hessblock::ops::{Site, SiteKind, Step};
 use hessblock::tensor::{Contract, Einsum, How, Window, cpu::Cpu};
@@ -321,12 +321,12 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
                     };
                     taken.insert(contraction(&c.backend, &rows, &columns).0);
                     let chosen = signed.then_some(&device_signs);
-                    let meeting = Meeting {
+                    let pair = FactorPair {
                         rows,
                         columns,
                         signs: chosen,
                     };
-                    accumulate(&c.backend, &mut tile, How::ADD, &meeting);
+                    accumulate(&c.backend, &mut tile, How::ADD, &pair);
                     let found = c.backend.collect(c.backend.finish(tile)).expect("a tile");
                     let mut expected = vec![0.0; height * width];
                     // Signed sums may cancel to almost nothing: their scale is the root of the sum of the

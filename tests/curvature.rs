@@ -10,7 +10,7 @@ use hessblock::import::onnx::{self, OnnxOptions};
 use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction, SquaredError};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
 use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn};
 use serde_json::Value;

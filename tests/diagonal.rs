@@ -3,9 +3,9 @@
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Limits, Plan};
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Grid;
+use hessblock::plan::tiles::Grid;
+use hessblock::plan::{Limits, Plan};
+use hessblock::run::Control;
 use hessblock::sink::Memory;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Part, Session};

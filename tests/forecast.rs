@@ -10,8 +10,8 @@
 //! `HESSBLOCK_FORECAST_DEVICE=f64` (or an adapter's name) tries another device by hand; `-- --nocapture` prints the table.
 
 use hessblock::forecast::Rates;
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::run::Control;
+use hessblock::plan::budget::anonymous_resident;
+use hessblock::run::Control;
 use hessblock::sink::{PartLayout, Sink};
 use hessblock::tensor::Real;
 use hessblock::{Curvature, Device, Part, Precision, Result, RunOptions, Session, Source, bench};

@@ -4,9 +4,9 @@
 use hessblock::import::data::Dataset;
 use hessblock::loss::{CrossEntropy, Curvature, Reduction};
 use hessblock::network::builder::Builder;
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::plan::PairPlan;
-use hessblock::schedule::run::Control;
+use hessblock::plan::PairPlan;
+use hessblock::plan::budget::anonymous_resident;
+use hessblock::run::Control;
 use hessblock::sink::Blocks;
 use hessblock::{Device, Precision, RunOptions, Session, Target};
 use ndarray::{Array1, Array2};

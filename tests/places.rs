@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Array, Conformance, Numbers, random};
-use hessblock::contraction::{Meeting, Segment, accumulate};
+use hessblock::contraction::{FactorPair, Segment, accumulate};
 use hessblock::jacobian::Factor;
 use hessblock::ops::{Site, SiteKind};
 use hessblock::tensor::{Contract, Fill, How, Real, cpu::Cpu};
@@ -156,8 +156,8 @@ fn check<B: Contract>(
         .accumulator_in(height, width, vec![nan; height * width]);
     let units = segments(left, rows.clone(), origin.0).into_iter();
     let units = units.zip(segments(right, columns.clone(), origin.1));
-    let meetings: Vec<_> = units
-        .map(|(rows, columns)| Meeting {
+    let pairs: Vec<_> = units
+        .map(|(rows, columns)| FactorPair {
             rows,
             columns,
             signs: None,
@@ -165,9 +165,9 @@ fn check<B: Contract>(
         .collect();
     let times = if again { 2 } else { 1 };
     for turn in 0..times {
-        for (unit, meeting) in meetings.iter().enumerate() {
+        for (unit, pair) in pairs.iter().enumerate() {
             let begin = turn == 0 && unit == 0;
-            accumulate(&c.backend, &mut tile, How { fill, begin }, meeting);
+            accumulate(&c.backend, &mut tile, How { fill, begin }, pair);
         }
     }
     let pending = c.backend.finish(tile);
@@ -325,7 +325,7 @@ fn numbers_that_are_not_finite_come_out_as_the_definition_says<B: Contract>(c: &
         range: 0..o * i,
         origin: 0,
     };
-    let meeting = Meeting {
+    let pair = FactorPair {
         rows: segment(),
         columns: segment(),
         signs: None,
@@ -335,7 +335,7 @@ fn numbers_that_are_not_finite_come_out_as_the_definition_says<B: Contract>(c: &
         fill: Fill::Symmetric,
         begin: true,
     };
-    accumulate(&c.backend, &mut tile, how, &meeting);
+    accumulate(&c.backend, &mut tile, how, &pair);
     let pending = c.backend.finish(tile);
     assert!(!c.backend.is_finite(&pending));
     let found = c.backend.collect(pending).expect("a tile");

@@ -7,7 +7,7 @@ use hessblock::loss::{
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::random::Draws;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::{Curvature, Device, Precision, RunOptions, Session};
 use ndarray::{Array2, ArrayD, IxDyn};
@@ -207,7 +207,7 @@ fn traces(session: &Session) -> Vec<f64> {
 
 /// The network's outputs, `[samples, outputs]`.
 fn outputs_of(session: &Session) -> Vec<f64> {
-    use hessblock::jacobian::passes::{Reach, Weights, forward};
+    use hessblock::jacobian::passes::{Passes, Reach, Weights};
     use hessblock::tensor::{Backend, HostSlice, Shape};
     let (backend, network) = (Cpu::<f64>::new(), session.network());
     let weights = Weights::upload(&backend, network);
@@ -215,8 +215,8 @@ fn outputs_of(session: &Session) -> Vec<f64> {
     let shape = Shape::new(SAMPLES, 1, &network.inputs[0].rest);
     let inputs = vec![backend.upload(&shape, HostSlice::F64(&inputs[0]))];
     let reach = Reach::forward_only(network);
-    let trace = forward(&backend, network, &weights, inputs, &reach);
-    backend.read(&trace.output).expect("the outputs")
+    let activations = Passes::new(&backend, network, &weights, &reach).forward(inputs);
+    backend.read(&activations.output).expect("the outputs")
 }
 
 #[test]

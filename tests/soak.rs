@@ -7,8 +7,8 @@
 mod adapter;
 
 use hessblock::loss::Curvature;
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::run::Control;
+use hessblock::plan::budget::anonymous_resident;
+use hessblock::run::Control;
 use hessblock::sink::Blocks;
 use hessblock::verify::{self, verify};
 use hessblock::{Device, Precision, RunOptions, Source, Target};

@@ -5,7 +5,7 @@ use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::Network;
 use hessblock::network::builder::Builder;
 use hessblock::random::Draws;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
 use hessblock::study::initialise::Initialiser;
 use hessblock::study::pairs::{PairErrors, PairOptions, pair_errors};

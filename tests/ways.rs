@@ -7,10 +7,10 @@ use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction};
 use hessblock::network::builder::Builder;
 use hessblock::network::{Input, Network, Operand, Parameter};
 use hessblock::ops::{Elementwise, Linear, Lookup, Op};
+use hessblock::plan::Plan;
+use hessblock::plan::Way;
 use hessblock::random::Draws;
-use hessblock::schedule::Way;
-use hessblock::schedule::plan::Plan;
-use hessblock::schedule::run::{Control, Progress};
+use hessblock::run::{Control, Progress};
 use hessblock::sink::{Blocks, FilesOptions, Memory, Shard, Sink, merge};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::expression::{Expr, Unary};
@@ -324,9 +324,18 @@ fn a_pre_activation_stands_for_the_parameters_behind_it() {
     let session = layered(5, 100, None);
     let plan = planned(&session, &["layer=wide"], of_way(None));
     let routes = plan.routes.as_ref().expect("forward");
-    assert_eq!((routes.moved.len(), routes.moved[0].outputs), (1, 20));
     assert_eq!(
-        (routes.moved[0].behind.len(), routes.column_pairs()),
+        (
+            routes.pre_activations.len(),
+            routes.pre_activations[0].outputs
+        ),
+        (1, 20)
+    );
+    assert_eq!(
+        (
+            routes.pre_activations[0].behind.len(),
+            routes.column_pairs()
+        ),
         (2, 0)
     );
     // Unlike for H, also where the other layer makes what this one reads.
@@ -349,7 +358,11 @@ fn a_pre_activation_stands_for_the_parameters_behind_it() {
     let moved = |session: &Session| {
         let plan = planned(session, &part, of_way(Some(Way::Forward)));
         let routes = plan.routes.expect("forward");
-        let outputs: Vec<usize> = routes.moved.iter().map(|moved| moved.outputs).collect();
+        let outputs: Vec<usize> = routes
+            .pre_activations
+            .iter()
+            .map(|own| own.outputs)
+            .collect();
         outputs
     };
     assert_eq!(moved(&session), [2]);
@@ -515,7 +528,7 @@ fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
 /// Runs to files, stops after so many tiles where there is a limit, and returns what was left out or the result.
 fn to_files(session: &Session, target: &Target, most: Option<usize>) -> hessblock::Result<usize> {
     let options = RunOptions {
-        tiling: hessblock::schedule::tiles::Tiling {
+        tiling: hessblock::plan::tiles::Tiling {
             side: 64,
             regular: false,
         },

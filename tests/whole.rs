@@ -24,7 +24,7 @@ mod common;
 
 use common::pytorch::{Numbers, compare, values};
 use hessblock::bytes::Bytes;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::sink::Blocks;
 use hessblock::{Device, InputFile, Part, Precision, RunOptions, Session, Source, Target};
 use serde_json::Value;

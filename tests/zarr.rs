@@ -6,8 +6,8 @@ use hessblock::files::WriteFaults;
 use hessblock::import::data::Dataset;
 use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Tiling;
+use hessblock::plan::tiles::Tiling;
+use hessblock::run::Control;
 use hessblock::sink::{
     Blocks, Files, FilesOptions, ParameterPlace, PartLayout, Shard, Sink, StorageOptions, Tensors,
     Tile, merge,

@@ -4,12 +4,13 @@
 use hessblock::Session;
 use hessblock::import::data::{ArraySource, Dataset};
 use hessblock::jacobian::Factor;
-use hessblock::jacobian::passes::{Reach, Weights};
+use hessblock::jacobian::passes::{Passes, Reach, Weights};
+use hessblock::jacobian::seeds::LossSeeds;
+use hessblock::jacobian::unit::{Unit, units};
 use hessblock::loss::{CrossEntropy, Curved, Reduction};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Limits, Plan, wanted};
-use hessblock::schedule::unit::{LossSeeds, Unit, units};
+use hessblock::plan::{Limits, Plan, wanted};
 use hessblock::tensor::{Backend, HostSlice, Shape};
 use ndarray::{ArrayD, IxDyn};
 
@@ -138,10 +139,7 @@ pub fn units_of<B: Backend>(
         let inputs = inputs.collect();
         let targets = data.targets(range.clone()).expect("targets");
         let made = units(
-            backend,
-            network,
-            &weights,
-            &reach,
+            &Passes::new(backend, network, &weights, &reach),
             inputs,
             0..plan.directions,
             plan.chunk,

@@ -3,7 +3,7 @@
 use super::measure::time;
 use crate::device::{Device, Kind};
 use crate::error::Result;
-use crate::schedule::budget::available_memory;
+use crate::plan::budget::available_memory;
 #[cfg(feature = "gpu")]
 use crate::tensor::{Backend, Expr, Shape, gpu::Gpu};
 #[cfg(feature = "gpu")]

@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::import::data::{ArraySource, Dataset};
 use crate::loss::{CrossEntropy, Curvature};
 use crate::operator;
+use crate::plan::Limits;
+use crate::plan::tiles::Grid;
 use crate::precision::Precision;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
-use crate::schedule::tiles::Grid;
 use crate::tensor::meter::Meter;
 use crate::{Number, Part, RunOptions, Session};
 use ndarray::{Array1, ArrayD, IxDyn};
@@ -320,8 +320,17 @@ impl Opened {
                 let cpu = crate::tensor::cpu::Cpu::<f64>::new();
                 let operator = session.operator(*curvature);
                 let work = operator.work();
-                let forms =
-                    operator::forms(&cpu, &work, &left, &right, second, limits, None, &control)?;
+                let forms = operator::forms(
+                    &cpu,
+                    &work,
+                    operator::Pairs {
+                        left: &left,
+                        right: &right,
+                    },
+                    second,
+                    (limits, None),
+                    &control,
+                )?;
                 let value = |form: operator::Form| if second { form.exact() } else { form.ggn };
                 (forms.into_iter().map(value).collect(), DEFINITION)
             }

@@ -2,8 +2,8 @@
 
 use super::parts::PartText;
 use crate::bytes::Bytes;
-use crate::schedule::budget::{ALLOWANCE, anonymous_resident};
-use crate::schedule::tiles::Tiling;
+use crate::plan::budget::{ALLOWANCE, anonymous_resident};
+use crate::plan::tiles::Tiling;
 use crate::sink::{FilesOptions, Shard, StorageOptions};
 use crate::study::initialise::Initialiser;
 use crate::{Curvature, InputFile, Precision, Source};

@@ -6,7 +6,7 @@ use crate::bytes::Bytes;
 use crate::control::Control;
 use crate::forecast::Rates;
 use crate::import::onnx;
-use crate::schedule::budget::available_memory;
+use crate::plan::budget::available_memory;
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::{AdapterReport, Gpu, Options, Selector, Tuning, stored};
 use crate::{Device, Precision, Result};

@@ -84,7 +84,7 @@ pub fn run(command: &Product) -> Result<()> {
 ///
 /// Refuses what does not fit the host's memory before it is read.
 pub fn read_vectors(path: &Path, p: usize, host_left: Option<u64>) -> Result<(Array2<f64>, bool)> {
-    let host_left = host_left.or_else(crate::schedule::budget::available_memory);
+    let host_left = host_left.or_else(crate::plan::budget::available_memory);
     let source = ArraySource::open(path)?;
     let (columns, several) = match *source.shape() {
         [rows] if rows == p => (1, false),

@@ -2,7 +2,7 @@
 
 use super::tell;
 use crate::bytes::Bytes;
-use crate::schedule::budget::{address_space, space_of};
+use crate::plan::budget::{address_space, space_of};
 use crate::{Error, Result};
 
 /// Threads for each that the machine runs at once, at most: more only take memory, and turns from each other.

@@ -1,7 +1,7 @@
 //! What a plan will take: seconds from the rates of the device, and the peak of memory.
 //!
-//! A plan's work is counted by kind on shapes alone ([`crate::schedule::PlanTally`]); a device's rates are measured for every
-//! kind once and kept ([`Rates`]). May use the schedule and the backends; must not know of reports or the command line.
+//! A plan's work is counted by kind on shapes alone ([`crate::plan::PlanTally`]); a device's rates are measured for every
+//! kind once and kept ([`Rates`]). May use plans and the backends; must not know of reports or the command line.
 
 mod disk;
 mod law;
@@ -15,8 +15,8 @@ pub use rates::Rates;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::network::Network;
-use crate::schedule::PlanTally;
-use crate::schedule::plan::{Plan, WRITING};
+use crate::plan::PlanTally;
+use crate::plan::{Plan, WRITING};
 use std::fmt;
 
 /// How much longer a call takes in a pass on the CPU, among others that take the caches and leave fresh pages, than alone again
@@ -200,9 +200,9 @@ mod tests {
     use super::*;
     use crate::control::Control;
     use crate::import::data::Dataset;
-    use crate::loss::{CrossEntropy};
+    use crate::loss::CrossEntropy;
     use crate::network::builder::Builder;
-    use crate::schedule::plan::Keep;
+    use crate::plan::Keep;
     use crate::tensor::cpu::Cpu;
     use crate::{Device, Precision, RunOptions, Session};
     use ndarray::{Array1, Array2};
@@ -218,8 +218,11 @@ mod tests {
             .device(Device::cpu(Precision::F32))
             .build()
             .unwrap();
-        let parts = crate::schedule::request::resolve(session.network(), &[crate::Part::Full]).unwrap();
-        let mut plan = session.ggn().plan_with(parts, RunOptions::default()).unwrap();
+        let parts = crate::plan::request::resolve(session.network(), &[crate::Part::Full]).unwrap();
+        let mut plan = session
+            .ggn()
+            .plan_with(parts, RunOptions::default())
+            .unwrap();
         let rates = Rates::measure_on(&Cpu::<f32>::new(), &Control::none()).unwrap();
         let of = |plan: &Plan, share: f64| {
             let network = session.network();

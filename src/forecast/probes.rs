@@ -3,8 +3,8 @@
 use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
 use crate::control::Control;
 use crate::error::Result;
+use crate::jacobian::seeds::{LossSeeds, Seeds};
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
-use crate::schedule::unit::{LossSeeds, Seeds};
 use crate::tensor::meter::Meter;
 use crate::tensor::{
     Backend, Contract, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape, Tally, Work,

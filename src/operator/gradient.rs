@@ -2,12 +2,11 @@
 
 use super::product::{add_rows, sums};
 use super::stream::Stream;
-use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::jacobian::passes::{Reach, Weights, forward};
-use crate::schedule::plan::Limits;
-use crate::schedule::run::Work;
-use crate::schedule::unit::{per_sample, read_outputs};
+use crate::jacobian::passes::{Passes, Reach, Weights};
+use crate::jacobian::seeds::{per_sample, read_outputs};
+use crate::plan::Limits;
+use crate::run::{Control, Work};
 use crate::tensor::{Backend, HostSlice, Shape};
 
 /// ∇_w Σ_n ℓ_n, with what comes along with it.
@@ -42,11 +41,13 @@ pub fn gradient<B: Backend>(
     let bytes = size_of::<B::Real>();
     let stream = Stream::fit(work, 1, batch, limits, bytes, |meter, inputs, _| {
         let weights = Weights::upload(meter, network);
-        let trace = forward(meter, network, &weights, inputs, &reach);
-        let seed = meter.fill(&meter.shape(&trace.output), 0.0);
-        sums(meter, network, &weights, &trace, &reach, seed);
+        let passes = Passes::new(meter, network, &weights, &reach);
+        let activations = passes.forward(inputs);
+        let seed = meter.fill(&meter.shape(&activations.output), 0.0);
+        sums(&passes, &activations, seed);
     })?;
     let weights = Weights::upload(backend, network);
+    let passes = Passes::new(backend, network, &weights, &reach);
     let mut result = Gradient {
         values: vec![0.0; network.parameter_count()],
         loss: 0.0,
@@ -60,10 +61,10 @@ pub fn gradient<B: Backend>(
         |(), _, chunk| {
             let samples = chunk.range.len();
             let inputs = work.upload(backend, chunk.range.clone())?;
-            let trace = forward(backend, network, &weights, inputs, &reach);
+            let activations = passes.forward(inputs);
             let outputs = read_outputs(
                 backend,
-                &trace.output,
+                &activations.output,
                 chunk.first,
                 (work.loss, &chunk.targets),
                 work.lenient,
@@ -94,9 +95,9 @@ pub fn gradient<B: Backend>(
                     ));
                 }
             }
-            let shape = Shape::new(samples, 1, &backend.shape(&trace.output).rest);
+            let shape = Shape::new(samples, 1, &backend.shape(&activations.output).rest);
             let seed = backend.upload(&shape, HostSlice::F64(&seed));
-            for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
+            for (k, sum) in sums(&passes, &activations, seed) {
                 add_rows(backend, &sum, network, k, &mut result.values)?;
             }
             Ok(())

@@ -1,13 +1,12 @@
 //! The trace of a curvature, exact from its diagonal or by random probes.
 
 use super::product::product;
-use crate::control::Control;
+use super::steps::Steps;
 use crate::error::Result;
 use crate::network::Network;
+use crate::plan::Limits;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::Work;
-use crate::schedule::steps::Steps;
+use crate::run::{Control, Work};
 use crate::tensor::Backend;
 use serde::Serialize;
 
@@ -27,33 +26,41 @@ pub struct Trace {
     pub error: Option<f64>,
 }
 
+/// The random vectors of an estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// How many.
+    pub count: usize,
+    /// Chooses them.
+    pub seed: u64,
+}
+
 /// The traces of every layer and, last, of the whole, from a diagonal `[p]`.
 pub fn trace_of(network: &Network, diagonal: &[f64]) -> Vec<Trace> {
     let sums = by_layer(network, diagonal);
     traces(network, &[sums])
 }
 
-/// The traces of every layer and, last, of the whole, from `probes` random vectors of ±1.
+/// The traces of every layer and, last, of the whole, from random vectors of ±1.
 ///
 /// Source: Hutchinson 1990: `E[vᵀHv] = tr H`. The error is that of the mean over the probes.
 ///
 /// # Errors
 /// As [`product`].
-#[allow(clippy::too_many_arguments)]
 pub fn probed_trace<B: Backend>(
     backend: &B,
     work: &Work<'_>,
-    probes: usize,
-    seed: u64,
+    probes: Probes,
     limits: Limits,
     batch: Option<usize>,
     control: &Control<'_>,
 ) -> Result<Vec<Trace>> {
     let p = work.network.parameter_count();
-    let mut sums = Vec::with_capacity(probes);
-    let steps = Steps::new(control, work.dataset.len(), probes as u64);
-    for start in (0..probes).step_by(TURN) {
-        let turn = start..(start + TURN).min(probes);
+    let Probes { count, seed } = probes;
+    let mut sums = Vec::with_capacity(count);
+    let steps = Steps::new(control, work.dataset.len(), count as u64);
+    for start in (0..count).step_by(TURN) {
+        let turn = start..(start + TURN).min(count);
         let draw = |probe: usize| {
             let mut draws = Draws::new(seed, probe as u64, 0);
             (0..p).map(move |_| draws.sign())

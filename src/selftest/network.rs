@@ -10,8 +10,8 @@ use crate::loss::{BinaryCrossEntropy, CrossEntropy, Curvature, Loss, Reduction, 
 use crate::network::Network;
 use crate::network::builder::{Builder, Window2d};
 use crate::operator;
+use crate::plan::Limits;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
 use crate::tensor::{Contract, Real};
 use crate::{Block, Device, Part as MatrixPart, Precision, Session};
 use ndarray::{ArrayD, IxDyn};

@@ -9,7 +9,7 @@ use crate::files::watch::Watch;
 use crate::import::data::Dataset;
 use crate::loss::{Loss, OutputShape};
 use crate::network::Network;
-use crate::schedule::RunOptions;
+use crate::plan::RunOptions;
 use std::sync::Arc;
 
 /// Bytes of targets, in double precision, that are looked at together when a loss is prepared.

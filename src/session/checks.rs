@@ -4,11 +4,11 @@ use super::{Operator, Output};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::{free_bytes, parent};
+use crate::plan::Limits;
+use crate::plan::budget::available_memory;
+use crate::plan::request::ResolvedPart;
+use crate::plan::{RunOptions, shortage};
 use crate::precision::Precision;
-use crate::schedule::budget::available_memory;
-use crate::schedule::plan::Limits;
-use crate::schedule::request::ResolvedPart;
-use crate::schedule::{RunOptions, shortage};
 use crate::sink::{self, FilesOptions, PartLayout, Sink, StorageOptions, Tensors, takes_tensors};
 use std::path::Path;
 

@@ -6,12 +6,12 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::Loss;
 use crate::operator;
+use crate::plan::request::ResolvedPart;
+use crate::plan::tiles::{Grid, Tiling};
+use crate::plan::{Limits, Plan, Sizes, plan};
+use crate::plan::{RunOptions, Way};
 use crate::precision::Precision;
-use crate::schedule::plan::{Limits, Plan, Sizes, plan};
-use crate::schedule::request::ResolvedPart;
-use crate::schedule::run::{Report, Work, run_on_all};
-use crate::schedule::tiles::{Grid, Tiling};
-use crate::schedule::{RunOptions, Way};
+use crate::run::{Report, Work, run_on_all};
 use crate::sink::Sink;
 use crate::tensor::{Contract, Real};
 

@@ -25,7 +25,7 @@ use crate::import::data::Dataset;
 use crate::loss::{Curvature, Loss};
 use crate::network::Network;
 use crate::operator::Gradient;
-use crate::schedule::RunOptions;
+use crate::plan::RunOptions;
 use ndarray::{Array2, Array3};
 use std::sync::Arc;
 

@@ -8,9 +8,9 @@ use crate::device::with_backend;
 use crate::error::{Error, Result};
 use crate::loss::{Curvature, RankCut, RankReport};
 use crate::operator::{self, Form, Gradient, Trace};
+use crate::plan::RunOptions;
+use crate::plan::request::{Part, resolve};
 use crate::precision::Precision;
-use crate::schedule::RunOptions;
-use crate::schedule::request::{Part, resolve};
 use crate::tensor::Real;
 use ndarray::{Array1, Array2, Array3};
 use std::sync::Arc;
@@ -218,7 +218,7 @@ impl Operator {
         let (work, limits) = (self.work(), device.limits(options));
         let second = self.curvature.needs_second_derivatives();
         self.session.watcher.control(|control| {
-            let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, probes, seed, limits, options.batch, control));
+            let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, operator::Probes { count: probes, seed }, limits, options.batch, control));
             self.finite(traces, second, control, |traces| {
                 traces.iter().all(|t| t.value.is_finite())
             })
@@ -267,7 +267,7 @@ impl Operator {
         }
         let (device, options) = (self.session.device(), self.session.options);
         let (work, limits) = (self.work(), device.limits(options));
-        let forms = with_backend!(device, backend => operator::forms(backend, &work, rows, rows, second, limits, options.batch, control));
+        let forms = with_backend!(device, backend => operator::forms(backend, &work, operator::Pairs { left: rows, right: rows }, second, (limits, options.batch), control));
         self.finite(forms, second, control, |forms| {
             forms.iter().all(|f| f.exact().is_finite())
         })

@@ -1,9 +1,9 @@
 //! Where a result goes on disk, and what an earlier run left there.
 
 use crate::error::{Error, Result};
-use crate::schedule::RunOptions;
-use crate::schedule::plan::{Plan, Units};
-use crate::schedule::tiles::Tiling;
+use crate::plan::RunOptions;
+use crate::plan::tiles::Tiling;
+use crate::plan::{Plan, Units};
 use crate::sink::{
     Begun, Files, FilesOptions, Left, Provenance, Shard, Tensors, takes_chunks, takes_tensors,
 };

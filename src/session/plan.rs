@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::files::folders::nearest;
 use crate::files::parent;
 use crate::forecast::{Forecast, Rates, write_rate};
-use crate::schedule::plan::Plan as Tiles;
+use crate::plan::Plan as Tiles;
 use crate::sink::takes_tensors;
 use serde::{Serialize, Serializer};
 use std::fmt;

@@ -5,7 +5,7 @@
 //! stored.
 //!
 //! ```
-//! use hessblock::schedule::run::Control;
+//! use hessblock::run::Control;
 //! use hessblock::show::{Options, show};
 //! use hessblock::sink::{Blocks, Files, PartLayout, Sink};
 //! # let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use super::quantiles::Quantiles;
 use crate::error::{Error, Result};
 use crate::network::{Layer, Network};
 use crate::operator::Form;
-use crate::schedule::steps::Steps;
+use crate::operator::Steps;
 use crate::session::{Operator, Session};
 use ndarray::Array2;
 use serde::Serialize;

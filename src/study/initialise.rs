@@ -14,10 +14,10 @@
 
 use crate::error::{Error, Result};
 use crate::network::{Network, Node, Operand, ValueId};
-use crate::ops::{Einsum, Elementwise, Op};
+use crate::ops::{self, Op, Operation};
 use crate::random::Draws;
 use faer::Mat;
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt;
@@ -144,21 +144,9 @@ impl View {
 
     /// What an operation makes of the view, where it only arranges entries.
     fn through(&self, op: &Op) -> Option<View> {
-        let entries = match op {
-            Op::Permute(op) => self.entries.clone().permuted_axes(IxDyn(&op.order)),
-            Op::Reshape(op) => {
-                let flat = self.entries.iter().copied().collect();
-                ArrayD::from_shape_vec(IxDyn(&op.rest), flat).ok()?
-            }
-            Op::Slice(op) => {
-                let range = Slice::from(op.range.clone());
-                self.entries.slice_axis(Axis(op.axis), range).to_owned()
-            }
-            _ => return None,
-        };
         Some(View {
             parameter: self.parameter,
-            entries,
+            entries: op.arranged(&self.entries)?,
         })
     }
 }
@@ -213,90 +201,45 @@ fn settle_factors(network: &Network, uses: &mut [Use]) {
 }
 
 fn used(node: &Node, operand: usize, view: View) -> Use {
-    let shape = view.entries.shape();
-    let weight = |fan_in: usize, fan_out: usize, groups: usize| Role::Weight {
-        fan_in,
-        fan_out,
-        groups,
-        rows: shape[0] / groups,
-    };
-    let kernel = || shape[2..].iter().product::<usize>();
-    let role = match (&node.op, operand) {
-        (Op::Linear(op), 1) if op.outputs_first => weight(shape[1], shape[0], 1),
-        (Op::Linear(_), 1) => weight(shape[0], shape[1], 1),
-        (Op::Conv(op), 1) => {
-            let outputs = shape[0] / op.groups;
-            weight(shape[1] * kernel(), outputs * kernel(), op.groups)
-        }
-        (Op::ConvTranspose(op), 1) => {
-            let inputs = shape[0] / op.groups;
-            weight(inputs * kernel(), shape[1] * kernel(), op.groups)
-        }
-        (Op::Lookup(_), 0) => Role::Table,
-        (Op::Einsum(op), _) => return contracted(op, operand, view),
-        (Op::Elementwise(op), _) => elementwise(node, op, operand, shape),
-        _ => Role::Other,
-    };
-    Use {
-        parameter: view.parameter,
-        stream: view.parameter as u64,
-        entries: view.entries.iter().copied().collect(),
-        role,
-    }
-}
-
-/// A weight of an einsum, its axes in the order: shared by all three, outputs, summed.
-fn contracted(op: &Einsum, operand: usize, view: View) -> Use {
-    let (own, other) = match operand {
-        0 => (&op.left, &op.right),
-        _ => (&op.right, &op.left),
-    };
-    let kind = |label: &u8| match (op.output.contains(label), other.contains(label)) {
-        (true, true) => 0,
-        (true, false) => 1,
-        (false, _) => 2,
-    };
-    let mut order: Vec<usize> = (0..own.len()).collect();
-    order.sort_by_key(|&axis| kind(&own[axis]));
-    let extent = |wanted: usize| -> usize {
-        let axes = own.iter().zip(view.entries.shape());
-        axes.filter(|(label, _)| kind(label) == wanted)
-            .map(|(_, e)| e)
-            .product()
-    };
-    let (groups, outputs, summed) = (extent(0), extent(1), extent(2));
-    // Without a sum it is a product entry by entry: no weight of an affine operation.
-    let role = match own.iter().any(|label| kind(label) == 2) {
-        true => Role::Weight {
-            fan_in: summed,
-            fan_out: outputs,
+    let parameter = view.parameter;
+    let mut entries = view.entries;
+    let role = match node.op.role(operand, entries.shape()) {
+        ops::Role::Weight {
+            fan_in,
+            fan_out,
             groups,
-            rows: outputs,
-        },
-        false => Role::Other,
+            rows,
+            axes,
+        } => {
+            entries = entries.permuted_axes(IxDyn(&axes));
+            Role::Weight {
+                fan_in,
+                fan_out,
+                groups,
+                rows,
+            }
+        }
+        ops::Role::Table => Role::Table,
+        role @ (ops::Role::Shift | ops::Role::Factor) => along_axis(node, &role, entries.shape()),
+        ops::Role::Other => Role::Other,
     };
-    let entries = view.entries.permuted_axes(IxDyn(&order));
     Use {
-        parameter: view.parameter,
-        stream: view.parameter as u64,
+        parameter,
+        stream: parameter as u64,
         entries: entries.iter().copied().collect(),
         role,
     }
 }
 
-fn elementwise(node: &Node, op: &Elementwise, operand: usize, shape: &[usize]) -> Role {
+/// The role of what is added or multiplied position by position: that of a bias or a norm where it varies along one axis.
+fn along_axis(node: &Node, role: &ops::Role, shape: &[usize]) -> Role {
     let norm = node.operation.ends_with("Normalization");
     let vector = shape.iter().filter(|&&extent| extent > 1).count() <= 1;
-    let derivative = op.expr.derivative(operand);
-    if !norm && !vector {
-        return Role::Other;
-    }
-    match derivative.as_constant() {
-        Some(0.0) => Role::Other,
-        Some(_) => Role::Shift,
-        None if derivative.derivative(operand).as_constant() != Some(0.0) => Role::Other,
-        None if norm => Role::Scale,
-        None => Role::Factor,
+    match role {
+        _ if !norm && !vector => Role::Other,
+        ops::Role::Shift => Role::Shift,
+        _ if norm => Role::Scale,
+        _ => Role::Factor,
     }
 }
 
@@ -437,7 +380,7 @@ mod tests {
     use super::*;
     use crate::network::builder::Builder;
     use crate::network::{Input, Parameter};
-    use crate::ops::{Conv, Linear, Permute, Slice};
+    use crate::ops::{Conv, Elementwise, Linear, Permute, Slice};
     use crate::tensor::{HostArray, Window};
 
     /// A network of one parameter of that shape, and of the nodes that `nodes` appends.

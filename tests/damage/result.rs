@@ -315,7 +315,7 @@ pub fn check_in(scratch: &Scratch, form: Form, tried: &[u8]) -> bool {
 /// Shows a result as a table, a drawing and a page, or not: it need not be whole.
 #[cfg(feature = "plot")]
 fn shown(blocks: &Blocks, bytes: usize) {
-    use hessblock::schedule::run::Control;
+    use hessblock::run::Control;
     use hessblock::show::{Options, show};
     let options = Options {
         size: 64,

@@ -1,12 +1,12 @@
 //! A network that came out of a file runs: forward, backward and to a part of its Hessian.
 
 use hessblock::import::data::Dataset;
-use hessblock::jacobian::passes::{Reach, Weights, forward};
+use hessblock::jacobian::passes::{Passes, Reach, Weights};
 use hessblock::loss::{Reduction, SquaredError};
 use hessblock::network::inspect::inspect;
 use hessblock::network::{Input, Network, Node, Operand};
 use hessblock::ops::Op;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::{Backend, HostSlice, Shape};
 use hessblock::{Device, Part, Precision, RunOptions, Session};
@@ -92,7 +92,7 @@ fn run_forward(network: &Network) {
         backend.upload(&shape, HostSlice::F64(&values))
     });
     let reach = Reach::forward_only(network);
-    forward(&backend, network, &weights, inputs.collect(), &reach);
+    Passes::new(&backend, network, &weights, &reach).forward(inputs.collect());
 }
 
 /// Runs a small network with a squared error. What a user may be told of (numbers that are not finite, an output

@@ -5,7 +5,7 @@ use hessblock::files::WriteFaults;
 use hessblock::import::data::Dataset;
 use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
+use hessblock::run::Control;
 use hessblock::sink::FilesOptions;
 use hessblock::{Device, Error, Part, Precision, RunOptions, Session, Target};
 use ndarray::{Array1, Array2};

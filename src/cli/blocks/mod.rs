@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::control::Control;
 use crate::forecast::Rates;
 use crate::loss::RankReport;
-use crate::schedule::run::Report;
+use crate::run::Report;
 use crate::{
     Curvature, Device, Error, Operator, Output, Plan, Precision, Request, Result, Session, Source,
 };

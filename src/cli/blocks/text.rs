@@ -6,7 +6,7 @@ use super::Planned;
 use crate::Output;
 use crate::Result;
 use crate::bytes::Bytes;
-use crate::schedule::run::Report;
+use crate::run::Report;
 use crate::text;
 
 /// Prints what was made, in what time, and what it took.
