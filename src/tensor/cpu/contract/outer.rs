@@ -178,6 +178,7 @@ fn check<R: Real>(len: usize, width: usize, fill: Fill, left: &Side<'_, R>, righ
     assert!(fits, "an outer product beyond its tile");
 }
 
+/// A product with its sides in the roles they play: one is scaled by P, the other stays as it is.
 struct Product<'a, R> {
     /// Whether both sides are of one site, and so blocks of pairs of outputs symmetric.
     alike: bool,
@@ -196,6 +197,18 @@ struct Part {
     outputs: Range<usize>,
     inputs: Range<usize>,
     step: usize,
+}
+
+/// What one task computes: an output of the fixed side with some outputs of the scaled side.
+struct Task {
+    fixed: usize,
+    outputs: Range<usize>,
+}
+
+/// The rows and columns of a block: a part of the scaled side, and inputs of an output of the fixed side.
+struct Cut<'a> {
+    part: &'a Part,
+    columns: &'a Range<usize>,
 }
 
 impl<R: Real> Product<'_, R> {
@@ -246,19 +259,13 @@ impl<R: Real> Product<'_, R> {
             if outputs.is_empty() {
                 return;
             }
+            let task = Task { fixed, outputs };
             let mut packs = worker.packs();
-            self.pairs(&mut packs, fixed, &outputs);
+            self.pairs(&mut packs, &task);
             if own {
-                self.own_blocks(
-                    worker,
-                    &mut packs,
-                    (&left, &right),
-                    &finite,
-                    fixed,
-                    &outputs,
-                );
+                self.own_blocks(worker, &mut packs, (&left, &right), &finite, &task);
             } else {
-                self.shared_blocks(worker, &mut packs, &right, fixed, &outputs);
+                self.shared_blocks(worker, &mut packs, &right, &task);
             }
             worker.put_back(packs);
         };
@@ -269,7 +276,8 @@ impl<R: Real> Product<'_, R> {
     }
 
     /// P_n[o, o'] = Σ_r Δ_n[r, o] Δ'_n[r, o'] of one output of the fixed side: the terms in order, whatever the range.
-    fn pairs(&self, packs: &mut Packs<R>, fixed: usize, outputs: &Range<usize>) {
+    fn pairs(&self, packs: &mut Packs<R>, task: &Task) {
+        let Task { fixed, outputs } = task;
         let samples = self.samples();
         let count = outputs.len();
         let pairs = room(&mut packs.pairs, count * samples);
@@ -279,7 +287,7 @@ impl<R: Real> Product<'_, R> {
                 (self.scaled.cotangents[k], self.fixed.cotangents[k]);
             sums.fill(R::default());
             for r in 0..self.directions {
-                let weight = own[r * own_step + fixed];
+                let weight = own[r * own_step + *fixed];
                 let other = &other[r * other_step + outputs.start..][..count];
                 for (sum, x) in sums.iter_mut().zip(other) {
                     *sum += weight * *x;
@@ -298,9 +306,9 @@ impl<R: Real> Product<'_, R> {
         packs: &mut Packs<R>,
         (left, right): (&[R], &[R]),
         finite: &[bool],
-        fixed: usize,
-        outputs: &Range<usize>,
+        task: &Task,
     ) {
+        let (fixed, outputs) = (task.fixed, &task.outputs);
         let geometry = worker.geometry;
         let samples = self.samples();
         let step = lcm(geometry.rows, geometry.columns);
@@ -362,18 +370,20 @@ impl<R: Real> Product<'_, R> {
         worker: &mut Worker<'_, R>,
         packs: &mut Packs<R>,
         right: &[R],
-        fixed: usize,
-        outputs: &Range<usize>,
+        task: &Task,
     ) {
+        let (fixed, outputs) = (task.fixed, &task.outputs);
         let geometry = worker.geometry;
         let all = 0..self.scaled.extent;
         let itself = self.how.fill == Fill::Symmetric && outputs.contains(&fixed);
         let others = outputs.start..if itself { fixed } else { outputs.end };
         for part in self.parts(&others, &all) {
             for columns in blocks(self.fixed.extent, geometry.columns) {
-                worker.begin(self.shape(&part, fixed, &columns, false), !self.how.begin);
-                self.add_part(worker, packs, right, &part, outputs.start, &columns);
-                worker.end();
+                let cut = Cut {
+                    part: &part,
+                    columns: &columns,
+                };
+                self.shared_block(worker, packs, right, task, &cut);
             }
         }
         if !itself {
@@ -389,11 +399,28 @@ impl<R: Real> Product<'_, R> {
                 step: self.scaled.axes.input_stride,
             };
             for columns in &cut[k..] {
-                worker.begin(self.shape(&part, fixed, columns, false), !self.how.begin);
-                self.add_part(worker, packs, right, &part, outputs.start, columns);
-                worker.end();
+                let cut = Cut {
+                    part: &part,
+                    columns,
+                };
+                self.shared_block(worker, packs, right, task, &cut);
             }
         }
+    }
+
+    /// Computes one block of several outputs (or inputs) of the scaled side.
+    fn shared_block(
+        &self,
+        worker: &mut Worker<'_, R>,
+        packs: &mut Packs<R>,
+        right: &[R],
+        task: &Task,
+        cut: &Cut<'_>,
+    ) {
+        let shape = self.shape(cut.part, task.fixed, cut.columns, false);
+        worker.begin(shape, !self.how.begin);
+        self.add_part(worker, packs, right, cut, task.outputs.start);
+        worker.end();
     }
 
     /// Cuts outputs × inputs of the scaled side into the rows of blocks.
@@ -443,10 +470,10 @@ impl<R: Real> Product<'_, R> {
         worker: &mut Worker<'_, R>,
         packs: &mut Packs<R>,
         right: &[R],
-        part: &Part,
+        cut: &Cut<'_>,
         first: usize,
-        columns: &Range<usize>,
     ) {
+        let (part, columns) = (cut.part, cut.columns);
         let (geometry, samples) = (worker.geometry, self.samples());
         let extent = part.outputs.len() * part.inputs.len();
         let right = &right[columns.start * samples..];

@@ -2,10 +2,10 @@
 // Parts are lists of ranges, and most have one.
 #![allow(clippy::single_range_in_vec_init)]
 
+mod scan;
+
 use super::*;
 use crate::sink::{Files, ParameterPlace, PartLayout, Sink};
-use proptest::prelude::*;
-use std::ops::Range;
 
 /// Parameters, one after the other: layer, name, entries.
 fn places(list: &[(&str, &str, usize)]) -> Vec<ParameterPlace> {
@@ -74,127 +74,6 @@ fn decoded(file: &[u8]) -> ((u32, u32), Vec<u8>) {
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     ((info.width, info.height), pixels)
-}
-
-/// Ranges from gaps and lengths.
-fn ranges(list: &[(usize, usize)]) -> Vec<Range<usize>> {
-    let mut next = 0;
-    list.iter()
-        .map(|(gap, length)| {
-            let start = next + gap;
-            next = start + length;
-            start..next
-        })
-        .collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
-    /// Whatever the shape, the number of cells and the pieces that are read: all that a pass finds is what plain loops find.
-    #[test]
-    fn one_pass_finds_what_plain_loops_find(
-        rows in prop::collection::vec((0usize..3, 1usize..12), 1..4),
-        columns in prop::collection::vec((0usize..3, 1usize..12), 1..4),
-        square: bool,
-        layers in prop::collection::vec((0usize..3, 1usize..9), 1..12),
-        most in (1usize..9, 1usize..9),
-        pieces in (1usize..7, 1usize..7),
-        seed: u64,
-    ) {
-        let rows = ranges(&rows);
-        let columns = if square { rows.clone() } else { ranges(&columns) };
-        let names = ["a", "b", "c"];
-        let list: Vec<_> = layers.iter().map(|(k, n)| (names[*k], "w", *n)).collect();
-        let places = places(&list);
-        let flat = |ranges: &[Range<usize>]| -> Vec<usize> {
-            ranges.iter().cloned().flatten().collect()
-        };
-        let (row_flat, column_flat) = (flat(&rows), flat(&columns));
-        let width = column_flat.len();
-        let mut state = seed | 1;
-        let values: Vec<f64> = (0..row_flat.len() * width).map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            match state >> 60 {
-                0..4 => 0.0,
-                4 => f64::NAN,
-                5 => f64::NEG_INFINITY,
-                k => ((state >> 20) as i32) as f64 * 10.0_f64.powi(-(k as i32)),
-            }
-        }).collect();
-        let layout = PartLayout::matrix("m", rows, columns);
-        let (_folder, blocks) = result(&[(layout, values.clone())], places.clone());
-        let view = select::views(&blocks, &places, &[], None).unwrap().remove(0);
-        let found = scan::scan_by(&blocks, &view, &places, most, pieces, &mut |_| Ok(())).unwrap();
-
-        let grid = &found.grid;
-        prop_assert!(grid.rows <= most.0 && grid.columns <= most.1);
-        for cell in 0..grid.rows * grid.columns {
-            let (r, c) = (cell / grid.columns, cell % grid.columns);
-            let mut inside = Vec::new();
-            for row in (0..row_flat.len()).filter(|row| row / grid.factor.0 == r) {
-                for column in (0..width).filter(|column| column / grid.factor.1 == c) {
-                    inside.push(values[row * width + column]);
-                }
-            }
-            let finite = || inside.iter().copied().filter(|v| v.is_finite());
-            prop_assert_eq!(grid.low[cell], finite().fold(f64::INFINITY, f64::min));
-            prop_assert_eq!(grid.high[cell], finite().fold(f64::NEG_INFINITY, f64::max));
-            match grid.cell(cell) {
-                grid::Cell::Broken => prop_assert!(finite().count() < inside.len()),
-                grid::Cell::Value(value) => {
-                    prop_assert_eq!(finite().count(), inside.len());
-                    prop_assert!(inside.contains(&value));
-                    prop_assert!(inside.iter().all(|v| v.abs() <= value.abs()));
-                }
-            }
-        }
-
-        let layer = |flat: usize| {
-            let place = places.iter().find(|p| p.range().contains(&flat));
-            place.map_or("(no parameter)", |p| p.layer.as_str())
-        };
-        let whole = scan::Block {
-            row_layer: "*".into(),
-            column_layer: "*".into(),
-            shape: (row_flat.len(), width),
-            statistics: found.whole.clone(),
-        };
-        for block in found.blocks.iter().chain([&whole]) {
-            let all = block.row_layer == "*";
-            let mut own = Vec::new();
-            for (r, &row) in row_flat.iter().enumerate() {
-                for (c, &column) in column_flat.iter().enumerate() {
-                    if all || (layer(row) == block.row_layer && layer(column) == block.column_layer) {
-                        own.push((values[r * width + c], row, column));
-                    }
-                }
-            }
-            let finite: Vec<_> = own.iter().filter(|e| e.0.is_finite()).collect();
-            let s = &block.statistics;
-            prop_assert_eq!(s.entries as usize, own.len());
-            prop_assert_eq!(block.shape.0 * block.shape.1, own.len());
-            prop_assert_eq!(s.zeros as usize, own.iter().filter(|e| e.0 == 0.0).count());
-            prop_assert_eq!(s.non_finite as usize, own.len() - finite.len());
-            let norm = finite.iter().map(|e| e.0 * e.0).sum::<f64>().sqrt();
-            prop_assert!((s.norm - norm).abs() <= 1e-12 * norm);
-            let most = finite.iter().map(|e| e.0.abs()).reduce(f64::max);
-            prop_assert_eq!(s.largest.map(|l| l.value.abs()), most);
-            if let Some(largest) = s.largest {
-                let first = finite.iter().find(|e| Some(e.0.abs()) == most).unwrap();
-                prop_assert_eq!((largest.row, largest.column), (first.1, first.2));
-            }
-            let side = |flats: &[usize], name: &str| -> Vec<usize> {
-                flats.iter().copied().filter(|f| all || layer(*f) == name).collect()
-            };
-            let same = side(&row_flat, &block.row_layer) == side(&column_flat, &block.column_layer);
-            prop_assert_eq!(s.trace.is_some(), same);
-            if let Some(trace) = s.trace {
-                let own = finite.iter().filter(|e| e.1 == e.2).map(|e| e.0).sum::<f64>();
-                prop_assert!((trace - own).abs() <= 1e-12 * norm * 100.0);
-            }
-        }
-    }
 }
 
 #[test]
