@@ -4,6 +4,7 @@
 
 mod scan;
 
+use std::ops::Range;
 use super::*;
 use crate::sink::{Files, ParameterPlace, PartLayout, Sink};
 
