@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::adapter::AdapterReport;
 use super::busy::Busy;
-use super::kernel::{Kernel, PARAM_WORDS};
+use super::kernel::Kernel;
+use super::params::PARAM_WORDS;
 use super::pool::{Block, Pool};
 use super::product::Shapes;
 use super::stream::{SLOTS, Stream};

@@ -3,15 +3,11 @@
 use std::fmt::Write;
 
 use super::map;
-use super::product::{LARGE, Load, MAX_AXES, ProductKernel, Symmetry, THIN};
+use super::offsets::{Strides, decode};
+use super::params::{self, MAX_GROUPED_AXES, MAX_MAP_AXES, MAX_PRODUCT_AXES, Param};
+use super::product::{LARGE, Load, ProductKernel, Symmetry, THIN};
 use crate::tensor::Expr;
 
-/// Words of launch parameters; `params` in `common.wgsl` has as many.
-pub(super) const PARAM_WORDS: usize = 192;
-/// Most axes of an elementwise or layout kernel.
-pub(super) const MAX_MAP_AXES: usize = 8;
-/// Most inputs of an elementwise kernel: WebGPU promises eight storage buffers, one is the output.
-pub(super) const MAX_MAP_INPUTS: usize = 7;
 /// Threads per workgroup of every kernel but the product.
 pub(super) const THREADS: usize = 256;
 /// Reduced positions per invocation and pass.
@@ -94,156 +90,91 @@ impl Kernel {
         }
     }
 
-    /// The whole module.
-    pub fn source(&self) -> String {
-        let mut text = String::new();
-        let mut constant = |name: &str, value: usize| {
-            let _ = writeln!(text, "const {name}: u32 = {value}u;");
-        };
+    /// The parameters of its family.
+    fn params(&self) -> &'static [Param] {
         match self {
-            Kernel::Product(kernel) => {
-                text.push_str(&kernel.prelude());
-                text.push_str(COMMON);
-                text.push_str(&kernel.body(include_str!("../../../shaders/gemm.wgsl")));
-            }
+            Kernel::Product(_) => params::product::ALL,
+            Kernel::Window(_) => params::window::ALL,
+            Kernel::Grouped(_) => params::grouped::ALL,
+            Kernel::Lookup(_) => params::lookup::ALL,
+            Kernel::Map { .. } => params::map::ALL,
+            Kernel::Reduce { .. } => params::reduce::ALL,
+            Kernel::Layout { .. } => params::layout::ALL,
+            Kernel::Fill => params::fill::ALL,
+            Kernel::Probe => params::probe::ALL,
+        }
+    }
+
+    /// The whole module: constants of the launch parameters and of the configuration, then shared text, then the family's own.
+    pub fn source(&self) -> String {
+        let mut text = params::constants(self.params());
+        if let Kernel::Product(kernel) = self {
+            text.push_str(&kernel.prelude());
+            text.push_str(COMMON);
+            text.push_str(&kernel.body(self.family_text()));
+            return text;
+        }
+        let _ = writeln!(text, "const THREADS: u32 = {THREADS}u;");
+        self.configure(&mut text);
+        text.push_str(COMMON);
+        if matches!(self, Kernel::Window(_) | Kernel::Map { .. }) {
+            text.push_str(NUMERIC);
+        }
+        text.push_str(self.family_text());
+        text
+    }
+
+    /// Writes constants and functions that tell this kernel from others of its family.
+    fn configure(&self, text: &mut String) {
+        match self {
             Kernel::Window(kernel) => {
-                constant("THREADS", THREADS);
                 let chosen = *kernel == WindowKernel::Scatter;
                 let _ = writeln!(text, "const TRANSPOSED: bool = {};", kernel.is_transposed());
                 let _ = writeln!(text, "const CHOSEN: bool = {chosen};");
-                text.push_str(COMMON);
-                text.push_str(NUMERIC);
-                text.push_str(include_str!("../../../shaders/window.wgsl"));
             }
             Kernel::Grouped(kernel) => {
-                constant("THREADS", THREADS);
-                for (name, word) in GROUPED_WORDS {
-                    constant(name, word);
-                }
                 let _ = writeln!(text, "const TRANSPOSED: bool = {};", kernel.transposed);
                 let _ = writeln!(text, "const UNIT: bool = {};", kernel.unit);
-                decode(&mut text, &Strides::all("lead_offsets", 8, 2), kernel.axes);
-                text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/grouped.wgsl"));
-            }
-            Kernel::Lookup(_) => {
-                constant("THREADS", THREADS);
-                text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/lookup.wgsl"));
+                let lead = Strides::all("lead_offsets", params::grouped::LEAD_AXES, 2);
+                decode(text, &lead, kernel.axes);
             }
             Kernel::Map { expr, axes } => {
-                constant("THREADS", THREADS);
-                constant("OUTPUT", expr.arity() + 1);
+                let _ = writeln!(text, "const OUTPUT: u32 = {}u;", expr.arity() + 1);
                 text.push_str(&map::evaluate_function(expr, *axes));
-                text.push_str(COMMON);
-                text.push_str(NUMERIC);
-                text.push_str(include_str!("../../../shaders/map.wgsl"));
             }
             Kernel::Reduce { kept, reduced } => {
-                constant("THREADS", THREADS);
-                constant("CHUNK", REDUCE_CHUNK);
-                decode(&mut text, &Strides::all("kept_offset", 8, 1), *kept);
-                let behind = 8 + 2 * MAX_MAP_AXES;
-                decode(
-                    &mut text,
-                    &Strides::all("reduced_offset", behind, 1),
-                    *reduced,
-                );
-                text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/reduce.wgsl"));
+                let _ = writeln!(text, "const CHUNK: u32 = {REDUCE_CHUNK}u;");
+                let strides = Strides::all("kept_offset", params::reduce::KEPT_AXES, 1);
+                decode(text, &strides, *kept);
+                let strides = Strides::all("reduced_offset", params::reduce::REDUCED_AXES, 1);
+                decode(text, &strides, *reduced);
             }
             Kernel::Layout { axes } => {
-                constant("THREADS", THREADS);
-                decode(&mut text, &Strides::all("offsets", 8, 2), *axes);
-                text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/layout.wgsl"));
+                let strides = Strides::all("offsets", params::layout::AXES, 2);
+                decode(text, &strides, *axes);
             }
-            Kernel::Fill => {
-                constant("THREADS", THREADS);
-                text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/fill.wgsl"));
-            }
-            Kernel::Probe => {
-                constant("THREADS", THREADS);
-                text.push_str(COMMON);
-                text.push_str(include_str!("../../../shaders/probe.wgsl"));
-            }
+            Kernel::Product(_) | Kernel::Lookup(_) | Kernel::Fill | Kernel::Probe => {}
         }
-        text
+    }
+
+    /// The family's file.
+    fn family_text(&self) -> &'static str {
+        match self {
+            Kernel::Product(_) => include_str!("../../../shaders/gemm.wgsl"),
+            Kernel::Window(_) => include_str!("../../../shaders/window.wgsl"),
+            Kernel::Grouped(_) => include_str!("../../../shaders/grouped.wgsl"),
+            Kernel::Lookup(_) => include_str!("../../../shaders/lookup.wgsl"),
+            Kernel::Map { .. } => include_str!("../../../shaders/map.wgsl"),
+            Kernel::Reduce { .. } => include_str!("../../../shaders/reduce.wgsl"),
+            Kernel::Layout { .. } => include_str!("../../../shaders/layout.wgsl"),
+            Kernel::Fill => include_str!("../../../shaders/fill.wgsl"),
+            Kernel::Probe => include_str!("../../../shaders/probe.wgsl"),
+        }
     }
 }
 
 const COMMON: &str = include_str!("../../../shaders/common.wgsl");
 const NUMERIC: &str = include_str!("../../../shaders/numeric.wgsl");
-
-/// Most axes before the spatial ones of [`GroupedKernel`]: samples, directions, groups and two of channels, or B.
-pub(super) const MAX_GROUPED_AXES: usize = 5;
-/// Words of `grouped.wgsl` by the names that they have there; its axes before the spatial ones start at word 8.
-pub(super) const GROUPED_WORDS: [(&str, usize); 12] = [
-    ("PLACES", 24),
-    ("PLACED", 27),
-    ("OTHER", 30),
-    ("PADDING", 33),
-    ("PLACE_STEP", 36),
-    ("STEP", 39),
-    ("SKIP", 42),
-    ("DIVISOR", 45),
-    ("INVERSE", 48),
-    ("SUMMED", 51),
-    ("FROM", 55),
-    ("TO", 60),
-];
-
-/// Strides of axes in the launch parameters: axis `k` has its extent in word `base + k·axis_words`, and from the `first` word
-/// behind that on its strides in `tensors` tensors.
-pub(super) struct Strides {
-    /// Name of the function.
-    pub name: String,
-    pub base: usize,
-    pub axis_words: usize,
-    pub first: usize,
-    pub tensors: usize,
-}
-
-impl Strides {
-    /// Those of all tensors that the axes have words for.
-    fn all(name: &str, base: usize, tensors: usize) -> Strides {
-        Strides {
-            name: name.into(),
-            base,
-            axis_words: 1 + tensors,
-            first: 1,
-            tensors,
-        }
-    }
-}
-
-/// Writes `fn name(index) -> offsets`: a row-major index over axes to its offset in each tensor.
-///
-/// Without axes the offsets are 0. Unrolled here, because the number of axes is small and known.
-pub(super) fn decode(text: &mut String, strides: &Strides, axes: usize) {
-    let (name, tensors) = (&strides.name, strides.tensors);
-    let kind = match tensors {
-        1 => "u32".to_string(),
-        n => format!("vec{n}<u32>"),
-    };
-    let _ = writeln!(text, "fn {name}(index: u32) -> {kind} {{");
-    let _ = writeln!(text, "    var rest = index;\n    var sum = {kind}();");
-    for axis in (0..axes).rev() {
-        let at = strides.base + axis * strides.axis_words;
-        let words: Vec<String> = (0..tensors)
-            .map(|k| format!("word({}u)", at + strides.first + k))
-            .collect();
-        let strides = format!("{kind}({})", words.join(", "));
-        if axis > 0 {
-            let _ = writeln!(text, "    sum += (rest % word({at}u)) * {strides};");
-            let _ = writeln!(text, "    rest = rest / word({at}u);");
-        } else {
-            let _ = writeln!(text, "    sum += rest * {strides};");
-        }
-    }
-    let _ = writeln!(text, "    return sum;\n}}");
-}
 
 /// Name and text of one shader module, for inspection and for the test that validates all of them.
 #[derive(Clone, Debug)]
@@ -310,7 +241,7 @@ fn product_kernels() -> Vec<ProductKernel> {
         };
         let square = shape.m == shape.n;
         for (left, right) in [(Each, Each), (Each, Rows), (Rows, Steps), (Steps, Each)] {
-            for axes in [[1; 4], [3, 1, 3, 3], [MAX_AXES; 4]] {
+            for axes in [[1; 4], [3, 1, 3, 3], [MAX_PRODUCT_AXES; 4]] {
                 kernels.push(ProductKernel {
                     axes,
                     left,

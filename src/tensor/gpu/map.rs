@@ -4,16 +4,12 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Gpu;
-use super::kernel::{Kernel, MAX_MAP_AXES, MAX_MAP_INPUTS, PARAM_WORDS, THREADS};
+use super::kernel::{Kernel, THREADS};
+use super::params::{MAX_MAP_AXES, MAX_MAP_INPUTS, Words, map as params};
 use super::stream::Launch;
-use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
+use super::tensor::{Axis, GpuTensor, View, merge};
 use crate::tensor::expression::{Binary, Node, Unary};
 use crate::tensor::{Expr, Shape, broadcast_strides};
-
-/// First word of the inputs' offsets.
-const OFFSETS: usize = 4;
-/// First word of the axis table.
-const AXES: usize = 12;
 
 /// Writes bindings and `fn evaluate(element) -> f32` of an expression.
 pub(super) fn evaluate_function(expr: &Expr, axes: usize) -> String {
@@ -33,10 +29,10 @@ pub(super) fn evaluate_function(expr: &Expr, axes: usize) -> String {
     let _ = writeln!(text, "fn evaluate(element: u32) -> f32 {{");
     let _ = writeln!(text, "    var rest = element;");
     for axis in (0..axes).rev() {
-        let at = axis_word(axis);
+        let extent = params::AXES.read(axis_word(axis));
         if axis > 0 {
-            let _ = writeln!(text, "    let index{axis} = rest % word({at}u);");
-            let _ = writeln!(text, "    rest = rest / word({at}u);");
+            let _ = writeln!(text, "    let index{axis} = rest % {extent};");
+            let _ = writeln!(text, "    rest = rest / {extent};");
         } else {
             let _ = writeln!(text, "    let index0 = rest;");
         }
@@ -45,8 +41,9 @@ pub(super) fn evaluate_function(expr: &Expr, axes: usize) -> String {
     text
 }
 
+/// Returns the number of an axis's first word, its extent; strides follow.
 fn axis_word(axis: usize) -> usize {
-    AXES + axis * (1 + MAX_MAP_INPUTS)
+    axis * (1 + MAX_MAP_INPUTS)
 }
 
 #[derive(Default)]
@@ -71,9 +68,10 @@ impl Writer {
                 if !self.inputs.contains(k) {
                     self.inputs.push(*k);
                 }
-                let mut index = format!("word({}u)", OFFSETS + k);
+                let mut index = params::INPUT_STARTS.read(*k);
                 for axis in 0..self.axes {
-                    let _ = write!(index, " + index{axis} * word({}u)", axis_word(axis) + 1 + k);
+                    let stride = params::AXES.read(axis_word(axis) + 1 + k);
+                    let _ = write!(index, " + index{axis} * {stride}");
                 }
                 format!("input{k}[{index}]")
             }
@@ -199,12 +197,10 @@ impl Gpu {
             ));
             return false;
         }
-        let mut words = [0; PARAM_WORDS];
-        words[2] = len as u32;
-        for (k, view) in inputs.iter().take(used).enumerate() {
-            words[OFFSETS + k] = view.offset as u32;
-        }
-        write_axes(&mut words, AXES, &axes, MAX_MAP_INPUTS);
+        let mut words = Words::new(len);
+        let starts: Vec<usize> = inputs.iter().take(used).map(|v| v.offset).collect();
+        words.set_all(params::INPUT_STARTS, &starts);
+        words.set_axes(params::AXES, &axes, MAX_MAP_INPUTS);
         let buffers: Vec<&wgpu::Buffer> = inputs.iter().take(used).map(|v| v.buffer).collect();
         self.device.launch(Launch {
             kernel: Kernel::Map {

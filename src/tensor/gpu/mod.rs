@@ -19,6 +19,8 @@ mod layout;
 mod lookup;
 mod map;
 mod memory;
+mod offsets;
+mod params;
 mod pool;
 mod product;
 mod stream;

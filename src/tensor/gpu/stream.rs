@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::busy::Ended;
 use super::device::{Device, lock};
-use super::kernel::{FAMILIES, Kernel, PARAM_WORDS};
+use super::kernel::{FAMILIES, Kernel};
+use super::params::{PARAM_WORDS, Words, common};
 use super::token::Tokens;
 
 /// Estimated seconds of work per submission. Operating systems kill what takes seconds and stutter above
@@ -63,8 +64,8 @@ pub(super) struct Launch<'a> {
     pub output: &'a wgpu::Buffer,
     /// A second output.
     pub beside: Option<&'a wgpu::Buffer>,
-    /// Launch parameters; the first two words are set per dispatch.
-    pub words: [u32; PARAM_WORDS],
+    /// Launch parameters; which workgroups it has is set per dispatch.
+    pub words: Words,
     /// Workgroups.
     pub groups: u64,
     /// Operations per workgroup.
@@ -109,8 +110,8 @@ impl Device {
                 .min(MAX_GRID * MAX_GRID);
             let (columns, rows) = fold(count);
             let mut words = launch.words;
-            words[0] = first as u32;
-            words[1] = count as u32;
+            words.set(common::FIRST_GROUP, first as usize);
+            words.set(common::GROUPS, count as usize);
             *stream.work.entry(number).or_default() += count as f64 * launch.work;
             self.dispatch(&mut stream, &pipeline, &bindings, words, (columns, rows));
             first += count;
@@ -149,11 +150,11 @@ impl Device {
         stream: &mut Stream,
         pipeline: &wgpu::ComputePipeline,
         bindings: &wgpu::BindGroup,
-        words: [u32; PARAM_WORDS],
+        words: Words,
         (columns, rows): (u32, u32),
     ) {
         let offset = (stream.slots() * PARAM_WORDS * 4) as u32;
-        stream.params.extend_from_slice(&words);
+        stream.params.extend_from_slice(words.as_slice());
         let pass = self.pass(stream);
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, bindings, &[offset]);

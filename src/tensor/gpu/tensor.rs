@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::kernel::{Kernel, PARAM_WORDS, THREADS};
+use super::kernel::{Kernel, THREADS};
+use super::params::{Words, fill};
 use super::pool::Block;
 use super::{Gpu, stream::Launch};
 use crate::tensor::{HostSlice, Shape};
@@ -151,10 +152,9 @@ impl Gpu {
 
     /// Sets `len` elements to one bit pattern.
     pub(super) fn fill_bits(&self, output: View<'_>, len: usize, bits: u32) {
-        let mut words = [0; PARAM_WORDS];
-        words[2] = len as u32;
-        words[4] = output.offset as u32;
-        words[5] = bits;
+        let mut words = Words::new(len);
+        words.set(fill::OUTPUT_START, output.offset);
+        words.set(fill::VALUE, bits as usize);
         self.device.launch(Launch {
             kernel: Kernel::Fill,
             inputs: &[],
@@ -205,23 +205,6 @@ pub(super) fn merge<const N: usize>(axes: &[Axis<N>]) -> Vec<Axis<N>> {
         merged.push(*axis);
     }
     merged
-}
-
-/// Writes axes at word `base`: extent, then the strides of the first `tensors` tensors. Negative strides
-/// wrap, as the kernels' sums do.
-pub(super) fn write_axes<const N: usize>(
-    words: &mut [u32; PARAM_WORDS],
-    base: usize,
-    axes: &[Axis<N>],
-    tensors: usize,
-) {
-    for (k, axis) in axes.iter().enumerate() {
-        let at = base + k * (1 + tensors);
-        words[at] = axis.extent as u32;
-        for tensor in 0..tensors {
-            words[at + 1 + tensor] = axis.strides[tensor] as u32;
-        }
-    }
 }
 
 #[cfg(test)]

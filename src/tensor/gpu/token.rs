@@ -6,7 +6,8 @@
 //! verified, and where one of them is not there the device counts as lost.
 
 use super::device::Device;
-use super::kernel::{Kernel, PARAM_WORDS};
+use super::kernel::Kernel;
+use super::params::{Words, common, fill};
 use super::stream::Stream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -44,11 +45,10 @@ impl Device {
         let (_, pipeline) = self.pipeline(&Kernel::Fill, &pipeline_layout);
         let bindings = self.bind(&group_layout, &[&self.tokens]);
         // One element of the kernel that sets elements to a bit pattern.
-        let mut words = [0; PARAM_WORDS];
-        words[1] = 1;
-        words[2] = 1;
-        words[4] = (stream.token % TOKENS) as u32;
-        words[5] = stream.token as u32;
+        let mut words = Words::new(1);
+        words.set(common::GROUPS, 1);
+        words.set(fill::OUTPUT_START, (stream.token % TOKENS) as usize);
+        words.set(fill::VALUE, stream.token as usize);
         self.dispatch(stream, &pipeline, &bindings, words, (1, 1));
     }
 

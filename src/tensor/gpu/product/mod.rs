@@ -4,17 +4,17 @@ mod shape;
 mod source;
 
 pub(super) use shape::{LARGE, Shapes, THIN, TileShape};
-pub(super) use source::{Load, MAX_AXES, ProductKernel};
+pub(super) use source::{Load, ProductKernel};
 
 use super::Gpu;
-use super::kernel::{Kernel, MAX_MAP_INPUTS, PARAM_WORDS};
+use super::kernel::Kernel;
+use super::params::{MAX_MAP_INPUTS, MAX_PRODUCT_AXES, PRODUCT_TENSORS, Words, product as params};
 use super::stream::Launch;
-use super::tensor::{Axis, GpuTensor, View, merge, write_axes};
+use super::tensor::{Axis, GpuTensor, View, merge};
 use crate::tensor::{Einsum, Expr, strides};
-use source::{AXES, AXIS_WORDS, BATCH_GROUPS, FLAGS, OUTPUTS, SPLIT_STEPS, SPLIT_STRIDE};
 
 /// Axes that the kernel for a number of axes has: each compiled kernel costs a driver's compilation.
-const AXIS_COUNTS: [usize; MAX_AXES + 1] = [1, 1, 3, 3, 6, 6, 6];
+const AXIS_COUNTS: [usize; MAX_PRODUCT_AXES + 1] = [1, 1, 3, 3, 6, 6, 6];
 
 /// Numbers that the partial sums of a split product may take: few, since no plan foresees them.
 const SPLIT_NUMBERS: usize = 1 << 18;
@@ -25,6 +25,9 @@ const RIGHT: usize = 1;
 const SECOND: usize = 2;
 const OUTPUT: usize = 3;
 const MIRROR: usize = 4;
+
+/// An axis with its strides in these tensors.
+type ProductAxis = Axis<PRODUCT_TENSORS>;
 
 /// Groups of axes: in both operands, in the left one alone, in the right one alone or in none, summed.
 const BATCH: usize = 0;
@@ -56,7 +59,7 @@ pub(super) struct Product<'a> {
     /// Elements of the output, where they are a whole tensor and this product alone writes it: it may then be split along k.
     pub whole: Option<usize>,
     /// Axes and the group of each.
-    axes: Vec<(Axis<5>, usize)>,
+    axes: Vec<(ProductAxis, usize)>,
 }
 
 impl<'a> Product<'a> {
@@ -115,7 +118,7 @@ impl<'a> Product<'a> {
     }
 
     /// Merged axes of each group.
-    fn groups(&self) -> [Vec<Axis<5>>; 4] {
+    fn groups(&self) -> [Vec<ProductAxis>; 4] {
         [BATCH, M, N, K].map(|group| {
             let own = self.axes.iter().filter(|(_, g)| *g == group);
             merge(&own.map(|(axis, _)| *axis).collect::<Vec<_>>())
@@ -123,13 +126,13 @@ impl<'a> Product<'a> {
     }
 }
 
-fn extent(axes: &[Axis<5>]) -> usize {
+fn extent(axes: &[ProductAxis]) -> usize {
     axes.iter().map(|axis| axis.extent).product()
 }
 
 /// How an operand whose rows are `group` is read: by what is contiguous and whether four numbers stay together.
-fn load(groups: &[Vec<Axis<5>>; 4], tensor: usize, group: usize, offset: usize) -> Load {
-    let last = |axes: &[Axis<5>]| {
+fn load(groups: &[Vec<ProductAxis>; 4], tensor: usize, group: usize, offset: usize) -> Load {
+    let last = |axes: &[ProductAxis]| {
         axes.last()
             .map_or((1, 0), |a| (a.extent, a.strides[tensor]))
     };
@@ -158,13 +161,13 @@ fn load(groups: &[Vec<Axis<5>>; 4], tensor: usize, group: usize, offset: usize) 
 }
 
 /// Whether an operand whose rows are `group` is contiguous along the steps, and not along its rows.
-fn along_steps(groups: &[Vec<Axis<5>>; 4], tensor: usize, group: usize) -> bool {
-    let step = |axes: &[Axis<5>]| axes.last().map_or(0, |axis| axis.strides[tensor].abs());
+fn along_steps(groups: &[Vec<ProductAxis>; 4], tensor: usize, group: usize) -> bool {
+    let step = |axes: &[ProductAxis]| axes.last().map_or(0, |axis| axis.strides[tensor].abs());
     step(&groups[K]) == 1 && step(&groups[group]) != 1
 }
 
 /// Whether four columns, and in a mirror four rows, are stored together.
-fn is_wide(groups: &[Vec<Axis<5>>; 4], offset: usize, mirrored: bool) -> bool {
+fn is_wide(groups: &[Vec<ProductAxis>; 4], offset: usize, mirrored: bool) -> bool {
     let fours = |tensor: usize, along: usize| {
         let others = [BATCH, M, N].into_iter().all(|g| {
             let skip = usize::from(g == along);
@@ -197,9 +200,9 @@ impl Gpu {
             }
             return true;
         }
-        if let Some(group) = groups.iter().find(|group| group.len() > MAX_AXES) {
+        if let Some(group) = groups.iter().find(|group| group.len() > MAX_PRODUCT_AXES) {
             self.device.fail(format!(
-                "a product over {} axes of one kind; at most {MAX_AXES} fit",
+                "a product over {} axes of one kind; at most {MAX_PRODUCT_AXES} fit",
                 group.len()
             ));
             return false;
@@ -248,26 +251,30 @@ impl Gpu {
             1 => shape.reach(),
             _ => k.div_ceil(splits).next_multiple_of(256).min(shape.reach()),
         };
-        let mut words = [0; PARAM_WORDS];
-        words[4] = product.left.offset as u32;
-        words[5] = product.right.offset as u32;
-        words[6] = product.second.map_or(0, |view| view.offset) as u32;
-        words[7] = product.output.offset as u32;
-        words[8] = m as u32;
-        words[9] = n as u32;
-        words[12] = batches as u32;
-        words[14] = tiles as u32;
-        words[15] = tiles_n as u32;
-        words[OUTPUTS] = if pairs { outputs } else { 0 } as u32;
-        words[BATCH_GROUPS] = batch_groups as u32;
-        words[SPLIT_STEPS] = steps as u32;
-        words[FLAGS] = u32::from(along_steps(&groups, LEFT, M))
-            | u32::from(along_steps(&groups, RIGHT, N)) << 1;
+        let mut words = Words::new(0);
+        words.set(params::LEFT_START, product.left.offset);
+        words.set(params::RIGHT_START, product.right.offset);
+        words.set(
+            params::SECOND_START,
+            product.second.map_or(0, |view| view.offset),
+        );
+        words.set(params::OUTPUT_START, product.output.offset);
+        words.set(params::M_EXTENT, m);
+        words.set(params::N_EXTENT, n);
+        words.set(params::BATCH_EXTENT, batches);
+        words.set(params::TILES, tiles);
+        words.set(params::TILES_ALONG_N, tiles_n);
+        words.set(params::OUTPUTS, if pairs { outputs } else { 0 });
+        words.set(params::BATCH_GROUPS, batch_groups);
+        words.set(params::SPLIT_STEPS, steps);
+        let flags = usize::from(along_steps(&groups, LEFT, M))
+            | usize::from(along_steps(&groups, RIGHT, N)) << 1;
+        words.set(params::FLAGS, flags);
         for (g, axes) in groups.iter().enumerate() {
-            let base = AXES + g * MAX_AXES * AXIS_WORDS;
-            let mut all = vec![Axis::new(1, [0; 5]); kernel.axes[g] - axes.len()];
+            let mut all =
+                vec![ProductAxis::new(1, [0; PRODUCT_TENSORS]); kernel.axes[g] - axes.len()];
             all.extend(axes);
-            write_axes(&mut words, base, &all, AXIS_WORDS - 1);
+            words.set_axes(source::GROUPS[g].axes, &all, PRODUCT_TENSORS);
         }
         let partial = match (splits, product.whole) {
             (2.., Some(len)) => match self.device.allocate(splits * len) {
@@ -279,15 +286,15 @@ impl Gpu {
         let mut output = product.output.buffer;
         if let Some((block, len)) = &partial {
             output = block.buffer();
-            words[7] = 0;
-            words[SPLIT_STRIDE] = *len as u32;
+            words.set(params::OUTPUT_START, 0);
+            words.set(params::SPLIT_STRIDE, *len);
         }
         let second = product.second.unwrap_or(product.right);
         for start in (0..k).step_by(splits * steps) {
             let stop = (start + splits * steps).min(k);
-            words[10] = start as u32;
-            words[11] = stop as u32;
-            words[13] = (product.accumulate || start > 0) as u32;
+            words.set(params::K_FROM, start);
+            words.set(params::K_TO, stop);
+            words.set(params::ADD, usize::from(product.accumulate || start > 0));
             self.device.launch(Launch {
                 kernel: Kernel::Product(kernel),
                 inputs: &[product.left.buffer, product.right.buffer, second.buffer],

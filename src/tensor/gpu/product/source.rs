@@ -4,22 +4,34 @@ use std::fmt::Write;
 
 use super::Symmetry;
 use super::shape::TileShape;
-use crate::tensor::gpu::kernel::{Strides, decode};
+use crate::tensor::gpu::offsets::{Strides, decode};
+use crate::tensor::gpu::params::{PRODUCT_TENSORS, Param, product as params};
 
-/// Most axes of one group; more cannot be described in the launch parameters.
-pub(in crate::tensor::gpu) const MAX_AXES: usize = 6;
-/// First word of the axis tables.
-pub(super) const AXES: usize = 16;
-/// Words per axis there: extent, and strides in left, right, second, output and output's mirror.
-pub(super) const AXIS_WORDS: usize = 6;
-/// Words behind the axis tables: outputs of the second axis of symmetric batches, groups of batches, steps and output elements
-/// per split.
-pub(super) const OUTPUTS: usize = AXES + 4 * MAX_AXES * AXIS_WORDS;
-pub(super) const BATCH_GROUPS: usize = OUTPUTS + 1;
-pub(super) const SPLIT_STEPS: usize = OUTPUTS + 2;
-pub(super) const SPLIT_STRIDE: usize = OUTPUTS + 3;
-/// Word of flags: left (1) and right (2) are read along the steps.
-pub(super) const FLAGS: usize = OUTPUTS + 4;
+/// A group of axes: the name that its functions begin with in the shader, and its axes in the launch parameters.
+pub(super) struct Group {
+    name: &'static str,
+    pub axes: Param,
+}
+
+/// Groups of axes in the order of [`ProductKernel::axes`].
+pub(super) const GROUPS: [Group; 4] = [
+    Group {
+        name: "batch",
+        axes: params::BATCH_AXES,
+    },
+    Group {
+        name: "m",
+        axes: params::M_AXES,
+    },
+    Group {
+        name: "n",
+        axes: params::N_AXES,
+    },
+    Group {
+        name: "k",
+        axes: params::K_AXES,
+    },
+];
 
 /// How four neighbouring rows (or columns) of an operand are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,11 +101,6 @@ impl ProductKernel {
             ("UNROLL", unrolled(shape)),
             ("PARTS_M", shape.rows / 4),
             ("PARTS_N", shape.columns / 4),
-            ("OUTPUTS", OUTPUTS),
-            ("BATCH_GROUPS", BATCH_GROUPS),
-            ("SPLIT_STEPS", SPLIT_STEPS),
-            ("SPLIT_STRIDE", SPLIT_STRIDE),
-            ("FLAGS", FLAGS),
         ] {
             let _ = writeln!(text, "const {name}: u32 = {value}u;");
         }
@@ -112,18 +119,16 @@ impl ProductKernel {
         ] {
             let _ = writeln!(text, "alias {name} = {kind};");
         }
-        for (group, name) in ["batch", "m", "n", "k"].iter().enumerate() {
-            let strides = |name: String, first, tensors| Strides {
+        for (Group { name, axes }, count) in GROUPS.iter().zip(self.axes) {
+            let strides = |name: String, tensors| Strides {
                 name,
-                base: AXES + group * MAX_AXES * AXIS_WORDS,
-                axis_words: AXIS_WORDS,
-                first,
+                table: *axes,
+                all: PRODUCT_TENSORS,
                 tensors,
             };
-            let axes = self.axes[group];
-            decode(&mut text, &strides(format!("{name}_offsets"), 1, 4), axes);
+            decode(&mut text, &strides(format!("{name}_offsets"), 0..4), count);
             if self.mirrored() && *name != "k" {
-                decode(&mut text, &strides(format!("{name}_mirror"), 5, 1), axes);
+                decode(&mut text, &strides(format!("{name}_mirror"), 4..5), count);
             }
         }
         text
@@ -285,7 +290,7 @@ impl ProductKernel {
                 Load::Steps => ("e / (DEPTH / 4u)".into(), "e % (DEPTH / 4u) * 4u".into()),
                 Load::Each => {
                     let flag = if name == "left" { 1 } else { 2 };
-                    let along = format!("(word(FLAGS) & {flag}u) != 0u");
+                    let along = format!("({} & {flag}u) != 0u", params::FLAGS.read(0));
                     (
                         format!("select(e % {groups}, e / DEPTH, {along})"),
                         format!("select(e / {groups}, e % DEPTH, {along})"),

@@ -5,9 +5,11 @@ use crate::files::cache::{Slot, hash};
 use crate::tensor::gpu::adapter::AdapterReport;
 
 /// What findings depend on beside the device: kernels of another text have other speeds.
-const KERNELS: [&str; 4] = [
+const KERNELS: [&str; 6] = [
     include_str!("../../../../shaders/common.wgsl"),
     include_str!("../../../../shaders/gemm.wgsl"),
+    include_str!("../params.rs"),
+    include_str!("../offsets.rs"),
     include_str!("../product/source.rs"),
     include_str!("../product/shape.rs"),
 ];

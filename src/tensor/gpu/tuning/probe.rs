@@ -3,7 +3,8 @@
 use super::Findings;
 use crate::error::{Error, Result};
 use crate::tensor::gpu::Gpu;
-use crate::tensor::gpu::kernel::{Kernel, PARAM_WORDS};
+use crate::tensor::gpu::kernel::Kernel;
+use crate::tensor::gpu::params::{Words, probe};
 use crate::tensor::gpu::stream::Launch;
 use crate::tensor::{Backend, Contract, Expr, HostSlice, How, Shape};
 
@@ -77,8 +78,8 @@ fn fused(gpu: &Gpu) -> Result<bool> {
 /// The end that the compiler puts to long loops, where there is one within what is tried.
 fn loop_cap(gpu: &Gpu) -> Result<Option<u32>> {
     let result = gpu.create(Shape::new(1, 1, &[2]), &[], |output, _| {
-        let mut words = [0; PARAM_WORDS];
-        words[4] = TRIED;
+        let mut words = Words::new(0);
+        words.set(probe::TURNS, TRIED as usize);
         gpu.device.launch(Launch {
             kernel: Kernel::Probe,
             inputs: &[],
