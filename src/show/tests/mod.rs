@@ -4,9 +4,9 @@
 
 mod scan;
 
-use std::ops::Range;
 use super::*;
 use crate::sink::{Files, ParameterPlace, PartLayout, Sink};
+use std::ops::Range;
 
 /// Parameters, one after the other: layer, name, entries.
 fn places(list: &[(&str, &str, usize)]) -> Vec<ParameterPlace> {
