@@ -324,9 +324,15 @@ fn collected(gpu: &Gpu, tile: Tile) -> Vec<f32> {
 
 /// The plan of one part on a device without limits.
 fn planned(gpu: &Gpu, session: &Session, part: Part) -> Plan {
-    let parts = session.resolve(&[part]).expect("a part of the network");
+    let parts = resolve(session.network(), &[part]).expect("a part of the network");
     let limits = common::endless(gpu);
-    let plan = session.plan_for(parts, 4, limits, None, Grid::Squares);
+    let plan = session.ggn().plan_within(
+        parts,
+        Precision::F32,
+        limits,
+        RunOptions::default(),
+        Grid::Squares,
+    );
     let plan = plan.expect("a plan");
     assert_ne!(plan.keep, Keep::Recompute);
     plan
@@ -642,7 +648,7 @@ fn main() {
     for rate in &gpu.findings().shapes {
         println!("  {:<24} {:>9.0} Gflop/s", rate.shape, rate.gflops);
     }
-    let device = Device::Gpu(gpu.clone());
+    let device = Device::from(gpu.clone());
     let never = AtomicBool::new(false);
     let peak = Peak::measure(&device, &never).expect("the device works");
     let giga = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{:.1}", r * 1e-9));

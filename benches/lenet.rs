@@ -45,11 +45,17 @@ fn run<B: Contract>(
         true => Grid::Whole,
         false => Grid::Squares,
     };
-    let parts = session
-        .resolve(&[part.parse().expect("a part")])
-        .expect("a part of LeNet-5");
+    let parts =
+        resolve(session.network(), &[part.parse().expect("a part")]).expect("a part of LeNet-5");
     let plan = session
-        .plan_for(parts, size_of::<B::Real>(), limits, None, grid)
+        .ggn()
+        .plan_within(
+            parts,
+            precision(size_of::<B::Real>()),
+            limits,
+            RunOptions::default(),
+            grid,
+        )
         .expect("a plan");
     let report = session
         .run_on(backend, &plan, sink, &Control::none())
@@ -80,8 +86,14 @@ fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) 
 
 /// All factors, dense rows formed, in milliseconds: from data in memory.
 fn factors<B: Contract>(backend: &B, session: &Session) -> f64 {
-    let parts = session.resolve(&[Part::Full]).expect("the whole matrix");
-    let plan = session.plan_for(parts, 4, common::endless(backend), None, Grid::Squares);
+    let parts = resolve(session.network(), &[Part::Full]).expect("the whole matrix");
+    let plan = session.ggn().plan_within(
+        parts,
+        Precision::F32,
+        common::endless(backend),
+        RunOptions::default(),
+        Grid::Squares,
+    );
     let plan = plan.expect("a plan");
     median(|| {
         let all = || {
@@ -179,7 +191,7 @@ fn main() {
         return measure(
             &gpu.report().name.clone(),
             &gpu,
-            &Device::Gpu(gpu.clone()),
+            &Device::from(gpu.clone()),
             &wanted,
         );
     }

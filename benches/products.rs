@@ -99,7 +99,7 @@ fn main() {
     costs("MLP 784-512-256-10", &device, mlp);
     #[cfg(feature = "gpu")]
     if let Some(gpu) = common::gpu() {
-        costs("LeNet-5", &Device::Gpu(gpu), common::lenet5);
+        costs("LeNet-5", &Device::from(gpu), common::lenet5);
     }
     if let Some(path) = std::env::var_os("HESSBLOCK_BENCH_JSON") {
         let of = |way: &str| {

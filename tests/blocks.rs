@@ -222,7 +222,12 @@ fn token_data(samples: usize, count: usize) -> Dataset {
 const TOKENS: usize = 5;
 
 fn session(network: Network, data: Dataset, loss: Box<dyn Loss>) -> Session {
-    Session::new(network, data, loss).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn sessions() -> Vec<(&'static str, Session)> {
@@ -231,7 +236,7 @@ fn sessions() -> Vec<(&'static str, Session)> {
             ArraySource::from(inputs(samples, shape)),
             ArraySource::from(classes(samples, count)),
         );
-        session(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))
+        session(network, data, Box::new(CrossEntropy::mean()))
     };
     let dense = |loss: Box<dyn Loss>, low: f64| {
         let targets = ArrayD::from_shape_vec(
@@ -249,12 +254,9 @@ fn sessions() -> Vec<(&'static str, Session)> {
         ("mlp, cross-entropy", labelled(mlp(), 17, &[5], 4)),
         (
             "mlp, squared error",
-            dense(Box::new(SquaredError::new(Reduction::Sum)), 0.0),
+            dense(Box::new(SquaredError::sum()), 0.0),
         ),
-        (
-            "mlp, bce",
-            dense(Box::new(BinaryCrossEntropy::new(Reduction::Mean)), 0.5),
-        ),
+        ("mlp, bce", dense(Box::new(BinaryCrossEntropy::mean()), 0.5)),
         (
             "mlp, a user's indefinite loss",
             dense(Box::new(Saddle), 0.0),
@@ -269,7 +271,7 @@ fn sessions() -> Vec<(&'static str, Session)> {
             session(
                 tokens(9, 4),
                 token_data(13, 9),
-                Box::new(CrossEntropy::new(Reduction::Mean)),
+                Box::new(CrossEntropy::mean()),
             ),
         ),
     ]
@@ -465,7 +467,7 @@ fn wide() -> Session {
     session(
         network.expect("a network"),
         data,
-        Box::new(CrossEntropy::new(Reduction::Mean)),
+        Box::new(CrossEntropy::mean()),
     )
 }
 
@@ -485,10 +487,17 @@ fn device_limit(device: u64) -> Limits {
 fn tiles_and_budgets_change_nothing_but_the_order_of_work() {
     let session = wide();
     let plan = |device: u64, batch: usize| {
-        let parts = session
-            .resolve(&[part("full"), part("diag")])
-            .expect("parts");
-        session.plan_for(parts, 4, device_limit(device), Some(batch), Grid::Panels)
+        let parts = resolve(session.network(), &[part("full"), part("diag")]).expect("parts");
+        session.ggn().plan_within(
+            parts,
+            Precision::F32,
+            device_limit(device),
+            RunOptions {
+                batch: Some(batch),
+                ..RunOptions::default()
+            },
+            Grid::Panels,
+        )
     };
     let run = |plan: &Plan| {
         let mut sink = Memory::<f32>::new();
@@ -555,13 +564,22 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     let session = session(
         tokens(70, 32),
         token_data(8, 70),
-        Box::new(CrossEntropy::new(Reduction::Mean)),
+        Box::new(CrossEntropy::mean()),
     );
     let table = session.network().parameters[0].range();
     let plan = |number_bytes: usize, device: u64, grid: Grid| {
         let asked = ["layer=embedding", "layer=positions,embedding", "diag"];
-        let parts = session.resolve(&asked.map(part)).expect("parts");
-        session.plan_for(parts, number_bytes, device_limit(device), Some(4), grid)
+        let parts = resolve(session.network(), &asked.map(part)).expect("parts");
+        session.ggn().plan_within(
+            parts,
+            precision(number_bytes),
+            device_limit(device),
+            RunOptions {
+                batch: Some(4),
+                ..RunOptions::default()
+            },
+            grid,
+        )
     };
     fn run<B: Contract>(session: &Session, backend: &B, plan: &Plan) -> Vec<Array2<f64>> {
         let mut sink = Memory::<B::Real>::new();
@@ -628,8 +646,17 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
 fn chunks_of_directions_add_up() {
     let session = wide();
     let plan = |device: u64| {
-        let parts = session.resolve(&[part("diag")]).expect("parts");
-        session.plan_for(parts, 8, device_limit(device), Some(1), Grid::Panels)
+        let parts = resolve(session.network(), &[part("diag")]).expect("parts");
+        session.ggn().plan_within(
+            parts,
+            Precision::F64,
+            device_limit(device),
+            RunOptions {
+                batch: Some(1),
+                ..RunOptions::default()
+            },
+            Grid::Panels,
+        )
     };
     let run = |plan: &Plan| {
         let mut sink = Memory::<f64>::new();
@@ -662,7 +689,7 @@ fn chunks_of_directions_add_up() {
 #[test]
 fn a_budget_too_small_is_refused_with_the_arithmetic() {
     let session = wide();
-    let parts = session.resolve(&[part("full")]).expect("parts");
+    let parts = resolve(session.network(), &[part("full")]).expect("parts");
     let limits = Limits {
         device: 1 << 16,
         host: 1 << 16,
@@ -672,7 +699,14 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
         unified: true,
     };
     let error = session
-        .plan_for(parts, 4, limits, None, Grid::Panels)
+        .ggn()
+        .plan_within(
+            parts,
+            Precision::F32,
+            limits,
+            RunOptions::default(),
+            Grid::Panels,
+        )
         .expect_err("64 KiB are too little");
     let text = error.to_string();
     assert!(
@@ -693,7 +727,7 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
         ArraySource::from(inputs(2, &[2000])),
         ArraySource::from(classes(2, 10)),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    let loss = Box::new(CrossEntropy::mean());
     let session = session(network.expect("a network"), data, loss);
     let refused = |error: hessblock::Error, parts: &[&str]| {
         let text = error.to_string();
@@ -703,7 +737,7 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
     };
     let arithmetic = "3016510 × 3016510 entries of 8 bytes, 66.2 TiB";
     let fits = ["diag (23.0 MiB)", "too large alone: layer=big", "rows of"];
-    let resolve = |text: &str| session.resolve(&[part(text)]).expect("a part");
+    let resolve = |text: &str| resolve(session.network(), &[part(text)]).expect("a part");
     // In memory: 1.7 GiB for the head's block may be there or not, 66 TiB are nowhere.
     let memory = session.to_memory(&Cpu::<f64>::new(), &[part("full")]);
     let error = memory.expect_err("66 TiB");
@@ -733,7 +767,15 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
     refused(several, &["2 parts go to a folder"]);
     refused(to("full", "a").expect_err("66 TiB"), &[arithmetic]);
     let limits = device_limit(u64::MAX);
-    let plan = |text: &str| session.plan_for(resolve(text), 8, limits, None, Grid::Panels);
+    let plan = |text: &str| {
+        session.ggn().plan_within(
+            resolve(text),
+            Precision::F64,
+            limits,
+            RunOptions::default(),
+            Grid::Panels,
+        )
+    };
     let planned = [arithmetic, "can be planned", "layer=head (1.7 GiB)"];
     refused(plan("full").expect_err("66 TiB"), &planned);
     // Of a layer, its parameters and pieces.
@@ -755,14 +797,16 @@ fn unknown_names_are_answered_with_the_nearest() {
         ("param=two.wieght", "two.weight"),
         ("layer=one,tow", "two"),
     ] {
-        let text = session
-            .resolve(&[part(asked)])
+        let text = resolve(session.network(), &[part(asked)])
             .expect_err(asked)
             .to_string();
         assert!(text.contains(nearest), "{text}");
     }
     for outlying in ["range=0..9999999,0..1", "range=5..5,0..1"] {
-        assert!(session.resolve(&[part(outlying)]).is_err(), "{outlying}");
+        assert!(
+            resolve(session.network(), &[part(outlying)]).is_err(),
+            "{outlying}"
+        );
     }
-    assert!(session.resolve(&[]).is_err());
+    assert!(resolve(session.network(), &[]).is_err());
 }

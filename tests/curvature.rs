@@ -188,7 +188,7 @@ fn cpu_f32_agrees_with_pytorch() {
 #[test]
 fn gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
-        agree(&Device::Gpu(gpu), 5e-6, 2);
+        agree(&Device::from(gpu), 5e-6, 2);
     }
 }
 
@@ -210,7 +210,11 @@ fn every_way_to_the_exact_hessian_agrees_with_pytorch() {
         let file = folder().join(format!("data/{name}.npz"));
         let data = Dataset::from_inputs(array(&file, "inputs"));
         let data = data.with_target_array(array(&file, "targets"));
-        let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)));
+        let session = Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build();
         let session = session.and_then(|s| s.with_curvature(Curvature::Exact));
         let session = session.unwrap_or_else(|e| panic!("{name}: {e}"));
         let expected = values(&file, "H");
@@ -254,7 +258,12 @@ fn small(network: Network, input: &[usize], loss: Box<dyn Loss>) -> Session {
         let labels = (0..SAMPLES).map(|n| (n % classes) as i64);
         data.with_target_array(ArraySource::from(Array1::from_iter(labels).into_dyn()))
     };
-    Session::new(network, data, loss).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn mlp(relu: bool) -> Network {
@@ -285,7 +294,7 @@ fn norm(block: &Array2<f64>) -> f64 {
 
 #[test]
 fn the_residual_is_zero_where_theory_says_so_and_not_elsewhere() {
-    let cross_entropy = || Box::new(CrossEntropy::new(Reduction::Mean));
+    let cross_entropy = || Box::new(CrossEntropy::mean());
     let mut tanh = small(mlp(false), &[5], cross_entropy());
     let mut relu = small(mlp(true), &[5], cross_entropy());
     for session in [&mut tanh, &mut relu] {
@@ -331,11 +340,7 @@ fn a_linear_network_has_no_residual_in_a_layer_and_one_between() {
 
 #[test]
 fn matrices_are_symmetric_and_those_that_should_be_are_positive_semi_definite() {
-    let mut session = small(
-        mlp(false),
-        &[5],
-        Box::new(CrossEntropy::new(Reduction::Mean)),
-    );
+    let mut session = small(mlp(false), &[5], Box::new(CrossEntropy::mean()));
     let device = Device::cpu(Precision::F64);
     let p = session.network().parameter_count();
     let vectors = numbers(&[6, p], 9)
@@ -389,7 +394,7 @@ fn eigenvalues(matrix: &Array2<f64>) -> Vec<f64> {
 fn monte_carlo_draws_depend_on_seed_sample_and_draw_alone_and_converge_to_g() {
     let draws = |samples, seed| Curvature::McGgn { samples, seed };
     let losses: [fn() -> Box<dyn Loss>; 2] = [
-        || Box::new(CrossEntropy::new(Reduction::Mean)),
+        || Box::new(CrossEntropy::mean()),
         || Box::new(SquaredError::default()),
     ];
     for loss in losses {
@@ -421,8 +426,13 @@ fn monte_carlo_draws_do_not_depend_on_the_range_of_samples() {
         let labels = Array1::from_iter((0..SAMPLES).map(|n| (n % 3) as i64));
         let data = data.with_target_array(ArraySource::from(labels.into_dyn()));
         let data = data.with_samples(range).expect("a range");
-        let loss = Box::new(CrossEntropy::new(Reduction::Sum));
-        let session = Session::new(network.clone(), data, loss).expect("a session");
+        let loss = Box::new(CrossEntropy::sum());
+        let session = Session::builder(network.clone())
+            .data(data)
+            .boxed_loss(loss)
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .expect("a session");
         block(&session.with_curvature(DRAWS).expect("draws"), "full")
     };
     let sum = take(0..4) + take(4..SAMPLES);
@@ -433,7 +443,7 @@ fn monte_carlo_draws_do_not_depend_on_the_range_of_samples() {
 #[test]
 fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
     let network = mlp(false);
-    let loss = SquaredError::new(Reduction::Sum);
+    let loss = SquaredError::sum();
     let mut named = small(network.clone(), &[5], Box::new(loss));
     let device = Device::cpu(Precision::F64);
     // ∇ℓ = 2(z − y), ∇²ℓ = 2I. The outputs follow from products with the Jacobian of a network that is linear in
@@ -465,14 +475,23 @@ fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
         Dataset::from_inputs(ArraySource::from(numbers(&[SAMPLES, 5], 1)))
             .with_target_array(ArraySource::from(hessian.clone().into_dyn()))
     };
-    let without = Session::new(network.clone(), data(), Box::<GivenHessian>::default());
+    let without = Session::builder(network.clone())
+        .data(data())
+        .boxed_loss(Box::<GivenHessian>::default())
+        .device(Device::cpu(Precision::F64))
+        .build();
     let error = without
         .expect("a session")
         .with_curvature(Curvature::Exact)
         .unwrap_err();
     assert!(error.to_string().contains("--loss-gradient"), "{error}");
     let given = GivenHessian::with_gradient(gradient);
-    let mut given = Session::new(network, data(), Box::new(given)).expect("a session");
+    let mut given = Session::builder(network)
+        .data(data())
+        .loss(given)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session");
     for curvature in [Curvature::Exact, Curvature::Residual, Curvature::Ggn] {
         named.set_curvature(curvature).expect("a gradient");
         given.set_curvature(curvature).expect("a gradient");
@@ -494,24 +513,22 @@ fn a_small_budget_and_waves_change_blocks_of_h_by_rounding_alone() {
         .initialize(2)
         .build();
     let network = network.expect("a network");
-    let session = small(
-        network,
-        &[1, 8, 8],
-        Box::new(CrossEntropy::new(Reduction::Mean)),
-    );
+    let session = small(network, &[1, 8, 8], Box::new(CrossEntropy::mean()));
     let mut session = session
         .with_curvature(Curvature::Exact)
         .expect("a gradient");
     let device = Device::cpu(Precision::F64);
     let whole = block(&session, "full");
-    let parts = session
-        .resolve(&[Part::Full, Part::Diagonal])
-        .expect("parts");
+    let parts = resolve(session.network(), &[Part::Full, Part::Diagonal]).expect("parts");
     let options = RunOptions {
         host_memory: Some(400 << 20),
         ..RunOptions::default()
     };
-    let plan = session.plan(parts, &device, options).expect("a plan");
+    let plan = session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(parts, options)
+        .expect("a plan");
     assert!(plan.passes() > 1, "{} tiles at once", plan.wave);
     assert!(plan.host_bytes <= 400 << 20);
     let mut sink = hessblock::sink::Memory::<f64>::new();

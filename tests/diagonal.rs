@@ -35,12 +35,17 @@ fn session(samples: usize, classes: usize) -> Session {
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.expect("the count fits")),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data, loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn plan(session: &Session) -> Plan {
-    let parts = session.resolve(&[Part::Diagonal]).expect("the diagonal");
+    let parts = resolve(session.network(), &[Part::Diagonal]).expect("the diagonal");
     let limits = Limits {
         device: u64::MAX,
         host: u64::MAX,
@@ -50,7 +55,14 @@ fn plan(session: &Session) -> Plan {
         unified: true,
     };
     session
-        .plan_for(parts, 8, limits, None, Grid::Panels)
+        .ggn()
+        .plan_within(
+            parts,
+            Precision::F64,
+            limits,
+            RunOptions::default(),
+            Grid::Panels,
+        )
         .expect("a plan")
 }
 

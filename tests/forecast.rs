@@ -244,14 +244,18 @@ fn run_case(name: &str) {
         case.request().unwrap().unwrap()
     };
     let (session, part) = second(name).unwrap_or_else(|| first(name));
-    let parts = session.resolve(&[part]).unwrap();
-    let plan = session.plan(parts, &device, RunOptions::default()).unwrap();
+    let parts = resolve(session.network(), &[part]).unwrap();
+    let plan = session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(parts, RunOptions::default())
+        .unwrap();
     let forecast = session.forecast(&plan, &device, &rates, 1.0, None).unwrap();
     let run = || match &device {
         Device::CpuF32(cpu) => session.run_on(cpu, &plan, &mut Nowhere, &Control::none()),
         Device::CpuF64(cpu) => session.run_on(cpu, &plan, &mut Nowhere, &Control::none()),
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => session.run_on(gpu, &plan, &mut Nowhere, &Control::none()),
+        Device::from(gpu) => session.run_on(gpu, &plan, &mut Nowhere, &Control::none()),
         _ => unreachable!("one device"),
     };
     let before = anonymous_resident();

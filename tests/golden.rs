@@ -268,7 +268,7 @@ fn the_exact_hessian_in_f32_agrees_with_pytorch() {
 fn the_exact_hessian_on_a_gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         let chosen = |name: &str| name.ends_with(".new");
-        agree_with_pytorch_exactly(&Device::Gpu(gpu), 2e-6, chosen);
+        agree_with_pytorch_exactly(&Device::from(gpu), 2e-6, chosen);
     }
 }
 
@@ -308,7 +308,7 @@ fn cpu_f32_agrees_with_pytorch() {
 fn gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         let chosen = |name: &str| name.ends_with(".new");
-        agree_with_pytorch(&Device::Gpu(gpu), 2e-6, chosen);
+        agree_with_pytorch(&Device::from(gpu), 2e-6, chosen);
     }
 }
 
@@ -336,7 +336,7 @@ fn g_made_forward_on_a_gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         // A third of the networks: kernels are those of the exact Hessian.
         let chosen = |name: &str| newest(name) && name.len().is_multiple_of(3);
-        agree_with_pytorch_by(Some(Way::Forward), &Device::Gpu(gpu), 2e-6, chosen);
+        agree_with_pytorch_by(Some(Way::Forward), &Device::from(gpu), 2e-6, chosen);
     }
 }
 

@@ -73,8 +73,13 @@ fn session(samples: usize) -> Session {
         .initialize(3)
         .build()
         .expect("a network");
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data(samples, &[2, 12, 12], 6), loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data(samples, &[2, 12, 12], 6))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Some 700 parameters, a tile each: small enough for second derivatives.
@@ -88,8 +93,13 @@ fn small() -> Session {
         .initialize(5)
         .build()
         .expect("a network");
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data(21, &[12], 4), loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data(21, &[12], 4))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn parts(texts: &[&str]) -> Vec<Part> {
@@ -111,8 +121,17 @@ fn plan(
         tensor: 1 << 30,
         unified: false,
     };
-    let parts = session.resolve(&parts(texts))?;
-    session.plan_for(parts, 4, limits, batch, Grid::Squares)
+    let parts = resolve(session.network(), &parts(texts))?;
+    session.ggn().plan_within(
+        parts,
+        Precision::F32,
+        limits,
+        RunOptions {
+            batch: batch,
+            ..RunOptions::default()
+        },
+        Grid::Squares,
+    )
 }
 
 fn run(session: &Session, gpu: &Gpu, plan: &Plan) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
@@ -203,10 +222,12 @@ fn where_nothing_smaller_can_be_planned_the_error_has_the_arithmetic_and_nothing
     };
     let folder = tempfile::tempdir().expect("a folder");
     let session = session(20);
-    let device = Device::Gpu(short);
-    let parts = session.resolve(&parts(&["full"])).expect("a part");
+    let device = Device::from(short);
+    let parts = resolve(session.network(), &parts(&["full"])).expect("a part");
     let plan = session
-        .plan(parts, &device, RunOptions::default())
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(parts, RunOptions::default())
         .expect("a plan");
     let target = Target::new(folder.path().join("h.npy"), false).expect("a target");
     let error = session
@@ -233,9 +254,12 @@ fn a_result_says_what_it_was_planned_with_in_the_end() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let session = session(40);
-    let device = Device::Gpu(short);
-    let parts = session.resolve(&parts(&["full"])).expect("a part");
-    let plan = session.plan(parts, &device, RunOptions::default());
+    let device = Device::from(short);
+    let parts = resolve(session.network(), &parts(&["full"])).expect("a part");
+    let plan = session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(parts, RunOptions::default());
     let mut plan = plan.expect("a plan");
     (plan.keep, plan.wave, plan.device_bytes) = (Keep::Recompute, 6, 80 << 20);
     let target = Target::new(folder.path().join("h.npy"), false).expect("a target");
@@ -268,13 +292,16 @@ fn a_run_that_had_too_little_memory_and_was_stopped_goes_on_with_the_units_it_ha
         },
         ..RunOptions::default()
     };
-    let parts = session.resolve(&parts(&["full"])).expect("a part");
-    let plan = session.plan(parts, &Device::Gpu(whole), options);
+    let parts = resolve(session.network(), &parts(&["full"])).expect("a part");
+    let plan = session
+        .with_device(Device::from(whole))
+        .ggn()
+        .plan_with(parts, options);
     let plan = plan.expect("a plan");
     let folder = tempfile::tempdir().expect("a folder");
     let target = |name: &str| Target::new(folder.path().join(name), false).expect("a target");
     let run = |bytes: u64, target: &Target, control: &Control<'_>| {
-        let device = Device::Gpu(gpu(memory_of(bytes)).expect("opened before"));
+        let device = Device::from(gpu(memory_of(bytes)).expect("opened before"));
         session.run_to_files(&device, &plan, target, control)
     };
     let never = Control::none();
@@ -329,10 +356,12 @@ fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_
         names
     };
     let run = |gpu: Gpu| {
-        let device = Device::Gpu(gpu);
-        let parts = session.resolve(&parts(&["full"])).expect("a part");
+        let device = Device::from(gpu);
+        let parts = resolve(session.network(), &parts(&["full"])).expect("a part");
         let plan = session
-            .plan(parts, &device, RunOptions::default())
+            .with_device(device.clone())
+            .ggn()
+            .plan_with(parts, RunOptions::default())
             .expect("a plan");
         let target = Target::new(folder.path().join("h.npy"), true).expect("a target");
         session.run_to_files(&device, &plan, &target, &Control::none())
@@ -539,7 +568,7 @@ fn vectors_and_numbers_never_read_a_block_back() {
     };
     let session = session(60).with_curvature(Curvature::Exact).expect("exact");
     let (count, outputs) = (session.network().parameter_count(), 60 * 6);
-    let device = Device::Gpu(gpu.clone());
+    let device = Device::from(gpu.clone());
     let (options, control) = (RunOptions::default(), Control::none());
     let vectors = Array2::from_elem((2, count), 0.1);
     let read = |what: &str, times: usize, work: &dyn Fn()| {
@@ -758,8 +787,12 @@ fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
     let folder = tempfile::tempdir().expect("a folder");
     let (options, control) = (RunOptions::default(), Control::none());
     let write = |name: &str, device: &Device| {
-        let resolved = session.resolve(&parts).expect("parts");
-        let plan = session.plan(resolved, device, options).expect("a plan");
+        let resolved = resolve(session.network(), &parts).expect("parts");
+        let plan = session
+            .with_device(device.clone())
+            .ggn()
+            .plan_with(resolved, options)
+            .expect("a plan");
         let target = Target::new(folder.path().join(name), false).expect("a target");
         let report = session
             .run_to_files(device, &plan, &target, &control)

@@ -39,7 +39,11 @@ fn lenet() -> Network {
 
 /// Runs two layer blocks to disk within the budget and checks memory, and entries by the definition.
 fn layer_blocks_keep_to_the_budget(data: Dataset) {
-    let session = Session::new(lenet(), data, Box::new(CrossEntropy::new(Reduction::Mean)))
+    let session = Session::builder(lenet())
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F64))
+        .build()
         .expect("a session");
     let parts: Vec<Part> = ["layer=conv2", "layer=dense2"]
         .iter()
@@ -51,7 +55,9 @@ fn layer_blocks_keep_to_the_budget(data: Dataset) {
         ..RunOptions::default()
     };
     let plan = session
-        .plan(session.resolve(&parts).expect("parts"), &device, options)
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(resolve(session.network(), &parts).expect("parts"), options)
         .expect("a plan within the budget");
     assert!(plan.device_bytes <= BUDGET && plan.host_bytes <= BUDGET);
     assert!(

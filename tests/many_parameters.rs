@@ -28,8 +28,13 @@ fn session(curvature: Curvature) -> Session {
     let network = builder.linear("head", 3).initialize(1).build();
     let inputs = Array2::from_shape_fn((4, 2), |(n, i)| ((3 * n + 5 * i) % 7) as f64 / 3.0 - 1.0);
     let data = Dataset::from_arrays(inputs, Array1::from_vec(vec![0i64, 2, 1, 2]));
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let session = Session::new(network.expect("a network"), data, loss).expect("a session");
+    let loss = Box::new(CrossEntropy::mean());
+    let session = Session::builder(network.expect("a network"))
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session");
     session.with_curvature(curvature).expect("a curvature")
 }
 
@@ -41,10 +46,12 @@ fn whole(curvature: Curvature) -> Array2<f64> {
         host_memory: Some(BUDGET),
         ..RunOptions::default()
     };
-    let parts = session.resolve(&["full".parse().expect("a part")]);
+    let parts = resolve(session.network(), &[Part::Full]);
     let before = anonymous_resident();
     let plan = session
-        .plan(parts.expect("parts"), &device, options)
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(parts.expect("parts"), options)
         .expect("a plan within the budget");
     assert!(plan.host_bytes <= BUDGET);
     assert!(

@@ -46,7 +46,14 @@ fn cases() -> Vec<(&'static str, Session)> {
         let values = (0..count).map(|k| k % classes).collect();
         ArraySource::from(ArrayD::from_shape_vec(IxDyn(&shape), values).expect("the count fits"))
     };
-    let session = |data, loss: Box<dyn Loss>| Session::new(mlp(12), data, loss).expect("a session");
+    let session = |data, loss: Box<dyn Loss>| {
+        Session::builder(mlp(12))
+            .data(data)
+            .boxed_loss(loss)
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .expect("a session")
+    };
     // Symmetric, of both signs, and of falling eigenvalues.
     let mut hessians = vec![0.0; SAMPLES * 144];
     for n in 0..SAMPLES {
@@ -72,30 +79,30 @@ fn cases() -> Vec<(&'static str, Session)> {
             "cross-entropy",
             session(
                 Dataset::from_arrays(inputs(), labels(&[], 12)),
-                Box::new(CrossEntropy::new(Reduction::Mean)),
+                Box::new(CrossEntropy::mean()),
             ),
         ),
         (
             "positions",
-            Session::new(
-                convolution,
-                positions,
-                Box::new(CrossEntropy::new(Reduction::Sum)),
-            )
-            .expect("a session"),
+            Session::builder(convolution)
+                .data(positions)
+                .loss(CrossEntropy::sum())
+                .device(Device::cpu(Precision::F64))
+                .build()
+                .expect("a session"),
         ),
         (
             "bce",
             session(
                 Dataset::from_arrays(inputs(), array(&[SAMPLES, 12], vec![1.0; 12 * SAMPLES])),
-                Box::new(BinaryCrossEntropy::new(Reduction::Mean)),
+                Box::new(BinaryCrossEntropy::mean()),
             ),
         ),
         (
             "mse",
             session(
                 Dataset::from_arrays(inputs(), array(&[SAMPLES, 12], vec![0.0; 12 * SAMPLES])),
-                Box::new(SquaredError::new(Reduction::Mean)),
+                Box::new(SquaredError::mean()),
             ),
         ),
         (
@@ -113,7 +120,7 @@ fn cpu() -> Device {
 }
 
 fn whole(session: &Session) -> Array2<f64> {
-    let full = ["full".parse().expect("a part")];
+    let full = [Part::Full];
     let parts = session.to_memory(&Cpu::<f64>::new(), &full);
     parts.expect("the whole matrix").remove(0).1
 }
@@ -240,8 +247,13 @@ fn confident_samples_of_many_classes_have_few_directions() {
             ArrayD::from_shape_vec(IxDyn(&[SAMPLES]), vec![0i64; SAMPLES]).expect("labels"),
         ),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let session = Session::new(network.expect("a network"), data, loss).expect("a session");
+    let loss = Box::new(CrossEntropy::mean());
+    let session = Session::builder(network.expect("a network"))
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session");
     let session = cut(session, 1e-3).expect("a cut session");
     let rank = session.rank().expect("a report");
     assert_eq!(rank.all_directions, 1000);

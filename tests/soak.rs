@@ -119,7 +119,10 @@ fn one(run: usize, folder: &Path, devices: &[&Device]) -> hessblock::Result<()> 
     let mut target = Target::new(folder.join(name), false)?;
     let options = target.run_options(options)?;
     target.provenance = source.provenance(&session, device)?;
-    let plan = session.plan(session.resolve(&parts)?, device, options)?;
+    let plan = session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(resolve(session.network(), &parts)?, options)?;
     session.run_to_files(device, &plan, &target, &control)?;
     let blocks = Blocks::open(&target.path)?;
     assert_eq!(blocks.parts().len(), parts.len());
@@ -145,7 +148,7 @@ fn gpu() -> Option<Device> {
         return None;
     }
     let gpu = Gpu::open_with(&adapter::selector(), Options::default());
-    Some(Device::Gpu(gpu.expect("the adapter opens")))
+    Some(Device::from(gpu.expect("the adapter opens")))
 }
 
 #[cfg(not(feature = "gpu"))]

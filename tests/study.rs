@@ -31,8 +31,13 @@ fn session(relu: bool) -> Session {
     let inputs = Array2::from_shape_fn((11, 6), |_| draws.normal());
     let targets = Array1::from_shape_fn(11, |n| (n % 4) as i64);
     let data = Dataset::from_arrays(inputs, targets);
-    let loss = CrossEntropy::new(Reduction::Mean);
-    Session::new(network(relu), data, Box::new(loss)).expect("all fits")
+    let loss = CrossEntropy::mean();
+    Session::builder(network(relu))
+        .data(data)
+        .loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("all fits")
 }
 
 fn along(session: &mut Session, initialiser: Initialiser, count: u32) -> GradientError {
@@ -281,8 +286,13 @@ fn error_refuses_a_host_memory_that_does_not_hold_the_vectors_of_a_block() {
     let network = network.initialize(0).build().unwrap();
     let inputs = Array2::from_shape_fn((4, 300), |(i, j)| ((i * 7 + j) % 5) as f64 - 2.0);
     let data = Dataset::from_arrays(inputs, Array1::from_vec(vec![0i64, 1, 1, 0]));
-    let loss = CrossEntropy::new(Reduction::Mean);
-    let mut session = Session::new(network, data, Box::new(loss)).unwrap();
+    let loss = CrossEntropy::mean();
+    let mut session = Session::builder(network)
+        .data(data)
+        .loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .unwrap();
     let pairs = PairOptions {
         exact_entries: 0,
         probes: 2,

@@ -107,8 +107,13 @@ fn language(samples: usize, classes: usize, width: usize) -> Session {
         ArraySource::from(whole_numbers(3, &[samples, POSITIONS], TOKENS).mapv(|v| v as f64)),
         ArraySource::from(whole_numbers(4, &[samples, POSITIONS], classes)),
     );
-    let loss = CrossEntropy::new(Reduction::Mean).class_axis(-1);
-    Session::new(language_model(classes, width), data, Box::new(loss)).expect("a session")
+    let loss = CrossEntropy::mean().class_axis(-1);
+    Session::builder(language_model(classes, width))
+        .data(data)
+        .loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Layers at one position: `narrow` has 3 outputs, `wide` 20, `head` so many as there are classes.
@@ -133,10 +138,15 @@ fn layered(samples: usize, classes: usize, loss: Option<Box<dyn Loss>>) -> Sessi
         }
         None => (
             ArraySource::from(whole_numbers(6, &[samples], classes)),
-            Box::new(CrossEntropy::new(Reduction::Mean)),
+            Box::new(CrossEntropy::mean()),
         ),
     };
-    Session::new(network, Dataset::from_arrays(inputs, targets), loss).expect("a session")
+    Session::builder(network)
+        .data(Dataset::from_arrays(inputs, targets))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn parts(texts: &[&str]) -> Vec<Part> {
@@ -152,9 +162,13 @@ fn of_way(way: Option<Way>) -> RunOptions {
 }
 
 fn planned(session: &Session, texts: &[&str], options: RunOptions) -> Plan {
-    let parts = session.resolve(&parts(texts)).expect("parts");
+    let parts = resolve(session.network(), &parts(texts)).expect("parts");
     let device = Device::cpu(Precision::F64);
-    session.plan(parts, &device, options).expect("a plan")
+    session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(parts, options)
+        .expect("a plan")
 }
 
 /// The way of each part, in the order of the request.
@@ -307,12 +321,14 @@ fn a_gpu_makes_the_same_forward_and_within_its_budget() {
     );
     let mut options = of_way(Some(Way::Forward));
     options.tiling.side = 64;
-    let device = Device::Gpu(gpu.clone());
-    let parts = session.resolve(&parts(&texts)).expect("parts");
+    let device = Device::from(gpu.clone());
+    let parts = resolve(session.network(), &parts(&texts)).expect("parts");
     for memory in [None, Some(1 << 20)] {
         options.memory = memory;
         let plan = session
-            .plan(parts.clone(), &device, options)
+            .with_device(device.clone())
+            .ggn()
+            .plan_with(parts.clone(), options)
             .expect("a plan");
         check(&made(&session, &gpu, &plan), &expected, 2e-6, "on a GPU");
     }
@@ -352,8 +368,13 @@ fn a_pre_activation_stands_for_the_parameters_behind_it() {
         ArraySource::from(numbers(5, &[7, 4], 1.0)),
         ArraySource::from(whole_numbers(6, &[7], 50)),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let mut session = Session::new(network, data, loss).expect("a session");
+    let loss = Box::new(CrossEntropy::mean());
+    let mut session = Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session");
     let part = ["layer=wide,narrow"];
     let moved = |session: &Session| {
         let plan = planned(session, &part, of_way(Some(Way::Forward)));
@@ -495,10 +516,13 @@ fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
 fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
     let session = layered(40, 40, None);
     let plan = |bytes: Option<u64>| {
-        let parts = session.resolve(&parts(&MIXED)).expect("parts");
+        let parts = resolve(session.network(), &parts(&MIXED)).expect("parts");
         let mut options = of_way(None);
         (options.host_memory, options.tiling.side) = (bytes, 64);
-        session.plan(parts, &Device::cpu(Precision::F64), options)
+        session
+            .with_device(Device::cpu(Precision::F64))
+            .ggn()
+            .plan_with(parts, options)
     };
     let plenty = plan(None).expect("a plan");
     let most = plenty.describe(8).host_bytes;
@@ -536,7 +560,10 @@ fn to_files(session: &Session, target: &Target, most: Option<usize>) -> hessbloc
     };
     let device = Device::cpu(Precision::F32);
     let options = target.run_options(options)?;
-    let plan = session.plan(session.resolve(&parts(&MIXED))?, &device, options)?;
+    let plan = session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(resolve(session.network(), &parts(&MIXED))?, options)?;
     assert!(plan.rest.is_some(), "parts of both ways");
     let cancel = AtomicBool::new(false);
     let progress = |progress: Progress| {
@@ -575,11 +602,13 @@ fn a_run_of_both_ways_that_is_stopped_anywhere_ends_with_the_same_bits() {
     to_files(&session, &target("whole"), None).expect("a run");
     let expected = values(&folder.path().join("whole"));
     // The forward parts' tiles are the last.
-    let parts = session.resolve(&parts(&MIXED)).expect("parts");
+    let parts = resolve(session.network(), &parts(&MIXED)).expect("parts");
     let mut tiled = RunOptions::default();
     tiled.tiling.side = 64;
     let plan = session
-        .plan(parts, &Device::cpu(Precision::F32), tiled)
+        .with_device(Device::cpu(Precision::F32))
+        .ggn()
+        .plan_with(parts, tiled)
         .expect("a plan");
     let (back, all) = (plan.tiles.len(), plan.tile_count());
     assert!(all - back >= 4, "{back} of {all}");
@@ -608,12 +637,16 @@ fn processes_share_the_tiles_of_both_ways() {
             ..FilesOptions::default()
         };
         let target = Target::with_options(&path, options).expect("a place");
-        let parts = session.resolve(&parts(&MIXED)).expect("parts");
+        let parts = resolve(session.network(), &parts(&MIXED)).expect("parts");
         let mut tiled = RunOptions::default();
         tiled.tiling.side = 64;
         let device = Device::cpu(Precision::F32);
         let options = target.run_options(tiled).expect("options");
-        let plan = session.plan(parts, &device, options).expect("a plan");
+        let plan = session
+            .with_device(device.clone())
+            .ggn()
+            .plan_with(parts, options)
+            .expect("a plan");
         let report = session.run_to_files(&device, &plan, &target, &Control::none());
         let report = report.expect("a share");
         assert!(report.tiles > 0 && report.tiles < plan.tile_count());

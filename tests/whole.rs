@@ -111,7 +111,10 @@ fn check(case: &Value, session: &Session, archive: &Path, device: &Device) -> Ve
     let mut parts = vec![Part::Diagonal];
     parts.extend(rows.iter().map(|&i| Part::Range(i..i + 1, 0..p)));
     let run = || {
-        let plan = session.plan(session.resolve(&parts)?, device, options)?;
+        let plan = session
+            .with_device(device.clone())
+            .ggn()
+            .plan_with(resolve(session.network(), &parts)?, options)?;
         let target = Target::new(folder.path().join("out"), false)?;
         let report = session.run_to_files(device, &plan, &target, &Control::none())?;
         let blocks = Blocks::open(&target.path)?;

@@ -630,7 +630,10 @@ fn run(
         side,
         regular: true,
     };
-    let plan = session.plan(session.resolve(&parts)?, &device, asked)?;
+    let plan = session
+        .with_device(device.clone())
+        .ggn()
+        .plan_with(resolve(session.network(), &parts)?, asked)?;
     session
         .run_to_files(&device, &plan, &target, &Control::none())
         .map(|_| ())
@@ -649,7 +652,12 @@ fn session() -> Session {
     let inputs = Array2::from_shape_fn((9, 5), |(i, j)| value(i + 3, j));
     let targets = ndarray::Array1::from_iter((0..9).map(|k| (k * 7 + 2) % 4));
     let data = Dataset::from_arrays(inputs, targets);
-    Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Compares a result with the same in `.npy` files, by zarrs as anyone uses it.

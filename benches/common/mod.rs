@@ -98,7 +98,12 @@ pub fn session_of(network: Network, input: &[usize], samples: usize) -> Session 
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.expect("the count fits")),
     );
-    Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Memory without end, so that a plan keeps what it can.

@@ -78,5 +78,9 @@ pub fn session(case: &Value) -> hessblock::Result<Session> {
         }),
     };
     let data = data.with_target_array(array(&archive, "targets"));
-    Session::new(network, data, loss)
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
 }

@@ -123,8 +123,12 @@ pub fn run(network: Network) -> hessblock::Result<()> {
     target.insert(0, SAMPLES);
     let data = data.with_target_array(numbers(&target, None));
     let outputs = network.outputs();
-    let loss = Box::new(SquaredError::new(Reduction::Mean));
-    let session = Session::new(network, data, loss)?;
+    let loss = Box::new(SquaredError::mean());
+    let session = Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()?;
     let device = Device::cpu(Precision::F32);
     session.gradient(&device, RunOptions::default(), &Control::none())?;
     let parameters = session.network().parameter_count();

@@ -28,8 +28,13 @@ fn session() -> Session {
         Array2::from_shape_fn((40, 12), |(n, i)| ((n * 7 + i * 3) % 11) as f64 / 5.0 - 1.0);
     let labels = Array1::from_shape_fn(40, |n| ((n * 3) % 5) as i64);
     let data = Dataset::from_arrays(inputs, labels);
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data, loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 #[test]
@@ -57,7 +62,10 @@ fn a_full_disk_and_short_writes_cost_nothing_that_is_done() {
             };
             options.tiling.side = 100;
             let options = target.run_options(options)?;
-            let plan = session.plan(session.resolve(parts)?, &device, options)?;
+            let plan = session
+                .with_device(device.clone())
+                .ggn()
+                .plan_with(resolve(session.network(), parts)?, options)?;
             session.run_to_files(&device, &plan, &target, &Control::none())
         };
         let whole = folder.path().join(format!("whole-{name}"));

@@ -65,8 +65,12 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
     let network = onnx::load(example.join("model.onnx"), &OnnxOptions::default());
     let data = Dataset::open(example.join("images.npy")).expect("images");
     let data = data.with_targets(example.join("labels.npy"));
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let session = Session::new(network.expect("a network"), data.expect("labels"), loss);
+    let loss = Box::new(CrossEntropy::mean());
+    let session = Session::builder(network.expect("a network"))
+        .data(data.expect("labels"))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build();
     let session = session.expect("a session");
     let device = Device::cpu(Precision::F32);
     let plan = |host_memory: Option<u64>| {
@@ -79,8 +83,11 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
             ..RunOptions::default()
         };
         let parts = ["full", "diag"].map(|part| part.parse().expect("a part"));
-        let parts = session.resolve(&parts).expect("parts");
-        session.plan(parts, &device, options)
+        let parts = resolve(session.network(), &parts).expect("parts");
+        session
+            .with_device(device.clone())
+            .ggn()
+            .plan_with(parts, options)
     };
     let wide = plan(None).expect("a plan");
     let mut budget = wide.host_bytes + wide.device_bytes;
