@@ -5,7 +5,7 @@
 // (b = (o, o'), m = i, n = i', second = P[o, o'], or m = (o, o'), n = (i, i'), second = a'; output strides scatter).
 // A workgroup computes BATCHES tiles of TILE_M × TILE_N, a thread PARTS_M × PARTS_N fragments of 4 × 4 of them.
 //
-// The generator (`src/tensor/gpu/product/source.rs`) sets the constants and aliases, keeps or drops what lies between
+// The generator (`src/tensor/gpu/kernel/product.rs`) sets the constants and aliases, keeps or drops what lies between
 // `//@if NAME` and `//@end`, and puts in what `//@insert NAME` stands for: names for every fragment, since arrays of
 // accumulators are kept in memory by some compilers.
 

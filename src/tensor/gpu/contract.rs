@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::Gpu;
+use super::axis::{broadcast, stride};
+use super::kernel::Symmetry;
 use super::pool::Block;
-use super::product::{Product, Symmetry};
-use super::tensor::{Content, GpuTensor, View, broadcast, stride};
+use super::product::Product;
+use super::tensor::{Content, GpuTensor, View};
 use super::token::Tokens;
 use crate::error::{Error, Result};
 use crate::tensor::{
@@ -39,6 +41,27 @@ struct Place {
     /// Whether it is the first one there: of a tile of zeros or of nothing, so that no sum has lost anything yet. What one unit
     /// adds in several turns counts as one.
     first: bool,
+}
+
+/// Strides of o, o', i and i' of an outer product with inputs on both sides.
+struct PairStrides {
+    /// Of o and o' in P.
+    scale: [i64; 2],
+    /// Of o and o' in the tile and in its mirror.
+    outputs: ([i64; 2], [i64; 2]),
+    /// Of i and i' there.
+    inputs: ([i64; 2], [i64; 2]),
+}
+
+/// The number of elements of a sample and direction.
+fn each(tensor: &GpuTensor) -> usize {
+    tensor.shape.rest_len()
+}
+
+/// The stride of samples, 0 where all share one.
+fn per_sample(tensor: &GpuTensor) -> i64 {
+    let len = tensor.shape.directions * tensor.shape.rest_len();
+    stride(tensor.shape.samples, len) as i64
 }
 
 /// Values on their way to the host.
@@ -255,6 +278,53 @@ impl Gpu {
         });
     }
 
+    /// Adds Σ_n P_n[o, o'] a_n[i] a'_n[i'] with inputs on both sides: as batches (o, o'), or with rows (o, o') where that is
+    /// faster.
+    fn add_pairs(
+        &self,
+        tile: &mut GpuTile,
+        (place, symmetry): (Place, Symmetry),
+        pairs: &GpuTensor,
+        (a, a2): (&GpuTensor, &GpuTensor),
+        strides: &PairStrides,
+    ) {
+        let outputs = [pairs.shape.rest[0], pairs.shape.rest[1]];
+        let (scale, (o, o2), (i, i2)) = (strides.scale, strides.outputs, strides.inputs);
+        let samples = [pairs, a, a2].map(|x| x.shape.samples);
+        let samples = samples.into_iter().fold(1, broadcast);
+        let count = match symmetry == Symmetry::Both {
+            true => outputs[0] * (outputs[0] + 1) / 2,
+            false => outputs[0] * outputs[1],
+        };
+        let shapes = &self.device.shapes;
+        let (_, batched) = shapes.choose((count, each(a), each(a2)), symmetry != Symmetry::None);
+        let flat = (1, outputs[0] * outputs[1], each(a) * each(a2));
+        let (_, paired) = shapes.choose(flat, false);
+        // The second operand is looked up for every column there, once for all of them here.
+        if batched <= 1.25 * paired {
+            self.add(tile, place, &[a, a2, pairs], |mut product| {
+                product.symmetry = symmetry;
+                product.scale(outputs[0], scale[0], o);
+                product.scale(outputs[1], scale[1], o2);
+                product.row(each(a), 1, i);
+                product.column(each(a2), 1, i2);
+                let steps = [per_sample(a), per_sample(a2), per_sample(pairs)];
+                product.summed(samples, steps);
+                self.product_with(&product, shapes)
+            });
+        } else {
+            self.add(tile, place, &[pairs, a, a2], |mut product| {
+                product.row(outputs[0], scale[0], o);
+                product.row(outputs[1], scale[1], o2);
+                product.column(each(a), 1, i);
+                product.axis_of_pair(each(a2), [0, 0, 1], i2[0]);
+                let steps = [per_sample(pairs), per_sample(a), per_sample(a2)];
+                product.summed(samples, steps);
+                self.product_with(&product, shapes)
+            });
+        }
+    }
+
     /// Adds Σ_n P_n[o, o'] a_n[i] a'_n[i'] to a tile: `pairs` is P, `[samples, 1, O, O']`.
     ///
     /// With inputs on both sides the outputs are batches of products over (i, i') that P scales, or, where there are few
@@ -276,47 +346,16 @@ impl Gpu {
         let column = |step: usize| [step as i64, step as i64 * width];
         let (o, o2) = (row(rows.output_stride), column(columns.output_stride));
         let (i, i2) = (row(rows.input_stride), column(columns.input_stride));
-        let each = |a: &GpuTensor| a.shape.rest_len();
-        let per_sample = |x: &GpuTensor| {
-            let len = x.shape.directions * x.shape.rest_len();
-            stride(x.shape.samples, len) as i64
-        };
         let all = [Some(pairs), inputs.0, inputs.1].into_iter().flatten();
         let samples = all.map(|x| x.shape.samples).fold(1, broadcast);
         match inputs {
             (Some(a), Some(a2)) => {
-                let count = match symmetry == Symmetry::Both {
-                    true => outputs[0] * (outputs[0] + 1) / 2,
-                    false => outputs[0] * outputs[1],
+                let strides = PairStrides {
+                    scale,
+                    outputs: (o, o2),
+                    inputs: (i, i2),
                 };
-                let shapes = &self.device.shapes;
-                let (_, batched) =
-                    shapes.choose((count, each(a), each(a2)), symmetry != Symmetry::None);
-                let flat = (1, outputs[0] * outputs[1], each(a) * each(a2));
-                let (_, paired) = shapes.choose(flat, false);
-                // The second operand is looked up for every column there, once for all of them here.
-                if batched <= 1.25 * paired {
-                    self.add(tile, place, &[a, a2, pairs], |mut product| {
-                        product.symmetry = symmetry;
-                        product.scale(outputs[0], scale[0], o);
-                        product.scale(outputs[1], scale[1], o2);
-                        product.row(each(a), 1, i);
-                        product.column(each(a2), 1, i2);
-                        let steps = [per_sample(a), per_sample(a2), per_sample(pairs)];
-                        product.summed(samples, steps);
-                        self.product_with(&product, shapes)
-                    });
-                } else {
-                    self.add(tile, place, &[pairs, a, a2], |mut product| {
-                        product.row(outputs[0], scale[0], o);
-                        product.row(outputs[1], scale[1], o2);
-                        product.column(each(a), 1, i);
-                        product.axis_of_pair(each(a2), [0, 0, 1], i2[0]);
-                        let steps = [per_sample(pairs), per_sample(a), per_sample(a2)];
-                        product.summed(samples, steps);
-                        self.product_with(&product, shapes)
-                    });
-                }
+                self.add_pairs(tile, (place, symmetry), pairs, (a, a2), &strides);
             }
             // What is contiguous in a row of the tile is a column of the product.
             (Some(a), None) => self.add(tile, place, &[a, pairs], |mut product| {

@@ -3,8 +3,9 @@
 //! channels per group are summed directly.
 
 use super::Gpu;
+use super::axis::{Axis, broadcast, stride};
 use super::product::Product;
-use super::tensor::{Axis, GpuTensor, View, broadcast, stride};
+use super::tensor::{GpuTensor, View};
 use crate::tensor::placement::{Placement, is_direct};
 use crate::tensor::{Shape, Window, strides};
 

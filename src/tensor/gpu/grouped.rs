@@ -3,11 +3,12 @@
 //! Tiles of a product over one or two channels would idle, and padding is a range of the terms here.
 
 use super::Gpu;
+use super::axis::{Axis, broadcast, merge};
 use super::conv::leading;
 use super::kernel::{GroupedKernel, Kernel, THREADS};
+use super::launch::Launch;
 use super::params::{MAX_GROUPED_AXES, Words, grouped as params};
-use super::stream::Launch;
-use super::tensor::{Axis, GpuTensor, broadcast, merge};
+use super::tensor::GpuTensor;
 use crate::tensor::{Shape, Window};
 
 /// Terms per dispatch, which bounds the loops of an invocation, and those of one run along the last axis.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Gpu;
+use super::axis::{Axis, merge};
 use super::kernel::{Kernel, REDUCE_CHUNK, THREADS};
+use super::launch::Launch;
 use super::params::{MAX_MAP_AXES, Words, layout, reduce};
-use super::stream::Launch;
-use super::tensor::{Axis, Content, GpuTensor, View, merge};
+use super::tensor::{Content, GpuTensor, View};
 use crate::tensor::{Shape, broadcast_strides, strides};
 
 impl Gpu {

@@ -1,10 +1,11 @@
 //! Entries of an axis by number, and the transpose of that as sums along links between equal indices.
 
 use super::Gpu;
+use super::axis::{broadcast, stride};
 use super::kernel::{Kernel, LookupKernel, THREADS};
+use super::launch::Launch;
 use super::params::{Words, common, lookup as params};
-use super::stream::Launch;
-use super::tensor::{GpuTensor, View, broadcast, stride};
+use super::tensor::{GpuTensor, View};
 use crate::tensor::Shape;
 use crate::tensor::chains::Chains;
 use std::ops::Range;

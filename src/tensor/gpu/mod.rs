@@ -9,22 +9,27 @@
 //! [`Contract::collect`]: crate::tensor::Contract::collect
 
 mod adapter;
+mod axis;
 mod busy;
 mod contract;
 mod conv;
 mod device;
+mod failure;
+mod findings;
 mod grouped;
 mod kernel;
+mod launch;
 mod layout;
+mod lock;
 mod lookup;
 mod map;
 mod memory;
-mod offsets;
 mod params;
 mod pool;
 mod product;
 mod stream;
 mod tensor;
+mod tiles;
 mod token;
 mod tuning;
 mod window;
@@ -34,10 +39,11 @@ use std::sync::Arc;
 pub use adapter::{AdapterReport, Selector, adapters};
 pub use contract::{GpuPending, GpuTile};
 pub use device::{Faults, Options};
+pub use findings::{Findings, ShapeRate, Tuning};
 pub use kernel::{ShaderSource, map_source, shader_sources};
 pub use memory::{DeviceMemory, MemorySource};
 pub use tensor::{GpuIndices, GpuTensor};
-pub use tuning::{Findings, ShapeRate, Tuning, cache_folder, stored};
+pub use tuning::{cache_folder, stored};
 
 use crate::error::Result;
 use crate::tensor::{Backend, DeviceCounters, Einsum, Expr, HostSlice, RateLimits, Shape, Window};

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::tensor::Axis;
+use super::axis::Axis;
 
 /// The number of words of launch parameters of one dispatch.
 pub(super) const PARAM_WORDS: usize = 192;

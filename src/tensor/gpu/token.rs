@@ -5,15 +5,12 @@
 //! submission's number to a place of its own, a read-back copies those of all submissions since the last one that was
 //! verified, and where one of them is not there the device counts as lost.
 
-use super::device::Device;
+use super::device::{Device, TOKENS};
 use super::kernel::Kernel;
 use super::params::{Words, common, fill};
 use super::stream::Stream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-
-/// Places for tokens: an hour of submissions.
-pub(super) const TOKENS: u64 = 1 << 16;
 
 /// Tokens on their way to the host, behind what was read.
 pub(super) struct Tokens {

@@ -1,10 +1,11 @@
 //! Pooling: window sums, maxima, and the gathers and scatters that go with them.
 
 use super::Gpu;
+use super::axis::{broadcast, stride};
 use super::kernel::{Kernel, THREADS, WindowKernel};
+use super::launch::Launch;
 use super::params::{Words, window as params};
-use super::stream::Launch;
-use super::tensor::{GpuIndices, GpuTensor, View, broadcast, stride};
+use super::tensor::{GpuIndices, GpuTensor, View};
 use crate::tensor::{Shape, Window};
 
 /// Taps per dispatch: bounds the loop of an invocation.

@@ -1,11 +1,11 @@
 //! What a device's compiler does to sums, products and loops, and how fast it is read back.
 
-use super::Findings;
 use crate::error::{Error, Result};
 use crate::tensor::gpu::Gpu;
+use crate::tensor::gpu::findings::Findings;
 use crate::tensor::gpu::kernel::Kernel;
+use crate::tensor::gpu::launch::Launch;
 use crate::tensor::gpu::params::{Words, probe};
-use crate::tensor::gpu::stream::Launch;
 use crate::tensor::{Backend, Contract, Expr, HostSlice, How, Shape};
 
 /// Turns that the loops of any kernel make at most.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use super::params::Param;
+use crate::tensor::gpu::params::Param;
 
 /// Strides of axes in the launch parameters: of each axis `table` has its extent and then its strides in `all` tensors.
 pub(super) struct Strides {

@@ -2,19 +2,18 @@
 
 use std::fmt::Write;
 
-use super::Symmetry;
-use super::shape::TileShape;
-use crate::tensor::gpu::offsets::{Strides, decode};
+use super::offsets::{Strides, decode};
 use crate::tensor::gpu::params::{PRODUCT_TENSORS, Param, product as params};
+use crate::tensor::gpu::tiles::TileShape;
 
 /// A group of axes: the name that its functions begin with in the shader, and its axes in the launch parameters.
-pub(super) struct Group {
+pub(in crate::tensor::gpu) struct Group {
     name: &'static str,
     pub axes: Param,
 }
 
 /// Groups of axes in the order of [`ProductKernel::axes`].
-pub(super) const GROUPS: [Group; 4] = [
+pub(in crate::tensor::gpu) const GROUPS: [Group; 4] = [
     Group {
         name: "batch",
         axes: params::BATCH_AXES,
@@ -62,6 +61,16 @@ impl Load {
             _ => "vec4<u32>",
         }
     }
+}
+
+/// What is the same on both sides of a product, so that part of it is a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::tensor::gpu) enum Symmetry {
+    None,
+    /// Row i and column i' give what row i' and column i give: the output's mirror strides say where that is.
+    Tiles,
+    /// That, and batch (o, o') gives the transpose of (o', o); of two axes of equal extents.
+    Both,
 }
 
 /// What distinguishes one compiled product kernel from another.

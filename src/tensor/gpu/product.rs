@@ -1,16 +1,12 @@
 //! The product kernel: einsum, convolutions and both contractions are strided batched products.
 
-mod shape;
-mod source;
-
-pub(super) use shape::{LARGE, Shapes, THIN, TileShape};
-pub(super) use source::{Load, ProductKernel};
-
 use super::Gpu;
-use super::kernel::Kernel;
+use super::axis::{Axis, merge};
+use super::kernel::{GROUPS, Kernel, Load, ProductKernel, Symmetry};
+use super::launch::Launch;
 use super::params::{MAX_MAP_INPUTS, MAX_PRODUCT_AXES, PRODUCT_TENSORS, Words, product as params};
-use super::stream::Launch;
-use super::tensor::{Axis, GpuTensor, View, merge};
+use super::tensor::{GpuTensor, View};
+use super::tiles::{Shapes, TileShape};
 use crate::tensor::{Einsum, Expr, strides};
 
 /// Axes that the kernel for a number of axes has: each compiled kernel costs a driver's compilation.
@@ -29,21 +25,14 @@ const MIRROR: usize = 4;
 /// An axis with its strides in these tensors.
 type ProductAxis = Axis<PRODUCT_TENSORS>;
 
+/// The merged axes of each group.
+type Groups = [Vec<ProductAxis>; 4];
+
 /// Groups of axes: in both operands, in the left one alone, in the right one alone or in none, summed.
 const BATCH: usize = 0;
 const M: usize = 1;
 const N: usize = 2;
 const K: usize = 3;
-
-/// What is the same on both sides of a product, so that part of it is a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Symmetry {
-    None,
-    /// Row i and column i' give what row i' and column i give: the output's mirror strides say where that is.
-    Tiles,
-    /// That, and batch (o, o') gives the transpose of (o', o); of two axes of equal extents.
-    Both,
-}
 
 /// output (+)= Σ left · right (· second), each tensor read with its own strides along each axis.
 pub(super) struct Product<'a> {
@@ -118,11 +107,128 @@ impl<'a> Product<'a> {
     }
 
     /// Merged axes of each group.
-    fn groups(&self) -> [Vec<ProductAxis>; 4] {
+    fn groups(&self) -> Groups {
         [BATCH, M, N, K].map(|group| {
             let own = self.axes.iter().filter(|(_, g)| *g == group);
             merge(&own.map(|(axis, _)| *axis).collect::<Vec<_>>())
         })
+    }
+
+    /// Whether half of the tiles are copies of the others.
+    fn is_half(&self) -> bool {
+        self.symmetry != Symmetry::None
+    }
+
+    /// The kernel for these axes, in tiles of a shape.
+    fn kernel(&self, groups: &Groups, shape: TileShape) -> ProductKernel {
+        let second = self.second;
+        let second = second.map(|view| load(groups, SECOND, N, view.offset));
+        let right = match load(groups, RIGHT, N, self.right.offset) {
+            Load::Steps if second.is_some() => Load::Each,
+            found => found,
+        };
+        ProductKernel {
+            shape,
+            axes: [BATCH, M, N, K].map(|g| AXIS_COUNTS[groups[g].len()]),
+            left: load(groups, LEFT, M, self.left.offset),
+            right,
+            second,
+            wide: is_wide(groups, self.output.offset, self.is_half()),
+            symmetry: self.symmetry,
+            compensated: self.lost.is_some(),
+        }
+    }
+
+    /// Launch parameters but for those of one dispatch.
+    fn words(&self, groups: &Groups, kernel: &ProductKernel, cut: &Cut) -> Words {
+        let mut words = Words::new(0);
+        words.set(params::LEFT_START, self.left.offset);
+        words.set(params::RIGHT_START, self.right.offset);
+        let second = self.second.map_or(0, |view| view.offset);
+        words.set(params::SECOND_START, second);
+        words.set(params::OUTPUT_START, self.output.offset);
+        words.set(params::M_EXTENT, extent(&groups[M]));
+        words.set(params::N_EXTENT, extent(&groups[N]));
+        words.set(params::BATCH_EXTENT, cut.batches);
+        words.set(params::TILES, cut.tiles);
+        words.set(params::TILES_ALONG_N, cut.tiles_along_n);
+        words.set(params::OUTPUTS, cut.outputs);
+        words.set(params::BATCH_GROUPS, cut.batch_groups);
+        words.set(params::SPLIT_STEPS, cut.steps);
+        let flags = usize::from(along_steps(groups, LEFT, M))
+            | usize::from(along_steps(groups, RIGHT, N)) << 1;
+        words.set(params::FLAGS, flags);
+        for (g, axes) in groups.iter().enumerate() {
+            let mut all = vec![Axis::new(1, [0; PRODUCT_TENSORS]); kernel.axes[g] - axes.len()];
+            all.extend(axes);
+            words.set_axes(GROUPS[g].axes, &all, PRODUCT_TENSORS);
+        }
+        words
+    }
+}
+
+/// How a product is cut into tiles, workgroups and dispatches.
+struct Cut {
+    shape: TileShape,
+    /// Batches that are computed: of a symmetric product with batches (o, o'), those with o ≤ o'.
+    batches: usize,
+    /// The extent of o' where batches are symmetric pairs, otherwise 0.
+    outputs: usize,
+    /// Tiles of a batch, and those side by side along the columns.
+    tiles: usize,
+    tiles_along_n: usize,
+    /// Groups of batches that a workgroup computes at once.
+    batch_groups: usize,
+    /// Parts that the sum over k is cut into, which are added up afterwards.
+    splits: usize,
+    /// Steps of one part per dispatch.
+    steps: usize,
+}
+
+impl Cut {
+    /// Cuts a product of these extents, with the shape that takes the least estimated time.
+    fn new(product: &Product<'_>, [batches, m, n, k]: [usize; 4], shapes: &Shapes) -> Cut {
+        let half = product.is_half();
+        let pairs = product.symmetry == Symmetry::Both;
+        debug_assert!(!half || m == n);
+        // (o, o') with o ≤ o'.
+        let outputs = batches.isqrt();
+        debug_assert!(!pairs || outputs * outputs == batches);
+        let batches = if pairs {
+            outputs * (outputs + 1) / 2
+        } else {
+            batches
+        };
+        let (shape, _) = shapes.choose((batches, m, n), half);
+        let (tiles_along_m, tiles_along_n) = (m.div_ceil(shape.m), n.div_ceil(shape.n));
+        let tiles = match half {
+            true => tiles_along_m * (tiles_along_m + 1) / 2,
+            false => tiles_along_m * tiles_along_n,
+        };
+        let batch_groups = batches.div_ceil(shape.batches);
+        let splits = match product.whole {
+            Some(len) => split(k, shapes.fill() / (tiles * batch_groups).max(1), len),
+            None => 1,
+        };
+        let steps = match splits {
+            1 => shape.reach(),
+            _ => k.div_ceil(splits).next_multiple_of(256).min(shape.reach()),
+        };
+        Cut {
+            shape,
+            batches,
+            outputs: if pairs { outputs } else { 0 },
+            tiles,
+            tiles_along_n,
+            batch_groups,
+            splits,
+            steps,
+        }
+    }
+
+    /// Workgroups of one part.
+    fn work_groups(&self) -> usize {
+        self.tiles * self.batch_groups
     }
 }
 
@@ -131,7 +237,7 @@ fn extent(axes: &[ProductAxis]) -> usize {
 }
 
 /// How an operand whose rows are `group` is read: by what is contiguous and whether four numbers stay together.
-fn load(groups: &[Vec<ProductAxis>; 4], tensor: usize, group: usize, offset: usize) -> Load {
+fn load(groups: &Groups, tensor: usize, group: usize, offset: usize) -> Load {
     let last = |axes: &[ProductAxis]| {
         axes.last()
             .map_or((1, 0), |a| (a.extent, a.strides[tensor]))
@@ -161,13 +267,13 @@ fn load(groups: &[Vec<ProductAxis>; 4], tensor: usize, group: usize, offset: usi
 }
 
 /// Whether an operand whose rows are `group` is contiguous along the steps, and not along its rows.
-fn along_steps(groups: &[Vec<ProductAxis>; 4], tensor: usize, group: usize) -> bool {
+fn along_steps(groups: &Groups, tensor: usize, group: usize) -> bool {
     let step = |axes: &[ProductAxis]| axes.last().map_or(0, |axis| axis.strides[tensor].abs());
     step(&groups[K]) == 1 && step(&groups[group]) != 1
 }
 
 /// Whether four columns, and in a mirror four rows, are stored together.
-fn is_wide(groups: &[Vec<ProductAxis>; 4], offset: usize, mirrored: bool) -> bool {
+fn is_wide(groups: &Groups, offset: usize, mirrored: bool) -> bool {
     let fours = |tensor: usize, along: usize| {
         let others = [BATCH, M, N].into_iter().all(|g| {
             let skip = usize::from(g == along);
@@ -207,77 +313,11 @@ impl Gpu {
             ));
             return false;
         }
-        let half = product.symmetry != Symmetry::None;
-        let pairs = product.symmetry == Symmetry::Both;
-        debug_assert!(!half || m == n);
-        // (o, o') with o ≤ o'.
-        let outputs = batches.isqrt();
-        debug_assert!(!pairs || outputs * outputs == batches);
-        let batches = if pairs {
-            outputs * (outputs + 1) / 2
-        } else {
-            batches
-        };
-        let (shape, _) = shapes.choose((batches, m, n), half);
-        let second = product.second;
-        let second = second.map(|view| load(&groups, SECOND, N, view.offset));
-        let right = match load(&groups, RIGHT, N, product.right.offset) {
-            Load::Steps if second.is_some() => Load::Each,
-            found => found,
-        };
-        let kernel = ProductKernel {
-            shape,
-            axes: [BATCH, M, N, K].map(|g| AXIS_COUNTS[groups[g].len()]),
-            left: load(&groups, LEFT, M, product.left.offset),
-            right,
-            second,
-            wide: is_wide(&groups, product.output.offset, half),
-            symmetry: product.symmetry,
-            compensated: product.lost.is_some(),
-        };
-        let (tiles_m, tiles_n) = (m.div_ceil(shape.m), n.div_ceil(shape.n));
-        let tiles = match half {
-            true => tiles_m * (tiles_m + 1) / 2,
-            false => tiles_m * tiles_n,
-        };
-        let batch_groups = batches.div_ceil(shape.batches);
-        let work_groups = tiles * batch_groups;
-        let splits = match product.whole {
-            Some(len) => split(k, shapes.fill() / work_groups.max(1), len),
-            None => 1,
-        };
-        // Steps of a split at a time.
-        let steps = match splits {
-            1 => shape.reach(),
-            _ => k.div_ceil(splits).next_multiple_of(256).min(shape.reach()),
-        };
-        let mut words = Words::new(0);
-        words.set(params::LEFT_START, product.left.offset);
-        words.set(params::RIGHT_START, product.right.offset);
-        words.set(
-            params::SECOND_START,
-            product.second.map_or(0, |view| view.offset),
-        );
-        words.set(params::OUTPUT_START, product.output.offset);
-        words.set(params::M_EXTENT, m);
-        words.set(params::N_EXTENT, n);
-        words.set(params::BATCH_EXTENT, batches);
-        words.set(params::TILES, tiles);
-        words.set(params::TILES_ALONG_N, tiles_n);
-        words.set(params::OUTPUTS, if pairs { outputs } else { 0 });
-        words.set(params::BATCH_GROUPS, batch_groups);
-        words.set(params::SPLIT_STEPS, steps);
-        let flags = usize::from(along_steps(&groups, LEFT, M))
-            | usize::from(along_steps(&groups, RIGHT, N)) << 1;
-        words.set(params::FLAGS, flags);
-        for (g, axes) in groups.iter().enumerate() {
-            let mut all =
-                vec![ProductAxis::new(1, [0; PRODUCT_TENSORS]); kernel.axes[g] - axes.len()];
-            all.extend(axes);
-            words.set_axes(source::GROUPS[g].axes, &all, PRODUCT_TENSORS);
-        }
-        let partial = match (splits, product.whole) {
-            (2.., Some(len)) => match self.device.allocate(splits * len) {
+        let cut = Cut::new(product, [batches, m, n, k], shapes);
+        let kernel = product.kernel(&groups, cut.shape);
+        let mut words = product.words(&groups, &kernel, &cut);
+        let partial = match (cut.splits, product.whole) {
+            (2.., Some(len)) => match self.device.allocate(cut.splits * len) {
                 Some(block) => Some((block, len)),
                 None => return false,
             },
@@ -290,8 +330,8 @@ impl Gpu {
             words.set(params::SPLIT_STRIDE, *len);
         }
         let second = product.second.unwrap_or(product.right);
-        for start in (0..k).step_by(splits * steps) {
-            let stop = (start + splits * steps).min(k);
+        for start in (0..k).step_by(cut.splits * cut.steps) {
+            let stop = (start + cut.splits * cut.steps).min(k);
             words.set(params::K_FROM, start);
             words.set(params::K_TO, stop);
             words.set(params::ADD, usize::from(product.accumulate || start > 0));
@@ -301,8 +341,8 @@ impl Gpu {
                 output,
                 beside: product.lost,
                 words,
-                groups: (work_groups * splits) as u64,
-                work: (shape.area() * (stop - start).div_ceil(splits)) as f64,
+                groups: (cut.work_groups() * cut.splits) as u64,
+                work: (cut.shape.area() * (stop - start).div_ceil(cut.splits)) as f64,
             });
         }
         match &partial {
@@ -313,7 +353,7 @@ impl Gpu {
                     offset: 0,
                 };
                 let kept = [Axis::new(*len, [1])];
-                let summed = [Axis::new(splits, [*len as i64])];
+                let summed = [Axis::new(cut.splits, [*len as i64])];
                 self.reduce_strided(parts, &kept, &summed, product.output)
             }
         }
