@@ -28,6 +28,7 @@ pub mod random;
 pub mod run;
 pub mod selftest;
 mod session;
+mod setting;
 #[cfg(feature = "plot")]
 pub mod show;
 pub mod sink;
@@ -40,7 +41,7 @@ pub mod verify;
 
 pub use control::{CancelToken, Progress};
 pub use device::Device;
-pub use error::{Error, Result};
+pub use error::{Error, Remedy, Result};
 pub use import::{data, onnx};
 pub use loss::Curvature;
 pub use plan::RunOptions;

@@ -97,8 +97,8 @@ pub fn measure(
             match ended {
                 Ok(()) => {}
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(Error::Budget(reason)) => {
-                    (found.outcome, found.reason) = (Outcome::Skipped, Some(reason));
+                Err(error @ Error::Budget { .. }) => {
+                    (found.outcome, found.reason) = (Outcome::Skipped, Some(error.to_string()));
                 }
                 Err(error) => found.reason = Some(error.to_string()),
             }
@@ -125,7 +125,15 @@ fn one(
 ) -> Result<()> {
     let reference = match reference {
         Ok(reference) => reference,
-        Err(Error::Budget(why)) => return Err(Error::Budget(why.clone())),
+        Err(Error::Budget {
+            needed,
+            available,
+            remedies,
+            message,
+        }) => {
+            let bytes = (*needed, *available);
+            return Err(Error::budget(bytes, remedies.clone(), message.clone()));
+        }
         Err(error) => return Err(Error::Value(format!("CPU f64, the reference: {error}"))),
     };
     let (operations, numbers) = prepared.work()?;
@@ -257,7 +265,10 @@ mod tests {
         }
         assert_eq!(report.failures().count(), 2);
         // No room is no failure.
-        let given = (prepared, Err(Error::Budget("too large".into())));
+        let given = (
+            prepared,
+            Err(Error::budget((2, 1), Vec::new(), "too large")),
+        );
         let mut found = CaseReport::new(case.name());
         let device = Device::cpu(Precision::F32);
         let ended = one(
@@ -268,6 +279,6 @@ mod tests {
             &GO_ON,
             &mut found,
         );
-        assert!(matches!(ended, Err(Error::Budget(_))));
+        assert!(matches!(ended, Err(Error::Budget { .. })));
     }
 }

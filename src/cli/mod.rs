@@ -31,6 +31,7 @@ use interrupt::CANCEL;
 use crate::import::data::Dataset;
 use crate::loss::RankReport;
 use crate::network::Network;
+use crate::setting::as_options;
 use crate::{Device, Error, Operator, Precision, Result, Session, Source, text};
 use clap::Parser;
 use std::io::IsTerminal;
@@ -75,12 +76,14 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error.to_string());
-            ExitCode::from(match error {
+            let code = match error {
                 Error::Interrupted => interrupt::CODE,
                 Error::Request(_) => 2,
                 _ => 1,
-            })
+            };
+            // The command line alone calls a setting by its option.
+            tell(&error.map_message(|text| as_options(&text)).to_string());
+            ExitCode::from(code)
         }
     }
 }

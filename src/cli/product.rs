@@ -8,7 +8,7 @@ use crate::files::watch::Watch;
 use crate::import::data::{ArraySource, split_key};
 use crate::sink::{HashedFile, PartLayout, Sink};
 use crate::tensor::Real;
-use crate::{Error, Output, Precision, Result};
+use crate::{Error, Output, Precision, Remedy, Result};
 use ndarray::Array2;
 use std::path::Path;
 
@@ -102,11 +102,18 @@ pub fn read_vectors(path: &Path, p: usize, host_left: Option<u64>) -> Result<(Ar
     // The file's numbers, the same vector by vector, the product, and what is written of it.
     let bytes = 8 * 4 * p as u128 * columns as u128;
     if host_left.is_some_and(|left| bytes > left.into()) {
-        return Err(Error::Budget(format!(
+        let message = format!(
             "{}: {columns} vectors of {p} numbers take {} of host memory with their products; take fewer, or raise --host-memory",
             path.display(),
             Bytes(bytes)
-        )));
+        );
+        let needed = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let remedies = vec![Remedy::Fewer, Remedy::HostMemory(Bytes(bytes))];
+        return Err(Error::budget(
+            (needed, host_left.unwrap_or(0)),
+            remedies,
+            message,
+        ));
     }
     let values = Array2::from_shape_vec((p, columns), source.read_f64(0..p)?);
     let values = values.map_err(|e| Error::Shape(e.to_string()))?;

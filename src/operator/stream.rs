@@ -1,7 +1,7 @@
 //! Passes over all samples, a chunk at a time, as many directions at once as fit.
 
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
@@ -78,17 +78,17 @@ impl Stream {
                 group = group.div_ceil(2);
             } else {
                 let peak = meter.peak();
-                let Short {
-                    budget,
-                    held,
-                    would_do,
-                } = Short::of(limits, peak, host);
-                return Err(Error::Budget(format!(
-                    "the memory budget of {budget} is too small: {held}one sample's passes take {} (largest tensor {}) and {} on the host; {would_do} would do",
+                let short = Short::of(limits, peak, host);
+                let message = format!(
+                    "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; {} would do",
+                    short.budget,
+                    short.held,
                     Bytes(peak.into()),
                     Bytes(meter.largest().into()),
                     Bytes(host.into()),
-                )));
+                    short.would_do(),
+                );
+                return Err(short.error(message));
             }
         }
     }

@@ -5,8 +5,9 @@ use super::limits::Limits;
 use super::parts::{PartPlan, TileJob};
 use super::tiles::{Grid, Tiling, strips};
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::network::Network;
+use crate::setting::{HOST_MEMORY, TILE as TILE_ROWS};
 
 /// Bytes per tile: its entry in the plan, in the list of open tiles, and in the list of finished ones with its checksum. Measured: 340
 /// to 590, as tables grow by doubling.
@@ -81,9 +82,13 @@ pub(super) fn check_tiles(
     if bytes <= limits.host_left().max(SMALL) {
         return Ok(());
     }
-    Err(Error::Budget(format!(
+    let least = limits
+        .held
+        .saturating_add(bytes.saturating_mul(limits.sharing.max(1)));
+    let remedies = vec![Remedy::LargerTiles, Remedy::HostMemory(Bytes(least.into()))];
+    let message = format!(
         "the memory budget of {} is too small: {}the list of {count} tiles, of {rows} × {} entries each, takes {}; take larger tiles \
-         (--tile), or give more (--host-memory)",
+         ({TILE_ROWS}), or give more ({HOST_MEMORY})",
         Bytes(limits.host.into()),
         limits.held_text(),
         match columns {
@@ -91,5 +96,6 @@ pub(super) fn check_tiles(
             columns => columns.to_string(),
         },
         Bytes(bytes.into()),
-    )))
+    );
+    Err(Error::budget((least, limits.host), remedies, message))
 }

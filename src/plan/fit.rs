@@ -11,8 +11,9 @@ use super::short::Short;
 use super::sizes::{MOST_DIRECTIONS, RING, Sizes, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING};
 use super::tiles::Strip;
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::network::Network;
+use crate::setting::{DEVICE, RESTART};
 
 /// The units that there is room for, and what they take.
 pub(super) struct Room<T> {
@@ -126,7 +127,7 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
         }
         least.try_out(footprint.largest, peak, host);
         if let Some(units) = sizes.units {
-            return Err(too_small_for(units, peak, host));
+            return Err(too_small_for(units, peak, host, limits));
         }
         if unit > 1 {
             unit = unit.div_ceil(2);
@@ -184,7 +185,7 @@ pub(super) fn room_second(
             least.try_out(needs.largest, peak, host);
         }
         if let Some(units) = sizes.units {
-            return Err(too_small_for(units, peak, host));
+            return Err(too_small_for(units, peak, host, limits));
         }
         // Directions share the primal pass, samples nothing.
         if unit > 8 || unit > 1 && chunk <= FEW_DIRECTIONS {
@@ -238,16 +239,22 @@ pub(super) fn tiles_on_their_way(unified: bool, count: usize) -> usize {
 }
 
 /// The budget does not hold the units of the run that is gone on with.
-fn too_small_for(units: Units, peak: u64, host: u64) -> Error {
-    Error::Budget(format!(
+fn too_small_for(units: Units, peak: u64, host: u64, limits: Limits) -> Error {
+    let short = Short::of(limits, peak, host);
+    let message = format!(
         "the run that this one goes on with took {} samples and {} directions at a time, as rounding needs it to be to the \
          end: that is {} on the device and {} of host memory, more than there is now; give it as much, or begin again with \
-         --restart (of several processes, once what all of them left is removed)",
+         {RESTART} (of several processes, once what all of them left is removed)",
         units.samples,
         units.directions,
         Bytes(peak.into()),
         Bytes(host.into())
-    ))
+    );
+    let mut error = short.error(message);
+    if let Error::Budget { remedies, .. } = &mut error {
+        remedies.push(Remedy::Restart);
+    }
+    error
 }
 
 fn too_small(least: Least, limits: Limits) -> Error {
@@ -258,20 +265,24 @@ fn too_small(least: Least, limits: Limits) -> Error {
     } = least;
     let bytes = |b: u64| Bytes(b.into());
     if largest > limits.tensor {
-        return Error::Budget(format!(
-            "the largest tensor takes {}, the device binds {} at most; use --device cpu, or ask for smaller parts",
-            bytes(largest),
-            bytes(limits.tensor)
-        ));
+        return Error::budget(
+            (largest, limits.tensor),
+            vec![Remedy::Cpu],
+            format!(
+                "the largest tensor takes {}, the device binds {} at most; use {DEVICE} cpu, or ask for smaller parts",
+                bytes(largest),
+                bytes(limits.tensor)
+            ),
+        );
     }
-    let Short {
-        budget,
-        held,
-        would_do,
-    } = Short::of(limits, peak, host);
-    Error::Budget(format!(
-        "the memory budget of {budget} is too small: {held}weights, a pass and one tile take at least {}, host buffers and finished tiles {}; {would_do} would do",
+    let short = Short::of(limits, peak, host);
+    let message = format!(
+        "the memory budget of {} is too small: {}weights, a pass and one tile take at least {}, host buffers and finished tiles {}; {} would do",
+        short.budget,
+        short.held,
         bytes(peak),
         bytes(host),
-    ))
+        short.would_do(),
+    );
+    short.error(message)
 }

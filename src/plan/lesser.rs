@@ -1,7 +1,7 @@
 //! What would fit where the memory budget is too small for a request.
 
 use super::request::ResolvedPart;
-use super::room::{candidates, listed};
+use super::room::{as_remedies, candidates, listed};
 use crate::error::Error;
 use crate::network::Network;
 
@@ -16,21 +16,25 @@ pub(super) fn with_what_fits(
     number_bytes: usize,
     fits: impl Fn(&ResolvedPart) -> bool,
 ) -> Error {
-    let Error::Budget(message) = error else {
+    let Error::Budget { .. } = error else {
         return error;
     };
     let Ok(mut smaller) = candidates(network, parts) else {
-        return Error::Budget(message);
+        return error;
     };
     smaller.retain(|part| parts.len() > 1 || !parts.contains(part));
     let fitting: Vec<ResolvedPart> = smaller.into_iter().take(TRIED).filter(fits).collect();
-    Error::Budget(match fitting.is_empty() {
+    let mut error = error.map_message(|message| match fitting.is_empty() {
         true => format!("{message}; no smaller part of the request fits either"),
         false => format!(
             "{message}; each of these would fit: {}",
             listed(&fitting, number_bytes)
         ),
-    })
+    });
+    if let Error::Budget { remedies, .. } = &mut error {
+        remedies.append(&mut as_remedies(&fitting, number_bytes));
+    }
+    error
 }
 
 #[cfg(test)]
@@ -38,7 +42,7 @@ mod tests {
     use super::super::limits::Limits;
     use super::super::make::has_room;
     use super::super::sizes::Sizes;
-    use crate::bytes::Bytes;
+    use crate::error::{Error, Remedy};
     use crate::import::data::Dataset;
     use crate::loss::CrossEntropy;
     use crate::network::builder::Builder;
@@ -59,7 +63,7 @@ mod tests {
             .unwrap()
     }
 
-    fn refused(parts: &[Part], limits: Limits) -> Option<String> {
+    fn refused(parts: &[Part], limits: Limits) -> Option<Error> {
         let session = session();
         let parts = resolve(session.network(), parts).unwrap();
         let grid = if limits.unified {
@@ -71,14 +75,41 @@ mod tests {
             session
                 .ggn()
                 .plan_within(parts, Precision::F32, limits, RunOptions::default(), grid);
-        planned.err().map(|error| error.to_string())
+        planned.err()
     }
 
-    /// The size that follows an option in a message.
-    fn said(message: &str, option: &str) -> u64 {
-        let (_, rest) = message.split_once(&format!("{option} ")).expect(message);
-        let word = rest.split_whitespace().next().unwrap_or_default();
-        word.parse::<Bytes>().unwrap().0 as u64
+    /// The budget of host memory that an error asks for.
+    fn of_host(error: &Error) -> Option<u64> {
+        remedies(error).find_map(|remedy| match remedy {
+            Remedy::HostMemory(least) => Some(least.0 as u64),
+            _ => None,
+        })
+    }
+
+    /// The budget of device memory that an error asks for.
+    fn of_device(error: &Error) -> Option<u64> {
+        remedies(error).find_map(|remedy| match remedy {
+            Remedy::DeviceMemory(least) => Some(least.0 as u64),
+            _ => None,
+        })
+    }
+
+    fn remedies(error: &Error) -> impl Iterator<Item = &Remedy> {
+        let Error::Budget { remedies, .. } = error else {
+            panic!("{error} is of no budget")
+        };
+        remedies.iter()
+    }
+
+    /// The parts that an error says would fit.
+    fn fitting(error: &Error) -> Vec<&str> {
+        let name = |remedy: &'_ Remedy| matches!(remedy, Remedy::Part { .. });
+        let parts = remedies(error).filter(|remedy| name(remedy));
+        let parts = parts.map(|remedy| match remedy {
+            Remedy::Part { name, .. } => name.as_str(),
+            _ => "",
+        });
+        parts.collect()
     }
 
     #[test]
@@ -92,8 +123,9 @@ mod tests {
             tensor: u64::MAX,
             unified: true,
         };
-        let message = refused(&full, unified(4 << 20)).unwrap();
-        let least = said(&message, "--host-memory");
+        let error = refused(&full, unified(4 << 20)).unwrap();
+        let message = error.to_string();
+        let least = of_host(&error).unwrap();
         assert!(
             message.contains("would do; each of these would fit: "),
             "{message}"
@@ -102,9 +134,10 @@ mod tests {
             message.contains("diag (") && message.contains("layer=b ("),
             "{message}"
         );
-        assert_eq!(refused(&full, unified(least)), None);
+        assert_eq!(fitting(&error), ["diag", "layer=b"]);
+        assert!(refused(&full, unified(least)).is_none());
         assert!(refused(&full, unified(least / 10 * 8)).is_some());
-        let nothing = refused(&full, unified(1 << 10)).unwrap();
+        let nothing = refused(&full, unified(1 << 10)).unwrap().to_string();
         assert!(
             nothing.contains("no smaller part of the request fits either"),
             "{nothing}"
@@ -118,13 +151,13 @@ mod tests {
             tensor: u64::MAX,
             unified: false,
         };
-        let message = refused(&full, own(1 << 20, 1 << 20)).unwrap();
-        let (device, host) = (said(&message, "--memory"), said(&message, "--host-memory"));
-        assert_eq!(refused(&full, own(device, host)), None, "{message}");
-        let message = refused(&full, own(device / 10 * 8, host)).unwrap();
+        let error = refused(&full, own(1 << 20, 1 << 20)).unwrap();
+        let (device, host) = (of_device(&error).unwrap(), of_host(&error).unwrap());
+        assert!(refused(&full, own(device, host)).is_none(), "{error}");
+        let error = refused(&full, own(device / 10 * 8, host)).unwrap();
         assert!(
-            message.contains("--memory") && !message.contains("--host-memory"),
-            "{message}"
+            of_device(&error).is_some() && of_host(&error).is_none(),
+            "{error}"
         );
     }
 
@@ -153,18 +186,19 @@ mod tests {
                 .plan_with(parts, options)
         };
         let message = plan(16, 0).unwrap_err().to_string();
-        for word in [" tiles, of 8 × 32 entries each", "--tile", "256.0 MiB"] {
+        for word in [" tiles, of 8 × 32 entries each", "(tile)", "256.0 MiB"] {
             assert!(message.contains(word), "{word}: {message}");
         }
         assert!(!message.contains("in use"), "{message}");
         assert!(plan(2048, 0).is_ok());
         // What is held already counts, and is said.
-        let message = plan(2048, 250 << 20).unwrap_err().to_string();
+        let error = plan(2048, 250 << 20).unwrap_err();
+        let message = error.to_string();
         assert!(
             message.contains("250.0 MiB of it are in use already"),
             "{message}"
         );
-        let least = said(&message, "--host-memory");
+        let least = of_host(&error).unwrap();
         assert!(least > 256 << 20, "{message}");
     }
 

@@ -324,7 +324,7 @@ fn check_size(network: &Network, parts: &[ResolvedPart], number_bytes: usize) ->
     let most = MOST_ENTRIES * number_bytes as u128;
     let holder = format!("no more than {} can be planned", Bytes(most));
     match shortage(network, parts, number_bytes, most, &holder)? {
-        Some(message) => Err(Error::Request(message)),
+        Some(shortage) => Err(Error::Request(shortage.message)),
         None => Ok(()),
     }
 }

@@ -3,12 +3,26 @@
 use super::request::{Part, ResolvedPart, resolve};
 use super::short::at_least;
 use crate::bytes::Bytes;
-use crate::error::Result;
+use crate::error::{Remedy, Result};
 use crate::network::Network;
+use crate::setting::SKIP_LARGER;
 use std::ops::Range;
 
 /// Parts that a message lists.
 const LISTED: usize = 6;
+
+/// Parts that have no room.
+#[derive(Clone, Debug)]
+pub struct Shortage {
+    /// Bytes of all parts.
+    pub needed: u64,
+    /// Bytes that there are.
+    pub available: u64,
+    /// What would fit.
+    pub remedies: Vec<Remedy>,
+    /// All of it in words.
+    pub message: String,
+}
 
 /// Says why parts in numbers of `number_bytes` bytes have no place in `room` bytes, and what has; `None` where
 /// they have.
@@ -25,7 +39,7 @@ pub fn shortage(
     number_bytes: usize,
     room: u128,
     holder: &str,
-) -> Result<Option<String>> {
+) -> Result<Option<Shortage>> {
     let bytes = |part: &ResolvedPart| part.entries() * number_bytes as u128;
     let total: u128 = parts.iter().map(bytes).sum();
     let largest = parts.iter().max_by_key(|part| part.entries());
@@ -54,28 +68,48 @@ pub fn shortage(
         .partition::<Vec<_>, _>(|part| bytes(part) <= room);
     let list = |parts: &[ResolvedPart]| listed(parts, number_bytes);
     let mut message = format!("{needed}, and {holder}");
+    let mut remedies = as_remedies(&fitting, number_bytes);
     if !fitting.is_empty() {
         message += &format!("; each of these would fit: {}", list(&fitting));
     }
     if !outsized.is_empty() {
         message += &format!("; too large alone: {}", list(&outsized));
     }
-    let at_a_time = room / (columns as u128 * number_bytes as u128).max(1);
+    let at_a_time = (room / (columns as u128 * number_bytes as u128).max(1)).min(rows as u128);
     if largest.columns.is_some() && at_a_time > 0 {
         message += &format!(
-            "; up to {1} rows of {0} fit at a time (range=R0..R1,C0..C1)",
+            "; up to {at_a_time} rows of {} fit at a time (range=R0..R1,C0..C1)",
             largest.name,
-            at_a_time.min(rows as u128)
         );
+        remedies.push(Remedy::Rows {
+            part: largest.name.clone(),
+            rows: at_a_time as usize,
+        });
     }
     if let Some((limit, kept, together)) = skipping(parts.iter().map(bytes).collect(), room) {
         message += &format!(
-            "; --skip-larger {limit} leaves the larger ones out: {kept} of {} parts, {} together, fit",
+            "; {SKIP_LARGER} {limit} leaves the larger ones out: {kept} of {} parts, {} together, fit",
             parts.len(),
             Bytes(together)
         );
+        remedies.extend(limit.parse().map(Remedy::SkipLarger));
     }
-    Ok(Some(message))
+    let saturated = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX);
+    Ok(Some(Shortage {
+        needed: saturated(total),
+        available: saturated(room),
+        remedies,
+        message,
+    }))
+}
+
+/// The parts, each as something that could be asked for instead.
+pub(super) fn as_remedies(parts: &[ResolvedPart], number_bytes: usize) -> Vec<Remedy> {
+    let remedy = |part: &ResolvedPart| Remedy::Part {
+        name: part.name.clone(),
+        bytes: Bytes(part.entries() * number_bytes as u128),
+    };
+    parts.iter().map(remedy).collect()
 }
 
 /// Names and sizes of parts, of many the first few.

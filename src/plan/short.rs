@@ -2,6 +2,8 @@
 
 use super::limits::Limits;
 use crate::bytes::Bytes;
+use crate::error::{Error, Remedy};
+use crate::setting::{HOST_MEMORY, MEMORY};
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
 pub(super) fn at_least(bytes: u128) -> String {
@@ -18,47 +20,72 @@ pub(super) fn at_least(bytes: u128) -> String {
         .replace(' ', "")
 }
 
-/// The words of a message on a budget that is too small.
+/// What is said of a budget that is too small.
 pub(crate) struct Short {
+    /// Bytes that the work takes of the budget that is too small.
+    pub(crate) needed: u64,
     /// The budget that is too small.
     pub(crate) budget: Bytes,
     /// The clause that names what is in use of it ([`Limits::held_text`]).
     pub(crate) held: String,
-    /// The options that would do.
-    pub(crate) would_do: String,
+    /// The budgets that would do together.
+    pub(crate) remedies: Vec<Remedy>,
 }
 
 impl Short {
     /// For work that takes `peak` bytes on the device and `host` bytes of host buffers, which do not fit the limits.
     pub(crate) fn of(limits: Limits, peak: u64, host: u64) -> Short {
         let short_of_host = limits.unified || host > limits.host_left();
-        let mut options = Vec::new();
-        if limits.unified {
-            let least = limits.held + peak + host;
-            options.push(format!("--host-memory {}", at_least(least.into())));
-        } else {
-            if peak > limits.device {
-                options.push(format!("--memory {}", at_least(peak.into())));
-            }
-            if host > limits.host_left() {
-                let least = limits.held + limits.sharing * host;
-                options.push(format!("--host-memory {}", at_least(least.into())));
-            }
+        let mut remedies = Vec::new();
+        let in_host = match limits.unified {
+            true => limits.held + peak + host,
+            false => limits.held + limits.sharing * host,
+        };
+        if !limits.unified && peak > limits.device {
+            remedies.push(Remedy::DeviceMemory(as_written(peak)));
         }
-        let budget = match (short_of_host, limits.unified) {
-            (true, true) => limits.device.min(limits.host),
-            (true, false) => limits.host,
-            (false, _) => limits.device,
+        if short_of_host {
+            remedies.push(Remedy::HostMemory(as_written(in_host)));
+        }
+        let (needed, budget) = match (short_of_host, limits.unified) {
+            (true, true) => (in_host, limits.device.min(limits.host)),
+            (true, false) => (in_host, limits.host),
+            (false, _) => (peak, limits.device),
         };
         Short {
+            needed,
             budget: Bytes(budget.into()),
             held: match short_of_host {
                 true => limits.held_text(),
                 false => String::new(),
             },
-            would_do: options.join(" with "),
+            remedies,
         }
     }
+
+    /// The budgets that would do, in words.
+    pub(crate) fn would_do(&self) -> String {
+        let say = |remedy: &Remedy| match remedy {
+            Remedy::DeviceMemory(least) => Some(format!("{MEMORY} {}", at_least(least.0))),
+            Remedy::HostMemory(least) => Some(format!("{HOST_MEMORY} {}", at_least(least.0))),
+            _ => None,
+        };
+        let said: Vec<String> = self.remedies.iter().filter_map(say).collect();
+        said.join(" with ")
+    }
+
+    /// The error with these remedies.
+    pub(crate) fn error(self, message: String) -> Error {
+        let available = u64::try_from(self.budget.0).unwrap_or(u64::MAX);
+        Error::budget((self.needed, available), self.remedies, message)
+    }
+}
+
+/// So many bytes, rounded up as they are written: whoever follows the text and whoever follows the data give the same.
+fn as_written(bytes: u64) -> Bytes {
+    at_least(bytes.into())
+        .parse()
+        .unwrap_or(Bytes(bytes.into()))
 }
 
 #[cfg(test)]

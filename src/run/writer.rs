@@ -124,7 +124,7 @@ impl<R: Real> Writer<'_, R> {
 pub(super) fn checked<R: Real>(values: &[R], lenient: bool) -> Result<u64> {
     let count = values.iter().filter(|v| !v.to_f64().is_finite()).count();
     if count > 0 && !lenient {
-        return Err(Error::NotFinite(format!(
+        return Err(Error::not_finite(format!(
             "{count} of {} entries of a tile are NaN or infinite",
             values.len()
         )));

@@ -2,26 +2,34 @@
 
 use super::{Operator, Output};
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::files::{free_bytes, parent};
 use crate::plan::Limits;
 use crate::plan::budget::available_memory;
 use crate::plan::request::ResolvedPart;
 use crate::plan::{RunOptions, shortage};
 use crate::precision::Precision;
+use crate::setting::HOST_MEMORY;
 use crate::sink::{self, FilesOptions, PartLayout, Sink, StorageOptions, Tensors, takes_tensors};
 use std::path::Path;
+
+/// Bytes that are offered for the work beside a result in memory: a small network's takes no more, and a larger one's plan says
+/// what it takes.
+const LEAST_WORK: u64 = 16 << 20;
 
 /// The budget does not hold a result of so many bytes that is made in memory.
 pub(super) fn no_room(result: u64, limits: &Limits) -> Error {
     let beside = limits.held.saturating_sub(result);
-    Error::Budget(format!(
+    let message = format!(
         "the result is made in memory and takes {}, {} are in use already: together they leave nothing of the host memory of {} \
-         to work with. Write it to files, or give more (--host-memory)",
+         to work with. Write it to files, or give more ({HOST_MEMORY})",
         Bytes(result.into()),
         Bytes(beside.into()),
         Bytes(limits.host.into()),
-    ))
+    );
+    let least = Bytes(u128::from(limits.held) + u128::from(LEAST_WORK));
+    let remedies = vec![Remedy::WriteToFiles, Remedy::HostMemory(least)];
+    Error::budget((limits.held, limits.host), remedies, message)
 }
 
 impl Operator {
@@ -29,7 +37,7 @@ impl Operator {
     /// has room there, and the disk has room.
     ///
     /// # Errors
-    /// [`Error::Request`] for several parts to one `.npy` file, [`Error::File`] and [`Error::Budget`] with the arithmetic.
+    /// [`Error::Request`] for several parts to one `.npy` file, [`Error::Disk`] and [`Error::Budget`] with the arithmetic.
     pub(super) fn check_output(
         &self,
         parts: &[ResolvedPart],
@@ -89,14 +97,17 @@ impl Operator {
         let result = u64::try_from(entries * precision.bytes() as u128).unwrap_or(u64::MAX);
         let held = options.held.saturating_add(result);
         if held > budget {
-            return Err(Error::Budget(format!(
+            let message = format!(
                 "{}: a .safetensors result is held in memory until it is complete. It takes {}, {} are in use already: together more than \
-                 the host memory of {}. Write to a folder, a FILE.npy or a NAME.zarr, or raise --host-memory",
+                 the host memory of {}. Write to a folder, a FILE.npy or a NAME.zarr, or raise {HOST_MEMORY}",
                 output.path().display(),
                 Bytes(result.into()),
                 Bytes(options.held.into()),
                 Bytes(budget.into()),
-            )));
+            );
+            let least = Bytes(u128::from(held) + u128::from(LEAST_WORK));
+            let remedies = vec![Remedy::WriteToFiles, Remedy::HostMemory(least)];
+            return Err(Error::budget((held, budget), remedies, message));
         }
         Ok(RunOptions { held, ..options })
     }
@@ -104,7 +115,7 @@ impl Operator {
     /// Whether the disk that holds `path` has room for parts in numbers of that precision.
     ///
     /// # Errors
-    /// [`Error::File`] with the arithmetic, what is free, and the parts that would fit.
+    /// [`Error::Disk`] with the arithmetic, what is free, and the parts that would fit.
     #[doc(hidden)]
     pub fn check_disk(
         &self,
@@ -121,7 +132,13 @@ impl Operator {
         let holder = format!("{} has only {} free", folder.display(), Bytes(free.into()));
         let network = self.session().network();
         match shortage(network, parts, precision.bytes(), free.into(), &holder)? {
-            Some(message) => Err(Error::file(path, message)),
+            Some(short) => Err(Error::Disk {
+                path: path.into(),
+                needed: short.needed,
+                available: short.available,
+                remedies: short.remedies,
+                message: short.message,
+            }),
             None => Ok(()),
         }
     }
@@ -137,7 +154,10 @@ impl Operator {
         );
         let network = self.session().network();
         match shortage(network, parts, precision.bytes(), free.into(), &holder)? {
-            Some(message) => Err(Error::Budget(message)),
+            Some(short) => {
+                let bytes = (short.needed, short.available);
+                Err(Error::budget(bytes, short.remedies, short.message))
+            }
             None => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use super::Operator;
 use crate::control::Control;
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::loss::Loss;
 use crate::operator;
 use crate::plan::request::ResolvedPart;
@@ -12,6 +12,7 @@ use crate::plan::{Limits, Plan, Sizes, plan};
 use crate::plan::{RunOptions, Way};
 use crate::precision::Precision;
 use crate::run::{Report, Work, run_on_all};
+use crate::setting::{ALLOW_NON_FINITE, MEAN, PRECISION, SCALE, STD};
 use crate::sink::Sink;
 use crate::tensor::{Contract, Real};
 
@@ -52,13 +53,13 @@ impl Operator {
         is_finite: impl FnOnce(&T) -> bool,
     ) -> Result<T> {
         // A file that was changed meanwhile is the cause of whatever came of it.
-        if matches!(result, Ok(_) | Err(Error::NotFinite(_))) {
+        if matches!(result, Ok(_) | Err(Error::NotFinite { .. })) {
             self.session().files.check_times()?;
         }
         let what = match result {
             Ok(result) if self.session().lenient || is_finite(&result) => return Ok(result),
             Ok(_) => "the result holds NaN or infinite numbers".into(),
-            Err(Error::NotFinite(what)) => what,
+            Err(Error::NotFinite { message, .. }) => message,
             Err(other) => return Err(other),
         };
         let limits = Device::cpu(Precision::F64).limits(RunOptions::default());
@@ -74,15 +75,22 @@ impl Operator {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => format!("where it begins was not found: {error}"),
         };
-        let cure = match precision {
-            Precision::F64 => "mend the data or the weights",
-            Precision::F32 => {
-                "try --precision f64, scale the inputs (--scale, --mean, --std), or mend data or weights"
-            }
+        let (cure, mut remedies) = match precision {
+            Precision::F64 => ("mend the data or the weights".to_string(), Vec::new()),
+            Precision::F32 => (
+                format!(
+                    "try {PRECISION} f64, scale the inputs ({SCALE}, {MEAN}, {STD}), or mend data or weights"
+                ),
+                vec![Remedy::DoublePrecision, Remedy::ScaleInputs],
+            ),
         };
-        Err(Error::NotFinite(format!(
-            "{what}; {first}; {cure}, or take --allow-non-finite to have what there is"
-        )))
+        remedies.push(Remedy::AllowNonFinite);
+        Err(Error::NotFinite {
+            message: format!(
+                "{what}; {first}; {cure}, or take {ALLOW_NON_FINITE} to have what there is"
+            ),
+            remedies,
+        })
     }
 
     /// Plans parts for a number type and limits, without running anything.

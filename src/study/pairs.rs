@@ -7,13 +7,14 @@
 use super::error::check;
 use super::spectral::{Norm, STEPS, Side, largest, largest_by_products};
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::loss::Curvature;
 use crate::network::Layer;
 use crate::operator::Steps;
 use crate::plan::RunOptions;
 use crate::random::Draws;
 use crate::session::Session;
+use crate::setting::{EXACT_ENTRIES, HOST_MEMORY, NO_SPECTRAL};
 use ndarray::Array2;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -338,11 +339,16 @@ impl Plan {
     /// Refuses a budget that does not hold what is kept for one vector or one block.
     fn check(&self, host: u64) -> Result<()> {
         let short = |what: String, bytes: u64, cure: &str| {
-            Err(Error::Budget(format!(
-                "{what} takes {} beside the products, more than half of the {} of host memory that are left to it: give more (--host-memory){cure}",
+            let message = format!(
+                "{what} takes {} beside the products, more than half of the {} of host memory that are left to it: give more ({HOST_MEMORY}){cure}",
                 Bytes(bytes.into()),
                 Bytes(host.into()),
-            )))
+            );
+            let mut remedies = vec![Remedy::HostMemory(Bytes(2 * u128::from(bytes)))];
+            if !cure.is_empty() {
+                remedies.push(Remedy::Fewer);
+            }
+            Err(Error::budget((bytes, host / 2), remedies, message))
         };
         if self.vector_bytes() > self.room {
             let what = format!("a vector of {} parameters with its product", self.p);
@@ -357,8 +363,10 @@ impl Plan {
                 let bytes = 6 * NUMBER * (rows * columns) as u64;
                 if bytes > self.room {
                     let what = format!("a block of {rows} × {columns} entries that is formed");
-                    let cure = ", or --exact-entries less (an estimate in place of the block), or --no-spectral";
-                    return short(what, bytes, cure);
+                    let cure = format!(
+                        ", or {EXACT_ENTRIES} less (an estimate in place of the block), or {NO_SPECTRAL}"
+                    );
+                    return short(what, bytes, &cure);
                 }
             }
         }
@@ -367,7 +375,7 @@ impl Plan {
             if bytes > self.room {
                 let (rows, columns) = (self.layers[a].len(), self.layers[b].len());
                 let what = format!("the spectral norm of a block of {rows} × {columns} entries");
-                return short(what, bytes, ", or --no-spectral");
+                return short(what, bytes, &format!(", or {NO_SPECTRAL}"));
             }
         }
         Ok(())

@@ -241,7 +241,10 @@ fn written(command: &Blocks, planned: &Planned, output: &Output) -> Result<Repor
     reporter.finish();
     report.inspect_err(|error| {
         // What was refused had not begun.
-        let began = !matches!(error, Error::Request(_) | Error::File { .. });
+        let began = !matches!(
+            error,
+            Error::Request(_) | Error::File { .. } | Error::Disk { .. }
+        );
         if let Some(left) = output.left().filter(|_| began) {
             let (tiles, path) = (left.tiles, left.path.display());
             let kept = if tiles == 1 { "tile is" } else { "tiles are" };

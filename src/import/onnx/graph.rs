@@ -229,9 +229,9 @@ impl Graph {
             }
         };
         if !graph.sparse_initializer.is_empty() {
-            return Err(Error::Unsupported(vec![
-                "sparse initializers; store the weights densely".into(),
-            ]));
+            return Err(Error::Unsupported {
+                nodes: vec!["sparse initializers; store the weights densely".into()],
+            });
         }
         order::sort(path, &mut graph)?;
         // Walking backwards, a node is kept where something kept needs it.

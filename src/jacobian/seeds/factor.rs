@@ -76,7 +76,7 @@ impl<B: Backend> Seeds<B> for LossSeeds<'_> {
         for (values, each) in [(&factors, count * width), (&signs, count)] {
             let bad = values.iter().position(|v| !v.is_finite());
             if let Some(at) = bad.filter(|_| !self.lenient) {
-                return Err(Error::NotFinite(format!(
+                return Err(Error::not_finite(format!(
                     "the Hessian of the loss {} is {} for sample {}",
                     self.loss.name(),
                     values[at],

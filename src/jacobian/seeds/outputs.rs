@@ -47,7 +47,7 @@ pub fn read_outputs<B: Backend>(
         }
     }
     match values.iter().position(|v| !v.is_finite()) {
-        Some(at) if !lenient => Err(Error::NotFinite(format!(
+        Some(at) if !lenient => Err(Error::not_finite(format!(
             "the network's output for sample {} is {}",
             first + at / each.max(1),
             values[at]

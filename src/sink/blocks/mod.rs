@@ -8,7 +8,7 @@ pub(super) use reader::{Reader, Run};
 pub use view::View;
 
 use super::{ParameterPlace, PartLayout};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::tensor::Real;
 use ndarray::{Array1, Array2};
 use std::ops::Range;
@@ -186,9 +186,12 @@ impl Part {
 /// A block to read into, or an error where there is no memory for it: its size may come from a file.
 fn zeros<R: Real>(rows: usize, columns: usize) -> Result<Array2<R>> {
     let refused = || {
-        Error::Budget(format!(
+        let needed = (rows as u64).saturating_mul(columns as u64);
+        let needed = needed.saturating_mul(size_of::<R>() as u64);
+        let message = format!(
             "a block of {rows} × {columns} does not fit in memory: read fewer rows at a time"
-        ))
+        );
+        Error::budget((needed, 0), vec![Remedy::Fewer], message)
     };
     let count = rows.checked_mul(columns).ok_or_else(refused)?;
     // A trial, which touches nothing, since `vec!` aborts where there is no memory.

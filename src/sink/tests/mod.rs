@@ -199,7 +199,7 @@ fn places_that_cannot_be_written_are_refused_before_work() {
     assert!(text.contains("363.8 TiB") && text.contains("free"));
     assert!(matches!(
         Memory::<f64>::new().begin(&[square("a", 2_000_000_000)]),
-        Err(Error::Budget(_))
+        Err(Error::Budget { .. })
     ));
     assert!(names(folder.path()).is_empty());
 }

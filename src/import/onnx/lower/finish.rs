@@ -55,7 +55,9 @@ impl Lowering<'_> {
             }
         };
         if let Some(why) = self.dependence_on_place(&self.values[output]) {
-            return Err(Error::Unsupported(vec![why.clone()]));
+            return Err(Error::Unsupported {
+                nodes: vec![why.clone()],
+            });
         }
         self.warn_of_output(value);
         let value = match self.exposed(Operand::Value(value))? {

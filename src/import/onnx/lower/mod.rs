@@ -117,7 +117,9 @@ pub(super) struct Lowering<'g> {
 
 /// What a rule says of a node it cannot take.
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T> {
-    Err(Error::Unsupported(vec![why.into()]))
+    Err(Error::Unsupported {
+        nodes: vec![why.into()],
+    })
 }
 
 /// A constant with its infinities replaced by what stands for them ([`extended`]). NaN stays.
@@ -253,7 +255,7 @@ impl<'g> Lowering<'g> {
         if problems.is_empty() {
             return Ok(());
         }
-        Err(Error::Unsupported(problems))
+        Err(Error::Unsupported { nodes: problems })
     }
 }
 

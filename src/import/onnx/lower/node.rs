@@ -64,7 +64,7 @@ impl Lowering<'_> {
                     })?;
                 }
             }
-            Err(Error::Unsupported(why)) => {
+            Err(Error::Unsupported { nodes: why }) => {
                 let weighted = known && self.weighted.get();
                 self.all_weighted = Some(weighted && self.all_weighted != Some(false));
                 problems.extend(why.iter().map(|why| describe(node, why)));
@@ -135,15 +135,15 @@ impl Lowering<'_> {
                 }
                 return Ok(results);
             }
-            Err(Error::Unsupported(why)) => why,
+            Err(Error::Unsupported { nodes: why }) => why,
             Err(other) => return Err(other),
         };
         self.back_to(&mark);
         match self.on_host(node, inputs, &why) {
             Ok(Some(results)) => return Ok(results),
             Ok(None) => {}
-            Err(Error::Unsupported(reason)) if !known => why = reason,
-            Err(Error::Unsupported(_)) => {}
+            Err(Error::Unsupported { nodes: reason }) if !known => why = reason,
+            Err(Error::Unsupported { .. }) => {}
             Err(other) => return Err(other),
         }
         let chosen_from = inputs.first().and_then(|x| x.as_ref());
@@ -155,11 +155,11 @@ impl Lowering<'_> {
                     tensor.integer = logic::makes_integers(node, inputs);
                     return Ok(vec![Value::Tensor(tensor)]);
                 }
-                Err(Error::Unsupported(_)) => self.back_to(&mark),
+                Err(Error::Unsupported { .. }) => self.back_to(&mark),
                 Err(other) => return Err(other),
             }
         }
-        Err(Error::Unsupported(why))
+        Err(Error::Unsupported { nodes: why })
     }
 
     pub(super) fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {

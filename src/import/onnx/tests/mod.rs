@@ -87,7 +87,7 @@ fn all_unsupported_nodes_are_listed_at_once() {
         .node("Hardmax", &["b"], "c")
         .node("ReduceMean axes=0", &["x"], "d")
         .node("Add", &["c", "d"], "y");
-    let Err(Error::Unsupported(list)) = sketch.load("y") else {
+    let Err(Error::Unsupported { nodes: list }) = sketch.load("y") else {
         panic!("it should be refused");
     };
     assert_eq!(list.len(), 3, "{list:?}");
