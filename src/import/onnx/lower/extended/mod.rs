@@ -40,9 +40,7 @@ use crate::import::onnx::tensor::{Array, Data};
 use crate::network::{MINUS_INFINITY, Network, Operand};
 use crate::ops::{Elementwise, Op, ReduceSum, Reshape};
 use crate::tensor::Expr;
-use cases::{
-    Classes, HIGH, INFINITE_FROM, LOW, NAN, NAN_FROM, from, is_singular, up_to,
-};
+use cases::{Classes, HIGH, INFINITE_FROM, LOW, NAN, NAN_FROM, from, is_singular, up_to};
 use std::collections::{HashMap, HashSet};
 
 /// Finite constants from here on are cut where they meet stand-ins; smaller ones are lost in the rounding of −M.
