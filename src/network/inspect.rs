@@ -103,59 +103,8 @@ pub struct OperationRow {
 /// Describes a network.
 pub fn inspect(network: &Network) -> Inspection {
     let uses = uses(network);
-    let parameters: Vec<ParameterRow> = (0..network.parameters.len())
-        .map(|k| {
-            let parameter = &network.parameters[k];
-            ParameterRow {
-                name: parameter.name.clone(),
-                shape: parameter.data.shape.clone(),
-                offset: parameter.offset,
-                count: parameter.data.len(),
-                layer: parameter.layer.clone(),
-                factor: factor(network, k, &uses[k]),
-            }
-        })
-        .collect();
-    let layers = network
-        .layers()
-        .iter()
-        .map(|layer| {
-            let rows: Vec<&ParameterRow> =
-                layer.parameters.iter().map(|&k| &parameters[k]).collect();
-            let count: usize = rows.iter().map(|r| r.count).sum();
-            let first = uses[layer.parameters[0]].first();
-            let node = first.map(|&(node, _)| &network.nodes[node]);
-            let has = |kind: &str| rows.iter().any(|r| r.factor == kind);
-            LayerRow {
-                layer: layer.name.clone(),
-                operation: node.map_or_else(|| "-".into(), |n| n.operation.clone()),
-                output_shape: node.map_or_else(Vec::new, |n| n.rest.clone()),
-                parameters: rows.iter().map(|r| r.name.clone()).collect(),
-                offset: rows[0].offset,
-                count,
-                factor: if has("dense") {
-                    "dense"
-                } else if has("outer") {
-                    "outer"
-                } else {
-                    "none"
-                },
-                block_bytes: 4 * (count as u128).pow(2),
-            }
-        })
-        .collect();
-    let mut operations: Vec<OperationRow> = Vec::new();
-    for node in &network.nodes {
-        // A node of the file may be several of ours; the last has its result.
-        if operations.last().is_some_and(|o| o.name == node.name) {
-            operations.pop();
-        }
-        operations.push(OperationRow {
-            name: node.name.clone(),
-            operation: node.operation.clone(),
-            output_shape: node.rest.clone(),
-        });
-    }
+    let parameters = parameter_rows(network, &uses);
+    let layers = layer_rows(network, &uses, &parameters);
     let output = network.output.checked_sub(network.inputs.len());
     Inspection {
         inputs: network
@@ -182,9 +131,79 @@ pub fn inspect(network: &Network) -> Inspection {
         hessian_bytes: 4 * (network.parameter_count() as u128).pow(2),
         parameters,
         layers,
-        operations,
+        operations: operation_rows(network),
         warnings: network.warnings.clone(),
     }
+}
+
+/// The table's rows of parameters; `uses` is that of [`uses`].
+fn parameter_rows(network: &Network, uses: &[Vec<(usize, usize)>]) -> Vec<ParameterRow> {
+    (0..network.parameters.len())
+        .map(|k| {
+            let parameter = &network.parameters[k];
+            ParameterRow {
+                name: parameter.name.clone(),
+                shape: parameter.data.shape.clone(),
+                offset: parameter.offset,
+                count: parameter.data.len(),
+                layer: parameter.layer.clone(),
+                factor: factor(network, k, &uses[k]),
+            }
+        })
+        .collect()
+}
+
+/// The table's rows of layers; `uses` is that of [`uses`].
+fn layer_rows(
+    network: &Network,
+    uses: &[Vec<(usize, usize)>],
+    parameters: &[ParameterRow],
+) -> Vec<LayerRow> {
+    network
+        .layers()
+        .iter()
+        .map(|layer| {
+            let rows: Vec<&ParameterRow> =
+                layer.parameters.iter().map(|&k| &parameters[k]).collect();
+            let count: usize = rows.iter().map(|r| r.count).sum();
+            let first = uses[layer.parameters[0]].first();
+            let node = first.map(|&(node, _)| &network.nodes[node]);
+            let has = |kind: &str| rows.iter().any(|r| r.factor == kind);
+            LayerRow {
+                layer: layer.name.clone(),
+                operation: node.map_or_else(|| "-".into(), |n| n.operation.clone()),
+                output_shape: node.map_or_else(Vec::new, |n| n.rest.clone()),
+                parameters: rows.iter().map(|r| r.name.clone()).collect(),
+                offset: rows[0].offset,
+                count,
+                factor: if has("dense") {
+                    "dense"
+                } else if has("outer") {
+                    "outer"
+                } else {
+                    "none"
+                },
+                block_bytes: 4 * (count as u128).pow(2),
+            }
+        })
+        .collect()
+}
+
+/// The table's rows of operations: one for each node of the file.
+fn operation_rows(network: &Network) -> Vec<OperationRow> {
+    let mut operations: Vec<OperationRow> = Vec::new();
+    for node in &network.nodes {
+        // A node of the file may be several of ours; the last has its result.
+        if operations.last().is_some_and(|o| o.name == node.name) {
+            operations.pop();
+        }
+        operations.push(OperationRow {
+            name: node.name.clone(),
+            operation: node.operation.clone(),
+            output_shape: node.rest.clone(),
+        });
+    }
+    operations
 }
 
 /// The operations that use each parameter, through views of it, and which operand it is there: `(node, operand)`, in

@@ -3,7 +3,7 @@
 use super::OnnxOptions;
 use super::features::{self, Feature};
 use super::graph::{Graph, Node};
-use super::layers::{ends_of_norms, layer};
+use super::layers::{Clues, ends_of_norms, layer};
 use super::names::list;
 use super::roles::{MOST_ORIGINS, Origin, Role, VIEWS, role, too_many};
 use super::tensor::Array;
@@ -76,10 +76,15 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     overrule(&roots, options, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let ends = ends_of_norms(&roots);
-    let of = |&k: &usize| {
-        let layer = layer(graph, &links, &roots, options, &origins, &ends, k);
-        (k, layer)
+    let clues = Clues {
+        graph,
+        links: &links,
+        roots: &roots,
+        options,
+        origins: &origins,
+        ends: &ends,
     };
+    let of = |&k: &usize| (k, layer(&clues, k));
     let layers: Vec<(usize, String)> = chosen.iter().map(of).collect();
     for (k, layer) in layers {
         roots.entries[k].layer = Some(layer);

@@ -3,6 +3,8 @@
 //! z[n] = reduce over t of W[ids[n, t]], padding left out. The Loop is recognised by what it computes, not by how it is
 //! written: its body is run on the host for random rows of a few samples, and compared with the candidates.
 
+mod host;
+
 use super::super::fold;
 use super::super::graph::Node;
 use super::super::proto::{self, Attribute};
@@ -14,11 +16,9 @@ use crate::error::Result;
 use crate::network::LOWEST;
 use crate::ops::{ReduceSum, Reshape};
 use crate::tensor::Expr;
+use host::{Known, run_loop};
 use std::collections::HashMap;
 use std::slice::from_ref;
-
-/// Nodes that are run on the host for one Loop.
-const MOST_STEPS: usize = 1 << 20;
 
 /// Entries of the random rows.
 const MOST_ENTRIES: usize = 1 << 23;
@@ -110,23 +110,8 @@ impl Lowering<'_> {
         let mut rows = self.append(node, Reshape { rest }, &[rows.operand], place)?;
         let mut count = None;
         if let (Some(padding), Some(tokens)) = (bag.padding, tokens) {
-            let rest = vec![1, length, 1];
-            let tokens = self.append(node, Reshape { rest }, &[tokens.operand], place)?;
-            // 1 for a token that is kept, else 0.
-            let (token, padding) = (Expr::input(0), Expr::constant(padding as f64));
-            let (zero, one) = (|| Expr::constant(0.0), || Expr::constant(1.0));
-            let above = Expr::if_less_equal(padding.clone(), token.clone(), zero(), one());
-            let kept = Expr::if_less_equal(token, padding, above, one());
-            let kept = self.elementwise(node, kept, from_ref(&tokens), place)?;
-            let (x, keep) = (Expr::input(0), Expr::input(1));
-            let left = match bag.mode {
-                Mode::Max => {
-                    let hidden = Expr::constant(LOWEST);
-                    Expr::if_less_equal(keep, Expr::constant(0.5), hidden, x)
-                }
-                _ => x * keep,
-            };
-            rows = self.elementwise(node, left, &[rows, kept.clone()], place)?;
+            let (left, kept) = self.without_padding(node, bag.mode, padding, [rows, tokens])?;
+            rows = left;
             let axes = vec![1];
             let sum = ReduceSum { axes, keep: false };
             count = Some(self.append(node, sum, &[kept.operand], place)?);
@@ -173,6 +158,35 @@ impl Lowering<'_> {
                 self.elementwise(node, chosen, &[reduced, count], place)
             }
         }
+    }
+
+    /// The rows `[samples, length, width]` of bags with those of the token `padding` left out, and for each whether it is
+    /// kept: 1 for a token that is kept, else 0.
+    fn without_padding(
+        &mut self,
+        node: &Node,
+        mode: Mode,
+        padding: i64,
+        [rows, tokens]: [Tensor; 2],
+    ) -> Result<(Tensor, Tensor)> {
+        let place = Some(Sample::alone(0));
+        let rest = vec![1, rows.rest[1], 1];
+        let tokens = self.append(node, Reshape { rest }, &[tokens.operand], place)?;
+        let (token, padding) = (Expr::input(0), Expr::constant(padding as f64));
+        let (zero, one) = (|| Expr::constant(0.0), || Expr::constant(1.0));
+        let above = Expr::if_less_equal(padding.clone(), token.clone(), zero(), one());
+        let kept = Expr::if_less_equal(token, padding, above, one());
+        let kept = self.elementwise(node, kept, from_ref(&tokens), place)?;
+        let (x, keep) = (Expr::input(0), Expr::input(1));
+        let left = match mode {
+            Mode::Max => {
+                let hidden = Expr::constant(LOWEST);
+                Expr::if_less_equal(keep, Expr::constant(0.5), hidden, x)
+            }
+            _ => x * keep,
+        };
+        let rows = self.elementwise(node, left, &[rows, kept.clone()], place)?;
+        Ok((rows, kept))
     }
 
     /// Rows, table and tokens among the operands: T rows or tokens per sample, one sample after another.
@@ -270,13 +284,7 @@ impl Lowering<'_> {
         paddings: &[Option<i64>],
         trial: u64,
     ) -> Option<Drawn> {
-        let mut state = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(trial + 1);
-        let mut next = move || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize
-        };
+        let mut random = Random::new(trial);
         let samples = self.batch.sizes[1];
         let count = samples.checked_mul(operands.length)?;
         let width = operands.width;
@@ -290,16 +298,9 @@ impl Lowering<'_> {
         if size > MOST_ENTRIES {
             return None;
         }
-        let mut reals = |rows: usize| -> Vec<Vec<f64>> {
-            (0..rows)
-                .map(|_| {
-                    (0..width)
-                        .map(|_| (next() % 2001) as f64 / 500.0 - 2.0)
-                        .collect()
-                })
-                .collect()
-        };
-        let drawn = reals(table.unwrap_or(count));
+        let drawn: Vec<Vec<f64>> = (0..table.unwrap_or(count))
+            .map(|_| (0..width).map(|_| random.real()).collect())
+            .collect();
         // Few tokens, so that every padding is met, and some bags hold nothing else.
         let mut few: Vec<i64> = paddings.iter().flatten().copied().collect();
         few.extend([0, 1, 2, 3, 5]);
@@ -307,7 +308,7 @@ impl Lowering<'_> {
             few.retain(|&token| (token as u128) < extent as u128);
         }
         let tokens = operands.tokens.map(|_| {
-            let token = |_| few[next() % few.len()];
+            let token = |_| few[random.next() % few.len()];
             (0..count).map(token).collect::<Vec<i64>>()
         });
         let mut tokens = tokens;
@@ -346,15 +347,30 @@ impl Lowering<'_> {
     }
 }
 
+/// A sequence of pseudorandom numbers, the same for every import.
+struct Random(u64);
+
+impl Random {
+    fn new(trial: u64) -> Self {
+        Random(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(trial + 1))
+    }
+
+    fn next(&mut self) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize
+    }
+
+    /// A number from −2 to 2.
+    fn real(&mut self) -> f64 {
+        (self.next() % 2001) as f64 / 500.0 - 2.0
+    }
+}
+
 /// Operands by name, rows of all bags, tokens of all bags.
 type Drawn = (HashMap<String, Known>, Vec<Vec<f64>>, Option<Vec<i64>>);
-
-/// A value on the host.
-#[derive(Clone, Debug)]
-enum Known {
-    One(Array),
-    List(Vec<Array>),
-}
 
 /// Whole numbers that a graph holds.
 fn constants(graph: &proto::Graph) -> Vec<i64> {
@@ -376,174 +392,6 @@ fn constants(graph: &proto::Graph) -> Vec<i64> {
         found.extend(constants(inside));
     }
     found
-}
-
-type Outcome<T> = std::result::Result<T, String>;
-
-/// Runs a Loop on the host: the values of its one result that is made of rows, [N·D].
-fn run_loop(node: &Node, env: HashMap<String, Known>) -> Outcome<Vec<f64>> {
-    let mut host = Host {
-        env,
-        left: MOST_STEPS,
-    };
-    let results = host.repeat(&node.proto)?;
-    let mut rows = None;
-    for result in results {
-        let values: Vec<f64> = match result {
-            Known::List(list) => list.iter().flat_map(Array::to_f64).collect(),
-            Known::One(array) if array.is_float() => array.to_f64(),
-            Known::One(_) => continue,
-        };
-        if rows.replace(values).is_some() {
-            return Err("two results".into());
-        }
-    }
-    rows.ok_or_else(|| "no result".into())
-}
-
-/// A run of nodes on the host.
-struct Host {
-    env: HashMap<String, Known>,
-    left: usize,
-}
-
-impl Host {
-    fn array(&self, name: &str) -> Outcome<&Array> {
-        match self.env.get(name) {
-            Some(Known::One(array)) => Ok(array),
-            _ => Err(format!("{name:?} is not known")),
-        }
-    }
-
-    fn truth(&self, name: &str) -> Outcome<bool> {
-        let value = self.array(name)?.scalar();
-        Ok(value.ok_or("a condition of several values")? != 0.0)
-    }
-
-    /// Runs a graph; returns its results.
-    fn graph(&mut self, graph: &proto::Graph) -> Outcome<Vec<Known>> {
-        for tensor in &graph.initializer {
-            let array = fold::inner(tensor)?;
-            self.env.insert(tensor.name.clone(), Known::One(array));
-        }
-        for node in &graph.node {
-            self.left = self.left.checked_sub(1).ok_or("too many steps")?;
-            let results = self.node(node)?;
-            for (name, result) in node.output.iter().zip(results) {
-                self.env.insert(name.clone(), result);
-            }
-        }
-        let known = |name: &str| self.env.get(name).cloned().ok_or("a result is missing");
-        let results: std::result::Result<Vec<Known>, _> =
-            graph.output.iter().map(|o| known(&o.name)).collect();
-        Ok(results?)
-    }
-
-    fn node(&mut self, node: &proto::Node) -> Outcome<Vec<Known>> {
-        let first = node.input.first().map_or("", |name| name.as_str());
-        match node.op_type.as_str() {
-            "If" => {
-                let branch = match self.truth(first)? {
-                    true => "then_branch",
-                    false => "else_branch",
-                };
-                self.graph(graph_of(node, branch).ok_or("a branch is missing")?)
-            }
-            "Loop" => self.repeat(node),
-            "SequenceEmpty" => Ok(vec![Known::List(Vec::new())]),
-            "SequenceInsert" => {
-                let (Some(Known::List(list)), [_, new]) = (self.env.get(first), &node.input[..])
-                else {
-                    return Err("a sequence is missing".into());
-                };
-                let mut list = list.clone();
-                list.push(self.array(new)?.clone());
-                Ok(vec![Known::List(list)])
-            }
-            _ => {
-                let mut inputs = Vec::with_capacity(node.input.len());
-                for name in &node.input {
-                    inputs.push(match name.as_str() {
-                        "" => None,
-                        name => Some(self.array(name)?.clone()),
-                    });
-                }
-                let node = Node {
-                    proto: node.clone(),
-                };
-                let results = fold::evaluate(&node, &inputs)?;
-                let elements: usize = results.iter().map(Array::len).sum();
-                let left = self.left.checked_sub(elements / 64);
-                self.left = left.ok_or("too many elements")?;
-                Ok(results.into_iter().map(Known::One).collect())
-            }
-        }
-    }
-
-    /// Runs a Loop: carried values, then what each turn gave, joined along a first axis.
-    fn repeat(&mut self, node: &proto::Node) -> Outcome<Vec<Known>> {
-        let body = graph_of(node, "body").ok_or("its body is missing")?;
-        let operand = |k: usize| node.input.get(k).filter(|name| !name.is_empty());
-        let most = match operand(0) {
-            Some(name) => self.array(name)?.scalar().ok_or("its count is missing")? as usize,
-            None => usize::MAX,
-        };
-        let mut going = match operand(1) {
-            Some(name) => self.truth(name)?,
-            None => true,
-        };
-        let [counter, condition, carried @ ..] = &body.input[..] else {
-            return Err("its body has no counter".into());
-        };
-        let mut values = Vec::with_capacity(carried.len());
-        for k in 0..carried.len() {
-            let name = operand(k + 2).ok_or("a carried value is missing")?;
-            values.push(
-                self.env
-                    .get(name)
-                    .cloned()
-                    .ok_or("a carried value is missing")?,
-            );
-        }
-        let mut turns: Vec<Vec<Array>> = Vec::new();
-        let mut turn = 0;
-        while going && turn < most {
-            self.left = self.left.checked_sub(1).ok_or("too many steps")?;
-            let number = Array::ints(&[], vec![turn as i64]);
-            self.env.insert(counter.name.clone(), Known::One(number));
-            let truth = Array::ints(&[], vec![1]);
-            self.env.insert(condition.name.clone(), Known::One(truth));
-            for (input, value) in carried.iter().zip(values) {
-                self.env.insert(input.name.clone(), value);
-            }
-            let mut results = self.graph(body)?.into_iter();
-            going = match results.next() {
-                Some(Known::One(go)) => go.scalar() != Some(0.0),
-                _ => return Err("its condition is missing".into()),
-            };
-            values = results.by_ref().take(carried.len()).collect();
-            let mut given = Vec::new();
-            for result in results {
-                match result {
-                    Known::One(array) => given.push(array),
-                    Known::List(_) => return Err("a list for each turn".into()),
-                }
-            }
-            turns.push(given);
-            turn += 1;
-        }
-        let count = turns.first().map_or(0, Vec::len);
-        for k in 0..count {
-            let of_turn = turns.iter().filter_map(|given| given.get(k));
-            let shape = [&[turns.len()], &turns[0][k].shape[..]].concat();
-            let joined: Vec<f64> = of_turn.flat_map(Array::to_f64).collect();
-            if joined.len() != shape.iter().product::<usize>() {
-                return Err("turns of different shapes".into());
-            }
-            values.push(Known::One(Array::reals(&shape, joined, true)));
-        }
-        Ok(values)
-    }
 }
 
 impl Lowering<'_> {
