@@ -18,7 +18,7 @@ use crate::plan::request::{Part, ResolvedPart, resolve};
 use crate::plan::tiles::{Grid, Tiling};
 use crate::plan::{Limits, Plan, Sizes, Units, plan};
 use crate::plan::{Way, shortage};
-use crate::run::{Control, Report, Work, run, run_on_all};
+use crate::run::{Control, Problem, Report, run, run_on_all};
 use crate::sink::{
     self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
     StorageOptions, Tensors, takes_chunks, takes_tensors,
@@ -393,8 +393,8 @@ impl Session {
     }
 
     /// What every computation takes.
-    pub(crate) fn work(&self) -> Work<'_> {
-        Work {
+    pub(crate) fn work(&self) -> Problem<'_> {
+        Problem {
             network: &self.network,
             dataset: &self.dataset,
             loss: self.loss.as_ref(),

@@ -7,7 +7,7 @@ use crate::loss::TargetBatch;
 use crate::network::Network;
 use crate::plan::Limits;
 use crate::plan::Short;
-use crate::run::{Control, Progress, Work};
+use crate::run::{Control, Problem, Progress};
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Backend, HostSlice, Shape};
@@ -44,7 +44,7 @@ impl Stream {
     /// # Errors
     /// [`Error::Budget`] where not even one sample and one direction fit.
     pub(super) fn fit(
-        work: &Work<'_>,
+        work: &Problem<'_>,
         directions: usize,
         batch: Option<usize>,
         limits: Limits,
@@ -99,7 +99,7 @@ impl Stream {
     /// What the data or `visit` report; [`Error::Interrupted`].
     pub(super) fn each<G>(
         self,
-        work: &Work<'_>,
+        work: &Problem<'_>,
         directions: usize,
         control: &Control<'_>,
         prepare: impl Fn(&Range<usize>) -> G,

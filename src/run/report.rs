@@ -68,6 +68,16 @@ pub struct DeviceShare {
     pub lost: bool,
 }
 
+impl DeviceShare {
+    /// The share of a device that did nothing so far.
+    pub(super) fn named(name: String) -> DeviceShare {
+        DeviceShare {
+            name,
+            ..DeviceShare::default()
+        }
+    }
+}
+
 /// The stage of a run that took longest, which the others waited for.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Bottleneck {
