@@ -18,7 +18,7 @@ use crate::plan::request::{Part, ResolvedPart, resolve};
 use crate::plan::tiles::{Grid, Tiling};
 use crate::plan::{Limits, Plan, Sizes, Units, plan};
 use crate::plan::{Way, shortage};
-use crate::run::{Control, Problem, Report, run, run_on_all};
+use crate::run::{Control, Problem, RunReport, run, run_on_all};
 use crate::sink::{
     self, Begun, Files, FilesOptions, Left, Memory, ParameterPlace, PartLayout, Provenance, Sink,
     StorageOptions, Tensors, takes_chunks, takes_tensors,
@@ -704,7 +704,7 @@ impl Session {
         plan: &Plan,
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let second = self.curvature.needs_second_derivatives();
         let report = run(backend, &self.work(), plan, sink, control);
         self.finite(B::Real::NAME, report, second, control, |_| true)
@@ -721,7 +721,7 @@ impl Session {
         plan: &Plan,
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let second = self.curvature.needs_second_derivatives();
         let report = run_on_all(backends, &self.work(), plan, sink, control);
         self.finite(B::Real::NAME, report, second, control, |_| true)
@@ -738,7 +738,7 @@ impl Session {
         plan: &Plan,
         target: &Target,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         #[cfg(feature = "gpu")]
         if let Device::Gpus(gpus) = device {
             let all: Vec<&Gpu> = gpus.all().iter().collect();
@@ -753,7 +753,7 @@ impl Session {
         plan: &Plan,
         target: &Target,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         if takes_tensors(&target.path) {
             return self.write_tensors(backends, plan, target, control);
         }
@@ -777,7 +777,7 @@ impl Session {
         plan: &Plan,
         target: &Target,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let mut files = target
             .files()?
             .provenance(self.identified(target)?)
@@ -853,7 +853,7 @@ impl Session {
         plan: &Plan,
         target: &Target,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let mut tensors = target
             .tensors::<B::Real>()?
             .provenance(self.identified(target)?)
@@ -1182,17 +1182,17 @@ fn widened<R: Real>(blocks: Vec<(PartLayout, Array2<R>)>) -> Vec<(PartLayout, Ar
 }
 
 /// What is said of a run whose result was there.
-fn was_whole(plan: &Plan) -> Report {
-    Report {
+fn was_whole(plan: &Plan) -> RunReport {
+    RunReport {
         was_whole: true,
         found_tiles: plan.tile_count(),
-        ..Report::default()
+        ..RunReport::default()
     }
 }
 
 /// Makes a result durable, and takes note of how long that took.
 fn end<B: Contract>(
-    report: &mut Report,
+    report: &mut RunReport,
     backends: &[&B],
     sync: impl FnOnce() -> Result<()>,
 ) -> Result<()> {

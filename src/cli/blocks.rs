@@ -10,7 +10,7 @@ use hessblock::forecast::Rates;
 use hessblock::loss::RankReport;
 use hessblock::plan::Plan;
 use hessblock::plan::request::ResolvedPart;
-use hessblock::run::{Control, Report};
+use hessblock::run::{Control, RunReport};
 use hessblock::text;
 use hessblock::{Device, Error, Result, Session, Source, Target};
 use serde::Serialize;
@@ -32,7 +32,7 @@ struct Summary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<&'a RankReport>,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a RunReport,
     gflops: f64,
 }
 

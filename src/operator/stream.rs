@@ -6,7 +6,7 @@ use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::plan::Short;
+use crate::plan::Shortfall;
 use crate::run::{Control, Problem, Progress};
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
@@ -78,11 +78,11 @@ impl Stream {
                 group = group.div_ceil(2);
             } else {
                 let peak = meter.peak();
-                let Short {
+                let Shortfall {
                     budget,
                     held,
                     would_do,
-                } = Short::of(limits, peak, host);
+                } = Shortfall::of(limits, peak, host);
                 return Err(Error::Budget(format!(
                     "the memory budget of {budget} is too small: {held}one sample's passes take {} (largest tensor {}) and {} on the host; {would_do} would do",
                     Bytes(peak.into()),

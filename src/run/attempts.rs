@@ -3,7 +3,7 @@
 use super::collector::{Share, Shared};
 use super::driver::drive;
 use super::ledger::Ledger;
-use super::report::{Replanned, Report};
+use super::report::{Replanned, RunReport};
 use super::writer::Item;
 use super::{Control, Progress};
 use crate::bytes::Bytes;
@@ -21,7 +21,7 @@ pub(super) struct Attempts<'a, B: Contract> {
     pub(super) shared: Shared<'a, B::Real>,
     pub(super) note: &'static str,
     pub(super) control: &'a Control<'a>,
-    pub(super) report: Report,
+    pub(super) report: RunReport,
 }
 
 impl<B: Contract> Attempts<'_, B> {

@@ -4,7 +4,7 @@ use super::attempts::Attempts;
 use super::collector::Shared;
 use super::ledger::Ledger;
 use super::left::Left;
-use super::report::{DeviceShare, Report};
+use super::report::{DeviceShare, RunReport};
 use super::writer::{Item, Writer};
 use super::{Control, Problem};
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub(super) struct Leg<'a, B: Contract> {
 
 impl<B: Contract> Leg<'_, B> {
     /// Makes what is left of the stage.
-    pub(super) fn run(&self, left: Left) -> Result<Report> {
+    pub(super) fn run(&self, left: Left) -> Result<RunReport> {
         let (backends, plan, sink) = (self.backends, self.plan, self.sink);
         let host = backends.iter().all(|b| b.accumulates_in_host_memory());
         let before: Vec<_> = backends.iter().map(|b| b.device_counters()).collect();
@@ -76,12 +76,12 @@ impl<B: Contract> Leg<'_, B> {
                 },
                 note: self.note,
                 control: self.control,
-                report: Report {
+                report: RunReport {
                     devices: backends
                         .iter()
                         .map(|b| DeviceShare::named(b.device_name()))
                         .collect(),
-                    ..Report::default()
+                    ..RunReport::default()
                 },
             };
             let driven = attempts.run(&send);
@@ -109,7 +109,7 @@ impl<B: Contract> Leg<'_, B> {
     }
 
     /// Adds what the devices counted since `before`.
-    fn add_counters(&self, report: &mut Report, before: Vec<Option<DeviceCounters>>) {
+    fn add_counters(&self, report: &mut RunReport, before: Vec<Option<DeviceCounters>>) {
         let devices = self.backends.iter().zip(before);
         for ((backend, before), share) in devices.zip(&mut report.devices) {
             let (Some(before), Some(after)) = (before, backend.device_counters()) else {

@@ -14,7 +14,7 @@ mod report;
 mod writer;
 
 pub use problem::Problem;
-pub use report::{Bottleneck, DeviceShare, Replanned, Report, Stage};
+pub use report::{Bottleneck, DeviceShare, Replanned, RunReport, Stage};
 
 use crate::error::{Error, Result};
 use crate::files::writing;
@@ -70,7 +70,7 @@ impl Control<'_> {
 /// Runs a plan into a sink, which has not begun; the caller finishes it.
 ///
 /// Where the device has less memory than planned, the rest is planned anew for half of it
-/// ([`Report::warnings`], [`Report::replanned`]).
+/// ([`RunReport::warnings`], [`RunReport::replanned`]).
 ///
 /// # Errors
 /// Whatever the data, the device or the sink reports; [`Error::Interrupted`] when asked to stop;
@@ -81,7 +81,7 @@ pub fn run<B: Contract>(
     plan: &Plan,
     sink: &mut dyn Sink<B::Real>,
     control: &Control<'_>,
-) -> Result<Report> {
+) -> Result<RunReport> {
     run_on_all(&[backend], work, plan, sink, control)
 }
 
@@ -97,7 +97,7 @@ pub fn run_on_all<B: Contract>(
     plan: &Plan,
     sink: &mut dyn Sink<B::Real>,
     control: &Control<'_>,
-) -> Result<Report> {
+) -> Result<RunReport> {
     let Some(&first) = backends.first() else {
         return Err(Error::Request("there is no device to run on".into()));
     };
@@ -121,12 +121,12 @@ pub fn run_on_all<B: Contract>(
         });
     }
     let left = Left::of(&stages, sink, control)?;
-    let mut report = Report {
+    let mut report = RunReport {
         devices: backends
             .iter()
             .map(|b| DeviceShare::named(b.device_name()))
             .collect(),
-        ..Report::default()
+        ..RunReport::default()
     };
     let mut course = Course::new(&stages, &left);
     for ((plan, note), left) in stages.iter().zip(Replanned::NOTES).zip(left) {

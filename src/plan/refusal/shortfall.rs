@@ -1,7 +1,7 @@
 //! The words of a message on a budget that is too small.
 
-use super::limits::Limits;
 use crate::bytes::Bytes;
+use crate::plan::Limits;
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
 pub(super) fn at_least(bytes: u128) -> String {
@@ -19,7 +19,7 @@ pub(super) fn at_least(bytes: u128) -> String {
 }
 
 /// The words of a message on a budget that is too small.
-pub(crate) struct Short {
+pub(crate) struct Shortfall {
     /// The budget that is too small.
     pub(crate) budget: Bytes,
     /// The clause that names what is in use of it ([`Limits::held_text`]).
@@ -28,9 +28,9 @@ pub(crate) struct Short {
     pub(crate) would_do: String,
 }
 
-impl Short {
+impl Shortfall {
     /// For work that takes `peak` bytes on the device and `host` bytes of host buffers, which do not fit the limits.
-    pub(crate) fn of(limits: Limits, peak: u64, host: u64) -> Short {
+    pub(crate) fn of(limits: Limits, peak: u64, host: u64) -> Shortfall {
         let short_of_host = limits.unified || host > limits.host_left();
         let mut options = Vec::new();
         if limits.unified {
@@ -50,7 +50,7 @@ impl Short {
             (true, false) => limits.host,
             (false, _) => limits.device,
         };
-        Short {
+        Shortfall {
             budget: Bytes(budget.into()),
             held: match short_of_host {
                 true => limits.held_text(),

@@ -1,15 +1,15 @@
 //! What would fit where the memory budget is too small for a request.
 
-use super::request::ResolvedPart;
-use super::room::{candidates, listed};
+use super::{candidates, listed};
 use crate::error::Error;
 use crate::network::Network;
+use crate::plan::request::ResolvedPart;
 
 /// Candidates that are tried: of each a unit is measured.
 const TRIED: usize = 24;
 
 /// The error of a plan that has no room, with the parts within those requested that have, as `fits` finds them.
-pub(super) fn with_what_fits(
+pub(in crate::plan) fn with_what_fits(
     error: Error,
     network: &Network,
     parts: &[ResolvedPart],
@@ -35,14 +35,13 @@ pub(super) fn with_what_fits(
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::Limits;
-    use super::super::make::has_room;
-    use super::super::sizes::Sizes;
     use crate::bytes::Bytes;
     use crate::import::data::Dataset;
     use crate::loss::{CrossEntropy, Reduction};
     use crate::network::builder::Builder;
+    use crate::plan::make::has_room;
     use crate::plan::tiles::Grid;
+    use crate::plan::{Limits, Sizes};
     use crate::{Part, Session};
     use ndarray::{Array1, Array2};
 

@@ -1,10 +1,16 @@
-//! Whether a request has room, and what of it would.
+//! Refusals of requests that have no room, with what would.
+
+mod shortfall;
+mod smaller;
+
+pub(crate) use shortfall::Shortfall;
+pub(super) use smaller::with_what_fits;
 
 use super::request::{Part, ResolvedPart, resolve};
-use super::short::at_least;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::network::Network;
+use shortfall::at_least;
 use std::ops::Range;
 
 /// Parts that a message lists.
