@@ -8,7 +8,7 @@
 mod common;
 
 use hessblock::plan::tiles::Grid;
-use hessblock::run::{Control, Report};
+use hessblock::run::{Control, RunReport};
 use hessblock::sink::{Memory, Sink};
 use hessblock::tensor::Contract;
 use hessblock::tensor::cpu::Cpu;
@@ -39,7 +39,7 @@ fn run<B: Contract>(
     session: &Session,
     part: &str,
     sink: &mut Memory<B::Real>,
-) -> Report {
+) -> RunReport {
     let limits = common::endless(backend);
     let grid = match backend.accumulates_in_host_memory() {
         true => Grid::Whole,
@@ -67,7 +67,7 @@ fn run<B: Contract>(
 /// A block into touched and into fresh memory, in milliseconds.
 fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) {
     let mut sink = Memory::new();
-    let mut report = Report::default();
+    let mut report = RunReport::default();
     let touched = median(|| {
         let (seconds, made) = timed(|| run(backend, session, part, &mut sink));
         report = made;

@@ -9,7 +9,7 @@ use hessblock::loss::{CrossEntropy, Reduction};
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::plan::tiles::{Grid, Tiling};
 use hessblock::plan::{Keep, Limits, Plan};
-use hessblock::run::{Control, Replanned, Report, Stage};
+use hessblock::run::{Control, Replanned, RunReport, Stage};
 use hessblock::sink::{Blocks, Memory, PartLayout, Sink};
 use hessblock::tensor::cpu::Cpu;
 use hessblock::tensor::gpu::{Faults, Gpu, Options, Selector, adapters};
@@ -134,7 +134,11 @@ fn plan(
     )
 }
 
-fn run(session: &Session, gpu: &Gpu, plan: &Plan) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
+fn run(
+    session: &Session,
+    gpu: &Gpu,
+    plan: &Plan,
+) -> hessblock::Result<(RunReport, Vec<Array2<f32>>)> {
     let mut sink = Memory::<f32>::new();
     let report = session.run_on(gpu, plan, &mut sink, &Control::none())?;
     Sink::<f32>::finish(&mut sink)?;
@@ -170,7 +174,7 @@ fn memory_of(bytes: u64) -> Faults {
 }
 
 /// A run from a plan on a device that refuses buffers beyond so many bytes, and one that has all it wants.
-fn short_of_memory(session: &Session, texts: &[&str], start: &Plan, bytes: u64) -> Report {
+fn short_of_memory(session: &Session, texts: &[&str], start: &Plan, bytes: u64) -> RunReport {
     let whole = gpu(Faults::default()).expect("opened before");
     let short = gpu(memory_of(bytes)).expect("opened before");
     let (_, expected) = run(session, &whole, start).expect("a run");
@@ -616,7 +620,7 @@ fn run_on(
     session: &Session,
     gpus: &[&Gpu],
     plan: &Plan,
-) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
+) -> hessblock::Result<(RunReport, Vec<Array2<f32>>)> {
     let mut sink = Memory::<f32>::new();
     let report = session.run_on_all(gpus, plan, &mut sink, &Control::none())?;
     Sink::<f32>::finish(&mut sink)?;

@@ -285,44 +285,64 @@ impl<'a, B: Backend> Passes<'a, B> {
         &self,
         activations: &Activations<B>,
         seed: B::Tensor,
-        mut visit: impl FnMut(usize, Site<B::Tensor>),
-        mut watch: impl FnMut(usize, Seen<'_, B::Tensor>),
+        visit: impl FnMut(usize, Site<B::Tensor>),
+        watch: impl FnMut(usize, Seen<'_, B::Tensor>),
     ) {
-        let (network, reach) = (self.network, self.reach);
-        let first = network.inputs.len();
-        let values = first + network.nodes.len();
-        let mut pending = Pending {
+        let values = self.network.inputs.len() + self.network.nodes.len();
+        let reverse = Reverse {
+            passes: self,
+            activations,
             cotangents: vec![None; values],
             sites: vec![Vec::new(); values],
+            visit,
+            watch,
         };
-        pending.cotangents[network.output] = Some(seed);
+        reverse.run(seed);
+    }
+}
+
+/// A reverse pass under way.
+struct Reverse<'a, B: Backend, V, W> {
+    passes: &'a Passes<'a, B>,
+    activations: &'a Activations<B>,
+    /// By value: the cotangents of those that the pass has not come to yet.
+    cotangents: Vec<Option<B::Tensor>>,
+    /// By value: the sites of those that are made of parameters alone.
+    sites: Vec<Vec<Site<B::Tensor>>>,
+    visit: V,
+    watch: W,
+}
+
+impl<B, V, W> Reverse<'_, B, V, W>
+where
+    B: Backend,
+    V: FnMut(usize, Site<B::Tensor>),
+    W: FnMut(usize, Seen<'_, B::Tensor>),
+{
+    /// Goes through all nodes, the last first.
+    fn run(mut self, seed: B::Tensor) {
+        let (network, reach) = (self.passes.network, self.passes.reach);
+        self.cotangents[network.output] = Some(seed);
         for k in (0..network.nodes.len()).rev() {
-            let value: ValueId = first + k;
+            let value: ValueId = network.inputs.len() + k;
             if !reach.active[value] {
                 continue;
             }
-            let sites = std::mem::take(&mut pending.sites[value]);
-            let cotangent = pending.cotangents[value].take();
+            let sites = std::mem::take(&mut self.sites[value]);
+            let cotangent = self.cotangents[value].take();
             if sites.is_empty() && cotangent.is_none() {
                 continue;
             }
-            watch(k, Seen::Node);
+            (self.watch)(k, Seen::Node);
             let mut pulled = Vec::new();
             match self.step_back(k) {
-                Some(step) => self.relabel(k, &step, sites, &mut pending, &mut visit),
-                None => pulled.extend(sites.iter().map(|site| site.rows(self.backend))),
+                Some(step) => self.relabel(k, &step, sites),
+                None => pulled.extend(sites.iter().map(|site| site.rows(self.passes.backend))),
             }
             pulled.extend(cotangent);
-            watch(k, Seen::Formed);
+            (self.watch)(k, Seen::Formed);
             if !pulled.is_empty() {
-                self.pull_back(
-                    k,
-                    &pulled,
-                    activations,
-                    &mut pending,
-                    &mut visit,
-                    &mut watch,
-                );
+                self.pull_back(k, &pulled);
             }
         }
     }
@@ -330,30 +350,23 @@ impl<'a, B: Backend> Passes<'a, B> {
     /// The step of a site from a node's value back to its operand, where the node only relabels entries of parameters: it is
     /// then a step on the way of the site, not work.
     fn step_back(&self, k: usize) -> Option<Step> {
-        let node = &self.network.nodes[k];
-        if self.reach.sampled[self.network.inputs.len() + k] || !node.op.relabels() {
+        let (network, reach) = (self.passes.network, self.passes.reach);
+        let node = &network.nodes[k];
+        if reach.sampled[network.inputs.len() + k] || !node.op.relabels() {
             return None;
         }
-        node.op.step_back(self.network.operand_rest(node.inputs[0]))
+        node.op.step_back(network.operand_rest(node.inputs[0]))
     }
 
     /// Hands the sites of a node's value, a step further back, to the parameter or the value that the node relabels.
-    fn relabel(
-        &self,
-        k: usize,
-        step: &Step,
-        sites: Vec<Site<B::Tensor>>,
-        pending: &mut Pending<B::Tensor>,
-        visit: &mut impl FnMut(usize, Site<B::Tensor>),
-    ) {
+    fn relabel(&mut self, k: usize, step: &Step, sites: Vec<Site<B::Tensor>>) {
+        let (network, reach) = (self.passes.network, self.passes.reach);
         for mut site in sites {
             site.steps.push(step.clone());
-            match self.network.nodes[k].inputs[0] {
-                Operand::Value(value) if self.reach.active[value] => {
-                    pending.sites[value].push(site);
-                }
-                Operand::Parameter(parameter) if self.reach.wanted[parameter] => {
-                    visit(parameter, site.turned());
+            match network.nodes[k].inputs[0] {
+                Operand::Value(value) if reach.active[value] => self.sites[value].push(site),
+                Operand::Parameter(parameter) if reach.wanted[parameter] => {
+                    (self.visit)(parameter, site.turned());
                 }
                 _ => {}
             }
@@ -361,22 +374,19 @@ impl<'a, B: Backend> Passes<'a, B> {
     }
 
     /// Takes the cotangents of a node's value back to its operands.
-    fn pull_back(
-        &self,
-        k: usize,
-        pulled: &[B::Tensor],
-        activations: &Activations<B>,
-        pending: &mut Pending<B::Tensor>,
-        visit: &mut impl FnMut(usize, Site<B::Tensor>),
-        watch: &mut impl FnMut(usize, Seen<'_, B::Tensor>),
-    ) {
-        let (backend, network, reach) = (self.backend, self.network, self.reach);
+    fn pull_back(&mut self, k: usize, pulled: &[B::Tensor]) {
+        let Passes {
+            backend,
+            network,
+            reach,
+            ..
+        } = *self.passes;
         let node = &network.nodes[k];
-        let inputs = self.operands(node, &activations.values);
+        let inputs = self.passes.operands(node, &self.activations.values);
         for cotangent in pulled {
             let pullback = Pullback {
                 inputs: &inputs,
-                indices: activations.indices[k].as_ref(),
+                indices: self.activations.indices[k].as_ref(),
                 cotangent,
             };
             for (j, &input) in node.inputs.iter().enumerate() {
@@ -386,30 +396,23 @@ impl<'a, B: Backend> Passes<'a, B> {
                 match input {
                     Operand::Value(value) if reach.active[value] && reach.sampled[value] => {
                         let back = node.op.vjp(backend, &pullback, j);
-                        let sum = pending.cotangents[value].take();
+                        let sum = self.cotangents[value].take();
                         let sum = sum.map(|sum| backend.add(&sum, &back));
-                        watch(k, Seen::Cotangent(j, &back));
-                        pending.cotangents[value] = Some(sum.unwrap_or(back));
+                        (self.watch)(k, Seen::Cotangent(j, &back));
+                        self.cotangents[value] = Some(sum.unwrap_or(back));
                     }
                     Operand::Value(value) if reach.active[value] => {
                         let kind = node.op.site(backend, &pullback, j);
-                        pending.sites[value].push(Site::new(kind, network.operand_rest(input)));
-                        watch(k, Seen::Site(j));
+                        self.sites[value].push(Site::new(kind, network.operand_rest(input)));
+                        (self.watch)(k, Seen::Site(j));
                     }
                     Operand::Parameter(parameter) if reach.wanted[parameter] => {
                         let kind = node.op.site(backend, &pullback, j);
-                        visit(parameter, Site::new(kind, network.operand_rest(input)));
+                        (self.visit)(parameter, Site::new(kind, network.operand_rest(input)));
                     }
                     _ => {}
                 }
             }
         }
     }
-}
-
-/// The cotangents and sites of values that a reverse pass has not come to yet, by value.
-struct Pending<T> {
-    cotangents: Vec<Option<T>>,
-    /// Of values that are made of parameters alone.
-    sites: Vec<Vec<Site<T>>>,
 }

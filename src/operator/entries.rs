@@ -6,7 +6,7 @@ use super::form::{Pairs, forms};
 use crate::error::Result;
 use crate::loss::Curvature;
 use crate::plan::Limits;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::Real;
 use crate::tensor::cpu::Cpu;
 
@@ -21,7 +21,7 @@ const UNITS: usize = 1 << 24;
 /// # Errors
 /// What reading the data reports; [`crate::Error::Interrupted`].
 pub fn entries<R: Real>(
-    work: &Work<'_>,
+    work: &Problem<'_>,
     pairs: &[(usize, usize)],
     limits: Limits,
     control: &Control<'_>,

@@ -11,7 +11,7 @@ use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::jacobian::seeds::{Seeded, read_f64, read_outputs, read_tangents};
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::Backend;
 use crate::tensor::dual::{Dual, DualTensor};
 use serde::Serialize;
@@ -54,7 +54,7 @@ pub struct Pairs<'a> {
 /// device report.
 pub fn forms<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     Pairs { left, right }: Pairs<'_>,
     second: bool,
     (limits, batch): (Limits, Option<usize>),
@@ -135,7 +135,7 @@ fn along_each<B: Backend>(
 /// Adds a chunk's part of the forms of a group of pairs, from the outputs with their tangents.
 fn add_forms<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     output: &Twice<B::Tensor>,
     chunk: &Chunk,
     second: bool,

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::jacobian::seeds::{per_sample, read_outputs};
 use crate::plan::Limits;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::{Backend, HostSlice, Shape};
 
 /// ∇_w Σ_n ℓ_n, with what comes along with it.
@@ -26,7 +26,7 @@ pub struct Gradient {
 /// [`Error::Budget`] where not even one sample fits; what data and device report.
 pub fn gradient<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     limits: Limits,
     batch: Option<usize>,
     control: &Control<'_>,

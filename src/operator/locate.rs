@@ -11,7 +11,7 @@ use crate::jacobian::seeds::dual_seed;
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::cpu::Cpu;
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Real, Shape};
@@ -109,7 +109,7 @@ impl<B: Backend> Watch<'_, B> {
 /// # Errors
 /// What the data reports.
 pub fn locate<R: Real>(
-    work: &Work<'_>,
+    work: &Problem<'_>,
     second: bool,
     limits: Limits,
     control: &Control<'_>,

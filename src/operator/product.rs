@@ -11,7 +11,7 @@ use crate::jacobian::seeds::{dual_seed, read_tangents};
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 use rayon::prelude::*;
@@ -26,7 +26,7 @@ use std::ops::Range;
 /// one sample fits, what data and device report.
 pub fn product<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     vectors: &[f64],
     limits: Limits,
     batch: Option<usize>,
@@ -89,7 +89,7 @@ pub fn product<B: Backend>(
 /// As [`product`].
 pub fn jacobian_product<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     vectors: &[f64],
     limits: Limits,
     batch: Option<usize>,
@@ -151,7 +151,7 @@ pub fn jacobian_product<B: Backend>(
 /// [`Error::Shape`] for cotangents of another size; else as [`product`].
 pub fn jacobian_transpose_product<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     cotangents: &[f64],
     limits: Limits,
     batch: Option<usize>,
@@ -219,7 +219,7 @@ pub fn jacobian_transpose_product<B: Backend>(
 /// `[1, directions, shape…]`.
 fn pull<'a, B: Backend>(
     backend: &'a B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     weights: &Weights<DualTensor<B::Tensor>>,
     reach: &Reach,
     activations: Activations<Dual<'a, B>>,

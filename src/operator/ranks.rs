@@ -6,7 +6,7 @@ use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::jacobian::seeds::{per_sample, read_outputs};
 use crate::loss::{RankReport, check_tolerance, count_kept};
 use crate::plan::Limits;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::Backend;
 
 /// One forward pass over all samples, a chunk at a time: how many directions each keeps where S may lose the share
@@ -17,7 +17,7 @@ use crate::tensor::Backend;
 /// for a Hessian of the loss that is not finite; what data and device report.
 pub fn ranks<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     tolerance: f64,
     limits: Limits,
     batch: Option<usize>,

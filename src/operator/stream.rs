@@ -6,8 +6,8 @@ use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::plan::Short;
-use crate::run::{Control, Progress, Work};
+use crate::plan::Shortfall;
+use crate::run::{Control, Problem, Progress};
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Backend, HostSlice, Shape};
@@ -44,7 +44,7 @@ impl Stream {
     /// # Errors
     /// [`Error::Budget`] where not even one sample and one direction fit.
     pub(super) fn fit(
-        work: &Work<'_>,
+        work: &Problem<'_>,
         directions: usize,
         batch: Option<usize>,
         limits: Limits,
@@ -78,7 +78,7 @@ impl Stream {
                 group = group.div_ceil(2);
             } else {
                 let peak = meter.peak();
-                let short = Short::of(limits, peak, host);
+                let short = Shortfall::of(limits, peak, host);
                 let message = format!(
                     "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; {} would do",
                     short.budget,
@@ -99,7 +99,7 @@ impl Stream {
     /// What the data or `visit` report; [`Error::Interrupted`].
     pub(super) fn each<G>(
         self,
-        work: &Work<'_>,
+        work: &Problem<'_>,
         directions: usize,
         control: &Control<'_>,
         prepare: impl Fn(&Range<usize>) -> G,

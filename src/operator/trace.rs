@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::network::Network;
 use crate::plan::Limits;
 use crate::random::Draws;
-use crate::run::{Control, Work};
+use crate::run::{Control, Problem};
 use crate::tensor::Backend;
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ pub fn trace_of(network: &Network, diagonal: &[f64]) -> Vec<Trace> {
 /// As [`product`].
 pub fn probed_trace<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     probes: Probes,
     limits: Limits,
     batch: Option<usize>,

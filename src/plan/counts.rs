@@ -4,7 +4,7 @@
 //! all parameters that any part has finds the terms of the sums; the terms of a part are then added up. A thousand layers would
 //! otherwise take a thousand passes.
 
-use super::alike::contractions;
+use super::contractions::contraction_operations;
 use super::footprint::Planner;
 use super::parts::PartPlan;
 use super::request::{ResolvedPart, pieces};
@@ -374,7 +374,7 @@ impl<'a> Counter<'a> {
             Some(columns) => {
                 let (rows, columns) = (pieces(network, &part.rows), pieces(network, columns));
                 let sides = (&rows[..], &columns[..]);
-                let own = contractions(&self.meter, &self.unit, sides, part.symmetric());
+                let own = contraction_operations(&self.meter, &self.unit, sides, part.symmetric());
                 (wanted(&self.formed) + u128::from(own)) * all / self.directions as u128
             }
         };

@@ -6,8 +6,8 @@ use super::footprint::{Footprint, Planner};
 use super::forward::Needs;
 use super::limits::Limits;
 use super::parts::TileJob;
+use super::refusal::Shortfall;
 use super::routes::Routes;
-use super::short::Short;
 use super::sizes::{MOST_DIRECTIONS, RING, Sizes, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING};
 use super::tiles::Strip;
 use crate::bytes::Bytes;
@@ -90,7 +90,7 @@ fn unit_rows(network: &Network, tiles: &[TileJob], sizes: Sizes) -> usize {
 }
 
 /// The largest units that fit, of G.
-pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<Footprint>> {
+pub(super) fn room_backward(planner: &Planner<'_>, limits: Limits) -> Result<Room<Footprint>> {
     let (network, tiles, sizes) = (planner.network, planner.tiles, planner.sizes);
     let limits = with_reserve(sizes, limits);
     let (rows, lists) = (unit_rows(network, tiles, sizes), list_bytes(planner));
@@ -140,7 +140,7 @@ pub(super) fn room_first(planner: &Planner<'_>, limits: Limits) -> Result<Room<F
 }
 
 /// The largest units that fit, for parts that go forward: H, H − G, or G from tangents.
-pub(super) fn room_second(
+pub(super) fn room_forward(
     planner: &Planner<'_>,
     routes: &Routes,
     limits: Limits,
@@ -200,12 +200,14 @@ pub(super) fn room_second(
 
 /// Bytes that the lists of parts and tiles take, with what is written down of each tile that is made.
 fn list_bytes(planner: &Planner<'_>) -> u64 {
-    let runs = |strips: &[Strip]| {
-        let runs = strips.iter().map(|strip| size_of_val(&strip.runs[..]));
-        size_of_val(strips) + runs.sum::<usize>()
+    let spans = |strips: &[Strip]| {
+        let spans = strips.iter().map(|strip| size_of_val(&strip.spans[..]));
+        size_of_val(strips) + spans.sum::<usize>()
     };
     let parts = planner.parts.iter();
-    let parts: usize = parts.map(|p| PART + runs(&p.rows) + runs(&p.columns)).sum();
+    let parts: usize = parts
+        .map(|p| PART + spans(&p.rows) + spans(&p.columns))
+        .sum();
     (parts + TILE * planner.tiles.len()) as u64
 }
 
@@ -240,7 +242,7 @@ pub(super) fn tiles_on_their_way(unified: bool, count: usize) -> usize {
 
 /// The budget does not hold the units of the run that is gone on with.
 fn too_small_for(units: Units, peak: u64, host: u64, limits: Limits) -> Error {
-    let short = Short::of(limits, peak, host);
+    let short = Shortfall::of(limits, peak, host);
     let message = format!(
         "the run that this one goes on with took {} samples and {} directions at a time, as rounding needs it to be to the \
          end: that is {} on the device and {} of host memory, more than there is now; give it as much, or begin again with \
@@ -275,7 +277,7 @@ fn too_small(least: Least, limits: Limits) -> Error {
             ),
         );
     }
-    let short = Short::of(limits, peak, host);
+    let short = Shortfall::of(limits, peak, host);
     let message = format!(
         "the memory budget of {} is too small: {}weights, a pass and one tile take at least {}, host buffers and finished tiles {}; {} would do",
         short.budget,

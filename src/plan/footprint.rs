@@ -1,6 +1,6 @@
 //! What a unit and a tile take, measured by running them on shapes alone.
 
-use super::alike::{Alike, PairSums};
+use super::contractions::{Contractions, PairSums};
 use super::parts::{PairPlan, PartPlan, TileJob};
 use super::sizes::{DIAGONAL_ROWS, Sizes};
 use super::tiles::{Grid, Strip};
@@ -148,7 +148,7 @@ impl<'a> Planner<'a> {
         // Strips of the same parameters have the same number.
         let mut numbers: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
         let mut number = |strip: &Strip| {
-            let parameters = strip.runs.iter().map(|run| run.parameter).collect();
+            let parameters = strip.spans.iter().map(|span| span.parameter).collect();
             let next = numbers.len();
             *numbers.entry(parameters).or_insert(next)
         };
@@ -195,10 +195,10 @@ impl<'a> Planner<'a> {
             footprint.making = meter.peak() - base;
             let live = meter.live();
             footprint.alive = live - base;
-            let mut alike = Alike::new(&meter, &unit);
+            let mut contractions = Contractions::new(&meter, &unit);
             for job in &tiles {
                 let part = &self.parts[job.part];
-                alike.tile(part, job, self.grid, |_, made| {
+                contractions.tile(part, job, self.grid, |_, made| {
                     footprint.temporary = footprint.temporary.max(made.temporary);
                 });
             }
@@ -248,10 +248,10 @@ impl<'a> Planner<'a> {
                 let weights = Weights::upload(&meter, self.network);
                 self.unit(&meter, &weights, samples, directions, |unit| {
                     factor_operations += meter.operations() * times * repeat;
-                    let mut alike = Alike::new(&meter, &unit);
+                    let mut contractions = Contractions::new(&meter, &unit);
                     for job in self.tiles {
                         let part = &self.parts[job.part];
-                        alike.tile(part, job, self.grid, |pair, made| {
+                        contractions.tile(part, job, self.grid, |pair, made| {
                             sums.enter(pair, made.rule, made.operations * times * repeat);
                         });
                     }

@@ -1,7 +1,7 @@
 //! The plan of parts that go forward (an exact Hessian, its residual, or G from tangents), found by running the passes on
 //! shapes alone.
 
-use super::alike::PairSums;
+use super::contractions::PairSums;
 use super::counts::{Counts, product, weighed};
 use super::footprint::{Planner, pieces, under_way};
 use super::parts::{PairPlan, TileJob};
@@ -236,7 +236,7 @@ impl Planner<'_> {
     }
 
     /// Operations of all contractions by pair of parameters, and of all passes, for waves of so many tiles.
-    pub(super) fn count_second(
+    pub(super) fn count_forward(
         &self,
         routes: &Routes,
         unit: usize,

@@ -2,14 +2,13 @@
 
 use super::choose::{Chosen, choose};
 use super::cut::{check_tiles, strips_of, tile_count, tiles_of};
-use super::fit::{Room, room_first, room_second};
+use super::fit::{Room, room_backward, room_forward};
 use super::footprint::Planner;
-use super::lesser::with_what_fits;
 use super::limits::Limits;
 use super::parts::{PairPlan, PartPlan, TileJob, wanted};
 use super::planned::{Keep, Plan};
+use super::refusal::{shortage, with_what_fits};
 use super::request::ResolvedPart;
-use super::room::shortage;
 use super::routes::Routes;
 use super::sizes::{MOST_ENTRIES, Sizes, Units};
 use super::tiles::Grid;
@@ -96,8 +95,8 @@ pub(super) fn has_room(
         let cut = Cut::new(network, parts, sizes, limits)?;
         let planner = cut.planner(network, sizes);
         match way {
-            Some(Way::Forward) => room_second(&planner, &planner.routes()?, limits).map(|_| ()),
-            _ => room_first(&planner, limits).map(|_| ()),
+            Some(Way::Forward) => room_forward(&planner, &planner.routes()?, limits).map(|_| ()),
+            _ => room_backward(&planner, limits).map(|_| ()),
         }
     };
     let stages = stages(network, parts, sizes);
@@ -230,7 +229,7 @@ impl Fitted {
             chunk,
             host,
             device,
-        } = room_first(planner, limits)?;
+        } = room_backward(planner, limits)?;
         let (network, sizes, tiles) = (planner.network, planner.sizes, planner.tiles);
         let all = tiles.len() as u64;
         let count = sizes.units(unit, chunk);
@@ -282,7 +281,7 @@ impl Fitted {
             chunk,
             host,
             device,
-        } = room_second(planner, &routes, limits)?;
+        } = room_forward(planner, &routes, limits)?;
         let tile = needs.tile_under_way(limits.unified);
         let room = device - needs.peak(1, limits.unified);
         let (more, data) = tiles_beside_data(planner.network, planner.sizes, room, tile);
@@ -290,7 +289,7 @@ impl Fitted {
         let wave = (1 + more).min(all);
         let kept_data = if wave < all { data } else { 0 };
         let (pairs, factor_operations) =
-            planner.count_second(&routes, unit, chunk, wave as usize)?;
+            planner.count_forward(&routes, unit, chunk, wave as usize)?;
         Ok(Fitted {
             unit,
             chunk,

@@ -3,28 +3,26 @@
 //! A plan is found by running its passes and contractions on shapes alone, so that it and the run cannot disagree. May use
 //! `jacobian`, `contraction` and the descriptions of `sink`; must not know how tiles are computed, which is `run`'s.
 
-mod alike;
-mod asked;
 pub mod budget;
 mod choose;
+mod contractions;
 mod counts;
 mod cut;
 pub mod describe;
 mod fit;
 mod footprint;
 mod forward;
-mod lesser;
 mod limits;
 mod make;
 mod options;
+mod pair_requests;
 pub mod pairs;
 mod parts;
 mod peak;
 mod planned;
+mod refusal;
 pub mod request;
-mod room;
 pub mod routes;
-mod short;
 mod sizes;
 mod tally;
 pub(crate) mod tangents;
@@ -36,8 +34,8 @@ pub use make::plan;
 pub use options::RunOptions;
 pub use parts::{PairPlan, PartPlan, TileJob, wanted};
 pub use planned::{Keep, Plan};
-pub use room::shortage;
-pub(crate) use short::Short;
+pub(crate) use refusal::Shortfall;
+pub use refusal::shortage;
 pub use sizes::{
     DIAGONAL_ROWS, MOST_ENTRIES, RING, Sizes, UNIT_ROWS, UNIT_SAMPLES, Units, WRITING,
 };

@@ -1,7 +1,7 @@
-//! The pairs of parameters of a tile: its runs of rows and of columns, and the products that each pair takes.
+//! The pairs of parameters of a tile: its spans of rows and of columns, and the products that each pair takes.
 
 use super::parts::{PartPlan, TileJob};
-use super::tiles::{Grid, Run};
+use super::tiles::{Grid, Span};
 use crate::contraction::{FactorPair, Segment};
 use crate::jacobian::unit::Unit;
 use crate::tensor::Fill;
@@ -23,18 +23,18 @@ pub fn factor_pairs<'a, T>(
     })
 }
 
-/// Two runs with their factors in a unit.
+/// Two spans with their factors in a unit.
 pub(super) fn factor_pair<'a, T>(
     unit: &'a Unit<T>,
-    rows: &Run,
-    columns: &Run,
+    rows: &Span,
+    columns: &Span,
 ) -> FactorPair<'a, T> {
-    let segment = |run: &Run| Segment {
-        factor: unit.factors[run.parameter]
+    let segment = |span: &Span| Segment {
+        factor: unit.factors[span.parameter]
             .as_ref()
             .expect("every parameter of a tile is wanted"),
-        range: run.range.clone(),
-        origin: run.origin,
+        range: span.range.clone(),
+        origin: span.origin,
     };
     FactorPair {
         rows: segment(rows),
@@ -43,25 +43,25 @@ pub(super) fn factor_pair<'a, T>(
     }
 }
 
-/// Runs of rows and of columns that are multiplied for a tile, and how their product enters it.
+/// Spans of rows and of columns that are multiplied for a tile, and how their product enters it.
 pub(super) fn pairs_of<'a>(
     part: &'a PartPlan,
     job: TileJob,
     grid: Grid,
-) -> impl Iterator<Item = (Run, Run, Fill)> + use<'a> {
+) -> impl Iterator<Item = (Span, Span, Fill)> + use<'a> {
     let diagonal = part.on_diagonal(&job);
-    run_pairs_of(part, job, diagonal && grid == Grid::Squares)
+    span_pairs_of(part, job, diagonal && grid == Grid::Squares)
         .flat_map(move |(row, column)| products(part, job, grid, row, column))
 }
 
-/// The products that a pair of a run of rows and one of columns takes.
+/// The products that a pair of a span of rows and one of columns takes.
 fn products(
     part: &PartPlan,
     job: TileJob,
     grid: Grid,
-    row: &Run,
-    column: &Run,
-) -> impl Iterator<Item = (Run, Run, Fill)> + use<> {
+    row: &Span,
+    column: &Span,
+) -> impl Iterator<Item = (Span, Span, Fill)> + use<> {
     let mut found = [const { None }; 9];
     if grid == Grid::Squares {
         let itself = part.on_diagonal(&job) && row == column;
@@ -78,15 +78,15 @@ fn products(
     found.into_iter().flatten()
 }
 
-/// Lists the products for a run of rows and a run of columns of a tile that covers both sides of the diagonal. Each product is
+/// Lists the products for a span of rows and a span of columns of a tile that covers both sides of the diagonal. Each product is
 /// computed once, with the earlier parameter as rows; below the diagonal it is added transposed, or, with [`Grid::Whole`], skipped,
 /// since its mirror wrote it. There are nine at most: three pieces of the rows with three of the columns.
 fn both_sides(
     part: &PartPlan,
     job: TileJob,
     grid: Grid,
-    (row, column): (&Run, &Run),
-    mut found: impl FnMut((Run, Run, Fill)),
+    (row, column): (&Span, &Span),
+    mut found: impl FnMut((Span, Span, Fill)),
 ) {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let whole = grid == Grid::Whole;
@@ -95,9 +95,9 @@ fn both_sides(
         true => part.rows[job.row].positions.start,
         false => 0,
     };
-    let sub = |run: &Run, range: Range<usize>, first: usize| Run {
-        parameter: run.parameter,
-        origin: first + run.origin + range.start - run.range.start,
+    let sub = |span: &Span, range: Range<usize>, first: usize| Span {
+        parameter: span.parameter,
+        origin: first + span.origin + range.start - span.range.start,
         range,
     };
     let (r, c) = (row.range.clone(), column.range.clone());
@@ -126,22 +126,22 @@ fn both_sides(
     }
 }
 
-/// Pairs of runs where the rows and columns of a square meet; on the diagonal those on or above it.
-pub(super) fn run_pairs<'a>(
+/// Pairs of spans where the rows and columns of a square meet; on the diagonal those on or above it.
+pub(super) fn span_pairs<'a>(
     part: &'a PartPlan,
     job: &TileJob,
-) -> impl Iterator<Item = (&'a Run, &'a Run)> {
-    run_pairs_of(part, *job, part.on_diagonal(job))
+) -> impl Iterator<Item = (&'a Span, &'a Span)> {
+    span_pairs_of(part, *job, part.on_diagonal(job))
 }
 
-/// The [`run_pairs`] for which `some` holds for the run of the rows or of the columns.
-pub(super) fn run_pairs_with<'a>(
+/// The [`span_pairs`] for which `some` holds for the span of the rows or of the columns.
+pub(super) fn span_pairs_with<'a>(
     part: &'a PartPlan,
     job: &TileJob,
-    some: impl Fn(&Run) -> bool,
-) -> impl Iterator<Item = (&'a Run, &'a Run)> {
+    some: impl Fn(&Span) -> bool,
+) -> impl Iterator<Item = (&'a Span, &'a Span)> {
     let halved = part.on_diagonal(job);
-    let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
+    let (rows, columns) = (&part.rows[job.row].spans, &part.columns[job.column].spans);
     let own: Vec<usize> = (0..columns.len()).filter(|&c| some(&columns[c])).collect();
     rows.iter().enumerate().flat_map(move |(k, row)| {
         let first = if halved { k } else { 0 };
@@ -154,9 +154,13 @@ pub(super) fn run_pairs_with<'a>(
     })
 }
 
-/// Pairs of runs of rows and columns; of a strip with itself those on or above the diagonal, where they are `halved`.
-fn run_pairs_of(part: &PartPlan, job: TileJob, halved: bool) -> impl Iterator<Item = (&Run, &Run)> {
-    let (rows, columns) = (&part.rows[job.row].runs, &part.columns[job.column].runs);
+/// Pairs of spans of rows and columns; of a strip with itself those on or above the diagonal, where they are `halved`.
+fn span_pairs_of(
+    part: &PartPlan,
+    job: TileJob,
+    halved: bool,
+) -> impl Iterator<Item = (&Span, &Span)> {
+    let (rows, columns) = (&part.rows[job.row].spans, &part.columns[job.column].spans);
     rows.iter().enumerate().flat_map(move |(k, row)| {
         let first = if halved { k } else { 0 };
         columns[first..].iter().map(move |column| (row, column))

@@ -9,7 +9,7 @@
 //! For G the same moves are followed by a plain reverse pass, `G[a, b] = Σ_n (J_n e_a)ᵀ ∇²ℓ_n (J_n e_b)`: J_n e_a forward,
 //! ∇²ℓ_n applied to it, and J_nᵀ. As J_n of (o, i) is `a_n[i]` times that of `u[o]`, a may depend on w_q there.
 
-use super::asked::{Choice, Choices, LargestFirst, Request};
+use super::pair_requests::{Choice, Choices, LargestFirst, PairRequests};
 use super::parts::PartPlan;
 use crate::jacobian::hessian::{Candidate, Candidates, PreActivation};
 use crate::network::{Network, ValueId};
@@ -57,7 +57,7 @@ impl Routes {
         costs: Costs,
     ) -> Routes {
         let count = network.parameters.len();
-        let request = Request::new(network, parts);
+        let request = PairRequests::new(network, parts);
         let mut routes = Routes {
             groups: vec![None; count],
             choices: request.open(count),
@@ -67,7 +67,7 @@ impl Routes {
         let mut own_tangents: Vec<Vec<Range<usize>>> = vec![Vec::new(); count];
         let mut pairs = LargestFirst::new(&request, &routes.choices);
         while let Some((a, b)) = pairs.next(&routes.choices) {
-            let asked = request.of(a, b);
+            let requested = request.of(a, b);
             let mut best: Option<(u64, Choice)> = None;
             let mut consider = |cost: u64, choice: Choice| {
                 if best.is_none_or(|(least, _)| cost < least) {
@@ -75,7 +75,7 @@ impl Routes {
                 }
             };
             for (side, parameter, other) in [(0, a, b), (1, b, a)] {
-                let columns = beyond(&asked.ranges[side], &own_tangents[parameter]);
+                let columns = beyond(&requested.ranges[side], &own_tangents[parameter]);
                 let cost = (columns as u64).saturating_mul(costs.direction);
                 consider(cost, [Choice::First, Choice::Second][side]);
                 let Some(candidate) = &candidates.all[parameter] else {
@@ -88,7 +88,7 @@ impl Routes {
                     true => 0,
                     false => costs.direction.saturating_mul(candidate.outputs as u64),
                 };
-                let contraction = costs.samples.saturating_mul(2 * asked.entries);
+                let contraction = costs.samples.saturating_mul(2 * requested.entries);
                 let through = [Choice::ThroughFirst, Choice::ThroughSecond][side];
                 consider(passes.saturating_add(contraction), through);
             }
@@ -107,8 +107,8 @@ impl Routes {
                 }
                 _ => {
                     let own = &mut own_tangents[parameter];
-                    if beyond(&asked.ranges[side], own) > 0 {
-                        own.extend(asked.ranges[side].iter().cloned());
+                    if beyond(&requested.ranges[side], own) > 0 {
+                        own.extend(requested.ranges[side].iter().cloned());
                         *own = union(std::mem::take(own));
                     }
                 }

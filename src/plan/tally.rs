@@ -1,6 +1,6 @@
 //! The work of a whole plan by kind, found by running its passes and tiles on shapes alone.
 
-use super::alike::Alike;
+use super::contractions::Contractions;
 use super::footprint::{Planner, pieces};
 use super::forward::{Known, waves};
 use super::parts::wanted;
@@ -57,8 +57,8 @@ impl Plan {
             grid: self.grid,
         };
         let mut tally = match &self.routes {
-            Some(_) => self.tally_second(&planner)?,
-            None => self.tally_first(&planner)?,
+            Some(_) => self.tally_forward(&planner)?,
+            None => self.tally_backward(&planner)?,
         };
         tally.tiles = self.made(&planner);
         Ok(tally)
@@ -92,7 +92,7 @@ impl Plan {
     }
 
     /// G: every unit's passes, then its tiles.
-    fn tally_first(&self, planner: &Planner<'_>) -> Result<PlanTally> {
+    fn tally_backward(&self, planner: &Planner<'_>) -> Result<PlanTally> {
         let mut tally = PlanTally::default();
         let number_bytes = planner.sizes.number_bytes;
         let passes = self.passes() as u64;
@@ -121,9 +121,9 @@ impl Plan {
                         }
                     }
                     tally.passes += (made.times(passes) + (meter.tally() - before)).times(times);
-                    let mut alike = Alike::new(&meter, &unit);
+                    let mut contractions = Contractions::new(&meter, &unit);
                     for job in &self.tiles {
-                        alike.tile(&self.parts[job.part], job, self.grid, |_, made| {
+                        contractions.tile(&self.parts[job.part], job, self.grid, |_, made| {
                             tally.contractions += made.tally.times(times);
                         });
                     }
@@ -135,7 +135,7 @@ impl Plan {
     }
 
     /// H, H − G, or G forward: every wave's groups of tangents on every unit of samples.
-    fn tally_second(&self, planner: &Planner<'_>) -> Result<PlanTally> {
+    fn tally_forward(&self, planner: &Planner<'_>) -> Result<PlanTally> {
         let mut tally = PlanTally::default();
         let Some(routes) = &self.routes else {
             return Ok(tally);

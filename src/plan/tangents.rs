@@ -1,10 +1,10 @@
 //! The groups of tangents that tiles need, and what a group's factors give to a tile.
 
-use super::pairs::{run_pairs, run_pairs_with};
+use super::pairs::{span_pairs, span_pairs_with};
 use super::parts::{PartPlan, TileJob};
 use super::routes::{Routes, union};
 use super::sizes::DIAGONAL_ROWS;
-use super::tiles::Run;
+use super::tiles::Span;
 use crate::contraction::{Contraction, FactorPair, Segment, accumulate, accumulate_columns};
 use crate::jacobian::Factor;
 use crate::jacobian::hessian::{Entries, GroupFactors, ParameterSet, Piece, TangentGroup};
@@ -25,7 +25,7 @@ pub(crate) fn tangent_groups(
 ) -> Vec<TangentGroup> {
     let mut needed = Needed::new(network.parameters.len());
     for job in jobs {
-        for (row, column) in run_pairs(&parts[job.part], job) {
+        for (row, column) in span_pairs(&parts[job.part], job) {
             needed.add(
                 routes,
                 (row.parameter, &row.range),
@@ -181,8 +181,9 @@ pub(crate) fn contract<B: Contract>(
     tile: &mut B::Accumulator,
     mut made: impl FnMut(Contracted),
 ) {
-    let has_tangents = |run: &Run| factors.has_tangents_of(&routes.pre_activations, run.parameter);
-    for (row, column) in run_pairs_with(part, job, has_tangents) {
+    let has_tangents =
+        |span: &Span| factors.has_tangents_of(&routes.pre_activations, span.parameter);
+    for (row, column) in span_pairs_with(part, job, has_tangents) {
         let route = routes.of(row.parameter, column.parameter);
         let by_row = route.parameter == row.parameter;
         let (own, other) = if by_row { (row, column) } else { (column, row) };
@@ -243,38 +244,38 @@ pub(crate) fn diagonal<B: Backend>(
     found
 }
 
-fn segment<'a, T>(factor: &'a Factor<T>, run: &Run) -> Segment<'a, T> {
+fn segment<'a, T>(factor: &'a Factor<T>, span: &Span) -> Segment<'a, T> {
     Segment {
         factor,
-        range: run.range.clone(),
-        origin: run.origin,
+        range: span.range.clone(),
+        origin: span.origin,
     }
 }
 
-/// The entries of a piece that lie in a run.
-fn overlap(piece: &Piece, run: &Run) -> Option<Range<usize>> {
-    let start = piece.range.start.max(run.range.start);
-    let end = piece.range.end.min(run.range.end);
+/// The entries of a piece that lie in a span.
+fn overlap(piece: &Piece, span: &Span) -> Option<Range<usize>> {
+    let start = piece.range.start.max(span.range.start);
+    let end = piece.range.end.min(span.range.end);
     (start < end).then_some(start..end)
 }
 
-/// The part of a run that tangents of the outputs `range` reach; all of it where they do not lie together.
+/// The part of a span that tangents of the outputs `range` reach; all of it where they do not lie together.
 fn covered<B: Backend>(
     backend: &B,
     left: &Factor<B::Tensor>,
-    run: &Run,
+    span: &Span,
     range: &Range<usize>,
-) -> Option<Run> {
+) -> Option<Span> {
     let outer = left.outer(backend)?;
     if !outer.outputs_first {
-        return Some(run.clone());
+        return Some(span.clone());
     }
     let inputs = outer.input_count(backend);
-    let start = run.range.start.max(range.start * inputs);
-    let end = run.range.end.min(range.end * inputs);
-    (start < end).then(|| Run {
-        parameter: run.parameter,
+    let start = span.range.start.max(range.start * inputs);
+    let end = span.range.end.min(range.end * inputs);
+    (start < end).then(|| Span {
+        parameter: span.parameter,
         range: start..end,
-        origin: run.origin + start - run.range.start,
+        origin: span.origin + start - span.range.start,
     })
 }

@@ -57,9 +57,9 @@ impl Grid {
     }
 }
 
-/// A run of a tile's rows that belong to one parameter.
+/// The rows of a tile that follow each other and belong to one parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct Span {
     /// The parameter.
     pub parameter: usize,
     /// Flat range within the parameter.
@@ -74,7 +74,7 @@ pub struct Strip {
     /// Positions within the part.
     pub positions: Range<usize>,
     /// What lies there, in order.
-    pub runs: Vec<Run>,
+    pub spans: Vec<Span>,
 }
 
 /// Cuts ascending flat ranges into strips of at most `tile` rows.
@@ -91,7 +91,7 @@ pub fn strips(
     let mut strips = Vec::new();
     let mut open = Strip {
         positions: 0..0,
-        runs: Vec::new(),
+        spans: Vec::new(),
     };
     let mut close = |open: &mut Strip| {
         let end = open.positions.end;
@@ -99,10 +99,10 @@ pub fn strips(
             open,
             Strip {
                 positions: end..end,
-                runs: Vec::new(),
+                spans: Vec::new(),
             },
         );
-        if !done.runs.is_empty() {
+        if !done.spans.is_empty() {
             strips.push(done);
         }
     };
@@ -132,7 +132,7 @@ pub fn strips(
                     let aligned = own.start + limit / row * row;
                     to = if aligned > at { aligned } else { at + tile }.min(end);
                 }
-                open.runs.push(Run {
+                open.spans.push(Span {
                     parameter: k,
                     range: at - own.start..to - own.start,
                     origin: open.positions.len(),

@@ -1,6 +1,6 @@
 //! The way of a device's tiles back to the host, beside its driver.
 
-use super::Work;
+use super::Problem;
 use super::ledger::Ledger;
 use super::writer::Item;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 /// What the devices of a run share.
 pub(super) struct Shared<'a, R> {
-    pub(super) work: &'a Work<'a>,
+    pub(super) work: &'a Problem<'a>,
     pub(super) plan: &'a Plan,
     pub(super) ledger: &'a Ledger,
     pub(super) sink: &'a dyn Sink<R>,

@@ -148,7 +148,7 @@ impl<B: Contract> Driver<'_, B> {
         let reach = Reach::new(network, wanted(network, plan.parts.iter().map(|p| &p.part)));
         let weights = Weights::upload(self.backend, network);
         if let Some(routes) = &plan.routes {
-            return self.drive_second(&weights, &reach, routes, vectors);
+            return self.drive_forward(&weights, &reach, routes, vectors);
         }
         if plan.keep == Keep::Recompute {
             loop {
@@ -219,7 +219,7 @@ impl<B: Contract> Driver<'_, B> {
     }
 
     /// H, H − G, or G forward: every wave of tiles runs its groups of tangents on every unit of samples.
-    fn drive_second(
+    fn drive_forward(
         &mut self,
         weights: &Weights<B::Tensor>,
         reach: &Reach,

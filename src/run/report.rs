@@ -6,7 +6,7 @@ use std::fmt;
 
 /// What a run did, by stage.
 #[derive(Clone, Debug, Default, serde::Serialize)]
-pub struct Report {
+pub struct RunReport {
     /// Seconds from start to end.
     pub seconds: f64,
     /// Seconds of reading data, forward and reverse passes (enqueued only, on a GPU; of several devices together).
@@ -66,6 +66,16 @@ pub struct DeviceShare {
     pub busy_seconds: Option<f64>,
     /// Whether it was lost on the way.
     pub lost: bool,
+}
+
+impl DeviceShare {
+    /// The share of a device that did nothing so far.
+    pub(super) fn named(name: String) -> DeviceShare {
+        DeviceShare {
+            name,
+            ..DeviceShare::default()
+        }
+    }
 }
 
 /// The stage of a run that took longest, which the others waited for.
@@ -149,7 +159,7 @@ impl Replanned {
     }
 }
 
-impl Report {
+impl RunReport {
     /// Finds what took longest, once all times are known.
     pub(crate) fn find_bottleneck(&mut self, limits: RateLimits) {
         let computing = self.factor_seconds + self.contraction_seconds;
@@ -202,7 +212,7 @@ impl Report {
     }
 
     /// Adds what a later stage of the same run did, on the same devices.
-    pub(super) fn add(&mut self, later: Report) {
+    pub(super) fn add(&mut self, later: RunReport) {
         let sum = |a: Option<f64>, b: Option<f64>| match (a, b) {
             (Some(a), Some(b)) => Some(a + b),
             (a, b) => a.or(b),
@@ -244,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_bottleneck_is_the_stage_that_was_busy_longest() {
-        let mut report = Report {
+        let mut report = RunReport {
             seconds: 10.0,
             factor_seconds: 1.0,
             contraction_seconds: 7.0,
@@ -254,13 +264,13 @@ mod tests {
             operations: 12_000,
             devices: vec![DeviceShare::default()],
             bytes: 900,
-            ..Report::default()
+            ..RunReport::default()
         };
         let limits = RateLimits {
             operations: Some(4000.0),
             read_back: None,
         };
-        let found = |report: &mut Report| {
+        let found = |report: &mut RunReport| {
             report.find_bottleneck(limits);
             let found = report.bottleneck.expect("something took time");
             (found.stage, found.busy_fraction, found.rate, found.limit)

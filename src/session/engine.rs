@@ -11,7 +11,7 @@ use crate::plan::tiles::{Grid, Tiling};
 use crate::plan::{Limits, Plan, Sizes, plan};
 use crate::plan::{RunOptions, Way};
 use crate::precision::Precision;
-use crate::run::{Report, Work, run_on_all};
+use crate::run::{Problem, RunReport, run_on_all};
 use crate::setting::{ALLOW_NON_FINITE, MEAN, PRECISION, SCALE, STD};
 use crate::sink::Sink;
 use crate::tensor::{Contract, Real};
@@ -19,9 +19,9 @@ use crate::tensor::{Contract, Real};
 impl Operator {
     /// What every computation takes.
     #[doc(hidden)]
-    pub fn work(&self) -> Work<'_> {
+    pub fn work(&self) -> Problem<'_> {
         let session = self.session();
-        Work {
+        Problem {
             network: &session.network,
             dataset: &session.dataset,
             loss: session.loss.as_ref(),
@@ -183,7 +183,7 @@ impl Operator {
         plan: &Plan,
         sink: &mut dyn Sink<B::Real>,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let second = self.curvature().needs_second_derivatives();
         let report = run_on_all(backends, &self.work(), plan, sink, control);
         let precision = B::Real::PRECISION;

@@ -12,7 +12,7 @@ use crate::plan::request::ResolvedPart;
 use crate::plan::tiles::{Grid, Tiling};
 use crate::plan::{RunOptions, Way};
 use crate::precision::Precision;
-use crate::run::Report;
+use crate::run::RunReport;
 use crate::sink::{Memory, PartLayout, Sink};
 use crate::tensor::{Contract, Real};
 use ndarray::{Array2, ArrayD, ArrayView2, Ix1, Ix2};
@@ -339,13 +339,13 @@ impl Request {
     /// [`crate::Error::Request`], [`crate::Error::File`] and [`crate::Error::Budget`] for what the output or its disk cannot take; what data, device and disk
     /// report; [`crate::Error::Interrupted`] once the token is cancelled. Nothing is left under the final name then. The tiles made
     /// so far stay under `NAME.partial`, and the same request to the same output goes on from there.
-    pub fn write(&self, output: impl Borrow<Output>) -> Result<Report> {
+    pub fn write(&self, output: impl Borrow<Output>) -> Result<RunReport> {
         let output = output.borrow();
         self.write_planned(&self.plan_for(output)?, output)
     }
 
     /// Writes what was planned for this output.
-    pub(crate) fn write_planned(&self, plan: &Plan, output: &Output) -> Result<Report> {
+    pub(crate) fn write_planned(&self, plan: &Plan, output: &Output) -> Result<RunReport> {
         let watcher = self.operator.session().watcher();
         watcher.control(|control| self.operator.run_to_files(plan.tiles(), output, control))
     }

@@ -8,7 +8,7 @@ use crate::files::hash::hexadecimal;
 use crate::network::{Network, Parameter};
 use crate::plan::Plan;
 use crate::plan::request::ResolvedPart;
-use crate::run::Report;
+use crate::run::RunReport;
 use crate::sink::{Files, ParameterPlace, Provenance, Sink, takes_tensors};
 use crate::tensor::{Contract, HostData, Real};
 use sha2::{Digest, Sha256};
@@ -24,7 +24,7 @@ impl Operator {
         plan: &Plan,
         output: &Output,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         #[cfg(feature = "gpu")]
         if let crate::device::Kind::Gpus(gpus) = self.session().device().kind() {
             let all: Vec<_> = gpus.all().iter().collect();
@@ -39,7 +39,7 @@ impl Operator {
         plan: &Plan,
         output: &Output,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         if takes_tensors(output.path()) {
             return self.write_tensors(backends, plan, output, control);
         }
@@ -63,7 +63,7 @@ impl Operator {
         plan: &Plan,
         output: &Output,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let mut files = output
             .files()?
             .provenance(self.identified(output)?)
@@ -139,7 +139,7 @@ impl Operator {
         plan: &Plan,
         output: &Output,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         let mut tensors = output
             .tensors::<B::Real>()?
             .provenance(self.identified(output)?)
@@ -160,17 +160,17 @@ impl Operator {
 }
 
 /// What is said of a run whose result was there.
-fn was_whole(plan: &Plan) -> Report {
-    Report {
+fn was_whole(plan: &Plan) -> RunReport {
+    RunReport {
         was_whole: true,
         found_tiles: plan.tile_count(),
-        ..Report::default()
+        ..RunReport::default()
     }
 }
 
 /// Makes a result durable, and takes note of how long that took.
 fn end<B: Contract>(
-    report: &mut Report,
+    report: &mut RunReport,
     backends: &[&B],
     sync: impl FnOnce() -> Result<()>,
 ) -> Result<()> {

@@ -93,17 +93,25 @@ fn was(option: &str, then: &Value, now: &Value) -> Difference {
     }
 }
 
-/// The difference at a place of the identity, where that has words of its own; otherwise it is looked for below.
-fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
-    let says = |option: &str, words: String| Difference {
+/// A difference in words of its own.
+fn says(option: &str, words: String) -> Difference {
+    Difference {
         option: option.into(),
         words,
         follows: false,
-    };
-    let follows = |difference: Difference| Difference {
+    }
+}
+
+/// A difference that follows from others.
+fn follows(difference: Difference) -> Difference {
+    Difference {
         follows: true,
         ..difference
-    };
+    }
+}
+
+/// The difference at a place of the identity, where that has words of its own; otherwise it is looked for below.
+fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
     Some(match at {
         ["hessblock"] | ["made_from", "crate_version"] => {
             let words = format!(
@@ -119,7 +127,23 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
         ["storage", "chunks_per_file"] => was("--chunks-per-file", then, now),
         ["storage", "triangle"] => was("--triangle", then, now),
         ["chunk_side"] => was("--tile", then, now),
-        ["order", "tile"] => {
+        ["order", name] => in_order(name, then, now),
+        ["parts"] => parts(then, now),
+        ["made_from", "samples"] => was("--samples", then, now),
+        ["made_from", "loss"] => was("--loss", then, now),
+        ["made_from", "curvature"] => was("--curvature", then, now),
+        ["made_from", "model" | "data"] if !same_count(then, now) => {
+            follows(says("files", "it was made from other files".into()))
+        }
+        ["made_from", "options", at @ ..] => return in_options(at, then, now),
+        _ => return None,
+    })
+}
+
+/// The difference in what decides the order of accumulation.
+fn in_order(name: &str, then: &Value, now: &Value) -> Difference {
+    match name {
+        "tile" => {
             let (before, after) = (side(then), side(now));
             match before == after {
                 // Their form alone is another, as the grid says.
@@ -127,10 +151,10 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
                 false => was("--tile", &before, &after),
             }
         }
-        ["order", "batch"] => was("--batch", then, now),
-        ["order", "unit_samples" | "unit_directions"] => {
-            let what = match at.last() {
-                Some(&"unit_samples") => "samples",
+        "batch" => was("--batch", then, now),
+        "unit_samples" | "unit_directions" => {
+            let what = match name {
+                "unit_samples" => "samples",
                 _ => "directions",
             };
             let words = format!(
@@ -140,7 +164,7 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             );
             follows(says("--batch", words))
         }
-        ["order", "grid"] => {
+        "grid" => {
             let of = |grid: &Value| match grid.as_str() {
                 Some("panels") => "panels, as the CPU makes them of G".into(),
                 Some("squares") => "squares, as a GPU and other curvatures take them".into(),
@@ -153,27 +177,24 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             );
             follows(says("--device", words))
         }
-        ["order", "regular"] => follows(was("--out", then, now)),
-        ["order", name] => was(name, then, now),
-        ["parts"] => parts(then, now),
-        ["made_from", "samples"] => was("--samples", then, now),
-        ["made_from", "loss"] => was("--loss", then, now),
-        ["made_from", "curvature"] => was("--curvature", then, now),
-        ["made_from", "model" | "data"] if !same_count(then, now) => {
-            follows(says("files", "it was made from other files".into()))
-        }
-        ["made_from", "options", "parameters_sha256"] => follows(says(
+        "regular" => follows(was("--out", then, now)),
+        name => was(name, then, now),
+    }
+}
+
+/// The difference in the options of the provenance, where it has words of its own.
+fn in_options(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
+    Some(match at {
+        ["parameters_sha256"] => follows(says(
             "--weights",
             "the network's weights are others than then".into(),
         )),
-        ["made_from", "options", "data_sha256"] => {
-            follows(says("--inputs", "the data are others than then".into()))
-        }
-        ["made_from", "options", "rank"] if then.is_null() || now.is_null() => {
+        ["data_sha256"] => follows(says("--inputs", "the data are others than then".into())),
+        ["rank"] if then.is_null() || now.is_null() => {
             was("--rank-tolerance", &then["tolerance"], &now["tolerance"])
         }
-        ["made_from", "options", "rank", "tolerance"] => was("--rank-tolerance", then, now),
-        ["made_from", "options", "rank", "directions"] => {
+        ["rank", "tolerance"] => was("--rank-tolerance", then, now),
+        ["rank", "directions"] => {
             let words = format!(
                 "--rank-tolerance left {} directions then and leaves {} now",
                 short(then),
@@ -181,11 +202,11 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             );
             follows(says("--rank-tolerance", words))
         }
-        ["made_from", "options", "skipped"] => follows(says(
+        ["skipped"] => follows(says(
             "--skip-larger",
             "--skip-larger leaves out other parts than then".into(),
         )),
-        ["made_from", "options", "source", field] => {
+        ["source", field] => {
             let option = match *field {
                 "model" => "the network's file".into(),
                 "dimensions" => "--dimension".into(),

@@ -2,10 +2,10 @@
 
 use super::journal::{Contents, Entry, Journal};
 use super::layout::{PartLayout, Written};
+use super::open_store::open_store;
 use super::partial::{Partial, tidy};
 use super::place::{Place, is_there};
 use super::record::Record;
-use super::store;
 use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::files::allow_open_files;
@@ -111,7 +111,7 @@ fn finish<R: Real>(
             });
         }
     }
-    let store = store::open::<R>(place, record, &Writes::default())?;
+    let store = open_store::<R>(place, record, &Writes::default())?;
     let layouts = record.layouts();
     let entries = checked(&layouts, &shares, |entry| store.holds(entry), progress)?;
     let written: Vec<Written> = layouts.iter().map(|_| Written::default()).collect();

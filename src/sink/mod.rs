@@ -4,7 +4,7 @@
 //!
 //! May use `files` and ndarray; must not know how tiles were made.
 
-mod asked;
+mod begun;
 mod blocks;
 mod differences;
 mod files;
@@ -13,13 +13,20 @@ mod layout;
 mod memory;
 mod merge;
 mod npy;
+mod open_store;
+mod options;
 mod parameters;
 mod partial;
 mod place;
 mod provenance;
+mod reader;
 mod record;
 mod safetensors;
+mod shard;
+mod spec;
 mod store;
+mod target;
+mod tensor_file;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -27,17 +34,18 @@ mod tile;
 mod zarr;
 
 pub use crate::files::hash::hash_file;
-pub use blocks::{Blocks, Part, View};
-pub use files::{Begun, Files, FilesOptions, Left};
+pub use begun::{Begun, Left};
+pub use blocks::{Blocks, ResultPart, View};
+pub use files::Files;
 pub use layout::PartLayout;
 pub use memory::Memory;
 pub use merge::{Merged, merge};
+pub use options::{FilesOptions, StorageOptions};
 pub use parameters::ParameterPlace;
-pub use partial::Shard;
 pub use place::{allocated, takes_chunks};
 pub use provenance::{HashedFile, Provenance};
 pub use safetensors::{Tensors, takes_tensors};
-pub use store::StorageOptions;
+pub use shard::Shard;
 pub use tile::Tile;
 
 use crate::error::Result;

@@ -3,10 +3,10 @@
 use super::Provenance;
 use super::differences;
 use super::layout::PartLayout;
+use super::options::StorageOptions;
 use super::parameters::ParameterPlace;
-use super::partial::Shard;
 use super::place::Place;
-use super::store::StorageOptions;
+use super::shard::Shard;
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
 use serde::{Deserialize, Serialize};

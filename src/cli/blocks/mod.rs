@@ -11,7 +11,7 @@ use crate::bytes::Bytes;
 use crate::control::Control;
 use crate::forecast::Rates;
 use crate::loss::RankReport;
-use crate::run::Report;
+use crate::run::RunReport;
 use crate::{
     Curvature, Device, Error, Operator, Output, Plan, Precision, Request, Result, Session, Source,
 };
@@ -34,7 +34,7 @@ struct Summary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<&'a RankReport>,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a RunReport,
     gflops: f64,
 }
 
@@ -234,7 +234,7 @@ pub fn run(command: &Blocks) -> Result<()> {
 }
 
 /// Writes the result with progress, and says what is kept of a run that stopped.
-fn written(command: &Blocks, planned: &Planned, output: &Output) -> Result<Report> {
+fn written(command: &Blocks, planned: &Planned, output: &Output) -> Result<RunReport> {
     let reporter = Reporter::new(command.run.quiet, "flop");
     let watched = planned.request.clone().progress(reporter.watch());
     let report = watched.write_planned(&planned.plan, output);
@@ -257,7 +257,7 @@ fn written(command: &Blocks, planned: &Planned, output: &Output) -> Result<Repor
 }
 
 /// What is said of a run beside its summary.
-fn remark(command: &Blocks, output: &Output, report: &Report) {
+fn remark(command: &Blocks, output: &Output, report: &RunReport) {
     let quiet = command.run.quiet;
     if report.was_whole {
         let text = format!(
@@ -285,7 +285,7 @@ fn remark(command: &Blocks, output: &Output, report: &Report) {
 }
 
 /// Draws the picture that was asked for.
-fn draw(command: &Blocks, output: &Output, report: &Report) -> Result<()> {
+fn draw(command: &Blocks, output: &Output, report: &RunReport) -> Result<()> {
     match &command.png {
         Some(png) if report.was_whole && png.exists() => {
             let text = format!("{} stays as it is (--force draws it anew)", png.display());
@@ -297,7 +297,7 @@ fn draw(command: &Blocks, output: &Output, report: &Report) -> Result<()> {
     }
 }
 
-fn summary<'a>(planned: &'a Planned, output: &Output, report: &'a Report) -> Summary<'a> {
+fn summary<'a>(planned: &'a Planned, output: &Output, report: &'a RunReport) -> Summary<'a> {
     let (operator, device) = (planned.operator(), planned.device());
     let tiles = planned.plan.tiles();
     let parts = tiles.all_parts().into_iter();

@@ -6,7 +6,7 @@ use super::Planned;
 use crate::Output;
 use crate::Result;
 use crate::bytes::Bytes;
-use crate::run::Report;
+use crate::run::RunReport;
 use crate::text;
 
 /// Prints what was made, in what time, and what it took.
@@ -14,7 +14,7 @@ pub fn print_report(
     command: &args::Blocks,
     planned: &Planned,
     output: &Output,
-    report: &Report,
+    report: &RunReport,
 ) -> Result<()> {
     if command.shard.of > 1 {
         print(&format!(
@@ -57,7 +57,7 @@ pub fn print_report(
 }
 
 /// The result's parts and size.
-fn made(planned: &Planned, output: &Output, report: &Report) -> String {
+fn made(planned: &Planned, output: &Output, report: &RunReport) -> String {
     let (operator, device) = (planned.operator(), planned.device());
     let tiles = planned.plan.tiles();
     let count = tiles.all_parts().len();
@@ -79,7 +79,7 @@ fn made(planned: &Planned, output: &Output, report: &Report) -> String {
 }
 
 /// Where the time went.
-fn times(report: &Report) -> String {
+fn times(report: &RunReport) -> String {
     let device_time = report.device_busy_seconds.map_or(String::new(), |busy| {
         format!(
             "device {busy:.2}, read-back {:.2}, ",
@@ -99,7 +99,7 @@ fn times(report: &Report) -> String {
 }
 
 /// Operations and memory.
-fn work(report: &Report) -> String {
+fn work(report: &RunReport) -> String {
     let size = |bytes: u64| Bytes(bytes.into()).to_string();
     let host = report.peak_anonymous_bytes.map_or("unknown".into(), size);
     let device = report

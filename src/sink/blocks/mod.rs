@@ -1,12 +1,11 @@
 //! A result on disk, read back piece by piece: by part and position, or as a [`View`] by layer and flat range.
 
 mod open;
-mod reader;
 mod view;
 
-pub(super) use reader::{Reader, Run};
 pub use view::View;
 
+use super::reader::Reader;
 use super::{ParameterPlace, PartLayout};
 use crate::error::{Error, Remedy, Result};
 use crate::tensor::Real;
@@ -18,14 +17,14 @@ use std::ops::Range;
 /// Nothing is loaded until it is asked for, and then only that; see [`super::Files`] and [`View`] for examples.
 #[derive(Debug)]
 pub struct Blocks {
-    parts: Vec<Part>,
+    parts: Vec<ResultPart>,
     parameters: Vec<ParameterPlace>,
     provenance: serde_json::Value,
 }
 
 /// One part of a result on disk.
 #[derive(Debug)]
-pub struct Part {
+pub struct ResultPart {
     /// Name and place in the whole Hessian.
     pub layout: PartLayout,
     reader: Box<dyn Reader>,
@@ -36,7 +35,7 @@ const BAND: usize = 16 << 20;
 
 impl Blocks {
     /// The parts, in the order of the request.
-    pub fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[ResultPart] {
         &self.parts
     }
 
@@ -160,7 +159,7 @@ impl Blocks {
         Ok(Array1::from_vec(column.into_raw_vec_and_offset().0))
     }
 
-    fn part(&self, part: usize) -> Result<&Part> {
+    fn part(&self, part: usize) -> Result<&ResultPart> {
         self.parts.get(part).ok_or_else(|| {
             Error::Request(format!(
                 "no part {part} in the result, which has {}",
@@ -170,7 +169,7 @@ impl Blocks {
     }
 }
 
-impl Part {
+impl ResultPart {
     fn check(&self, range: &Range<usize>, count: usize, what: &str) -> Result<()> {
         if range.start <= range.end && range.end <= count {
             return Ok(());

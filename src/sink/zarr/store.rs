@@ -1,10 +1,9 @@
 //! Chunks on their way to disk.
 
-use super::super::files::lock;
 use super::super::journal::Entry;
 use super::super::place::Place;
 use super::super::record::{Manifest, Record};
-use super::super::store::Store;
+use super::super::store::{Store, lock};
 use super::super::tile::Tile;
 use super::SIDE;
 use super::chunk::{Codecs, Fault, Numbers};

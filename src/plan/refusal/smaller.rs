@@ -1,15 +1,15 @@
 //! What would fit where the memory budget is too small for a request.
 
-use super::request::ResolvedPart;
-use super::room::{as_remedies, candidates, listed};
+use super::{as_remedies, candidates, listed};
 use crate::error::Error;
 use crate::network::Network;
+use crate::plan::request::ResolvedPart;
 
 /// Candidates that are tried: of each a unit is measured.
 const TRIED: usize = 24;
 
 /// The error of a plan that has no room, with the parts within those requested that have, as `fits` finds them.
-pub(super) fn with_what_fits(
+pub(in crate::plan) fn with_what_fits(
     error: Error,
     network: &Network,
     parts: &[ResolvedPart],
@@ -39,15 +39,14 @@ pub(super) fn with_what_fits(
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::Limits;
-    use super::super::make::has_room;
-    use super::super::sizes::Sizes;
     use crate::error::{Error, Remedy};
     use crate::import::data::Dataset;
     use crate::loss::CrossEntropy;
     use crate::network::builder::Builder;
+    use crate::plan::make::has_room;
     use crate::plan::request::resolve;
     use crate::plan::tiles::Grid;
+    use crate::plan::{Limits, Sizes};
     use crate::{Device, Part, Precision, RunOptions, Session};
     use ndarray::{Array1, Array2};
 

@@ -1,8 +1,8 @@
 //! The words of a message on a budget that is too small.
 
-use super::limits::Limits;
 use crate::bytes::Bytes;
 use crate::error::{Error, Remedy};
+use crate::plan::Limits;
 use crate::setting::{HOST_MEMORY, MEMORY};
 
 /// `bytes` as an option takes them, rounded up to a tenth of their unit: read again, they are no less.
@@ -21,7 +21,7 @@ pub(super) fn at_least(bytes: u128) -> String {
 }
 
 /// What is said of a budget that is too small.
-pub(crate) struct Short {
+pub(crate) struct Shortfall {
     /// Bytes that the work takes of the budget that is too small.
     pub(crate) needed: u64,
     /// The budget that is too small.
@@ -32,9 +32,9 @@ pub(crate) struct Short {
     pub(crate) remedies: Vec<Remedy>,
 }
 
-impl Short {
+impl Shortfall {
     /// For work that takes `peak` bytes on the device and `host` bytes of host buffers, which do not fit the limits.
-    pub(crate) fn of(limits: Limits, peak: u64, host: u64) -> Short {
+    pub(crate) fn of(limits: Limits, peak: u64, host: u64) -> Shortfall {
         let short_of_host = limits.unified || host > limits.host_left();
         let mut remedies = Vec::new();
         let in_host = match limits.unified {
@@ -52,7 +52,7 @@ impl Short {
             (true, false) => (in_host, limits.host),
             (false, _) => (peak, limits.device),
         };
-        Short {
+        Shortfall {
             needed,
             budget: Bytes(budget.into()),
             held: match short_of_host {

@@ -18,7 +18,7 @@ pub(super) struct Choices {
 /// The side of a pair whose entries are moved to get the block of the pair, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// Nothing was asked of the pair.
+    /// Nothing was requested of the pair.
     #[default]
     Nothing,
     /// Something was, and nothing is chosen yet.
@@ -52,7 +52,7 @@ impl Choices {
 
 /// The entries and ranges that a request has of a pair of parameters, smaller index first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct PairRequest {
     /// Entries of the block.
     pub(super) entries: u64,
     /// Ranges of either parameter.
@@ -60,7 +60,7 @@ pub(super) struct Asked {
 }
 
 /// The ranges of parameters that the parts of a request have.
-pub(super) struct Request<'a> {
+pub(super) struct PairRequests<'a> {
     parts: &'a [PartPlan],
     /// By parameter: its share of every part that has entries of it, in the order of the parts.
     of_parts: Vec<Vec<Share>>,
@@ -78,7 +78,7 @@ fn count(ranges: &[Range<usize>]) -> u64 {
     ranges.iter().map(|range| range.len() as u64).sum()
 }
 
-impl<'a> Request<'a> {
+impl<'a> PairRequests<'a> {
     pub(super) fn new(network: &Network, parts: &'a [PartPlan]) -> Self {
         let mut of_parts: Vec<Vec<Share>> = Vec::new();
         of_parts.resize_with(network.parameters.len(), Vec::new);
@@ -102,10 +102,10 @@ impl<'a> Request<'a> {
                 }
             }
         }
-        Request { parts, of_parts }
+        PairRequests { parts, of_parts }
     }
 
-    /// Marks the pairs that something is asked of.
+    /// Marks the pairs that something is requested of.
     pub(super) fn open(&self, parameters: usize) -> Choices {
         let mut choices = Choices {
             rows: vec![Vec::new(); parameters],
@@ -139,7 +139,7 @@ impl<'a> Request<'a> {
         choices
     }
 
-    /// Entries that are asked of a parameter at most.
+    /// Entries that are requested of a parameter at most.
     pub(super) fn size(&self, parameter: usize) -> u64 {
         let sizes = self.of_parts[parameter]
             .iter()
@@ -148,8 +148,8 @@ impl<'a> Request<'a> {
     }
 
     /// Returns the entries and ranges of the pair (a, b), a ≤ b. Of a symmetric part only the upper triangle counts.
-    pub(super) fn of(&self, a: usize, b: usize) -> Asked {
-        let mut asked = Asked::default();
+    pub(super) fn of(&self, a: usize, b: usize) -> PairRequest {
+        let mut requested = PairRequest::default();
         let (first, second) = (&self.of_parts[a], &self.of_parts[b]);
         let (mut i, mut j) = (0, 0);
         while let (Some(of_a), Some(of_b)) = (first.get(i), second.get(j)) {
@@ -157,22 +157,22 @@ impl<'a> Request<'a> {
                 std::cmp::Ordering::Less => i += 1,
                 std::cmp::Ordering::Greater => j += 1,
                 std::cmp::Ordering::Equal => {
-                    self.add(&mut asked, a == b, of_a, of_b);
+                    self.add(&mut requested, a == b, of_a, of_b);
                     (i, j) = (i + 1, j + 1);
                 }
             }
         }
-        asked
+        requested
     }
 
     /// Adds the entries and ranges of one part.
-    fn add(&self, asked: &mut Asked, one: bool, of_a: &Share, of_b: &Share) {
+    fn add(&self, requested: &mut PairRequest, one: bool, of_a: &Share, of_b: &Share) {
         let part = &self.parts[of_a.part].part;
         let mut both = |left: &[Range<usize>], right: &[Range<usize>], entries: u64| {
             if !left.is_empty() && !right.is_empty() {
-                asked.entries += entries;
-                asked.ranges[0].extend(left.iter().cloned());
-                asked.ranges[1].extend(right.iter().cloned());
+                requested.entries += entries;
+                requested.ranges[0].extend(left.iter().cloned());
+                requested.ranges[1].extend(right.iter().cloned());
             }
         };
         if part.columns.is_none() {
@@ -206,7 +206,7 @@ pub(super) struct LargestFirst {
 }
 
 impl LargestFirst {
-    pub(super) fn new(request: &Request<'_>, choices: &Choices) -> Self {
+    pub(super) fn new(request: &PairRequests<'_>, choices: &Choices) -> Self {
         let size = |k: usize| (request.size(k), k);
         let mut order: Vec<(u64, usize)> = (0..request.of_parts.len()).map(size).collect();
         order.retain(|(size, _)| *size > 0);
@@ -221,12 +221,12 @@ impl LargestFirst {
         pairs
     }
 
-    /// Puts in the first pair of a place that something is asked of, with places from `from` on.
+    /// Puts in the first pair of a place that something is requested of, with places from `from` on.
     fn push(&mut self, at: usize, from: usize, choices: &Choices) {
         let (size, own) = self.order[at];
         let mut others = self.order.iter().enumerate().skip(from);
-        let asked = others.find(|(_, (_, k))| choices.get(own, *k) != Choice::Nothing);
-        if let Some((other, (others_size, _))) = asked {
+        let requested = others.find(|(_, (_, k))| choices.get(own, *k) != Choice::Nothing);
+        if let Some((other, (others_size, _))) = requested {
             let product = size.saturating_mul(*others_size);
             self.next.push((product, Reverse(at), Reverse(other)));
         }
@@ -305,7 +305,7 @@ mod tests {
             &[Part::range(7..30, 3..12)],
         ] {
             let parts = parts(&network, asked);
-            let request = Request::new(&network, &parts);
+            let request = PairRequests::new(&network, &parts);
             let choices = request.open(network.parameters.len());
             let expected = one_by_one(&network, &parts);
             let mut order = LargestFirst::new(&request, &choices);

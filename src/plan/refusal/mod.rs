@@ -1,11 +1,17 @@
-//! Whether a request has room, and what of it would.
+//! Refusals of requests that have no room, with what would.
+
+mod shortfall;
+mod smaller;
+
+pub(crate) use shortfall::Shortfall;
+pub(super) use smaller::with_what_fits;
 
 use super::request::{Part, ResolvedPart, resolve};
-use super::short::at_least;
 use crate::bytes::Bytes;
 use crate::error::{Remedy, Result};
 use crate::network::Network;
 use crate::setting::SKIP_LARGER;
+use shortfall::at_least;
 use std::ops::Range;
 
 /// Parts that a message lists.

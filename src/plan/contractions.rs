@@ -5,7 +5,7 @@
 
 use super::pairs::{factor_pair, pairs_of};
 use super::parts::{PairPlan, PartPlan, TileJob};
-use super::tiles::{Grid, Run, Strip};
+use super::tiles::{Grid, Span, Strip};
 use crate::cache::Cache;
 use crate::contraction::{Contraction, Segment, accumulate, contraction};
 use crate::jacobian::Factor;
@@ -55,10 +55,10 @@ impl Outlines {
         Outlines(numbers.collect())
     }
 
-    fn key(&self, (rows, columns): (&Run, &Run), fill: Fill) -> Key {
-        let side = |run: &Run| {
-            let number = self.0[run.parameter].unwrap_or(usize::MAX);
-            (number, run.range.clone())
+    fn key(&self, (rows, columns): (&Span, &Span), fill: Fill) -> Key {
+        let side = |span: &Span| {
+            let number = self.0[span.parameter].unwrap_or(usize::MAX);
+            (number, span.range.clone())
         };
         let one = rows.parameter == columns.parameter;
         ([side(rows), side(columns)], one, fill)
@@ -66,17 +66,17 @@ impl Outlines {
 }
 
 /// The contractions of one unit.
-pub(super) struct Alike<'a> {
+pub(super) struct Contractions<'a> {
     meter: &'a Meter,
     unit: &'a Unit<MeterTensor>,
     outlines: Outlines,
     known: Cache<Key, Made>,
 }
 
-impl<'a> Alike<'a> {
+impl<'a> Contractions<'a> {
     /// Creates an empty cache for a unit. The unit's factors must not change while it is in use.
     pub(super) fn new(meter: &'a Meter, unit: &'a Unit<MeterTensor>) -> Self {
-        Alike {
+        Contractions {
             meter,
             unit,
             outlines: Outlines::new(meter, &unit.factors),
@@ -98,7 +98,7 @@ impl<'a> Alike<'a> {
         }
     }
 
-    fn made(&mut self, (rows, columns): (&Run, &Run), fill: Fill) -> Made {
+    fn made(&mut self, (rows, columns): (&Span, &Span), fill: Fill) -> Made {
         let key = self.outlines.key((rows, columns), fill);
         if let Some(known) = self.known.get(&key) {
             return *known;
@@ -127,7 +127,7 @@ type Piece = (usize, Range<usize>);
 
 /// Operations of the contractions of whole ranges of parameters with one another, as the cost model counts them; pairs that
 /// are `symmetric` are taken once.
-pub(super) fn contractions(
+pub(super) fn contraction_operations(
     meter: &Meter,
     unit: &Unit<MeterTensor>,
     (rows, columns): (&[Piece], &[Piece]),
@@ -177,8 +177,11 @@ impl PairSums {
     /// For the pairs of parameters that parts have.
     pub(super) fn new(parts: &[PartPlan]) -> Self {
         let parameters = |strips: &[Strip]| {
-            let runs = strips.iter().flat_map(|strip| &strip.runs);
-            runs.map(|run| run.parameter).collect::<BTreeSet<_>>().len()
+            let spans = strips.iter().flat_map(|strip| &strip.spans);
+            spans
+                .map(|span| span.parameter)
+                .collect::<BTreeSet<_>>()
+                .len()
         };
         let count = |part: &PartPlan| {
             let (rows, columns) = (parameters(&part.rows), parameters(&part.columns));
@@ -256,7 +259,7 @@ mod tests {
             let meter = Meter::new(4);
             let weights = Weights::upload(&meter, &network);
             let visit = |unit: Unit<MeterTensor>| {
-                let mut alike = Alike::new(&meter, &unit);
+                let mut contractions = Contractions::new(&meter, &unit);
                 let (mut pairs, mut entries) = (0, 0);
                 for row in 0..part.rows.len() {
                     for column in 0..part.columns.len() {
@@ -266,8 +269,9 @@ mod tests {
                             column,
                         };
                         for (rows, columns, fill) in pairs_of(&part, job, grid) {
-                            let known = alike.made((&rows, &columns), fill);
-                            let anew = Alike::new(&meter, &unit).made((&rows, &columns), fill);
+                            let known = contractions.made((&rows, &columns), fill);
+                            let anew =
+                                Contractions::new(&meter, &unit).made((&rows, &columns), fill);
                             assert_eq!(format!("{known:?}"), format!("{anew:?}"));
                             pairs += 1;
                             let both = if fill == Fill::Both { 2 } else { 1 };
@@ -276,9 +280,9 @@ mod tests {
                     }
                 }
                 assert!(
-                    alike.known.len() < pairs / 2,
+                    contractions.known.len() < pairs / 2,
                     "{} {pairs}",
-                    alike.known.len()
+                    contractions.known.len()
                 );
                 if grid != Grid::Squares {
                     assert_eq!(entries, network.parameter_count().pow(2));

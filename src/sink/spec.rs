@@ -1,12 +1,12 @@
-//! What a result on disk is to be, whatever writes it.
+//! The specification of a result on disk, whatever writes it.
 
 use super::blocks::Blocks;
 use super::layout::PartLayout;
+use super::options::{FilesOptions, check_options};
 use super::parameters::ParameterPlace;
 use super::place::Place;
+use super::provenance::Provenance;
 use super::record::Record;
-use super::store;
-use super::{FilesOptions, Provenance};
 use crate::error::Result;
 use crate::files::folders;
 use crate::tensor::Real;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// Where a result goes, how it is written, and what is written beside its numbers.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ResultSpec {
     pub(super) place: Place,
     pub(super) options: FilesOptions,
     /// What is to run, for people.
@@ -28,14 +28,16 @@ pub(super) struct Asked {
     pub(super) provenance: Provenance,
 }
 
-impl Asked {
+impl ResultSpec {
+    /// The specification of a result at `path`, with options.
+    ///
     /// # Errors
     /// As [`super::Files::with_options`].
-    pub(super) fn new(path: &Path, options: FilesOptions) -> Result<Asked> {
+    pub(super) fn new(path: &Path, options: FilesOptions) -> Result<ResultSpec> {
         let mut place = Place::new(path)?;
         place.force = options.force;
-        store::check_options(&place, options.storage)?;
-        Ok(Asked {
+        check_options(&place, options.storage)?;
+        Ok(ResultSpec {
             place,
             options,
             plan: Value::Null,

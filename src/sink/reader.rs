@@ -1,6 +1,6 @@
 //! The seam between a result that is read and how its numbers lie on disk; and the simplest of them, one run of numbers.
 
-use super::super::layout::PartLayout;
+use super::layout::PartLayout;
 use crate::error::{Error, Result};
 use crate::files::{self, npy, npy::Dtype, read_exact_at};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Reads the numbers of one part.
-pub(in super::super) trait Reader: Send + Sync + std::fmt::Debug {
+pub(super) trait Reader: Send + Sync + std::fmt::Debug {
     /// How a number lies in what [`Reader::read`] gives.
     fn dtype(&self) -> Dtype;
 
@@ -26,7 +26,7 @@ pub(in super::super) trait Reader: Send + Sync + std::fmt::Debug {
 
 /// Numbers that lie row-major in a file: a `.npy` file, a tensor.
 #[derive(Debug)]
-pub(in super::super) struct Run {
+pub(super) struct Run {
     path: PathBuf,
     file: File,
     dtype: Dtype,
@@ -39,7 +39,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::File`] where the file ends before they do.
-    pub(in super::super) fn new(
+    pub(super) fn new(
         path: &Path,
         file: File,
         length: u64,
@@ -73,7 +73,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::File`] where it is not the part's.
-    pub(in super::super) fn npy(path: &Path, layout: &PartLayout) -> Result<Run> {
+    pub(super) fn npy(path: &Path, layout: &PartLayout) -> Result<Run> {
         let (mut file, length) = files::open(path)?;
         let header = npy::read_header(path, &mut file)?;
         if header.shape != layout.shape() || header.fortran {
