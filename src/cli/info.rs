@@ -13,16 +13,11 @@ use crate::{Device, Precision, Result};
 
 /// `hessblock info`.
 pub fn run(command: &Info) -> Result<()> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let picked = Device::auto()?;
-    let why = picked.note().unwrap_or("the first hardware adapter");
-    let memory = available_memory();
     #[cfg(feature = "gpu")]
     let adapters = crate::tensor::gpu::adapters();
-    #[cfg(feature = "gpu")]
-    let planned = |adapter: &crate::tensor::gpu::AdapterReport| {
-        crate::device::planned_memory(adapter, adapter.memory, memory.unwrap_or(4 << 30))
-    };
+    #[cfg(not(feature = "gpu"))]
+    let adapters: Vec<Adapter> = Vec::new();
     #[cfg(feature = "gpu")]
     if command.retune && command.device.as_deref() != Some("cpu") {
         retune(command.device.as_deref(), &adapters)?;
@@ -30,68 +25,87 @@ pub fn run(command: &Info) -> Result<()> {
     if command.retune {
         measure_rates(command.device.as_deref())?;
     }
-    let cpus = [Precision::F32, Precision::F64].map(Device::cpu);
-    let rated = |device: &Device| Rates::stored(device).is_some();
-    #[cfg(not(feature = "gpu"))]
-    let adapters: Vec<()> = Vec::new();
-    if command.json {
-        #[cfg(feature = "gpu")]
-        let adapters: Vec<_> = adapters
-            .iter()
-            .map(|adapter| {
-                let mut value = serde_json::json!(adapter);
-                value["planned_memory"] = serde_json::json!(planned(adapter));
-                value["findings"] = serde_json::json!(stored(adapter));
-                value
-            })
-            .collect();
-        return print_json(&serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "cpu": {
-                "threads": threads,
-                "available_bytes": memory,
-                "rates": { "f32": rated(&cpus[0]), "f64": rated(&cpus[1]) },
-            },
-            "adapters": adapters,
-            "auto": { "picks": picked.name(), "why": why },
-            "operations": onnx::operations(),
-        }));
+    match command.json {
+        true => print_json(&machine(&picked, &adapters)),
+        false => describe(&picked, &adapters),
     }
-    let memory = memory.map_or("unknown".into(), |b| Bytes(b.into()).to_string());
+}
+
+/// An adapter of a build that has no backend for any.
+#[cfg(not(feature = "gpu"))]
+enum Adapter {}
+
+#[cfg(feature = "gpu")]
+use AdapterReport as Adapter;
+
+/// Why a device was picked.
+fn why(picked: &Device) -> &str {
+    picked.note().unwrap_or("the first hardware adapter")
+}
+
+/// The CPU in both precisions.
+fn cpus() -> [Device; 2] {
+    [Precision::F32, Precision::F64].map(Device::cpu)
+}
+
+fn rated(device: &Device) -> bool {
+    Rates::stored(device).is_some()
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What a plan takes a GPU to have free.
+#[cfg(feature = "gpu")]
+fn planned(adapter: &Adapter) -> crate::device::PlannedMemory {
+    let host_free = available_memory().unwrap_or(4 << 30);
+    crate::device::planned_memory(adapter, adapter.memory, host_free)
+}
+
+/// What there is, for machines.
+fn machine(picked: &Device, adapters: &[Adapter]) -> serde_json::Value {
+    #[cfg(feature = "gpu")]
+    let described = |adapter: &Adapter| {
+        let mut value = serde_json::json!(adapter);
+        value["planned_memory"] = serde_json::json!(planned(adapter));
+        value["findings"] = serde_json::json!(stored(adapter));
+        value
+    };
+    #[cfg(not(feature = "gpu"))]
+    let described = |adapter: &Adapter| -> serde_json::Value { match *adapter {} };
+    let adapters: Vec<_> = adapters.iter().map(described).collect();
+    let [single, double] = cpus();
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "cpu": {
+            "threads": threads(),
+            "available_bytes": available_memory(),
+            "rates": { "f32": rated(&single), "f64": rated(&double) },
+        },
+        "adapters": adapters,
+        "auto": { "picks": picked.name(), "why": why(picked) },
+        "operations": onnx::operations(),
+    })
+}
+
+/// What there is, for people.
+fn describe(picked: &Device, adapters: &[Adapter]) -> Result<()> {
+    let memory = available_memory().map_or("unknown".into(), |b| Bytes(b.into()).to_string());
+    let threads = threads();
     print(&format!(
         "CPU        {threads} threads, {memory} available; f32 and f64; --device cpu"
     ))?;
-    let known: Vec<&str> = cpus
-        .iter()
-        .filter(|cpu| rated(cpu))
-        .map(|cpu| cpu.precision().name())
-        .collect();
+    let cpus = cpus();
+    let known = cpus.iter().filter(|cpu| rated(cpu));
+    let known: Vec<&str> = known.map(|cpu| cpu.precision().name()).collect();
     print(&match known.is_empty() {
         true => "   rates not measured yet: the first plan does".to_string(),
         false => format!("   rates measured: {}", known.join(", ")),
     })?;
     #[cfg(feature = "gpu")]
-    for adapter in &adapters {
-        print(&adapter.to_string())?;
-        let planned = planned(adapter);
-        let bytes = |b: u64| Bytes(b.into()).to_string();
-        print(&format!(
-            "   largest tensor {}, buffer {}; {} of shared memory and {} threads per workgroup; f32; --device {}",
-            bytes(adapter.max_binding_bytes),
-            bytes(adapter.max_buffer_bytes),
-            bytes(adapter.shared_memory_bytes.into()),
-            adapter.max_workgroup_threads,
-            adapter.index
-        ))?;
-        let total = adapter.memory.total_bytes;
-        print(&format!(
-            "   memory {}; plans take {} ({})",
-            total.map_or("unknown".into(), bytes),
-            bytes(planned.bytes),
-            planned.from
-        ))?;
-        let found = stored(adapter).map_or("not used yet".into(), |f| f.to_string());
-        print(&format!("   probed: {found}"))?;
+    for adapter in adapters {
+        describe_adapter(adapter)?;
     }
     if adapters.len() > 1 {
         print("several    share the tiles of blocks: --device 0,1 or all")?;
@@ -99,8 +113,36 @@ pub fn run(command: &Info) -> Result<()> {
     if adapters.is_empty() {
         print("adapters   none found")?;
     }
-    print(&format!("auto       picks {}: {why}", picked.name()))?;
+    print(&format!(
+        "auto       picks {}: {}",
+        picked.name(),
+        why(picked)
+    ))?;
     print(&format!("ONNX       {}", onnx::operations().join(" ")))
+}
+
+#[cfg(feature = "gpu")]
+fn describe_adapter(adapter: &Adapter) -> Result<()> {
+    print(&adapter.to_string())?;
+    let planned = planned(adapter);
+    let bytes = |b: u64| Bytes(b.into()).to_string();
+    print(&format!(
+        "   largest tensor {}, buffer {}; {} of shared memory and {} threads per workgroup; f32; --device {}",
+        bytes(adapter.max_binding_bytes),
+        bytes(adapter.max_buffer_bytes),
+        bytes(adapter.shared_memory_bytes.into()),
+        adapter.max_workgroup_threads,
+        adapter.index
+    ))?;
+    let total = adapter.memory.total_bytes;
+    print(&format!(
+        "   memory {}; plans take {} ({})",
+        total.map_or("unknown".into(), bytes),
+        bytes(planned.bytes),
+        planned.from
+    ))?;
+    let found = stored(adapter).map_or("not used yet".into(), |f| f.to_string());
+    print(&format!("   probed: {found}"))
 }
 
 /// Measures how long each kind of work takes on the device that a selector means, or on the CPU and all hardware adapters, and

@@ -1,22 +1,16 @@
-//! How far G is from H in every block: ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of layers, Frobenius and spectral.
-//!
-//! Small blocks are formed from products with unit vectors. Of others, the Frobenius norm is estimated by random signs z
-//! (E ‖Bz‖² = ‖B‖_F², Hutchinson 1990): one product of layer b's signs serves the rows of every layer a. Their spectral
-//! norm is the largest Ritz value of a Golub–Kahan bidiagonalisation (`study/spectral.rs`).
+//! The way to each block: formed from products with unit vectors, or probed by random ones.
 
-use super::error::check;
-use super::spectral::{Norm, STEPS, Side, largest, largest_by_products};
+use super::{BlockError, Pair, PairOptions};
 use crate::bytes::Bytes;
 use crate::error::{Error, Remedy, Result};
 use crate::loss::Curvature;
 use crate::network::Layer;
 use crate::operator::Steps;
-use crate::plan::RunOptions;
 use crate::random::Draws;
 use crate::session::Session;
 use crate::setting::{EXACT_ENTRIES, HOST_MEMORY, NO_SPECTRAL};
+use crate::study::spectral::{Norm, STEPS, Side, largest, largest_by_products};
 use ndarray::Array2;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -33,177 +27,11 @@ const SIGNS: u64 = 1 << 62;
 /// Streams of the vectors that spectral norms start from.
 const STARTS: u64 = 1 << 63;
 
-/// How the errors of blocks are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PairOptions {
-    /// Entries up to which a block is formed.
-    pub exact_entries: u128,
-    /// Random vectors per layer for other blocks; 2 at least.
-    pub probes: u32,
-    /// Whether spectral norms are computed too.
-    pub spectral: bool,
-    /// Key of the random numbers.
-    pub seed: u64,
-}
-
-impl Default for PairOptions {
-    fn default() -> Self {
-        PairOptions {
-            exact_entries: 4_000_000,
-            probes: 32,
-            spectral: true,
-            seed: 0,
-        }
-    }
-}
-
-/// A norm of a block, of H and of H − G.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct BlockError {
-    /// ‖(H − G)_ab‖ / ‖H_ab‖; `None` where H_ab is 0.
-    pub error: Option<f64>,
-    /// Standard error of a Frobenius error by probes (jackknife); of a spectral one the Ritz residuals of both norms,
-    /// put together. 0 where the block was formed.
-    pub uncertainty: f64,
-    /// ‖H_ab‖.
-    pub hessian: f64,
-    /// ‖(H − G)_ab‖.
-    pub residual: f64,
-}
-
-impl BlockError {
-    fn new([hessian, residual]: [f64; 2], uncertainty: f64) -> BlockError {
-        BlockError {
-            error: (hessian > 0.0).then(|| residual / hessian),
-            uncertainty,
-            hessian,
-            residual,
-        }
-    }
-}
-
-/// The errors of a block.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Pair {
-    /// Index of the layer of its rows in [`PairErrors::layers`].
-    pub rows: usize,
-    /// Index of the layer of its columns, not before that of its rows: H is symmetric.
-    pub columns: usize,
-    /// Whether the block was formed; else its norms are estimates.
-    pub exact: bool,
-    /// Frobenius.
-    pub frobenius: BlockError,
-    /// Spectral, a ratio of two norms that are both found from below; `None` where it was not asked for.
-    pub spectral: Option<BlockError>,
-}
-
-/// A layer among pairs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PairLayer {
-    /// Its name.
-    pub layer: String,
-    /// Its entries.
-    pub parameters: usize,
-}
-
-/// The errors of the blocks of all pairs of layers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PairErrors {
-    /// The layers, in the network's order.
-    pub layers: Vec<PairLayer>,
-    /// Random vectors per layer where blocks were not formed.
-    pub probes: u32,
-    /// Pairs with rows ≤ columns, row by row.
-    pub pairs: Vec<Pair>,
-    /// Frobenius error of the matrix that all these blocks make up; `None` where its H is 0.
-    pub whole: Option<f64>,
-}
-
-impl PairErrors {
-    /// The pair of two layers, in either order.
-    pub fn pair(&self, a: usize, b: usize) -> Option<&Pair> {
-        let (rows, columns) = (a.min(b), a.max(b));
-        self.pairs
-            .iter()
-            .find(|p| (p.rows, p.columns) == (rows, columns))
-    }
-}
-
-/// Measures ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of `layers`, at the session's parameters.
-///
-/// # Errors
-/// [`Error::Request`] for no layer, fewer than 2 probes or a loss without gradient; [`Error::Budget`] if the host memory does
-/// not hold the vectors of one block; [`Error::Value`] where a product is not finite; what data and device report.
-pub fn pair_errors(
-    session: &Session,
-    layers: &[Layer],
-    options: PairOptions,
-) -> Result<PairErrors> {
-    check(session, layers)?;
-    if options.probes < 2 {
-        return Err(Error::Request(format!(
-            "--probes {}: two random vectors at least are needed to say how far they are off",
-            options.probes
-        )));
-    }
-    let host = host_left(session);
-    let plan = Plan::new(session, layers, options, host)?;
-    let beside = RunOptions {
-        host_memory: Some(host.saturating_sub(plan.bytes())),
-        held: 0,
-        ..session.options()
-    };
-    let session = session.with_options(beside);
-    let found = session.watcher().control(|control| {
-        let steps = Steps::new(control, session.dataset().len(), plan.directions());
-        let mut blocks = Blocks {
-            session: &session,
-            steps: &steps,
-        };
-        plan.run(&mut blocks)
-    })?;
-    let squares = |of: fn(&BlockError) -> f64| -> f64 {
-        let weight = |p: &Pair| if p.rows == p.columns { 1.0 } else { 2.0 };
-        found
-            .iter()
-            .map(|p| weight(p) * of(&p.frobenius).powi(2))
-            .sum()
-    };
-    let (hessian, residual) = (squares(|f| f.hessian), squares(|f| f.residual));
-    let named = layers
-        .iter()
-        .zip(&plan.layers)
-        .map(|(layer, own)| PairLayer {
-            layer: layer.name.clone(),
-            parameters: own.len(),
-        });
-    Ok(PairErrors {
-        layers: named.collect(),
-        probes: options.probes,
-        whole: (hessian > 0.0).then(|| (residual / hessian).sqrt()),
-        pairs: found,
-    })
-}
-
-/// How many directions, each a pass of all samples forward and back, [`pair_errors`] takes at most.
-///
-/// # Errors
-/// [`Error::Budget`] as [`pair_errors`].
-pub fn directions(session: &Session, layers: &[Layer], options: PairOptions) -> Result<u64> {
-    let host = host_left(session);
-    Ok(Plan::new(session, layers, options, host)?.directions())
-}
-
-/// What of the host's budget is not in use already.
-fn host_left(session: &Session) -> u64 {
-    session.device().limits(session.options()).host_left()
-}
-
 /// Entries of a layer in the flat order.
-struct Own(Vec<Range<usize>>);
+pub(super) struct Own(Vec<Range<usize>>);
 
 impl Own {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.iter().map(|r| r.len()).sum()
     }
 
@@ -220,9 +48,9 @@ impl Own {
 }
 
 /// Where a product with H or H − G comes from.
-struct Blocks<'a> {
-    session: &'a Session,
-    steps: &'a Steps<'a>,
+pub(super) struct Blocks<'a> {
+    pub(super) session: &'a Session,
+    pub(super) steps: &'a Steps<'a>,
 }
 
 impl Blocks<'_> {
@@ -260,9 +88,9 @@ struct Formed {
 }
 
 /// Which block is found how.
-struct Plan {
+pub(super) struct Ways {
     options: PairOptions,
-    layers: Vec<Own>,
+    pub(super) layers: Vec<Own>,
     p: usize,
     formed: Vec<Formed>,
     /// (rows, columns) of the others.
@@ -277,13 +105,18 @@ const NUMBER: u64 = size_of::<f64>() as u64;
 /// The Frobenius norms of H_ab and (H − G)_ab with their uncertainty, then the spectral ones.
 type Found = (BlockError, Option<BlockError>);
 
-impl Plan {
+impl Ways {
     /// Half of the `host` budget is for what is kept here.
     ///
     /// # Errors
     /// [`Error::Budget`] if a vector and its product, the entries of one block that is formed, or the vectors of one
     /// bidiagonalisation do not fit.
-    fn new(session: &Session, layers: &[Layer], options: PairOptions, host: u64) -> Result<Plan> {
+    pub(super) fn new(
+        session: &Session,
+        layers: &[Layer],
+        options: PairOptions,
+        host: u64,
+    ) -> Result<Ways> {
         let layers: Vec<Own> = layers
             .iter()
             .map(|l| Own(session.network().ranges(l).collect()))
@@ -324,7 +157,7 @@ impl Plan {
                 turn.others.push(other);
             }
         }
-        let plan = Plan {
+        let ways = Ways {
             options,
             p,
             layers,
@@ -332,8 +165,8 @@ impl Plan {
             probed,
             room,
         };
-        plan.check(host)?;
-        Ok(plan)
+        ways.check(host)?;
+        Ok(ways)
     }
 
     /// Refuses a budget that does not hold what is kept for one vector or one block.
@@ -393,7 +226,7 @@ impl Plan {
     }
 
     /// Bytes that are kept beside the products at most.
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let turn = self.turn() as u64 * self.vector_bytes();
         let block = |f: &Formed| {
             let rows = self.layers[f.layer].len();
@@ -435,7 +268,7 @@ impl Plan {
         (0..self.layers.len()).filter(on).collect()
     }
 
-    fn directions(&self) -> u64 {
+    pub(super) fn directions(&self) -> u64 {
         let units: usize = self.formed.iter().map(|f| self.layers[f.layer].len()).sum();
         let probes = self.probed_layers().len() as u64 * u64::from(self.options.probes);
         let spectral = if self.options.spectral {
@@ -454,7 +287,7 @@ impl Plan {
         (NUMBERS / self.p.max(1)).min(fits).clamp(1, DIRECTIONS)
     }
 
-    fn run(&self, blocks: &mut Blocks<'_>) -> Result<Vec<Pair>> {
+    pub(super) fn run(&self, blocks: &mut Blocks<'_>) -> Result<Vec<Pair>> {
         let mut found: BTreeMap<(usize, usize), (bool, Found)> = BTreeMap::new();
         for formed in &self.formed {
             for (&other, norms) in formed.others.iter().zip(self.form(formed, blocks)?) {

@@ -1,0 +1,182 @@
+//! How far G is from H in every block: ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of layers, Frobenius and spectral.
+//!
+//! Small blocks are formed from products with unit vectors. Of others, the Frobenius norm is estimated by random signs z
+//! (E ‖Bz‖² = ‖B‖_F², Hutchinson 1990): one product of layer b's signs serves the rows of every layer a. Their spectral
+//! norm is the largest Ritz value of a Golub–Kahan bidiagonalisation (`study/spectral.rs`).
+
+mod ways;
+
+use super::error::check;
+use crate::error::{Error, Result};
+use crate::network::Layer;
+use crate::operator::Steps;
+use crate::plan::RunOptions;
+use crate::session::Session;
+use serde::Serialize;
+use ways::{Blocks, Ways};
+
+/// How the errors of blocks are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairOptions {
+    /// Entries up to which a block is formed.
+    pub exact_entries: u128,
+    /// Random vectors per layer for other blocks; 2 at least.
+    pub probes: u32,
+    /// Whether spectral norms are computed too.
+    pub spectral: bool,
+    /// Key of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for PairOptions {
+    fn default() -> Self {
+        PairOptions {
+            exact_entries: 4_000_000,
+            probes: 32,
+            spectral: true,
+            seed: 0,
+        }
+    }
+}
+
+/// A norm of a block, of H and of H − G.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct BlockError {
+    /// ‖(H − G)_ab‖ / ‖H_ab‖; `None` where H_ab is 0.
+    pub error: Option<f64>,
+    /// Standard error of a Frobenius error by probes (jackknife); of a spectral one the Ritz residuals of both norms,
+    /// put together. 0 where the block was formed.
+    pub uncertainty: f64,
+    /// ‖H_ab‖.
+    pub hessian: f64,
+    /// ‖(H − G)_ab‖.
+    pub residual: f64,
+}
+
+impl BlockError {
+    fn new([hessian, residual]: [f64; 2], uncertainty: f64) -> BlockError {
+        BlockError {
+            error: (hessian > 0.0).then(|| residual / hessian),
+            uncertainty,
+            hessian,
+            residual,
+        }
+    }
+}
+
+/// The errors of a block.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    /// Index of the layer of its rows in [`PairErrors::layers`].
+    pub rows: usize,
+    /// Index of the layer of its columns, not before that of its rows: H is symmetric.
+    pub columns: usize,
+    /// Whether the block was formed; else its norms are estimates.
+    pub exact: bool,
+    /// Frobenius.
+    pub frobenius: BlockError,
+    /// Spectral, a ratio of two norms that are both found from below; `None` where it was not asked for.
+    pub spectral: Option<BlockError>,
+}
+
+/// A layer among pairs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PairLayer {
+    /// Its name.
+    pub layer: String,
+    /// Its entries.
+    pub parameters: usize,
+}
+
+/// The errors of the blocks of all pairs of layers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PairErrors {
+    /// The layers, in the network's order.
+    pub layers: Vec<PairLayer>,
+    /// Random vectors per layer where blocks were not formed.
+    pub probes: u32,
+    /// Pairs with rows ≤ columns, row by row.
+    pub pairs: Vec<Pair>,
+    /// Frobenius error of the matrix that all these blocks make up; `None` where its H is 0.
+    pub whole: Option<f64>,
+}
+
+impl PairErrors {
+    /// The pair of two layers, in either order.
+    pub fn pair(&self, a: usize, b: usize) -> Option<&Pair> {
+        let (rows, columns) = (a.min(b), a.max(b));
+        self.pairs
+            .iter()
+            .find(|p| (p.rows, p.columns) == (rows, columns))
+    }
+}
+
+/// Measures ‖(H − G)_ab‖ / ‖H_ab‖ for all pairs of `layers`, at the session's parameters.
+///
+/// # Errors
+/// [`Error::Request`] for no layer, fewer than 2 probes or a loss without gradient; [`Error::Budget`] if the host memory does
+/// not hold the vectors of one block; [`Error::Value`] where a product is not finite; what data and device report.
+pub fn pair_errors(
+    session: &Session,
+    layers: &[Layer],
+    options: PairOptions,
+) -> Result<PairErrors> {
+    check(session, layers)?;
+    if options.probes < 2 {
+        return Err(Error::Request(format!(
+            "--probes {}: two random vectors at least are needed to say how far they are off",
+            options.probes
+        )));
+    }
+    let host = host_left(session);
+    let plan = Ways::new(session, layers, options, host)?;
+    let beside = RunOptions {
+        host_memory: Some(host.saturating_sub(plan.bytes())),
+        held: 0,
+        ..session.options()
+    };
+    let session = session.with_options(beside);
+    let found = session.watcher().control(|control| {
+        let steps = Steps::new(control, session.dataset().len(), plan.directions());
+        let mut blocks = Blocks {
+            session: &session,
+            steps: &steps,
+        };
+        plan.run(&mut blocks)
+    })?;
+    let squares = |of: fn(&BlockError) -> f64| -> f64 {
+        let weight = |p: &Pair| if p.rows == p.columns { 1.0 } else { 2.0 };
+        found
+            .iter()
+            .map(|p| weight(p) * of(&p.frobenius).powi(2))
+            .sum()
+    };
+    let (hessian, residual) = (squares(|f| f.hessian), squares(|f| f.residual));
+    let named = layers
+        .iter()
+        .zip(&plan.layers)
+        .map(|(layer, own)| PairLayer {
+            layer: layer.name.clone(),
+            parameters: own.len(),
+        });
+    Ok(PairErrors {
+        layers: named.collect(),
+        probes: options.probes,
+        whole: (hessian > 0.0).then(|| (residual / hessian).sqrt()),
+        pairs: found,
+    })
+}
+
+/// How many directions, each a pass of all samples forward and back, [`pair_errors`] takes at most.
+///
+/// # Errors
+/// [`Error::Budget`] as [`pair_errors`].
+pub fn directions(session: &Session, layers: &[Layer], options: PairOptions) -> Result<u64> {
+    let host = host_left(session);
+    Ok(Ways::new(session, layers, options, host)?.directions())
+}
+
+/// What of the host's budget is not in use already.
+fn host_left(session: &Session) -> u64 {
+    session.device().limits(session.options()).host_left()
+}
