@@ -36,7 +36,8 @@ mod source;
 pub mod study;
 pub mod tensor;
 pub mod text;
-mod trial;
+#[doc(hidden)] // for tests and benches
+pub mod trial;
 pub mod verify;
 
 pub use control::{CancelToken, Progress};

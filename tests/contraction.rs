@@ -5,11 +5,12 @@
 #[macro_use]
 mod common;
 
-use common::{Array, Conformance, Numbers, random, random_in, reference, window};
+use common::{Array, Conformance, Numbers, random, random_in, reference};
 use hessblock::contraction::{Contraction, FactorPair, Segment, accumulate, contraction};
 use hessblock::jacobian::Factor;
 use hessblock::ops::{Site, SiteKind, Step};
 use hessblock::tensor::{Contract, Einsum, How, Window, cpu::Cpu};
+use hessblock::trial::window;
 use std::collections::BTreeSet;
 
 const SAMPLES: usize = 11;

@@ -553,7 +553,7 @@ fn depthwise_sums_of_more_terms_than_a_dispatch_takes_are_whole() {
         &[[9000, 2250, 9001, 4, 1, 4500]],
         &[[83, 12, 70, 1, 1, 0], [90, 20, 71, 1, 1, 0]],
     ] {
-        let window = common::window(axes);
+        let window = hessblock::trial::window(axes);
         let rest = |channels, spatial: &[usize]| [&[1, channels], spatial].concat();
         let x = random(40, 2, 1, &rest(2, &window.input));
         let w = random(41, 1, 1, &[&[4, 1], &window.kernel[..]].concat());

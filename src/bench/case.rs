@@ -1,11 +1,12 @@
-//! The set of cases, by name, and what a case is once it stands on a device.
+//! The set of cases, by name.
 
 use super::check::Check;
-use super::primitive::{self, Primed};
+use super::primitive::Primed;
 use super::problem::{self, Opened, Problem};
+use super::ready::Ready;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::trial::Setting;
+use crate::trial::{Setting, typical};
 use crate::{Part, Session};
 use glob::Pattern;
 
@@ -25,16 +26,6 @@ pub struct Case {
 enum Work {
     Primitive(Setting),
     Problem(Problem),
-}
-
-/// A case on a device.
-pub(super) trait Ready {
-    /// Runs it and compares its numbers.
-    fn check(&self, reference: &[f64], tolerance: f64) -> Result<Check>;
-    /// Starts it; a GPU may still be at work when this returns.
-    fn start(&self) -> Result<()>;
-    /// Waits for all that was started.
-    fn wait(&self) -> Result<()>;
 }
 
 /// A case with its numbers.
@@ -113,13 +104,11 @@ impl Prepared {
 
 /// All cases, in order.
 pub fn cases() -> Vec<Case> {
-    let primitives = primitive::settings()
-        .into_iter()
-        .map(|(name, about, setting)| Case {
-            name: format!("primitive/{name}"),
-            about: about.into(),
-            work: Work::Primitive(setting),
-        });
+    let primitives = typical().into_iter().map(|(name, about, setting)| Case {
+        name: format!("primitive/{name}"),
+        about: about.into(),
+        work: Work::Primitive(setting),
+    });
     let problems = problem::problems()
         .into_iter()
         .map(|(name, about, problem)| Case {

@@ -15,6 +15,7 @@ mod model;
 mod peak;
 mod primitive;
 mod problem;
+mod ready;
 mod report;
 mod run;
 mod table;

@@ -2,10 +2,10 @@
 //!
 //! Everything is made here from counters, so that it is the same on every machine; nothing is read from disk.
 
-use super::case::Ready;
 use super::check::{Check, DEFINITION, QUOTIENT};
 use super::model::{CLASSES, Model};
 use super::primitive::compared;
+use super::ready::Ready;
 use crate::control::Control;
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -7,7 +7,6 @@ mod disk;
 mod law;
 mod probes;
 mod rates;
-mod sizes;
 
 pub use disk::write_rate;
 pub use rates::Rates;

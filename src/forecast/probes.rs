@@ -1,6 +1,5 @@
 //! What is run to find the rates of a device: every kind of work at a few sizes.
 
-use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
 use crate::control::Control;
 use crate::error::Result;
 use crate::jacobian::seeds::{LossSeeds, Seeds};
@@ -9,6 +8,7 @@ use crate::tensor::meter::Meter;
 use crate::tensor::{
     Backend, Contract, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape, Tally, Work,
 };
+use crate::trial::probed::{DENSE, Dense, OUTER, Outer, probed};
 use crate::trial::{Array, Loaded, Primitive, wait};
 use std::sync::Arc;
 use std::time::Instant;
@@ -97,7 +97,7 @@ fn least(
 /// All there is to run.
 fn probes<B: Contract>(backend: &B) -> Vec<Probe<'_>> {
     let mut probes = Vec::new();
-    for (primitive, shapes) in primitives() {
+    for (primitive, shapes) in probed() {
         let (kind, work) = metered::<B>(&primitive, &shapes);
         let run = move || Ok(vec![of_primitive(backend, &primitive, &shapes)?]);
         probes.push(Probe::new(kind, work.numbers(), run));

@@ -2,27 +2,23 @@
 
 use super::compare::{Measure, Part};
 use super::contraction::{self, Product};
+use super::draft::{COPIES, Draft, read};
 use super::function::{self, Function};
 use super::network::{self, Problem};
 use super::operation::{self, Trial};
 use super::primitive;
 use crate::error::{Error, Result};
+use crate::tensor::Contract;
 use crate::tensor::cpu::Cpu;
-use crate::tensor::{Backend, Contract, Real};
 use crate::trial::{Loaded, Setting};
 use serde::{Deserialize, Serialize};
-
-/// What sums of products may be off by (DESIGN §5).
-pub(super) const SUMS: Measure = Measure::OfLargest(2e-6);
-/// What is copied is the same.
-pub(super) const COPIES: Measure = Measure::OfLargest(0.0);
 
 /// What kind of thing a case tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Group {
-    /// A primitive of [`Backend`].
+    /// A primitive of [`Backend`](crate::tensor::Backend).
     Primitive,
     /// An operation of a network with its derivatives.
     Operation,
@@ -61,31 +57,6 @@ pub(super) enum Work {
     Operation(Trial),
     Contraction(Product),
     Network(Problem),
-}
-
-/// A case before it has a group.
-#[derive(Clone)]
-pub(super) struct Draft {
-    pub subject: String,
-    pub about: String,
-    pub measure: Measure,
-    pub work: Work,
-}
-
-impl Draft {
-    pub fn new(
-        subject: impl Into<String>,
-        about: impl Into<String>,
-        measure: Measure,
-        work: Work,
-    ) -> Draft {
-        Draft {
-            subject: subject.into(),
-            about: about.into(),
-            measure,
-            work,
-        }
-    }
 }
 
 impl Case {
@@ -139,37 +110,39 @@ impl Case {
     }
 }
 
-/// Waits for a tensor: a part of that name.
-pub(super) fn read<B: Backend>(backend: &B, name: &str, tensor: &B::Tensor) -> Result<Part> {
-    let values = backend.read(tensor)?;
-    Ok(Part::new(
-        name,
-        values.into_iter().map(Real::to_f64).collect(),
-    ))
+/// The cases of a group, made of drafts.
+fn drafted<W>(group: Group, drafts: Vec<Draft<W>>, work: fn(W) -> Work) -> Vec<Case> {
+    let case = |draft: Draft<W>| Case {
+        group,
+        subject: draft.subject,
+        about: draft.about,
+        measure: draft.measure,
+        work: work(draft.work),
+    };
+    drafts.into_iter().map(case).collect()
 }
 
 /// The whole suite, in order.
 pub fn cases() -> Vec<Case> {
-    let primitives = [primitive::drafts(), function::drafts()].concat();
+    let mut primitives = drafted(Group::Primitive, primitive::drafts(), Work::Primitive);
+    primitives.extend(drafted(
+        Group::Primitive,
+        function::drafts(),
+        Work::Function,
+    ));
     let groups = [
-        (Group::Primitive, primitives),
-        (Group::Operation, operation::drafts()),
-        (Group::Contraction, contraction::drafts()),
-        (Group::Network, network::drafts()),
+        primitives,
+        drafted(Group::Operation, operation::drafts(), Work::Operation),
+        drafted(Group::Contraction, contraction::drafts(), Work::Contraction),
+        drafted(Group::Network, network::drafts(), Work::Network),
     ];
-    let named = |(group, mut drafts): (Group, Vec<Draft>)| {
+    let together = |mut cases: Vec<Case>| {
         // Those of one subject together, subjects as they come first.
-        let subjects: Vec<String> = drafts.iter().map(|d| d.subject.clone()).collect();
-        drafts.sort_by_key(|draft| subjects.iter().position(|s| *s == draft.subject));
-        drafts.into_iter().map(move |draft| Case {
-            group,
-            subject: draft.subject,
-            about: draft.about,
-            measure: draft.measure,
-            work: draft.work,
-        })
+        let subjects: Vec<String> = cases.iter().map(|case| case.subject.clone()).collect();
+        cases.sort_by_key(|case| subjects.iter().position(|s| *s == case.subject));
+        cases
     };
-    groups.into_iter().flat_map(named).collect()
+    groups.into_iter().flat_map(together).collect()
 }
 
 /// The cases whose names hold one of these texts, all where there is none.

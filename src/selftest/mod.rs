@@ -10,6 +10,7 @@
 mod case;
 mod compare;
 mod contraction;
+mod draft;
 mod function;
 mod network;
 mod operation;
@@ -18,7 +19,6 @@ mod report;
 mod run;
 mod table;
 mod transformer;
-mod windows;
 
 pub use case::{Case, Group, cases, select};
 pub use compare::Measure;

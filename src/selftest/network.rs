@@ -1,7 +1,7 @@
 //! Small networks with data and loss: blocks of G and of H, gradient, products, diagonal, as a user asks for them.
 
-use super::case::{Draft, SUMS, Work};
 use super::compare::Part;
+use super::draft::{Draft, SUMS};
 use super::transformer::transformer;
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -195,7 +195,7 @@ impl Problem {
     }
 }
 
-pub(super) fn drafts() -> Vec<Draft> {
+pub(super) fn drafts() -> Vec<Draft<Problem>> {
     let (ggn, exact) = (Curvature::Ggn, Curvature::Exact);
     let tasks = [
         ("gradient", Task::Gradient),
@@ -207,8 +207,7 @@ pub(super) fn drafts() -> Vec<Draft> {
     ];
     let mut drafts = Vec::new();
     let mut add = |subject: &str, model, about: &str, task| {
-        let work = Work::Network(Problem { model, task });
-        drafts.push(Draft::new(subject, about, SUMS, work));
+        drafts.push(Draft::new(subject, about, SUMS, Problem { model, task }));
     };
     for (subject, model) in [
         ("mlp", Model::Mlp),

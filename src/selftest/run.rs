@@ -1,7 +1,8 @@
 //! Runs cases on a device and compares what comes out with CPU f64.
 
-use super::case::{COPIES, Case, Group};
+use super::case::{Case, Group};
 use super::compare::difference;
+use super::draft::COPIES;
 use super::report::{CaseReport, DeviceReport, Report};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};

@@ -11,7 +11,7 @@ use faer::MatMut;
 use rayon::prelude::*;
 
 /// Into how many parts, whatever the number of threads, a sum over samples is cut.
-pub(super) const SAMPLE_PARTS: usize = 8;
+const SAMPLE_PARTS: usize = 8;
 
 /// A row-major matrix read from a slice.
 fn rows<R: Real>(data: &[R], rows: usize, columns: usize) -> View<'_, R> {
@@ -298,13 +298,7 @@ pub(super) fn conv_weights<R: Real>(
     if grouped::suits_weights(&geometry, directions) {
         return grouped::conv_weights(cotangents, inputs, window, groups, sum_samples);
     }
-    // The sum over samples is cut at places that depend on their number alone: same bits on any machine.
-    let (parts, per_part) = if sum_samples {
-        let per_part = samples.div_ceil(SAMPLE_PARTS).max(1);
-        (samples.div_ceil(per_part), per_part)
-    } else {
-        (samples, 1)
-    };
+    let (parts, per_part) = sample_parts(samples, sum_samples);
     let shape = operand_shape(
         parts,
         directions,
@@ -332,6 +326,18 @@ pub(super) fn conv_weights<R: Real>(
     } else {
         partial
     }
+}
+
+/// The parts of a result and the samples in each: one of each sample, or those that a sum over samples is cut into.
+///
+/// The cuts depend on the number of samples alone: same bits on any machine.
+pub(super) fn sample_parts(samples: usize, sum_samples: bool) -> (usize, usize) {
+    let per_part = if sum_samples {
+        samples.div_ceil(SAMPLE_PARTS).max(1)
+    } else {
+        1
+    };
+    (samples.div_ceil(per_part), per_part)
 }
 
 /// The sum over the parts that a sum over samples was cut into: `[1, …]`.

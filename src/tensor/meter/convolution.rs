@@ -46,6 +46,8 @@ impl<'a> Convolved<'a> {
         }
     }
 
+    /// The kind of work: `few` where planes of few channels are shifted, `grouped` where they are so in groups, else `other`
+    /// or a product.
     pub(super) fn kind(&self, few: Kind, grouped: Kind, other: Kind) -> Kind {
         if self.window.is_whole() {
             return Kind::Product;

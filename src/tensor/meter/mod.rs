@@ -28,6 +28,7 @@ pub struct Meter {
     number_bytes: usize,
 }
 
+/// The counts of a meter, which its copies share.
 #[derive(Debug, Default)]
 struct Counters {
     live: Count,

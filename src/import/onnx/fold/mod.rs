@@ -159,6 +159,7 @@ pub(crate) fn constant(node: &Node) -> Outcome<Array> {
     }
 }
 
+/// An array with its axes in another order.
 pub(crate) fn transpose(x: &Array, order: &[usize]) -> Array {
     let shape: Vec<usize> = order.iter().map(|&a| x.shape[a]).collect();
     let own = strides(&x.shape);

@@ -37,6 +37,7 @@ impl Lowering<'_> {
         }
     }
 
+    /// The network, once all nodes are lowered.
     pub(super) fn finish(mut self) -> Result<Network> {
         let output = self.graph.output.as_str();
         let fault = |message: String| Error::file(&self.graph.path, message);

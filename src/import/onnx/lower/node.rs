@@ -162,6 +162,7 @@ impl Lowering<'_> {
         Err(Error::Unsupported { nodes: why })
     }
 
+    /// The results of a node by the rule of its operation.
     pub(super) fn rule(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>> {
         if let Some(&root) = (node.op_type() == "Identity")
             .then(|| self.roots.by_name.get(&node.proto.output[0]))

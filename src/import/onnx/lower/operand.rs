@@ -73,6 +73,7 @@ impl Lowering<'_> {
         Ok(value)
     }
 
+    /// Whether an operand depends on an input of the network.
     pub(super) fn reads_data(&self, operand: Operand) -> bool {
         matches!(operand, Operand::Value(value) if self.of_data[value])
     }

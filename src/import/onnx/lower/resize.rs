@@ -83,6 +83,7 @@ impl Axis {
 }
 
 impl Lowering<'_> {
+    /// Resize and Upsample, one axis after another.
     pub(super) fn resize(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let mut x = self.tensor(node, inputs, 0)?;
         // To version 10 the scales are operand 1, positions are those of the first corner, rounded down.

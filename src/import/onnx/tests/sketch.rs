@@ -10,6 +10,7 @@ use prost::Message;
 pub(super) struct Sketch(pub proto::Model);
 
 impl Sketch {
+    /// A graph without nodes, whose input is `x`.
     pub fn new(input: &[i64]) -> Self {
         let dim = |&extent: &i64| proto::Dimension {
             value: Some(match extent {
@@ -44,6 +45,7 @@ impl Sketch {
         })
     }
 
+    /// The graph of the file.
     pub fn graph(&mut self) -> &mut proto::Graph {
         self.0.graph.as_mut().unwrap()
     }
@@ -61,12 +63,14 @@ impl Sketch {
         self
     }
 
+    /// An initializer with these values.
     pub fn values(mut self, name: &str, dims: &[i64], values: &[f32]) -> Self {
         self = self.weight(name, dims);
         self.graph().initializer.last_mut().unwrap().float_data = values.to_vec();
         self
     }
 
+    /// An initializer of integers with one axis.
     pub fn ints(mut self, name: &str, values: &[i64]) -> Self {
         self.graph().initializer.push(proto::Tensor {
             name: name.into(),
@@ -115,6 +119,7 @@ impl Sketch {
         self
     }
 
+    /// Imports the file, with that output.
     pub fn load_with(mut self, output: &str, options: &OnnxOptions) -> Result<Network, Error> {
         self.graph().output.push(proto::ValueInfo {
             name: output.into(),
@@ -126,6 +131,7 @@ impl Sketch {
         load(&path, options)
     }
 
+    /// Imports the file with the default options.
     pub fn load(self, output: &str) -> Result<Network, Error> {
         self.load_with(output, &OnnxOptions::default())
     }

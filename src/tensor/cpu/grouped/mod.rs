@@ -8,7 +8,7 @@ mod correlate;
 mod shifts;
 
 use super::Tensor;
-use super::convolution::{SAMPLE_PARTS, operand_shape};
+use super::convolution::{operand_shape, sample_parts, sum_parts};
 use super::matrix::PARALLEL_WORK;
 use super::patches::Geometry;
 use super::pool::{unwritten, zeroed};
@@ -250,12 +250,7 @@ pub(super) fn conv_weights<R: Real>(
     let g = Geometry::new(window, groups, inputs.shape.rest[1], outputs);
     let samples = super::common(cotangents.shape.samples, inputs.shape.samples);
     let directions = super::common(cotangents.shape.directions, inputs.shape.directions);
-    let per_part = if sum_samples {
-        samples.div_ceil(SAMPLE_PARTS).max(1)
-    } else {
-        1
-    };
-    let parts = samples.div_ceil(per_part);
+    let (parts, per_part) = sample_parts(samples, sum_samples);
     let shape = operand_shape(parts, directions, outputs, g.channels, &window.kernel);
     let mut output = zeroed(shape.len());
     let shifts = Shifts::of_inputs(window);
@@ -300,7 +295,7 @@ pub(super) fn conv_weights<R: Real>(
     );
     let partial = Tensor::new(shape, output);
     if sum_samples {
-        super::convolution::sum_parts(partial)
+        sum_parts(partial)
     } else {
         partial
     }

@@ -122,6 +122,7 @@ impl Shifts {
         (last + 1).next_multiple_of(BLOCK)
     }
 
+    /// Extents of the output.
     pub fn outputs(&self) -> [usize; 3] {
         self.axes.each_ref().map(|axis| axis.output)
     }

@@ -30,6 +30,7 @@ pub(super) enum What {
     Places(Box<(Node, Selection)>),
 }
 
+/// An output of a [`Derivation`], which is a derived input of the network.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     pub read: Read,

@@ -17,6 +17,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The number of its gates.
     pub fn gates(self) -> usize {
         match self {
             Kind::Rnn => 1,
@@ -54,6 +55,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// Reads the attributes of a node whose states have `hidden` numbers.
     pub fn read(node: &Node, hidden: usize) -> Result<Layer> {
         let kind = match node.op_type() {
             "RNN" => Kind::Rnn,

@@ -1,13 +1,15 @@
-//! The sizes at which every kind of work is measured.
+//! The sizes at which every kind of work is measured to find the rates of a device.
 
+use super::primitive::Primitive;
 use crate::tensor::expression::Unary;
 use crate::tensor::{Expr, Fill, Shape, Window};
-use crate::trial::Primitive;
+use Primitive as P;
 
-/// (samples, directions, rows, columns) of products of dense rows, and what they fill.
-pub(super) type Dense = (usize, usize, usize, usize, Fill);
+/// Samples, directions, rows and columns of products of dense rows, and what they fill.
+pub(crate) type Dense = (usize, usize, usize, usize, Fill);
 
-pub(super) const DENSE: [Dense; 6] = [
+/// Products of dense rows.
+pub(crate) const DENSE: [Dense; 6] = [
     // So small that what counts is the call: a network of many small layers has millions of them.
     (8, 3, 2, 4, Fill::Own),
     (16, 4, 64, 64, Fill::Own),
@@ -18,9 +20,10 @@ pub(super) const DENSE: [Dense; 6] = [
 ];
 
 /// (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.
-pub(super) type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
+pub(crate) type Outer = ((usize, usize), (usize, usize), Option<(usize, usize)>);
 
-pub(super) const OUTER: [Outer; 7] = [
+/// Outer products.
+pub(crate) const OUTER: [Outer; 7] = [
     ((8, 3), (2, 2), Some((2, 1))),
     ((64, 10), (8, 120), None),
     ((128, 10), (4, 256), None),
@@ -30,13 +33,75 @@ pub(super) const OUTER: [Outer; 7] = [
     ((32, 10), (40, 1), Some((10, 84))),
 ];
 
-/// Primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
-pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
-    use Primitive as P;
-    let square = Window::square;
-    let of = Shape::new;
-    let weights = |rest: &[usize]| Shape::new(1, 1, rest);
-    let mut list = vec![
+/// Samples, directions, channels, outputs, groups; and input, output, kernel, stride and padding of each axis.
+type Convolution = (usize, usize, usize, usize, usize, [usize; 5]);
+
+/// Convolutions of few channels, others, and grouped ones.
+const CONVOLUTIONS: [Convolution; 14] = [
+    (16, 1, 1, 6, 1, [28, 24, 5, 1, 0]),
+    (16, 8, 16, 16, 1, [32, 32, 3, 1, 1]),
+    (16, 1, 6, 16, 1, [12, 8, 5, 1, 0]),
+    (4, 4, 16, 16, 1, [32, 32, 3, 1, 1]),
+    (4, 2, 3, 16, 1, [32, 32, 3, 1, 1]),
+    (1, 1, 3, 4, 1, [8, 8, 3, 1, 1]),
+    (4, 4, 16, 32, 1, [32, 16, 3, 2, 1]),
+    (4, 4, 32, 32, 1, [16, 16, 3, 1, 1]),
+    (4, 2, 64, 64, 1, [8, 8, 3, 1, 1]),
+    (8, 4, 16, 32, 1, [16, 8, 1, 2, 0]),
+    (2, 1, 32, 64, 1, [8, 8, 1, 1, 0]),
+    (2, 1, 48, 48, 48, [28, 28, 5, 1, 2]),
+    (2, 2, 32, 32, 8, [14, 14, 3, 1, 1]),
+    (1, 1, 8, 8, 8, [7, 7, 3, 1, 1]),
+];
+
+/// A primitive with the shapes of its tensors.
+type Probed = (Primitive, Vec<Shape>);
+
+/// Returns primitives with the shapes of their tensors: every kind small, where a call counts, and large, where numbers do.
+pub(crate) fn probed() -> Vec<Probed> {
+    let groups = [
+        products(),
+        convolutions(),
+        pools(),
+        elementwise(),
+        layouts(),
+        lookups(),
+    ];
+    groups.into_iter().flatten().collect()
+}
+
+fn of(samples: usize, directions: usize, rest: &[usize]) -> Shape {
+    Shape::new(samples, directions, rest)
+}
+
+/// The shape of what all samples share.
+fn weights(rest: &[usize]) -> Shape {
+    Shape::new(1, 1, rest)
+}
+
+/// Cotangents of a convolution's outputs.
+fn wide() -> Shape {
+    of(32, 10, &[1, 16, 8, 8])
+}
+
+/// A convolution's outputs.
+fn value() -> Shape {
+    of(32, 1, &[1, 16, 8, 8])
+}
+
+/// Of so few numbers that a call counts.
+fn small() -> Shape {
+    of(2, 1, &[1, 4, 8, 8])
+}
+
+/// Far, and of so much (32 MiB and more) that an allocator has fresh pages for it each time, as it has in a run for less.
+fn large() -> Shape {
+    of(64, 10, &[13_200])
+}
+
+/// Linear layers forward and back, rows of V, batches of small ones; and products without matrices.
+fn products() -> Vec<Probed> {
+    vec![
         // Products: linear layers forward and back, rows of V, batches of small ones.
         (
             P::Einsum("sdti,sdoi->sdto"),
@@ -100,31 +165,16 @@ pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             P::Einsum("sdti,sdoi->sdto"),
             vec![of(2, 1, &[1, 4]), weights(&[4, 4])],
         ),
-    ];
-    // Convolutions: (samples, directions, channels, outputs, groups, window).
-    let mut convolutions = Vec::new();
-    let few = [
-        (16, 1, 1, 6, 1, square(28, 24, 5, 1, 0)),
-        (16, 8, 16, 16, 1, square(32, 32, 3, 1, 1)),
-        (16, 1, 6, 16, 1, square(12, 8, 5, 1, 0)),
-        (4, 4, 16, 16, 1, square(32, 32, 3, 1, 1)),
-        (4, 2, 3, 16, 1, square(32, 32, 3, 1, 1)),
-        (1, 1, 3, 4, 1, square(8, 8, 3, 1, 1)),
-    ];
-    let other = [
-        (4, 4, 16, 32, 1, square(32, 16, 3, 2, 1)),
-        (4, 4, 32, 32, 1, square(16, 16, 3, 1, 1)),
-        (4, 2, 64, 64, 1, square(8, 8, 3, 1, 1)),
-        (8, 4, 16, 32, 1, square(16, 8, 1, 2, 0)),
-        (2, 1, 32, 64, 1, square(8, 8, 1, 1, 0)),
-    ];
-    let grouped = [
-        (2, 1, 48, 48, 48, square(28, 28, 5, 1, 2)),
-        (2, 2, 32, 32, 8, square(14, 14, 3, 1, 1)),
-        (1, 1, 8, 8, 8, square(7, 7, 3, 1, 1)),
-    ];
-    convolutions.extend(few.into_iter().chain(other).chain(grouped));
-    for (samples, directions, channels, outputs, groups, window) in convolutions {
+    ]
+}
+
+/// Convolutions with their transposes.
+fn convolutions() -> Vec<Probed> {
+    let mut list = Vec::new();
+    for case in CONVOLUTIONS {
+        let (samples, directions, channels, outputs, groups, extents) = case;
+        let [input, output, kernel, stride, padding] = extents;
+        let window = Window::square(input, output, kernel, stride, padding);
         let plane = |directions: usize, channels: usize, extents: &[usize]| {
             of(samples, directions, &[1, channels, extents[0], extents[1]])
         };
@@ -156,50 +206,45 @@ pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             list.push((P::ConvWeights(w, groups, true), vec![one, inputs(1)]));
         }
     }
-    let pool = square(8, 4, 2, 2, 0);
-    let (wide, narrow) = (of(32, 10, &[1, 16, 8, 8]), of(32, 10, &[1, 16, 4, 4]));
-    let (value, small) = (of(32, 1, &[1, 16, 8, 8]), of(2, 1, &[1, 4, 8, 8]));
-    // Far, and of so much (32 MiB and more) that an allocator has fresh pages for it each time, as it has in a run for less.
-    let (large, of_sample) = (of(64, 10, &[13_200]), of(64, 1, &[13_200]));
-    let (table, indices) = (weights(&[1, 64, 48]), of(32, 1, &[32]));
+    list
+}
+
+fn pools() -> Vec<Probed> {
+    let pool = Window::square(8, 4, 2, 2, 0);
+    let narrow = of(32, 10, &[1, 16, 4, 4]);
+    vec![
+        (P::WindowSum(pool.clone()), vec![wide()]),
+        (P::WindowSum(pool.clone()), vec![small()]),
+        (P::WindowSpread(pool.clone()), vec![narrow.clone()]),
+        (P::Gather(pool.clone()), vec![wide(), value()]),
+        (P::Gather(pool.clone()), vec![small(), small()]),
+        (P::Scatter(pool), vec![narrow, value()]),
+    ]
+}
+
+fn elementwise() -> Vec<Probed> {
     let a = || Expr::input(0);
     let tanh = || a().unary(Unary::Tanh);
-    list.extend([
-        (P::WindowSum(pool.clone()), vec![wide.clone()]),
-        (P::WindowSum(pool.clone()), vec![small.clone()]),
-        (P::WindowSpread(pool.clone()), vec![narrow.clone()]),
-        (P::Gather(pool.clone()), vec![wide.clone(), value.clone()]),
-        (P::Gather(pool.clone()), vec![small.clone(), small.clone()]),
-        (P::Scatter(pool), vec![narrow, value.clone()]),
-        (P::Map(tanh()), vec![value.clone()]),
+    vec![
+        (P::Map(tanh()), vec![value()]),
         (P::Map(tanh()), vec![of(2, 1, &[100])]),
-        (P::Map(tanh()), vec![wide.clone()]),
+        (P::Map(tanh()), vec![wide()]),
         (
             P::Map((Expr::constant(1.0) - tanh() * tanh()) * Expr::input(1)),
-            vec![value.clone(), wide.clone()],
+            vec![value(), wide()],
         ),
-        (
-            P::Map(a() * Expr::input(1)),
-            vec![wide.clone(), value.clone()],
-        ),
-        (
-            P::Map(a() + Expr::input(1)),
-            vec![large.clone(), large.clone()],
-        ),
+        (P::Map(a() * Expr::input(1)), vec![wide(), value()]),
+        (P::Map(a() + Expr::input(1)), vec![large(), large()]),
         (
             P::Map(a() * Expr::input(1) + Expr::input(2)),
-            vec![
-                wide.clone(),
-                weights(&[1, 16, 1, 1]),
-                weights(&[1, 16, 1, 1]),
-            ],
+            vec![wide(), weights(&[1, 16, 1, 1]), weights(&[1, 16, 1, 1])],
         ),
+        (P::Map(a() * Expr::input(1)), vec![small(), small()]),
         (
             P::Map(a() * Expr::input(1)),
-            vec![small.clone(), small.clone()],
+            vec![large(), of(64, 1, &[13_200])],
         ),
-        (P::Map(a() * Expr::input(1)), vec![large.clone(), of_sample]),
-        (P::Slice(2, 100, 13_200), vec![large.clone()]),
+        (P::Slice(2, 100, 13_200), vec![large()]),
         // Of attention and normalization: repeated along the last axis, and over directions in short runs.
         (
             P::Map(a() * Expr::input(1) + Expr::input(2)),
@@ -215,20 +260,31 @@ pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
         ),
         (P::ReduceSum(vec![3]), vec![of(32, 16, &[16, 16])]),
         (P::Broadcast(vec![16, 16]), vec![of(32, 16, &[16, 1])]),
-        (P::ReduceSum(vec![4, 5]), vec![wide.clone()]),
-        (P::ReduceSum(vec![0]), vec![wide.clone()]),
-        (P::ReduceSum(vec![4, 5]), vec![small.clone()]),
+    ]
+}
+
+fn layouts() -> Vec<Probed> {
+    vec![
+        (P::ReduceSum(vec![4, 5]), vec![wide()]),
+        (P::ReduceSum(vec![0]), vec![wide()]),
+        (P::ReduceSum(vec![4, 5]), vec![small()]),
         (P::ReduceSum(vec![0]), vec![of(64, 10, &[1400])]),
         (P::ReduceSum(vec![4, 5]), vec![of(32, 10, &[1, 16, 32, 32])]),
-        (P::Permute(vec![0, 2, 3, 1]), vec![wide.clone()]),
-        (P::Permute(vec![0, 2, 3, 1]), vec![small.clone()]),
+        (P::Permute(vec![0, 2, 3, 1]), vec![wide()]),
+        (P::Permute(vec![0, 2, 3, 1]), vec![small()]),
         (P::Permute(vec![0]), vec![of(1, 1, &[10])]),
-        (P::Slice(3, 3, 11), vec![wide.clone()]),
-        (P::Slice(3, 1, 3), vec![small.clone()]),
-        (P::Embed(3, 3, 32), vec![wide.clone()]),
-        (P::Concat(3), vec![wide.clone(), wide.clone()]),
-        (P::Broadcast(vec![3, 16, 8, 8]), vec![value]),
-        (P::Fill(0.0), vec![large]),
+        (P::Slice(3, 3, 11), vec![wide()]),
+        (P::Slice(3, 1, 3), vec![small()]),
+        (P::Embed(3, 3, 32), vec![wide()]),
+        (P::Concat(3), vec![wide(), wide()]),
+        (P::Broadcast(vec![3, 16, 8, 8]), vec![value()]),
+        (P::Fill(0.0), vec![large()]),
+    ]
+}
+
+fn lookups() -> Vec<Probed> {
+    let (table, indices) = (weights(&[1, 64, 48]), of(32, 1, &[32]));
+    vec![
         (P::Take(3), vec![table.clone(), indices.clone()]),
         (P::Take(3), vec![weights(&[1, 8, 4]), of(2, 1, &[4])]),
         (
@@ -239,6 +295,5 @@ pub(super) fn primitives() -> Vec<(Primitive, Vec<Shape>)> {
             P::Put(3, 0..64, false),
             vec![of(32, 1, &[1, 32, 48]), indices],
         ),
-    ]);
-    list
+    ]
 }
