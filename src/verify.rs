@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Where files are that are no longer where they were, and which entries are taken.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct VerifyOptions {
     /// The network.
     pub model: Option<PathBuf>,
     /// The weights.
@@ -40,7 +40,7 @@ pub struct Options {
     pub seed: u64,
 }
 
-impl Default for Options {
+impl Default for VerifyOptions {
     fn default() -> Self {
         Self {
             model: None,
@@ -58,7 +58,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl VerifyOptions {
     /// Puts the files that were moved in their place.
     ///
     /// # Errors
@@ -166,7 +166,16 @@ const VANISHING: f64 = 1e-12;
 ///
 /// # Errors
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
-pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<Verdict> {
+pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Verdict> {
+    verify_with(path, options, &Control::none())
+}
+
+/// [`verify`] that can be watched and stopped.
+pub(crate) fn verify_with(
+    path: &Path,
+    options: &VerifyOptions,
+    control: &Control<'_>,
+) -> Result<Verdict> {
     let blocks = Blocks::open(path)?;
     let provenance: Provenance = serde_json::from_value(blocks.provenance().clone())
         .map_err(|e| Error::file(path, format!("its provenance cannot be read: {e}")))?;

@@ -4,7 +4,7 @@ use super::args::Verify;
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
 use crate::control::Control;
-use crate::verify::{Options, Verdict, verify};
+use crate::verify::{Verdict, VerifyOptions, verify_with};
 use crate::{Error, Result};
 
 /// `hessblock verify`.
@@ -14,7 +14,7 @@ pub fn run(command: &Verify) -> Result<()> {
         progress: &|progress| reporter.update(progress),
         cancel: CANCEL.flag(),
     };
-    let options = Options {
+    let options = VerifyOptions {
         model: command.model.clone(),
         weights: command.weights.clone(),
         inputs: command.inputs.clone(),
@@ -27,7 +27,7 @@ pub fn run(command: &Verify) -> Result<()> {
         entries: command.entries as usize,
         seed: command.seed,
     };
-    let verdict = verify(&command.out, &options, &control);
+    let verdict = verify_with(&command.out, &options, &control);
     reporter.finish();
     let verdict = verdict.inspect_err(|error| {
         if matches!(error, Error::Io { .. }) {

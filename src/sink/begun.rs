@@ -20,7 +20,7 @@ pub struct Left {
 /// A result that was begun and is not finished.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Begun {
-    /// What decides the order of accumulation ([`Files::order`]).
+    /// What decides the order of accumulation ([`super::Files::order`]).
     pub order: Value,
     /// Processes that share it.
     pub shards: usize,

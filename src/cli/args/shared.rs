@@ -209,14 +209,14 @@ fn held() -> u64 {
 
 impl Run {
     /// Budgets and sizes for the library, as they are once the network is read: what it takes counts against `--host-memory`.
-    pub fn options(&self) -> crate::RunOptions {
+    pub fn options(&self) -> crate::plan::RunOptions {
         let bytes = |size: Option<Bytes>| size.map(|b| u64::try_from(b.0).unwrap_or(u64::MAX));
-        crate::RunOptions {
+        crate::plan::RunOptions {
             memory: bytes(self.memory),
             host_memory: bytes(self.host_memory),
             held: self.host_memory.map_or(0, |_| held()),
             batch: self.batch.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-            ..crate::RunOptions::default()
+            ..crate::plan::RunOptions::default()
         }
     }
 
