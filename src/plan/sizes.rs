@@ -64,7 +64,7 @@ pub struct Units {
     pub samples: usize,
     /// Directions of a pass.
     pub directions: usize,
-    /// Samples and directions of the parts that go the other way, where a request has such ([`Plan::rest`]).
+    /// Samples and directions of the parts that go the other way, where a request has such ([`super::Plan::rest`]).
     pub rest: Option<(usize, usize)>,
 }
 

@@ -17,7 +17,7 @@ pub struct FilesOptions {
     pub shard: Shard,
     /// How it lies on disk.
     pub storage: StorageOptions,
-    /// Let a result of that name pass until its parts are known: it may be this very one ([`Files::is_finished`]).
+    /// Let a result of that name pass until its parts are known: it may be this very one ([`super::Files::is_finished`]).
     pub may_be_whole: bool,
     /// Failures to put into writes, for tests.
     pub faults: WriteFaults,

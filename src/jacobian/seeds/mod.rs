@@ -26,7 +26,7 @@ pub trait Seeds<B: Backend> {
     /// Columns `directions` of S for the samples of `output`.
     ///
     /// # Errors
-    /// What reading the output reports; [`Error::Value`] where the loss's Hessian is not finite.
+    /// What reading the output reports; [`crate::Error::Value`] where the loss's Hessian is not finite.
     fn seed(
         &mut self,
         backend: &B,
