@@ -357,7 +357,7 @@ fn tile(gpu: &Gpu, plan: &Plan, kept: &[Unit<Tensor>], job: &TileJob) -> Tile {
 fn entries_of(network: &Network, plan: &Plan, job: &TileJob) -> Vec<(usize, (usize, usize))> {
     let part = &plan.parts[job.part];
     let flat = |strip: &Strip, at: usize| {
-        let run = strip.runs.iter().rfind(|run| run.origin <= at);
+        let run = strip.spans.iter().rfind(|run| run.origin <= at);
         let run = run.expect("the first run begins a strip");
         network.parameters[run.parameter].range().start + run.range.start + at - run.origin
     };

@@ -244,17 +244,17 @@ impl<'a> Counts<'a> {
         let network = self.network;
         let mut wanted = vec![false; network.parameters.len()];
         wanted[parameter] = true;
-        let moved = reach.of_others(network, wanted);
+        let along = reach.of_others(network, wanted);
         let first = network.inputs.len();
         let mut tangents = 0;
         for (k, node) in network.nodes.iter().enumerate() {
-            if !moved.depends(first + k) {
+            if !along.depends(first + k) {
                 continue;
             }
             // Where the parameter is read, as it is or transposed, its tangent takes the place of one of the samples.
             let reads = node.inputs.iter().any(|operand| match *operand {
                 Operand::Parameter(read) => read == parameter,
-                Operand::Value(value) => !moved.is_sampled(value) && moved.depends(value),
+                Operand::Value(value) => !along.is_sampled(value) && along.depends(value),
                 Operand::Constant(_) => false,
             });
             tangents += match reads {

@@ -15,7 +15,7 @@ pub(super) struct Choices {
     pub(super) rows: Vec<Vec<Choice>>,
 }
 
-/// The side of a pair whose entries are moved to get the block of the pair, and how.
+/// The side of a pair whose entries have tangents to get the block of the pair, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Nothing was requested of the pair.

@@ -1,12 +1,12 @@
-//! Routes to the exact Hessian, and to G forward: which parameters are moved to get the block of each pair.
+//! Routes to the exact Hessian, and to G forward: which parameters have tangents to get the block of each pair.
 //!
-//! A block H[a, b] is the derivative along a of the gradient in b. Moving a parameter entry by entry gives columns of
-//! H, one forward-over-reverse pass each. A linear layer used once at one position moves the output through its
-//! pre-activation u = W·a + b alone, so that moving the O entries of u, sample by sample, stands for all O·I entries
-//! of W: `H[(o, i), q] = Σ_n a_n[i] ∂²ℓ_n/∂u[o]∂w_q` wherever a does not depend on w_q; within the layer that is
+//! A block H[a, b] is the derivative along a of the gradient in b. Tangents of the single entries of a parameter give
+//! columns of H, one forward-over-reverse pass each. A linear layer used once at one position changes the output through its
+//! pre-activation u = W·a + b alone, so that tangents of the O entries of u, sample by sample, stand for those of all O·I
+//! entries of W: `H[(o, i), q] = Σ_n a_n[i] ∂²ℓ_n/∂u[o]∂w_q` wherever a does not depend on w_q; within the layer that is
 //! `Σ_n P_n[o, o'] a_n[i] a_n[i']` with P_n the exact Hessian of ℓ_n in the pre-activation (DESIGN §2).
 //!
-//! For G the same moves are followed by a plain reverse pass, `G[a, b] = Σ_n (J_n e_a)ᵀ ∇²ℓ_n (J_n e_b)`: J_n e_a forward,
+//! For G the same tangents are followed by a plain reverse pass, `G[a, b] = Σ_n (J_n e_a)ᵀ ∇²ℓ_n (J_n e_b)`: J_n e_a forward,
 //! ∇²ℓ_n applied to it, and J_nᵀ. As J_n of (o, i) is `a_n[i]` times that of `u[o]`, a may depend on w_q there.
 
 use super::pair_requests::{Choice, Choices, LargestFirst, PairRequests};
@@ -31,14 +31,14 @@ pub struct Route {
 pub struct Routes {
     /// The pre-activations that have tangents.
     pub pre_activations: Vec<PreActivation>,
-    /// Operations of all moves and of what is contracted after them, as they were counted for the choice.
+    /// Operations of all passes and of what is contracted after them, as they were counted for the choice.
     pub operations: u64,
     /// By parameter: the pre-activation that stands for it.
     groups: Vec<Option<usize>>,
     choices: Choices,
 }
 
-/// What moving one entry costs in operations, and what a contraction's multiply-add.
+/// The operations of one direction, and the number of samples that a contraction sums over.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     /// One direction of a pass over all samples, forward and back.
@@ -48,8 +48,8 @@ pub struct Costs {
 }
 
 impl Routes {
-    /// The cheapest route for every pair of parameters that the parts (and the diagonal) meet; pairs that share what is
-    /// moved pay for it once, those of the largest parameters first.
+    /// The cheapest route for every pair of parameters that the parts (and the diagonal) meet; pairs that share
+    /// tangents pay for them once, those of the largest parameters first.
     pub(super) fn new(
         network: &Network,
         parts: &[PartPlan],
@@ -117,7 +117,7 @@ impl Routes {
         routes
     }
 
-    /// Moves the pre-activation of a candidate, for a parameter too.
+    /// Takes the pre-activation of a candidate for a parameter.
     fn add(
         &mut self,
         parameter: usize,

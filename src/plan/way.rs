@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// A tangent for each entry of the parameters, or of a pre-activation, that is moved.
+    /// A tangent for each entry of the parameters, or of a pre-activation that stands for them.
     Forward,
     /// A reverse pass for each direction of the loss factor.
     Backward,

@@ -31,7 +31,7 @@ impl Begun {
     /// What is under way, or was left, under that name.
     ///
     /// # Errors
-    /// [`Error::File`] where it cannot be read.
+    /// [`crate::Error::File`] where it cannot be read.
     pub fn at(path: &Path) -> Result<Option<Begun>> {
         // What has no room for parts of a result holds none.
         let Ok(place) = Place::new(path) else {
@@ -50,7 +50,7 @@ impl Begun {
     /// What is done of it, where anything is, by the lists of all its processes.
     ///
     /// # Errors
-    /// [`Error::Io`] where these cannot be read.
+    /// [`crate::Error::Io`] where these cannot be read.
     pub fn left(&self) -> Result<Option<Left>> {
         let mut tiles = 0;
         for journal in self.place.journals()? {

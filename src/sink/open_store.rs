@@ -24,7 +24,7 @@ pub(super) fn open_store<R: Real>(
             place, record, writes,
         )?)),
         #[cfg(not(feature = "zarr"))]
-        Kind::Zarr => Err(Error::file(&place.target, NO_ZARR)),
+        Kind::Zarr => Err(Error::file(&place.target, super::store::NO_ZARR)),
         Kind::Tensors => Err(Error::file(
             &place.target,
             "is made in memory (sink::Tensors), not tile by tile",

@@ -1,4 +1,4 @@
-//! The parameters that may be moved through a pre-activation, and what these depend on.
+//! The parameters whose tangents those of a pre-activation may stand for, and what the inputs of their sites depend on.
 
 use super::parameter_set::ParameterSet;
 use crate::jacobian::passes::Reach;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The parameters that may be moved through a pre-activation.
+/// The parameters whose tangents those of a pre-activation may stand for.
 #[derive(Default)]
 pub(crate) struct Candidates {
     /// By parameter.
@@ -39,7 +39,7 @@ impl Candidates {
     }
 }
 
-/// A parameter that may be moved through a pre-activation.
+/// A parameter whose tangents those of a pre-activation may stand for.
 pub(crate) struct Candidate {
     /// The pre-activation.
     pub(crate) value: ValueId,

@@ -85,16 +85,16 @@ impl<B: Backend> GroupPasses<'_, B> {
         let dual = Dual { inner: backend };
         let tangents = self.tangents(group);
         let weights = self.weights.with_tangents(tangents.into_iter());
-        let moved = self.units(group);
+        let perturbed = self.units(group);
         let reach = self.reaches.of(&group.wanted);
         let passes = Passes::new(&dual, network, &weights, &reach);
         let samples = inputs.first().map_or(1, |x| backend.shape(x).samples);
-        let activations = self.forward(&passes, inputs, samples, moved.as_ref());
+        let activations = self.forward(&passes, inputs, samples, perturbed.as_ref());
         let seed = seed(backend, &activations.output)?;
         let mut found = Found {
             passes: self,
             group,
-            units: moved.as_ref().map(|(_, units)| units),
+            units: perturbed.as_ref().map(|(_, units)| units),
             samples,
             left: BTreeMap::new(),
             sites: vec![Vec::new(); network.parameters.len()],
@@ -113,20 +113,20 @@ impl<B: Backend> GroupPasses<'_, B> {
         Ok(GroupFactors::new(group, Rc::new(found.factors())))
     }
 
-    /// The forward pass, in which the value of `moved` has the tangents there.
+    /// The forward pass, in which the value of `perturbed` has the tangents there.
     fn forward<'d>(
         &self,
         passes: &Passes<'_, Dual<'d, B>>,
         inputs: &[B::Tensor],
         samples: usize,
-        moved: Option<&(ValueId, B::Tensor)>,
+        perturbed: Option<&(ValueId, B::Tensor)>,
     ) -> Activations<Dual<'d, B>> {
         let backend = self.backend;
         let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
         passes.forward_with(
             inputs,
             |value, mut tensor| {
-                if let Some((_, units)) = moved.filter(|(at, _)| *at == value) {
+                if let Some((_, units)) = perturbed.filter(|(at, _)| *at == value) {
                     let rest = backend.shape(&tensor.primal).rest;
                     let zeros = backend.fill(&Shape::new(samples, 1, &vec![1; rest.len()]), 0.0);
                     tensor.tangent = Some(backend.add(&backend.reshape(units, &rest), &zeros));
@@ -202,7 +202,7 @@ impl<B: Backend> Found<'_, B> {
             (Some(units), Entries::PreActivation { number, .. }) => {
                 self.sites[k].extend(changes);
                 let behind = self.passes.pre_activations[*number].stands_for(k);
-                if let Some(site) = behind.then(|| own.moving(backend, units)).flatten() {
+                if let Some(site) = behind.then(|| own.along(backend, units)).flatten() {
                     let directions = self.group.directions();
                     let factor = Factor::new(vec![site], data.len(), self.samples, directions);
                     self.left.insert(k, factor);
