@@ -1,6 +1,6 @@
 //! Reports put side by side.
 
-use super::report::Report;
+use super::report::{CaseReport, DeviceReport, Report};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
@@ -69,87 +69,18 @@ impl Comparison {
     /// # Errors
     /// [`Error::Request`] where there is nothing to compare.
     pub fn new(reports: &[(impl AsRef<str>, Report)]) -> Result<Comparison> {
-        let devices: Vec<_> = reports
-            .iter()
-            .flat_map(|(file, report)| {
-                report
-                    .devices
-                    .iter()
-                    .map(move |d| (file.as_ref(), report, d))
-            })
-            .collect();
-        let machine =
-            |(k, (file, report, device)): (usize, &(&str, &Report, &super::DeviceReport))| {
-                let how = match device.threads {
-                    Some(1) => "1 thread".into(),
-                    Some(threads) => format!("{threads} threads"),
-                    None => device.backend.clone(),
-                };
-                let system = &report.system;
-                Machine {
-                    letter: letter(k),
-                    file: (*file).into(),
-                    name: device.name.clone(),
-                    device: format!("{} ({}, {how})", device.name, device.precision),
-                    system: format!("{}; hessblock {}", system.os, report.version),
-                }
-            };
-        let machines: Vec<Machine> = devices.iter().enumerate().map(machine).collect();
-        // In the order of the set, and after it what only other releases know.
-        let mut names: Vec<String> = super::cases()
-            .iter()
-            .map(|c| c.name().to_string())
-            .collect();
-        for (_, _, device) in &devices {
-            for case in &device.cases {
-                if !names.contains(&case.name) {
-                    names.push(case.name.clone());
-                }
-            }
-        }
-        let of = |name: String| {
-            let time = |device: &super::DeviceReport| {
-                let case = device.cases.iter().find(|case| case.name == name)?;
-                case.seconds().filter(|s| *s > 0.0)
-            };
-            let seconds: Vec<Option<f64>> = devices.iter().map(|(_, _, d)| time(d)).collect();
-            let spread = |device: &super::DeviceReport| {
-                let case = device.cases.iter().find(|case| case.name == name)?;
-                let timing = case.timing.filter(|t| t.median_seconds > 0.0)?;
-                // Where the most was not kept, the median may be as far from it as from the least.
-                let mirrored = 2.0 * timing.median_seconds - timing.least_seconds;
-                Some((
-                    timing.least_seconds,
-                    timing.most_seconds.unwrap_or(mirrored),
-                ))
-            };
-            let spreads: Vec<Option<(f64, f64)>> =
-                devices.iter().map(|(_, _, d)| spread(d)).collect();
-            let runs = |device: &super::DeviceReport| {
-                let case = device.cases.iter().find(|case| case.name == name);
-                case.and_then(|case| case.timing).map_or(0, |t| t.runs)
-            };
-            let runs: Vec<usize> = devices.iter().map(|(_, _, d)| runs(d)).collect();
-            let meets = |k: usize| match (spreads[0], spreads[k]) {
-                (Some(_), Some(_)) if runs[0] == 1 || runs[k] == 1 => true,
-                (Some((low, high)), Some((least, most))) => least <= high && low <= most,
-                _ => false,
-            };
-            let within_spread = (0..devices.len()).map(meets).collect();
-            let first = seconds.first().copied().flatten();
-            let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
-            ComparedCase {
-                name,
-                seconds,
-                spreads,
-                speeds,
-                runs,
-                within_spread,
-            }
+        let of = |(file, report): &(_, Report)| {
+            let machine = |device| Machine::new(AsRef::as_ref(file), report, device);
+            report.devices.iter().map(machine).collect::<Vec<_>>()
         };
-        let cases: Vec<ComparedCase> = names
+        let mut machines: Vec<Machine> = reports.iter().flat_map(of).collect();
+        for (k, machine) in machines.iter_mut().enumerate() {
+            machine.letter = letter(k);
+        }
+        let devices: Vec<&DeviceReport> = reports.iter().flat_map(|(_, r)| &r.devices).collect();
+        let cases: Vec<ComparedCase> = names(&devices)
             .into_iter()
-            .map(of)
+            .map(|name| ComparedCase::new(name, &devices))
             .filter(|case| case.seconds.iter().any(Option::is_some))
             .collect();
         if machines.is_empty() || cases.is_empty() {
@@ -171,6 +102,85 @@ impl Comparison {
             means,
         })
     }
+}
+
+impl Machine {
+    /// A device of a report, without a letter as yet.
+    fn new(file: &str, report: &Report, device: &DeviceReport) -> Machine {
+        let how = match device.threads {
+            Some(1) => "1 thread".into(),
+            Some(threads) => format!("{threads} threads"),
+            None => device.backend.clone(),
+        };
+        let system = &report.system;
+        Machine {
+            letter: String::new(),
+            file: file.into(),
+            name: device.name.clone(),
+            device: format!("{} ({}, {how})", device.name, device.precision),
+            system: format!("{}; hessblock {}", system.os, report.version),
+        }
+    }
+}
+
+/// Names of all cases: in the order of the set, and after it those that only other releases know.
+fn names(devices: &[&DeviceReport]) -> Vec<String> {
+    let mut names: Vec<String> = super::cases()
+        .iter()
+        .map(|c| c.name().to_string())
+        .collect();
+    for case in devices.iter().flat_map(|device| &device.cases) {
+        if !names.contains(&case.name) {
+            names.push(case.name.clone());
+        }
+    }
+    names
+}
+
+impl ComparedCase {
+    fn new(name: String, devices: &[&DeviceReport]) -> ComparedCase {
+        let found = devices.iter().map(|device| {
+            let mut cases = device.cases.iter();
+            cases.find(|case| case.name == name)
+        });
+        let found: Vec<Option<&CaseReport>> = found.collect();
+        let seconds =
+            |case: &Option<&CaseReport>| case.and_then(CaseReport::seconds).filter(|s| *s > 0.0);
+        let seconds: Vec<Option<f64>> = found.iter().map(seconds).collect();
+        let spreads: Vec<Option<(f64, f64)>> = found.iter().map(|case| spread((*case)?)).collect();
+        let runs = |case: &Option<&CaseReport>| {
+            let timing = case.and_then(|case| case.timing);
+            timing.map_or(0, |timing| timing.runs)
+        };
+        let runs: Vec<usize> = found.iter().map(runs).collect();
+        let meets = |k: usize| match (spreads[0], spreads[k]) {
+            (Some(_), Some(_)) if runs[0] == 1 || runs[k] == 1 => true,
+            (Some((low, high)), Some((least, most))) => least <= high && low <= most,
+            _ => false,
+        };
+        let within_spread = (0..devices.len()).map(meets).collect();
+        let first = seconds.first().copied().flatten();
+        let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
+        ComparedCase {
+            name,
+            seconds,
+            spreads,
+            speeds,
+            runs,
+            within_spread,
+        }
+    }
+}
+
+/// The least and the most of the runs' seconds.
+fn spread(case: &CaseReport) -> Option<(f64, f64)> {
+    let timing = case.timing.filter(|t| t.median_seconds > 0.0)?;
+    // Where the most was not kept, the median may be as far from it as from the least.
+    let mirrored = 2.0 * timing.median_seconds - timing.least_seconds;
+    Some((
+        timing.least_seconds,
+        timing.most_seconds.unwrap_or(mirrored),
+    ))
 }
 
 /// A, B, … Z, AA, …

@@ -54,98 +54,135 @@ pub(super) struct Problem {
     pub task: Task,
 }
 
-/// Name, a word on it, and the problem.
-pub(super) fn problems() -> Vec<(&'static str, &'static str, Problem)> {
-    // The flat order of the factors' network: conv.weight 16·6·5·5 and conv.bias 16, then dense.weight 120·256.
+/// The name of a case, a word on it, and the problem.
+type Named = (&'static str, &'static str, Problem);
+
+/// Returns all of them, in order.
+pub(super) fn problems() -> Vec<Named> {
+    let mut list = Vec::from(contractions());
+    list.extend(lenet5());
+    list.extend(resnet20());
+    list
+}
+
+/// Blocks of a network of a convolution and a linear layer, whose factors are the largest part of the work.
+fn contractions() -> [Named; 3] {
+    // The flat order of the network: conv.weight 16·6·5·5 and conv.bias 16, then dense.weight 120·256.
     const CONV: Range<usize> = 0..2400;
     const DENSE: Range<usize> = 2416..2416 + 4096;
-    // LeNet-5: dense1 comes after conv1 (156) and conv2 (2,416), and has 120·256 + 120.
-    const DENSE1: Range<usize> = 2572..2572 + 30_840;
-    let rows = DENSE1.start..DENSE1.start + 1024;
-    let (ggn, exact) = (
-        Task::Product(Curvature::Ggn),
-        Task::Product(Curvature::Exact),
-    );
-    let factors = |task| (Model::Factors, 128, task);
-    let lenet = |task| (Model::Lenet5, 128, task);
-    let resnet = |task| (Model::Resnet20, 16, task);
-    let layer = Task::Layer;
-    let list = [
+    let factors = |rows, columns| Problem {
+        model: Model::Factors,
+        samples: 128,
+        task: Task::Rectangle(rows, columns),
+    };
+    [
         (
             "contraction/outer-outer",
             "4096² of a linear layer's block, 128 samples",
-            factors(Task::Rectangle(DENSE, DENSE)),
+            factors(DENSE, DENSE),
         ),
         (
             "contraction/outer-dense",
             "4096 × 2400 between a linear layer and a convolution",
-            factors(Task::Rectangle(DENSE, CONV)),
+            factors(DENSE, CONV),
         ),
         (
             "contraction/dense-dense",
             "2400² of a convolution's block",
-            factors(Task::Rectangle(CONV, CONV)),
+            factors(CONV, CONV),
         ),
+    ]
+}
+
+fn lenet5() -> [Named; 9] {
+    // dense1 comes after conv1 (156) and conv2 (2,416), and has 120·256 + 120.
+    const DENSE1: Range<usize> = 2572..2572 + 30_840;
+    let rows = DENSE1.start..DENSE1.start + 1024;
+    let lenet = |task| Problem {
+        model: Model::Lenet5,
+        samples: 128,
+        task,
+    };
+    let layer = |name| lenet(Task::Layer(name));
+    [
         (
             "lenet5/conv1",
             "G's block, 156²; LeNet-5 with tanh, p = 44,426, 128 samples",
-            lenet(layer("conv1")),
+            layer("conv1"),
         ),
-        ("lenet5/conv2", "2,416²", lenet(layer("conv2"))),
+        ("lenet5/conv2", "2,416²", layer("conv2")),
         (
             "lenet5/dense1-rows",
             "1,024 rows of 30,840²",
             lenet(Task::Rectangle(rows, DENSE1)),
         ),
-        ("lenet5/dense2", "10,164²", lenet(layer("dense2"))),
-        ("lenet5/dense3", "850²", lenet(layer("dense3"))),
+        ("lenet5/dense2", "10,164²", layer("dense2")),
+        ("lenet5/dense3", "850²", layer("dense3")),
         ("lenet5/gradient", "the gradient", lenet(Task::Gradient)),
-        ("lenet5/ggn-product", "G·v", lenet(ggn.clone())),
-        ("lenet5/hessian-product", "H·v", lenet(exact.clone())),
+        (
+            "lenet5/ggn-product",
+            "G·v",
+            lenet(Task::Product(Curvature::Ggn)),
+        ),
+        (
+            "lenet5/hessian-product",
+            "H·v",
+            lenet(Task::Product(Curvature::Exact)),
+        ),
         (
             "lenet5/diagonal",
             "the diagonal of G",
             lenet(Task::Diagonal),
         ),
+    ]
+}
+
+fn resnet20() -> [Named; 9] {
+    let resnet = |task| Problem {
+        model: Model::Resnet20,
+        samples: 16,
+        task,
+    };
+    let layer = |name| resnet(Task::Layer(name));
+    [
         (
             "resnet20/stem",
             "G's block, 432²; ResNet-20 with ReLU, p = 272,474, 16 samples of 3×32×32",
-            resnet(layer("stem.conv")),
+            layer("stem.conv"),
         ),
         (
             "resnet20/conv16",
             "a convolution 16 → 16, 2,304²",
-            resnet(layer("stage1.1.conv1")),
+            layer("stage1.1.conv1"),
         ),
         (
             "resnet20/conv32",
             "a convolution 16 → 32 of stride 2, 4,608²",
-            resnet(layer("stage2.0.conv1")),
+            layer("stage2.0.conv1"),
         ),
         (
             "resnet20/norm",
             "scales and shifts of a batch norm, 32²",
-            resnet(layer("stage1.1.norm1")),
+            layer("stage1.1.norm1"),
         ),
-        ("resnet20/head", "650²", resnet(layer("head"))),
+        ("resnet20/head", "650²", layer("head")),
         ("resnet20/gradient", "the gradient", resnet(Task::Gradient)),
-        ("resnet20/ggn-product", "G·v", resnet(ggn)),
-        ("resnet20/hessian-product", "H·v", resnet(exact)),
+        (
+            "resnet20/ggn-product",
+            "G·v",
+            resnet(Task::Product(Curvature::Ggn)),
+        ),
+        (
+            "resnet20/hessian-product",
+            "H·v",
+            resnet(Task::Product(Curvature::Exact)),
+        ),
         (
             "resnet20/diagonal",
             "the diagonal of G",
             resnet(Task::Diagonal),
         ),
-    ];
-    let problem = |(name, about, (model, samples, task))| {
-        let problem = Problem {
-            model,
-            samples,
-            task,
-        };
-        (name, about, problem)
-    };
-    list.into_iter().map(problem).collect()
+    ]
 }
 
 /// `count` numbers in −1..1 that single precision holds.

@@ -133,11 +133,15 @@ fn einsum(left: &str, right: &str, output: &str) -> Op {
 }
 
 pub(super) fn drafts() -> Vec<Draft<Trial>> {
-    let mut drafts = affine();
-    drafts.extend(windows());
-    drafts.extend(layouts());
-    drafts.extend(pointwise());
-    drafts
+    let groups = [
+        products(),
+        convolutions(),
+        windows(),
+        layouts(),
+        lookups(),
+        pointwise(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
 fn draft(subject: &str, about: &str, op: impl Into<Op>, operands: Vec<Operand>) -> Draft<Trial> {
@@ -145,22 +149,10 @@ fn draft(subject: &str, about: &str, op: impl Into<Op>, operands: Vec<Operand>) 
     Draft::new(subject, about, SUMS, Trial { op, operands })
 }
 
-fn affine() -> Vec<Draft<Trial>> {
+fn products() -> Vec<Draft<Trial>> {
     let linear = |outputs_first| Linear { outputs_first };
-    let conv = |axes: &[[usize; 6]], groups| Conv {
-        window: window(axes),
-        groups,
-    };
-    let transposed = |axes: &[[usize; 6]], groups| ConvTranspose {
-        window: window(axes),
-        groups,
-    };
     let a = activation;
     let p = parameter;
-    let (plane, line) = (
-        [[7, 4, 3, 2, 1, 1], [6, 5, 2, 1, 2, 1]],
-        [[9, 4, 3, 2, 2, 1]],
-    );
     vec![
         draft(
             "linear",
@@ -198,6 +190,25 @@ fn affine() -> Vec<Draft<Trial>> {
             einsum("ab", "ba", "ab"),
             vec![a(&[3, 4]), p(&[4, 3])],
         ),
+    ]
+}
+
+fn convolutions() -> Vec<Draft<Trial>> {
+    let conv = |axes: &[[usize; 6]], groups| Conv {
+        window: window(axes),
+        groups,
+    };
+    let transposed = |axes: &[[usize; 6]], groups| ConvTranspose {
+        window: window(axes),
+        groups,
+    };
+    let a = activation;
+    let p = parameter;
+    let (plane, line) = (
+        [[7, 4, 3, 2, 1, 1], [6, 5, 2, 1, 2, 1]],
+        [[9, 4, 3, 2, 2, 1]],
+    );
+    vec![
         draft(
             "conv",
             "two axes",
@@ -260,12 +271,6 @@ fn layouts() -> Vec<Draft<Trial>> {
         keep,
     };
     let slice = |axis, range| Slice { axis, range };
-    let take = |axis| Take {
-        axis,
-        indices: vec![Some(2), None, Some(0), Some(2), Some(2)],
-    };
-    let table = |axis| Lookup { axis };
-    let put = |axis, extent| Put { axis, extent };
     vec![
         draft(
             "permute",
@@ -310,6 +315,18 @@ fn layouts() -> Vec<Draft<Trial>> {
             vec![a(&[2, 5, 3])],
         ),
         draft("slice", "a parameter", slice(0, 3..4), vec![p(&[5, 3])]),
+    ]
+}
+
+fn lookups() -> Vec<Draft<Trial>> {
+    let (a, p) = (activation, parameter);
+    let take = |axis| Take {
+        axis,
+        indices: vec![Some(2), None, Some(0), Some(2), Some(2)],
+    };
+    let table = |axis| Lookup { axis };
+    let put = |axis, extent| Put { axis, extent };
+    vec![
         draft("take", "an activation", take(1), vec![a(&[2, 4, 3])]),
         draft("take", "a parameter", take(0), vec![p(&[3, 2])]),
         draft(
