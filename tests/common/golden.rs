@@ -1,10 +1,10 @@
 //! The golden cases: networks, data and losses that `tests/golden/make_goldens.py` wrote.
 
 use super::pytorch::array;
-use hessblock::Session;
 use hessblock::import::data::Dataset;
 use hessblock::import::onnx::{self, OnnxOptions};
 use hessblock::loss::{self, LossOptions, Reduction};
+use hessblock::{Device, Precision, Session};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -7,6 +7,7 @@ pub mod golden;
 pub mod gpu;
 pub mod pytorch;
 pub mod reference;
+pub mod runs;
 
 use hessblock::tensor::{Backend, HostSlice, Real, Shape, Window};
 
