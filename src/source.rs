@@ -361,7 +361,7 @@ impl Source {
         provenance.model = model;
         provenance.data = data;
         provenance.samples = Some((samples.start, samples.end));
-        provenance.loss = Some(session.loss().name());
+        provenance.loss = Some(operator.loss().name());
         provenance.curvature = Some(operator.curvature().to_string());
         provenance.device = Some(device.name());
         provenance.driver = device.driver();

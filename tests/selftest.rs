@@ -48,7 +48,7 @@ fn the_adapter_under_test_passes_with_shader_checks_and_without() {
     let Some(gpu) = common::gpu::open(true) else {
         return;
     };
-    let report = run(&Device::Gpu(gpu), &cases(), &|_| (), &GO_ON).expect("a report");
+    let report = run(&Device::from(gpu), &cases(), &|_| (), &GO_ON).expect("a report");
     passes(&report);
     let compared = report.cases.iter().filter(|case| case.same_bits.is_some());
     assert!(compared.count() > 100);

@@ -23,7 +23,7 @@ impl Operator {
         Work {
             network: &session.network,
             dataset: &session.dataset,
-            loss: session.loss.as_ref(),
+            loss: self.loss(),
             curvature: self.curvature(),
             lenient: session.lenient,
         }

@@ -1,14 +1,15 @@
 //! Results that several processes make.
 
 use crate::place::{Place, kill_at, refused, run, success, text};
-use hessblock::import::data::Dataset;
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::data::Dataset;
+use hessblock::loss::CrossEntropy;
+use hessblock::onnx::{self, OnnxOptions};
 use hessblock::plan::Plan;
+use hessblock::plan::request::resolve;
 use hessblock::plan::tiles::Tiling;
 use hessblock::run::Control;
 use hessblock::sink::{FilesOptions, Shard, merge};
-use hessblock::{Device, Error, Precision, RunOptions, Session, Target};
+use hessblock::{Device, Error, Output, Part, Precision, RunOptions, Session};
 use serde_json::Value;
 
 const PARTS: [&str; 8] = [
@@ -69,10 +70,10 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
     let session = Session::builder(network.expect("a network"))
         .data(data.expect("labels"))
         .boxed_loss(loss)
-        .device(Device::cpu(Precision::F64))
+        .device(Device::cpu(Precision::F32))
         .build();
     let session = session.expect("a session");
-    let device = Device::cpu(Precision::F32);
+    let g = session.ggn();
     let plan = |host_memory: Option<u64>| {
         let options = RunOptions {
             host_memory,
@@ -82,12 +83,8 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
             },
             ..RunOptions::default()
         };
-        let parts = ["full", "diag"].map(|part| part.parse().expect("a part"));
-        let parts = resolve(session.network(), &parts).expect("parts");
-        session
-            .with_device(device.clone())
-            .ggn()
-            .plan_with(parts, options)
+        let parts = resolve(session.network(), &[Part::Full, Part::Diagonal]);
+        g.plan_with(parts.expect("parts"), options)
     };
     let wide = plan(None).expect("a plan");
     let mut budget = wide.host_bytes + wide.device_bytes;
@@ -104,8 +101,8 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
             shard: Shard { index, of },
             ..FilesOptions::default()
         };
-        let target = Target::with_options(folder.path().join(name), options).expect("a target");
-        session.run_to_files(&device, plan, &target, &Control::none())
+        let output = Output::new(folder.path().join(name)).with_options(options);
+        g.write_plan(plan, &output, &Control::none())
     };
     let numbers = |name: &str| {
         let read = |k: usize| std::fs::read(folder.path().join(format!("{name}/000{k}.npy")));
