@@ -8,7 +8,7 @@ use hessblock::plan::Plan;
 use hessblock::plan::request::resolve;
 use hessblock::plan::tiles::Tiling;
 use hessblock::run::Control;
-use hessblock::sink::{FilesOptions, Shard, merge};
+use hessblock::sink::merge;
 use hessblock::{Device, Error, Output, Part, Precision, RunOptions, Session};
 use serde_json::Value;
 
@@ -97,11 +97,7 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let run = |plan: &Plan, name: &str, index: usize, of: usize| {
-        let options = FilesOptions {
-            shard: Shard { index, of },
-            ..FilesOptions::default()
-        };
-        let output = Output::new(folder.path().join(name)).with_options(options);
+        let output = Output::folder(folder.path().join(name)).shard(index, of)?;
         g.write_plan(plan, &output, &Control::none())
     };
     let numbers = |name: &str| {
