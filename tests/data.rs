@@ -1,8 +1,8 @@
 //! Data sets as a user makes them: files of images and labels, selected, preprocessed, fitted to a network.
 
 use hessblock::Result;
+use hessblock::data::{ArraySource, Dataset, MeanImage, Preprocess};
 use hessblock::files::npy::write_header;
-use hessblock::import::data::{ArraySource, Dataset, MeanImage, Preprocess};
 use hessblock::loss::{CrossEntropy, Loss, OutputShape, TargetBatch};
 use hessblock::network::{Input, Network, Operand};
 use hessblock::ops::Broadcast;

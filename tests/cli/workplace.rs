@@ -1,7 +1,7 @@
 //! A folder to run the binary in, the digits it runs on, and what it left there.
 
+use hessblock::data::ArraySource;
 use hessblock::files::npy::write_header;
-use hessblock::import::data::ArraySource;
 use hessblock::sink::Blocks;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;

@@ -2,8 +2,8 @@
 
 use crate::result::Form;
 use crate::{array, heap, leftover, result, scratch, seeds, weights};
+use hessblock::data::ArraySource;
 use hessblock::files::npy::write_header;
-use hessblock::import::data::ArraySource;
 use hessblock::sink::Blocks;
 use serde_json::{Value, json};
 

@@ -25,6 +25,12 @@ pub struct Preprocess {
 }
 
 /// Whose mean is taken off, pixel by pixel.
+///
+/// ```
+/// use hessblock::data::{MeanImage, Preprocess};
+/// let preprocess = Preprocess { mean_image: MeanImage::SelfMean, ..Preprocess::default() };
+/// assert_eq!(preprocess.scale, 1.0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MeanImage {
