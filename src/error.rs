@@ -7,14 +7,6 @@ use crate::text;
 use std::path::PathBuf;
 
 /// Everything that can go wrong, from a file that is not there to a device that is lost.
-///
-/// ```
-/// use hessblock::{Error, onnx};
-/// match onnx::load("no-such-model.onnx", &Default::default()) {
-///     Err(Error::Io { path, source }) => println!("{}: {source}", path.display()),
-///     other => panic!("{other:?}"),
-/// }
-/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
