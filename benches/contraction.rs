@@ -4,11 +4,11 @@ mod common;
 
 use common::tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hessblock::contraction::{FactorPair, Segment, accumulate, contraction};
-use hessblock::jacobian::Factor;
-use hessblock::ops::{Site, SiteKind};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{Contract, How};
+use hessblock::internals::contraction::{FactorPair, Segment, accumulate, contraction};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::ops::{Site, SiteKind};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{Contract, How};
 
 const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;

@@ -9,21 +9,22 @@ mod common;
 
 use common::{numbers, tensor};
 use hessblock::bench::Peak;
-use hessblock::contraction::{FactorPair, Segment, accumulate};
-use hessblock::jacobian::Factor;
-use hessblock::jacobian::unit::Unit;
+use hessblock::internals::contraction::{FactorPair, Segment, accumulate};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::jacobian::unit::Unit;
+use hessblock::internals::ops::{Site, SiteKind};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::pairs::factor_pairs;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::{Grid, Strip};
+use hessblock::internals::plan::{Keep, Plan, TileJob};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::gpu::Gpu;
+use hessblock::internals::tensor::{Backend, Contract, Einsum, Fill, HostSlice, How, Real, Shape};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::ops::{Site, SiteKind};
-use hessblock::plan::pairs::factor_pairs;
-use hessblock::plan::tiles::{Grid, Strip};
-use hessblock::plan::{Keep, Plan, TileJob};
-use hessblock::run::Control;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::gpu::Gpu;
-use hessblock::tensor::{Backend, Contract, Einsum, Fill, HostSlice, How, Real, Shape};
-use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
-use ndarray::Array2;
+use hessblock::{Device, Operator, Part, Precision, Session};
+use ndarray::Array1;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
@@ -433,7 +434,7 @@ fn lenet(bench: &Bench) {
         };
         let kept = units();
         let error = off_of_tiles(&bench.gpu, network, &plan, &kept, |pairs| {
-            let entries = session.entries(pairs, &Control::none());
+            let entries = session.ggn().entries(pairs);
             entries.expect("entries of the network")
         });
         let largest = Grid::Squares.tile(Default::default());
@@ -453,27 +454,22 @@ fn lenet(bench: &Bench) {
 /// Gradient, products, diagonal and all factors of LeNet-5, from data in memory.
 fn vectors(bench: &Bench, session: &Session) {
     let p = session.network().parameter_count();
-    let vector = Array2::from_shape_vec((1, p), numbers(p)).expect("p numbers");
-    let (options, none) = (RunOptions::default(), Control::none());
-    let exact = common::lenet5().with_curvature(Curvature::Exact);
-    let exact = exact.expect("a loss with a gradient");
-    let product = |session: &Session, device: &Device| {
-        let product = session.product(device, &vector, options, &none);
-        product.expect("a product").into_iter().collect()
+    let vector = Array1::from_vec(numbers(p));
+    let on = |device: &Device| session.with_device(device.clone());
+    let product = |operator: Operator| {
+        let product = operator.apply(vector.view());
+        product.expect("a product").to_vec()
     };
-    let gradient = |device: &Device| {
-        let gradient = session.gradient(device, options, &none);
-        gradient.expect("a gradient").values
-    };
+    let gradient = |device: &Device| on(device).gradient().expect("a gradient").values;
     let diagonal = |device: &Device| {
-        let diagonal = session.diagonal(device, options, &none);
-        diagonal.expect("a diagonal")
+        let diagonal = on(device).ggn().diagonal();
+        diagonal.expect("a diagonal").to_vec()
     };
     type Way<'a> = (&'static str, &'a dyn Fn(&Device) -> Vec<f64>);
     let ways: [Way<'_>; 4] = [
         ("gradient", &gradient),
-        ("ggn_product", &|device| product(session, device)),
-        ("hessian_product", &|device| product(&exact, device)),
+        ("ggn_product", &|device| product(on(device).ggn())),
+        ("hessian_product", &|device| product(on(device).hessian())),
         ("diagonal", &diagonal),
     ];
     let amount = Amount {

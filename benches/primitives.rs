@@ -4,9 +4,9 @@
 mod common;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use hessblock::tensor::Backend;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::trial::{Loaded, typical};
+use hessblock::internals::tensor::Backend;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::trial::{Loaded, typical};
 
 /// Names of benchmarks here, and of the cases that they run.
 const BENCHES: [(&str, &str); 21] = [
@@ -59,7 +59,7 @@ fn all(criterion: &mut Criterion) {
     if let Some(gpu) = common::gpu() {
         // One number read back waits for the whole queue.
         primitives(criterion, "gpu", &gpu, |tensor| {
-            hessblock::trial::wait(&gpu, tensor).expect("the device works");
+            hessblock::internals::trial::wait(&gpu, tensor).expect("the device works");
         });
     }
 }

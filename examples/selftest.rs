@@ -8,8 +8,11 @@ use std::sync::atomic::AtomicBool;
 
 fn main() -> hessblock::Result<()> {
     let selector = std::env::args().nth(1).unwrap_or("auto".into());
-    let (device, note) = Device::open(&selector, Precision::F32)?;
-    note.into_iter().for_each(|note| eprintln!("{note}"));
+    let device = Device::open(&selector, Precision::F32)?;
+    device
+        .note()
+        .into_iter()
+        .for_each(|note| eprintln!("{note}"));
     let report = run(&device, &cases(), &|_| (), &AtomicBool::new(false))?;
     println!("{}\n{}", heading(&report), table(&report));
     for case in report.failures() {

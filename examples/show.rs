@@ -2,10 +2,10 @@
 //!
 //! `cargo run --release --example show`
 
-use hessblock::run::Control;
+use hessblock::internals::run::Control;
+use hessblock::internals::sink::Blocks;
 use hessblock::show::{Options, Zoom, show};
-use hessblock::sink::Blocks;
-use hessblock::{Device, Precision, RunOptions, Source, Target};
+use hessblock::{Device, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
@@ -17,14 +17,12 @@ fn main() -> hessblock::Result<()> {
         loss: Some("cross-entropy".into()),
         ..Source::default()
     };
-    let session = source.open()?;
     let device = Device::cpu(Precision::F32);
-    let parts = session.resolve(&["full".parse()?, "diag".parse()?])?;
-    let plan = session.plan(parts, &device, RunOptions::default())?;
+    let g = source.operator(&source.session()?.device(device).build()?)?;
     let out = std::env::temp_dir().join("hessblock-shown");
-    let mut target = Target::new(&out, true)?;
-    target.provenance = source.provenance(&session, &device)?;
-    session.run_to_files(&device, &plan, &target, &Control::none())?;
+    let output = Output::folder(&out).overwrite(true);
+    g.parts([Part::Full, Part::Diagonal])?
+        .write(output.provenance(source.provenance(&g)?))?;
 
     let blocks = Blocks::open(&out)?;
     let name = out.display().to_string();
@@ -38,7 +36,7 @@ fn main() -> hessblock::Result<()> {
     write(&out.with_extension("html"), shown.html()?.as_bytes())?;
 
     let options = Options {
-        zoom: Some(Zoom::layers("dense2,head")?),
+        zoom: Some(Zoom::Layer("dense2".into(), Some("head".into()))),
         size: 400,
         ..Options::default()
     };

@@ -64,6 +64,21 @@ impl FromStr for InputFile {
 /// The files of network, data and loss, with every option that decides the numbers.
 ///
 /// It is written into a result's provenance (`options.source`), so that `verify` finds everything again.
+///
+/// ```
+/// use hessblock::{Device, Precision, Source};
+/// let source = Source {
+///     model: "examples/digits/model.onnx".into(),
+///     inputs: vec!["examples/digits/images.npy".parse()?],
+///     targets: Some("examples/digits/labels.npy".into()),
+///     samples: Some((0, 10)),
+///     loss: Some("cross-entropy".into()),
+///     ..Source::default()
+/// };
+/// let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// println!("tr G = {:.3}", source.operator(&session)?.trace()?);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Source {
@@ -361,7 +376,7 @@ impl Source {
         provenance.model = model;
         provenance.data = data;
         provenance.samples = Some((samples.start, samples.end));
-        provenance.loss = Some(session.loss().name());
+        provenance.loss = Some(operator.loss().name());
         provenance.curvature = Some(operator.curvature().to_string());
         provenance.device = Some(device.name());
         provenance.driver = device.driver();

@@ -1,14 +1,16 @@
 //! The diagonal in the same memory however many samples, classes and channels there are.
 
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::Grid;
+use hessblock::internals::plan::{Limits, Plan};
+use hessblock::internals::run::Control;
+use hessblock::internals::sink::Memory;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::loss::CrossEntropy;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::plan::tiles::Grid;
-use hessblock::plan::{Limits, Plan};
-use hessblock::run::Control;
-use hessblock::sink::Memory;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::{Part, Session};
+use hessblock::{Device, Part, Precision, Session};
 use ndarray::{ArrayD, IxDyn};
 
 /// A depthwise and a pointwise convolution, a grouped one, and a head of many classes.
@@ -69,8 +71,8 @@ fn plan(session: &Session) -> Plan {
 /// The diagonal and the most anonymous memory seen meanwhile.
 fn run(session: &Session) -> (Vec<f64>, Option<u64>) {
     let mut sink = Memory::new();
-    let report = session.run_on(
-        &Cpu::<f64>::new(),
+    let report = session.ggn().run_on(
+        &[&Cpu::<f64>::new()],
         &plan(session),
         &mut sink,
         &Control::none(),
@@ -104,7 +106,7 @@ fn the_diagonal_in_turns_of_directions_is_that_of_the_definition_in_memory_that_
     let p = diagonal.len();
     let places: Vec<usize> = (0..p).step_by(p / 40).collect();
     let pairs: Vec<(usize, usize)> = places.iter().map(|&i| (i, i)).collect();
-    let entries = small.entries(&pairs, &Control::none()).expect("entries");
+    let entries = small.ggn().entries(&pairs).expect("entries");
     let largest = diagonal.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, expected) in places.into_iter().zip(entries) {
         let off = (diagonal[i] - expected).abs();

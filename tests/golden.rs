@@ -8,11 +8,10 @@ mod common;
 
 use common::golden::{archive, cases, folder, index, session, text, words};
 use common::pytorch::{Numbers, compare, greatest, values, worst};
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::plan::Way;
-use hessblock::run::Control;
-use hessblock::tensor::Real;
-use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
+use hessblock::internals::plan::Way;
+use hessblock::internals::tensor::Real;
+use hessblock::onnx::{self, OnnxOptions};
+use hessblock::{Curvature, Device, Operator, Part, Precision};
 use ndarray::Array2;
 
 /// Up to this many parameters the whole matrix is asked for, beyond it only rows.
@@ -29,29 +28,23 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Blocks of G by either way, or by the cheaper.
-    fn of(
-        name: &str,
-        session: &Session,
-        device: &Device,
-        rows: &[usize],
-        way: Option<Way>,
-    ) -> Blocks {
-        let p = session.network().parameter_count();
+    /// Blocks of a matrix; of G by either way, or by the cheaper.
+    fn of(name: &str, operator: &Operator, rows: &[usize], way: Option<Way>) -> Blocks {
+        let p = operator.size();
         let mut parts = vec![Part::Diagonal];
         if p <= WHOLE {
             parts.push(Part::Full);
         } else {
             parts.extend(rows.iter().map(|&i| Part::Range(i..i + 1, 0..p)));
         }
-        let options = RunOptions {
-            way,
-            ..RunOptions::default()
-        };
-        let blocks = session.blocks_with(device, &parts, options);
+        let mut request = operator.parts(parts).expect("a loss with a gradient");
+        if let Some(way) = way {
+            request = request.way(way);
+        }
+        let blocks = request.to_arrays::<f64>();
         let mut blocks = blocks.unwrap_or_else(|e| panic!("{name}: {e}")).into_iter();
-        let diagonal = blocks.next().expect("the diagonal").1;
-        let mut blocks: Vec<_> = blocks.map(|(_, block)| block).collect();
+        let diagonal = blocks.next().expect("the diagonal").array;
+        let mut blocks: Vec<_> = blocks.map(|block| block.into_matrix()).collect();
         let full = (p <= WHOLE).then(|| blocks.remove(0));
         let row = |(k, i): (usize, &usize)| match &full {
             Some(full) => full.row(*i).to_vec(),
@@ -86,7 +79,7 @@ fn agree_with_pytorch_by(
         }
         tried += 1;
         let session = match session(&case) {
-            Ok(session) => session,
+            Ok(session) => session.with_device(device.clone()),
             Err(error) => {
                 faults.push(format!("{name}: {error}"));
                 continue;
@@ -106,15 +99,14 @@ fn agree_with_pytorch_by(
             rows: values(&archive, "G_rows"),
             diagonal: values(&archive, "G_diagonal"),
         };
-        let gradient = session.gradient(device, RunOptions::default(), &Control::none());
-        let gradient = match gradient {
+        let gradient = match session.gradient() {
             Ok(gradient) => gradient,
             Err(error) => {
                 faults.push(format!("{name}: {error}"));
                 continue;
             }
         };
-        let blocks = Blocks::of(name, &session, device, &rows, way);
+        let blocks = Blocks::of(name, &session.ggn(), &rows, way);
         if blocks.full.is_some_and(|full| full != full.t()) {
             faults.push(format!("{name}: G is not symmetric"));
         }
@@ -167,7 +159,8 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             continue;
         }
         tried += 1;
-        let mut session = session(&case).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let session = session(&case).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let session = session.with_device(device.clone());
         let p = session.network().parameter_count();
         let archive = archive(&case);
         let rows: Vec<usize> = (values(&archive, "rows").iter().map(|&r| r as usize)).collect();
@@ -187,29 +180,29 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             "single" => tolerance.max(1e-6),
             _ => tolerance,
         };
-        let mut units = ndarray::Array2::zeros((rows.len(), p));
+        let mut units = Array2::<f64>::zeros((p, rows.len()));
         for (k, &i) in rows.iter().enumerate() {
-            units[[k, i]] = 1.0;
+            units[[i, k]] = 1.0;
         }
         for (curvature, expected) in [
             (Curvature::Exact, &exact),
             (Curvature::Residual, &residual),
             (Curvature::Ggn, &ggn),
         ] {
-            session
-                .set_curvature(curvature)
-                .expect("a loss with a gradient");
-            let product = session
-                .product(device, &units, RunOptions::default(), &Control::none())
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
-            let off = worst(&product.into_iter().collect::<Vec<_>>(), expected) / most;
+            let operator = session.operator(curvature);
+            let product = operator.apply(units.view());
+            let product = product.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let off = worst(
+                &product.reversed_axes().into_iter().collect::<Vec<_>>(),
+                expected,
+            ) / most;
             if off.is_nan() || off > tolerance {
                 faults.push(format!("{name}: {curvature} products are off by {off:.1e}"));
             }
             if curvature == Curvature::Ggn {
                 continue;
             }
-            let blocks = Blocks::of(name, &session, device, &rows, None);
+            let blocks = Blocks::of(name, &operator, &rows, None);
             let expected_diagonal: Vec<f64> = match curvature {
                 Curvature::Exact => diagonals[0].clone(),
                 _ => diagonals[0]
@@ -234,7 +227,7 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             }
             let pairs: Vec<(usize, usize)> =
                 rows.iter().flat_map(|&i| [(i, 0), (i, p - 1)]).collect();
-            let entries = session.entries(&pairs, &Control::none()).expect("entries");
+            let entries = operator.entries(&pairs).expect("entries");
             let wanted: Vec<f64> = (0..rows.len())
                 .flat_map(|k| [expected[k * p], expected[k * p + p - 1]])
                 .collect();
@@ -346,11 +339,9 @@ fn f32_rounds_where_f64_does_not() {
     let case = &cases()[0];
     let session = session(case).expect("a session");
     let row = |precision| {
-        session
-            .blocks(&Device::cpu(precision), &[Part::Full])
-            .expect("a block")[0]
-            .1
-            .clone()
+        let operator = session.with_device(Device::cpu(precision)).ggn();
+        let request = operator.parts([Part::Full]).expect("a part");
+        request.to_arrays::<f64>().expect("a block").remove(0).array
     };
     assert_ne!(row(Precision::F32), row(Precision::F64));
     assert_eq!(f32::NAME, "f32");

@@ -4,11 +4,13 @@
 mod common;
 
 use common::{random, random_in};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
-use hessblock::tensor::meter::Meter;
-use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, How, Shape, Window};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::gpu::{Gpu, Options, Selector, adapters};
+use hessblock::internals::tensor::meter::Meter;
+use hessblock::internals::tensor::{
+    Backend, Contract, Einsum, Expr, HostSlice, How, Shape, Window,
+};
 
 /// Distance of an f32 from an exact value, in units of the last place of that value.
 fn ulps(value: f32, exact: f64) -> f64 {
@@ -553,7 +555,7 @@ fn depthwise_sums_of_more_terms_than_a_dispatch_takes_are_whole() {
         &[[9000, 2250, 9001, 4, 1, 4500]],
         &[[83, 12, 70, 1, 1, 0], [90, 20, 71, 1, 1, 0]],
     ] {
-        let window = hessblock::trial::window(axes);
+        let window = hessblock::internals::trial::window(axes);
         let rest = |channels, spatial: &[usize]| [&[1, channels], spatial].concat();
         let x = random(40, 2, 1, &rest(2, &window.input));
         let w = random(41, 1, 1, &[&[4, 1], &window.kernel[..]].concat());

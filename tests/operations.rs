@@ -8,14 +8,14 @@
 mod common;
 
 use common::{Array, Conformance, Share, random, random_in, reference};
-use hessblock::ops::{
+use hessblock::internals::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
     Operation, Permute, Pullback, Put, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
 };
-use hessblock::tensor::dual::{Dual, DualTensor};
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::{Contract, Expr, Real, cpu::Cpu};
-use hessblock::trial::windows::{THREE_AXES, window};
+use hessblock::internals::tensor::dual::{Dual, DualTensor};
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::{Contract, Expr, Real, cpu::Cpu};
+use hessblock::internals::trial::windows::{THREE_AXES, window};
 
 const SAMPLES: usize = 3;
 const DIRECTIONS: usize = 2;

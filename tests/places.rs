@@ -5,10 +5,10 @@
 mod common;
 
 use common::{Array, Conformance, Numbers, random};
-use hessblock::contraction::{FactorPair, Segment, accumulate};
-use hessblock::jacobian::Factor;
-use hessblock::ops::{Site, SiteKind};
-use hessblock::tensor::{Contract, Fill, How, Real, cpu::Cpu};
+use hessblock::internals::contraction::{FactorPair, Segment, accumulate};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::ops::{Site, SiteKind};
+use hessblock::internals::tensor::{Contract, Fill, How, Real, cpu::Cpu};
 use ndarray::Array2;
 use std::ops::Range;
 

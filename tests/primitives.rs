@@ -1,20 +1,20 @@
 //! Every primitive and contraction kernel of every backend against nested loops in f64.
 //!
 //! Another backend joins with one line at the end of this file. Sizes are ragged: primes around the tile
-//! sizes 8, 16, 32 and 64; most stand in `hessblock::trial`, where the self-test takes its own from.
+//! sizes 8, 16, 32 and 64; most stand in `hessblock::internals::trial`, where the self-test takes its own from.
 
 mod common;
 
 use common::{Array, Conformance, Share, random, random_in, reference};
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::{
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::{
     Contract, Einsum, Expr, How, OuterAxes, OuterTerm, Scaled, Shape, Window, cpu::Cpu,
 };
-use hessblock::trial::contractions::{SIDES, Side};
-use hessblock::trial::products::{
+use hessblock::internals::trial::contractions::{SIDES, Side};
+use hessblock::internals::trial::products::{
     BROADCASTS, CROSSED_REST, FORMULAS, INPUTS_FIRST_FORMULAS, RESTS, SAMPLE_PRODUCTS, extent,
 };
-use hessblock::trial::windows::{CHANNELS, DEPTHWISE, WINDOWS, window};
+use hessblock::internals::trial::windows::{CHANNELS, DEPTHWISE, WINDOWS, window};
 
 fn map_applies_every_unary_function<B: Contract>(c: &Conformance<B>) {
     for function in Unary::ALL {

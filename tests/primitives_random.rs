@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Array, Conformance, Share, random, reference};
-use hessblock::tensor::{
+use hessblock::internals::tensor::{
     Backend, Contract, Einsum, How, OuterAxes, OuterTerm, Scaled, Shape, cpu::Cpu,
 };
 use proptest::prelude::*;

@@ -4,11 +4,11 @@
 #[cfg(feature = "gpu")]
 mod common;
 
-use hessblock::selftest::{Report, cases, run, run_on, select, table};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{
     Backend, Contract, Einsum, Expr, HostSlice, How, OuterAxes, OuterTerm, Scaled, Shape, Window,
 };
+use hessblock::selftest::{Report, cases, run, run_on, select, table};
 use hessblock::{Device, Error, Precision, Result};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
@@ -48,7 +48,7 @@ fn the_adapter_under_test_passes_with_shader_checks_and_without() {
     let Some(gpu) = common::gpu::open(true) else {
         return;
     };
-    let report = run(&Device::Gpu(gpu), &cases(), &|_| (), &GO_ON).expect("a report");
+    let report = run(&Device::from(gpu), &cases(), &|_| (), &GO_ON).expect("a report");
     passes(&report);
     let compared = report.cases.iter().filter(|case| case.same_bits.is_some());
     assert!(compared.count() > 100);

@@ -8,6 +8,22 @@ use std::fmt;
 use std::ops::Range;
 
 /// A matrix of the shape of the Hessian.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// use hessblock::{Curvature, Device, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// for curvature in [Curvature::Ggn, Curvature::Exact, Curvature::McGgn { samples: 10, seed: 1 }] {
+///     println!("trace of {curvature}: {:.3}", session.operator(curvature).trace()?);
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

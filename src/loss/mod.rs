@@ -44,6 +44,12 @@ pub enum Target<'a> {
 }
 
 /// One sample as a loss sees it.
+///
+/// ```
+/// use hessblock::loss::{CrossEntropy, Loss, Sample, Target};
+/// let sample = Sample { index: 0, outputs: &[0.0, 0.0], target: Target::Classes(&[1]) };
+/// assert!((CrossEntropy::sum().value(&sample) - 2f64.ln()).abs() < 1e-15);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// Absolute index in the data.

@@ -124,6 +124,16 @@ pub fn masked(value: f64) -> f64 {
 }
 
 /// A network: a graph in execution order.
+///
+/// ```
+/// use hessblock::network::builder::Builder;
+/// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// for layer in network.layers() {
+///     println!("{}: {} parameters", layer.name, network.ranges(&layer).flatten().count());
+/// }
+/// assert_eq!((network.parameter_count(), network.outputs()), (26, 2));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// Inputs, which are values `0..inputs.len()`: those that data are given for, then the derived ones.

@@ -18,6 +18,22 @@ use serde::Serialize;
 use std::ops::Range;
 
 /// A bilinear form of both terms of the Hessian.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Precision, Session};
+/// # use ndarray::{Array1, arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let v = Array1::<f64>::ones(26);
+/// let form = session.ggn().forms(v.view())?[0];
+/// assert!((form.exact() - session.hessian().quadratic_form(v.view())?).abs() < 1e-14);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Form {
     /// uᵀGv (or that of the Fisher matrix that stands for G).

@@ -10,6 +10,23 @@ use crate::run::{Control, Problem};
 use crate::tensor::{Backend, HostSlice, Shape};
 
 /// ∇_w Σ_n ℓ_n, with what comes along with it.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let gradient = session.gradient()?;
+/// let (right, all) = gradient.accuracy.expect("cross-entropy has classes");
+/// println!("loss {:.3}, {right} of {all} right", gradient.loss);
+/// assert_eq!(gradient.values.len(), 26);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gradient {
     /// `[p]`, in the flat order.

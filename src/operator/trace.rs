@@ -14,6 +14,23 @@ use serde::Serialize;
 const TURN: usize = 32;
 
 /// A trace, or a layer's part of it.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// for trace in session.ggn().estimated_traces(20, 1)? {
+///     let layer = trace.layer.as_deref().unwrap_or("all");
+///     println!("{layer}: {:.3} ± {:.3}", trace.value, trace.error.unwrap_or(0.0));
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
     /// The layer; `None` for the whole.

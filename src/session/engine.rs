@@ -1,6 +1,6 @@
 //! How operators reach the engine: what a run works on, plans with limits of the caller's, and runs on backends of his.
 
-use super::Operator;
+use super::{Operator, Output};
 use crate::control::Control;
 use crate::device::Device;
 use crate::error::{Error, Remedy, Result};
@@ -24,7 +24,7 @@ impl Operator {
         Problem {
             network: &session.network,
             dataset: &session.dataset,
-            loss: session.loss.as_ref(),
+            loss: self.loss(),
             curvature: self.curvature(),
             lenient: session.lenient,
         }
@@ -188,6 +188,20 @@ impl Operator {
         let report = run_on_all(backends, &self.work(), plan, sink, control);
         let precision = B::Real::PRECISION;
         self.finite_in(precision, report, second, control, |_| true)
+    }
+
+    /// Runs a plan of the caller's making into an output, as [`Request::write`](super::Request::write) does with its own.
+    ///
+    /// # Errors
+    /// As [`Request::write`](super::Request::write).
+    #[doc(hidden)]
+    pub fn write_plan(
+        &self,
+        plan: &Plan,
+        output: &Output,
+        control: &Control<'_>,
+    ) -> Result<Report> {
+        self.run_to_files(plan, output, control)
     }
 
     /// Entries straight from the definition, on the CPU in a precision of choice: single says how far its rounding alone takes an

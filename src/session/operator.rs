@@ -6,7 +6,7 @@ use super::{Session, no_gradient};
 use crate::control::{CancelToken, Control, Progress};
 use crate::device::with_backend;
 use crate::error::{Error, Result};
-use crate::loss::{Curvature, RankCut, RankReport};
+use crate::loss::{Curvature, Loss, RankCut, RankReport};
 use crate::operator::{self, Form, Gradient, Trace};
 use crate::plan::RunOptions;
 use crate::plan::request::{Part, resolve};
@@ -41,12 +41,15 @@ use std::sync::Arc;
 pub struct Operator {
     session: Session,
     curvature: Curvature,
+    /// The session's, or that with its factor cut.
+    loss: Arc<dyn Loss>,
     rank: Option<Arc<RankReport>>,
 }
 
 impl Operator {
     pub(super) fn new(session: Session, curvature: Curvature) -> Operator {
         Operator {
+            loss: session.loss.clone(),
             session,
             curvature,
             rank: None,
@@ -128,9 +131,14 @@ impl Operator {
             self.finite(report, false, control, |_| true)
         })?;
         let cut = RankCut::new(self.session.loss.clone(), tolerance, report.directions);
-        self.session.loss = Arc::new(cut);
+        self.loss = Arc::new(cut);
         self.rank = Some(Arc::new(report));
         Ok(self)
+    }
+
+    /// The session's loss, with its factor cut where that was asked for.
+    pub fn loss(&self) -> &dyn Loss {
+        self.loss.as_ref()
     }
 
     /// What was cut off the loss factor ([`Operator::with_rank_tolerance`]).

@@ -97,9 +97,7 @@ impl Operator {
         provenance
             .samples
             .get_or_insert((samples.start, samples.end));
-        provenance
-            .loss
-            .get_or_insert_with(|| self.session().loss().name());
+        provenance.loss.get_or_insert_with(|| self.loss().name());
         let curvature = self.curvature().to_string();
         provenance.curvature.get_or_insert(curvature);
         let mut hasher = Sha256::new();

@@ -5,9 +5,9 @@
 //! stored.
 //!
 //! ```
-//! use hessblock::run::Control;
+//! use hessblock::internals::run::Control;
 //! use hessblock::show::{Options, show};
-//! use hessblock::sink::{Blocks, Files, PartLayout, Sink};
+//! use hessblock::internals::sink::{Blocks, Files, PartLayout, Sink};
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("block.npy");
 //! let mut sink = Files::<f64>::create(&path)?;

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 /// wanted again ([`Sink::has`]). A sink that is dropped leaves what it wrote where a tile was done, and nothing otherwise.
 ///
 /// ```
-/// use hessblock::sink::{Blocks, Files, PartLayout, Sink};
+/// use hessblock::internals::sink::{Blocks, Files, PartLayout, Sink};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("hessian.npy");
 /// let mut sink = Files::<f64>::create(&path)?;

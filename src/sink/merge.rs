@@ -35,6 +35,28 @@ pub struct Merged {
 ///
 /// A result of one process that was stopped after its last tile is finished alike.
 ///
+/// ```
+/// use hessblock::internals::sink::merge;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// for share in 1..=2 {
+///     let output = Output::folder(&path).shard(share, 2)?; // each in a process of its own
+///     session.ggn().parts([Part::Layers])?.write(output)?;
+/// }
+/// let merged = merge(&path, false, &mut |_, _| Ok(()))?;
+/// assert_eq!((merged.shards, merged.tiles), (2, 2));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::File`] where tiles are missing, or not what was written, with the shards that have to run again; where a shard is
 /// still at work, and where there is nothing to merge.

@@ -58,7 +58,7 @@ use std::ops::Range;
 /// order, each entry once), `finish`. A sink dropped before `finish` leaves nothing under its final name.
 ///
 /// ```
-/// use hessblock::sink::{Memory, PartLayout, Sink};
+/// use hessblock::internals::sink::{Memory, PartLayout, Sink};
 /// let mut sink = Memory::<f32>::new();
 /// sink.begin(&[PartLayout::matrix("fc", vec![0..2], vec![0..2])])?;
 /// sink.tile(0, 0..1, 0..2, &[1.0, 2.0], false)?;

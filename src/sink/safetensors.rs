@@ -26,7 +26,7 @@ const LARGEST: u64 = 2 << 30;
 /// parameters, provenance) as JSON under `hessblock` in the file's metadata.
 ///
 /// ```
-/// use hessblock::sink::{Blocks, PartLayout, Sink, Tensors};
+/// use hessblock::internals::sink::{Blocks, PartLayout, Sink, Tensors};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("diagonal.safetensors");
 /// let mut sink = Tensors::<f64>::create(&path)?;

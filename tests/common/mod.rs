@@ -7,8 +7,9 @@ pub mod golden;
 pub mod gpu;
 pub mod pytorch;
 pub mod reference;
+pub mod runs;
 
-use hessblock::tensor::{Backend, HostSlice, Real, Shape};
+use hessblock::internals::tensor::{Backend, HostSlice, Real, Shape};
 
 /// An array in host memory, in double precision.
 #[derive(Clone, Debug)]

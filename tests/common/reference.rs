@@ -5,7 +5,7 @@
 //! share lists of cases but not a line of code, so that a mistake in one is found by the other: keep them apart.
 
 use super::Array;
-use hessblock::tensor::{Expr, Shape, Window};
+use hessblock::internals::tensor::{Expr, Shape, Window};
 use std::collections::BTreeMap;
 
 /// All positions of an array of these extents, in row-major order.

@@ -1,15 +1,14 @@
 //! A network that came out of a file runs: forward, backward and to a part of its Hessian.
 
-use hessblock::import::data::Dataset;
-use hessblock::jacobian::passes::{Passes, Reach, Weights};
-use hessblock::loss::{Reduction, SquaredError};
+use hessblock::data::Dataset;
+use hessblock::internals::jacobian::passes::{Passes, Reach, Weights};
+use hessblock::internals::ops::Op;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{Backend, HostSlice, Shape};
+use hessblock::loss::SquaredError;
 use hessblock::network::inspect::inspect;
 use hessblock::network::{Input, Network, Node, Operand};
-use hessblock::ops::Op;
-use hessblock::run::Control;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{Backend, HostSlice, Shape};
-use hessblock::{Device, Part, Precision, RunOptions, Session};
+use hessblock::{Device, Part, Precision, Session};
 use ndarray::ArrayD;
 
 const SAMPLES: usize = 2;
@@ -127,16 +126,15 @@ pub fn run(network: Network) -> hessblock::Result<()> {
     let session = Session::builder(network)
         .data(data)
         .boxed_loss(loss)
-        .device(Device::cpu(Precision::F64))
+        .device(Device::cpu(Precision::F32))
         .build()?;
-    let device = Device::cpu(Precision::F32);
-    session.gradient(&device, RunOptions::default(), &Control::none())?;
+    session.gradient()?;
     let parameters = session.network().parameter_count();
     if (1..=60).contains(&parameters) && outputs <= 60 {
-        session.blocks(&device, &[Part::Full])?;
+        session.ggn().parts([Part::Full])?.to_arrays::<f32>()?;
     }
     if (1..=2_000).contains(&parameters) && outputs * parameters <= 20_000 {
-        session.blocks(&device, &[Part::Diagonal])?;
+        session.ggn().diagonal()?;
     }
     Ok(())
 }

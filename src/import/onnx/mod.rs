@@ -35,7 +35,7 @@ use tensor::Array;
 /// How an ONNX file is read.
 ///
 /// ```no_run
-/// use hessblock::import::onnx::{load, OnnxOptions};
+/// use hessblock::onnx::{load, OnnxOptions};
 /// let options = OnnxOptions { constant: vec!["mask*".into()], ..Default::default() };
 /// let network = load("model.onnx", &options)?;
 /// println!("{} parameters", network.parameter_count());
@@ -75,7 +75,7 @@ pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
 /// data lie beside it; nothing need be there.
 ///
 /// ```no_run
-/// use hessblock::import::onnx::{load_bytes, OnnxOptions};
+/// use hessblock::onnx::{load_bytes, OnnxOptions};
 /// let bytes: &[u8] = b"\x08\x08"; // include_bytes!("model.onnx")
 /// let network = load_bytes(bytes, "model.onnx", &OnnxOptions::default())?;
 /// # Ok::<(), hessblock::Error>(())

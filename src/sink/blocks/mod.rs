@@ -14,7 +14,29 @@ use std::ops::Range;
 
 /// A finished result: a `.npy` file with its `.json`, a folder with its `index.json`, a `.zarr` or a `.safetensors` file.
 ///
-/// Nothing is loaded until it is asked for, and then only that; see [`super::Files`] and [`View`] for examples.
+/// Nothing is loaded until it is asked for, and then only that; see [`View`] for layers and ranges.
+///
+/// ```
+/// use hessblock::internals::sink::Blocks;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// session.ggn().parts([Part::Layers, Part::Diagonal])?.write(Output::folder(&path))?;
+/// let blocks = Blocks::open(&path)?;
+/// let part = blocks.find("layer=fc2")?;
+/// assert_eq!(blocks.parts()[part].layout.shape(), [10, 10]);
+/// let rows = blocks.rows(part, 0..3)?; // [3, 10], and nothing else is read
+/// assert_eq!(blocks.entry(part, 2, 0)?, rows[[2, 0]]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Blocks {
     parts: Vec<ResultPart>,

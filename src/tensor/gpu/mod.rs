@@ -53,8 +53,8 @@ use kernel::WindowKernel;
 /// An open GPU; clones share it.
 ///
 /// ```no_run
-/// use hessblock::tensor::gpu::{Gpu, Selector};
-/// use hessblock::tensor::{Backend, HostSlice, Shape};
+/// use hessblock::internals::tensor::gpu::{Gpu, Selector};
+/// use hessblock::internals::tensor::{Backend, HostSlice, Shape};
 ///
 /// let gpu = Gpu::open(&Selector::Auto, None)?;
 /// let x = gpu.upload(&Shape::new(1, 1, &[2]), HostSlice::F64(&[1.0, 2.0]));
