@@ -4,7 +4,7 @@
 
 use hessblock::internals::run::Control;
 use hessblock::internals::sink::Blocks;
-use hessblock::show::{Options, Zoom, show};
+use hessblock::show::{ShowOptions, Zoom, show};
 use hessblock::{Device, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {
@@ -26,7 +26,7 @@ fn main() -> hessblock::Result<()> {
 
     let blocks = Blocks::open(&out)?;
     let name = out.display().to_string();
-    let shown = show(&blocks, &name, &Options::default(), &Control::none())?;
+    let shown = show(&blocks, &name, &ShowOptions::default())?;
     println!("{}\n", shown.table());
     for block in &shown.parts[0].blocks {
         let (rows, columns) = (&block.row_layer, &block.column_layer);
@@ -35,12 +35,12 @@ fn main() -> hessblock::Result<()> {
     write(&out.with_extension("png"), &shown.drawing().png()?)?;
     write(&out.with_extension("html"), shown.html()?.as_bytes())?;
 
-    let options = Options {
+    let options = ShowOptions {
         zoom: Some(Zoom::Layer("dense2".into(), Some("head".into()))),
         size: 400,
-        ..Options::default()
+        ..ShowOptions::default()
     };
-    let zoom = show(&blocks, &name, &options, &Control::none())?;
+    let zoom = show(&blocks, &name, &options)?;
     write(&out.with_extension("svg"), zoom.drawing().svg()?.as_bytes())
 }
 

@@ -6,7 +6,7 @@ use super::{CANCEL, note, parts, print, print_json};
 use crate::bench::check_target;
 use crate::control::Control;
 use crate::files::whole;
-use crate::show::{Options, Shown, show};
+use crate::show::{ShowOptions, Shown, show_with};
 use crate::sink::Blocks;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub fn run(command: &Show) -> Result<()> {
         }
         None => range,
     };
-    let options = Options {
+    let options = ShowOptions {
         parts: command.part.clone(),
         zoom,
         size: usize::from(command.size),
@@ -50,13 +50,13 @@ pub fn run(command: &Show) -> Result<()> {
 }
 
 /// Reads a result with progress.
-fn read(out: &Path, blocks: &Blocks, options: &Options, quiet: bool) -> Result<Shown> {
+fn read(out: &Path, blocks: &Blocks, options: &ShowOptions, quiet: bool) -> Result<Shown> {
     let reporter = Reporter::new(quiet, " entries");
     let control = Control {
         progress: &|progress| reporter.update(progress),
         cancel: CANCEL.flag(),
     };
-    let shown = show(blocks, &out.display().to_string(), options, &control);
+    let shown = show_with(blocks, &out.display().to_string(), options, &control);
     reporter.finish();
     shown
 }
@@ -93,6 +93,6 @@ pub fn check(path: &Path, kind: &str, force: bool) -> Result<()> {
 
 /// Draws a finished result, as `show OUT --png FILE` does.
 pub fn picture(out: &Path, png: &Path, quiet: bool) -> Result<()> {
-    let shown = read(out, &Blocks::open(out)?, &Options::default(), quiet)?;
+    let shown = read(out, &Blocks::open(out)?, &ShowOptions::default(), quiet)?;
     whole::write(png, &shown.drawing().png()?)
 }

@@ -19,7 +19,9 @@ mod tests;
 pub use axes::OutputShape;
 pub use bce::BinaryCrossEntropy;
 pub use cross_entropy::CrossEntropy;
-pub use curvature::{CURVATURES, Curvature, Curved};
+#[doc(hidden)]
+pub use curvature::Curved;
+pub use curvature::{CURVATURES, Curvature};
 pub use given::GivenHessian;
 pub use parse::{LossOptions, NAMES, parse};
 pub use rank::{RankCut, RankReport};
@@ -27,8 +29,9 @@ pub(crate) use rank::{check_tolerance, count_kept};
 pub use reduction::Reduction;
 pub use squared_error::SquaredError;
 
+pub use crate::random::Draws;
+
 use crate::error::Result;
-use crate::random::Draws;
 use std::ops::Range;
 
 /// The target of one sample.

@@ -200,7 +200,7 @@ impl Operator {
         plan: &Plan,
         output: &Output,
         control: &Control<'_>,
-    ) -> Result<Report> {
+    ) -> Result<RunReport> {
         self.run_to_files(plan, output, control)
     }
 

@@ -5,16 +5,17 @@
 //! stored.
 //!
 //! ```
-//! use hessblock::internals::run::Control;
-//! use hessblock::show::{Options, show};
-//! use hessblock::internals::sink::{Blocks, Files, PartLayout, Sink};
+//! use hessblock::show::{ShowOptions, show};
+//! use hessblock::results::{Blocks, PartLayout};
+//! # use hessblock::internals::sink::{Files, Sink};
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("block.npy");
-//! let mut sink = Files::<f64>::create(&path)?;
-//! sink.begin(&[PartLayout::matrix("layer=fc", vec![0..2], vec![0..2])])?;
-//! sink.tile(0, 0..2, 0..2, &[3.0, 0.0, 0.0, -4.0], false)?;
-//! sink.finish()?;
-//! let shown = show(&Blocks::open(&path)?, "block.npy", &Options::default(), &Control::none())?;
+//! # let mut sink = Files::<f64>::create(&path)?;
+//! # sink.begin(&[PartLayout::matrix("layer=fc", vec![0..2], vec![0..2])])?;
+//! # sink.tile(0, 0..2, 0..2, &[3.0, 0.0, 0.0, -4.0], false)?;
+//! # sink.finish()?;
+//! // A result of two rows: 3, 0 and 0, -4.
+//! let shown = show(&Blocks::open(&path)?, "block.npy", &ShowOptions::default())?;
 //! assert_eq!(shown.parts[0].statistics.norm, 5.0);
 //! assert_eq!(shown.parts[0].statistics.trace, Some(-1.0));
 //! assert_eq!(shown.drawing().png()?[1..4], *b"PNG");
@@ -36,12 +37,13 @@ mod table;
 mod tests;
 mod trace_plot;
 
+pub use crate::figure::Drawing;
 pub use select::Zoom;
 pub use statistics::{Largest, Statistics};
 
 use crate::control::{Control, Progress};
 use crate::error::Result;
-use crate::figure::{Drawing, grouped};
+use crate::figure::grouped;
 use crate::sink::{Blocks, Provenance};
 use crate::text::line;
 use panel::Picture;
@@ -54,7 +56,7 @@ const PICTURES: usize = 9;
 
 /// What to show of a result.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ShowOptions {
     /// Names of parts; all where there is none.
     pub parts: Vec<String>,
     /// A rectangle, in the smallest of those parts that has it.
@@ -63,7 +65,7 @@ pub struct Options {
     pub size: usize,
 }
 
-impl Default for Options {
+impl Default for ShowOptions {
     fn default() -> Self {
         Self {
             parts: Vec::new(),
@@ -141,9 +143,18 @@ pub struct ShownBlock {
 /// are more than 262,144 pairs of layers, only blocks of a layer with itself are told apart, as a note then says.
 ///
 /// # Errors
-/// [`crate::Error::Request`] for a part, layer or range that is not there, [`crate::Error::Io`] where reading fails,
-/// [`crate::Error::Interrupted`] when asked to stop.
-pub fn show(blocks: &Blocks, out: &str, options: &Options, control: &Control<'_>) -> Result<Shown> {
+/// [`crate::Error::Request`] for a part, layer or range that is not there, [`crate::Error::Io`] where reading fails.
+pub fn show(blocks: &Blocks, out: &str, options: &ShowOptions) -> Result<Shown> {
+    show_with(blocks, out, options, &Control::none())
+}
+
+/// [`show`] that can be watched and stopped.
+pub(crate) fn show_with(
+    blocks: &Blocks,
+    out: &str,
+    options: &ShowOptions,
+    control: &Control<'_>,
+) -> Result<Shown> {
     let places = select::places(blocks);
     let views = select::views(blocks, &places, &options.parts, options.zoom.as_ref())?;
     let drawn = drawn(&views);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// One part of a request: a matrix of rows × columns, or a vector of rows.
 ///
 /// ```
-/// use hessblock::internals::sink::PartLayout;
+/// use hessblock::results::PartLayout;
 /// let layout = PartLayout::matrix("layer=fc1,fc2", vec![0..16], vec![16..26]);
 /// assert_eq!(layout.shape(), [16, 10]);
 /// ```

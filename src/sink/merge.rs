@@ -36,7 +36,7 @@ pub struct Merged {
 /// A result of one process that was stopped after its last tile is finished alike.
 ///
 /// ```
-/// use hessblock::internals::sink::merge;
+/// use hessblock::results::merge;
 /// # use hessblock::data::Dataset;
 /// # use hessblock::loss::CrossEntropy;
 /// # use hessblock::network::builder::Builder;

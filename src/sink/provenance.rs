@@ -9,7 +9,7 @@ use std::path::Path;
 /// What a result was computed from and with; written beside it as JSON.
 ///
 /// ```
-/// use hessblock::internals::sink::Provenance;
+/// use hessblock::results::Provenance;
 /// let provenance = Provenance { loss: Some("bce(mean)".into()), ..Provenance::now() };
 /// assert_eq!(provenance.crate_version, env!("CARGO_PKG_VERSION"));
 /// ```

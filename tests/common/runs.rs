@@ -2,7 +2,7 @@
 
 use hessblock::Operator;
 use hessblock::internals::plan::Plan;
-use hessblock::internals::run::{Control, Report};
+use hessblock::internals::run::{Control, RunReport};
 use hessblock::internals::sink::{Memory, PartLayout, Sink};
 use hessblock::internals::tensor::Contract;
 use ndarray::Array2;
@@ -18,7 +18,7 @@ pub fn run_plan<B: Contract>(
     operator: &Operator,
     backends: &[&B],
     plan: &Plan,
-) -> hessblock::Result<(Report, Parts<B::Real>)> {
+) -> hessblock::Result<(RunReport, Parts<B::Real>)> {
     let mut sink = Memory::<B::Real>::new();
     let report = operator.run_on(backends, plan, &mut sink, &Control::none())?;
     sink.finish()?;

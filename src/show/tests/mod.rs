@@ -55,16 +55,16 @@ fn result(
     (folder, blocks)
 }
 
-fn all(blocks: &Blocks, options: &Options) -> Shown {
-    show(blocks, "out", options, &Control::none()).unwrap()
+fn all(blocks: &Blocks, options: &ShowOptions) -> Shown {
+    show(blocks, "out", options).unwrap()
 }
 
 fn zoomed(blocks: &Blocks, zoom: Zoom) -> Result<Shown> {
-    let options = Options {
+    let options = ShowOptions {
         zoom: Some(zoom),
-        ..Options::default()
+        ..ShowOptions::default()
     };
-    show(blocks, "out", &options, &Control::none())
+    show(blocks, "out", &options)
 }
 
 /// Red, green and blue of every pixel, and how wide a row is.
@@ -85,9 +85,9 @@ fn a_lone_entry_is_seen_in_the_png_of_a_large_part_and_entries_have_their_colour
     values[side] = f64::NAN;
     let layout = PartLayout::matrix("full", vec![0..side], vec![0..side]);
     let (_folder, blocks) = result(&[(layout, values)], Vec::new());
-    let options = Options {
+    let options = ShowOptions {
         size: 100,
-        ..Options::default()
+        ..ShowOptions::default()
     };
     let shown = all(&blocks, &options);
     assert_eq!(shown.notes.len(), 2, "{:?}", shown.notes);
@@ -120,7 +120,7 @@ fn small_parts_have_squares_for_entries_and_borders_between_layers() {
     let values = (0..100).map(|k| f64::from(k) - 50.0).collect();
     let layout = PartLayout::matrix("full", vec![0..10], vec![0..10]);
     let (_folder, blocks) = result(&[(layout, values)], list);
-    let shown = all(&blocks, &Options::default());
+    let shown = all(&blocks, &ShowOptions::default());
     let picture = shown.pictures().next().unwrap();
     let (drawing, map) = sheet::alone(picture, 400);
     assert_eq!((map.2, map.3), (400, 400));
@@ -191,10 +191,10 @@ fn a_zoom_takes_the_smallest_part_that_has_it_and_refuses_what_none_has() {
         zoomed(&blocks, Zoom::Range(0..6, 0..6)),
         &["full", "layer=b", "rows 3..5"],
     );
-    let some = Options {
+    let some = ShowOptions {
         parts: vec!["diag".into()],
         zoom: Some(Zoom::Layer("a".into(), None)),
-        ..Options::default()
+        ..ShowOptions::default()
     };
     assert_eq!(all(&blocks, &some).parts[0].shape, [3]);
 }
@@ -230,9 +230,9 @@ fn nothing_that_a_result_holds_is_too_odd_to_be_shown() {
     let list = places(&[("</script><i>", "é&", 3), ("β", "w", 2)]);
     let (_folder, blocks) = result(&cases, list);
     for size in [64, 333] {
-        let options = Options {
+        let options = ShowOptions {
             size,
-            ..Options::default()
+            ..ShowOptions::default()
         };
         let shown = all(&blocks, &options);
         let drawing = shown.drawing();
@@ -245,9 +245,9 @@ fn nothing_that_a_result_holds_is_too_odd_to_be_shown() {
         assert!(page.contains("&lt;b&gt;&amp;&quot;"));
     }
     for (layout, _) in &cases {
-        let options = Options {
+        let options = ShowOptions {
             parts: vec![layout.name.clone()],
-            ..Options::default()
+            ..ShowOptions::default()
         };
         let shown = all(&blocks, &options);
         assert!(
@@ -264,7 +264,7 @@ fn nothing_that_a_result_holds_is_too_odd_to_be_shown() {
 fn a_part_without_entries_is_shown_as_such() {
     let layout = PartLayout::matrix("none", Vec::new(), vec![0..3]);
     let (_folder, blocks) = result(&[(layout, Vec::new())], Vec::new());
-    let shown = all(&blocks, &Options::default());
+    let shown = all(&blocks, &ShowOptions::default());
     assert!(shown.drawing().svg().unwrap().contains("no entries"));
     assert!(shown.html().is_ok() && shown.table().contains("none"));
 }
@@ -275,7 +275,7 @@ fn a_page_needs_no_other_file_and_its_values_are_those_of_the_entries() {
     let values: Vec<f64> = (0..25).map(|k| f64::from(k) * 1e-3).collect();
     let layout = PartLayout::matrix("full", vec![0..5], vec![0..5]);
     let (_folder, blocks) = result(&[(layout, values)], list);
-    let page = all(&blocks, &Options::default()).html().unwrap();
+    let page = all(&blocks, &ShowOptions::default()).html().unwrap();
     let without = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!without.contains("http") && !without.contains("src=") && !without.contains("@import"));
     let links = without.matches("href=").count();
@@ -311,7 +311,7 @@ fn a_pass_stops_when_it_is_asked_to() {
         progress: &|_| {},
         cancel: &cancel,
     };
-    let stopped = show(&blocks, "out", &Options::default(), &control);
+    let stopped = show_with(&blocks, "out", &ShowOptions::default(), &control);
     assert!(matches!(stopped.err(), Some(crate::Error::Interrupted)));
 }
 
@@ -330,7 +330,7 @@ fn a_table_leaves_out_small_blocks_zeros_and_what_symmetry_says() {
     }
     let layout = PartLayout::matrix("full", vec![0..24], vec![0..24]);
     let (_folder, blocks) = result(&[(layout, values)], places(&list));
-    let shown = all(&blocks, &Options::default());
+    let shown = all(&blocks, &ShowOptions::default());
     let lines = table::lines(&shown.parts[0]);
     assert_eq!(lines.len(), 1 + 11 * 12 / 2);
     let text = shown.table();
@@ -358,7 +358,7 @@ fn every_layer_has_its_line_however_many_there_are() {
         (PartLayout::vector("diag", vec![0..60]), vec![1.0; 60]),
     ];
     let (_folder, blocks) = result(&parts, places(&list));
-    let text = all(&blocks, &Options::default()).table();
+    let text = all(&blocks, &ShowOptions::default()).table();
     assert_eq!(text.lines().count(), 1 + 1 + 60 + 40 + 1 + 60 + 1, "{text}");
     assert!(text.contains("1,730 more pairs"), "{text}");
 }
@@ -381,7 +381,7 @@ fn layers_without_number_take_no_memory() {
         ),
     ];
     let (_folder, blocks) = result(&parts, places(&list));
-    let shown = all(&blocks, &Options::default());
+    let shown = all(&blocks, &ShowOptions::default());
     let part = &shown.parts[0];
     assert_eq!(part.blocks.len(), side);
     assert!(part.blocks.iter().all(|b| b.row_layer == b.column_layer));
@@ -430,12 +430,12 @@ fn no_text_leaves_its_panel() {
         ),
     ];
     let (_folder, blocks) = result(&parts, list);
-    let table = all(&blocks, &Options::default()).table();
+    let table = all(&blocks, &ShowOptions::default()).table();
     for text in ["layer=transformer.en", "c_attn.xyz.a × ", "c_attn.xyz.b"] {
         assert!(table.contains(text), "no {text} in {table}");
     }
     for size in [64, 150, 800] {
-        let shown = all(&blocks, &Options::default());
+        let shown = all(&blocks, &ShowOptions::default());
         for picture in shown.pictures() {
             let (drawing, _) = sheet::alone(picture, size);
             for (text, left, right) in drawing.texts() {
@@ -480,7 +480,7 @@ fn numbers_that_json_or_single_precision_lack_are_told_from_others() {
         ),
     ];
     let (_folder, blocks) = result(&parts, Vec::new());
-    let shown = serde_json::to_value(all(&blocks, &Options::default())).unwrap();
+    let shown = serde_json::to_value(all(&blocks, &ShowOptions::default())).unwrap();
     let of = |k: usize, what: &str| shown["parts"][k][what].clone();
     assert_eq!(
         (of(0, "trace"), of(0, "non_finite")),
@@ -495,7 +495,7 @@ fn numbers_that_json_or_single_precision_lack_are_told_from_others() {
 
     let values = vec![1e-300, -1e-40, 1e200, -1e39];
     let (_folder, blocks) = result(&[matrix("m", values)], Vec::new());
-    let page = all(&blocks, &Options::default()).html().unwrap();
+    let page = all(&blocks, &ShowOptions::default()).html().unwrap();
     let tiny = f32::from_bits(0x0001_0000);
     let singles = [tiny, -tiny, f32::INFINITY, f32::NEG_INFINITY].map(f32::to_le_bytes);
     assert!(page.contains(&crate::figure::base64(singles.as_flattened())));

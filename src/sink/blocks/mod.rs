@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Nothing is loaded until it is asked for, and then only that; see [`View`] for layers and ranges.
 ///
 /// ```
-/// use hessblock::internals::sink::Blocks;
+/// use hessblock::results::Blocks;
 /// # use hessblock::data::Dataset;
 /// # use hessblock::loss::CrossEntropy;
 /// # use hessblock::network::builder::Builder;
