@@ -6,6 +6,9 @@
 //! thing that goes wrong is returned by the next read.
 //! This folder must not know of networks, nor of what a tile means.
 //!
+//! From below: `params`, `tiles` and `kernel` (text), `stream`, `busy`, `pool` and `failure` (state), `device`, `token`,
+//! `launch`, then tensors and the primitives, and `tuning`, which runs them. None of these reaches back.
+//!
 //! [`Contract::collect`]: crate::tensor::Contract::collect
 
 mod adapter;

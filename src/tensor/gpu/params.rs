@@ -1,7 +1,8 @@
 //! Launch parameters: the one table of their names and places.
 //!
-//! The host sets a parameter by its constant here ([`Words::set`]). The text of a kernel begins with a WGSL constant of the same name
-//! for each parameter of its family ([`constants`]), and reads it as `word(NAME)`. So neither side knows a number.
+//! The host sets a parameter by its constant here ([`Words::set`]). The text of a kernel begins with a WGSL constant of
+//! the same name for each parameter of its family ([`constants`]), and reads it as `word(NAME)`. So neither side knows a
+//! number.
 
 use std::fmt::Write;
 
@@ -47,8 +48,8 @@ const fn axis_words(axes: usize, tensors: usize) -> usize {
     axes * (1 + tensors)
 }
 
-/// Defines a module with a [`Param`] for each row `NAME: words`, placed one behind the other from word `first` on, and `ALL`, the list of
-/// them. A row `_: words` leaves words unused, so that what follows begins at a whole vector of four words.
+/// Defines a module with a [`Param`] for each row `NAME: words`, placed one behind the other from word `first` on, and
+/// `ALL`, the list of them. A row `_: words` leaves words unused.
 macro_rules! table {
     ($(#[$doc:meta])* $family:ident from $first:expr; $($rows:tt)*) => {
         $(#[$doc])*
@@ -337,7 +338,8 @@ impl Words {
         }
     }
 
-    /// Sets axes: each has its extent, then its strides in the first `tensors` tensors. Negative strides wrap, as the kernels' sums do.
+    /// Sets axes: each has its extent, then its strides in the first `tensors` tensors. Negative strides wrap, as the
+    /// kernels' sums do.
     pub fn set_axes<const N: usize>(&mut self, param: Param, axes: &[Axis<N>], tensors: usize) {
         let values = axes.iter().flat_map(|axis| {
             let strides = axis.strides[..tensors].iter().map(|&step| step as usize);
