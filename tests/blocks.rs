@@ -723,7 +723,7 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
     // In memory: 1.7 GiB for the head's block may be there or not, 66 TiB are nowhere.
     let memory = g.parts([Part::Full]).expect("a part").to_arrays::<f64>();
     let error = memory.expect_err("66 TiB");
-    assert!(matches!(error, hessblock::Error::Budget(_)));
+    assert!(matches!(error, hessblock::Error::Budget { .. }));
     refused(
         error,
         &[&[arithmetic, "of memory free"][..], &fits].concat(),

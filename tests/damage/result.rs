@@ -315,14 +315,13 @@ pub fn check_in(scratch: &Scratch, form: Form, tried: &[u8]) -> bool {
 /// Shows a result as a table, a drawing and a page, or not: it need not be whole.
 #[cfg(feature = "plot")]
 fn shown(blocks: &Blocks, bytes: usize) {
-    use hessblock::internals::run::Control;
-    use hessblock::show::{Options, show};
-    let options = Options {
+    use hessblock::show::{ShowOptions, show};
+    let options = ShowOptions {
         size: 64,
-        ..Options::default()
+        ..ShowOptions::default()
     };
     let (all, peak) = heap::peak(|| {
-        let shown = show(blocks, "tried", &options, &Control::none()).ok()?;
+        let shown = show(blocks, "tried", &options).ok()?;
         Some((shown.table(), shown.drawing().svg(), shown.html()))
     });
     assert!(

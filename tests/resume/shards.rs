@@ -113,7 +113,7 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
         if name == "wide" {
             // For units of which its memory holds none it is told so.
             let refused = shared.expect_err("too little memory");
-            assert!(matches!(refused, Error::Budget(_)), "{refused}");
+            assert!(matches!(refused, Error::Budget { .. }), "{refused}");
             continue;
         }
         shared.expect("the other share");
