@@ -8,7 +8,7 @@ use hessblock::internals::contraction::{FactorPair, Segment, accumulate, contrac
 use hessblock::internals::jacobian::Factor;
 use hessblock::internals::ops::{Site, SiteKind};
 use hessblock::internals::tensor::cpu::Cpu;
-use hessblock::internals::tensor::{Contract, How};
+use hessblock::internals::tensor::{Contract, Placement};
 
 const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;
@@ -68,7 +68,7 @@ fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut tile = backend.accumulator(rows, columns);
-                accumulate(backend, &mut tile, How::ADD, &pair);
+                accumulate(backend, &mut tile, Placement::ADD, &pair);
                 backend
                     .collect(backend.finish(tile))
                     .expect("the device works")

@@ -20,7 +20,9 @@ use hessblock::internals::plan::tiles::{Grid, Strip};
 use hessblock::internals::plan::{Keep, Plan, TileJob};
 use hessblock::internals::tensor::cpu::Cpu;
 use hessblock::internals::tensor::gpu::Gpu;
-use hessblock::internals::tensor::{Backend, Contract, Einsum, Fill, HostSlice, How, Real, Shape};
+use hessblock::internals::tensor::{
+    Backend, Contract, Einsum, HostSlice, MirrorRule, Placement, Real, Shape,
+};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::{Device, Operator, Part, Precision, Session};
@@ -287,8 +289,8 @@ fn outer(bench: &Bench) {
                     columns: segment(columns.clone()),
                     signs: None,
                 };
-                let how = How {
-                    fill: Fill::Own,
+                let how = Placement {
+                    mirror: MirrorRule::Own,
                     begin: true,
                 };
                 accumulate(&bench.gpu, &mut tile, how, &pair);
@@ -348,7 +350,15 @@ fn tile(gpu: &Gpu, plan: &Plan, kept: &[Unit<Tensor>], job: &TileJob) -> Tile {
     for (number, unit) in kept.iter().enumerate() {
         for (_, _, fill, pair) in factor_pairs(unit, part, job, plan.grid) {
             let begin = number == 0;
-            accumulate(gpu, &mut tile, How { fill, begin }, &pair);
+            accumulate(
+                gpu,
+                &mut tile,
+                Placement {
+                    mirror: fill,
+                    begin,
+                },
+                &pair,
+            );
         }
     }
     tile
@@ -609,8 +619,8 @@ fn dense(bench: &Bench) {
         });
         let made = || {
             let mut tile = bench.gpu.accumulator_in(edge, edge, Vec::new());
-            let how = How {
-                fill: Fill::Own,
+            let how = Placement {
+                mirror: MirrorRule::Own,
                 begin: true,
             };
             let sides = (&left, &right);

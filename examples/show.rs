@@ -2,7 +2,6 @@
 //!
 //! `cargo run --release --example show`
 
-use hessblock::internals::run::Control;
 use hessblock::internals::sink::Blocks;
 use hessblock::show::{ShowOptions, Zoom, show};
 use hessblock::{Device, Output, Part, Precision, Source};

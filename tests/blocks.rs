@@ -769,7 +769,7 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
     let between = resolve(Part::between("big", "head"));
     let free = free_bytes(folder.path()).unwrap_or(1 << 40).into();
     let between = shortage(session.network(), &between, 1 << 14, free, "the disk");
-    let message = between.expect("it is counted").expect("672 TiB");
+    let message = between.expect("it is counted").expect("672 TiB").message;
     for part in ["3001500 × 15010", "diag", "range=R0..R1,C0..C1"] {
         assert!(message.contains(part), "no {part:?} in {message}");
     }

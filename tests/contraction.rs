@@ -11,7 +11,7 @@ use hessblock::internals::contraction::{
 };
 use hessblock::internals::jacobian::Factor;
 use hessblock::internals::ops::{Site, SiteKind, Step};
-use hessblock::internals::tensor::{Contract, Einsum, How, Window, cpu::Cpu};
+use hessblock::internals::tensor::{Contract, Einsum, Placement, Window, cpu::Cpu};
 use hessblock::internals::trial::window;
 use std::collections::BTreeSet;
 
@@ -333,7 +333,7 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
                         columns,
                         signs: chosen,
                     };
-                    accumulate(&c.backend, &mut tile, How::ADD, &pair);
+                    accumulate(&c.backend, &mut tile, Placement::ADD, &pair);
                     let found = c.backend.collect(c.backend.finish(tile)).expect("a tile");
                     let mut expected = vec![0.0; height * width];
                     // Signed sums may cancel to almost nothing: their scale is the root of the sum of the

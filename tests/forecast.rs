@@ -61,7 +61,7 @@ impl<R: Real> Sink<R> for Nowhere {
         Ok(())
     }
 
-    fn give_back(&self, _: usize, _: Vec<R>) -> Result<()> {
+    fn put_back(&self, _: usize, _: Vec<R>) -> Result<()> {
         Ok(())
     }
 

@@ -472,8 +472,8 @@ impl<F: Fn() + Send + Sync> Sink<f32> for Slow<F> {
         self.inner.vector(part, values)
     }
 
-    fn give_back(&self, part: usize, values: Vec<f32>) -> hessblock::Result<()> {
-        self.inner.give_back(part, values)
+    fn put_back(&self, part: usize, values: Vec<f32>) -> hessblock::Result<()> {
+        self.inner.put_back(part, values)
     }
 
     fn finish(&mut self) -> hessblock::Result<()> {

@@ -8,7 +8,7 @@ mod common;
 use common::{Array, Conformance, Share, random, random_in, reference};
 use hessblock::internals::tensor::expression::Unary;
 use hessblock::internals::tensor::{
-    Contract, Einsum, Expr, How, OuterAxes, OuterTerm, Scaled, Shape, Window, cpu::Cpu,
+    Contract, Einsum, Expr, OuterAxes, OuterTerm, Placement, Scaled, Shape, Window, cpu::Cpu,
 };
 use hessblock::internals::trial::contractions::{SIDES, Side};
 use hessblock::internals::trial::products::{
@@ -570,7 +570,7 @@ fn nothing_is_a_size_too<B: Contract>(c: &Conformance<B>) {
     let left = c.upload(&random(37, 3, 2, &[5]));
     let right = c.upload(&random(38, 3, 2, &[0]));
     c.backend
-        .accumulate_dense(&mut tile, How::ADD, (0, 0), (&left, &right));
+        .accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&left, &right));
     let values = c.backend.collect(c.backend.finish(tile));
     assert!(values.expect("the device works").is_empty());
 }
@@ -585,7 +585,7 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
             let origin = (number % 6, number % 3);
             let (l, r) = (c.upload(&left), c.upload(&right));
             c.backend
-                .accumulate_dense(&mut tile, How::ADD, origin, (&l, &r));
+                .accumulate_dense(&mut tile, Placement::ADD, origin, (&l, &r));
             reference::dense(&mut expected, width, origin, &left, &right);
         }
         let values = c.backend.collect(c.backend.finish(tile));
@@ -599,7 +599,7 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
     let mut tile = c.backend.accumulator(3, 5);
     let (l, r) = (c.upload(&left), c.upload(&right));
     c.backend
-        .accumulate_dense(&mut tile, How::ADD, (0, 0), (&l, &r));
+        .accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&l, &r));
     let values = c.backend.collect(c.backend.finish(tile));
     c.compare(&values.expect("the device works"), &expected, "70,000");
 }
@@ -640,8 +640,13 @@ fn check_outer_scaled<B: Contract>(
             let strides = (axes.output_stride, axes.input_stride);
             (inputs[k].as_ref(), axes.origin, strides.0, strides.1)
         };
-        c.backend
-            .accumulate_outer(&mut tile, How::ADD, (rows.axes, columns.axes), term, scaled);
+        c.backend.accumulate_outer(
+            &mut tile,
+            Placement::ADD,
+            (rows.axes, columns.axes),
+            term,
+            scaled,
+        );
         reference::outer(
             &mut expected,
             width,
@@ -722,7 +727,7 @@ fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<
             for _ in 0..2 {
                 let sides = (axes(1), axes(4));
                 c.backend
-                    .accumulate_outer(&mut tile, How::ADD, sides, term, Scaled::Alike);
+                    .accumulate_outer(&mut tile, Placement::ADD, sides, term, Scaled::Alike);
                 let side = |origin| (Some(&a), origin, output, input);
                 reference::outer(&mut expected, width, &pairs, side(1), side(4));
             }

@@ -6,7 +6,8 @@ mod common;
 
 use hessblock::internals::tensor::cpu::Cpu;
 use hessblock::internals::tensor::{
-    Backend, Contract, Einsum, Expr, HostSlice, How, OuterAxes, OuterTerm, Scaled, Shape, Window,
+    Backend, Contract, Einsum, Expr, HostSlice, OuterAxes, OuterTerm, Placement, Scaled, Shape,
+    Window,
 };
 use hessblock::selftest::{Report, cases, run, run_on, select, table};
 use hessblock::{Device, Error, Precision, Result};
@@ -250,7 +251,7 @@ impl Contract for Spoilt {
     fn accumulate_dense(
         &self,
         tile: &mut Self::Accumulator,
-        how: How,
+        how: Placement,
         origin: (usize, usize),
         sides: (&Tensor, &Tensor),
     ) {
@@ -262,7 +263,7 @@ impl Contract for Spoilt {
     fn accumulate_outer(
         &self,
         tile: &mut Self::Accumulator,
-        how: How,
+        how: Placement,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, Tensor>,
         scaled: Scaled,

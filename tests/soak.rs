@@ -7,9 +7,8 @@
 mod adapter;
 
 use hessblock::internals::plan::budget::anonymous_resident;
-use hessblock::internals::run::Control;
 use hessblock::internals::sink::Blocks;
-use hessblock::internals::verify::{self, verify};
+use hessblock::results::{VerifyOptions, verify};
 use hessblock::{Curvature, Device, Output, Part, Precision, Source};
 use std::path::Path;
 
@@ -130,12 +129,12 @@ fn one(run: usize, folder: &Path, devices: &[&Device]) -> hessblock::Result<()> 
         assert!(rows.iter().all(|value| value.is_finite()));
     }
     // A few entries straight from the definition, from the files that the result names.
-    let entries = verify::Options {
+    let entries = VerifyOptions {
         entries: 4,
         seed: run as u64,
-        ..verify::Options::default()
+        ..VerifyOptions::default()
     };
-    let verdict = verify(output.path(), &entries, &Control::none())?;
+    let verdict = verify(output.path(), &entries)?;
     assert!(verdict.passed, "run {run}: {verdict:?}");
     Ok(())
 }

@@ -13,7 +13,7 @@
 use crate::jacobian::hessian::unit_rows;
 use crate::jacobian::{Factor, Rectangle, rectangles, slice};
 use crate::ops::Outer;
-use crate::tensor::{Backend, Contract, Fill, How, OuterAxes, OuterTerm, Scaled};
+use crate::tensor::{Backend, Contract, MirrorRule, OuterAxes, OuterTerm, Placement, Scaled};
 use std::ops::Range;
 
 /// How a pair of factors is contracted.
@@ -236,12 +236,12 @@ pub fn contraction<B: Backend>(
 pub fn accumulate<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    how: How,
+    how: Placement,
     pair: &FactorPair<'_, B::Tensor>,
 ) -> (Contraction, u64) {
     let (rows, columns) = (&pair.rows, &pair.columns);
     let (kind, mut operations) = contraction(backend, rows, columns);
-    if how.fill == Fill::Symmetric {
+    if how.mirror == MirrorRule::Symmetric {
         operations /= 2;
     }
     let dense =
@@ -292,7 +292,7 @@ pub fn accumulate_columns<B: Contract>(
     } else {
         (columns, &units)
     };
-    backend.accumulate_dense(tile, How::ADD, origin, factors);
+    backend.accumulate_dense(tile, Placement::ADD, origin, factors);
     let operations = 2 * (count * count * shape.rest_len()) as u64;
     (Contraction::HessianColumns, operations)
 }
@@ -310,7 +310,7 @@ type Own<T> = (T, Option<T>);
 fn add_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    how: How,
+    how: Placement,
     axes: (OuterAxes, OuterAxes),
     (rows, columns): (&Own<B::Tensor>, &Own<B::Tensor>),
     scaled: Scaled,
@@ -328,7 +328,7 @@ fn add_outer<B: Contract>(
 fn outer_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    how: How,
+    how: Placement,
     pair: &FactorPair<'_, B::Tensor>,
 ) {
     let (left, right) = (outer(backend, &pair.rows), outer(backend, &pair.columns));
@@ -346,12 +346,14 @@ fn outer_outer<B: Contract>(
     for (k, row) in rows.iter().enumerate() {
         for (j, column) in columns.iter().enumerate() {
             // Of a symmetric product the earlier piece's outputs are the rows, on the other side of the diagonal too.
-            let (row_axes, column_axes, fill) = match how.fill {
-                Fill::Symmetric if j < k => (columns[j].axes, rows[k].axes, Fill::Transposed),
-                Fill::Symmetric if j > k => (row.axes, column.axes, Fill::Own),
+            let (row_axes, column_axes, fill) = match how.mirror {
+                MirrorRule::Symmetric if j < k => {
+                    (columns[j].axes, rows[k].axes, MirrorRule::Transposed)
+                }
+                MirrorRule::Symmetric if j > k => (row.axes, column.axes, MirrorRule::Own),
                 fill => (row.axes, column.axes, fill),
             };
-            let transposed = how.fill == Fill::Symmetric && j < k;
+            let transposed = how.mirror == MirrorRule::Symmetric && j < k;
             let (row, column) = if transposed {
                 (&rows[j], &columns[k])
             } else {
@@ -361,11 +363,17 @@ fn outer_outer<B: Contract>(
             let (cotangents, inputs) = column.of(backend, &right);
             let other = (pair.signed(backend, cotangents), inputs);
             // Whole rows, whose pieces are the same in every tile, and what is its own mirror.
-            let itself = how.fill == Fill::Symmetric && j == k;
+            let itself = how.mirror == MirrorRule::Symmetric && j == k;
             let whole = row.inputs.len() == left.input_count(backend);
             let alike = one_site && row.inputs == column.inputs && (whole || itself);
             let scaled = if alike { Scaled::Alike } else { scaled };
-            let (how, sides) = (How { fill, ..how }, (row_axes, column_axes));
+            let (how, sides) = (
+                Placement {
+                    mirror: fill,
+                    ..how
+                },
+                (row_axes, column_axes),
+            );
             add_outer(backend, tile, how, sides, (&own, &other), scaled);
         }
     }

@@ -12,7 +12,7 @@ use crate::jacobian::Factor;
 use crate::jacobian::unit::Unit;
 use crate::network::Network;
 use crate::tensor::meter::{Meter, MeterTensor};
-use crate::tensor::{Contract, Fill, How, Shape, Tally};
+use crate::tensor::{Contract, MirrorRule, Placement, Shape, Tally};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
@@ -37,7 +37,7 @@ pub(super) struct Made {
 
 /// The cache key of a contraction: for each side the outline's number and the range; whether both sides are one factor; how the
 /// product is added to the tile.
-type Key = ([(usize, Range<usize>); 2], bool, Fill);
+type Key = ([(usize, Range<usize>); 2], bool, MirrorRule);
 
 /// For each parameter, the number of its factor's outline. Equal outlines share a number.
 struct Outlines(Vec<Option<usize>>);
@@ -55,13 +55,13 @@ impl Outlines {
         Outlines(numbers.collect())
     }
 
-    fn key(&self, (rows, columns): (&Span, &Span), fill: Fill) -> Key {
+    fn key(&self, (rows, columns): (&Span, &Span), mirror: MirrorRule) -> Key {
         let side = |span: &Span| {
             let number = self.0[span.parameter].unwrap_or(usize::MAX);
             (number, span.range.clone())
         };
         let one = rows.parameter == columns.parameter;
-        ([side(rows), side(columns)], one, fill)
+        ([side(rows), side(columns)], one, mirror)
     }
 }
 
@@ -92,14 +92,14 @@ impl<'a> Contractions<'a> {
         grid: Grid,
         mut visit: impl FnMut((usize, usize), &Made),
     ) {
-        for (rows, columns, fill) in pairs_of(part, *job, grid) {
-            let made = self.made((&rows, &columns), fill);
+        for (rows, columns, mirror) in pairs_of(part, *job, grid) {
+            let made = self.made((&rows, &columns), mirror);
             visit((rows.parameter, columns.parameter), &made);
         }
     }
 
-    fn made(&mut self, (rows, columns): (&Span, &Span), fill: Fill) -> Made {
-        let key = self.outlines.key((rows, columns), fill);
+    fn made(&mut self, (rows, columns): (&Span, &Span), mirror: MirrorRule) -> Made {
+        let key = self.outlines.key((rows, columns), mirror);
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
@@ -109,7 +109,10 @@ impl<'a> Contractions<'a> {
         let (live, operations, tally) = (meter.live(), meter.operations(), meter.tally());
         meter.reset_peak();
         let pair = factor_pair(self.unit, rows, columns);
-        let how = How { fill, ..How::ADD };
+        let how = Placement {
+            mirror,
+            ..Placement::ADD
+        };
         let (rule, _) = accumulate(meter, &mut tile, how, &pair);
         let made = Made {
             rule,
@@ -268,13 +271,13 @@ mod tests {
                             row,
                             column,
                         };
-                        for (rows, columns, fill) in pairs_of(&part, job, grid) {
-                            let known = contractions.made((&rows, &columns), fill);
+                        for (rows, columns, mirror) in pairs_of(&part, job, grid) {
+                            let known = contractions.made((&rows, &columns), mirror);
                             let anew =
-                                Contractions::new(&meter, &unit).made((&rows, &columns), fill);
+                                Contractions::new(&meter, &unit).made((&rows, &columns), mirror);
                             assert_eq!(format!("{known:?}"), format!("{anew:?}"));
                             pairs += 1;
-                            let both = if fill == Fill::Both { 2 } else { 1 };
+                            let both = if mirror == MirrorRule::Both { 2 } else { 1 };
                             entries += both * rows.range.len() * columns.range.len();
                         }
                     }

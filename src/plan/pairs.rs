@@ -4,7 +4,7 @@ use super::parts::{PartPlan, TileJob};
 use super::tiles::{Grid, Span};
 use crate::contraction::{FactorPair, Segment};
 use crate::jacobian::unit::Unit;
-use crate::tensor::Fill;
+use crate::tensor::MirrorRule;
 use std::ops::Range;
 
 /// The contractions of a tile: the parameters of rows and columns, how their product enters the tile, and their segments in a
@@ -16,7 +16,7 @@ pub fn factor_pairs<'a, T>(
     part: &'a PartPlan,
     job: &TileJob,
     grid: Grid,
-) -> impl Iterator<Item = (usize, usize, Fill, FactorPair<'a, T>)> + use<'a, T> {
+) -> impl Iterator<Item = (usize, usize, MirrorRule, FactorPair<'a, T>)> + use<'a, T> {
     pairs_of(part, *job, grid).map(|(rows, columns, fill)| {
         let pair = factor_pair(unit, &rows, &columns);
         (rows.parameter, columns.parameter, fill, pair)
@@ -48,7 +48,7 @@ pub(super) fn pairs_of<'a>(
     part: &'a PartPlan,
     job: TileJob,
     grid: Grid,
-) -> impl Iterator<Item = (Span, Span, Fill)> + use<'a> {
+) -> impl Iterator<Item = (Span, Span, MirrorRule)> + use<'a> {
     let diagonal = part.on_diagonal(&job);
     span_pairs_of(part, job, diagonal && grid == Grid::Squares)
         .flat_map(move |(row, column)| products(part, job, grid, row, column))
@@ -61,11 +61,15 @@ fn products(
     grid: Grid,
     row: &Span,
     column: &Span,
-) -> impl Iterator<Item = (Span, Span, Fill)> + use<> {
+) -> impl Iterator<Item = (Span, Span, MirrorRule)> + use<> {
     let mut found = [const { None }; 9];
     if grid == Grid::Squares {
         let itself = part.on_diagonal(&job) && row == column;
-        let fill = if itself { Fill::Symmetric } else { Fill::Own };
+        let fill = if itself {
+            MirrorRule::Symmetric
+        } else {
+            MirrorRule::Own
+        };
         found[0] = Some((row.clone(), column.clone(), fill));
     } else {
         let mut next = found.iter_mut();
@@ -86,7 +90,7 @@ fn both_sides(
     job: TileJob,
     grid: Grid,
     (row, column): (&Span, &Span),
-    mut found: impl FnMut((Span, Span, Fill)),
+    mut found: impl FnMut((Span, Span, MirrorRule)),
 ) {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let whole = grid == Grid::Whole;
@@ -102,7 +106,7 @@ fn both_sides(
     };
     let (r, c) = (row.range.clone(), column.range.clone());
     if !part.part.symmetric() {
-        found((sub(row, r, first), sub(column, c, 0), Fill::Own));
+        found((sub(row, r, first), sub(column, c, 0), MirrorRule::Own));
         return;
     }
     // What both have, and what lies before and behind it.
@@ -116,11 +120,11 @@ fn both_sides(
             let order = (row.parameter, r.start).cmp(&(column.parameter, c.start));
             let (rows, columns) = (sub(row, r.clone(), first), sub(column, c, 0));
             match (order, whole) {
-                (Equal, _) => found((rows, columns, Fill::Symmetric)),
-                (Less, true) => found((rows, columns, Fill::Both)),
-                (Less, false) => found((rows, columns, Fill::Own)),
+                (Equal, _) => found((rows, columns, MirrorRule::Symmetric)),
+                (Less, true) => found((rows, columns, MirrorRule::Both)),
+                (Less, false) => found((rows, columns, MirrorRule::Own)),
                 (Greater, true) => {}
-                (Greater, false) => found((columns, rows, Fill::Transposed)),
+                (Greater, false) => found((columns, rows, MirrorRule::Transposed)),
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::contraction::{Contraction, FactorPair, Segment, accumulate, accumulat
 use crate::jacobian::Factor;
 use crate::jacobian::hessian::{Entries, GroupFactors, ParameterSet, Piece, TangentGroup};
 use crate::network::Network;
-use crate::tensor::{Backend, Contract, How};
+use crate::tensor::{Backend, Contract, Placement};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -207,7 +207,7 @@ pub(crate) fn contract<B: Contract>(
                     columns,
                     signs: None,
                 };
-                made(accumulate(backend, tile, How::ADD, &pair));
+                made(accumulate(backend, tile, Placement::ADD, &pair));
             }
             (Entries::Parameters(pieces), None) => {
                 let pieces = pieces.iter().filter(|p| p.parameter == own.parameter);

@@ -20,7 +20,7 @@ use crate::plan::tangents::{self, tangent_groups};
 use crate::plan::tiles::Grid;
 use crate::plan::{Keep, PartPlan, RING, TileJob, wanted};
 use crate::tensor::dual::DualTensor;
-use crate::tensor::{Contract, How};
+use crate::tensor::{Contract, Placement};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -342,7 +342,7 @@ impl<B: Contract> Driver<'_, B> {
             let wanted = wave.iter().any(|job| job.part == k);
             wanted.then(|| {
                 let (rows, columns) = part.extents();
-                let memory = self.memory(self.shared.sink.lend(part.number), rows * columns);
+                let memory = self.memory(self.shared.sink.take(part.number), rows * columns);
                 self.backend.accumulator_in(rows, columns, memory)
             })
         };
@@ -372,7 +372,7 @@ impl<B: Contract> Driver<'_, B> {
                         self.share.non_finite += checked(&values, self.shared.work.lenient)?;
                     }
                     let number = self.shared.plan.parts[part].number;
-                    self.shared.sink.give_back(number, values)?;
+                    self.shared.sink.put_back(number, values)?;
                 }
                 self.share.tiles += wave.len();
                 wave.iter().for_each(|_| self.shared.ledger.done());
@@ -438,7 +438,15 @@ impl<B: Contract> Driver<'_, B> {
         let plan = self.shared.plan;
         for (_, _, fill, pair) in factor_pairs(unit, &plan.parts[job.part], job, plan.grid) {
             self.check()?;
-            accumulate(self.backend, tile, How { fill, begin }, &pair);
+            accumulate(
+                self.backend,
+                tile,
+                Placement {
+                    mirror: fill,
+                    begin,
+                },
+                &pair,
+            );
         }
         // Its share of all: how many operations a symmetry saves is the plan's to know.
         let visits = plan.unit_ranges().count() * plan.directions.div_ceil(plan.chunk.max(1));

@@ -4,7 +4,7 @@ use super::compare::Part;
 use super::draft::{Draft, SUMS};
 use crate::error::Result;
 use crate::random::Draws;
-use crate::tensor::{Contract, Fill, HostSlice, How, OuterTerm, Real, Scaled, Shape};
+use crate::tensor::{Contract, HostSlice, MirrorRule, OuterTerm, Placement, Real, Scaled, Shape};
 use crate::trial::contractions::{DENSE, Dense, OUTER, Outer, Side};
 
 /// A product that is added to a tile.
@@ -16,7 +16,7 @@ pub(super) struct Product {
     /// How often it is added, each time of other numbers.
     times: u64,
     /// The place where it fills a tile that held anything; otherwise it is added to a larger tile of zeros.
-    fills: Option<Fill>,
+    fills: Option<MirrorRule>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,11 +48,11 @@ impl Product {
         };
         for turn in 0..self.times {
             let how = match self.fills {
-                Some(fill) => How {
-                    fill,
+                Some(mirror) => Placement {
+                    mirror,
                     begin: turn == 0,
                 },
-                None => How::ADD,
+                None => Placement::ADD,
             };
             self.add(backend, &mut tile, how, 8 * turn);
         }
@@ -61,7 +61,13 @@ impl Product {
         Ok(vec![Part::new("tile", values)])
     }
 
-    fn add<B: Contract>(&self, backend: &B, tile: &mut B::Accumulator, how: How, stream: u64) {
+    fn add<B: Contract>(
+        &self,
+        backend: &B,
+        tile: &mut B::Accumulator,
+        how: Placement,
+        stream: u64,
+    ) {
         let upload = |stream: u64, samples: usize, directions: usize, each: usize| {
             let mut draws = Draws::new(0, 400 + stream, 0);
             let shape = Shape::new(samples, directions, &[each]);
@@ -73,8 +79,8 @@ impl Product {
         match &self.kind {
             Kind::Dense(extents, origin) => {
                 // A product that is its own mirror is one factor's with itself.
-                let own = |k: u64| match how.fill {
-                    Fill::Symmetric => stream,
+                let own = |k: u64| match how.mirror {
+                    MirrorRule::Symmetric => stream,
                     _ => stream + k,
                 };
                 let [left, right] =
@@ -153,9 +159,9 @@ fn outer(case: &Outer) -> Draft<Product> {
     Draft::new("outer", about, SUMS, product)
 }
 
-fn filling(fills: Option<Fill>) -> &'static str {
+fn filling(fills: Option<MirrorRule>) -> &'static str {
     match fills {
-        Some(Fill::Symmetric) => ", its own mirror, filling the tile",
+        Some(MirrorRule::Symmetric) => ", its own mirror, filling the tile",
         Some(_) => ", filling the tile",
         None => "",
     }

@@ -506,7 +506,7 @@ impl<R: Real> Sink<R> for Files<R> {
         self.store_tile(open, Tile::whole(part, layout), values, false)
     }
 
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()> {
         let layout = self.part(part)?.1;
         let (rows, columns) = (0..layout.row_count(), 0..layout.column_count());
         self.tile(part, rows, columns, &values, false)

@@ -155,7 +155,7 @@ impl<R: Real> Sink<R> for Memory<R> {
         Ok(())
     }
 
-    fn lend(&self, part: usize) -> Option<Vec<R>> {
+    fn take(&self, part: usize) -> Option<Vec<R>> {
         let stored = self
             .parts
             .get(part)
@@ -164,7 +164,7 @@ impl<R: Real> Sink<R> for Memory<R> {
         Some(std::mem::take(&mut values))
     }
 
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()> {
         let stored = self.part(part)?;
         let (rows, columns) = (
             0..stored.layout.row_count(),

@@ -54,7 +54,7 @@ use std::ops::Range;
 
 /// Takes the parts of a request tile by tile.
 ///
-/// The order is `begin`, any number of `tile`, `vector`, and `lend` with `give_back` calls (from several threads, in any
+/// The order is `begin`, any number of `tile`, `vector`, and `take` with `put_back` calls (from several threads, in any
 /// order, each entry once), `finish`. A sink dropped before `finish` leaves nothing under its final name.
 ///
 /// ```
@@ -125,7 +125,7 @@ pub trait Sink<R: Real>: Send + Sync {
 
     /// The memory of a matrix part, row-major, where it is the part's final place: a caller writes all of it and gives it
     /// back. What it holds until then may be anything.
-    fn lend(&self, _part: usize) -> Option<Vec<R>> {
+    fn take(&self, _part: usize) -> Option<Vec<R>> {
         None
     }
 
@@ -133,7 +133,7 @@ pub trait Sink<R: Real>: Send + Sync {
     ///
     /// # Errors
     /// As for [`Sink::tile`].
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()>;
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()>;
 
     /// Puts the result under its final name.
     ///

@@ -222,12 +222,12 @@ impl<R: Real> Sink<R> for Tensors<R> {
         self.memory.vector(part, values)
     }
 
-    fn lend(&self, part: usize) -> Option<Vec<R>> {
-        self.memory.lend(part)
+    fn take(&self, part: usize) -> Option<Vec<R>> {
+        self.memory.take(part)
     }
 
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
-        self.memory.give_back(part, values)
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+        self.memory.put_back(part, values)
     }
 
     fn finish(&mut self) -> Result<()> {

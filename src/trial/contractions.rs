@@ -1,6 +1,6 @@
 //! Contractions on ragged sizes, and on sizes whose rows are read and stored four at a time.
 
-use crate::tensor::{Fill, OuterAxes, Scaled};
+use crate::tensor::{MirrorRule, OuterAxes, Scaled};
 
 /// Rows or columns of an outer product.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ pub(crate) struct Dense {
     /// How often it is added, each time of other numbers.
     pub times: u64,
     /// What it fills of a tile that held anything; otherwise it is added to a larger tile of zeros.
-    pub fills: Option<Fill>,
+    pub fills: Option<MirrorRule>,
 }
 
 impl Dense {
@@ -111,9 +111,9 @@ impl Dense {
         }
     }
 
-    const fn fills(self, fill: Fill) -> Dense {
+    const fn fills(self, mirror: MirrorRule) -> Dense {
         Dense {
-            fills: Some(fill),
+            fills: Some(mirror),
             ..self
         }
     }
@@ -130,8 +130,8 @@ pub(crate) const DENSE: [Dense; 11] = [
     Dense::new([7, 13], [1, 1], (4099, 2, 2)),
     Dense::new([3, 5], [1, 0], (7001, 10, 1)),
     // Sizes whose rows are read and stored four at a time.
-    Dense::new([64, 128], [0, 0], (64, 4, 2)).fills(Fill::Own),
-    Dense::new([132, 132], [0, 0], (33, 10, 3)).fills(Fill::Symmetric),
+    Dense::new([64, 128], [0, 0], (64, 4, 2)).fills(MirrorRule::Own),
+    Dense::new([132, 132], [0, 0], (33, 10, 3)).fills(MirrorRule::Symmetric),
     Dense::new([128, 64], [4, 3], (40, 1, 1)),
 ];
 
@@ -147,7 +147,7 @@ pub(crate) struct Outer {
     /// As in [`Dense`].
     pub times: u64,
     /// As in [`Dense`].
-    pub fills: Option<Fill>,
+    pub fills: Option<MirrorRule>,
     /// Whether the inputs are those of all samples.
     pub shared: bool,
 }
@@ -172,9 +172,14 @@ impl Outer {
     }
 
     /// One that fills a tile, of sizes whose rows are read and stored four at a time.
-    const fn aligned(about: &'static str, sides: [Side; 2], scaled: Scaled, fill: Fill) -> Outer {
+    const fn aligned(
+        about: &'static str,
+        sides: [Side; 2],
+        scaled: Scaled,
+        mirror: MirrorRule,
+    ) -> Outer {
         Outer {
-            fills: Some(fill),
+            fills: Some(mirror),
             ..Outer::new(about, sides, scaled, (48, 3, 2))
         }
     }
@@ -280,13 +285,13 @@ pub(crate) const OUTER: [Outer; 20] = [
         "aligned weight by itself",
         [Side::outputs_first(4, 64, 0), Side::outputs_first(4, 64, 0)],
         Scaled::Alike,
-        Fill::Symmetric,
+        MirrorRule::Symmetric,
     ),
     Outer::aligned(
         "aligned outputs of a weight",
         [Side::outputs_first(4, 64, 0), Side::outputs_first(8, 64, 0)],
         Scaled::Alike,
-        Fill::Own,
+        MirrorRule::Own,
     ),
     Outer::aligned(
         "aligned weight by another",
@@ -295,25 +300,25 @@ pub(crate) const OUTER: [Outer; 20] = [
             Side::outputs_first(2, 128, 0),
         ],
         Scaled::Columns,
-        Fill::Own,
+        MirrorRule::Own,
     ),
     Outer::aligned(
         "aligned weight by bias",
         [Side::outputs_first(4, 64, 0), Side::bias(32, 0)],
         Scaled::Columns,
-        Fill::Own,
+        MirrorRule::Own,
     ),
     Outer::aligned(
         "aligned bias by weight",
         [Side::bias(32, 0), Side::outputs_first(4, 64, 0)],
         Scaled::Rows,
-        Fill::Own,
+        MirrorRule::Own,
     ),
     Outer::aligned(
         "aligned weight of few inputs",
         [Side::outputs_first(16, 4, 0), Side::outputs_first(8, 4, 0)],
         Scaled::Rows,
-        Fill::Own,
+        MirrorRule::Own,
     ),
     Outer::new(
         "inputs shared by all samples",

@@ -2,21 +2,21 @@
 
 use super::primitive::Primitive;
 use crate::tensor::expression::Unary;
-use crate::tensor::{Expr, Fill, Shape, Window};
+use crate::tensor::{Expr, MirrorRule, Shape, Window};
 use Primitive as P;
 
-/// Samples, directions, rows and columns of products of dense rows, and what they fill.
-pub(crate) type Dense = (usize, usize, usize, usize, Fill);
+/// Samples, directions, rows and columns of products of dense rows, and what they mirror.
+pub(crate) type Dense = (usize, usize, usize, usize, MirrorRule);
 
 /// Products of dense rows.
 pub(crate) const DENSE: [Dense; 6] = [
     // So small that what counts is the call: a network of many small layers has millions of them.
-    (8, 3, 2, 4, Fill::Own),
-    (16, 4, 64, 64, Fill::Own),
-    (64, 10, 160, 160, Fill::Symmetric),
-    (32, 10, 512, 480, Fill::Own),
-    (64, 10, 700, 700, Fill::Symmetric),
-    (8, 4, 1024, 1024, Fill::Own),
+    (8, 3, 2, 4, MirrorRule::Own),
+    (16, 4, 64, 64, MirrorRule::Own),
+    (64, 10, 160, 160, MirrorRule::Symmetric),
+    (32, 10, 512, 480, MirrorRule::Own),
+    (64, 10, 700, 700, MirrorRule::Symmetric),
+    (8, 4, 1024, 1024, MirrorRule::Own),
 ];
 
 /// (samples, directions), (outputs, inputs) of rows and columns; `None` a site with itself.

@@ -15,7 +15,7 @@ use super::tensor::{Content, GpuTensor, View};
 use super::token::Tokens;
 use crate::error::{Error, Result};
 use crate::tensor::{
-    Backend, Contract, Einsum, Fill, How, OuterAxes, OuterTerm, Scaled, Shape, strides,
+    Backend, Contract, Einsum, MirrorRule, OuterAxes, OuterTerm, Placement, Scaled, Shape, strides,
 };
 
 /// Numbers of P that are formed at a time.
@@ -89,7 +89,7 @@ impl GpuTile {
     }
 
     /// The place of what is added at `origin`.
-    fn place(&mut self, origin: (usize, usize), how: How) -> Place {
+    fn place(&mut self, origin: (usize, usize), how: Placement) -> Place {
         Place {
             origin,
             begin: how.begin,
@@ -410,16 +410,16 @@ impl Contract for Gpu {
     fn accumulate_dense(
         &self,
         tile: &mut GpuTile,
-        how: How,
+        how: Placement,
         origin: (usize, usize),
         (left, right): (&GpuTensor, &GpuTensor),
     ) {
-        if how.fill != Fill::Transposed {
+        if how.mirror != MirrorRule::Transposed {
             let place = tile.place(origin, how);
-            let symmetric = how.fill == Fill::Symmetric;
+            let symmetric = how.mirror == MirrorRule::Symmetric;
             self.add_dense(tile, place, symmetric, (left, right));
         }
-        if matches!(how.fill, Fill::Transposed | Fill::Both) {
+        if matches!(how.mirror, MirrorRule::Transposed | MirrorRule::Both) {
             let place = tile.place((origin.1, origin.0), how);
             self.add_dense(tile, place, false, (right, left));
         }
@@ -428,7 +428,7 @@ impl Contract for Gpu {
     fn accumulate_outer(
         &self,
         tile: &mut GpuTile,
-        how: How,
+        how: Placement,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, GpuTensor>,
         scaled: Scaled,
@@ -441,13 +441,13 @@ impl Contract for Gpu {
         let each = (l.rest_len() * r.rest_len()).max(1);
         let turn = (PAIRS / each).clamp(1, samples.max(1));
         let symmetry = match (scaled, term.row_inputs) {
-            (Scaled::Alike, Some(_)) if how.fill == Fill::Symmetric => Symmetry::Both,
+            (Scaled::Alike, Some(_)) if how.mirror == MirrorRule::Symmetric => Symmetry::Both,
             (Scaled::Alike, Some(_)) => Symmetry::Tiles,
             _ => Symmetry::None,
         };
         let origin = (sides.0.origin, sides.1.origin);
-        let own = (how.fill != Fill::Transposed).then(|| tile.place(origin, how));
-        let mirrored = matches!(how.fill, Fill::Transposed | Fill::Both)
+        let own = (how.mirror != MirrorRule::Transposed).then(|| tile.place(origin, how));
+        let mirrored = matches!(how.mirror, MirrorRule::Transposed | MirrorRule::Both)
             .then(|| tile.place((origin.1, origin.0), how));
         for start in (0..samples).step_by(turn) {
             let stop = (start + turn).min(samples);

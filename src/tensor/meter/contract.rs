@@ -3,16 +3,20 @@
 use super::{Meter, MeterTensor, MeterTile};
 use crate::error::Result;
 use crate::tensor::tally::{Kind, Work};
-use crate::tensor::{Contract, Fill, How, OuterAxes, OuterTerm, Scaled};
+use crate::tensor::{Contract, MirrorRule, OuterAxes, OuterTerm, Placement, Scaled};
 
 /// Places that an entry of a product is written to.
-fn places(how: How) -> u64 {
-    if how.fill == Fill::Both { 2 } else { 1 }
+fn places(how: Placement) -> u64 {
+    if how.mirror == MirrorRule::Both { 2 } else { 1 }
 }
 
 /// What a product with itself leaves out.
-fn halves(how: How) -> u64 {
-    if how.fill == Fill::Symmetric { 2 } else { 1 }
+fn halves(how: Placement) -> u64 {
+    if how.mirror == MirrorRule::Symmetric {
+        2
+    } else {
+        1
+    }
 }
 
 impl Contract for Meter {
@@ -32,7 +36,7 @@ impl Contract for Meter {
     fn accumulate_dense(
         &self,
         _: &mut MeterTile,
-        how: How,
+        how: Placement,
         _: (usize, usize),
         (left, right): (&MeterTensor, &MeterTensor),
     ) {
@@ -51,7 +55,7 @@ impl Contract for Meter {
     fn accumulate_outer(
         &self,
         _: &mut MeterTile,
-        how: How,
+        how: Placement,
         (rows, _): (OuterAxes, OuterAxes),
         term: OuterTerm<'_, MeterTensor>,
         scaled: Scaled,

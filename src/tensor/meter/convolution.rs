@@ -2,7 +2,7 @@
 
 use super::product;
 use crate::tensor::Window;
-use crate::tensor::placement::{Placement, is_direct};
+use crate::tensor::placement::{CopyLayout, is_direct};
 use crate::tensor::tally::{Kind, Work};
 
 /// Operations of a convolution or either of its transposes: two per tap, output and channel.
@@ -130,7 +130,7 @@ pub(super) fn copied(
     window: &Window,
     groups: usize,
     weights: &[usize],
-    placement: impl Fn(&Window) -> Placement,
-) -> Option<Placement> {
+    placement: impl Fn(&Window) -> CopyLayout,
+) -> Option<CopyLayout> {
     (!is_direct(window, groups, weights)).then(|| placement(window))
 }

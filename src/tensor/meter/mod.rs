@@ -9,7 +9,7 @@ mod einsum;
 mod runs;
 
 use super::chains::Chains;
-use super::placement::Placement;
+use super::placement::CopyLayout;
 use super::tally::{Kind, Tally, Work};
 use super::{Backend, Einsum, Expr, HostSlice, Shape, Window};
 use crate::error::Result;
@@ -166,7 +166,7 @@ impl Meter {
     fn convolved(
         &self,
         placed: &MeterTensor,
-        placement: Option<Placement>,
+        placement: Option<CopyLayout>,
         shape: Shape,
         operations: u64,
     ) -> MeterTensor {
@@ -261,7 +261,7 @@ impl Backend for Meter {
         let directions = x.directions.max(w.directions);
         let operations = conv_operations(x.samples, directions, x.rest[0], &w.rest, window);
         let shape = Shape::new(x.samples, directions, &rest);
-        let placement = copied(window, groups, &w.rest, Placement::of_inputs);
+        let placement = copied(window, groups, &w.rest, CopyLayout::of_inputs);
         let sizes = Convolved::new(
             window,
             groups,
@@ -290,7 +290,7 @@ impl Backend for Meter {
         let directions = c.directions.max(w.directions);
         let operations = conv_operations(c.samples, directions, c.rest[0], &w.rest, window);
         let shape = Shape::new(c.samples, directions, &rest);
-        let placement = copied(window, groups, &w.rest, Placement::of_cotangents);
+        let placement = copied(window, groups, &w.rest, CopyLayout::of_cotangents);
         let sizes = Convolved::new(window, groups, &w.rest, [c.rest[0], directions, directions]);
         let numbers = c.len() + w.len() + shape.len();
         let kind = sizes.kind(Kind::FewInputs, Kind::GroupedInputs, Kind::ConvInputs);
@@ -314,7 +314,7 @@ impl Backend for Meter {
         let directions = c.directions.max(x.directions);
         let operations = conv_operations(samples, directions, c.rest[0], &rest, window);
         let shape = Shape::new(if sum_samples { 1 } else { samples }, directions, &rest);
-        let placement = copied(window, groups, &rest, Placement::of_inputs);
+        let placement = copied(window, groups, &rest, CopyLayout::of_inputs);
         let sizes = Convolved::new(window, groups, &rest, [c.rest[0], x.directions, directions]);
         let numbers = c.len() + x.len() + shape.len();
         let kind = sizes.kind_of_weights();

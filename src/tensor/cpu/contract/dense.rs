@@ -6,7 +6,7 @@ use super::block::{Shape, Worker, blocks, depths, room, work};
 use super::panels::{Geometry, pack};
 use super::places::Place;
 use crate::tensor::cpu::{Tensor, common};
-use crate::tensor::{Fill, How, Real};
+use crate::tensor::{MirrorRule, Placement, Real};
 use std::ops::Range;
 
 /// Rows of V, and the entries in each.
@@ -45,7 +45,7 @@ struct Target {
     width: usize,
     /// The row and the column of the product's first entry.
     origin: (usize, usize),
-    fill: Fill,
+    mirror: MirrorRule,
 }
 
 impl Target {
@@ -60,18 +60,18 @@ impl Target {
             inside(column, row, columns, rows),
         );
         let apart = row + rows <= column || column + columns <= row;
-        match self.fill {
-            Fill::Own => own,
-            Fill::Transposed => transposed,
-            Fill::Both => own && transposed && apart,
-            Fill::Symmetric => own && rows == columns,
+        match self.mirror {
+            MirrorRule::Own => own,
+            MirrorRule::Transposed => transposed,
+            MirrorRule::Both => own && transposed && apart,
+            MirrorRule::Symmetric => own && rows == columns,
         }
     }
 
     /// The block of rows `r` and columns `c` of the product, with the places of its entries.
     fn shape(&self, r: &Range<usize>, c: &Range<usize>) -> Shape {
         let (row, column) = self.origin;
-        let symmetric = self.fill == Fill::Symmetric;
+        let symmetric = self.mirror == MirrorRule::Symmetric;
         let own = Place {
             offset: (row + r.start) * self.width + column + c.start,
             row_step: self.width,
@@ -90,10 +90,10 @@ impl Target {
         };
         let on_diagonal = symmetric && r == c;
         let mut shape = Shape::new(r.len(), c.len(), on_diagonal);
-        if self.fill != Fill::Transposed {
+        if self.mirror != MirrorRule::Transposed {
             shape = shape.at(own);
         }
-        if self.fill != Fill::Own && !on_diagonal {
+        if self.mirror != MirrorRule::Own && !on_diagonal {
             shape = shape.at(mirrored);
         }
         shape
@@ -107,7 +107,7 @@ impl Target {
 pub(super) fn accumulate<R: Real>(
     tile: &mut [R],
     width: usize,
-    how: How,
+    how: Placement,
     (row, column): (usize, usize),
     (left, right): (&Tensor<R>, &Tensor<R>),
 ) -> bool {
@@ -124,7 +124,7 @@ pub(super) fn accumulate<R: Real>(
         height: tile.len() / width.max(1),
         width,
         origin: (row, column),
-        fill: how.fill,
+        mirror: how.mirror,
     };
     assert!(
         target.fits(left.extent, right.extent),
@@ -136,7 +136,7 @@ pub(super) fn accumulate<R: Real>(
         blocks(left.extent, step).collect(),
         blocks(right.extent, step).collect(),
     );
-    let symmetric = how.fill == Fill::Symmetric;
+    let symmetric = how.mirror == MirrorRule::Symmetric;
     let wanted = |r: &Range<usize>, c: &Range<usize>| !symmetric || r.start <= c.start;
     let all: Vec<_> = rows
         .iter()

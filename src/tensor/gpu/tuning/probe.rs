@@ -6,7 +6,7 @@ use crate::tensor::gpu::findings::Findings;
 use crate::tensor::gpu::kernel::Kernel;
 use crate::tensor::gpu::launch::Launch;
 use crate::tensor::gpu::params::{Words, probe};
-use crate::tensor::{Backend, Contract, Expr, HostSlice, How, Shape};
+use crate::tensor::{Backend, Contract, Expr, HostSlice, Placement, Shape};
 
 /// Turns that the loops of any kernel make at most.
 const NEEDED: u32 = 60_000;
@@ -48,7 +48,7 @@ fn compensated(gpu: &Gpu) -> Result<bool> {
         };
         let row: Vec<f64> = (0..SIZE).map(|k| (1.0 + k as f64 / 32.0) * scale).collect();
         let rows = gpu.upload(&shape, HostSlice::F64(&row));
-        gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&rows, &columns));
+        gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&rows, &columns));
         for (k, sum) in exact.iter_mut().enumerate() {
             *sum += row[k / SIZE] * column[k % SIZE];
         }
