@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example show`
 
-use hessblock::internals::sink::Blocks;
+use hessblock::results::Blocks;
 use hessblock::show::{ShowOptions, Zoom, show};
 use hessblock::{Device, Output, Part, Precision, Source};
 

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example to_disk`
 
-use hessblock::internals::sink::Blocks;
+use hessblock::results::Blocks;
 use hessblock::{Device, Memory, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example zarr`
 
-use hessblock::internals::sink::Blocks;
+use hessblock::results::Blocks;
 use hessblock::{Device, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {

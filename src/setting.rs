@@ -55,6 +55,7 @@ settings! {
     NO_SPECTRAL = "no-spectral",
     OUT = "out",
     OUTPUT = "output",
+    PART = "part",
     PRECISION = "precision",
     PROBES = "probes",
     RANGE = "range",
@@ -74,6 +75,31 @@ settings! {
     WEIGHTS = "weights",
 }
 
+/// Settings that only the provenance of a result speaks of.
+const OF_PROVENANCE: [&str; 8] = [
+    "class-weights",
+    "ignore-index",
+    "label-smoothing",
+    "mean-image",
+    "model",
+    "positive-weight",
+    "reduction",
+    "seed",
+];
+
+fn is_known(setting: &str) -> bool {
+    ALL.iter().any(|known| known.0 == setting) || OF_PROVENANCE.contains(&setting)
+}
+
+/// The setting that a field of [`crate::Source`] holds, for a message; a field that is none by its own name.
+pub(crate) fn of_field(field: &str) -> String {
+    let setting = field.replace('_', "-");
+    match is_known(&setting) {
+        true => format!("{OPEN}{setting}{CLOSE}"),
+        false => field.into(),
+    }
+}
+
 /// A text whose settings are named by `name`.
 pub(crate) fn named(text: &str, name: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
@@ -81,7 +107,7 @@ pub(crate) fn named(text: &str, name: impl Fn(&str) -> String) -> String {
     while let Some((before, after)) = rest.split_once(OPEN) {
         out.push_str(before);
         let known = after.split_once(CLOSE);
-        match known.filter(|(setting, _)| ALL.iter().any(|known| known.0 == *setting)) {
+        match known.filter(|(setting, _)| is_known(setting)) {
             Some((setting, after)) => {
                 out.push_str(&name(setting));
                 rest = after;

@@ -6,6 +6,7 @@ use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key
 use crate::import::onnx::{self, OnnxOptions};
 use crate::loss::{self, Curvature, GivenHessian, LossOptions};
 use crate::session::{Operator, Session, SessionBuilder};
+use crate::setting::{LOSS, LOSS_GRADIENT, LOSS_HESSIAN, SAMPLES, TARGETS};
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -174,10 +175,9 @@ impl Source {
             class_axis: self.class_axis,
         };
         match (&self.loss, &self.loss_hessian) {
-            (Some(_), Some(_)) => Err(Error::Request(
-                "--loss-hessian takes the place of --loss and --targets: give one or the other"
-                    .into(),
-            )),
+            (Some(_), Some(_)) => Err(Error::Request(format!(
+                "{LOSS_HESSIAN} takes the place of {LOSS} and {TARGETS}: give one or the other"
+            ))),
             (None, Some(_)) => {
                 let given = loss::parse("given-hessian", &options)?;
                 Ok(match self.given_gradient()? {
@@ -185,12 +185,12 @@ impl Source {
                     None => given,
                 })
             }
-            (Some(_), None) if self.loss_gradient.is_some() => Err(Error::Request(
-                "--loss-gradient stands beside --loss-hessian; a named loss has its own".into(),
-            )),
+            (Some(_), None) if self.loss_gradient.is_some() => Err(Error::Request(format!(
+                "{LOSS_GRADIENT} stands beside {LOSS_HESSIAN}; a named loss has its own"
+            ))),
             (Some(name), None) => loss::parse(name, &options),
             (None, None) => Err(Error::Request(format!(
-                "no loss was given: --loss takes {}",
+                "no loss was given: {LOSS} takes {}",
                 loss::NAMES.join(", ")
             ))),
         }
@@ -216,7 +216,7 @@ impl Source {
             return Err(Error::file(
                 path,
                 format!(
-                    "it holds an array of shape {:?}; beside {} of shape {:?} it must be [samples, outputs] for all of its samples (--samples takes from both)",
+                    "it holds an array of shape {:?}; beside {} of shape {:?} it must be [samples, outputs] for all of its samples ({SAMPLES} takes from both)",
                     source.shape(),
                     hessian.display(),
                     beside.shape()
@@ -253,14 +253,13 @@ impl Source {
         let loss = self.loss()?;
         let targets = match (&self.targets, &self.loss_hessian) {
             (Some(_), Some(_)) => {
-                return Err(Error::Request(
-                    "--loss-hessian takes the place of --loss and --targets: give one or the other"
-                        .into(),
-                ));
+                return Err(Error::Request(format!(
+                    "{LOSS_HESSIAN} takes the place of {LOSS} and {TARGETS}: give one or the other"
+                )));
             }
             (None, None) => {
                 return Err(Error::Request(format!(
-                    "the loss {} needs --targets FILE",
+                    "the loss {} needs {TARGETS} FILE",
                     loss.name()
                 )));
             }

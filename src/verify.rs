@@ -7,6 +7,7 @@ use crate::loss::RankReport;
 use crate::plan::request::Part;
 use crate::precision::Precision;
 use crate::session::{Operator, Session};
+use crate::setting::INPUTS;
 use crate::sink::{Blocks, Provenance};
 use crate::source::{InputFile, Source};
 use serde::Serialize;
@@ -76,7 +77,7 @@ impl VerifyOptions {
                 let names = source.inputs.iter().filter_map(|f| f.name.as_deref());
                 let names: Vec<&str> = names.collect();
                 return Err(Error::Request(format!(
-                    "--inputs {}: the result was made from inputs {}; give a file that was moved as NAME=FILE",
+                    "{INPUTS} {}: the result was made from inputs {}; give a file that was moved as NAME=FILE",
                     moved.path.display(),
                     names.join(", ")
                 )));

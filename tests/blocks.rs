@@ -691,7 +691,7 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
         .expect_err("64 KiB are too little");
     let text = error.to_string();
     assert!(
-        text.contains("64.0 KiB") && text.contains("--host-memory"),
+        text.contains("64.0 KiB") && text.contains("host_memory"),
         "{text}"
     );
 }

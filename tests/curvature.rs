@@ -474,7 +474,7 @@ fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
         .build();
     let without = without.expect("a session").hessian();
     let error = without.parts([Part::Full]).unwrap_err();
-    assert!(error.to_string().contains("--loss-gradient"), "{error}");
+    assert!(error.to_string().contains("loss_gradient"), "{error}");
     let given = GivenHessian::with_gradient(gradient);
     let given = Session::builder(network)
         .data(data())

@@ -258,7 +258,7 @@ fn bad_tolerances_and_matrices_without_the_factor_are_refused() {
     let session = || cases().remove(0).1;
     for bad in [-1e-3, 1.0, 2.0, f64::NAN, f64::INFINITY] {
         let text = cut(&session(), bad).expect_err("refused").to_string();
-        assert!(text.contains("--rank-tolerance"), "{text}");
+        assert!(text.contains("rank_tolerance"), "{text}");
     }
     for curvature in [
         Curvature::Exact,

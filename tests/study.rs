@@ -226,7 +226,7 @@ fn layers_are_chosen_by_pattern_and_bad_wishes_are_refused() {
         seed: 0,
     };
     let none = gradient_error(&session, &layers, draw);
-    assert!(none.unwrap_err().to_string().contains("--draws 0"));
+    assert!(none.unwrap_err().to_string().contains("draws 0"));
     draw.count = 1;
     let none = gradient_error(&session, &[], draw);
     assert!(none.unwrap_err().to_string().contains("no parameters"));
@@ -261,7 +261,7 @@ fn error_refuses_a_host_memory_that_does_not_hold_the_vectors_of_a_block() {
     // 20 steps of two vectors of 90,300 numbers, and vectors of all parameters.
     let error = within(20 << 20).unwrap_err().to_string();
     assert!(
-        error.contains("--host-memory") && error.contains("90300 × 90300"),
+        error.contains("host_memory") && error.contains("90300 × 90300"),
         "{error}"
     );
     assert!(within(128 << 20).is_ok());

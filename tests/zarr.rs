@@ -396,7 +396,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     let error = files
         .tile(0, 16..32, 0..16, &[0.0; 256], false)
         .unwrap_err();
-    assert!(error.to_string().contains("--triangle"), "{error}");
+    assert!(error.to_string().contains("triangle"), "{error}");
     drop(files);
     // Compressed chunks beyond 2 GiB.
     let huge = [PartLayout::matrix("full", vec![0..32_768], vec![0..32_768])];
@@ -407,7 +407,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     let mut files = sink::<f32>(&path, 32_768, compressed);
     let error = files.begin(&huge).unwrap_err();
     assert!(
-        error.to_string().contains("4.0 GiB") && error.to_string().contains("--tile"),
+        error.to_string().contains("4.0 GiB") && error.to_string().contains("tile"),
         "{error}"
     );
     drop(files);
@@ -417,7 +417,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     drop(files);
     let error = write(&mut sink::<f32>(&path, 32, FilesOptions::default()), 32, 1).unwrap_err();
     assert!(
-        error.to_string().contains("--tile was 16 and is 32"),
+        error.to_string().contains("tile was 16 and is 32"),
         "{error}"
     );
 }
@@ -795,12 +795,12 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
         ..force
     };
     let check = |path: &Path, options| Output::new(path).with_options(options).check();
-    refused(check(&path, shard).unwrap_err(), "--shard");
+    refused(check(&path, shard).unwrap_err(), "shard");
     let triangle = StorageOptions {
         triangle: true,
         ..StorageOptions::default()
     };
-    refused(check(&path, with(triangle)).unwrap_err(), "--triangle");
+    refused(check(&path, with(triangle)).unwrap_err(), "triangle");
     let mut large = Tensors::<f64>::create(folder.path().join("y.safetensors")).unwrap();
     let layout = PartLayout::matrix("full", vec![0..20_000], vec![0..20_000]);
     refused(large.begin(&[layout]).unwrap_err(), "needs 3.0 GiB");

@@ -3,6 +3,7 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::setting::DEVICE;
 
 /// The devices that selectors mean, each as [`Device::open`] takes it; `all` is the CPU and every hardware adapter, and so
 /// is no selector at all. A software adapter is meant by its name or index alone. With notes for people.
@@ -21,7 +22,7 @@ pub fn devices(selectors: &[String], precision: Precision) -> Result<(Vec<Device
         if !selector.trim().eq_ignore_ascii_case("all") {
             if selector.contains(',') {
                 return Err(Error::Request(format!(
-                    "devices are measured one by one: name those of {selector:?} apart, each after --device"
+                    "devices are measured one by one: name those of {selector:?} apart, each after {DEVICE}"
                 )));
             }
             let device = Device::open(selector, precision)?;

@@ -5,6 +5,7 @@ use super::measure::Timing;
 use super::peak::Peak;
 use crate::error::{Error, Result};
 use crate::files::{folders, is_there, open};
+use crate::setting::{FORCE, OUT};
 use crate::trial::System;
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -196,12 +197,12 @@ impl Report {
             .map_err(Error::io(path))?;
         let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
             fault(format!(
-                "is not JSON: {e}; give files that `hessblock bench --out` wrote"
+                "is not JSON: {e}; give files that `hessblock bench {OUT}` wrote"
             ))
         })?;
         if value.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
             return Err(fault(format!(
-                "is JSON, but does not say \"format\": \"{FORMAT}\"; give files that `hessblock bench --out` wrote"
+                "is JSON, but does not say \"format\": \"{FORMAT}\"; give files that `hessblock bench {OUT}` wrote"
             )));
         }
         // Names of devices and cases are printed.
@@ -238,7 +239,8 @@ pub fn check_target(path: &Path, force: bool) -> Result<()> {
         return Err(Error::file(path, "is a folder: give the name of a file"));
     }
     if is_there(path) && !force {
-        let why = "exists already: choose another name, remove it, or replace it with --force";
+        let why =
+            format!("exists already: choose another name, remove it, or replace it with {FORCE}");
         return Err(Error::file(path, why));
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! Devices by the selectors that people give: names, indices, `auto`, lists.
 
-#[cfg(feature = "gpu")]
 use super::Gpus;
 use super::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::plan::budget::address_space;
 use crate::precision::Precision;
+#[cfg(feature = "gpu")]
+use crate::setting::{DEVICE, PRECISION};
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::{AdapterReport, Gpu, Selector, adapters};
 
@@ -94,7 +95,7 @@ impl Device {
             ));
         }
         Err(Error::Device(format!(
-            "{selector:?}: this build has no GPU backend (feature `gpu`); use --device cpu"
+            "{selector:?}: this build has no GPU backend (feature `gpu`); use {DEVICE} cpu"
         )))
     }
 
@@ -102,7 +103,7 @@ impl Device {
     fn open_gpu(selector: &str, precision: Precision) -> Result<Device> {
         if precision == Precision::F64 {
             return Err(Error::Request(format!(
-                "--precision f64 runs on the CPU only, not on device {selector:?}; use --device cpu"
+                "{PRECISION} f64 runs on the CPU only, not on device {selector:?}; use {DEVICE} cpu"
             )));
         }
         if selector.eq_ignore_ascii_case("all") {
@@ -164,7 +165,7 @@ impl Device {
                     continue;
                 }
             };
-            return Err(Error::Request(format!("--device {list:?} {refused}")));
+            return Err(Error::Request(format!("{DEVICE} {list:?} {refused}")));
         }
         Self::open_several(&choices)
     }

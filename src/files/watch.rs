@@ -9,6 +9,7 @@
 use super::hash::hash_noting;
 use super::writing::NEVER;
 use crate::error::{Error, Result};
+use crate::setting::RESTART;
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,9 @@ impl Watch {
 fn changed(path: &Path) -> Error {
     Error::file(
         path,
-        "was changed while it was being read, so that what was computed is of no one state of it: leave it alone, and run again, with --restart where tiles were kept",
+        format!(
+            "was changed while it was being read, so that what was computed is of no one state of it: leave it alone, and run again, with {RESTART} where tiles were kept"
+        ),
     )
 }
 

@@ -3,6 +3,7 @@
 use super::{Loss, Sample};
 use crate::error::{Error, Result};
 use crate::random::Draws;
+use crate::setting::{CURVATURE, LOSS_GRADIENT, MC_SAMPLES};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -102,19 +103,19 @@ impl Curvature {
         let needs_gradient = self.needs_second_derivatives() || self == Curvature::EmpiricalFisher;
         if needs_gradient && !loss.has_gradient() {
             return Err(Error::Request(format!(
-                "--curvature {self} needs the gradient of the loss in the outputs beside its Hessian: give it by \
-                 --loss-gradient FILE, [samples, outputs]"
+                "{CURVATURE} {self} needs the gradient of the loss in the outputs beside its Hessian: give it by \
+                 {LOSS_GRADIENT} FILE, [samples, outputs]"
             )));
         }
         if let Curvature::McGgn { samples, .. } = self {
             if samples == 0 {
-                return Err(Error::Request(
-                    "--mc-samples 0: a Monte-Carlo estimate needs one draw at least".into(),
-                ));
+                return Err(Error::Request(format!(
+                    "{MC_SAMPLES} 0: a Monte-Carlo estimate needs one draw at least"
+                )));
             }
             if !loss.draws() {
                 return Err(Error::Request(format!(
-                    "--curvature mc-ggn: the loss {} is that of no distribution to draw targets from; take ggn",
+                    "{CURVATURE} mc-ggn: the loss {} is that of no distribution to draw targets from; take ggn",
                     loss.name()
                 )));
             }

@@ -3,6 +3,7 @@
 use super::{Loss, Sample};
 use crate::error::{Error, Result};
 use crate::random::Draws;
+use crate::setting::RANK_TOLERANCE;
 use serde::Serialize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ pub(crate) fn check_tolerance(tolerance: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Request(format!(
-        "--rank-tolerance {tolerance}: it is the share of every sample's Σ|λ(∇²ℓ)| that may be cut off, from 0 up to, but \
+        "{RANK_TOLERANCE} {tolerance}: it is the share of every sample's Σ|λ(∇²ℓ)| that may be cut off, from 0 up to, but \
          not, 1"
     )))
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::import::data::Dataset;
 use crate::loss::{Curvature, Curved, Loss};
 use crate::network::Network;
+use crate::setting::{PRECISION, SCALE, STD};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 use std::ops::Range;
 
@@ -55,7 +56,7 @@ impl Problem<'_> {
                 .position(|&v| !B::Real::from_f64(v).to_f64().is_finite())
             {
                 return Err(Error::Value(format!(
-                    "sample {} of input {:?} holds {:e}, which {} cannot hold; scale the inputs (--scale, --std) or use --precision f64",
+                    "sample {} of input {:?} holds {:e}, which {} cannot hold; scale the inputs ({SCALE}, {STD}) or use {PRECISION} f64",
                     first + at / (values.len() / range.len()).max(1),
                     input.name,
                     values[at],

@@ -11,6 +11,7 @@ use crate::operator::{self, Form, Gradient, Trace};
 use crate::plan::RunOptions;
 use crate::plan::request::{Part, resolve};
 use crate::precision::Precision;
+use crate::setting::{CURVATURE, RANK_TOLERANCE};
 use crate::tensor::Real;
 use ndarray::{Array1, Array2, Array3};
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl Operator {
     pub fn with_rank_tolerance(mut self, tolerance: f64) -> Result<Operator> {
         if self.curvature != Curvature::Ggn {
             return Err(Error::Request(format!(
-                "--rank-tolerance cuts the factor of ∇²ℓ that G is made of; --curvature {} has none: take ggn, or \
+                "{RANK_TOLERANCE} cuts the factor of ∇²ℓ that G is made of; {CURVATURE} {} has none: take ggn, or \
                  leave the tolerance out",
                 self.curvature
             )));

@@ -2,6 +2,7 @@
 
 use super::axis::{Axis, By};
 use crate::error::{Error, Result};
+use crate::setting::RANGE;
 use crate::sink::{Blocks, ParameterPlace};
 use std::fmt;
 use std::ops::Range;
@@ -189,7 +190,7 @@ fn layer(places: &[ParameterPlace], name: &str) -> Result<Vec<Range<usize>>> {
     if places.is_empty() {
         return Err(Error::Request(format!(
             "the result does not say which entries are those of layer {name:?} (an older hessblock made it): give flat \
-             indices, --range R0..R1,C0..C1"
+             indices, {RANGE} R0..R1,C0..C1"
         )));
     }
     let mut ranges: Vec<Range<usize>> = Vec::new();

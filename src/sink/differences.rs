@@ -1,6 +1,12 @@
 //! The differences between two records of a result, in the words of the command line: the option, and its values.
 
+use crate::setting::{
+    self, BATCH, CHUNKS_PER_FILE, COMPRESS, CONSTANT, CURVATURE, DEVICE, DIMENSION, HOST_MEMORY,
+    INPUTS, LOSS, MEMORY, OUT, PART, PRECISION, RANK_TOLERANCE, SAMPLES, SHARD, SKIP_LARGER, TILE,
+    TRAINABLE, TRIANGLE, WEIGHTS,
+};
 use serde_json::Value;
+use std::fmt::Display;
 
 /// Differences that are listed at most.
 const MOST: usize = 8;
@@ -85,7 +91,7 @@ fn differ<'a>(at: &mut Vec<&'a str>, then: &'a Value, now: &'a Value, found: &mu
 }
 
 /// `OPTION was A and is B`.
-fn was(option: &str, then: &Value, now: &Value) -> Difference {
+fn was(option: impl Display, then: &Value, now: &Value) -> Difference {
     Difference {
         option: option.to_string(),
         words: format!("{option} was {} and is {}", short(then), short(now)),
@@ -94,9 +100,9 @@ fn was(option: &str, then: &Value, now: &Value) -> Difference {
 }
 
 /// A difference in words of its own.
-fn says(option: &str, words: String) -> Difference {
+fn says(option: impl Display, words: String) -> Difference {
     Difference {
-        option: option.into(),
+        option: option.to_string(),
         words,
         follows: false,
     }
@@ -121,17 +127,17 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             );
             says("hessblock", words)
         }
-        ["precision"] | ["made_from", "precision"] => was("--precision", then, now),
-        ["shards"] => was("N of --shard K/N", then, now),
-        ["storage", "compression"] => was("--compress", then, now),
-        ["storage", "chunks_per_file"] => was("--chunks-per-file", then, now),
-        ["storage", "triangle"] => was("--triangle", then, now),
-        ["chunk_side"] => was("--tile", then, now),
+        ["precision"] | ["made_from", "precision"] => was(PRECISION, then, now),
+        ["shards"] => was(format!("N of {SHARD} K/N"), then, now),
+        ["storage", "compression"] => was(COMPRESS, then, now),
+        ["storage", "chunks_per_file"] => was(CHUNKS_PER_FILE, then, now),
+        ["storage", "triangle"] => was(TRIANGLE, then, now),
+        ["chunk_side"] => was(TILE, then, now),
         ["order", name] => in_order(name, then, now),
         ["parts"] => parts(then, now),
-        ["made_from", "samples"] => was("--samples", then, now),
-        ["made_from", "loss"] => was("--loss", then, now),
-        ["made_from", "curvature"] => was("--curvature", then, now),
+        ["made_from", "samples"] => was(SAMPLES, then, now),
+        ["made_from", "loss"] => was(LOSS, then, now),
+        ["made_from", "curvature"] => was(CURVATURE, then, now),
         ["made_from", "model" | "data"] if !same_count(then, now) => {
             follows(says("files", "it was made from other files".into()))
         }
@@ -147,22 +153,22 @@ fn in_order(name: &str, then: &Value, now: &Value) -> Difference {
             let (before, after) = (side(then), side(now));
             match before == after {
                 // Their form alone is another, as the grid says.
-                true => follows(was("--device", then, now)),
-                false => was("--tile", &before, &after),
+                true => follows(was(DEVICE, then, now)),
+                false => was(TILE, &before, &after),
             }
         }
-        "batch" => was("--batch", then, now),
+        "batch" => was(BATCH, then, now),
         "unit_samples" | "unit_directions" => {
             let what = match name {
                 "unit_samples" => "samples",
                 _ => "directions",
             };
             let words = format!(
-                "{} {what} were taken at a time and are {} (--batch, --memory and --host-memory decide)",
+                "{} {what} were taken at a time and are {} ({BATCH}, {MEMORY} and {HOST_MEMORY} decide)",
                 short(then),
                 short(now)
             );
-            follows(says("--batch", words))
+            follows(says(BATCH, words))
         }
         "grid" => {
             let of = |grid: &Value| match grid.as_str() {
@@ -171,13 +177,13 @@ fn in_order(name: &str, then: &Value, now: &Value) -> Difference {
                 _ => short(grid),
             };
             let words = format!(
-                "tiles were {} and are {} (--device and --curvature decide)",
+                "tiles were {} and are {} ({DEVICE} and {CURVATURE} decide)",
                 of(then),
                 of(now)
             );
-            follows(says("--device", words))
+            follows(says(DEVICE, words))
         }
-        "regular" => follows(was("--out", then, now)),
+        "regular" => follows(was(OUT, then, now)),
         name => was(name, then, now),
     }
 }
@@ -186,34 +192,34 @@ fn in_order(name: &str, then: &Value, now: &Value) -> Difference {
 fn in_options(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
     Some(match at {
         ["parameters_sha256"] => follows(says(
-            "--weights",
+            WEIGHTS,
             "the network's weights are others than then".into(),
         )),
-        ["data_sha256"] => follows(says("--inputs", "the data are others than then".into())),
+        ["data_sha256"] => follows(says(INPUTS, "the data are others than then".into())),
         ["rank"] if then.is_null() || now.is_null() => {
-            was("--rank-tolerance", &then["tolerance"], &now["tolerance"])
+            was(RANK_TOLERANCE, &then["tolerance"], &now["tolerance"])
         }
-        ["rank", "tolerance"] => was("--rank-tolerance", then, now),
+        ["rank", "tolerance"] => was(RANK_TOLERANCE, then, now),
         ["rank", "directions"] => {
             let words = format!(
-                "--rank-tolerance left {} directions then and leaves {} now",
+                "{RANK_TOLERANCE} left {} directions then and leaves {} now",
                 short(then),
                 short(now)
             );
-            follows(says("--rank-tolerance", words))
+            follows(says(RANK_TOLERANCE, words))
         }
         ["skipped"] => follows(says(
-            "--skip-larger",
-            "--skip-larger leaves out other parts than then".into(),
+            SKIP_LARGER,
+            format!("{SKIP_LARGER} leaves out other parts than then"),
         )),
         ["source", field] => {
             let option = match *field {
                 "model" => "the network's file".into(),
-                "dimensions" => "--dimension".into(),
+                "dimensions" => DIMENSION.to_string(),
                 // `x` and `mc_samples` of it are one option's.
-                field => format!("--{}", field.replace('_', "-")),
+                field => setting::of_field(field),
             };
-            was(&option, then, now)
+            was(option, then, now)
         }
         _ => return None,
     })
@@ -257,18 +263,18 @@ fn parts(then: &Value, now: &Value) -> Difference {
         list
     };
     let words = match before == after {
-        false => format!("--part was {} and is {}", listed(&before), listed(&after)),
+        false => format!("{PART} was {} and is {}", listed(&before), listed(&after)),
         true => {
             let pairs = then.as_array().zip(now.as_array());
             let other = pairs.and_then(|(a, b)| a.iter().zip(b).position(|(a, b)| a != b));
             let name = other.and_then(|k| after.get(k)).map_or("", String::as_str);
             format!(
-                "part {name} had other rows or columns (--constant and --trainable say what is a parameter)"
+                "part {name} had other rows or columns ({CONSTANT} and {TRAINABLE} say what is a parameter)"
             )
         }
     };
     Difference {
-        option: "--part".into(),
+        option: PART.to_string(),
         words,
         follows: false,
     }
@@ -318,7 +324,11 @@ mod tests {
             change(&mut value);
             value
         };
-        let told = |change: &dyn Fn(&mut Value)| between(&identity(&|_| {}), &identity(change));
+        let told = |change: &dyn Fn(&mut Value)| -> Vec<String> {
+            let told = between(&identity(&|_| {}), &identity(change)).into_iter();
+            told.map(|text| setting::named(&text, |option| format!("--{option}")))
+                .collect()
+        };
         assert!(told(&|_| {}).is_empty());
         assert_eq!(
             told(&|v| v["order"]["tile"] = json!([16, 64])),

@@ -18,6 +18,7 @@ use crate::files::watch::Watch;
 use crate::files::writes::Writes;
 use crate::files::writing::{NEVER, Underway};
 use crate::files::{free_bytes, npy::write_header, parent};
+use crate::setting::RESTART;
 use crate::tensor::Real;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -262,7 +263,7 @@ impl<R: Real> Files<R> {
                 };
                 Err(Error::Request(format!(
                     "{} was begun on a device that rounds differently: {} then, {} now; go on with that one, or give \
-                     --restart",
+                     {RESTART}",
                     self.spec.place.partial().display(),
                     name(&header["device"]),
                     name(&device)

@@ -10,6 +10,7 @@ use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::files::allow_open_files;
 use crate::files::writes::Writes;
+use crate::setting::{OUT, RESTART};
 use crate::tensor::Real;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -82,7 +83,9 @@ pub fn merge(
         }
         return Err(Error::file(
             &partial,
-            "there is nothing to merge: no plan.json was found; give the name that was given to `blocks --out`",
+            format!(
+                "there is nothing to merge: no plan.json was found; give the name that was given to `blocks {OUT}`"
+            ),
         ));
     };
     let stopped_last = place.single() && !is_there(&partial);
@@ -174,7 +177,7 @@ fn check_names(place: &Place, record: &Record) -> Result<()> {
     let by_another_hand = |what: String| {
         Error::file(
             place.beside("plan.json"),
-            format!("{what}: it was changed by another hand, so run again with --restart"),
+            format!("{what}: it was changed by another hand, so run again with {RESTART}"),
         )
     };
     if place.single() {

@@ -4,6 +4,7 @@ use super::place::{Kind, Place};
 use super::shard::Shard;
 use crate::error::{Error, Result};
 use crate::files::WriteFaults;
+use crate::setting::{CHUNKS_PER_FILE, COMPRESS, TRIANGLE};
 use serde::{Deserialize, Serialize};
 
 /// How a result is written.
@@ -59,9 +60,9 @@ impl StorageOptions {
 pub(super) fn check_options(place: &Place, options: StorageOptions) -> Result<()> {
     let zarr = place.kind == Kind::Zarr;
     let given = [
-        ("--compress", options.compression.is_some()),
-        ("--chunks-per-file", options.chunks_per_file.is_some()),
-        ("--triangle", options.triangle),
+        (COMPRESS, options.compression.is_some()),
+        (CHUNKS_PER_FILE, options.chunks_per_file.is_some()),
+        (TRIANGLE, options.triangle),
     ];
     match given.into_iter().find(|(_, given)| *given && !zarr) {
         Some((option, _)) => Err(Error::Request(format!(

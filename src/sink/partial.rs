@@ -10,6 +10,7 @@ use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
 use crate::files::writing::Underway;
 use crate::files::{parent, sync_folder, with_suffix};
+use crate::setting::RESTART;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -186,7 +187,7 @@ impl Partial {
         let place = self.place.partial();
         let cure = match (self.shard.of, earlier.shards) {
             (1, 1) => {
-                "give the same options to go on with that run, or --restart to begin again".into()
+                format!("give the same options to go on with that run, or {RESTART} to begin again")
             }
             _ => format!(
                 "give every shard the same options, or remove {}{} when none of them runs",

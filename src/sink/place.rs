@@ -9,6 +9,7 @@ use super::layout::PartLayout;
 use crate::error::{Error, Result};
 pub(super) use crate::files::is_there;
 use crate::files::{parent, with_suffix};
+use crate::setting::FORCE;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -296,6 +297,8 @@ pub(super) fn begins_as(bytes: &[u8], beginning: &str) -> bool {
 pub(super) fn not_ours(path: &Path) -> Error {
     Error::file(
         path,
-        "exists and is not a result of hessblock, so it is not replaced even by --force: choose another name",
+        format!(
+            "exists and is not a result of hessblock, so it is not replaced even by {FORCE}: choose another name"
+        ),
     )
 }

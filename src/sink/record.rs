@@ -9,6 +9,7 @@ use super::place::Place;
 use super::shard::Shard;
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
+use crate::setting::RESTART;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -199,7 +200,7 @@ impl Record {
         let damaged = |what: String| {
             Error::file(
                 path,
-                format!("{what}: begin again with --restart, or remove what is left of that run"),
+                format!("{what}: begin again with {RESTART}, or remove what is left of that run"),
             )
         };
         let record: Record = serde_json::from_str(&text)

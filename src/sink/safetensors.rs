@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::writes::Writes;
 use crate::files::writing::Underway;
 use crate::files::{folders, parent, sync_folder};
+use crate::setting::SHARD;
 use crate::tensor::Real;
 use ::safetensors::tensor::{Dtype as TensorDtype, Metadata, TensorInfo};
 use serde_json::{Value, json};
@@ -68,7 +69,7 @@ impl<R: Real> Tensors<R> {
         }
         if options.shard.of > 1 {
             return Err(Error::Request(format!(
-                "--shard: {} is made in memory by one process, so that no others share it; name a folder or a NAME.zarr",
+                "{SHARD}: {} is made in memory by one process, so that no others share it; name a folder or a NAME.zarr",
                 spec.place.target.display()
             )));
         }

@@ -6,6 +6,7 @@ use super::tensor_file::{check_partial, manifest_of};
 use crate::error::{Error, Result};
 use crate::files::whole::is_temporary;
 use crate::files::{folders, read_exact_at, with_suffix};
+use crate::setting::FORCE;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -45,7 +46,9 @@ impl Place {
             (true, true) => Ok(()),
             (true, false) => Err(Error::file(
                 &self.target,
-                "exists already: choose another name, remove it, or replace it with --force",
+                format!(
+                    "exists already: choose another name, remove it, or replace it with {FORCE}"
+                ),
             )),
             (false, _) => Err(not_ours(&self.target)),
         }

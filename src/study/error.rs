@@ -9,6 +9,7 @@ use crate::network::{Layer, Network};
 use crate::operator::Form;
 use crate::operator::Steps;
 use crate::session::{Operator, Session};
+use crate::setting::{DRAWS, LAYERS as LAYERS_SETTING, PRECISION};
 use ndarray::Array2;
 use serde::Serialize;
 
@@ -145,9 +146,9 @@ pub struct GradientError {
 pub fn gradient_error(session: &Session, layers: &[Layer], draw: Draw) -> Result<GradientError> {
     check(session, layers)?;
     if draw.draws() == 0 {
-        return Err(Error::Request(
-            "--draws 0: a study needs one initialisation at least".into(),
-        ));
+        return Err(Error::Request(format!(
+            "{DRAWS} 0: a study needs one initialisation at least"
+        )));
     }
     let initialisation = Initialisation::new(session.network(), draw.initialiser, draw.seed);
     let samples = session.dataset().len();
@@ -193,7 +194,7 @@ pub fn choose_layers(network: &Network, patterns: &[String]) -> Result<Vec<Layer
     let mut chosen = vec![patterns.is_empty(); layers.len()];
     for text in patterns {
         let pattern = glob::Pattern::new(text)
-            .map_err(|e| Error::Request(format!("--layers {text:?} is no pattern: {e}")))?;
+            .map_err(|e| Error::Request(format!("{LAYERS_SETTING} {text:?} is no pattern: {e}")))?;
         let mut any = false;
         for (chosen, layer) in chosen.iter_mut().zip(&layers) {
             let matches = pattern.matches(&layer.name);
@@ -203,7 +204,7 @@ pub fn choose_layers(network: &Network, patterns: &[String]) -> Result<Vec<Layer
         if !any {
             let names: Vec<&str> = layers.iter().map(|l| l.name.as_str()).take(12).collect();
             return Err(Error::Request(format!(
-                "--layers {text:?} matches no layer; there are {}{}",
+                "{LAYERS_SETTING} {text:?} matches no layer; there are {}{}",
                 names.join(", "),
                 if layers.len() > names.len() {
                     ", …"
@@ -307,7 +308,7 @@ impl Place<'_> {
 
     fn not_finite(&self, layer: &Layer, what: &str, value: f64) -> Error {
         Error::Value(format!(
-            "layer {:?}, draw {}: {what} is {value} in {}: the network overflows with these weights; take --precision \
+            "layer {:?}, draw {}: {what} is {value} in {}: the network overflows with these weights; take {PRECISION} \
              f64, another initialiser or the file's own weights",
             layer.name,
             self.draw,

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::files::whole::Whole;
 use crate::files::writing::Underway;
 use crate::files::{folders, is_there, is_writable, sync_folder};
+use crate::setting::FORCE;
 use crate::sink::Provenance;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -125,7 +126,9 @@ impl Folder {
             Ok(_) if !force => {
                 return Err(Error::file(
                     path,
-                    "exists already: choose another name, remove it, or write into it with --force",
+                    format!(
+                        "exists already: choose another name, remove it, or write into it with {FORCE}"
+                    ),
                 ));
             }
             Ok(meta) if meta.is_symlink() => {

@@ -5,6 +5,7 @@ use super::proto::{self, data_type};
 use super::{Array, OnnxOptions};
 use super::{fold, names, order, subgraphs, tensor};
 use crate::error::{Error, Result};
+use crate::setting::{OUTPUT, UNTIE, WEIGHTS};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -170,8 +171,10 @@ impl Graph {
         crate::import::pytorch::refuse(
             path,
             &bytes,
-            "export the module to ONNX (`hessblock export-script > export.py` writes a script that does), and give weights \
-             with --weights FILE.safetensors (safetensors.torch.save_file)",
+            &format!(
+                "export the module to ONNX (`hessblock export-script > export.py` writes a script that does), and give weights \
+                 with {WEIGHTS} FILE.safetensors (safetensors.torch.save_file)"
+            ),
         )?;
         let model = decode(bytes, path)?;
         let opset = model
@@ -311,7 +314,7 @@ impl Graph {
             return Err(Error::file(
                 &self.path,
                 format!(
-                    "--untie {name}: there is no initializer of that name that feeds the output"
+                    "{UNTIE} {name}: there is no initializer of that name that feeds the output"
                 ),
             ));
         };
@@ -364,7 +367,7 @@ fn output_of(path: &Path, graph: &proto::Graph, options: &OnnxOptions) -> Result
         None => Err(Error::file(
             path,
             format!(
-                "it has several outputs ({}); name the one the loss is taken of (--output NAME)",
+                "it has several outputs ({}); name the one the loss is taken of ({OUTPUT} NAME)",
                 outputs.join(", ")
             ),
         )),

@@ -28,6 +28,7 @@ mod views;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::setting::TIE;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tensor::Array;
@@ -151,7 +152,7 @@ fn replace(graph: &graph::Graph, roots: &mut parameters::Roots, path: &Path) -> 
             return Err(Error::file(
                 path,
                 format!(
-                    "its {name} does not have the values of {}, which it is tied to in the network; leave out --tie, or take other weights",
+                    "its {name} does not have the values of {}, which it is tied to in the network; leave out {TIE}, or take other weights",
                     tied.source
                 ),
             ));

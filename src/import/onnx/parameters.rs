@@ -8,6 +8,7 @@ use super::names::list;
 use super::roles::{MOST_ORIGINS, Origin, Role, VIEWS, role, too_many};
 use super::tensor::Array;
 use crate::error::{Error, Result};
+use crate::setting::{CONSTANT, TRAINABLE};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// An initializer, or an Identity of one that is named like a parameter of its own.
@@ -291,11 +292,11 @@ fn leave_masks(roots: &mut Roots, chosen: &mut HashSet<usize>) {
     }
 }
 
-/// Applies `--trainable` and `--constant`.
+/// Applies [`OnnxOptions::trainable`] and [`OnnxOptions::constant`].
 fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -> Result<()> {
     for (flag, patterns) in [
-        ("--trainable", &options.trainable),
-        ("--constant", &options.constant),
+        (TRAINABLE, &options.trainable),
+        (CONSTANT, &options.constant),
     ] {
         for pattern in patterns {
             let glob = glob::Pattern::new(pattern)
@@ -306,7 +307,7 @@ fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -
                     continue;
                 }
                 any = true;
-                if flag == "--constant" {
+                if flag == CONSTANT {
                     chosen.remove(&k);
                 } else if roots.uses[k].iter().any(|u| u.role != Role::Statistic) {
                     chosen.insert(k);

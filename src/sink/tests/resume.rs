@@ -73,7 +73,7 @@ fn a_leftover_is_started_again_and_a_run_under_way_is_not() {
         let mut sink = Files::<f32>::create(&path).unwrap();
         if name == "d" {
             // A plan that nobody can read is not thrown away unasked.
-            assert!(message(sink.begin(&[square("a", 3)])).contains("--restart"));
+            assert!(message(sink.begin(&[square("a", 3)])).contains("restart"));
             let options = FilesOptions {
                 restart: true,
                 ..FilesOptions::default()
@@ -244,7 +244,7 @@ fn a_run_goes_on_where_files_have_other_names_and_little_else_was_summed_otherwi
     drop(again);
     let refused = message(sink("a/images.npy", 0.1, 5).begin(&[square("a", 4), square("b", 2)]));
     assert!(
-        refused.contains("--rank-tolerance left 4 directions then and leaves 5 now"),
+        refused.contains("rank_tolerance left 4 directions then and leaves 5 now"),
         "{refused}"
     );
 }

@@ -12,6 +12,7 @@ use crate::network::Layer;
 use crate::operator::Steps;
 use crate::plan::RunOptions;
 use crate::session::Session;
+use crate::setting::PROBES;
 use serde::Serialize;
 use ways::{Blocks, Ways};
 
@@ -124,7 +125,7 @@ pub fn pair_errors(
     check(session, layers)?;
     if options.probes < 2 {
         return Err(Error::Request(format!(
-            "--probes {}: two random vectors at least are needed to say how far they are off",
+            "{PROBES} {}: two random vectors at least are needed to say how far they are off",
             options.probes
         )));
     }

@@ -8,6 +8,7 @@ use crate::network::Layer;
 use crate::operator::Steps;
 use crate::random::Draws;
 use crate::session::Session;
+use crate::setting::PRECISION;
 use crate::setting::{EXACT_ENTRIES, HOST_MEMORY, NO_SPECTRAL};
 use crate::study::spectral::{Norm, STEPS, Side, largest, largest_by_products};
 use ndarray::Array2;
@@ -65,7 +66,7 @@ impl Blocks<'_> {
         match product.iter().find(|v| !v.is_finite()) {
             None => Ok(product),
             Some(value) => Err(Error::Value(format!(
-                "a product with {} holds {value} in {}: the network overflows with these weights; take --precision \
+                "a product with {} holds {value} in {}: the network overflows with these weights; take {PRECISION} \
                  f64, or other weights",
                 matrix.symbol(),
                 self.session.device().precision()

@@ -1,5 +1,6 @@
 //! The first errors of a device: what drivers report, and what comes of it.
 
+use crate::setting::{BATCH, MEMORY};
 use std::sync::{Arc, Mutex};
 
 use super::lock::lock;
@@ -28,7 +29,7 @@ impl Trouble {
     pub fn error(self, name: &str) -> Error {
         match self {
             Trouble::Memory(message) => Error::DeviceMemory(format!(
-                "{name}: {message}; --memory and --batch make the work smaller"
+                "{name}: {message}; {MEMORY} and {BATCH} make the work smaller"
             )),
             Trouble::Lost(message) => Error::DeviceLost(format!("{name}: {message}")),
             Trouble::Other(message) => Error::Device(format!("{name}: {message}")),

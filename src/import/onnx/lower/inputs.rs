@@ -5,6 +5,7 @@ use super::super::graph::{Graph, is_float};
 use super::super::proto::{self, dimension};
 use crate::error::{Error, Result};
 use crate::network::{Input, MOST_AXES, MOST_ELEMENTS};
+use crate::setting::DIMENSION;
 
 /// The batch sizes at which shapes are inferred: 1 and a prime where the file leaves the batch open, else
 /// the file's own, for which its constants were baked.
@@ -215,7 +216,7 @@ impl Reading<'_> {
                 Some(&extent) => extent as i64,
                 None => {
                     return Err(self.fault(format!(
-                        "axis {k} of input {:?} is the open dimension {name:?}; say its extent (--dimension {name}=N), or export it with a fixed one",
+                        "axis {k} of input {:?} is the open dimension {name:?}; say its extent ({DIMENSION} {name}=N), or export it with a fixed one",
                         info.name
                     )));
                 }
