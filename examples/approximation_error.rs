@@ -5,8 +5,8 @@
 
 use hessblock::data::Dataset;
 use hessblock::loss::CrossEntropy;
+use hessblock::network::initialise::Initialiser;
 use hessblock::study::error::{Draw, gradient_error};
-use hessblock::study::initialise::Initialiser;
 use hessblock::study::pairs::{PairOptions, pair_errors};
 use hessblock::{Device, Precision, Session, onnx};
 

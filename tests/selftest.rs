@@ -9,19 +9,19 @@ use hessblock::internals::tensor::{
     Backend, Contract, Einsum, Expr, HostSlice, OuterAxes, OuterTerm, Placement, Scaled, Shape,
     Window,
 };
-use hessblock::selftest::{Report, cases, run, run_on, select, table};
+use hessblock::selftest::{TestReport, cases, run, run_on, select, table};
 use hessblock::{Device, Error, Precision, Result};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
-fn passes(report: &Report) {
+fn passes(report: &TestReport) {
     assert_eq!(report.failed, 0, "{}", table(report));
     assert_eq!(report.passed, cases().len());
     let text = report.json().expect("JSON");
-    let back: Report = serde_json::from_str(&text).expect("a report");
-    let cases = |report: &Report| {
+    let back: TestReport = serde_json::from_str(&text).expect("a report");
+    let cases = |report: &TestReport| {
         let each = report
             .cases
             .iter()

@@ -16,7 +16,7 @@ pub(super) const SET: u32 = 1;
 
 /// Something to be checked and timed.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct BenchCase {
     name: String,
     about: String,
     work: Work,
@@ -34,7 +34,7 @@ pub(super) enum Prepared {
     Problem(Box<Opened>),
 }
 
-impl Case {
+impl BenchCase {
     /// Its name, `group/what`.
     pub fn name(&self) -> &str {
         &self.name
@@ -103,15 +103,17 @@ impl Prepared {
 }
 
 /// All cases, in order.
-pub fn cases() -> Vec<Case> {
-    let primitives = typical().into_iter().map(|(name, about, setting)| Case {
-        name: format!("primitive/{name}"),
-        about: about.into(),
-        work: Work::Primitive(setting),
-    });
+pub fn cases() -> Vec<BenchCase> {
+    let primitives = typical()
+        .into_iter()
+        .map(|(name, about, setting)| BenchCase {
+            name: format!("primitive/{name}"),
+            about: about.into(),
+            work: Work::Primitive(setting),
+        });
     let problems = problem::problems()
         .into_iter()
-        .map(|(name, about, problem)| Case {
+        .map(|(name, about, problem)| BenchCase {
             name: name.into(),
             about: about.into(),
             work: Work::Problem(problem),
@@ -130,7 +132,7 @@ pub fn cases() -> Vec<Case> {
 ///
 /// # Errors
 /// [`Error::Request`] for a text that means none, with all names.
-pub fn select(only: &[String]) -> Result<Vec<Case>> {
+pub fn select(only: &[String]) -> Result<Vec<BenchCase>> {
     let all = cases();
     if only.is_empty() {
         return Ok(all);
@@ -154,7 +156,7 @@ pub fn select(only: &[String]) -> Result<Vec<Case>> {
             found |= meant;
         }
         if !found {
-            let names: Vec<&str> = all.iter().map(Case::name).collect();
+            let names: Vec<&str> = all.iter().map(BenchCase::name).collect();
             return Err(Error::unknown("case", text, &names));
         }
     }

@@ -1,6 +1,6 @@
 //! Reports put side by side.
 
-use super::report::{CaseReport, DeviceReport, Report};
+use super::report::{BenchReport, BenchedCase, BenchedDevice};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
@@ -50,15 +50,15 @@ pub struct ComparedCase {
 }
 
 impl Comparison {
-    /// Reads reports that [`Report::json`] made.
+    /// Reads reports that [`BenchReport::json`] made.
     ///
     /// # Errors
-    /// As [`Report::read`] and [`Comparison::new`].
+    /// As [`BenchReport::read`] and [`Comparison::new`].
     pub fn read(paths: &[impl AsRef<Path>]) -> Result<Comparison> {
         let reports = paths.iter().map(|path| {
             Ok((
                 path.as_ref().display().to_string(),
-                Report::read(path.as_ref())?,
+                BenchReport::read(path.as_ref())?,
             ))
         });
         Comparison::new(&reports.collect::<Result<Vec<_>>>()?)
@@ -68,8 +68,8 @@ impl Comparison {
     ///
     /// # Errors
     /// [`Error::Request`] where there is nothing to compare.
-    pub fn new(reports: &[(impl AsRef<str>, Report)]) -> Result<Comparison> {
-        let of = |(file, report): &(_, Report)| {
+    pub fn new(reports: &[(impl AsRef<str>, BenchReport)]) -> Result<Comparison> {
+        let of = |(file, report): &(_, BenchReport)| {
             let machine = |device| Machine::new(AsRef::as_ref(file), report, device);
             report.devices.iter().map(machine).collect::<Vec<_>>()
         };
@@ -77,7 +77,7 @@ impl Comparison {
         for (k, machine) in machines.iter_mut().enumerate() {
             machine.letter = letter(k);
         }
-        let devices: Vec<&DeviceReport> = reports.iter().flat_map(|(_, r)| &r.devices).collect();
+        let devices: Vec<&BenchedDevice> = reports.iter().flat_map(|(_, r)| &r.devices).collect();
         let cases: Vec<ComparedCase> = names(&devices)
             .into_iter()
             .map(|name| ComparedCase::new(name, &devices))
@@ -106,7 +106,7 @@ impl Comparison {
 
 impl Machine {
     /// A device of a report, without a letter as yet.
-    fn new(file: &str, report: &Report, device: &DeviceReport) -> Machine {
+    fn new(file: &str, report: &BenchReport, device: &BenchedDevice) -> Machine {
         let how = match device.threads {
             Some(1) => "1 thread".into(),
             Some(threads) => format!("{threads} threads"),
@@ -124,7 +124,7 @@ impl Machine {
 }
 
 /// Names of all cases: in the order of the set, and after it those that only other releases know.
-fn names(devices: &[&DeviceReport]) -> Vec<String> {
+fn names(devices: &[&BenchedDevice]) -> Vec<String> {
     let mut names: Vec<String> = super::cases()
         .iter()
         .map(|c| c.name().to_string())
@@ -138,17 +138,17 @@ fn names(devices: &[&DeviceReport]) -> Vec<String> {
 }
 
 impl ComparedCase {
-    fn new(name: String, devices: &[&DeviceReport]) -> ComparedCase {
+    fn new(name: String, devices: &[&BenchedDevice]) -> ComparedCase {
         let found = devices.iter().map(|device| {
             let mut cases = device.cases.iter();
             cases.find(|case| case.name == name)
         });
-        let found: Vec<Option<&CaseReport>> = found.collect();
+        let found: Vec<Option<&BenchedCase>> = found.collect();
         let seconds =
-            |case: &Option<&CaseReport>| case.and_then(CaseReport::seconds).filter(|s| *s > 0.0);
+            |case: &Option<&BenchedCase>| case.and_then(BenchedCase::seconds).filter(|s| *s > 0.0);
         let seconds: Vec<Option<f64>> = found.iter().map(seconds).collect();
         let spreads: Vec<Option<(f64, f64)>> = found.iter().map(|case| spread((*case)?)).collect();
-        let runs = |case: &Option<&CaseReport>| {
+        let runs = |case: &Option<&BenchedCase>| {
             let timing = case.and_then(|case| case.timing);
             timing.map_or(0, |timing| timing.runs)
         };
@@ -173,7 +173,7 @@ impl ComparedCase {
 }
 
 /// The least and the most of the runs' seconds.
-fn spread(case: &CaseReport) -> Option<(f64, f64)> {
+fn spread(case: &BenchedCase) -> Option<(f64, f64)> {
     let timing = case.timing.filter(|t| t.median_seconds > 0.0)?;
     // Where the most was not kept, the median may be as far from it as from the least.
     let mirrored = 2.0 * timing.median_seconds - timing.least_seconds;

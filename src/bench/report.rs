@@ -20,7 +20,7 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// Everything that was measured in one go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct BenchReport {
     /// `hessblock bench`.
     pub format: String,
     /// The version of this form.
@@ -32,12 +32,12 @@ pub struct Report {
     /// The machine.
     pub system: System,
     /// Devices, in order.
-    pub devices: Vec<DeviceReport>,
+    pub devices: Vec<BenchedDevice>,
 }
 
 /// A device with its cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeviceReport {
+pub struct BenchedDevice {
     /// The adapter's name, or the processor's.
     pub name: String,
     /// `cpu`, or an adapter's kind: `discrete`, `integrated`, `virtual`, `software`.
@@ -53,7 +53,7 @@ pub struct DeviceReport {
     /// What the device can do at most.
     pub peak: Peak,
     /// Cases, in order.
-    pub cases: Vec<CaseReport>,
+    pub cases: Vec<BenchedCase>,
 }
 
 /// What became of a case.
@@ -70,7 +70,7 @@ pub enum Outcome {
 
 /// A case on a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CaseReport {
+pub struct BenchedCase {
     /// Its name.
     pub name: String,
     /// What became of it.
@@ -97,10 +97,10 @@ pub struct CaseReport {
     pub bound: Option<String>,
 }
 
-impl CaseReport {
+impl BenchedCase {
     /// A case that has not run.
-    pub(super) fn new(name: &str) -> CaseReport {
-        CaseReport {
+    pub(super) fn new(name: &str) -> BenchedCase {
+        BenchedCase {
             name: name.into(),
             outcome: Outcome::Failed,
             reason: None,
@@ -148,10 +148,10 @@ impl CaseReport {
     }
 }
 
-impl Report {
+impl BenchReport {
     /// A report of this machine with no device yet.
-    pub(super) fn here() -> Report {
-        Report {
+    pub(super) fn here() -> BenchReport {
+        BenchReport {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
             set: SET.into(),
@@ -162,7 +162,7 @@ impl Report {
     }
 
     /// Cases that failed, with their device.
-    pub fn failures(&self) -> impl Iterator<Item = (&DeviceReport, &CaseReport)> {
+    pub fn failures(&self) -> impl Iterator<Item = (&BenchedDevice, &BenchedCase)> {
         self.devices
             .iter()
             .flat_map(|device| device.cases.iter().map(move |case| (device, case)))
@@ -179,11 +179,11 @@ impl Report {
         Ok(text + "\n")
     }
 
-    /// Reads a file that [`Report::json`] made.
+    /// Reads a file that [`BenchReport::json`] made.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::File`] with the file and what is wrong in it.
-    pub fn read(path: &Path) -> Result<Report> {
+    pub fn read(path: &Path) -> Result<BenchReport> {
         let (file, length) = open(path)?;
         let fault = |message: String| Error::file(path, message);
         if length > MOST_BYTES {
@@ -252,7 +252,7 @@ pub(super) mod tests {
     use crate::files::whole;
 
     /// A report of one device with two cases, times scaled.
-    pub(in crate::bench) fn example(name: &str, scale: f64) -> Report {
+    pub(in crate::bench) fn example(name: &str, scale: f64) -> BenchReport {
         let peak = Peak {
             flops: Some(2e11),
             one_thread_flops: Some(1e11),
@@ -260,7 +260,7 @@ pub(super) mod tests {
             copy: Some(2e10),
         };
         let case = |name: &str, seconds: f64| {
-            let mut case = CaseReport::new(name);
+            let mut case = BenchedCase::new(name);
             (case.operations, case.bytes) = (Some(1_000_000_000), Some(40_000_000));
             let timing = Timing {
                 median_seconds: seconds,
@@ -272,10 +272,10 @@ pub(super) mod tests {
             case.timed(timing, &peak);
             case
         };
-        let mut failed = CaseReport::new("lenet5/diagonal");
+        let mut failed = BenchedCase::new("lenet5/diagonal");
         failed.reason = Some("number 3 is wrong".into());
-        let mut report = Report::here();
-        report.devices.push(DeviceReport {
+        let mut report = BenchReport::here();
+        report.devices.push(BenchedDevice {
             name: name.into(),
             kind: "cpu".into(),
             precision: "f32".into(),
@@ -299,7 +299,7 @@ pub(super) mod tests {
         let report = example("a", 1.0);
         check_target(&path, false).unwrap();
         whole::write(&path, report.json().unwrap().as_bytes()).unwrap();
-        assert_eq!(Report::read(&path).unwrap(), report);
+        assert_eq!(BenchReport::read(&path).unwrap(), report);
         assert!(check_target(&path, false).is_err());
         assert!(check_target(&path, true).is_ok());
         let case = &report.devices[0].cases[0];
@@ -337,7 +337,7 @@ pub(super) mod tests {
             ),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = Report::read(&path).unwrap_err().to_string();
+            let error = BenchReport::read(&path).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("a.json"), "{error}");
         }
     }

@@ -1,10 +1,10 @@
 //! Runs cases on devices: every case is checked against CPU f64 before it is timed.
 
-use super::case::{Case, Prepared};
+use super::case::{BenchCase, Prepared};
 use super::check::{Check, SINGLE};
 use super::measure::time;
 use super::peak::Peak;
-use super::report::{CaseReport, DeviceReport, Outcome, Report};
+use super::report::{BenchReport, BenchedCase, BenchedDevice, Outcome};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::trial::System;
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct BenchOptions {
     /// Seconds that each case is timed for on each device; a case that takes longer runs up to three times.
     pub seconds: f64,
 }
 
-impl Default for Options {
+impl Default for BenchOptions {
     fn default() -> Self {
         Self { seconds: 0.5 }
     }
@@ -25,7 +25,7 @@ impl Default for Options {
 
 /// How far a measurement has come.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
+pub struct BenchProgress<'a> {
     /// Steps done; a step is the peak of a device, or a case on one.
     pub done: usize,
     /// Steps in all.
@@ -41,12 +41,12 @@ pub struct Progress<'a> {
 /// A case that fails is in the report and does not end the run.
 ///
 /// ```
-/// use hessblock::bench::{Options, measure, select};
+/// use hessblock::bench::{BenchOptions, measure, select};
 /// use hessblock::{Device, Precision};
 /// use std::sync::atomic::AtomicBool;
 ///
 /// let (cases, devices) = (select(&["primitive/slice".into()])?, [Device::cpu(Precision::F32)]);
-/// let options = Options { seconds: 0.01 };
+/// let options = BenchOptions { seconds: 0.01 };
 /// let report = measure(&cases, &devices, options, &|_| (), &AtomicBool::new(false))?;
 /// assert!(report.devices[0].cases[0].seconds().is_some());
 /// # Ok::<(), hessblock::Error>(())
@@ -55,19 +55,19 @@ pub struct Progress<'a> {
 /// # Errors
 /// [`Error::Interrupted`]; [`Error::Device`] where a peak cannot be measured.
 pub fn measure(
-    cases: &[Case],
+    cases: &[BenchCase],
     devices: &[Device],
-    options: Options,
-    progress: &dyn Fn(Progress<'_>),
+    options: BenchOptions,
+    progress: &dyn Fn(BenchProgress<'_>),
     cancel: &AtomicBool,
-) -> Result<Report> {
-    let mut report = Report::here();
+) -> Result<BenchReport> {
+    let mut report = BenchReport::here();
     let total = devices.len() * (cases.len() + 1);
     let mut done = 0;
     let mut step = |what: &str, device: &str| {
         let (at, total) = (done, total);
         done += 1;
-        progress(Progress {
+        progress(BenchProgress {
             done: at,
             total,
             what,
@@ -89,7 +89,7 @@ pub fn measure(
         let prepared = prepare(case);
         for (device, described) in devices.iter().zip(&mut report.devices) {
             step(case.name(), &described.name)?;
-            let mut found = CaseReport::new(case.name());
+            let mut found = BenchedCase::new(case.name());
             let ended = match &prepared {
                 Ok(prepared) => one(prepared, device, described, options, cancel, &mut found),
                 Err(error) => Err(Error::Value(error.to_string())),
@@ -109,7 +109,7 @@ pub fn measure(
 }
 
 /// A case with what CPU f64 gives; its reference is an error of its own where there is no room for it.
-fn prepare(case: &Case) -> Result<(Prepared, Result<Vec<f64>>)> {
+fn prepare(case: &BenchCase) -> Result<(Prepared, Result<Vec<f64>>)> {
     let prepared = case.prepare()?;
     let reference = prepared.reference();
     Ok((prepared, reference))
@@ -118,10 +118,10 @@ fn prepare(case: &Case) -> Result<(Prepared, Result<Vec<f64>>)> {
 fn one(
     (prepared, reference): &(Prepared, Result<Vec<f64>>),
     device: &Device,
-    described: &DeviceReport,
-    options: Options,
+    described: &BenchedDevice,
+    options: BenchOptions,
     cancel: &AtomicBool,
-    found: &mut CaseReport,
+    found: &mut BenchedCase,
 ) -> Result<()> {
     let reference = match reference {
         Ok(reference) => reference,
@@ -158,15 +158,15 @@ fn one(
 }
 
 /// Notes the outcome of a check.
-fn passed(check: &Check, found: &mut CaseReport) -> bool {
+fn passed(check: &Check, found: &mut BenchedCase) -> bool {
     found.error = Some(check.error).filter(|e| e.is_finite());
     found.tolerance = Some(check.tolerance);
     found.reason.clone_from(&check.fault);
     check.passed()
 }
 
-fn describe(device: &Device, system: &System) -> DeviceReport {
-    let cpu = DeviceReport {
+fn describe(device: &Device, system: &System) -> BenchedDevice {
+    let cpu = BenchedDevice {
         name: system.processor.clone(),
         kind: "cpu".into(),
         precision: device.precision().to_string(),
@@ -177,7 +177,7 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
         cases: Vec::new(),
     };
     #[cfg(feature = "gpu")]
-    let of_gpu = |gpu: &crate::tensor::gpu::Gpu, cpu| DeviceReport {
+    let of_gpu = |gpu: &crate::tensor::gpu::Gpu, cpu| BenchedDevice {
         name: gpu.report().name.clone(),
         kind: gpu.report().kind().into(),
         backend: gpu.report().backend.clone(),
@@ -207,12 +207,12 @@ mod tests {
         let cases = select(&["primitive/slice".into(), "primitive/take".into()]).unwrap();
         let devices = [Device::cpu(Precision::F32), Device::cpu(Precision::F64)];
         let steps = RefCell::new(Vec::new());
-        let progress = |p: Progress<'_>| {
+        let progress = |p: BenchProgress<'_>| {
             steps
                 .borrow_mut()
                 .push((p.done, p.total, p.what.to_string()))
         };
-        let options = Options { seconds: 0.01 };
+        let options = BenchOptions { seconds: 0.01 };
         let report = measure(&cases, &devices, options, &progress, &GO_ON).unwrap();
         assert_eq!(report.failures().count(), 0, "{report:?}");
         let steps = steps.into_inner();
@@ -224,7 +224,7 @@ mod tests {
         let [single, double] = &report.devices[..] else {
             panic!("{report:?}")
         };
-        let bytes = |device: &DeviceReport| device.cases[0].bytes.unwrap();
+        let bytes = |device: &BenchedDevice| device.cases[0].bytes.unwrap();
         assert_eq!(2 * bytes(single), bytes(double));
         assert!(
             single
@@ -244,12 +244,12 @@ mod tests {
         let (prepared, reference) = prepare(case).unwrap();
         let mut wrong = reference.unwrap();
         wrong[5] += 0.5;
-        let mut report = Report::here();
+        let mut report = BenchReport::here();
         let described = describe(&Device::cpu(Precision::F32), &report.system);
         for precision in [Precision::F32, Precision::F64] {
-            let mut found = CaseReport::new(case.name());
+            let mut found = BenchedCase::new(case.name());
             let device = Device::cpu(precision);
-            let options = Options::default();
+            let options = BenchOptions::default();
             let given = (
                 case.prepare().unwrap(),
                 Ok(wrong.iter().map(|v| v + 1.0).collect()),
@@ -269,13 +269,13 @@ mod tests {
             prepared,
             Err(Error::budget((2, 1), Vec::new(), "too large")),
         );
-        let mut found = CaseReport::new(case.name());
+        let mut found = BenchedCase::new(case.name());
         let device = Device::cpu(Precision::F32);
         let ended = one(
             &given,
             &device,
             &described,
-            Options::default(),
+            BenchOptions::default(),
             &GO_ON,
             &mut found,
         );

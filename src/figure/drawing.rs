@@ -31,7 +31,7 @@ fn font() {
 ///
 /// ```
 /// # use hessblock::study::error::{GradientError, LayerError};
-/// # use hessblock::study::initialise::Initialiser;
+/// # use hessblock::network::initialise::Initialiser;
 /// use hessblock::study::figure;
 /// # let error = GradientError { initialiser: Initialiser::He, draws: 1, seed: 0, samples: 64, losses: vec![0.0], layers: vec![] };
 /// let drawing = figure::gradient(&error, "digits");

@@ -6,6 +6,7 @@
 
 pub mod builder;
 mod derived;
+pub mod initialise;
 pub mod inspect;
 
 pub use derived::{Derive, Derived};

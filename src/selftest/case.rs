@@ -42,7 +42,7 @@ impl Group {
 
 /// Something that is computed on the device and in CPU f64.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct TestCase {
     group: Group,
     subject: String,
     about: String,
@@ -59,7 +59,7 @@ pub(super) enum Work {
     Network(Problem),
 }
 
-impl Case {
+impl TestCase {
     /// Its group.
     pub fn group(&self) -> Group {
         self.group
@@ -111,8 +111,8 @@ impl Case {
 }
 
 /// The cases of a group, made of drafts.
-fn drafted<W>(group: Group, drafts: Vec<Draft<W>>, work: fn(W) -> Work) -> Vec<Case> {
-    let case = |draft: Draft<W>| Case {
+fn drafted<W>(group: Group, drafts: Vec<Draft<W>>, work: fn(W) -> Work) -> Vec<TestCase> {
+    let case = |draft: Draft<W>| TestCase {
         group,
         subject: draft.subject,
         about: draft.about,
@@ -123,7 +123,7 @@ fn drafted<W>(group: Group, drafts: Vec<Draft<W>>, work: fn(W) -> Work) -> Vec<C
 }
 
 /// The whole suite, in order.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<TestCase> {
     let mut primitives = drafted(Group::Primitive, primitive::drafts(), Work::Primitive);
     primitives.extend(drafted(
         Group::Primitive,
@@ -136,7 +136,7 @@ pub fn cases() -> Vec<Case> {
         drafted(Group::Contraction, contraction::drafts(), Work::Contraction),
         drafted(Group::Network, network::drafts(), Work::Network),
     ];
-    let together = |mut cases: Vec<Case>| {
+    let together = |mut cases: Vec<TestCase>| {
         // Those of one subject together, subjects as they come first.
         let subjects: Vec<String> = cases.iter().map(|case| case.subject.clone()).collect();
         cases.sort_by_key(|case| subjects.iter().position(|s| *s == case.subject));
@@ -155,7 +155,7 @@ pub fn cases() -> Vec<Case> {
 ///
 /// # Errors
 /// [`Error::Request`] for a text that no name holds, with the subjects there are.
-pub fn select(texts: &[String]) -> Result<Vec<Case>> {
+pub fn select(texts: &[String]) -> Result<Vec<TestCase>> {
     let all = cases();
     for text in texts {
         if text.is_empty() || !all.iter().any(|case| case.name().contains(text.as_str())) {
@@ -168,7 +168,7 @@ pub fn select(texts: &[String]) -> Result<Vec<Case>> {
             return Err(Error::unknown("case", text, &subjects));
         }
     }
-    let meant = |case: &Case| {
+    let meant = |case: &TestCase| {
         let name = case.name();
         texts.is_empty() || texts.iter().any(|text| name.contains(text.as_str()))
     };
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_select_their_cases() {
         let all = cases();
-        let names: BTreeSet<String> = all.iter().map(Case::name).collect();
+        let names: BTreeSet<String> = all.iter().map(TestCase::name).collect();
         assert_eq!(names.len(), all.len());
         assert_eq!(select(&[]).unwrap().len(), all.len());
         let chosen = select(&["network/".into(), "primitive/take".into()]).unwrap();

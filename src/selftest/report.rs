@@ -1,6 +1,6 @@
 //! What came out, as JSON, to be attached to a bug report.
 
-use super::case::{Case, Group};
+use super::case::{Group, TestCase};
 use super::compare::Measure;
 use crate::error::{Error, Result};
 use crate::trial::System;
@@ -13,7 +13,7 @@ const FORMAT_VERSION: u64 = 1;
 
 /// Everything that was tested in one go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct TestReport {
     /// `hessblock selftest`.
     pub format: String,
     /// The version of this form.
@@ -23,7 +23,7 @@ pub struct Report {
     /// The machine, with its operating system.
     pub system: System,
     /// What was tested.
-    pub device: DeviceReport,
+    pub device: TestedDevice,
     /// Cases that passed.
     pub passed: usize,
     /// Cases that failed.
@@ -31,12 +31,12 @@ pub struct Report {
     /// Seconds in all.
     pub seconds: f64,
     /// Cases, in order.
-    pub cases: Vec<CaseReport>,
+    pub cases: Vec<TestedCase>,
 }
 
 /// The device under test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeviceReport {
+pub struct TestedDevice {
     /// The adapter's name, or the processor's.
     pub name: String,
     /// `cpu`, or an adapter's kind: `discrete`, `integrated`, `virtual`, `software`.
@@ -53,7 +53,7 @@ pub struct DeviceReport {
 
 /// What became of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CaseReport {
+pub struct TestedCase {
     /// Its group.
     pub group: Group,
     /// What was tested.
@@ -75,9 +75,9 @@ pub struct CaseReport {
     pub seconds: f64,
 }
 
-impl CaseReport {
-    pub(super) fn new(case: &Case) -> CaseReport {
-        CaseReport {
+impl TestedCase {
+    pub(super) fn new(case: &TestCase) -> TestedCase {
+        TestedCase {
             group: case.group(),
             subject: case.subject().into(),
             name: case.name(),
@@ -100,10 +100,10 @@ impl CaseReport {
     }
 }
 
-impl Report {
-    pub(super) fn new(device: DeviceReport, cases: Vec<CaseReport>, seconds: f64) -> Report {
+impl TestReport {
+    pub(super) fn new(device: TestedDevice, cases: Vec<TestedCase>, seconds: f64) -> TestReport {
         let passed = cases.iter().filter(|case| case.pass).count();
-        Report {
+        TestReport {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -117,7 +117,7 @@ impl Report {
     }
 
     /// The cases that failed.
-    pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
+    pub fn failures(&self) -> impl Iterator<Item = &TestedCase> {
         self.cases.iter().filter(|case| !case.pass)
     }
 

@@ -1,9 +1,9 @@
 //! Runs cases on a device and compares what comes out with CPU f64.
 
-use super::case::{Case, Group};
+use super::case::{Group, TestCase};
 use super::compare::difference;
 use super::draft::COPIES;
-use super::report::{CaseReport, DeviceReport, Report};
+use super::report::{TestReport, TestedCase, TestedDevice};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::tensor::Contract;
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
+pub struct TestProgress<'a> {
     /// Cases done.
     pub done: usize,
     /// Cases in all.
@@ -43,10 +43,10 @@ pub struct Progress<'a> {
 /// cannot be opened; [`Error::Interrupted`].
 pub fn run(
     device: &Device,
-    cases: &[Case],
-    progress: &dyn Fn(Progress<'_>),
+    cases: &[TestCase],
+    progress: &dyn Fn(TestProgress<'_>),
     cancel: &AtomicBool,
-) -> Result<Report> {
+) -> Result<TestReport> {
     let clock = Instant::now();
     let (described, cases) = match device.kind() {
         Kind::CpuF64(_) => {
@@ -56,7 +56,7 @@ pub fn run(
             ));
         }
         Kind::CpuF32(cpu) => {
-            let described = DeviceReport {
+            let described = TestedDevice {
                 name: System::here().processor,
                 kind: "cpu".into(),
                 backend: "cpu".into(),
@@ -76,7 +76,7 @@ pub fn run(
         #[cfg(feature = "gpu")]
         Kind::Gpu(gpu) => {
             let report = gpu.report();
-            let described = DeviceReport {
+            let described = TestedDevice {
                 name: report.name.clone(),
                 kind: report.kind().into(),
                 backend: report.backend.clone(),
@@ -97,7 +97,7 @@ pub fn run(
         }
     };
     let seconds = clock.elapsed().as_secs_f64();
-    Ok(Report::new(described, cases, seconds))
+    Ok(TestReport::new(described, cases, seconds))
 }
 
 /// Tests any backend, in one form or in several (a GPU with shader checks and without) whose products are to be the same
@@ -107,10 +107,10 @@ pub fn run(
 /// [`Error::Interrupted`]; what CPU f64, the reference, reports.
 pub fn run_on<B: Contract + Sync>(
     backends: &[B],
-    cases: &[Case],
-    progress: &dyn Fn(Progress<'_>),
+    cases: &[TestCase],
+    progress: &dyn Fn(TestProgress<'_>),
     cancel: &AtomicBool,
-) -> Result<Vec<CaseReport>> {
+) -> Result<Vec<TestedCase>> {
     let mut reports = Vec::with_capacity(cases.len());
     for (done, case) in cases.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
@@ -118,7 +118,7 @@ pub fn run_on<B: Contract + Sync>(
         }
         let (total, name) = (cases.len(), case.name());
         let case_name = name.as_str();
-        progress(Progress {
+        progress(TestProgress {
             done,
             total,
             case: case_name,
@@ -128,9 +128,9 @@ pub fn run_on<B: Contract + Sync>(
     Ok(reports)
 }
 
-fn one<B: Contract + Sync>(backends: &[B], case: &Case) -> Result<CaseReport> {
+fn one<B: Contract + Sync>(backends: &[B], case: &TestCase) -> Result<TestedCase> {
     let clock = Instant::now();
-    let mut report = CaseReport::new(case);
+    let mut report = TestedCase::new(case);
     let reference = case.reference()?;
     let (mut runs, mut worst, mut fault) = (Vec::new(), 0.0f64, None);
     // Operations and networks are made of primitives that were compared in every form: the last one, as users have it, does.

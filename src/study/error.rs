@@ -2,9 +2,9 @@
 //!
 //! Source: Skorski, "Approximating Hessians for Neural Networks", 2021, figure 3.
 
-use super::initialise::{Initialisation, Initialiser};
 use super::quantiles::Quantiles;
 use crate::error::{Error, Result};
+use crate::network::initialise::{Initialisation, Initialiser};
 use crate::network::{Layer, Network};
 use crate::operator::Form;
 use crate::operator::Steps;
@@ -126,7 +126,7 @@ pub struct GradientError {
 /// # use hessblock::{Device, Precision, Session};
 /// # use ndarray::{arr1, arr2};
 /// use hessblock::study::error::{Draw, gradient_error};
-/// use hessblock::study::initialise::Initialiser;
+/// use hessblock::network::initialise::Initialiser;
 /// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
 /// let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
 /// let session = Session::builder(network)

@@ -2,7 +2,7 @@
 
 use super::shared::{Data, Loss, Model, Run, precision};
 use crate::Precision;
-use crate::study::initialise::Initialiser;
+use crate::network::initialise::Initialiser;
 use clap::Args;
 use std::path::PathBuf;
 

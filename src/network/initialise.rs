@@ -249,7 +249,7 @@ fn along_axis(node: &Node, role: &ops::Role, shape: &[usize]) -> Role {
 ///
 /// ```
 /// use hessblock::network::builder::Builder;
-/// use hessblock::study::initialise::{Initialisation, Initialiser};
+/// use hessblock::network::initialise::{Initialisation, Initialiser};
 /// let network = Builder::new(&[100]).linear("fc", 50).initialize(0).build()?;
 /// let draws = Initialisation::new(&network, Initialiser::Glorot, 7);
 /// let values = draws.draw(3); // [p] in the flat order: fc.weight, fc.bias
