@@ -68,6 +68,18 @@ fn a_run_that_another_thread_cancels_is_gone_on_with_to_the_same_bits() {
 }
 
 #[test]
+fn everything_goes_to_other_threads() {
+    fn goes<T: Send + Sync + Clone + 'static>() {}
+    goes::<Session>();
+    goes::<hessblock::Operator>();
+    goes::<hessblock::Request>();
+    goes::<hessblock::Plan>();
+    goes::<Output>();
+    goes::<CancelToken>();
+    goes::<Device>();
+}
+
+#[test]
 fn work_in_memory_is_watched_and_stopped_too() {
     let session = builder(20, 50).build().expect("a session");
     let (tell, told) = channel();

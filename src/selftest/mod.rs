@@ -23,7 +23,7 @@ mod transformer;
 pub use case::{Group, TestCase, cases, select};
 pub use compare::Measure;
 pub use report::{TestReport, TestedCase, TestedDevice};
-pub use run::{TestProgress, run};
 #[doc(hidden)]
 pub use run::run_on;
+pub use run::{TestProgress, run};
 pub use table::{heading, table};

@@ -48,7 +48,7 @@ impl Plan {
         }
     }
 
-    /// Bytes of host memory that it counts on at most, beside the network, the data and what was held before.
+    /// Bytes of host memory that it counts on at most, beside the network, the data and what was held before. On the CPU all of it is here.
     pub fn host_bytes(&self) -> u64 {
         self.tiles.host_bytes
     }
