@@ -31,8 +31,12 @@ fn main() -> hessblock::Result<()> {
         let output = output.clone();
         move || watched.write(output)
     });
+    let mut seen = 0;
     for progress in receiver {
-        println!("{} of {} tiles", progress.tiles, progress.tile_count);
+        if progress.tiles > seen {
+            seen = progress.tiles;
+            println!("{seen} of {} tiles", progress.tile_count);
+        }
         if progress.tiles >= 5 {
             token.cancel();
             break;

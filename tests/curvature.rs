@@ -80,105 +80,128 @@ fn flat(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values.into_iter().collect()
 }
 
+/// A case, and what of it is further off than the tolerance.
+struct Check<'a> {
+    case: &'a Known,
+    tolerance: f64,
+    faults: Vec<String>,
+}
+
+impl Check<'_> {
+    /// PyTorch's numbers of that name.
+    fn expect(&self, key: &str) -> Vec<f64> {
+        values(&self.case.file, key)
+    }
+
+    /// The greatest of the numbers of two names.
+    fn scale(&self, keys: [&str; 2]) -> f64 {
+        keys.map(|key| greatest(&self.expect(key)))
+            .into_iter()
+            .fold(0.0, f64::max)
+    }
+
+    /// `[p, k]`.
+    fn vectors(&self) -> Array2<f64> {
+        rows(self.expect("V"), self.case.session.ggn().size()).reversed_axes()
+    }
+
+    /// Compares with the numbers of that name.
+    fn check(&mut self, what: &str, found: Vec<f64>, key: &str, scale: f64) {
+        let off = worst(&found, &self.expect(key)) / scale.max(f64::MIN_POSITIVE);
+        if off.is_nan() || off > self.tolerance {
+            let name = &self.case.name;
+            self.faults
+                .push(format!("{name}: {what} is off by {off:.1e}"));
+        }
+    }
+
+    fn products(&mut self) {
+        let (vectors, scale) = (self.vectors(), self.scale(["GV", "HV"]));
+        for (curvature, key) in [
+            (Curvature::Ggn, "GV"),
+            (Curvature::Exact, "HV"),
+            (Curvature::Residual, "RV"),
+        ] {
+            let operator = self.case.chunked.operator(curvature);
+            let found = operator.apply(vectors.view()).expect("a product");
+            let found = flat(found.reversed_axes());
+            self.check(&format!("{curvature} product"), found, key, scale);
+        }
+    }
+
+    fn forms(&mut self) {
+        let (case, vectors) = (self.case, self.vectors());
+        let forms = case.chunked.ggn().forms(vectors.view()).expect("forms");
+        let scale = self.scale(["form_G", "form_H"]);
+        let found = forms.iter().map(|f| f.ggn).collect();
+        self.check("vᵀGv", found, "form_G", scale);
+        let found = forms.iter().map(|f| f.exact()).collect();
+        self.check("vᵀHv", found, "form_H", scale);
+        let gradients = case.chunked.layer_gradients().expect("gradients");
+        let forms = case.chunked.ggn().forms(gradients.view()).expect("forms");
+        let scale = self.scale(["layer_form_G", "layer_form_H"]);
+        let found = forms.iter().map(|f| f.ggn).collect();
+        self.check("gᵀGg of layers", found, "layer_form_G", scale);
+        let found = forms.iter().map(|f| f.exact()).collect();
+        self.check("gᵀHg of layers", found, "layer_form_H", scale);
+    }
+
+    fn traces(&mut self) {
+        let scale = self.scale(["trace_G", "trace_H"]);
+        for (curvature, key) in [(Curvature::Ggn, "trace_G"), (Curvature::Exact, "trace_H")] {
+            let traces = self.case.session.operator(curvature).traces();
+            let traces = traces.expect("a trace");
+            let whole = traces.last().expect("the whole").value;
+            self.check(key, vec![whole], key, scale);
+        }
+    }
+
+    fn jacobian(&mut self) {
+        let session = &self.case.chunked;
+        let pushed = session.jacobian_product(&self.vectors()).expect("J·v");
+        self.check("J·v", flat(pushed), "JV", greatest(&self.expect("JV")));
+        let (samples, outputs) = (session.dataset().len(), session.network().outputs());
+        let cotangents = self.expect("U");
+        let shape = (samples, cotangents.len() / samples / outputs, outputs);
+        let cotangents = Array3::from_shape_vec(shape, cotangents).expect("cotangents");
+        let pulled = session.jacobian_transpose_product(&cotangents);
+        let pulled = flat(pulled.expect("Jᵀ·u").reversed_axes());
+        self.check("Jᵀ·u", pulled, "JTU", greatest(&self.expect("JTU")));
+    }
+
+    fn fisher(&mut self) {
+        let fisher = self.case.session.empirical_fisher();
+        let rows = self.expect("rows").into_iter().map(|i| i as usize);
+        let rows = rows.map(|i| Part::range(i..i + 1, 0..fisher.size()));
+        let parts = std::iter::once(Part::Diagonal).chain(rows);
+        let request = fisher.parts(parts).expect("a gradient");
+        let blocks = request.to_arrays::<f64>().expect("blocks");
+        let scale = greatest(&self.expect("EF_diagonal"));
+        let diagonal = flat(blocks[0].array.clone());
+        let what = "diagonal of the empirical Fisher";
+        self.check(what, diagonal, "EF_diagonal", scale);
+        let found = blocks[1..].iter().flat_map(|row| row.array.iter().copied());
+        let what = "rows of the empirical Fisher";
+        self.check(what, found.collect(), "EF_rows", scale);
+    }
+}
+
 fn agree(device: &Device, tolerance: f64, take: usize) {
     let mut faults = Vec::new();
     let known = known(device);
     assert!(known.len() >= 8);
-    for case in known.into_iter().step_by(take) {
-        let Known {
-            name,
-            session,
-            chunked,
-            file,
-        } = case;
-        let p = session.network().parameter_count();
-        let outputs = session.network().outputs();
-        let samples = session.dataset().len();
-        let expect = |key: &str| values(&file, key);
-        let mut check = |what: &str, found: Vec<f64>, expected: &[f64], scale: f64| {
-            let off = worst(&found, expected) / scale.max(f64::MIN_POSITIVE);
-            if off.is_nan() || off > tolerance {
-                faults.push(format!("{name}: {what} is off by {off:.1e}"));
-            }
+    for case in known.iter().step_by(take) {
+        let mut check = Check {
+            case,
+            tolerance,
+            faults: Vec::new(),
         };
-        let vectors = rows(expect("V"), p).reversed_axes();
-        let (ggn, exact) = (expect("GV"), expect("HV"));
-        let most = greatest(&ggn).max(greatest(&exact));
-        for (curvature, expected) in [
-            (Curvature::Ggn, &ggn),
-            (Curvature::Exact, &exact),
-            (Curvature::Residual, &expect("RV")),
-        ] {
-            let operator = chunked.operator(curvature);
-            let found = operator.apply(vectors.view()).expect("a product");
-            let found = flat(found.reversed_axes());
-            check(&format!("{curvature} product"), found, expected, most);
-        }
-        let forms = chunked.ggn().forms(vectors.view()).expect("forms");
-        let scale = greatest(&expect("form_G")).max(greatest(&expect("form_H")));
-        check(
-            "vᵀGv",
-            forms.iter().map(|f| f.ggn).collect(),
-            &expect("form_G"),
-            scale,
-        );
-        check(
-            "vᵀHv",
-            forms.iter().map(|f| f.exact()).collect(),
-            &expect("form_H"),
-            scale,
-        );
-        let gradients = chunked.layer_gradients().expect("gradients");
-        let forms = chunked.ggn().forms(gradients.view()).expect("forms");
-        let scale = greatest(&expect("layer_form_G")).max(greatest(&expect("layer_form_H")));
-        let found = forms.iter().map(|f| f.ggn).collect();
-        check("gᵀGg of layers", found, &expect("layer_form_G"), scale);
-        let found = forms.iter().map(|f| f.exact()).collect();
-        check("gᵀHg of layers", found, &expect("layer_form_H"), scale);
-        for (curvature, key) in [(Curvature::Ggn, "trace_G"), (Curvature::Exact, "trace_H")] {
-            let traces = session.operator(curvature).traces().expect("a trace");
-            let whole = traces.last().expect("the whole").value;
-            let scale = greatest(&expect("trace_G")).max(greatest(&expect("trace_H")));
-            check(key, vec![whole], &expect(key), scale);
-        }
-        let pushed = chunked.jacobian_product(&vectors).expect("J·v");
-        let expected = expect("JV");
-        check("J·v", flat(pushed), &expected, greatest(&expected));
-        let cotangents = expect("U");
-        let shape = (samples, cotangents.len() / samples / outputs, outputs);
-        let cotangents = Array3::from_shape_vec(shape, cotangents).expect("cotangents");
-        let pulled = chunked.jacobian_transpose_product(&cotangents);
-        let expected = expect("JTU");
-        check(
-            "Jᵀ·u",
-            flat(pulled.expect("Jᵀ·u").reversed_axes()),
-            &expected,
-            greatest(&expected),
-        );
-        let units = expect("rows");
-        let mut parts = vec![Part::Diagonal];
-        parts.extend(
-            units
-                .iter()
-                .map(|&i| Part::Range(i as usize..i as usize + 1, 0..p)),
-        );
-        let request = session.empirical_fisher().parts(parts).expect("a gradient");
-        let blocks = request.to_arrays::<f64>().expect("blocks");
-        let diagonal = expect("EF_diagonal");
-        let most = greatest(&diagonal);
-        check(
-            "diagonal of the empirical Fisher",
-            flat(blocks[0].array.clone()),
-            &diagonal,
-            most,
-        );
-        let found = blocks[1..].iter().flat_map(|row| row.array.iter().copied());
-        check(
-            "rows of the empirical Fisher",
-            found.collect(),
-            &expect("EF_rows"),
-            most,
-        );
+        check.products();
+        check.forms();
+        check.traces();
+        check.jacobian();
+        check.fisher();
+        faults.extend(check.faults);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -326,6 +326,28 @@ fn a_run_that_had_too_little_memory_and_was_stopped_goes_on_with_the_units_it_ha
     assert!(read(&whole) == read(&output), "other bits");
 }
 
+/// The names in a folder, in order.
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
+    let names = entries.map(|entry| name(entry).to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Checks the corners of every tile that a list of done tiles names, in the numbers that lie beside it.
+fn check_listed(list: &str, data: &[u8], expected: &Array2<f64>) {
+    for line in list.lines().filter(|line| !line.starts_with('{')) {
+        let at: Vec<usize> = line.split(' ').flat_map(|w| w.parse()).collect();
+        for (row, column) in [(at[1], at[3]), (at[2] - 1, at[4] - 1)] {
+            let entry = &data[(row * expected.ncols() + column) * 4..][..4];
+            let entry = f32::from_le_bytes(entry.try_into().expect("four bytes"));
+            assert_eq!(f64::from(entry), expected[[row, column]], "{line}");
+        }
+    }
+}
+
 #[test]
 fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_starts_anew() {
     let Some(whole) = gpu(Faults::default()) else {
@@ -333,18 +355,7 @@ fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_
     };
     let session = session(12);
     let folder = tempfile::tempdir().expect("a folder");
-    let names = || {
-        let entries = std::fs::read_dir(folder.path()).expect("the folder");
-        let names = entries.map(|e| {
-            e.expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        });
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    };
+    let names = || names_in(folder.path());
     let run = |gpu: Gpu| {
         let g = session.with_device(Device::from(gpu)).ggn();
         let request = g.parts([Part::Full]).expect("a part");
@@ -393,15 +404,7 @@ fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_
         // The older result stands, and what the list names is there to the bit.
         let bytes = std::fs::read(folder.path().join("h.npy.partial")).expect("the data");
         let data = &bytes[bytes.len() - rows * rows * 4..];
-        let list = list.expect("it has lines");
-        for line in list.lines().filter(|line| !line.starts_with('{')) {
-            let at: Vec<usize> = line.split(' ').flat_map(|w| w.parse()).collect();
-            for (row, column) in [(at[1], at[3]), (at[2] - 1, at[4] - 1)] {
-                let entry = &data[(row * rows + column) * 4..][..4];
-                let entry = f32::from_le_bytes(entry.try_into().expect("four bytes"));
-                assert_eq!(f64::from(entry), expected[[row, column]], "{line}");
-            }
-        }
+        check_listed(&list.expect("it has lines"), data, &expected);
     }
     assert!(
         halfway > 0,
