@@ -245,6 +245,7 @@ impl Request {
     }
 
     /// The plan of one of several equal shares of files of which nothing is known.
+    #[cfg(feature = "cli")]
     pub(crate) fn plan_on_disk(&self, shares: usize) -> Result<Plan> {
         let tiles = self
             .operator

@@ -86,7 +86,7 @@ fn differ<'a>(at: &mut Vec<&'a str>, then: &'a Value, now: &'a Value, found: &mu
                 at.pop();
             }
         }
-        _ => found.push(was(&at.join(" "), then, now)),
+        _ => found.push(was(at.join(" "), then, now)),
     }
 }
 

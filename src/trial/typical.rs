@@ -145,7 +145,7 @@ fn pools() -> Vec<Typical> {
             "window-spread",
             "its transpose",
             P::WindowSpread(pool.clone()),
-            &[pooled.clone()],
+            std::slice::from_ref(&pooled),
         ),
         case(
             "gather",
