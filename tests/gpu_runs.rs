@@ -724,11 +724,11 @@ fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
         (format!("{index},no such adapter"), "no such adapter"),
         (",".into(), "empty place"),
     ] {
-        let error = open(&text).err().expect("refused").to_string();
+        let error = open(&text).expect_err("refused").to_string();
         assert!(error.contains(word), "{text}: {error}");
     }
     let double = Device::open(&format!("{index},{index}"), Precision::F64);
-    assert!(double.err().expect("refused").to_string().contains("f64"));
+    assert!(double.expect_err("refused").to_string().contains("f64"));
     // The same entries in files and in memory, and what runs on the first.
     let session = small();
     let request = |device: &Device| {

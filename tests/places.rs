@@ -167,15 +167,7 @@ fn check<B: Contract>(
     for turn in 0..times {
         for (unit, pair) in pairs.iter().enumerate() {
             let begin = turn == 0 && unit == 0;
-            accumulate(
-                &c.backend,
-                &mut tile,
-                Placement {
-                    mirror: mirror,
-                    begin,
-                },
-                pair,
-            );
+            accumulate(&c.backend, &mut tile, Placement { mirror, begin }, pair);
         }
     }
     let pending = c.backend.finish(tile);

@@ -1,12 +1,14 @@
 //! Devices by the selectors that people give: names, indices, `auto`, lists.
 
-use super::Gpus;
-use super::{Device, Kind};
+use super::Device;
+#[cfg(feature = "gpu")]
+use super::{Gpus, Kind};
 use crate::error::{Error, Result};
 use crate::plan::budget::address_space;
 use crate::precision::Precision;
+use crate::setting::DEVICE;
 #[cfg(feature = "gpu")]
-use crate::setting::{DEVICE, PRECISION};
+use crate::setting::PRECISION;
 #[cfg(feature = "gpu")]
 use crate::tensor::gpu::{AdapterReport, Gpu, Selector, adapters};
 
