@@ -2,10 +2,13 @@
 //!
 //! Everything is made here from counters, so that it is the same on every machine; nothing is read from disk.
 
-use super::check::{Check, DEFINITION, QUOTIENT};
-use super::model::{CLASSES, Model};
-use super::primitive::compared;
-use super::ready::Ready;
+#[cfg(test)]
+mod tests;
+
+use crate::bench::check::{Check, DEFINITION, QUOTIENT};
+use crate::bench::model::{CLASSES, Model};
+use crate::bench::primitive::compared;
+use crate::bench::ready::Ready;
 use crate::control::Control;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -35,7 +38,7 @@ const ENDLESS: Limits = Limits {
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(super) enum Task {
+pub(in crate::bench) enum Task {
     /// A layer's block.
     Layer(&'static str),
     /// Any rectangle.
@@ -48,7 +51,7 @@ pub(super) enum Task {
 
 /// A network with what is asked of it.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(in crate::bench) struct Problem {
     pub model: Model,
     pub samples: usize,
     pub task: Task,
@@ -58,7 +61,7 @@ pub(super) struct Problem {
 type Named = (&'static str, &'static str, Problem);
 
 /// Returns all of them, in order.
-pub(super) fn problems() -> Vec<Named> {
+pub(in crate::bench) fn problems() -> Vec<Named> {
     let mut list = Vec::from(contractions());
     list.extend(lenet5());
     list.extend(resnet20());
@@ -230,14 +233,14 @@ impl Problem {
     }
 
     /// The session with the part that is asked for, where one is.
-    pub(super) fn request(&self) -> Result<Option<(Session, Part)>> {
+    pub(in crate::bench) fn request(&self) -> Result<Option<(Session, Part)>> {
         let Some(part) = self.part() else {
             return Ok(None);
         };
         Ok(Some((self.session()?, part)))
     }
 
-    pub(super) fn open(&self) -> Result<Opened> {
+    pub(in crate::bench) fn open(&self) -> Result<Opened> {
         let session = self.session()?;
         let p = session.network().parameter_count();
         Ok(Opened {
@@ -249,7 +252,7 @@ impl Problem {
 }
 
 /// A problem with its data.
-pub(super) struct Opened {
+pub(in crate::bench) struct Opened {
     problem: Problem,
     session: Session,
     /// What products are taken of, `[p]`.
@@ -277,7 +280,7 @@ impl Opened {
     }
 
     /// Operations, and the numbers of the result where writing them is a good part of the work.
-    pub(super) fn work(&self) -> Result<(u64, Option<u64>)> {
+    pub(in crate::bench) fn work(&self) -> Result<(u64, Option<u64>)> {
         let control = Control::none();
         let operator = self.session.operator(self.problem.curvature());
         if let Some(part) = self.part() {
@@ -319,14 +322,14 @@ impl Opened {
         })
     }
 
-    pub(super) fn reference(&self) -> Result<Vec<f64>> {
+    pub(in crate::bench) fn reference(&self) -> Result<Vec<f64>> {
         let session = self.session.with_device(Device::cpu(Precision::F64));
         self.run::<f64, _>(&session, |numbers| match numbers {
             Numbers::Own(values) | Numbers::Double(values) => values.to_vec(),
         })
     }
 
-    pub(super) fn on<'a>(&'a self, device: &Device) -> Box<dyn Ready + 'a> {
+    pub(in crate::bench) fn on<'a>(&'a self, device: &Device) -> Box<dyn Ready + 'a> {
         Box::new(Placed {
             opened: self,
             session: self.session.with_device(device.clone()),
@@ -335,7 +338,7 @@ impl Opened {
 
     /// Some numbers of CPU f64's result straight from the definition: entries by forward mode, which shares neither
     /// factors nor reverse passes with it; for the gradient, the loss's difference quotient.
-    pub(super) fn definition(&self, found: &[f64]) -> Result<Check> {
+    pub(in crate::bench) fn definition(&self, found: &[f64]) -> Result<Check> {
         let largest = found.iter().fold(0.0f64, |most, v| most.max(v.abs()));
         let places = places(found);
         let control = Control::none();
@@ -501,115 +504,5 @@ impl Ready for Placed<'_> {
     /// A session's calls wait themselves.
     fn wait(&self) -> Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bench::check::SINGLE;
-    use crate::contraction::Contraction;
-
-    fn small(task: Task, model: Model) -> Opened {
-        let problem = Problem {
-            model,
-            samples: 3,
-            task,
-        };
-        problem.open().unwrap()
-    }
-
-    #[test]
-    fn networks_are_those_that_are_meant() {
-        let count = |model: Model| model.network().unwrap().parameter_count();
-        assert_eq!(count(Model::Lenet5), 44_426);
-        assert_eq!(count(Model::Resnet20), 272_474);
-        // Nothing is saturated, or products would be of rounding alone.
-        for model in [Model::Lenet5, Model::Resnet20] {
-            let opened = small(Task::Gradient, model);
-            let device = Device::cpu(Precision::F32);
-            let gradient = opened.session.with_device(device).gradient();
-            let loss = gradient.unwrap().loss;
-            assert!(loss > 1.0 && loss < 6.0, "{model:?}: {loss}");
-        }
-    }
-
-    #[test]
-    fn each_contraction_is_the_one_it_is_named_after() {
-        let meant = [
-            ("outer-outer", Contraction::OuterOuter),
-            ("outer-dense", Contraction::OuterDense),
-            ("dense-dense", Contraction::DenseDense),
-        ];
-        for (name, contraction) in meant {
-            let (_, _, problem) = problems()
-                .into_iter()
-                .find(|(full, _, _)| full.ends_with(name))
-                .unwrap();
-            let opened = problem.open().unwrap();
-            let operator = opened.session.ggn();
-            let request = operator.parts([opened.part().unwrap()]).unwrap();
-            let plan = operator.plan_within(
-                request.resolved().to_vec(),
-                Precision::F32,
-                ENDLESS,
-                RunOptions::default(),
-                Grid::Whole,
-            );
-            let pairs = plan.unwrap().pairs;
-            assert!(
-                pairs.iter().all(|pair| pair.contraction == contraction),
-                "{name}: {pairs:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_problem_names_parts_that_are_there_and_counts_its_work() {
-        for (name, _, problem) in problems() {
-            let small = Problem {
-                samples: 2,
-                ..problem
-            };
-            let opened = small.open().unwrap();
-            let (operations, numbers) = opened.work().unwrap();
-            assert!(operations > 100_000, "{name}: {operations}");
-            let (rows, columns) = opened.indices();
-            if let Some(numbers) = numbers {
-                assert_eq!(numbers as usize, rows.len() * columns.len(), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn results_agree_with_the_definition_and_wrong_ones_do_not() {
-        let tasks = [
-            (Task::Layer("dense3"), Model::Lenet5),
-            (Task::Rectangle(150..160, 2560..2590), Model::Lenet5),
-            (Task::Gradient, Model::Lenet5),
-            (Task::Product(Curvature::Ggn), Model::Lenet5),
-            (Task::Product(Curvature::Exact), Model::Lenet5),
-            (Task::Diagonal, Model::Lenet5),
-            (Task::Layer("stage1.1.norm1"), Model::Resnet20),
-            (Task::Gradient, Model::Resnet20),
-            (Task::Product(Curvature::Exact), Model::Resnet20),
-        ];
-        for (task, model) in tasks {
-            let opened = small(task.clone(), model);
-            let reference = opened.reference().unwrap();
-            let check = opened.definition(&reference).unwrap();
-            assert!(check.passed(), "{task:?}: {check:?}");
-            let wrong: Vec<f64> = reference.iter().map(|v| 1.01 * v).collect();
-            assert!(!opened.definition(&wrong).unwrap().passed(), "{task:?}");
-            let device = Device::cpu(Precision::F32);
-            let ready = opened.on(&device);
-            assert!(
-                ready.check(&reference, SINGLE).unwrap().passed(),
-                "{task:?}"
-            );
-            assert!(!ready.check(&wrong, SINGLE).unwrap().passed(), "{task:?}");
-            ready.start().unwrap();
-            ready.wait().unwrap();
-        }
     }
 }
