@@ -103,6 +103,18 @@ pub enum Error {
         /// The arithmetic in words, with the remedies.
         message: String,
     },
+    /// Another run was begun at the place where this one is to write: it would not go on to the same bits.
+    #[error("{}", shown(message))]
+    OtherRun {
+        /// Where that run keeps what it has made.
+        path: PathBuf,
+        /// What differs.
+        differences: Vec<String>,
+        /// What would do, each by itself.
+        remedies: Vec<Remedy>,
+        /// All of it in words.
+        message: String,
+    },
     /// No such device, or the device failed.
     #[error("device: {}", text::lines(&as_fields(.0)))]
     Device(String),
@@ -234,6 +246,7 @@ impl Error {
             | Error::NotFinite { message, .. }
             | Error::Budget { message, .. }
             | Error::Disk { message, .. }
+            | Error::OtherRun { message, .. }
             | Error::Shape(message)
             | Error::Request(message)
             | Error::Value(message)

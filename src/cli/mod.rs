@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let code = match error {
                 Error::Interrupted => interrupt::CODE,
-                Error::Request(_) => 2,
+                Error::Request(_) | Error::OtherRun { .. } => 2,
                 _ => 1,
             };
             // The command line alone calls a setting by its option.

@@ -44,7 +44,7 @@ impl Operator {
             return self.write_tensors(backends, plan, output, control);
         }
         let refused = match self.write_tiles(backends, plan, output, control) {
-            Err(refused @ Error::Request(_)) if output.options().shard.of > 1 => refused,
+            Err(refused @ Error::OtherRun { .. }) if output.options().shard.of > 1 => refused,
             written => return written,
         };
         // Processes that begin at once plan at once, each for the memory it finds: all take the units of the one that was first.

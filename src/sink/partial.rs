@@ -4,13 +4,13 @@ use super::journal::{Contents, Journal};
 use super::place::{Place, begins_as, is_beside, is_hidden, is_there, not_ours};
 use super::record::Record;
 use super::shard::Shard;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::files::folders::{self, Made};
 use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
 use crate::files::writing::Underway;
 use crate::files::{parent, sync_folder, with_suffix};
-use crate::setting::RESTART;
+use crate::setting::{RESTART, as_fields};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ impl Partial {
     /// Begins a result, or goes on with one that was begun in the same way; returns what its list says.
     ///
     /// # Errors
-    /// [`Error::Request`] with what differs where the one begun is another, unless `restart`; [`Error::File`] where another
+    /// [`Error::OtherRun`] with what differs where the one begun is another, unless `restart`; [`Error::File`] where another
     /// process has it, or what is there is no such result.
     pub(super) fn open(
         place: &Place,
@@ -199,11 +199,17 @@ impl Partial {
                 }
             ),
         };
-        Error::Request(format!(
+        let message = format!(
             "{} was begun by another command: {}; {cure}",
             place.display(),
             differences.join("; ")
-        ))
+        );
+        Error::OtherRun {
+            path: place,
+            differences: differences.iter().map(|text| as_fields(text)).collect(),
+            remedies: vec![Remedy::Restart],
+            message,
+        }
     }
 
     pub(super) fn journal(&self) -> &Journal {

@@ -243,7 +243,10 @@ fn written(command: &Blocks, planned: &Planned, output: &Output) -> Result<RunRe
         // What was refused had not begun.
         let began = !matches!(
             error,
-            Error::Request(_) | Error::File { .. } | Error::Disk { .. }
+            Error::Request(_)
+                | Error::File { .. }
+                | Error::Disk { .. }
+                | Error::OtherRun { .. }
         );
         if let Some(left) = output.left().filter(|_| began) {
             let (tiles, path) = (left.tiles, left.path.display());
