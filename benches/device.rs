@@ -29,7 +29,6 @@ use hessblock::{Device, Operator, Part, Precision, Session};
 use ndarray::Array1;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// What single precision may be off by, of the largest entry compared.
@@ -655,7 +654,7 @@ fn main() {
         println!("  {:<24} {:>9.0} Gflop/s", rate.shape, rate.gflops);
     }
     let device = Device::from(gpu.clone());
-    let never = AtomicBool::new(false);
+    let never = hessblock::CancelToken::new();
     let peak = Peak::measure(&device, &never).expect("the device works");
     let giga = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{:.1}", r * 1e-9));
     println!(

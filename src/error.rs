@@ -4,7 +4,6 @@
 //! and a terminal obeys none of it.
 
 use crate::bytes::Bytes;
-use crate::setting::as_fields;
 use crate::text;
 use std::path::PathBuf;
 
@@ -116,13 +115,13 @@ pub enum Error {
         message: String,
     },
     /// No such device, or the device failed.
-    #[error("device: {}", text::lines(&as_fields(.0)))]
+    #[error("device: {}", text::lines(.0))]
     Device(String),
     /// The device has less memory than was planned with.
-    #[error("device memory: {}", text::lines(&as_fields(.0)))]
+    #[error("device memory: {}", text::lines(.0))]
     DeviceMemory(String),
     /// The device is gone, or what it gives can no longer be trusted: nothing works on it until it is opened anew.
-    #[error("device lost: {}", text::lines(&as_fields(.0)))]
+    #[error("device lost: {}", text::lines(.0))]
     DeviceLost(String),
     /// The run was interrupted; nothing was left under a final name.
     #[error("interrupted")]
@@ -186,9 +185,9 @@ pub enum Remedy {
     AllowNonFinite,
 }
 
-/// A message in one line, whose settings have the names of fields.
-fn shown(message: &str) -> String {
-    text::line(&as_fields(message)).to_string()
+/// A message in one line.
+fn shown(message: &str) -> std::borrow::Cow<'_, str> {
+    text::line(message)
 }
 
 /// A list, an item a line.
@@ -237,29 +236,6 @@ impl Error {
             remedies,
             message: message.into(),
         }
-    }
-
-    /// Changes the message, and nothing that a program decides by.
-    pub(crate) fn map_message(mut self, map: impl FnOnce(String) -> String) -> Error {
-        match &mut self {
-            Error::File { message, .. }
-            | Error::NotFinite { message, .. }
-            | Error::Budget { message, .. }
-            | Error::Disk { message, .. }
-            | Error::OtherRun { message, .. }
-            | Error::Shape(message)
-            | Error::Request(message)
-            | Error::Value(message)
-            | Error::Device(message)
-            | Error::DeviceMemory(message)
-            | Error::DeviceLost(message) => *message = map(std::mem::take(message)),
-            Error::Unsupported { nodes } => {
-                let joined = map(nodes.join("\n"));
-                *nodes = joined.lines().map(str::to_string).collect();
-            }
-            Error::Io { .. } | Error::Interrupted => {}
-        }
-        self
     }
 
     /// A name that is none of those known, with the nearest of them.

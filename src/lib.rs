@@ -109,5 +109,3 @@ pub use session::{
     Block, Memory, Number, Operator, Output, Plan, Request, Session, SessionBuilder, Vectors,
 };
 pub use source::{InputFile, Source};
-
-use plan::RunOptions;

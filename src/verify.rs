@@ -1,6 +1,6 @@
 //! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
 
-use crate::control::Control;
+use crate::control::{CancelToken, Control};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::RankReport;
@@ -39,6 +39,8 @@ pub struct VerifyOptions {
     pub entries: usize,
     /// Which entries.
     pub seed: u64,
+    /// Stops it.
+    pub cancel: CancelToken,
 }
 
 impl Default for VerifyOptions {
@@ -55,6 +57,7 @@ impl Default for VerifyOptions {
             mean_image: None,
             entries: 64,
             seed: 0,
+            cancel: CancelToken::new(),
         }
     }
 }
@@ -168,10 +171,14 @@ const VANISHING: f64 = 1e-12;
 /// # Errors
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Verdict> {
-    verify_with(path, options, &Control::none())
+    let control = Control {
+        progress: &|_| {},
+        cancel: options.cancel.flag(),
+    };
+    verify_with(path, options, &control)
 }
 
-/// [`verify`] that can be watched and stopped.
+/// [`verify`] that is watched and stopped through a control.
 pub(crate) fn verify_with(
     path: &Path,
     options: &VerifyOptions,

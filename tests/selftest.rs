@@ -10,7 +10,7 @@ use hessblock::internals::tensor::{
     Window,
 };
 use hessblock::selftest::{TestReport, cases, run, run_on, select, table};
-use hessblock::{Device, Error, Precision, Result};
+use hessblock::{CancelToken, Device, Error, Precision, Result};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
@@ -35,11 +35,13 @@ fn passes(report: &TestReport) {
 #[test]
 fn the_cpu_passes_and_is_no_reference_for_itself() {
     let device = Device::cpu(Precision::F32);
-    passes(&run(&device, &cases(), &|_| (), &GO_ON).expect("a report"));
+    passes(&run(&device, &cases(), &|_| (), &CancelToken::new()).expect("a report"));
     let double = Device::cpu(Precision::F64);
-    let refused = run(&double, &cases(), &|_| (), &GO_ON);
+    let refused = run(&double, &cases(), &|_| (), &CancelToken::new());
     assert!(matches!(refused, Err(Error::Request(_))));
-    let ended = run(&device, &cases(), &|_| (), &AtomicBool::new(true));
+    let token = CancelToken::new();
+    token.cancel();
+    let ended = run(&device, &cases(), &|_| (), &token);
     assert!(matches!(ended, Err(Error::Interrupted)));
 }
 
@@ -49,7 +51,7 @@ fn the_adapter_under_test_passes_with_shader_checks_and_without() {
     let Some(gpu) = common::gpu::open(true) else {
         return;
     };
-    let report = run(&Device::from(gpu), &cases(), &|_| (), &GO_ON).expect("a report");
+    let report = run(&Device::from(gpu), &cases(), &|_| (), &CancelToken::new()).expect("a report");
     passes(&report);
     let compared = report.cases.iter().filter(|case| case.same_bits.is_some());
     assert!(compared.count() > 100);

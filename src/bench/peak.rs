@@ -1,6 +1,7 @@
 //! What a device can do at most, measured: multiply-adds from registers, writing and copying memory.
 
 use super::measure::time;
+use crate::control::CancelToken;
 use crate::device::{Device, Kind};
 use crate::error::Result;
 use crate::plan::budget::available_memory;
@@ -72,7 +73,11 @@ impl Peak {
     ///
     /// # Errors
     /// What the device reports; [`crate::Error::Interrupted`].
-    pub fn measure(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
+    pub fn measure(device: &Device, cancel: &CancelToken) -> Result<Peak> {
+        Peak::measure_until(device, cancel.flag())
+    }
+
+    pub(super) fn measure_until(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
         match device.kind() {
             Kind::CpuF32(_) => cpu(false, cancel),
             Kind::CpuF64(_) => cpu(true, cancel),

@@ -5,6 +5,7 @@ use super::check::{Check, SINGLE};
 use super::measure::time;
 use super::peak::Peak;
 use super::report::{BenchReport, BenchedCase, BenchedDevice, Outcome};
+use crate::control::CancelToken;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::trial::System;
@@ -42,12 +43,11 @@ pub struct BenchProgress<'a> {
 ///
 /// ```
 /// use hessblock::bench::{BenchOptions, measure, select};
-/// use hessblock::{Device, Precision};
-/// use std::sync::atomic::AtomicBool;
+/// use hessblock::{CancelToken, Device, Precision};
 ///
 /// let (cases, devices) = (select(&["primitive/slice".into()])?, [Device::cpu(Precision::F32)]);
 /// let options = BenchOptions { seconds: 0.01 };
-/// let report = measure(&cases, &devices, options, &|_| (), &AtomicBool::new(false))?;
+/// let report = measure(&cases, &devices, options, &|_| (), &CancelToken::new())?;
 /// assert!(report.devices[0].cases[0].seconds().is_some());
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -59,8 +59,9 @@ pub fn measure(
     devices: &[Device],
     options: BenchOptions,
     progress: &dyn Fn(BenchProgress<'_>),
-    cancel: &AtomicBool,
+    cancel: &CancelToken,
 ) -> Result<BenchReport> {
+    let cancel = cancel.flag();
     let mut report = BenchReport::here();
     let total = devices.len() * (cases.len() + 1);
     let mut done = 0;
@@ -81,7 +82,7 @@ pub fn measure(
     for device in devices {
         let mut described = describe(device, &report.system);
         step("peak", &described.name)?;
-        described.peak = Peak::measure(device, cancel)?;
+        described.peak = Peak::measure_until(device, cancel)?;
         report.devices.push(described);
     }
     for case in cases {
@@ -213,7 +214,8 @@ mod tests {
                 .push((p.done, p.total, p.what.to_string()))
         };
         let options = BenchOptions { seconds: 0.01 };
-        let report = measure(&cases, &devices, options, &progress, &GO_ON).unwrap();
+        let token = CancelToken::new();
+        let report = measure(&cases, &devices, options, &progress, &token).unwrap();
         assert_eq!(report.failures().count(), 0, "{report:?}");
         let steps = steps.into_inner();
         assert_eq!(steps.len(), 6);
@@ -233,8 +235,8 @@ mod tests {
                 .all(|c| c.timing.is_some() && c.of_peak.is_some())
         );
         assert_eq!(single.cases[0].gflops, None);
-        let cancelled = AtomicBool::new(true);
-        let ended = measure(&cases, &devices, options, &|_| (), &cancelled);
+        token.cancel();
+        let ended = measure(&cases, &devices, options, &|_| (), &token);
         assert!(matches!(ended, Err(Error::Interrupted)));
     }
 

@@ -45,7 +45,7 @@ pub fn run(command: &Bench) -> Result<()> {
     let options = BenchOptions {
         seconds: command.seconds,
     };
-    let report = measure(&chosen, &devices, options, &progress, CANCEL.flag());
+    let report = measure(&chosen, &devices, options, &progress, &CANCEL);
     reporter.finish();
     let report = report?;
     if let Some(out) = &command.out {

@@ -31,7 +31,6 @@ use interrupt::CANCEL;
 use crate::import::data::Dataset;
 use crate::loss::RankReport;
 use crate::network::Network;
-use crate::setting::as_options;
 use crate::{Device, Error, Operator, Precision, Result, Session, Source, text};
 use clap::Parser;
 use std::io::IsTerminal;
@@ -40,6 +39,7 @@ use std::process::ExitCode;
 
 /// Parses the arguments, runs the command and turns its error into an exit code.
 pub fn main() -> ExitCode {
+    crate::setting::name_as_options();
     let arguments = args::Arguments::parse();
     if std::env::var_os("WAYLAND_DISPLAY").is_none() && std::env::var_os("DISPLAY").is_none() {
         // Mesa's layer that sorts devices complains on standard error where there is no display to ask.
@@ -81,8 +81,7 @@ pub fn main() -> ExitCode {
                 Error::Request(_) | Error::OtherRun { .. } => 2,
                 _ => 1,
             };
-            // The command line alone calls a setting by its option.
-            tell(&error.map_message(|text| as_options(&text)).to_string());
+            tell(&error.to_string());
             ExitCode::from(code)
         }
     }

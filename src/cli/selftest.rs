@@ -22,7 +22,7 @@ pub fn run(command: &Selftest) -> Result<()> {
     }
     let reporter = Reporter::new(command.quiet, "cases");
     let progress = |p: TestProgress<'_>| reporter.step(p.done, p.total, p.case);
-    let report = test(&device, &cases, &progress, CANCEL.flag());
+    let report = test(&device, &cases, &progress, &CANCEL);
     reporter.finish();
     let report = report?;
     if command.json {

@@ -26,6 +26,7 @@ pub fn run(command: &Verify) -> Result<()> {
         mean_image: command.mean_image.clone(),
         entries: command.entries as usize,
         seed: command.seed,
+        ..VerifyOptions::default()
     };
     let verdict = verify_with(&command.out, &options, &control);
     reporter.finish();

@@ -202,8 +202,9 @@ mod tests {
     use crate::loss::CrossEntropy;
     use crate::network::builder::Builder;
     use crate::plan::Keep;
+    use crate::plan::RunOptions;
     use crate::tensor::cpu::Cpu;
-    use crate::{Device, Precision, RunOptions, Session};
+    use crate::{Device, Precision, Session};
     use ndarray::{Array1, Array2};
 
     #[test]

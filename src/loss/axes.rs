@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_hint_names_the_axis_that_fits() {
         let outputs = OutputShape::new(&[7, 10, 3]);
-        let hint = |shape: &[usize]| crate::setting::as_fields(&outputs.hint(0, shape));
+        let hint = |shape: &[usize]| outputs.hint(0, shape);
         assert!(hint(&[7, 10]).contains("class_axis -1"));
         assert!(hint(&[7, 3]).contains("class_axis 2 "));
         assert_eq!(outputs.hint(0, &[10, 3]), "");

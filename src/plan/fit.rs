@@ -240,7 +240,7 @@ pub(super) fn tiles_on_their_way(unified: bool, count: usize) -> usize {
     (finished + WRITING).min(count)
 }
 
-/// The budget does not hold the units of the run that is gone on with.
+/// The budget does not hold the units of the run that is resumed.
 fn too_small_for(units: Units, peak: u64, host: u64, limits: Limits) -> Error {
     let short = Shortfall::of(limits, peak, host);
     let message = format!(

@@ -16,7 +16,7 @@ pub struct RunOptions {
     pub held: u64,
     /// Samples per unit.
     pub batch: Option<usize>,
-    /// Units as they are to be, of a run that is gone on with ([`crate::Output`]).
+    /// The units of an earlier run that this one resumes ([`crate::Output`]); `None` for a new run.
     pub units: Option<Units>,
     /// How large tiles are.
     pub tiling: Tiling,

@@ -47,7 +47,7 @@ pub struct Sizes {
     pub target: usize,
     /// Samples per unit where the user sets it.
     pub batch: Option<usize>,
-    /// Units as they are to be, of a run that is gone on with.
+    /// The units of an earlier run that this plan resumes; `None` for a new run.
     pub units: Option<Units>,
     /// How parts are cut; squares where second derivatives are asked for.
     pub grid: Grid,

@@ -182,8 +182,9 @@ mod tests {
     use crate::loss::{CrossEntropy, Curvature};
     use crate::network::builder::Builder;
     use crate::plan::Limits;
+    use crate::plan::RunOptions;
     use crate::plan::request::resolve;
-    use crate::{Device, Operator, Part, Precision, RunOptions, Session};
+    use crate::{Device, Operator, Part, Precision, Session};
     use ndarray::{Array1, Array2};
 
     const ENDLESS: Limits = Limits {

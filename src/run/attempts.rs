@@ -9,7 +9,6 @@ use super::{Control, Progress};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::setting::as_fields;
 use crate::tensor::Contract;
 use std::borrow::Cow;
 use std::sync::mpsc::{SyncSender, channel};
@@ -116,7 +115,7 @@ impl<B: Contract> Attempts<'_, B> {
 
     fn warn(&mut self, message: String) {
         tracing::warn!("{message}");
-        self.report.warnings.push(as_fields(&message));
+        self.report.warnings.push(message);
     }
 
     fn add(&mut self, device: usize, share: &Share) {

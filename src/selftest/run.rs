@@ -4,6 +4,7 @@ use super::case::{Group, TestCase};
 use super::compare::difference;
 use super::draft::COPIES;
 use super::report::{TestReport, TestedCase, TestedDevice};
+use crate::control::CancelToken;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::tensor::Contract;
@@ -30,10 +31,10 @@ pub struct TestProgress<'a> {
 /// ```
 /// use hessblock::selftest::{run, select};
 /// use hessblock::{Device, Precision};
-/// use std::sync::atomic::AtomicBool;
+/// use hessblock::CancelToken;
 ///
 /// let cases = select(&["primitive/take".into()])?;
-/// let report = run(&Device::cpu(Precision::F32), &cases, &|_| (), &AtomicBool::new(false))?;
+/// let report = run(&Device::cpu(Precision::F32), &cases, &|_| (), &CancelToken::new())?;
 /// assert_eq!((report.passed, report.failed), (cases.len(), 0));
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -45,9 +46,9 @@ pub fn run(
     device: &Device,
     cases: &[TestCase],
     progress: &dyn Fn(TestProgress<'_>),
-    cancel: &AtomicBool,
+    cancel: &CancelToken,
 ) -> Result<TestReport> {
-    let clock = Instant::now();
+    let (clock, cancel) = (Instant::now(), cancel.flag());
     let (described, cases) = match device.kind() {
         Kind::CpuF64(_) => {
             return Err(Error::Request(

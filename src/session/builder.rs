@@ -49,7 +49,8 @@ impl Memory {
         }
     }
 
-    /// What of the host's budget the process uses already, and work may not use again: by default nothing.
+    /// What of the host's budget ([`Memory::host`]) the process uses already, and work may not use again: by default nothing. Without
+    /// a budget it says nothing: what is free is beside what is used.
     #[must_use]
     pub fn held(self, bytes: Bytes) -> Memory {
         Memory {
@@ -168,6 +169,11 @@ impl SessionBuilder {
     pub fn build(self) -> Result<Session> {
         let missing =
             |what| Error::Request(format!("the session has no {what}: give it by .{what}(…)"));
+        if self.options.batch == Some(0) {
+            return Err(Error::Request(
+                "a batch of no samples: take one at least".into(),
+            ));
+        }
         let mut dataset = self.dataset.ok_or_else(|| missing("data"))?;
         let mut loss = self.loss.ok_or_else(|| missing("loss"))?;
         dataset.bind(&self.network)?;

@@ -17,8 +17,9 @@ use std::path::Path;
 /// what it takes.
 const LEAST_WORK: u64 = 16 << 20;
 
-/// The budget does not hold a result of so many bytes that is made in memory.
-pub(super) fn no_room(result: u64, limits: &Limits) -> Error {
+/// The budget does not hold a result of so many bytes that is made in memory. `refused` is what a plan says that has no memory
+/// beside it: what the work takes at least.
+pub(super) fn no_room(result: u64, limits: &Limits, refused: Option<Error>) -> Error {
     let beside = limits.held.saturating_sub(result);
     let message = format!(
         "the result is made in memory and takes {}, {} are in use already: together they leave nothing of the host memory of {} \
@@ -27,8 +28,10 @@ pub(super) fn no_room(result: u64, limits: &Limits) -> Error {
         Bytes(beside.into()),
         Bytes(limits.host.into()),
     );
-    let least = Bytes(u128::from(limits.held) + u128::from(LEAST_WORK));
-    let remedies = vec![Remedy::WriteToFiles, Remedy::HostMemory(least)];
+    let mut remedies = vec![Remedy::WriteToFiles];
+    if let Some(Error::Budget { remedies: work, .. }) = refused {
+        remedies.extend(work);
+    }
     Error::budget((limits.held, limits.host), remedies, message)
 }
 
@@ -64,7 +67,7 @@ impl Operator {
                 Precision::F64 => Tensors::<f64>::with_options(path, options)?.begin(&layouts)?,
                 Precision::F32 => Tensors::<f32>::with_options(path, options)?.begin(&layouts)?,
             }
-            self.check_memory(parts, precision)?;
+            self.check_memory(parts, precision.bytes())?;
         }
         // How small compression, or the triangle alone, makes a result is not known before.
         match output.options().storage == StorageOptions::default() {
@@ -143,8 +146,8 @@ impl Operator {
         }
     }
 
-    /// Whether this machine has memory for parts in numbers of that precision, where the system tells.
-    pub(super) fn check_memory(&self, parts: &[ResolvedPart], precision: Precision) -> Result<()> {
+    /// Whether this machine has memory for parts in numbers of so many bytes, where the system tells.
+    pub(super) fn check_memory(&self, parts: &[ResolvedPart], number_bytes: usize) -> Result<()> {
         let Some(free) = available_memory() else {
             return Ok(());
         };
@@ -153,7 +156,7 @@ impl Operator {
             Bytes(free.into())
         );
         let network = self.session().network();
-        match shortage(network, parts, precision.bytes(), free.into(), &holder)? {
+        match shortage(network, parts, number_bytes, free.into(), &holder)? {
             Some(short) => {
                 let bytes = (short.needed, short.available);
                 Err(Error::budget(bytes, short.remedies, short.message))

@@ -1,4 +1,4 @@
-//! How operators reach the engine: what a run works on, plans with limits of the caller's, and runs on backends of his.
+//! How operators reach the engine: what a run works on, plans within given limits, and runs on given backends.
 
 use super::{Operator, Output};
 use crate::control::Control;
@@ -44,7 +44,7 @@ impl Operator {
     }
 
     /// The same of one that was computed in that precision.
-    fn finite_in<T>(
+    pub(super) fn finite_in<T>(
         &self,
         precision: Precision,
         result: Result<T>,
@@ -211,7 +211,7 @@ impl Operator {
         pairs: &[(usize, usize)],
         control: &Control<'_>,
     ) -> Result<Vec<f64>> {
-        let limits = Device::cpu(Precision::F64).limits(RunOptions::default());
+        let limits = Device::cpu(Precision::F64).limits(self.session().options);
         operator::entries::<R>(&self.work(), pairs, limits, control)
     }
 }

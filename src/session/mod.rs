@@ -209,8 +209,8 @@ impl Session {
         self.ggn().jacobian_transpose_product(cotangents)
     }
 
-    /// Whether the files that network and data were read from ([`crate::Source::session`]) are what they were when it was opened,
-    /// by their times; and, of those whose hashes are known ([`crate::Source::provenance`]), by these.
+    /// Checks that the files that network and data were read from ([`crate::Source::session`]) have not changed since: by their
+    /// times, and by their hashes where these are known ([`crate::Source::provenance`]).
     ///
     /// Every computation checks the times when it ends. This is for what is written of it.
     ///

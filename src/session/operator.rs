@@ -158,7 +158,7 @@ impl Operator {
         Ok(Request::new(self.clone(), resolved))
     }
 
-    /// Its product with one vector, `[p]`, or with several, `[p, k]`; the result alike.
+    /// Its product with one vector, `[p]`, or with several, `[p, k]`; the result has the same shape.
     ///
     /// # Errors
     /// [`Error::Shape`] for vectors of another length than p, [`Error::Budget`] where not even one sample fits, [`Error::Request`]
@@ -287,9 +287,19 @@ impl Operator {
     /// # Errors
     /// [`Error::Request`] for an entry outside the matrix; what the data reports.
     pub fn entries(&self, pairs: &[(usize, usize)]) -> Result<Vec<f64>> {
-        self.session
-            .watcher
-            .control(|control| self.entries_in::<f64>(pairs, control))
+        self.curvature.check(self.session.loss())?;
+        let size = self.size();
+        let outside = |&(row, column): &(usize, usize)| row >= size || column >= size;
+        if let Some((row, column)) = pairs.iter().copied().find(outside) {
+            return Err(Error::Request(format!(
+                "entry ({row}, {column}) lies outside the matrix of {size} × {size}"
+            )));
+        }
+        let second = self.curvature.needs_second_derivatives();
+        self.session.watcher.control(|control| {
+            let entries = self.entries_in::<f64>(pairs, control);
+            self.finite_in(Precision::F64, entries, second, control, |v| all_finite(v))
+        })
     }
 
     /// Rows `[k, p]` of vectors that fit the matrix.
@@ -343,6 +353,14 @@ impl Operator {
         let (device, options) = (self.session.device(), self.session.options);
         let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
         let flat = cotangents.as_slice().unwrap_or_default();
+        let (samples, outputs) = (work.dataset.len(), work.network.outputs());
+        let (given, _, each) = cotangents.dim();
+        if (given, each) != (samples, outputs) {
+            return Err(Error::Shape(format!(
+                "cotangents of shape {:?}: give [{samples}, k, {outputs}], with k for each of the {samples} samples and {outputs} outputs",
+                cotangents.shape()
+            )));
+        }
         let limits = device.limits(options);
         let product = self.session.watcher.control(|control| {
             let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control));

@@ -72,7 +72,7 @@ impl Output {
         self
     }
 
-    /// Whether it is begun again where an earlier run left something; else that run is gone on with.
+    /// Whether the run begins again where an earlier run left something. By default it resumes that run.
     pub fn restart(mut self, restart: bool) -> Output {
         self.options.restart = restart;
         self
@@ -156,7 +156,7 @@ impl Output {
         Ok(())
     }
 
-    /// Run options for this place: tiles as it takes them, and the units of samples of a run that is gone on with, whatever
+    /// Run options for this place: tiles as it takes them, and the units of samples of a run that is resumed, whatever
     /// memory there is now: they decide how sums are rounded.
     ///
     /// # Errors
@@ -208,7 +208,7 @@ impl Output {
         Ok(own.min((all - done) as f64 / all.max(1) as f64))
     }
 
-    /// What was begun here and is gone on with. A process that begins its share again agrees with the others all the same.
+    /// What was begun here and is resumed. A process that begins its share again agrees with the others all the same.
     fn begun(&self) -> Result<Option<Begun>> {
         match self.options.restart && self.options.shard.of == 1 {
             true => Ok(None),

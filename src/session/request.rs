@@ -6,10 +6,10 @@ use super::{Number, Operator};
 use crate::bytes::Bytes;
 use crate::control::{CancelToken, Control, Progress};
 use crate::device::with_backend;
-use crate::error::Result;
-use crate::plan::Plan as Tiles;
+use crate::error::{Error, Result};
 use crate::plan::request::ResolvedPart;
 use crate::plan::tiles::{Grid, Tiling};
+use crate::plan::{Limits, Plan as Tiles};
 use crate::plan::{RunOptions, Way};
 use crate::precision::Precision;
 use crate::run::RunReport;
@@ -22,17 +22,23 @@ use std::ops::Range;
 /// A part of a matrix in memory.
 ///
 /// ```
-/// use hessblock::Block;
-/// use ndarray::arr2;
-/// let block = Block {
-///     name: "range=0..1,2..4".into(),
-///     rows: vec![0..1],
-///     columns: Some(vec![2..4]),
-///     array: arr2(&[[0.5f32, 0.25]]).into_dyn(),
-/// };
-/// assert_eq!(block.matrix()[[0, 1]], 0.25);
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::SquaredError;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Block, Device, Part, Precision, Session};
+/// # use ndarray::arr2;
+/// # let network = Builder::new(&[3]).linear("fc", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3]]), arr2(&[[1.0, -1.0]]));
+/// # let session = Session::builder(network).data(data).loss(SquaredError::default())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// let parts = [Part::range(0..1, 2..4), Part::Diagonal];
+/// let blocks: Vec<Block<f32>> = session.ggn().parts(parts)?.to_arrays()?;
+/// assert_eq!((blocks[0].name.as_str(), blocks[0].array.shape()), ("range=0..1,2..4", &[1, 2][..]));
+/// assert_eq!((blocks[1].columns.is_none(), blocks[1].matrix().dim()), (true, (8, 1)));
+/// # Ok::<(), hessblock::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Block<R> {
     /// As it was asked for; each layer of [`Part::Layers`](crate::Part::Layers) is a part of its own.
     pub name: String,
@@ -59,6 +65,9 @@ impl<R: Number> Block<R> {
     }
 
     /// The matrix, `[rows, columns]`; a vector as one column.
+    ///
+    /// # Panics
+    /// Where the fields were changed so that `array` has not the axes that `columns` says.
     pub fn matrix(&self) -> ArrayView2<'_, R> {
         let view = self.array.view();
         let matrix = match self.columns {
@@ -72,11 +81,16 @@ impl<R: Number> Block<R> {
     }
 
     /// The matrix itself, `[rows, columns]`; a vector as one column.
+    ///
+    /// # Panics
+    /// As [`Block::matrix`].
     pub fn into_matrix(self) -> Array2<R> {
-        let rows = self.array.len() / self.matrix().ncols().max(1);
-        let columns = self.matrix().ncols();
-        let array = self.array.into_shape_with_order((rows, columns));
-        array.expect("a block has as many numbers as its shape says")
+        let array = match self.columns {
+            Some(_) => self.array,
+            None => self.array.insert_axis(ndarray::Axis(1)),
+        };
+        let matrix = array.into_dimensionality::<Ix2>();
+        matrix.expect("a block has as many axes as it has lists of ranges")
     }
 
     /// The same in another precision.
@@ -139,7 +153,7 @@ impl Request {
     }
 
     /// The same, which stops once the token is cancelled. Of one that is written, the tiles made so far are kept beside the output,
-    /// and the same request goes on from there.
+    /// and the same request resumes the run.
     #[must_use]
     pub fn cancel(mut self, token: &CancelToken) -> Request {
         self.operator = self.operator.cancel(token);
@@ -233,6 +247,7 @@ impl Request {
     /// # Errors
     /// [`crate::Error::Budget`] where the memory does not hold the least work; as [`Request::write`] for what the output cannot take.
     pub fn plan_for(&self, output: &Output) -> Result<Plan> {
+        self.check_parts()?;
         let precision = self.operator.session().device().precision();
         self.operator.check_output(&self.parts, precision, output)?;
         let options =
@@ -312,26 +327,43 @@ impl Request {
     /// Plans a result that is made in memory.
     fn plan_in_memory(&self, place: &Place) -> Result<Tiles> {
         let device = self.operator.session().device();
-        self.operator.check_memory(&self.parts, place.precision)?;
+        self.check_parts()?;
+        let each = place.precision.bytes() + place.converted.map_or(0, Precision::bytes);
+        self.operator.check_memory(&self.parts, each)?;
         let entries: u128 = self.parts.iter().map(ResolvedPart::entries).sum();
-        let converted = place.converted.map_or(0, Precision::bytes);
-        let bytes = entries.saturating_mul((place.precision.bytes() + converted) as u128);
+        let bytes = entries.saturating_mul(each as u128);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let options = self.options();
         let mut limits = device.limits(options);
         limits.held = limits.held.saturating_add(bytes);
         limits.tensor = place.largest.unwrap_or(limits.tensor);
         limits.unified = place.in_place;
-        if limits.held >= limits.host {
-            return Err(super::checks::no_room(bytes, &limits));
-        }
         let grid = match place.in_place {
             true => Grid::Whole,
             false => Grid::Squares,
         };
-        let parts = self.parts.clone();
-        self.operator
-            .plan_within(parts, place.precision, limits, options, grid)
+        let plan = |limits| {
+            let parts = self.parts.clone();
+            self.operator
+                .plan_within(parts, place.precision, limits, options, grid)
+        };
+        if limits.held < limits.host {
+            return plan(limits);
+        }
+        // What the work takes beside the result is in the refusal of a plan that has nothing.
+        let nothing = Limits {
+            host: limits.held,
+            ..limits
+        };
+        Err(super::checks::no_room(bytes, &limits, plan(nothing).err()))
+    }
+
+    /// Refuses a request of which nothing is left.
+    fn check_parts(&self) -> Result<()> {
+        match self.parts.is_empty() {
+            true => Err(Error::Request("no part is left of the request".into())),
+            false => Ok(()),
+        }
     }
 
     /// Computes the parts into files and puts them under their final name. Several devices share the tiles.
@@ -339,14 +371,17 @@ impl Request {
     /// # Errors
     /// [`crate::Error::Request`], [`crate::Error::File`] and [`crate::Error::Budget`] for what the output or its disk cannot take; what data, device and disk
     /// report; [`crate::Error::Interrupted`] once the token is cancelled. Nothing is left under the final name then. The tiles made
-    /// so far stay under `NAME.partial`, and the same request to the same output goes on from there.
+    /// so far stay under `NAME.partial`, and the same request to the same output resumes the run.
     pub fn write(&self, output: impl Borrow<Output>) -> Result<RunReport> {
         let output = output.borrow();
         self.write_planned(&self.plan_for(output)?, output)
     }
 
-    /// Writes what was planned for this output.
-    pub(crate) fn write_planned(&self, plan: &Plan, output: &Output) -> Result<RunReport> {
+    /// [`Request::write`] by a plan that was made for this output ([`Request::plan_for`]): what was shown is what is done.
+    ///
+    /// # Errors
+    /// As [`Request::write`].
+    pub fn write_planned(&self, plan: &Plan, output: &Output) -> Result<RunReport> {
         let watcher = self.operator.session().watcher();
         watcher.control(|control| self.operator.run_to_files(plan.tiles(), output, control))
     }

@@ -66,7 +66,7 @@ impl Operator {
     ) -> Result<RunReport> {
         let mut files = output
             .files()?
-            .provenance(self.identified(output)?)
+            .provenance(self.identified(output, control)?)
             .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
             .order(plan.order())
             .chunk_side(plan.tiling().side)
@@ -89,9 +89,9 @@ impl Operator {
         Ok(report)
     }
 
-    /// The output's provenance with what this session computes from, so that a run that was stopped is gone on with by
+    /// The output's provenance with what this session computes from, so that a run that was stopped is resumed by
     /// the same one only. Where files are named and hashed, these say what the data are.
-    fn identified(&self, output: &Output) -> Result<Provenance> {
+    fn identified(&self, output: &Output, control: &Control<'_>) -> Result<Provenance> {
         let mut provenance = output.origin().clone();
         let samples = self.session().dataset().sample_range();
         provenance
@@ -115,6 +115,7 @@ impl Operator {
             const STEP: usize = 64;
             let (mut hasher, count) = (Sha256::new(), self.session().dataset().len());
             for start in (0..count).step_by(STEP) {
+                control.check()?;
                 let range = start..(start + STEP).min(count);
                 for input in self.session().dataset().inputs(range.clone())? {
                     hasher.update(f64::bytes(&input));
@@ -140,7 +141,7 @@ impl Operator {
     ) -> Result<RunReport> {
         let mut tensors = output
             .tensors::<B::Real>()?
-            .provenance(self.identified(output)?)
+            .provenance(self.identified(output, control)?)
             .order(plan.order())
             .parameters(places(self.session().network()));
         if tensors.is_finished(&plan.layouts())? {
@@ -148,7 +149,7 @@ impl Operator {
         }
         let parts = plan.all_parts().into_iter();
         let parts: Vec<ResolvedPart> = parts.map(|p| p.part.clone()).collect();
-        self.check_memory(&parts, B::Real::PRECISION)?;
+        self.check_memory(&parts, size_of::<B::Real>())?;
         let mut report = self.run_on(backends, plan, &mut tensors, control)?;
         control.check()?;
         self.session().check_files()?;

@@ -324,29 +324,25 @@ mod tests {
             change(&mut value);
             value
         };
-        let told = |change: &dyn Fn(&mut Value)| -> Vec<String> {
-            let told = between(&identity(&|_| {}), &identity(change)).into_iter();
-            told.map(|text| setting::named(&text, |option| format!("--{option}")))
-                .collect()
-        };
+        let told = |change: &dyn Fn(&mut Value)| between(&identity(&|_| {}), &identity(change));
         assert!(told(&|_| {}).is_empty());
         assert_eq!(
             told(&|v| v["order"]["tile"] = json!([16, 64])),
-            ["--tile was 2048 and is 32"]
+            ["tile was 2048 and is 32"]
         );
         assert_eq!(
             told(&|v| v["storage"]["compression"] = json!(3)),
-            ["--compress was none and is 3"]
+            ["compress was none and is 3"]
         );
         assert_eq!(
             told(&|v| v["made_from"]["samples"] = json!([0, 9])),
-            ["--samples was 0..16 and is 0..9"]
+            ["samples was 0..16 and is 0..9"]
         );
         let grid = told(&|v| {
             v["order"]["grid"] = json!("squares");
             v["order"]["tile"] = json!([2048, 2048]);
         });
-        assert!(grid.len() == 1 && grid[0].contains("--device"), "{grid:?}");
+        assert!(grid.len() == 1 && grid[0].contains("device"), "{grid:?}");
         // What follows from another option is not told.
         let curvature = told(&|v| {
             v["order"]["grid"] = json!("squares");
@@ -354,16 +350,16 @@ mod tests {
             v["made_from"]["curvature"] = json!("exact");
             v["made_from"]["options"]["source"]["curvature"] = json!("exact");
         });
-        assert_eq!(curvature, ["--curvature was ggn and is exact"]);
+        assert_eq!(curvature, ["curvature was ggn and is exact"]);
         let model = told(&|v| {
             v["made_from"]["model"][0]["sha256"] = json!("other");
             v["made_from"]["options"]["parameters_sha256"] = json!("other");
         });
         assert_eq!(model, ["m.onnx holds something else than then"]);
         let mean = told(&|v| v["made_from"]["options"]["source"]["mean_image"] = json!("self"));
-        assert_eq!(mean, ["--mean-image was none and is self"]);
+        assert_eq!(mean, ["mean_image was none and is self"]);
         let part = told(&|v| v["parts"] = json!([{"part": "layer=a"}, {"part": "layer=b"}]));
-        assert_eq!(part, ["--part was full and is layer=a, layer=b"]);
+        assert_eq!(part, ["part was full and is layer=a, layer=b"]);
         let version = told(&|v| {
             v["hessblock"] = json!("0.2.0");
             v["made_from"]["crate_version"] = json!("0.2.0");

@@ -399,7 +399,7 @@ impl<R: Real> Sink<R> for Files<R> {
             under = %self.spec.place.partial().display(),
             %shard,
             done = contents.entries.len(),
-            "result begun or gone on with"
+            "result begun or resumed"
         );
         self.open = Some(Open {
             layouts: parts.to_vec(),

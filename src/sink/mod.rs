@@ -79,7 +79,7 @@ pub trait Sink<R: Real>: Send + Sync {
         vec![true; tiles.len()]
     }
 
-    /// Whether a tile, or a vector, is there already, from a run that this one goes on with.
+    /// Whether a tile, or a vector, is there already, from a run that this one resumes.
     ///
     /// # Errors
     /// [`crate::Error::Io`] where what is there cannot be read.
@@ -95,7 +95,7 @@ pub trait Sink<R: Real>: Send + Sync {
         Ok(())
     }
 
-    /// What was noted last under that name, by a run that this one goes on with as well.
+    /// What was noted last under that name, by a run that this one resumes as well.
     fn noted(&self, _name: &str) -> Option<serde_json::Value> {
         None
     }

@@ -10,7 +10,7 @@ use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
 use crate::files::writing::Underway;
 use crate::files::{parent, sync_folder, with_suffix};
-use crate::setting::{RESTART, as_fields};
+use crate::setting::RESTART;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -206,7 +206,7 @@ impl Partial {
         );
         Error::OtherRun {
             path: place,
-            differences: differences.iter().map(|text| as_fields(text)).collect(),
+            differences: differences.to_vec(),
             remedies: vec![Remedy::Restart],
             message,
         }

@@ -1,4 +1,4 @@
-//! What stands under the names of a result already: whether it is one of hessblock's, and may be replaced or gone on with.
+//! What stands under the names of a result already: whether it is one of hessblock's, and may be replaced or resumed.
 
 use super::place::{COPY, Kind, Place, is_beside, is_hidden, is_number, is_there, not_ours};
 use super::record::Record;

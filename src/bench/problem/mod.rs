@@ -16,11 +16,12 @@ use crate::import::data::{ArraySource, Dataset};
 use crate::loss::{CrossEntropy, Curvature};
 use crate::operator;
 use crate::plan::Limits;
+use crate::plan::RunOptions;
 use crate::plan::tiles::Grid;
 use crate::precision::Precision;
 use crate::random::Draws;
 use crate::tensor::meter::Meter;
-use crate::{Number, Part, RunOptions, Session};
+use crate::{Number, Part, Session};
 use ndarray::{Array1, ArrayD, IxDyn};
 use std::ops::Range;
 

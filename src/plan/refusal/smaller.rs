@@ -16,22 +16,26 @@ pub(in crate::plan) fn with_what_fits(
     number_bytes: usize,
     fits: impl Fn(&ResolvedPart) -> bool,
 ) -> Error {
-    let Error::Budget { .. } = error else {
+    if !matches!(error, Error::Budget { .. }) {
         return error;
-    };
+    }
     let Ok(mut smaller) = candidates(network, parts) else {
         return error;
     };
     smaller.retain(|part| parts.len() > 1 || !parts.contains(part));
     let fitting: Vec<ResolvedPart> = smaller.into_iter().take(TRIED).filter(fits).collect();
-    let mut error = error.map_message(|message| match fitting.is_empty() {
-        true => format!("{message}; no smaller part of the request fits either"),
-        false => format!(
-            "{message}; each of these would fit: {}",
-            listed(&fitting, number_bytes)
-        ),
-    });
-    if let Error::Budget { remedies, .. } = &mut error {
+    let mut error = error;
+    if let Error::Budget {
+        message, remedies, ..
+    } = &mut error
+    {
+        *message += &match fitting.is_empty() {
+            true => "; no smaller part of the request fits either".to_string(),
+            false => format!(
+                "; each of these would fit: {}",
+                listed(&fitting, number_bytes)
+            ),
+        };
         remedies.append(&mut as_remedies(&fitting, number_bytes));
     }
     error
@@ -43,11 +47,12 @@ mod tests {
     use crate::import::data::Dataset;
     use crate::loss::CrossEntropy;
     use crate::network::builder::Builder;
+    use crate::plan::RunOptions;
     use crate::plan::make::has_room;
     use crate::plan::request::resolve;
     use crate::plan::tiles::Grid;
     use crate::plan::{Limits, Sizes};
-    use crate::{Device, Part, Precision, RunOptions, Session};
+    use crate::{Device, Part, Precision, Session};
     use ndarray::{Array1, Array2};
 
     fn session() -> Session {
