@@ -252,4 +252,23 @@ fn what_is_missing_or_impossible_is_said() {
         "{text}"
     );
     assert!(Output::zarr("x.zarr").shard(3, 2).is_err());
+    for output in [
+        Output::zarr("x.zarr").compress(99),
+        Output::zarr("x.zarr").chunks_per_file(0),
+        Output::npy("x.npy").compress(3),
+    ] {
+        assert!(matches!(output.check(), Err(Error::Request(_))));
+    }
+    let outside = session.ggn().entries(&[(0, 0), (8, 0)]);
+    assert!(matches!(outside, Err(Error::Request(_))));
+    let turned = ndarray::Array3::<f64>::zeros((2, 2, 1));
+    let turned = session.jacobian_transpose_product(&turned);
+    assert!(matches!(turned, Err(Error::Shape(_))));
+    let (none, left_out) = session
+        .ggn()
+        .parts([Part::Full])
+        .expect("a part")
+        .without_larger("1".parse().expect("a size"));
+    assert_eq!(left_out.len(), 1);
+    assert!(matches!(none.to_arrays::<f64>(), Err(Error::Request(_))));
 }

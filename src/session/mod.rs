@@ -88,6 +88,7 @@ impl Session {
     }
 
     /// The same on another device.
+    #[must_use]
     pub fn with_device(&self, device: Device) -> Session {
         Session {
             device,
@@ -96,6 +97,7 @@ impl Session {
     }
 
     /// The same with other budgets.
+    #[must_use]
     pub fn with_memory(&self, memory: Memory) -> Session {
         let mut session = self.clone();
         memory.set(&mut session.options);

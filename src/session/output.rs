@@ -87,13 +87,13 @@ impl Output {
         Ok(self)
     }
 
-    /// Zarr: compressed by zstd at that level.
+    /// Zarr: compressed by zstd at that level, from 1 to 22.
     pub fn compress(mut self, level: i32) -> Output {
         self.options.storage.compression = Some(level);
         self
     }
 
-    /// Zarr: so many chunks in one file.
+    /// Zarr: so many chunks by as many in one file, up to 256.
     pub fn chunks_per_file(mut self, chunks: usize) -> Output {
         self.options.storage.chunks_per_file = Some(chunks);
         self

@@ -40,6 +40,9 @@ pub struct StorageOptions {
     pub triangle: bool,
 }
 
+/// Levels of zstd.
+const LEVELS: std::ops::RangeInclusive<i32> = 1..=22;
+
 impl StorageOptions {
     /// Chunks by as many that lie in one file at most.
     pub const MOST_PER_FILE: usize = 256;
@@ -56,8 +59,22 @@ impl StorageOptions {
     }
 }
 
-/// Refuses options that a kind of storage has no use for.
+/// Refuses options that are out of their range, and those that a kind of storage has no use for.
 pub(super) fn check_options(place: &Place, options: StorageOptions) -> Result<()> {
+    if let Some(level) = options.compression.filter(|level| !LEVELS.contains(level)) {
+        return Err(Error::Request(format!(
+            "{COMPRESS} {level}: levels go from {} to {}",
+            LEVELS.start(),
+            LEVELS.end()
+        )));
+    }
+    let per_file = 1..=StorageOptions::MOST_PER_FILE;
+    if let Some(chunks) = options.chunks_per_file.filter(|n| !per_file.contains(n)) {
+        return Err(Error::Request(format!(
+            "{CHUNKS_PER_FILE} {chunks}: a file holds 1 to {} chunks by as many",
+            per_file.end()
+        )));
+    }
     let zarr = place.kind == Kind::Zarr;
     let given = [
         (COMPRESS, options.compression.is_some()),
