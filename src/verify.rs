@@ -15,6 +15,35 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Where files are that are no longer where they were, and which entries are taken.
+///
+/// ```
+/// use hessblock::results::{VerifyOptions, verify};
+/// # use hessblock::{Device, Output, Part, Precision, Source};
+/// # let source = Source {
+/// #     model: "examples/digits/model.onnx".into(),
+/// #     inputs: vec!["examples/digits/images.npy".parse()?],
+/// #     targets: Some("examples/digits/labels.npy".into()),
+/// #     samples: Some((0, 2)),
+/// #     loss: Some("cross-entropy".into()),
+/// #     ..Source::default()
+/// # };
+/// # let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// # let g = source.operator(&session)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # let output = Output::folder(&path).provenance(source.provenance(&g)?);
+/// # g.parts([Part::layer("head")])?.write(output)?;
+/// # let moved = folder.path().join("moved.onnx");
+/// # std::fs::copy("examples/digits/model.onnx", &moved).map_err(hessblock::Error::io(&moved))?;
+/// // The model's file was moved after the result was written.
+/// let options = VerifyOptions {
+///     model: Some(moved),
+///     entries: 16,
+///     ..VerifyOptions::default()
+/// };
+/// assert!(verify(&path, &options)?.passed);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
     /// The network.
@@ -108,6 +137,30 @@ impl VerifyOptions {
 }
 
 /// One entry, as it was found and as the definition gives it.
+///
+/// ```
+/// use hessblock::results::{VerifyOptions, verify};
+/// # use hessblock::{Device, Output, Part, Precision, Source};
+/// # let source = Source {
+/// #     model: "examples/digits/model.onnx".into(),
+/// #     inputs: vec!["examples/digits/images.npy".parse()?],
+/// #     targets: Some("examples/digits/labels.npy".into()),
+/// #     samples: Some((0, 2)),
+/// #     loss: Some("cross-entropy".into()),
+/// #     ..Source::default()
+/// # };
+/// # let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// # let g = source.operator(&session)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # let output = Output::folder(&path).provenance(source.provenance(&g)?);
+/// # g.parts([Part::layer("head")])?.write(output)?;
+/// let worst = verify(&path, &VerifyOptions { entries: 16, ..VerifyOptions::default() })?.worst;
+/// println!("({}, {}): {} on disk, {} expected", worst.row, worst.column, worst.found, worst.expected);
+/// assert_eq!(worst.part, "layer=head");
+/// assert!(worst.error < 1e-5);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Entry {
     /// The part.
@@ -125,6 +178,29 @@ pub struct Entry {
 }
 
 /// What `verify` found.
+///
+/// ```
+/// use hessblock::results::{VerifyOptions, verify};
+/// # use hessblock::{Device, Output, Part, Precision, Source};
+/// # let source = Source {
+/// #     model: "examples/digits/model.onnx".into(),
+/// #     inputs: vec!["examples/digits/images.npy".parse()?],
+/// #     targets: Some("examples/digits/labels.npy".into()),
+/// #     samples: Some((0, 2)),
+/// #     loss: Some("cross-entropy".into()),
+/// #     ..Source::default()
+/// # };
+/// # let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// # let g = source.operator(&session)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # let output = Output::folder(&path).provenance(source.provenance(&g)?);
+/// # g.parts([Part::layer("head")])?.write(output)?;
+/// let verdict = verify(&path, &VerifyOptions { entries: 16, ..VerifyOptions::default() })?;
+/// assert!(verdict.passed && verdict.worst.error <= verdict.tolerance);
+/// assert_eq!(verdict.entries, 16);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     /// Entries compared.

@@ -15,6 +15,15 @@ use glob::Pattern;
 pub(super) const SET: u32 = 1;
 
 /// Something to be checked and timed.
+///
+/// ```
+/// use hessblock::bench::select;
+/// for case in select(&["lenet5/*".into()])? {
+///     println!("{}: {}", case.name(), case.about());
+///     assert!(case.name().starts_with("lenet5/"));
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct BenchCase {
     name: String,

@@ -6,6 +6,24 @@ use serde::Serialize;
 use std::path::Path;
 
 /// Machines by cases.
+///
+/// ```
+/// use hessblock::bench::{BenchReport, Comparison};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?;
+/// let comparison = Comparison::new(&[("old.json", report.clone()), ("new.json", report)])?;
+/// assert_eq!(comparison.cases[0].name, "lenet5/gradient");
+/// assert_eq!(comparison.means, [Some(1.0), Some(1.0)]); // as fast as itself
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// Every device of every report, in order.

@@ -43,6 +43,17 @@ const STARTS: [f32; CHAINS] = {
 const STEPS: usize = 100_000;
 
 /// The rates of a device; `None` where they were not measured.
+///
+/// ```
+/// use hessblock::bench::Peak;
+/// let peak = Peak {
+///     flops: Some(4e11),
+///     one_thread_flops: Some(1e11),
+///     write: Some(2e10),
+///     copy: Some(3e10),
+/// };
+/// assert_eq!((peak.scaling(), peak.bandwidth()), (Some(4.0), Some(3e10)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
     /// Floating-point operations per second of multiply-adds (two each) on all threads.

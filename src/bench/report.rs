@@ -19,6 +19,25 @@ const FORMAT_VERSION: u64 = 1;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Everything that was measured in one go.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// for (device, case) in report.failures() {
+///     println!("{} failed on {}: {:?}", case.name, device.name, case.reason);
+/// }
+/// assert_eq!(report.failures().count(), 0);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenchReport {
     /// `hessblock bench`.
@@ -36,6 +55,24 @@ pub struct BenchReport {
 }
 
 /// A device with its cases.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// let device = &report.devices[0];
+/// println!("{} in {}, {:?} threads", device.name, device.precision, device.threads);
+/// assert_eq!((device.kind.as_str(), device.cases.len()), ("cpu", 1));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenchedDevice {
     /// The adapter's name, or the processor's.
@@ -57,6 +94,26 @@ pub struct BenchedDevice {
 }
 
 /// What became of a case.
+///
+/// ```
+/// use hessblock::bench::{BenchReport, Outcome};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// let cases = report.devices.iter().flat_map(|device| &device.cases);
+/// for case in cases.filter(|case| case.outcome == Outcome::Skipped) {
+///     println!("there was no room for {}", case.name);
+/// }
+/// assert_eq!(report.devices[0].cases[0].outcome, Outcome::Passed);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -69,6 +126,24 @@ pub enum Outcome {
 }
 
 /// A case on a device.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// let case = &report.devices[0].cases[0];
+/// println!("{}: {:?} s", case.name, case.seconds());
+/// assert_eq!(case.gflops, Some(100.0));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenchedCase {
     /// Its name.

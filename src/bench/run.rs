@@ -12,6 +12,17 @@ use crate::trial::System;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How long to measure.
+///
+/// ```no_run
+/// use hessblock::bench::{BenchOptions, measure, select};
+/// # use hessblock::{Device, Precision};
+/// # use std::sync::atomic::AtomicBool;
+/// let options = BenchOptions { seconds: 5.0 }; // ten times the default, for steadier numbers
+/// let devices = [Device::cpu(Precision::F32)];
+/// let report = measure(&select(&[])?, &devices, options, &|_| (), &AtomicBool::new(false))?;
+/// println!("{}", report.json()?);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BenchOptions {
     /// Seconds that each case is timed for on each device; a case that takes longer runs up to three times.
@@ -25,6 +36,21 @@ impl Default for BenchOptions {
 }
 
 /// How far a measurement has come.
+///
+/// ```
+/// use hessblock::bench::{BenchOptions, BenchProgress, measure, select};
+/// # use hessblock::{Device, Error, Precision};
+/// # use std::sync::atomic::{AtomicBool, Ordering};
+/// # let (cases, devices) = (select(&["primitive/slice".into()])?, [Device::cpu(Precision::F32)]);
+/// let cancel = AtomicBool::new(false);
+/// let show = |progress: BenchProgress<'_>| {
+///     println!("{} of {}: {}", progress.done, progress.total, progress.what);
+///     cancel.store(true, Ordering::Relaxed); // as Ctrl-C would
+/// };
+/// let stopped = measure(&cases, &devices, BenchOptions::default(), &show, &cancel);
+/// assert!(matches!(stopped, Err(Error::Interrupted)));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BenchProgress<'a> {
     /// Steps done; a step is the peak of a device, or a case on one.

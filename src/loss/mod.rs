@@ -35,6 +35,14 @@ use crate::error::Result;
 use std::ops::Range;
 
 /// The target of one sample.
+///
+/// ```
+/// use hessblock::loss::{CrossEntropy, Loss, Sample, Target};
+/// let label = Sample { index: 0, outputs: &[1.0, 0.5], target: Target::Classes(&[1]) };
+/// let probabilities = Sample { target: Target::Dense(&[0.0, 1.0]), ..label };
+/// let loss = CrossEntropy::sum();
+/// assert!((loss.value(&label) - loss.value(&probabilities)).abs() < 1e-15);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target<'a> {
     /// Class indices, one per position.
@@ -232,6 +240,14 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
 }
 
 /// The targets of a range of samples.
+///
+/// ```
+/// use hessblock::loss::{Target, TargetBatch};
+/// // The labels of samples 10 and 11, of one position each.
+/// let batch = TargetBatch::Classes { first: 10, shape: vec![], values: vec![3, 1] };
+/// assert_eq!(batch.samples(), 2);
+/// assert_eq!(batch.get(1), Target::Classes(&[1]));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetBatch {
     /// Integers: class indices, one per position.

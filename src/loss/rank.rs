@@ -39,6 +39,24 @@ pub struct RankCut {
 }
 
 /// What was cut off the loss factors.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 100).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[90.0, 2.0, -30.0], [-50.0, 40.0, 8.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// let g = session.ggn().with_rank_tolerance(1e-3)?;
+/// let rank = g.rank().expect("a tolerance was given");
+/// println!("{} of {} directions are kept", rank.directions, rank.all_directions);
+/// assert!(rank.mean_directions <= rank.directions as f64);
+/// assert!(rank.cut <= rank.tolerance * rank.whole);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RankReport {
     /// τ, as asked for.

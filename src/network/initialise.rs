@@ -24,6 +24,18 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A distribution of weights, with fan-in and fan-out counted in weights that reach an output and leave an input.
+///
+/// ```
+/// use hessblock::network::initialise::{Initialisation, Initialiser};
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let he: Initialiser = "he".parse()?;
+/// assert_eq!(he, Initialiser::He);
+/// let values = Initialisation::new(&network, he, 7).draw(0);
+/// assert_eq!(values.len(), 26);
+/// assert_eq!(values[12..16], [0.0; 4]); // biases are 0
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -18,6 +18,18 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// What a network holds.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// println!("{table}");
+/// assert_eq!(table.parameter_count, 26);
+/// assert_eq!(table.hessian_bytes, 4 * 26 * 26);
+/// assert_eq!(table.to_json()["parameter_count"], 26);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
     /// The inputs.
@@ -39,6 +51,16 @@ pub struct Inspection {
 }
 
 /// An input or output.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// assert_eq!((table.inputs[0].name.as_str(), &table.inputs[0].shape[..]), ("input", &[1, 3][..]));
+/// assert_eq!(table.output.shape, [1, 2]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tensor {
     /// Its name.
@@ -52,6 +74,17 @@ pub struct Tensor {
 }
 
 /// A parameter.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// let bias = &table.parameters[1];
+/// assert_eq!((bias.name.as_str(), bias.layer.as_str()), ("fc1.bias", "fc1"));
+/// assert_eq!((bias.offset, bias.count), (12, 4));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ParameterRow {
     /// Its name in the file.
@@ -69,6 +102,17 @@ pub struct ParameterRow {
 }
 
 /// A layer.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// let fc2 = &table.layers[1];
+/// assert_eq!(fc2.parameters, ["fc2.weight", "fc2.bias"]);
+/// assert_eq!((fc2.offset, fc2.count, fc2.block_bytes), (16, 10, 400));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerRow {
     /// Its name.
@@ -90,6 +134,19 @@ pub struct LayerRow {
 }
 
 /// An operation.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// for row in &table.operations {
+///     println!("{}: {} {:?}", row.name, row.operation, row.output_shape);
+/// }
+/// assert_eq!(table.operations[0].operation, "Gemm");
+/// assert_eq!(table.operations[0].output_shape, [1, 4]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperationRow {
     /// Its name in the file.

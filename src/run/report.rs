@@ -5,6 +5,25 @@ use crate::tensor::RateLimits;
 use std::fmt;
 
 /// What a run did, by stage.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let report = session.ggn().parts([Part::layer("fc2")])?.write(Output::folder(&path))?;
+/// assert_eq!((report.entries, report.bytes), (100, 400));
+/// assert_eq!(report.non_finite, 0);
+/// println!("{:.1} Gflop/s over {:.3} s", report.gflops(), report.seconds);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct RunReport {
     /// Seconds from start to end.
@@ -56,6 +75,26 @@ pub struct RunReport {
 }
 
 /// What one device did.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let report = session.ggn().parts([Part::Layers])?.write(Output::folder(&path))?;
+/// for device in &report.devices {
+///     println!("{} made {} of {} tiles", device.name, device.tiles, report.tiles);
+/// }
+/// assert_eq!(report.devices[0].tiles, report.tiles); // a single device made all of them
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct DeviceShare {
     /// Its name.
@@ -79,6 +118,27 @@ impl DeviceShare {
 }
 
 /// The stage of a run that took longest, which the others waited for.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let report = session.ggn().parts([Part::Layers])?.write(Output::folder(&path))?;
+/// if let Some(slowest) = report.bottleneck {
+///     println!("{}: busy {:.0} % of the time", slowest.stage, 100.0 * slowest.busy_fraction);
+///     println!("{:.2e} {}", slowest.rate, slowest.unit);
+///     assert!(slowest.busy_fraction <= 1.0);
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Bottleneck {
     /// The stage.
@@ -94,6 +154,29 @@ pub struct Bottleneck {
 }
 
 /// What a run does at once, or one after the other on a CPU.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// use hessblock::Stage;
+/// let report = session.ggn().parts([Part::Layers])?.write(Output::folder(&path))?;
+/// match report.bottleneck.map(|slowest| slowest.stage) {
+///     Some(Stage::Writing | Stage::Sync) => println!("a faster disk would help"),
+///     Some(stage) => println!("most time went into {stage}"),
+///     None => println!("nothing was computed"),
+/// }
+/// assert_eq!(Stage::ReadBack.to_string(), "read-back");
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -128,6 +211,26 @@ impl fmt::Display for Stage {
 }
 
 /// A plan that a run went on with.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let report = session.ggn().parts([Part::Layers])?.write(Output::folder(&path))?;
+/// for plan in &report.replanned {
+///     println!("after {} tiles: {} samples per unit", plan.tiles_done, plan.unit_samples);
+/// }
+/// assert!(report.replanned.is_empty()); // no device had less memory than planned
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Replanned {
     /// Tiles that were made by then.

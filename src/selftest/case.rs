@@ -14,6 +14,13 @@ use crate::trial::{Loaded, Setting};
 use serde::{Deserialize, Serialize};
 
 /// What kind of thing a case tests.
+///
+/// ```
+/// use hessblock::selftest::{Group, cases};
+/// let networks = cases().into_iter().filter(|case| case.group() == Group::Network);
+/// assert!(networks.count() > 0);
+/// assert_eq!(Group::Network.name(), "network");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -41,6 +48,15 @@ impl Group {
 }
 
 /// Something that is computed on the device and in CPU f64.
+///
+/// ```
+/// use hessblock::selftest::select;
+/// let case = select(&["primitive/take".into()])?.remove(0);
+/// assert_eq!(case.subject(), "take");
+/// assert!(case.name().starts_with("primitive/take/"));
+/// println!("its error may be {}", case.measure().allowed());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TestCase {
     group: Group,

@@ -12,6 +12,21 @@ const FORMAT: &str = "hessblock selftest";
 const FORMAT_VERSION: u64 = 1;
 
 /// Everything that was tested in one go.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
+/// for case in report.failures() {
+///     println!("{}: {:?}", case.name, case.fault);
+/// }
+/// assert_eq!(report.passed + report.failed, report.cases.len());
+/// println!("{}", report.json()?); // to be attached to a bug report
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestReport {
     /// `hessblock selftest`.
@@ -35,6 +50,18 @@ pub struct TestReport {
 }
 
 /// The device under test.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
+/// println!("tested {}", report.device.name);
+/// assert_eq!((report.device.kind.as_str(), report.device.driver), ("cpu", None));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestedDevice {
     /// The adapter's name, or the processor's.
@@ -52,6 +79,19 @@ pub struct TestedDevice {
 }
 
 /// What became of a case.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
+/// let case = &report.cases[0];
+/// println!("{}: error {:?}, {} allowed", case.name, case.error, case.measure.allowed());
+/// assert!(case.pass && case.fault.is_none());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestedCase {
     /// Its group.

@@ -15,6 +15,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// How far a run has come.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// use hessblock::selftest::TestProgress;
+/// let show = |progress: TestProgress<'_>| {
+///     println!("{} of {}: {}", progress.done, progress.total, progress.case);
+///     assert!(progress.done < progress.total);
+/// };
+/// run(&device, &select(&["primitive/take".into()])?, &show, &cancel)?;
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct TestProgress<'a> {
     /// Cases done.

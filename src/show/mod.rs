@@ -55,6 +55,28 @@ use std::path::Path;
 const PICTURES: usize = 9;
 
 /// What to show of a result.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let parts = vec!["layer=fc2".into()];
+/// let options = ShowOptions { parts, size: 400, ..ShowOptions::default() };
+/// let shown = show(&Blocks::open(&path)?, "blocks", &options)?;
+/// assert_eq!(shown.parts.len(), 1);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShowOptions {
     /// Names of parts; all where there is none.
@@ -76,6 +98,28 @@ impl Default for ShowOptions {
 }
 
 /// What was found in a result.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let shown = show(&Blocks::open(&path)?, "blocks", &ShowOptions::default())?;
+/// println!("{}\n{}", shown.title, shown.table());
+/// assert_eq!(shown.parts.len(), 3);
+/// assert!(shown.html()?.contains("layer=fc2"));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Serialize)]
 pub struct Shown {
     /// Where the result is.
@@ -97,6 +141,29 @@ pub struct Shown {
 }
 
 /// What was found in a part, or in a rectangle of it.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let shown = show(&Blocks::open(&path)?, "blocks", &ShowOptions::default())?;
+/// let part = &shown.parts[1];
+/// assert_eq!((part.part.as_str(), &part.shape[..]), ("layer=fc2", &[10, 10][..]));
+/// assert_eq!(part.rows, [(16, 26)]);
+/// println!("its norm is {:.3}", part.statistics.norm);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Serialize)]
 pub struct ShownPart {
     /// Its name.
@@ -121,6 +188,30 @@ pub struct ShownPart {
 }
 
 /// What was found between two layers; of a vector, in one.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let options = ShowOptions { parts: vec!["full".into()], ..ShowOptions::default() };
+/// let shown = show(&Blocks::open(&path)?, "blocks", &options)?;
+/// for block in &shown.parts[0].blocks {
+///     println!("{} × {}: {:.3}", block.row_layer, block.column_layer, block.statistics.norm);
+/// }
+/// assert_eq!(shown.parts[0].blocks[0].shape, [16, 16]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct ShownBlock {
     /// The layer of the rows.

@@ -8,6 +8,30 @@ use std::fmt;
 use std::ops::Range;
 
 /// A rectangle to zoom to.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// use hessblock::show::Zoom;
+/// let zoom = Zoom::Layer("fc1".into(), Some("fc2".into()));
+/// assert_eq!(zoom.to_string(), "fc1 × fc2");
+/// let options = ShowOptions { zoom: Some(zoom), ..ShowOptions::default() };
+/// let shown = show(&Blocks::open(&path)?, "blocks", &options)?;
+/// assert_eq!(shown.parts[0].shape, [16, 10]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Zoom {

@@ -9,6 +9,27 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// What an earlier or interrupted run left.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let output = Output::folder(&path).shard(1, 2)?;
+/// session.ggn().parts([Part::Layers])?.write(&output)?;
+/// // Another process makes the other half of the tiles.
+/// let left = output.left().expect("the result is not finished");
+/// println!("{} tiles are done in {}", left.tiles, left.path.display());
+/// assert_eq!(left.tiles, 1);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Where it is.

@@ -19,6 +19,29 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What [`merge`] found.
+///
+/// ```
+/// use hessblock::results::merge;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let request = session.ggn().parts([Part::Layers])?;
+/// for share in 1..=2 {
+///     request.write(Output::folder(&path).shard(share, 2)?)?; // each in a process of its own
+/// }
+/// let merged = merge(&path, false, &mut |_, _| Ok(()))?;
+/// assert_eq!((merged.path.as_path(), merged.shards), (path.as_path(), 2));
+/// assert!(!merged.was_whole);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Merged {
     /// The finished result.

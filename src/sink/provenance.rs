@@ -51,6 +51,18 @@ pub struct Provenance {
 }
 
 /// A file and what it held.
+///
+/// ```
+/// use hessblock::results::HashedFile;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("labels.txt");
+/// # let io = hessblock::Error::io(&path);
+/// std::fs::write(&path, "abc").map_err(io)?;
+/// let file = HashedFile::new(&path)?;
+/// assert_eq!(file.path, path.display().to_string());
+/// assert!(file.sha256.starts_with("ba7816bf")); // as sha256sum prints it
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashedFile {
     /// Its path as it was given.

@@ -20,6 +20,15 @@ const LAYERS: usize = 8;
 const NUMBERS: usize = 1 << 25;
 
 /// What is drawn.
+///
+/// ```
+/// use hessblock::network::initialise::Initialiser;
+/// use hessblock::study::error::Draw;
+/// let draw = Draw { initialiser: Initialiser::Glorot, count: 20, seed: 0 };
+/// assert_eq!(draw.draws(), 20);
+/// // The file's own weights are a single initialisation.
+/// assert_eq!(Draw { initialiser: Initialiser::File, ..draw }.draws(), 1);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
     /// Distribution of the weights.
@@ -41,6 +50,13 @@ impl Draw {
 }
 
 /// The three forms of a layer at one initialisation, along its gradient of length 1.
+///
+/// ```
+/// use hessblock::study::error::Along;
+/// let along = Along { gradient_norm: 0.5, ggn: 3.0, residual: -1.0 };
+/// assert_eq!(along.hessian(), 2.0);
+/// assert_eq!(along.relative(), Some(0.5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Along {
     /// ‖g‖.
@@ -65,6 +81,27 @@ impl Along {
 }
 
 /// A layer over all draws.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// use hessblock::network::initialise::Initialiser;
+/// use hessblock::study::error::{Draw, gradient_error};
+/// let draw = Draw { initialiser: Initialiser::He, count: 3, seed: 0 };
+/// let error = gradient_error(&session, &session.network().layers(), draw)?;
+/// for layer in &error.layers {
+///     println!("{}: {:?}", layer.layer, layer.error.map(|quantiles| quantiles.median));
+/// }
+/// assert_eq!((error.layers[0].parameters, error.layers[0].draws.len()), (16, 3));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerError {
     /// Its name.
@@ -100,6 +137,25 @@ impl LayerError {
 }
 
 /// The error of every layer along its gradient.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// use hessblock::network::initialise::Initialiser;
+/// use hessblock::study::error::{Draw, gradient_error};
+/// let draw = Draw { initialiser: Initialiser::He, count: 3, seed: 0 };
+/// let error = gradient_error(&session, &session.network().layers(), draw)?;
+/// assert_eq!((error.draws, error.samples), (3, 2));
+/// assert_eq!(error.losses.len(), 3); // one per initialisation
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GradientError {
     /// Distribution of the weights.

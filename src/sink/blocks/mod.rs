@@ -45,6 +45,28 @@ pub struct Blocks {
 }
 
 /// One part of a result on disk.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// session.ggn().parts([Part::layer("fc2"), Part::Diagonal])?.write(Output::folder(&path))?;
+/// let blocks = Blocks::open(&path)?;
+/// for part in blocks.parts() {
+///     println!("{}: {:?}", part.layout.name, part.layout.shape());
+/// }
+/// assert_eq!(blocks.parts()[0].layout.rows, [16..26]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ResultPart {
     /// Name and place in the whole Hessian.

@@ -17,6 +17,23 @@ use serde::Serialize;
 use ways::{Blocks, Ways};
 
 /// How the errors of blocks are found.
+///
+/// ```
+/// use hessblock::study::pairs::{PairOptions, pair_errors};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let options = PairOptions { spectral: false, ..PairOptions::default() };
+/// let errors = pair_errors(&session, &session.network().layers(), options)?;
+/// assert!(errors.pairs.iter().all(|pair| pair.spectral.is_none()));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairOptions {
     /// Entries up to which a block is formed.
@@ -41,6 +58,24 @@ impl Default for PairOptions {
 }
 
 /// A norm of a block, of H and of H − G.
+///
+/// ```
+/// use hessblock::study::pairs::{PairOptions, pair_errors};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let errors = pair_errors(&session, &session.network().layers(), PairOptions::default())?;
+/// let block = errors.pair(0, 0).expect("fc1 is the first layer").frobenius;
+/// assert_eq!(block.error, Some(block.residual / block.hessian));
+/// assert_eq!(block.uncertainty, 0.0); // so small a block is formed
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BlockError {
     /// ‖(H − G)_ab‖ / ‖H_ab‖; `None` where H_ab is 0.
@@ -66,6 +101,26 @@ impl BlockError {
 }
 
 /// The errors of a block.
+///
+/// ```
+/// use hessblock::study::pairs::{PairOptions, pair_errors};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let errors = pair_errors(&session, &session.network().layers(), PairOptions::default())?;
+/// for pair in &errors.pairs {
+///     let [rows, columns] = [pair.rows, pair.columns].map(|k| &errors.layers[k].layer);
+///     println!("{rows} × {columns}: {:?}", pair.frobenius.error);
+/// }
+/// assert!(errors.pairs.iter().all(|pair| pair.exact));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pair {
     /// Index of the layer of its rows in [`PairErrors::layers`].
@@ -81,6 +136,23 @@ pub struct Pair {
 }
 
 /// A layer among pairs.
+///
+/// ```
+/// use hessblock::study::pairs::{PairOptions, pair_errors};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let errors = pair_errors(&session, &session.network().layers(), PairOptions::default())?;
+/// let fc2 = &errors.layers[1];
+/// assert_eq!((fc2.layer.as_str(), fc2.parameters), ("fc2", 10));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PairLayer {
     /// Its name.
@@ -90,6 +162,24 @@ pub struct PairLayer {
 }
 
 /// The errors of the blocks of all pairs of layers.
+///
+/// ```
+/// use hessblock::study::pairs::{PairOptions, pair_errors};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let errors = pair_errors(&session, &session.network().layers(), PairOptions::default())?;
+/// assert_eq!(errors.pairs.len(), 3); // fc1 × fc1, fc1 × fc2, fc2 × fc2
+/// assert_eq!(errors.pair(1, 0), errors.pair(0, 1));
+/// println!("‖H − G‖ / ‖H‖ = {:?}", errors.whole);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PairErrors {
     /// The layers, in the network's order.
