@@ -12,11 +12,13 @@
 //! used several times by its first use. Running statistics of batch norms are no parameters: they stay the file's,
 //! whether or not they fit what was drawn; activations of a deep network may overflow then, which the losses show.
 
+mod distributions;
+
 use crate::error::{Error, Result};
 use crate::network::{Network, Node, Operand, ValueId};
 use crate::ops::{self, Op, Operation};
 use crate::random::Draws;
-use faer::Mat;
+use distributions::{normals, orthogonal, truncated};
 use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -65,11 +67,6 @@ pub const INITIALISERS: [&str; 6] = [
     "truncated-normal",
     "file",
 ];
-
-/// Standard deviation of [`Initialiser::TruncatedNormal`] before it is cut.
-const TRUNCATED_DEVIATION: f64 = 0.05;
-/// Where it is cut, in standard deviations.
-const CUT: f64 = 2.0;
 
 impl fmt::Display for Initialiser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -349,42 +346,6 @@ impl Initialisation {
             }
         }
     }
-}
-
-fn normals(count: usize, deviation: f64, draws: &mut Draws) -> Vec<f64> {
-    (0..count).map(|_| deviation * draws.normal()).collect()
-}
-
-fn truncated(count: usize, draws: &mut Draws) -> Vec<f64> {
-    let mut one = || loop {
-        let normal = draws.normal();
-        if normal.abs() <= CUT {
-            return TRUNCATED_DEVIATION * normal;
-        }
-    };
-    (0..count).map(|_| one()).collect()
-}
-
-/// A `rows`×`columns` matrix, row-major, whose shorter side is orthonormal, uniform among all such.
-///
-/// Q of a normal matrix with the signs of R's diagonal, without which it would not be uniform (Mezzadri, "How to
-/// generate random matrices from the classical compact groups", 2007).
-fn orthogonal(rows: usize, columns: usize, draws: &mut Draws) -> Vec<f64> {
-    let (long, short) = (rows.max(columns), rows.min(columns));
-    let normal = Mat::from_fn(long, short, |_, _| draws.normal());
-    let factors = normal.qr();
-    let (q, r) = (factors.compute_thin_Q(), factors.thin_R());
-    let entry = |i: usize, j: usize| q[(i, j)] * r[(j, j)].signum();
-    let mut values = Vec::with_capacity(rows * columns);
-    for row in 0..rows {
-        for column in 0..columns {
-            values.push(match rows >= columns {
-                true => entry(row, column),
-                false => entry(column, row),
-            });
-        }
-    }
-    values
 }
 
 #[cfg(test)]
