@@ -4,11 +4,11 @@ mod common;
 
 use common::tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hessblock::contraction::{Meeting, Segment, accumulate, contraction};
-use hessblock::jacobian::Factor;
-use hessblock::ops::{Site, SiteKind};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{Contract, How};
+use hessblock::internals::contraction::{FactorPair, Segment, accumulate, contraction};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::ops::{Site, SiteKind};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{Contract, Placement};
 
 const SAMPLES: usize = 128;
 const DIRECTIONS: usize = 10;
@@ -58,17 +58,17 @@ fn pairs<B: Contract>(criterion: &mut Criterion, name: &str, backend: &B) {
             range,
             origin: 0,
         };
-        let meeting = Meeting {
+        let pair = FactorPair {
             rows: segment(left, 0..rows),
             columns: segment(right, 0..columns),
             signs: None,
         };
-        let operations = contraction(backend, &meeting.rows, &meeting.columns).1;
+        let operations = contraction(backend, &pair.rows, &pair.columns).1;
         group.throughput(Throughput::Elements(operations));
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut tile = backend.accumulator(rows, columns);
-                accumulate(backend, &mut tile, How::ADD, &meeting);
+                accumulate(backend, &mut tile, Placement::ADD, &pair);
                 backend
                     .collect(backend.finish(tile))
                     .expect("the device works")

@@ -9,24 +9,26 @@ mod common;
 
 use common::{numbers, tensor};
 use hessblock::bench::Peak;
-use hessblock::contraction::{Meeting, Segment, accumulate};
-use hessblock::jacobian::Factor;
+use hessblock::internals::contraction::{FactorPair, Segment, accumulate};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::jacobian::unit::Unit;
+use hessblock::internals::ops::{Site, SiteKind};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::pairs::factor_pairs;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::{Grid, Strip};
+use hessblock::internals::plan::{Keep, Plan, TileJob};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::gpu::Gpu;
+use hessblock::internals::tensor::{
+    Backend, Contract, Einsum, HostSlice, MirrorRule, Placement, Real, Shape,
+};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::ops::{Site, SiteKind};
-use hessblock::schedule::pairs::encounters;
-use hessblock::schedule::plan::{Keep, Plan, TileJob};
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::{Grid, Strip};
-use hessblock::schedule::unit::Unit;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::gpu::Gpu;
-use hessblock::tensor::{Backend, Contract, Einsum, Fill, HostSlice, How, Real, Shape};
-use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
-use ndarray::Array2;
+use hessblock::{Device, Operator, Part, Precision, Session};
+use ndarray::Array1;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// What single precision may be off by, of the largest entry compared.
@@ -281,16 +283,16 @@ fn outer(bench: &Bench) {
                     range,
                     origin: 0,
                 };
-                let meeting = Meeting {
+                let pair = FactorPair {
                     rows: segment(0..edge),
                     columns: segment(columns.clone()),
                     signs: None,
                 };
-                let how = How {
-                    fill: Fill::Own,
+                let how = Placement {
+                    mirror: MirrorRule::Own,
                     begin: true,
                 };
-                accumulate(&bench.gpu, &mut tile, how, &meeting);
+                accumulate(&bench.gpu, &mut tile, how, &pair);
                 tile
             };
             let values = collected(&bench.gpu, made());
@@ -324,9 +326,15 @@ fn collected(gpu: &Gpu, tile: Tile) -> Vec<f32> {
 
 /// The plan of one part on a device without limits.
 fn planned(gpu: &Gpu, session: &Session, part: Part) -> Plan {
-    let parts = session.resolve(&[part]).expect("a part of the network");
+    let parts = resolve(session.network(), &[part]).expect("a part of the network");
     let limits = common::endless(gpu);
-    let plan = session.plan_for(parts, 4, limits, None, Grid::Squares);
+    let plan = session.ggn().plan_within(
+        parts,
+        Precision::F32,
+        limits,
+        RunOptions::default(),
+        Grid::Squares,
+    );
     let plan = plan.expect("a plan");
     assert_ne!(plan.keep, Keep::Recompute);
     plan
@@ -339,9 +347,17 @@ fn tile(gpu: &Gpu, plan: &Plan, kept: &[Unit<Tensor>], job: &TileJob) -> Tile {
     let extents = (rows.positions.len(), columns.positions.len());
     let mut tile = gpu.accumulator_in(extents.0, extents.1, Vec::new());
     for (number, unit) in kept.iter().enumerate() {
-        for (_, _, fill, meeting) in encounters(unit, part, job, plan.grid) {
+        for (_, _, fill, pair) in factor_pairs(unit, part, job, plan.grid) {
             let begin = number == 0;
-            accumulate(gpu, &mut tile, How { fill, begin }, &meeting);
+            accumulate(
+                gpu,
+                &mut tile,
+                Placement {
+                    mirror: fill,
+                    begin,
+                },
+                &pair,
+            );
         }
     }
     tile
@@ -351,7 +367,7 @@ fn tile(gpu: &Gpu, plan: &Plan, kept: &[Unit<Tensor>], job: &TileJob) -> Tile {
 fn entries_of(network: &Network, plan: &Plan, job: &TileJob) -> Vec<(usize, (usize, usize))> {
     let part = &plan.parts[job.part];
     let flat = |strip: &Strip, at: usize| {
-        let run = strip.runs.iter().rfind(|run| run.origin <= at);
+        let run = strip.spans.iter().rfind(|run| run.origin <= at);
         let run = run.expect("the first run begins a strip");
         network.parameters[run.parameter].range().start + run.range.start + at - run.origin
     };
@@ -427,7 +443,7 @@ fn lenet(bench: &Bench) {
         };
         let kept = units();
         let error = off_of_tiles(&bench.gpu, network, &plan, &kept, |pairs| {
-            let entries = session.entries(pairs, &Control::none());
+            let entries = session.ggn().entries(pairs);
             entries.expect("entries of the network")
         });
         let largest = Grid::Squares.tile(Default::default());
@@ -447,27 +463,22 @@ fn lenet(bench: &Bench) {
 /// Gradient, products, diagonal and all factors of LeNet-5, from data in memory.
 fn vectors(bench: &Bench, session: &Session) {
     let p = session.network().parameter_count();
-    let vector = Array2::from_shape_vec((1, p), numbers(p)).expect("p numbers");
-    let (options, none) = (RunOptions::default(), Control::none());
-    let exact = common::lenet5().with_curvature(Curvature::Exact);
-    let exact = exact.expect("a loss with a gradient");
-    let product = |session: &Session, device: &Device| {
-        let product = session.product(device, &vector, options, &none);
-        product.expect("a product").into_iter().collect()
+    let vector = Array1::from_vec(numbers(p));
+    let on = |device: &Device| session.with_device(device.clone());
+    let product = |operator: Operator| {
+        let product = operator.apply(vector.view());
+        product.expect("a product").to_vec()
     };
-    let gradient = |device: &Device| {
-        let gradient = session.gradient(device, options, &none);
-        gradient.expect("a gradient").values
-    };
+    let gradient = |device: &Device| on(device).gradient().expect("a gradient").values;
     let diagonal = |device: &Device| {
-        let diagonal = session.diagonal(device, options, &none);
-        diagonal.expect("a diagonal")
+        let diagonal = on(device).ggn().diagonal();
+        diagonal.expect("a diagonal").to_vec()
     };
     type Way<'a> = (&'static str, &'a dyn Fn(&Device) -> Vec<f64>);
     let ways: [Way<'_>; 4] = [
         ("gradient", &gradient),
-        ("ggn_product", &|device| product(session, device)),
-        ("hessian_product", &|device| product(&exact, device)),
+        ("ggn_product", &|device| product(on(device).ggn())),
+        ("hessian_product", &|device| product(on(device).hessian())),
         ("diagonal", &diagonal),
     ];
     let amount = Amount {
@@ -607,8 +618,8 @@ fn dense(bench: &Bench) {
         });
         let made = || {
             let mut tile = bench.gpu.accumulator_in(edge, edge, Vec::new());
-            let how = How {
-                fill: Fill::Own,
+            let how = Placement {
+                mirror: MirrorRule::Own,
                 begin: true,
             };
             let sides = (&left, &right);
@@ -642,8 +653,8 @@ fn main() {
     for rate in &gpu.findings().shapes {
         println!("  {:<24} {:>9.0} Gflop/s", rate.shape, rate.gflops);
     }
-    let device = Device::Gpu(gpu.clone());
-    let never = AtomicBool::new(false);
+    let device = Device::from(gpu.clone());
+    let never = hessblock::CancelToken::new();
     let peak = Peak::measure(&device, &never).expect("the device works");
     let giga = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{:.1}", r * 1e-9));
     println!(

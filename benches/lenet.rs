@@ -7,12 +7,14 @@
 
 mod common;
 
-use hessblock::schedule::run::{Control, Report};
-use hessblock::schedule::tiles::Grid;
-use hessblock::sink::{Memory, Sink};
-use hessblock::tensor::Contract;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::{Device, Part, Precision, RunOptions, Session};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::Grid;
+use hessblock::internals::run::{Control, RunReport};
+use hessblock::internals::sink::{Memory, Sink};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{Contract, Real};
+use hessblock::{Device, Part, Precision, Session};
 use std::time::Instant;
 
 /// Runs of each, after one that is not counted.
@@ -37,31 +39,28 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 fn run<B: Contract>(
     backend: &B,
     session: &Session,
-    part: &str,
+    part: &Part,
     sink: &mut Memory<B::Real>,
-) -> Report {
+) -> RunReport {
     let limits = common::endless(backend);
     let grid = match backend.accumulates_in_host_memory() {
         true => Grid::Whole,
         false => Grid::Squares,
     };
-    let parts = session
-        .resolve(&[part.parse().expect("a part")])
-        .expect("a part of LeNet-5");
-    let plan = session
-        .plan_for(parts, size_of::<B::Real>(), limits, None, grid)
-        .expect("a plan");
-    let report = session
-        .run_on(backend, &plan, sink, &Control::none())
-        .expect("a run");
+    let parts = resolve(session.network(), std::slice::from_ref(part)).expect("a part of LeNet-5");
+    let (g, options) = (session.ggn(), RunOptions::default());
+    let plan = g.plan_within(parts, B::Real::PRECISION, limits, options, grid);
+    let plan = plan.expect("a plan");
+    let report = g.run_on(&[backend], &plan, sink, &Control::none());
+    let report = report.expect("a run");
     Sink::<B::Real>::finish(sink).expect("a whole part");
     report
 }
 
 /// A block into touched and into fresh memory, in milliseconds.
-fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) {
+fn block<B: Contract>(backend: &B, session: &Session, part: &Part) -> (f64, f64) {
     let mut sink = Memory::new();
-    let mut report = Report::default();
+    let mut report = RunReport::default();
     let touched = median(|| {
         let (seconds, made) = timed(|| run(backend, session, part, &mut sink));
         report = made;
@@ -70,7 +69,8 @@ fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) 
     drop(sink);
     let fresh = median(|| timed(|| run(backend, session, part, &mut Memory::new())).0);
     println!(
-        "{part:<14} {touched:>9.2} ms touched, {fresh:>9.2} ms fresh; of the last: factors {:.1} ms, contraction {:.1} ms, {:.1} Gflop/s",
+        "{:<14} {touched:>9.2} ms touched, {fresh:>9.2} ms fresh; of the last: factors {:.1} ms, contraction {:.1} ms, {:.1} Gflop/s",
+        part.to_string(),
         report.factor_seconds * 1e3,
         report.contraction_seconds * 1e3,
         report.operations as f64 / 1e9 / (report.contraction_seconds + report.factor_seconds),
@@ -80,8 +80,14 @@ fn block<B: Contract>(backend: &B, session: &Session, part: &str) -> (f64, f64) 
 
 /// All factors, dense rows formed, in milliseconds: from data in memory.
 fn factors<B: Contract>(backend: &B, session: &Session) -> f64 {
-    let parts = session.resolve(&[Part::Full]).expect("the whole matrix");
-    let plan = session.plan_for(parts, 4, common::endless(backend), None, Grid::Squares);
+    let parts = resolve(session.network(), &[Part::Full]).expect("the whole matrix");
+    let plan = session.ggn().plan_within(
+        parts,
+        Precision::F32,
+        common::endless(backend),
+        RunOptions::default(),
+        Grid::Squares,
+    );
     let plan = plan.expect("a plan");
     median(|| {
         let all = || {
@@ -114,8 +120,8 @@ fn threads_over_one() -> f64 {
     one * threads as f64 / all
 }
 
-fn measure<B: Contract>(name: &str, backend: &B, device: &Device, wanted: &[String]) {
-    let session = common::lenet5();
+fn measure<B: Contract>(name: &str, backend: &B, device: Device, wanted: &[String]) {
+    let session = common::lenet5().with_device(device);
     println!("{name}; all threads over one {:.2}", threads_over_one());
     let is_wanted = |part: &str| match wanted.is_empty() {
         true => part != "full",
@@ -124,34 +130,26 @@ fn measure<B: Contract>(name: &str, backend: &B, device: &Device, wanted: &[Stri
     let mut json = serde_json::Map::new();
     let mut say = |key: &str, ms: f64| json.insert(key.into(), ms.into());
     for (key, part) in [
-        ("conv2", "layer=conv2"),
-        ("dense2", "layer=dense2"),
-        ("dense1", "layer=dense1"),
-        ("full", "full"),
+        ("conv2", Part::layer("conv2")),
+        ("dense2", Part::layer("dense2")),
+        ("dense1", Part::layer("dense1")),
+        ("full", Part::Full),
     ] {
         if is_wanted(key) {
-            let (touched, fresh) = block(backend, &session, part);
+            let (touched, fresh) = block(backend, &session, &part);
             say(&format!("{key}_ms"), touched);
             say(&format!("{key}_fresh_ms"), fresh);
         }
     }
-    let options = RunOptions::default();
     if is_wanted("diagonal") {
-        let run = || {
-            session
-                .diagonal(device, options, &Control::none())
-                .expect("a diagonal")
-        };
+        let g = session.ggn();
+        let run = || g.diagonal().expect("a diagonal");
         let ms = median(|| timed(run).0);
         println!("diagonal       {ms:>9.2} ms");
         say("diagonal_ms", ms);
     }
     if is_wanted("gradient") {
-        let run = || {
-            session
-                .gradient(device, options, &Control::none())
-                .expect("a gradient")
-        };
+        let run = || session.gradient().expect("a gradient");
         let ms = median(|| timed(run).0);
         println!("gradient       {ms:>9.2} ms");
         say("gradient_ms", ms);
@@ -179,10 +177,10 @@ fn main() {
         return measure(
             &gpu.report().name.clone(),
             &gpu,
-            &Device::Gpu(gpu.clone()),
+            Device::from(gpu.clone()),
             &wanted,
         );
     }
     let cpu = Cpu::<f32>::new();
-    measure("CPU f32", &cpu, &Device::cpu(Precision::F32), &wanted);
+    measure("CPU f32", &cpu, Device::cpu(Precision::F32), &wanted);
 }

@@ -6,8 +6,7 @@
 mod common;
 
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
-use hessblock::{Curvature, Device, Precision, RunOptions, Session};
+use hessblock::{Operator, Session};
 use ndarray::Array2;
 use std::time::Instant;
 
@@ -40,25 +39,23 @@ fn medians(ways: &[Way<'_>]) -> Vec<f64> {
 }
 
 /// Prints the costs of one network; returns (way, milliseconds).
-fn costs(name: &str, device: &Device, make: impl Fn() -> Session) -> Vec<(&'static str, f64)> {
-    let of = |curvature| make().with_curvature(curvature).expect("a gradient");
-    let sessions = [Curvature::Ggn, Curvature::Exact, Curvature::Residual].map(of);
-    let [ggn, exact, residual] = &sessions;
-    let p = ggn.network().parameter_count();
-    let vectors = |k: usize| Array2::from_shape_vec((k, p), common::numbers(k * p)).expect("k·p");
+fn costs(name: &str, session: &Session) -> Vec<(&'static str, f64)> {
+    let (ggn, exact, residual) = (&session.ggn(), &session.hessian(), &session.residual());
+    let p = ggn.size();
+    let vectors = |k: usize| {
+        let rows = Array2::from_shape_vec((k, p), common::numbers(k * p));
+        rows.expect("k·p").reversed_axes()
+    };
     let (one, eight) = (vectors(1), vectors(8));
-    let options = RunOptions::default();
-    let product = |session: &Session, vectors: &Array2<f64>| {
-        let product = session.product(device, vectors, options, &Control::none());
+    let product = |operator: &Operator, vectors: &Array2<f64>| {
+        let product = operator.apply(vectors.view());
         std::hint::black_box(product.expect("a product"));
     };
     let diagonal = || {
-        let diagonal = ggn.diagonal(device, options, &Control::none());
-        std::hint::black_box(diagonal.expect("a diagonal"));
+        std::hint::black_box(ggn.diagonal().expect("a diagonal"));
     };
     let gradient = || {
-        let gradient = ggn.gradient(device, options, &Control::none());
-        std::hint::black_box(gradient.expect("a gradient"));
+        std::hint::black_box(session.gradient().expect("a gradient"));
     };
     let ways: Vec<Way<'_>> = vec![
         ("gradient", Box::new(gradient)),
@@ -72,7 +69,7 @@ fn costs(name: &str, device: &Device, make: impl Fn() -> Session) -> Vec<(&'stat
     let medians = medians(&ways);
     println!(
         "\n{name} on {}, p = {p}, N = {}",
-        device.name(),
+        session.device(),
         common::SAMPLES
     );
     for ((way, _), ms) in ways.iter().zip(&medians) {
@@ -94,12 +91,11 @@ fn mlp() -> Session {
 }
 
 fn main() {
-    let device = Device::cpu(Precision::F32);
-    let lenet = costs("LeNet-5", &device, common::lenet5);
-    costs("MLP 784-512-256-10", &device, mlp);
+    let lenet = costs("LeNet-5", &common::lenet5());
+    costs("MLP 784-512-256-10", &mlp());
     #[cfg(feature = "gpu")]
     if let Some(gpu) = common::gpu() {
-        costs("LeNet-5", &Device::Gpu(gpu), common::lenet5);
+        costs("LeNet-5", &common::lenet5().with_device(gpu.into()));
     }
     if let Some(path) = std::env::var_os("HESSBLOCK_BENCH_JSON") {
         let of = |way: &str| {

@@ -3,32 +3,31 @@
 //! `cargo run --release --example approximation_error` writes `error-digits.png` and `pairs-digits.png` into the folder
 //! for temporary files.
 
-use hessblock::import::data::Dataset;
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::loss::{CrossEntropy, Reduction};
-use hessblock::schedule::run::Control;
+use hessblock::data::Dataset;
+use hessblock::loss::CrossEntropy;
+use hessblock::network::initialise::Initialiser;
 use hessblock::study::error::{Draw, gradient_error};
-use hessblock::study::initialise::Initialiser;
 use hessblock::study::pairs::{PairOptions, pair_errors};
-use hessblock::{Device, Precision, RunOptions, Session};
+use hessblock::{Device, Precision, Session, onnx};
 
 fn main() -> hessblock::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
-    let network = onnx::load(folder.join("model.onnx"), &OnnxOptions::default())?;
     let data = Dataset::open(folder.join("images.npy"))?
         .with_targets(folder.join("labels.npy"))?
         .with_samples(0..64)?;
-    let loss = CrossEntropy::new(Reduction::Mean);
-    let mut session = Session::new(network, data, Box::new(loss))?;
-    let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
-    let (options, control) = (RunOptions::default(), Control::none());
+    let session = Session::builder(onnx::load(folder.join("model.onnx"), &Default::default())?)
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F64))
+        .build()?;
+    let layers = session.network().layers();
 
     let draw = Draw {
         initialiser: Initialiser::Glorot,
         count: 100,
         seed: 0,
     };
-    let error = gradient_error(&mut session, &device, &layers, draw, options, &control)?;
+    let error = gradient_error(&session, &layers, draw)?;
     for layer in &error.layers {
         if let (Some(error), Some(relative)) = (layer.error, layer.relative) {
             println!(
@@ -42,15 +41,8 @@ fn main() -> hessblock::Result<()> {
         }
     }
 
-    // The weights are the file's again: those that training found.
-    let pairs = pair_errors(
-        &mut session,
-        &device,
-        &layers,
-        PairOptions::default(),
-        options,
-        &control,
-    )?;
+    // The session's own weights: those that training found.
+    let pairs = pair_errors(&session, &layers, PairOptions::default())?;
     for pair in &pairs.pairs {
         let names = [pair.rows, pair.columns].map(|k| pairs.layers[k].layer.as_str());
         let error = pair.frobenius.error.unwrap_or_default();

@@ -1,26 +1,18 @@
-//! What GPUs there are and what was found out about them, and a block whose tiles they share.
+//! A block whose tiles several GPUs share. `hessblock info` lists the GPUs of this machine.
 //!
 //! `cargo run --release --example devices` takes every hardware adapter; `-- 0,0` opens the first adapter twice.
-#![cfg_attr(not(feature = "gpu"), allow(unused))]
 
-use hessblock::schedule::run::Control;
-use hessblock::{Device, Precision, RunOptions, Source, Target};
+use hessblock::{Device, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {
-    #[cfg(feature = "gpu")]
-    for adapter in hessblock::tensor::gpu::adapters() {
-        let found = hessblock::tensor::gpu::stored(&adapter);
-        let found = found.map_or("not used yet".into(), |f| f.to_string());
-        println!("{adapter}\n   {found}");
-    }
     let selector = std::env::args().nth(1).unwrap_or("all".into());
-    let device = match Device::open(&selector, Precision::F32) {
-        Ok((device, _)) => device,
-        Err(error) => {
-            println!("{error}\nrunning on the CPU");
-            Device::cpu(Precision::F32)
-        }
-    };
+    let device = Device::open(&selector, Precision::F32).unwrap_or_else(|error| {
+        println!("{error}\nrunning on the CPU");
+        Device::cpu(Precision::F32)
+    });
+    if let Some(note) = device.note() {
+        println!("{note}");
+    }
 
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
     let source = Source {
@@ -30,16 +22,15 @@ fn main() -> hessblock::Result<()> {
         loss: Some("cross-entropy".into()),
         ..Source::default()
     };
-    let session = source.open()?;
-    let parts = session.resolve(&["full".parse()?, "diag".parse()?])?;
-    let plan = session.plan(parts, &device, RunOptions::default())?;
-    let target = Target::new(std::env::temp_dir().join("hessblock-devices"), true)?;
-    let report = session.run_to_files(&device, &plan, &target, &Control::none())?;
+    let session = source.session()?.device(device).build()?;
+    let request = session.ggn().parts([Part::Full, Part::Diagonal])?;
+    let output = Output::folder(std::env::temp_dir().join("hessblock-devices"));
+    let report = request.write(output.overwrite(true).restart(true))?;
     println!(
         "{} tiles in {:.2} s on {}",
         report.tiles,
         report.seconds,
-        device.name()
+        session.device()
     );
     for share in &report.devices {
         println!("   {}: {} tiles", share.name, share.tiles);

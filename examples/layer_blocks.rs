@@ -2,30 +2,26 @@
 //!
 //! `cargo run --release --example layer_blocks`
 
-use hessblock::import::data::Dataset;
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::loss::{CrossEntropy, Reduction};
-use hessblock::{Device, Part, Precision, Session};
+use hessblock::data::Dataset;
+use hessblock::loss::CrossEntropy;
+use hessblock::{Device, Part, Session, onnx};
 
 fn main() -> hessblock::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
-    let network = onnx::load(folder.join("model.onnx"), &OnnxOptions::default())?;
     let data = Dataset::open(folder.join("images.npy"))?.with_targets(folder.join("labels.npy"))?;
-    let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
+    let session = Session::builder(onnx::load(folder.join("model.onnx"), &Default::default())?)
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::auto()?)
+        .build()?;
 
-    let (device, note) = Device::open("auto", Precision::F32)?;
-    println!(
-        "on {}{}",
-        device.name(),
-        note.map_or(String::new(), |n| format!(": {n}"))
-    );
-    for (layout, block) in session.blocks(&device, &[Part::Layers])? {
-        let trace = block.diag().sum();
+    println!("on {}", session.device());
+    for block in session.ggn().parts([Part::Layers])?.to_arrays::<f64>()? {
+        let (rows, columns) = block.matrix().dim();
+        let trace = block.matrix().diag().sum();
         println!(
-            "{:<14} {:>4} × {:<4}  trace {trace:.6}",
-            layout.name,
-            block.nrows(),
-            block.ncols()
+            "{:<14} {rows:>4} × {columns:<4}  trace {trace:.6}",
+            block.name
         );
     }
     Ok(())

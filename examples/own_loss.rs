@@ -2,13 +2,11 @@
 //!
 //! `cargo run --release --example own_loss`
 
-use hessblock::import::data::{ArraySource, Dataset};
+use hessblock::data::Dataset;
 use hessblock::loss::{Loss, Sample, Target};
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::{Part, Session};
-use ndarray::{ArrayD, IxDyn};
+use hessblock::{Device, Part, Precision, Session};
+use ndarray::Array2;
 
 /// The Cauchy loss Σ_c ln(1 + (z_c − y_c)²): robust, and not convex where |z_c − y_c| > 1.
 #[derive(Debug)]
@@ -49,17 +47,19 @@ fn main() -> hessblock::Result<()> {
         .initialize(7)
         .build()?;
     let array = |columns: usize, size: f64, step: f64| {
-        let values = (0..50 * columns)
-            .map(|k| size * (k as f64 * step).sin())
-            .collect();
-        ArrayD::from_shape_vec(IxDyn(&[50, columns]), values).expect("the count fits")
+        Array2::from_shape_fn((50, columns), |(n, c)| {
+            size * ((n * columns + c) as f64 * step).sin()
+        })
     };
-    let (inputs, targets) = (array(3, 1.0, 0.7), array(2, 6.0, 1.3));
-    let data = Dataset::from_arrays(ArraySource::from(inputs), ArraySource::from(targets));
-    let session = Session::new(network, data, Box::new(Cauchy))?;
+    let session = Session::builder(network)
+        .data(Dataset::from_arrays(array(3, 1.0, 0.7), array(2, 6.0, 1.3)))
+        .loss(Cauchy)
+        .device(Device::cpu(Precision::F64))
+        .build()?;
 
-    let parts = session.to_memory(&Cpu::<f64>::new(), &[Part::Full, Part::Diagonal])?;
-    let (full, diagonal) = (&parts[0].1, &parts[1].1);
+    let g = session.ggn();
+    let blocks = g.parts([Part::Full, Part::Diagonal])?.to_arrays::<f64>()?;
+    let (full, diagonal) = (blocks[0].matrix(), &blocks[1].array);
     let negative = diagonal.iter().filter(|v| **v < 0.0).count();
     println!(
         "G is {} × {}; {negative} of its diagonal entries are negative",
@@ -68,7 +68,7 @@ fn main() -> hessblock::Result<()> {
     );
 
     // Any entry can be had straight from the definition, by another way through the code.
-    let entry = session.entries(&[(0, 9)], &Control::none())?[0];
+    let entry = g.entries(&[(0, 9)])?[0];
     println!(
         "G[0, 9] = {:.12}, by the definition {entry:.12}",
         full[[0, 9]]

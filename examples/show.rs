@@ -2,10 +2,9 @@
 //!
 //! `cargo run --release --example show`
 
-use hessblock::schedule::run::Control;
-use hessblock::show::{Options, Zoom, show};
-use hessblock::sink::Blocks;
-use hessblock::{Device, Precision, RunOptions, Source, Target};
+use hessblock::results::Blocks;
+use hessblock::show::{ShowOptions, Zoom, show};
+use hessblock::{Device, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
@@ -17,18 +16,16 @@ fn main() -> hessblock::Result<()> {
         loss: Some("cross-entropy".into()),
         ..Source::default()
     };
-    let session = source.open()?;
     let device = Device::cpu(Precision::F32);
-    let parts = session.resolve(&["full".parse()?, "diag".parse()?])?;
-    let plan = session.plan(parts, &device, RunOptions::default())?;
+    let g = source.operator(&source.session()?.device(device).build()?)?;
     let out = std::env::temp_dir().join("hessblock-shown");
-    let mut target = Target::new(&out, true)?;
-    target.provenance = source.provenance(&session, &device)?;
-    session.run_to_files(&device, &plan, &target, &Control::none())?;
+    let output = Output::folder(&out).overwrite(true);
+    g.parts([Part::Full, Part::Diagonal])?
+        .write(output.provenance(source.provenance(&g)?))?;
 
     let blocks = Blocks::open(&out)?;
     let name = out.display().to_string();
-    let shown = show(&blocks, &name, &Options::default(), &Control::none())?;
+    let shown = show(&blocks, &name, &ShowOptions::default())?;
     println!("{}\n", shown.table());
     for block in &shown.parts[0].blocks {
         let (rows, columns) = (&block.row_layer, &block.column_layer);
@@ -37,12 +34,12 @@ fn main() -> hessblock::Result<()> {
     write(&out.with_extension("png"), &shown.drawing().png()?)?;
     write(&out.with_extension("html"), shown.html()?.as_bytes())?;
 
-    let options = Options {
-        zoom: Some(Zoom::layers("dense2,head")?),
+    let options = ShowOptions {
+        zoom: Some(Zoom::Layer("dense2".into(), Some("head".into()))),
         size: 400,
-        ..Options::default()
+        ..ShowOptions::default()
     };
-    let zoom = show(&blocks, &name, &options, &Control::none())?;
+    let zoom = show(&blocks, &name, &options)?;
     write(&out.with_extension("svg"), zoom.drawing().svg()?.as_bytes())
 }
 

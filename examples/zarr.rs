@@ -2,10 +2,8 @@
 //!
 //! `cargo run --release --example zarr`
 
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Tiling;
-use hessblock::sink::{Blocks, FilesOptions, StorageOptions};
-use hessblock::{Device, Precision, RunOptions, Source, Target};
+use hessblock::results::Blocks;
+use hessblock::{Device, Output, Part, Precision, Source};
 
 fn main() -> hessblock::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/digits");
@@ -17,53 +15,30 @@ fn main() -> hessblock::Result<()> {
         loss: Some("cross-entropy".into()),
         ..Source::default()
     };
-    let session = source.open()?;
-    let device = Device::cpu(Precision::F32);
-    let storage = StorageOptions {
-        compression: Some(3),
-        triangle: true,
-        ..StorageOptions::default()
-    };
-    let options = FilesOptions {
-        force: true,
-        storage,
-        ..FilesOptions::default()
-    };
-    let target =
-        Target::with_options(std::env::temp_dir().join("hessblock-example.zarr"), options)?;
-    let tiling = Tiling {
-        side: 512,
-        ..Tiling::default()
-    };
+    let session = source.session()?.device(Device::cpu(Precision::F32));
+    let request = session.build()?.ggn().parts([Part::Full, Part::Diagonal])?;
+    let output = Output::zarr(std::env::temp_dir().join("hessblock-example.zarr"))
+        .overwrite(true)
+        .compress(3)
+        .upper_triangle(true);
     // Tiles are the chunks.
-    let run = target.run_options(RunOptions {
-        tiling,
-        ..RunOptions::default()
-    })?;
-    let plan = session.plan(
-        session.resolve(&["full".parse()?, "diag".parse()?])?,
-        &device,
-        run,
-    )?;
-    session.run_to_files(&device, &plan, &target, &Control::none())?;
+    request.tile_rows(512).write(&output)?;
 
     // What is below the diagonal comes from above it; only the chunks that are touched are read.
-    let blocks = Blocks::open(&target.path)?;
+    let blocks = Blocks::open(output.path())?;
     let view = blocks.between("head", "dense2")?;
     let block = view.to_array()?;
     println!(
         "{}: rows {:?}, columns {:?} of {:?}, norm {:.3e}",
-        target.path.display(),
+        output.path().display(),
         view.flat_rows(),
         view.flat_columns(),
         view.part(),
         block.iter().map(|v| v * v).sum::<f64>().sqrt()
     );
     for band in blocks.layer("dense1")?.bands(256) {
-        let largest = band
-            .read::<f32>()?
-            .iter()
-            .fold(0.0_f32, |most, v| most.max(v.abs()));
+        let band_values = band.read::<f32>()?;
+        let largest = band_values.fold(0.0_f32, |most, v| most.max(v.abs()));
         println!("rows {:?}: largest entry {largest:.3e}", band.flat_rows());
     }
     Ok(())

@@ -13,7 +13,7 @@ fn main(
         return;
     }
     let element = group * THREADS + thread;
-    if element < word(2u) {
-        output[word(4u) + element] = word(5u);
+    if element < word(ELEMENTS) {
+        output[word(OUTPUT_START) + element] = word(VALUE);
     }
 }

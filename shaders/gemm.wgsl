@@ -5,7 +5,7 @@
 // (b = (o, o'), m = i, n = i', second = P[o, o'], or m = (o, o'), n = (i, i'), second = a'; output strides scatter).
 // A workgroup computes BATCHES tiles of TILE_M × TILE_N, a thread PARTS_M × PARTS_N fragments of 4 × 4 of them.
 //
-// The generator (`src/tensor/gpu/product/source.rs`) sets the constants and aliases, keeps or drops what lies between
+// The generator (`src/tensor/gpu/kernel/product.rs`) sets the constants and aliases, keeps or drops what lies between
 // `//@if NAME` and `//@end`, and puts in what `//@insert NAME` stands for: names for every fragment, since arrays of
 // accumulators are kept in memory by some compilers.
 
@@ -45,11 +45,11 @@ var<workgroup> step_at: array<vec4<u32>, CHUNK>;
 
 // Rows and columns past the end read the last one there is: what comes of it is never stored.
 fn left_offset(batch: u32, m: u32) -> u32 {
-    return word(4u) + batch_offsets(batch).x + m_offsets(min(m, word(8u) - 1u)).x;
+    return word(LEFT_START) + batch_offsets(batch).x + m_offsets(min(m, word(M_EXTENT) - 1u)).x;
 }
 fn right_offsets(batch: u32, n: u32) -> vec2<u32> {
-    let at = batch_offsets(batch).yz + n_offsets(min(n, word(9u) - 1u)).yz;
-    return at + vec2<u32>(word(5u), word(6u));
+    let at = batch_offsets(batch).yz + n_offsets(min(n, word(N_EXTENT) - 1u)).yz;
+    return at + vec2<u32>(word(RIGHT_START), word(SECOND_START));
 }
 
 //@if MIRRORED
@@ -69,7 +69,7 @@ fn triangle(index: u32) -> vec2<u32> {
 
 // Outputs (o, o') of a batch, and its index over all of them.
 fn batch_pair(batch: u32) -> vec2<u32> {
-    let within = min(batch, word(12u) - 1u);
+    let within = min(batch, word(BATCH_EXTENT) - 1u);
 //@if SYMMETRIC_BATCHES
     return triangle(within);
 //@else
@@ -108,14 +108,14 @@ fn main(
     if group == OUTSIDE {
         return;
     }
-    let place = group % word(14u);
-    let behind = group / word(14u);
+    let place = group % word(TILES);
+    let behind = group / word(TILES);
     let first_batch = (behind % word(BATCH_GROUPS)) * BATCHES;
     let split = behind / word(BATCH_GROUPS);
 //@if MIRRORED
     let corner = triangle(place);
 //@else
-    let corner = vec2<u32>(place / word(15u), place % word(15u));
+    let corner = vec2<u32>(place / word(TILES_ALONG_N), place % word(TILES_ALONG_N));
 //@end
     let first_m = corner.x * TILE_M;
     let first_n = corner.y * TILE_N;
@@ -139,8 +139,8 @@ fn main(
     let read_n = which * (TILE_N / 4u) + thread_n;
 
 //@insert SUMS
-    let k_begin = word(10u) + split * word(SPLIT_STEPS);
-    let k_end = min(k_begin + word(SPLIT_STEPS), word(11u));
+    let k_begin = word(K_FROM) + split * word(SPLIT_STEPS);
+    let k_end = min(k_begin + word(SPLIT_STEPS), word(K_TO));
     for (var chunk = k_begin; chunk < k_end; chunk += CHUNK) {
         let end = min(chunk + CHUNK, k_end);
 //@if TABLE
@@ -177,12 +177,12 @@ fn main(
     }
 
     let batch = first_batch + which;
-    if batch < word(12u) {
+    if batch < word(BATCH_EXTENT) {
         let pair = batch_pair(batch);
         let at = batch_index(pair);
-        let base = word(7u) + split * word(SPLIT_STRIDE) + batch_offsets(at).w;
+        let base = word(OUTPUT_START) + split * word(SPLIT_STRIDE) + batch_offsets(at).w;
 //@if SYMMETRIC_BATCHES
-        let mirrored = word(7u) + batch_mirror(at);
+        let mirrored = word(OUTPUT_START) + batch_mirror(at);
 //@end
 //@insert STORE
     }
@@ -190,7 +190,7 @@ fn main(
 
 // What becomes of an element, given what is added to it.
 fn updated(at: u32, value: OUTPUT) -> OUTPUT {
-    if word(13u) == 0u {
+    if word(ADD) == 0u {
         return value;
     }
     let old = output[at];
@@ -211,7 +211,7 @@ fn updated(at: u32, value: OUTPUT) -> OUTPUT {
 //@if COMPENSATED
 // x, through a zero that the compiler cannot know: compilers that reassociate drop the error otherwise (GPU-NOTES, B5).
 fn opaque(x: OUTPUT) -> OUTPUT {
-    return bitcast<OUTPUT>(bitcast<OUTPUT_BITS>(x) ^ OUTPUT_BITS(word(3u)));
+    return bitcast<OUTPUT>(bitcast<OUTPUT_BITS>(x) ^ OUTPUT_BITS(word(HIDDEN_ZERO)));
 }
 // x where y is finite; otherwise y.
 fn finite(x: OUTPUT, y: OUTPUT) -> OUTPUT {
@@ -230,7 +230,7 @@ fn add_block(base: u32, m: u32, n: u32, block: mat4x4<f32>) -> mat4x4<f32> {
     );
 }
 fn add_row(base: u32, m: u32, n: u32, values: vec4<f32>) -> vec4<f32> {
-    if m >= word(8u) || n >= word(9u) {
+    if m >= word(M_EXTENT) || n >= word(N_EXTENT) {
         return values;
     }
     let row = base + m_offsets(m).w;
@@ -250,7 +250,7 @@ fn add_row(base: u32, m: u32, n: u32, values: vec4<f32>) -> vec4<f32> {
 }
 //@if !WIDE
 fn add_one(row: u32, n: u32, value: f32) -> f32 {
-    if n >= word(9u) {
+    if n >= word(N_EXTENT) {
         return value;
     }
     let at = row + n_offsets(n).w;
@@ -264,7 +264,7 @@ fn add_one(row: u32, n: u32, value: f32) -> f32 {
 // Writes a block to other places: as it lies, or with rows and columns exchanged.
 fn put_block(base: u32, m: u32, n: u32, block: mat4x4<f32>) {
     for (var j = 0u; j < 4u; j += 1u) {
-        if m + j < word(8u) && n < word(9u) {
+        if m + j < word(M_EXTENT) && n < word(N_EXTENT) {
             put_run(base + m_offsets(m + j).w, n, block[j], true);
         }
     }
@@ -272,7 +272,7 @@ fn put_block(base: u32, m: u32, n: u32, block: mat4x4<f32>) {
 fn put_mirror(base: u32, m: u32, n: u32, block: mat4x4<f32>) {
     let turned = transpose(block);
     for (var j = 0u; j < 4u; j += 1u) {
-        if n + j < word(9u) && m < word(8u) {
+        if n + j < word(N_EXTENT) && m < word(M_EXTENT) {
             put_run(base + n_mirror(n + j), m, turned[j], false);
         }
     }
@@ -282,7 +282,7 @@ fn put_run(row: u32, first: u32, values: vec4<f32>, plain: bool) {
     let at = select(m_mirror(first), n_offsets(first).w, plain);
     output[(row + at) >> 2u] = values;
 //@else
-    let most = select(word(8u), word(9u), plain);
+    let most = select(word(M_EXTENT), word(N_EXTENT), plain);
     for (var j = 0u; j < 4u; j += 1u) {
         if first + j < most {
             let at = select(m_mirror(first + j), n_offsets(first + j).w, plain);

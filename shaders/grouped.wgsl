@@ -15,7 +15,7 @@
 @group(0) @binding(2) var<storage, read> other: array<f32>;
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
 
-// Constants from Rust: TRANSPOSED; UNIT, every step and skip has length 1; the words' places; and lead_offsets, where an
+// Constants from Rust: TRANSPOSED; UNIT, every step and skip has length 1; and lead_offsets, where an
 // output element's axes before the spatial ones lie in placed and other.
 
 // Terms summed in one register before it joins the second level.
@@ -109,7 +109,7 @@ fn main(
 ) {
     let group = group_index(id, grid);
     let element = group * THREADS + thread;
-    if group == OUTSIDE || element >= word(2u) {
+    if group == OUTSIDE || element >= word(ELEMENTS) {
         return;
     }
     let places = three(PLACES);
@@ -117,7 +117,7 @@ fn main(
     let lead = element / positions;
     let terms = terms_of(unflat(element - lead * positions, places));
     // In elements from here on; the first read of a sum may lie outside where no term is read.
-    let base = vec2<i32>(lead_offsets(lead)) + vec2<i32>(i32(word(4u)), i32(word(5u)));
+    let base = vec2<i32>(lead_offsets(lead)) + vec2<i32>(i32(word(PLACED_START)), i32(word(OTHER_START)));
     let pitch = pitches(three(PLACED));
     let step = terms.step * pitch;
     let other_pitch = pitches(three(OTHER));
@@ -155,7 +155,7 @@ fn main(
         }
     }
     total += sum;
-    if word(7u) != 0u {
+    if word(ADD) != 0u {
         output[element] += total;
     } else {
         output[element] = total;

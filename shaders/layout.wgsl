@@ -15,10 +15,10 @@ fn main(
         return;
     }
     let element = group * THREADS + thread;
-    if element >= word(2u) {
+    if element >= word(ELEMENTS) {
         return;
     }
     // (from, into)
     let at = offsets(element);
-    output[word(5u) + at.y] = input[word(4u) + at.x];
+    output[word(OUTPUT_START) + at.y] = input[word(INPUT_START) + at.x];
 }

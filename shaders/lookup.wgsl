@@ -14,7 +14,7 @@ const CHUNK: u32 = 64u;
 fn element_of(id: vec3<u32>, grid: vec3<u32>, thread: u32) -> u32 {
     let group = group_index(id, grid);
     let element = group * THREADS + thread;
-    return select(element, OUTSIDE, group == OUTSIDE || element >= word(2u));
+    return select(element, OUTSIDE, group == OUTSIDE || element >= word(ELEMENTS));
 }
 
 // Sample and entry of an output element, and the input at its direction and at the axes before and after, where
@@ -25,12 +25,12 @@ struct Place {
     input: u32,
 }
 fn place_of(element: u32) -> Place {
-    let after = word(11u);
-    let entry = (element / after) % word(10u);
-    let lead = element / after / word(10u);
-    let direction = (lead / word(9u)) % word(8u);
-    let input = word(4u) + direction * word(14u) + (lead % word(9u)) * word(12u) * after + element % after;
-    return Place(lead / word(9u) / word(8u), entry, input);
+    let after = word(AFTER);
+    let entry = (element / after) % word(ENTRIES);
+    let lead = element / after / word(ENTRIES);
+    let direction = (lead / word(BEFORE)) % word(DIRECTIONS);
+    let input = word(INPUT_START) + direction * word(DIRECTION_STEP) + (lead % word(BEFORE)) * word(INPUT_ENTRIES) * after + element % after;
+    return Place(lead / word(BEFORE) / word(DIRECTIONS), entry, input);
 }
 
 @compute @workgroup_size(THREADS)
@@ -44,11 +44,11 @@ fn take(
         return;
     }
     let at = place_of(element);
-    let index = indices[word(5u) + at.sample * word(15u) + at.entry];
+    let index = indices[word(LIST_START) + at.sample * word(LIST_STEP) + at.entry];
     var value = 0.0;
     // NaN is outside too.
-    if index >= 0.0 && index < f32(word(12u)) {
-        value = input[at.input + at.sample * word(13u) + u32(index) * word(11u)];
+    if index >= 0.0 && index < f32(word(INPUT_ENTRIES)) {
+        value = input[at.input + at.sample * word(SAMPLE_STEP) + u32(index) * word(AFTER)];
     }
     output[element] = value;
 }
@@ -63,13 +63,13 @@ fn chain(
     if element == OUTSIDE {
         return;
     }
-    let count = word(18u);
-    let links_per_sample = count + word(10u);
-    let list = word(5u) + (element / links_per_sample) * word(15u);
+    let count = word(COUNT);
+    let links_per_sample = count + word(ENTRIES);
+    let list = word(LIST_START) + (element / links_per_sample) * word(LIST_STEP);
     // Entries of the list come first, rows of the output behind them.
     let node = element % links_per_sample;
     let is_entry = node < count;
-    var wanted = f32(word(19u) + node - count);
+    var wanted = f32(word(FIRST_ROW) + node - count);
     if is_entry {
         wanted = indices[list + node];
     }
@@ -96,12 +96,12 @@ fn put(
     var total = 0.0;
     var sum = 0.0;
     var terms = 0u;
-    for (var sample = at.sample; sample < at.sample + word(16u); sample += 1u) {
-        let list = word(5u) + sample * word(15u);
-        let source = at.input + sample * word(13u);
-        var k = links[list + word(18u) + at.entry];
+    for (var sample = at.sample; sample < at.sample + word(SUMMED); sample += 1u) {
+        let list = word(LIST_START) + sample * word(LIST_STEP);
+        let source = at.input + sample * word(SAMPLE_STEP);
+        var k = links[list + word(COUNT) + at.entry];
         while k != OUTSIDE {
-            sum += input[source + k * word(11u)];
+            sum += input[source + k * word(AFTER)];
             terms += 1u;
             if terms == CHUNK {
                 total += sum;
@@ -112,8 +112,8 @@ fn put(
         }
     }
     total += sum;
-    let place = word(6u) + element;
-    if word(7u) != 0u {
+    let place = word(OUTPUT_START) + element;
+    if word(ADD) != 0u {
         output[place] += total;
     } else {
         output[place] = total;

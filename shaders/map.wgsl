@@ -13,7 +13,7 @@ fn main(
         return;
     }
     let element = group * THREADS + thread;
-    if element < word(2u) {
+    if element < word(ELEMENTS) {
         output[element] = evaluate(element);
     }
 }

@@ -7,12 +7,12 @@ fn is_nan(x: f32) -> bool {
 
 // The same value, but opaque: what was rounded here is not reassociated with what follows.
 fn opaque(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ word(3u));
+    return bitcast<f32>(bitcast<u32>(x) ^ word(HIDDEN_ZERO));
 }
 
 // A float of given bits that the compiler does not know, so that infinities and NaN may be made.
 fn from_bits(bits: u32) -> f32 {
-    return bitcast<f32>(bits ^ word(3u));
+    return bitcast<f32>(bits ^ word(HIDDEN_ZERO));
 }
 
 fn less_equal(x: f32, y: f32) -> bool {

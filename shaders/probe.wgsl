@@ -9,7 +9,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var value = 1u;
     var turns = 0u;
     // A sequence that no compiler knows the end of.
-    while turns < word(4u) {
+    while turns < word(TURNS) {
         value = value * 1664525u + 1013904223u;
         turns += 1u;
     }

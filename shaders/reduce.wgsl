@@ -15,13 +15,13 @@ fn main(
         return;
     }
     let element = group * THREADS + thread;
-    if element >= word(2u) {
+    if element >= word(ELEMENTS) {
         return;
     }
-    let chunks = word(6u);
-    let base = word(4u) + kept_offset(element / chunks);
+    let chunks = word(CHUNKS);
+    let base = word(INPUT_START) + kept_offset(element / chunks);
     let start = (element % chunks) * CHUNK;
-    let stop = min(start + CHUNK, word(5u));
+    let stop = min(start + CHUNK, word(TERMS));
     var sum = 0.0;
     for (var position = start; position < stop; position += 1u) {
         sum += input[base + reduced_offset(position)];

@@ -1,7 +1,7 @@
 // Windows over up to three axes: sum and its transpose, maximum, gather and its transpose (scatter).
 
 // Transposes are written as gathers over the windows that may cover an input position, so that no
-// atomics are needed and sums have one order. Taps FROM..TO of the kernel are handled by one dispatch.
+// atomics are needed and sums have one order. Taps TAPS_FROM..TAPS_TO of the kernel are handled by one dispatch.
 @group(0) @binding(1) var<storage, read> input: array<f32>;
 @group(0) @binding(2) var<storage, read> chosen: array<u32>;
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
@@ -44,27 +44,27 @@ struct Lead {
 }
 fn lead_of(element: u32, extents: vec3<u32>) -> Lead {
     let positions = extents.x * extents.y * extents.z;
-    let lead = unflat(element / positions, three(10u));
-    let i = lead * three(13u);
-    let c = lead * three(16u);
-    return Lead(word(4u) + i.x + i.y + i.z, word(5u) + c.x + c.y + c.z, unflat(element % positions, extents));
+    let lead = unflat(element / positions, three(LEAD));
+    let i = lead * three(INPUT_STEPS);
+    let c = lead * three(CHOSEN_STEPS);
+    return Lead(word(INPUT_START) + i.x + i.y + i.z, word(CHOSEN_START) + c.x + c.y + c.z, unflat(element % positions, extents));
 }
 
 // Input position of a tap of the window at `place`, or OUTSIDE.
 fn input_at(place: vec3<u32>, tap: vec3<u32>) -> u32 {
-    let at = vec3<i32>(place * three(28u) + tap * three(31u)) - vec3<i32>(three(34u));
-    let extents = three(19u);
+    let at = vec3<i32>(place * three(STRIDE) + tap * three(DILATION)) - vec3<i32>(three(PADDING));
+    let extents = three(COVERED);
     let inside = all(at >= vec3<i32>()) && all(at < vec3<i32>(extents));
     return select(OUTSIDE, flat(vec3<u32>(max(at, vec3<i32>())), extents), inside);
 }
 
 // The window whose tap covers the input position `place`, or OUTSIDE.
 fn window_at(place: vec3<u32>, tap: vec3<u32>) -> u32 {
-    let at = vec3<i32>(place + three(34u)) - vec3<i32>(tap * three(31u));
+    let at = vec3<i32>(place + three(PADDING)) - vec3<i32>(tap * three(DILATION));
     let reach = vec3<u32>(max(at, vec3<i32>()));
-    let stride = three(28u);
+    let stride = three(STRIDE);
     let window = reach / stride;
-    let extents = three(22u);
+    let extents = three(WINDOWS);
     let covered = all(at >= vec3<i32>()) && all(window * stride == reach) && all(window < extents);
     return select(OUTSIDE, flat(window, extents), covered);
 }
@@ -80,11 +80,11 @@ fn read_at(place: vec3<u32>, tap: vec3<u32>) -> u32 {
 fn element_of(id: vec3<u32>, grid: vec3<u32>, thread: u32) -> u32 {
     let group = group_index(id, grid);
     let element = group * THREADS + thread;
-    return select(element, OUTSIDE, group == OUTSIDE || element >= word(2u));
+    return select(element, OUTSIDE, group == OUTSIDE || element >= word(ELEMENTS));
 }
 
 fn put(element: u32, value: f32) {
-    if word(7u) != 0u {
+    if word(ADD) != 0u {
         output[element] += value;
     } else {
         output[element] = value;
@@ -102,15 +102,15 @@ fn window_sum(
     if element == OUTSIDE {
         return;
     }
-    let extents = three(select(22u, 19u, TRANSPOSED));
+    let extents = three(select(WINDOWS, COVERED, TRANSPOSED));
     let at = lead_of(element, extents);
     let own = flat(at.position, extents);
-    let kernel = three(25u);
-    var tap = unflat(word(8u), kernel);
+    let kernel = three(KERNEL);
+    var tap = unflat(word(TAPS_FROM), kernel);
     var total = 0.0;
-    for (var chunk = word(8u); chunk < word(9u); chunk += CHUNK) {
+    for (var chunk = word(TAPS_FROM); chunk < word(TAPS_TO); chunk += CHUNK) {
         var sum = 0.0;
-        for (var k = chunk; k < min(chunk + CHUNK, word(9u)); k += 1u) {
+        for (var k = chunk; k < min(chunk + CHUNK, word(TAPS_TO)); k += 1u) {
             let position = read_at(at.position, tap);
             if position != OUTSIDE {
                 if !CHOSEN || chosen[at.chosen + position] == own {
@@ -134,8 +134,8 @@ fn gather(
     if element == OUTSIDE {
         return;
     }
-    let at = lead_of(element, three(22u));
-    let position = chosen[at.chosen + flat(at.position, three(22u))];
+    let at = lead_of(element, three(WINDOWS));
+    let position = chosen[at.chosen + flat(at.position, three(WINDOWS))];
     var value = 0.0;
     if position != OUTSIDE {
         value = input[at.input + position];
@@ -154,18 +154,18 @@ fn max_pool_indices(
     if element == OUTSIDE {
         return;
     }
-    let at = lead_of(element, three(22u));
-    let kernel = three(25u);
-    var tap = unflat(word(8u), kernel);
+    let at = lead_of(element, three(WINDOWS));
+    let kernel = three(KERNEL);
+    var tap = unflat(word(TAPS_FROM), kernel);
     var best = OUTSIDE;
     var largest = 0.0;
-    if word(8u) > 0u {
+    if word(TAPS_FROM) > 0u {
         best = found[element];
         if best != OUTSIDE {
             largest = input[at.input + best];
         }
     }
-    for (var k = word(8u); k < word(9u); k += 1u) {
+    for (var k = word(TAPS_FROM); k < word(TAPS_TO); k += 1u) {
         let position = input_at(at.position, tap);
         if position != OUTSIDE {
             let value = input[at.input + position];

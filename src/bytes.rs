@@ -5,6 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A number of bytes; reads `4GiB`, `512MiB`, `1.5GB`, `2048`, and prints binary units.
+///
+/// ```
+/// use hessblock::Bytes;
+/// let size: Bytes = "1.5GiB".parse()?;
+/// assert_eq!((size.0, size.to_string().as_str()), (3 << 29, "1.5 GiB"));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u128);

@@ -1,10 +1,8 @@
-//! The command line: a thin skin on the library.
-
-mod cli;
+//! The command line, which lies in the library.
 
 #[global_allocator]
-static MEMORY: cli::Memory = cli::Memory;
+static MEMORY: hessblock::cli::Memory = hessblock::cli::Memory;
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    hessblock::cli::main()
 }

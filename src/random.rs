@@ -24,7 +24,7 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 /// A stream of numbers that seed, stream and draw alone decide.
 ///
 /// ```
-/// use hessblock::random::Draws;
+/// use hessblock::loss::Draws;
 /// let numbers = |draw| { let mut d = Draws::new(7, 3, draw); [d.uniform(), d.normal()] };
 /// assert_eq!(numbers(0), numbers(0));
 /// assert_ne!(numbers(0), numbers(1));

@@ -1,14 +1,12 @@
 //! Where a session comes from: files and options, as the command line and a result's provenance name them.
 
-use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
 use crate::files::watch::Watch;
 use crate::import::data::{ArraySource, Dataset, MeanImage, Preprocess, split_key};
 use crate::import::onnx::{self, OnnxOptions};
 use crate::loss::{self, Curvature, GivenHessian, LossOptions};
-use crate::schedule::RunOptions;
-use crate::schedule::run::Control;
-use crate::session::Session;
+use crate::session::{Operator, Session, SessionBuilder};
+use crate::setting::{LOSS, LOSS_GRADIENT, LOSS_HESSIAN, SAMPLES, TARGETS};
 use crate::sink::{HashedFile, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,6 +65,21 @@ impl FromStr for InputFile {
 /// The files of network, data and loss, with every option that decides the numbers.
 ///
 /// It is written into a result's provenance (`options.source`), so that `verify` finds everything again.
+///
+/// ```
+/// use hessblock::{Device, Precision, Source};
+/// let source = Source {
+///     model: "examples/digits/model.onnx".into(),
+///     inputs: vec!["examples/digits/images.npy".parse()?],
+///     targets: Some("examples/digits/labels.npy".into()),
+///     samples: Some((0, 10)),
+///     loss: Some("cross-entropy".into()),
+///     ..Source::default()
+/// };
+/// let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// println!("tr G = {:.3}", source.operator(&session)?.trace()?);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Source {
@@ -120,9 +133,9 @@ pub struct Source {
     pub loss_gradient: Option<PathBuf>,
     /// The matrix.
     pub curvature: Curvature,
-    /// The share of every sample's Σ ‖S_r‖² that may be cut off ([`Session::with_rank_tolerance`]).
+    /// The share of every sample's Σ ‖S_r‖² that may be cut off ([`Operator::with_rank_tolerance`]).
     pub rank_tolerance: Option<f64>,
-    /// Whether results may hold numbers that are not finite ([`Session::allow_non_finite`]).
+    /// Whether results may hold numbers that are not finite ([`SessionBuilder::allow_non_finite`]).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_non_finite: bool,
 }
@@ -162,10 +175,9 @@ impl Source {
             class_axis: self.class_axis,
         };
         match (&self.loss, &self.loss_hessian) {
-            (Some(_), Some(_)) => Err(Error::Request(
-                "--loss-hessian takes the place of --loss and --targets: give one or the other"
-                    .into(),
-            )),
+            (Some(_), Some(_)) => Err(Error::Request(format!(
+                "{LOSS_HESSIAN} takes the place of {LOSS} and {TARGETS}: give one or the other"
+            ))),
             (None, Some(_)) => {
                 let given = loss::parse("given-hessian", &options)?;
                 Ok(match self.given_gradient()? {
@@ -173,12 +185,12 @@ impl Source {
                     None => given,
                 })
             }
-            (Some(_), None) if self.loss_gradient.is_some() => Err(Error::Request(
-                "--loss-gradient stands beside --loss-hessian; a named loss has its own".into(),
-            )),
+            (Some(_), None) if self.loss_gradient.is_some() => Err(Error::Request(format!(
+                "{LOSS_GRADIENT} stands beside {LOSS_HESSIAN}; a named loss has its own"
+            ))),
             (Some(name), None) => loss::parse(name, &options),
             (None, None) => Err(Error::Request(format!(
-                "no loss was given: --loss takes {}",
+                "no loss was given: {LOSS} takes {}",
                 loss::NAMES.join(", ")
             ))),
         }
@@ -204,7 +216,7 @@ impl Source {
             return Err(Error::file(
                 path,
                 format!(
-                    "it holds an array of shape {:?}; beside {} of shape {:?} it must be [samples, outputs] for all of its samples (--samples takes from both)",
+                    "it holds an array of shape {:?}; beside {} of shape {:?} it must be [samples, outputs] for all of its samples ({SAMPLES} takes from both)",
                     source.shape(),
                     hessian.display(),
                     beside.shape()
@@ -214,25 +226,25 @@ impl Source {
         source.read_f64(0..rows).map(Some)
     }
 
-    /// Opens everything and checks it against each other; ranks are found on the CPU in double precision.
+    /// Reads network, data and loss: a session that lacks its device and budgets.
+    ///
+    /// ```no_run
+    /// use hessblock::{Device, Source};
+    /// let source = Source {
+    ///     model: "model.onnx".into(),
+    ///     inputs: vec!["images.npy".parse()?],
+    ///     targets: Some("labels.npy".into()),
+    ///     loss: Some("cross-entropy".into()),
+    ///     ..Source::default()
+    /// };
+    /// let session = source.session()?.device(Device::auto()?).build()?;
+    /// let g = source.operator(&session)?;
+    /// # Ok::<(), hessblock::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What importer, data and loss find.
-    pub fn open(&self) -> Result<Session> {
-        let device = Device::cpu(Precision::F64);
-        self.open_on(&device, RunOptions::default(), &Control::none())
-    }
-
-    /// The same, with the device on which ranks are found.
-    ///
-    /// # Errors
-    /// What importer, data and loss find; as [`Session::with_rank_tolerance`].
-    pub fn open_on(
-        &self,
-        device: &Device,
-        options: RunOptions,
-        control: &Control<'_>,
-    ) -> Result<Session> {
+    pub fn session(&self) -> Result<SessionBuilder> {
         if let Some(tolerance) = self.rank_tolerance {
             loss::check_tolerance(tolerance)?;
         }
@@ -241,14 +253,13 @@ impl Source {
         let loss = self.loss()?;
         let targets = match (&self.targets, &self.loss_hessian) {
             (Some(_), Some(_)) => {
-                return Err(Error::Request(
-                    "--loss-hessian takes the place of --loss and --targets: give one or the other"
-                        .into(),
-                ));
+                return Err(Error::Request(format!(
+                    "{LOSS_HESSIAN} takes the place of {LOSS} and {TARGETS}: give one or the other"
+                )));
             }
             (None, None) => {
                 return Err(Error::Request(format!(
-                    "the loss {} needs --targets FILE",
+                    "the loss {} needs {TARGETS} FILE",
                     loss.name()
                 )));
             }
@@ -276,12 +287,23 @@ impl Source {
         if let Some((start, end)) = self.samples {
             dataset = dataset.with_samples(start..end)?;
         }
-        let mut session = Session::new(network, dataset, loss)?.with_curvature(self.curvature)?;
-        session.allow_non_finite(self.allow_non_finite);
-        let session = session.watching(watch);
+        Ok(Session::builder(network)
+            .data(dataset)
+            .boxed_loss(loss)
+            .allow_non_finite(self.allow_non_finite)
+            .files(watch))
+    }
+
+    /// The matrix that is meant, of a session of this source, with its loss factor cut where that was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where the loss does not give what the matrix needs; as [`Operator::with_rank_tolerance`].
+    pub fn operator(&self, session: &Session) -> Result<Operator> {
+        self.curvature.check(session.loss())?;
+        let operator = session.operator(self.curvature);
         match self.rank_tolerance {
-            Some(tolerance) => session.with_rank_tolerance(tolerance, device, options, control),
-            None => Ok(session),
+            Some(tolerance) => operator.with_rank_tolerance(tolerance),
+            None => Ok(operator),
         }
     }
 
@@ -328,7 +350,7 @@ impl Source {
     pub fn hashes(&self, session: &Session) -> Result<(Vec<HashedFile>, Vec<HashedFile>)> {
         let (mut model, data) = self.files();
         model.extend(onnx::external_files(&self.model)?);
-        let hash = |file: &PathBuf| HashedFile::watched(file, session.watch());
+        let hash = |file: &PathBuf| HashedFile::watched(file, session.files());
         let all = |files: &[PathBuf]| files.iter().map(hash).collect::<Result<Vec<_>>>();
         let mut data = all(&data)?;
         for file in &mut data {
@@ -344,25 +366,27 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be read.
-    pub fn provenance(&self, session: &Session, device: &Device) -> Result<Provenance> {
+    pub fn provenance(&self, operator: &Operator) -> Result<Provenance> {
+        let session = operator.session();
+        let device = session.device();
         let (model, data) = self.hashes(session)?;
         let samples = session.dataset().sample_range();
         let mut provenance = Provenance::now();
         provenance.model = model;
         provenance.data = data;
         provenance.samples = Some((samples.start, samples.end));
-        provenance.loss = Some(session.loss().name());
-        provenance.curvature = Some(session.curvature().to_string());
+        provenance.loss = Some(operator.loss().name());
+        provenance.curvature = Some(operator.curvature().to_string());
         provenance.device = Some(device.name());
         provenance.driver = device.driver();
-        provenance.precision = Some(device.precision().into());
+        provenance.precision = Some(device.precision().to_string());
         let source = serde_json::to_value(self.absolute())
             .map_err(|e| Error::Request(format!("provenance: {e}")))?;
         provenance.options.insert("source".into(), source);
         if let Some(kernels) = device.kernels() {
             provenance.options.insert("kernels".into(), kernels);
         }
-        if let Some(rank) = session.rank() {
+        if let Some(rank) = operator.rank() {
             let rank = serde_json::json!(rank);
             provenance.options.insert("rank".into(), rank);
         }

@@ -18,7 +18,7 @@ fn is_obeyed(c: char) -> bool {
 /// are, and no two texts become the same.
 ///
 /// ```
-/// use hessblock::text::escaped;
+/// use hessblock::internals::text::escaped;
 /// assert_eq!(escaped("fc1.weight"), "fc1.weight");
 /// assert_eq!(escaped("fc1\u{1b}[31m\n"), "fc1\\u{1b}[31m\\u{a}");
 /// ```

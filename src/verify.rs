@@ -1,10 +1,13 @@
 //! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
 
+use crate::control::{CancelToken, Control};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::RankReport;
-use crate::schedule::request::Part;
-use crate::schedule::run::Control;
-use crate::session::Session;
+use crate::plan::request::Part;
+use crate::precision::Precision;
+use crate::session::{Operator, Session};
+use crate::setting::INPUTS;
 use crate::sink::{Blocks, Provenance};
 use crate::source::{InputFile, Source};
 use serde::Serialize;
@@ -12,8 +15,37 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Where files are that are no longer where they were, and which entries are taken.
+///
+/// ```
+/// use hessblock::results::{VerifyOptions, verify};
+/// # use hessblock::{Device, Output, Part, Precision, Source};
+/// # let source = Source {
+/// #     model: "examples/digits/model.onnx".into(),
+/// #     inputs: vec!["examples/digits/images.npy".parse()?],
+/// #     targets: Some("examples/digits/labels.npy".into()),
+/// #     samples: Some((0, 2)),
+/// #     loss: Some("cross-entropy".into()),
+/// #     ..Source::default()
+/// # };
+/// # let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// # let g = source.operator(&session)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # let output = Output::folder(&path).provenance(source.provenance(&g)?);
+/// # g.parts([Part::layer("head")])?.write(output)?;
+/// # let moved = folder.path().join("moved.onnx");
+/// # std::fs::copy("examples/digits/model.onnx", &moved).map_err(hessblock::Error::io(&moved))?;
+/// // The model's file was moved after the result was written.
+/// let options = VerifyOptions {
+///     model: Some(moved),
+///     entries: 16,
+///     ..VerifyOptions::default()
+/// };
+/// assert!(verify(&path, &options)?.passed);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct VerifyOptions {
     /// The network.
     pub model: Option<PathBuf>,
     /// The weights.
@@ -36,9 +68,11 @@ pub struct Options {
     pub entries: usize,
     /// Which entries.
     pub seed: u64,
+    /// Stops it.
+    pub cancel: CancelToken,
 }
 
-impl Default for Options {
+impl Default for VerifyOptions {
     fn default() -> Self {
         Self {
             model: None,
@@ -52,11 +86,12 @@ impl Default for Options {
             mean_image: None,
             entries: 64,
             seed: 0,
+            cancel: CancelToken::new(),
         }
     }
 }
 
-impl Options {
+impl VerifyOptions {
     /// Puts the files that were moved in their place.
     ///
     /// # Errors
@@ -74,7 +109,7 @@ impl Options {
                 let names = source.inputs.iter().filter_map(|f| f.name.as_deref());
                 let names: Vec<&str> = names.collect();
                 return Err(Error::Request(format!(
-                    "--inputs {}: the result was made from inputs {}; give a file that was moved as NAME=FILE",
+                    "{INPUTS} {}: the result was made from inputs {}; give a file that was moved as NAME=FILE",
                     moved.path.display(),
                     names.join(", ")
                 )));
@@ -102,6 +137,30 @@ impl Options {
 }
 
 /// One entry, as it was found and as the definition gives it.
+///
+/// ```
+/// use hessblock::results::{VerifyOptions, verify};
+/// # use hessblock::{Device, Output, Part, Precision, Source};
+/// # let source = Source {
+/// #     model: "examples/digits/model.onnx".into(),
+/// #     inputs: vec!["examples/digits/images.npy".parse()?],
+/// #     targets: Some("examples/digits/labels.npy".into()),
+/// #     samples: Some((0, 2)),
+/// #     loss: Some("cross-entropy".into()),
+/// #     ..Source::default()
+/// # };
+/// # let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// # let g = source.operator(&session)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # let output = Output::folder(&path).provenance(source.provenance(&g)?);
+/// # g.parts([Part::layer("head")])?.write(output)?;
+/// let worst = verify(&path, &VerifyOptions { entries: 16, ..VerifyOptions::default() })?.worst;
+/// println!("({}, {}): {} on disk, {} expected", worst.row, worst.column, worst.found, worst.expected);
+/// assert_eq!(worst.part, "layer=head");
+/// assert!(worst.error < 1e-5);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Entry {
     /// The part.
@@ -119,6 +178,29 @@ pub struct Entry {
 }
 
 /// What `verify` found.
+///
+/// ```
+/// use hessblock::results::{VerifyOptions, verify};
+/// # use hessblock::{Device, Output, Part, Precision, Source};
+/// # let source = Source {
+/// #     model: "examples/digits/model.onnx".into(),
+/// #     inputs: vec!["examples/digits/images.npy".parse()?],
+/// #     targets: Some("examples/digits/labels.npy".into()),
+/// #     samples: Some((0, 2)),
+/// #     loss: Some("cross-entropy".into()),
+/// #     ..Source::default()
+/// # };
+/// # let session = source.session()?.device(Device::cpu(Precision::F32)).build()?;
+/// # let g = source.operator(&session)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # let output = Output::folder(&path).provenance(source.provenance(&g)?);
+/// # g.parts([Part::layer("head")])?.write(output)?;
+/// let verdict = verify(&path, &VerifyOptions { entries: 16, ..VerifyOptions::default() })?;
+/// assert!(verdict.passed && verdict.worst.error <= verdict.tolerance);
+/// assert_eq!(verdict.entries, 16);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     /// Entries compared.
@@ -164,8 +246,60 @@ const VANISHING: f64 = 1e-12;
 ///
 /// # Errors
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
-pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<Verdict> {
+pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Verdict> {
+    let control = Control {
+        progress: &|_| {},
+        cancel: options.cancel.flag(),
+    };
+    verify_with(path, options, &control)
+}
+
+/// [`verify`] that is watched and stopped through a control.
+pub(crate) fn verify_with(
+    path: &Path,
+    options: &VerifyOptions,
+    control: &Control<'_>,
+) -> Result<Verdict> {
     let blocks = Blocks::open(path)?;
+    let (provenance, operator) = opened(path, &blocks, options)?;
+    let session = operator.session();
+    let places = choose(&blocks, options.entries, options.seed);
+    check_places(path, &places, session.network().parameter_count())?;
+    let expected = Expected::new(&operator, &places, control)?;
+    let (mut tolerance, floor) = match provenance.precision.as_deref() {
+        Some("f64") => (TOLERANCE_F64, FLOOR_F64),
+        _ => (TOLERANCE_F32, FLOOR_F32),
+    };
+    let curvature = operator.curvature();
+    let indefinite = session.loss().signed() || curvature.needs_second_derivatives();
+    let scales = match indefinite {
+        true => expected.scales_of_parts(&places, blocks.parts().len()),
+        false => expected.scales_of_entries(floor),
+    };
+    let (worst, worst_of_largest) = compare(&blocks, &places, &expected, &scales)?;
+    // A deep network may lose more digits than DESIGN §5 allows for, whatever computes it.
+    let single = tolerance == TOLERANCE_F32;
+    let mut rounding = None;
+    if single && worst.error > tolerance && worst.error.is_finite() {
+        let off = expected.rounding(&operator, &places, &scales, control)?;
+        tolerance = tolerance.max(5.0 * off);
+        rounding = Some(off);
+    }
+    session.check_files()?;
+    Ok(Verdict {
+        entries: places.len(),
+        passed: worst.error <= tolerance,
+        worst,
+        worst_of_largest,
+        tolerance,
+        rounding,
+        rank: operator.rank().cloned(),
+        warnings: session.network().warnings.clone(),
+    })
+}
+
+/// Opens what a result was made from, and checks that it is what it was.
+fn opened(path: &Path, blocks: &Blocks, options: &VerifyOptions) -> Result<(Provenance, Operator)> {
     let provenance: Provenance = serde_json::from_value(blocks.provenance().clone())
         .map_err(|e| Error::file(path, format!("its provenance cannot be read: {e}")))?;
     let mut source = Source::from_provenance(&provenance)?;
@@ -173,7 +307,7 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
     if let Some(part) = blocks
         .parts()
         .iter()
-        .find(|p| p.layout.name.parse::<Part>().is_err())
+        .find(|p| !Part::has_name(&p.layout.name))
     {
         return Err(Error::file(
             path,
@@ -183,18 +317,18 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
             ),
         ));
     }
-    let session = source.open()?;
+    let cpu = Device::cpu(Precision::F64);
+    let session = source.session()?.device(cpu).build()?;
+    let operator = source.operator(&session)?;
     check_files(path, &provenance, &source, &session)?;
-    let places = choose(&blocks, options.entries, options.seed);
+    Ok((provenance, operator))
+}
+
+/// Refuses a result without entries, and entries outside a matrix of `p` rows.
+fn check_places(path: &Path, places: &[Place], p: usize) -> Result<()> {
     if places.is_empty() {
         return Err(Error::file(path, "it holds no entries to verify"));
     }
-    let mut pairs = Vec::with_capacity(3 * places.len());
-    for place in &places {
-        let (i, j) = (place.flat_row, place.flat_column);
-        pairs.extend([(i, j), (i, i), (j, j)]);
-    }
-    let p = session.network().parameter_count();
     if let Some(place) = places
         .iter()
         .find(|e| e.flat_row >= p || e.flat_column >= p)
@@ -207,51 +341,103 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
             ),
         ));
     }
-    // A part may hold nothing but what rounding leaves of zeros: such numbers are measured by those of the rest.
-    let spread = (0..SPREAD).map(|k| k * p / SPREAD).map(|i| (i, i));
-    let all: Vec<(usize, usize)> = pairs.iter().copied().chain(spread).collect();
-    let mut values = session.entries(&all, control)?;
-    let greatest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let least_scale = VANISHING * greatest(&values);
-    values.truncate(pairs.len());
-    let largest = greatest(&values).max(least_scale);
-    let curvature = session.curvature();
-    let indefinite = session.loss().signed() || curvature.needs_second_derivatives();
-    let largest_of = largest_by_part(&places, &values, blocks.parts().len());
-    let (mut tolerance, floor) = match provenance.precision.as_deref() {
-        Some("f64") => (TOLERANCE_F64, FLOOR_F64),
-        _ => (TOLERANCE_F32, FLOOR_F32),
-    };
+    Ok(())
+}
+
+/// Entries by the definition.
+struct Expected {
+    /// For each place (i, j) the entries (i, j), (i, i) and (j, j).
+    values: Vec<f64>,
+    /// The largest magnitude of these, and not less than `least_scale`.
+    largest: f64,
+    /// The scale of what is left of zeros by rounding.
+    least_scale: f64,
+}
+
+impl Expected {
+    fn new(operator: &Operator, places: &[Place], control: &Control<'_>) -> Result<Expected> {
+        let mut pairs = Vec::with_capacity(3 * places.len());
+        for place in places {
+            let (i, j) = (place.flat_row, place.flat_column);
+            pairs.extend([(i, j), (i, i), (j, j)]);
+        }
+        // A part may hold nothing but what rounding leaves of zeros: such numbers are measured by those of the rest.
+        let p = operator.size();
+        let count = pairs.len();
+        pairs.extend((0..SPREAD).map(|k| k * p / SPREAD).map(|i| (i, i)));
+        let mut values = operator.entries_in::<f64>(&pairs, control)?;
+        let greatest = |values: &[f64]| values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let least_scale = VANISHING * greatest(&values);
+        values.truncate(count);
+        let largest = greatest(&values).max(least_scale);
+        Ok(Expected {
+            values,
+            largest,
+            least_scale,
+        })
+    }
+
+    /// The scale of each entry in an indefinite matrix: the largest entry of its part.
+    fn scales_of_parts(&self, places: &[Place], parts: usize) -> Vec<f64> {
+        let largest = largest_by_part(places, &self.values, parts);
+        let scale = |place: &Place| largest[place.part].max(self.least_scale);
+        places.iter().map(scale).collect()
+    }
+
+    /// The scale of each entry in a positive semi-definite matrix: √(G_ii·G_jj), but not less than `floor` of the largest entry.
+    fn scales_of_entries(&self, floor: f64) -> Vec<f64> {
+        let scale = |values: &[f64]| {
+            let own = (values[1].max(0.0) * values[2].max(0.0)).sqrt();
+            // Entries that vanish by cancellation (a bias before a norm) have no scale of their own.
+            match own < self.largest * VANISHING {
+                true => self.largest,
+                false => own.max(self.largest * floor),
+            }
+        };
+        self.values.chunks_exact(3).map(scale).collect()
+    }
+
+    /// How far single precision alone takes these entries, at most, over their scales.
+    fn rounding(
+        &self,
+        operator: &Operator,
+        places: &[Place],
+        scales: &[f64],
+        control: &Control<'_>,
+    ) -> Result<f64> {
+        let own: Vec<(usize, usize)> = places.iter().map(|e| (e.flat_row, e.flat_column)).collect();
+        let rounded = operator.entries_in::<f32>(&own, control)?;
+        let exact = self.values.iter().step_by(3);
+        let off = rounded.iter().zip(exact).zip(scales);
+        Ok(off.fold(0.0f64, |worst, ((rounded, exact), scale)| {
+            worst.max((rounded - exact).abs() / scale)
+        }))
+    }
+}
+
+/// Returns the entry with the largest error, and the largest error of any over the largest entry.
+fn compare(
+    blocks: &Blocks,
+    places: &[Place],
+    expected: &Expected,
+    scales: &[f64],
+) -> Result<(Entry, f64)> {
     let mut worst = Entry {
         error: -1.0,
         ..Entry::default()
     };
     let mut worst_of_largest = 0.0f64;
-    let mut scales = Vec::with_capacity(places.len());
-    for (place, values) in places.iter().zip(values.chunks_exact(3)) {
+    let values = expected.values.iter().step_by(3);
+    for ((place, &expected_value), scale) in places.iter().zip(values).zip(scales) {
         let found = blocks.entry(place.part, place.row, place.column)?;
-        let expected = values[0];
-        let own = (values[1].max(0.0) * values[2].max(0.0)).sqrt();
-        // Entries that vanish by cancellation (a bias before a norm) have no scale of their own.
-        let scale = if indefinite {
-            largest_of[place.part].max(least_scale)
-        } else if own < largest * VANISHING {
-            largest
-        } else {
-            own.max(largest * floor)
+        let difference = (found - expected_value).abs();
+        // Where both are 0, the scale may be 0 too.
+        let over = |scale: f64| match difference == 0.0 {
+            true => 0.0,
+            false => difference / scale,
         };
-        scales.push(scale);
-        let difference = (found - expected).abs();
-        let error = if difference == 0.0 {
-            0.0
-        } else {
-            difference / scale
-        };
-        worst_of_largest = worst_of_largest.max(if difference == 0.0 {
-            0.0
-        } else {
-            difference / largest
-        });
+        let error = over(*scale);
+        worst_of_largest = worst_of_largest.max(over(expected.largest));
         // A NaN on disk is the worst there is.
         if error > worst.error || error.is_nan() {
             worst = Entry {
@@ -259,35 +445,12 @@ pub fn verify(path: &Path, options: &Options, control: &Control<'_>) -> Result<V
                 row: place.flat_row,
                 column: place.flat_column,
                 found,
-                expected,
+                expected: expected_value,
                 error: if error.is_nan() { f64::INFINITY } else { error },
             };
         }
     }
-    // A deep network may lose more digits than DESIGN §5 allows for, whatever computes it.
-    let single = tolerance == TOLERANCE_F32;
-    let mut rounding = None;
-    if single && worst.error > tolerance && worst.error.is_finite() {
-        let own: Vec<(usize, usize)> = pairs.iter().copied().step_by(3).collect();
-        let rounded = session.entries_in::<f32>(&own, control)?;
-        let off = rounded.iter().zip(values.iter().step_by(3)).zip(&scales);
-        let off = off.fold(0.0f64, |worst, ((rounded, exact), scale)| {
-            worst.max((rounded - exact).abs() / scale)
-        });
-        tolerance = tolerance.max(5.0 * off);
-        rounding = Some(off);
-    }
-    session.check_files()?;
-    Ok(Verdict {
-        entries: places.len(),
-        passed: worst.error <= tolerance,
-        worst,
-        worst_of_largest,
-        tolerance,
-        rounding,
-        rank: session.rank().cloned(),
-        warnings: session.network().warnings.clone(),
-    })
+    Ok((worst, worst_of_largest))
 }
 
 /// The largest magnitude met in each part, the diagonal entries of its rows and columns included.

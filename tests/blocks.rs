@@ -2,20 +2,22 @@
 
 mod common;
 
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, Loss, Reduction, Sample, SquaredError};
+use common::runs::{Parts, run_plan};
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::files::free_bytes;
+use hessblock::internals::ops::{Einsum, Elementwise, Linear, Lookup, Op, ReduceSum, Softmax};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::Grid;
+use hessblock::internals::plan::{Keep, Limits, Plan, shortage};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::{Contract, Expr, HostArray, Real};
+use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, Loss, Sample, SquaredError};
 use hessblock::network::builder::{Builder, Window2d};
 use hessblock::network::{Input, Network, Operand, Parameter};
-use hessblock::ops::{Einsum, Elementwise, Linear, Lookup, Op, ReduceSum, Softmax};
-use hessblock::schedule::plan::{Keep, Limits, Plan};
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Grid;
-use hessblock::sink::{Memory, PartLayout, Sink};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::{Contract, Expr, HostArray, Real};
-use hessblock::{Part, Session, Target};
-use ndarray::{Array2, ArrayD, IxDyn};
+use hessblock::{Device, Output, Part, Precision, Session};
+use ndarray::{Array2, ArrayD, ArrayView2, IxDyn};
 
 /// Numbers in −1..1, reproducible and exact in single precision.
 fn numbers(seed: u64, count: usize) -> Vec<f64> {
@@ -222,7 +224,12 @@ fn token_data(samples: usize, count: usize) -> Dataset {
 const TOKENS: usize = 5;
 
 fn session(network: Network, data: Dataset, loss: Box<dyn Loss>) -> Session {
-    Session::new(network, data, loss).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn sessions() -> Vec<(&'static str, Session)> {
@@ -231,7 +238,7 @@ fn sessions() -> Vec<(&'static str, Session)> {
             ArraySource::from(inputs(samples, shape)),
             ArraySource::from(classes(samples, count)),
         );
-        session(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))
+        session(network, data, Box::new(CrossEntropy::mean()))
     };
     let dense = |loss: Box<dyn Loss>, low: f64| {
         let targets = ArrayD::from_shape_vec(
@@ -249,12 +256,9 @@ fn sessions() -> Vec<(&'static str, Session)> {
         ("mlp, cross-entropy", labelled(mlp(), 17, &[5], 4)),
         (
             "mlp, squared error",
-            dense(Box::new(SquaredError::new(Reduction::Sum)), 0.0),
+            dense(Box::new(SquaredError::sum()), 0.0),
         ),
-        (
-            "mlp, bce",
-            dense(Box::new(BinaryCrossEntropy::new(Reduction::Mean)), 0.5),
-        ),
+        ("mlp, bce", dense(Box::new(BinaryCrossEntropy::mean()), 0.5)),
         (
             "mlp, a user's indefinite loss",
             dense(Box::new(Saddle), 0.0),
@@ -269,7 +273,7 @@ fn sessions() -> Vec<(&'static str, Session)> {
             session(
                 tokens(9, 4),
                 token_data(13, 9),
-                Box::new(CrossEntropy::new(Reduction::Mean)),
+                Box::new(CrossEntropy::mean()),
             ),
         ),
     ]
@@ -308,27 +312,23 @@ impl Loss for Saddle {
 fn by_definition(session: &Session) -> Array2<f64> {
     let p = session.network().parameter_count();
     let pairs: Vec<(usize, usize)> = (0..p).flat_map(|i| (0..p).map(move |j| (i, j))).collect();
-    let values = session.entries(&pairs, &Control::none()).expect("entries");
+    let values = session.ggn().entries(&pairs).expect("entries");
     Array2::from_shape_vec((p, p), values).expect("p² entries")
 }
 
-fn part(text: &str) -> Part {
-    text.parse().expect("a part")
-}
-
-fn largest(values: &Array2<f64>) -> f64 {
+fn largest(values: &ArrayView2<'_, f64>) -> f64 {
     values.iter().fold(0.0f64, |m, v| m.max(v.abs()))
 }
 
 /// DESIGN §5: 2·10⁻⁶ of max|block|, and entry by entry 10⁻⁵ of √(G_ii G_jj).
 fn check<R: Real>(
-    found: &Array2<R>,
+    found: &ArrayView2<'_, R>,
     expected: &Array2<f64>,
     diagonal: &[f64],
     tolerance: f64,
     what: &str,
 ) {
-    let most = largest(expected);
+    let most = largest(&expected.view());
     for ((i, j), value) in found.indexed_iter() {
         let error = (value.to_f64() - expected[[i, j]]).abs();
         assert!(
@@ -349,17 +349,17 @@ fn full_matrix_and_diagonal_are_those_of_the_definition<B: Contract>(backend: &B
     for (name, session) in sessions() {
         let expected = by_definition(&session);
         let diagonal: Vec<f64> = expected.diag().to_vec();
-        let found = session
-            .to_memory(backend, &[part("full"), part("diag")])
-            .expect("parts");
+        let request = session.ggn().parts([Part::Full, Part::Diagonal]);
+        let request = request.expect("parts");
+        let found = request.arrays_on::<B, B::Real>(&[backend]).expect("parts");
         // A sign-indefinite G has no bound on its entries by the diagonal's.
         let scales = if session.loss().signed() {
-            vec![largest(&expected); diagonal.len()]
+            vec![largest(&expected.view()); diagonal.len()]
         } else {
             diagonal.clone()
         };
-        check(&found[0].1, &expected, &scales, tolerance, name);
-        for (k, value) in found[1].1.iter().enumerate() {
+        check(&found[0].matrix(), &expected, &scales, tolerance, name);
+        for (k, value) in found[1].array.iter().enumerate() {
             let error = (value.to_f64() - diagonal[k]).abs();
             assert!(
                 error <= tolerance * 5.0 * scales[k].abs().max(1e-6),
@@ -396,45 +396,40 @@ fn every_part_is_its_piece_of_the_full_matrix() {
         let range =
             |name: &str| network.parameters[network.parameter(name).expect("known")].range();
         let p = network.parameter_count();
-        let asked: Vec<String> = vec![
-            "full".into(),
-            "layers".into(),
-            format!("layer={}", last.name),
-            format!("layer={},{}", first.name, last.name),
-            format!("layer={},{}", last.name, first.name),
-            format!("param={}", network.parameters[0].name),
-            format!(
-                "param={},{}",
-                network.parameters[1].name, network.parameters[0].name
-            ),
-            format!("range=3..{},{}..{}", p / 2, p / 3, p - 1),
-            "range=7..8,0..1".into(),
+        let parts = [
+            Part::Full,
+            Part::Layers,
+            Part::layer(&last.name),
+            Part::between(&first.name, &last.name),
+            Part::between(&last.name, &first.name),
+            Part::parameter(&network.parameters[0].name),
+            Part::between_parameters(&network.parameters[1].name, &network.parameters[0].name),
+            Part::range(3..p / 2, p / 3..p - 1),
+            Part::range(7..8, 0..1),
         ];
-        let parts: Vec<Part> = asked.iter().map(|t| part(t)).collect();
-        let found = session
-            .to_memory(&Cpu::<f64>::new(), &parts)
-            .expect("parts");
+        let request = session.ggn().parts(parts.clone()).expect("parts");
+        let found = request.to_arrays::<f64>().expect("parts");
         // The last layer's block, which is asked for twice, is one.
         assert_eq!(found.len(), parts.len() - 2 + layers.len());
-        let full = found[0].1.clone();
+        let full = found[0].matrix();
         let indices = |ranges: &[std::ops::Range<usize>]| {
             ranges.iter().cloned().flatten().collect::<Vec<_>>()
         };
-        for (layout, block) in &found {
-            let columns = layout.columns.as_ref().expect("a matrix");
-            for (i, row) in indices(&layout.rows).into_iter().enumerate() {
+        for part in &found {
+            let (block, columns) = (part.matrix(), part.columns.as_ref().expect("a matrix"));
+            for (i, row) in indices(&part.rows).into_iter().enumerate() {
                 for (j, column) in indices(columns).into_iter().enumerate() {
                     let (value, expected) = (block[[i, j]], full[[row, column]]);
                     assert!(
                         (value - expected).abs() <= 1e-13 * largest(&full),
                         "{name}, {}: ({i}, {j})",
-                        layout.name
+                        part.name
                     );
                 }
             }
         }
         assert_eq!(
-            found[1].0.rows[0].start,
+            found[1].rows[0].start,
             range(&network.parameters[0].name).start
         );
     }
@@ -443,10 +438,10 @@ fn every_part_is_its_piece_of_the_full_matrix() {
 #[test]
 fn the_whole_matrix_is_symmetric_to_the_bit() {
     for (name, session) in sessions() {
-        let found = session
-            .to_memory(&Cpu::<f32>::new(), &[part("full")])
-            .expect("parts");
-        assert_eq!(found[0].1, found[0].1.t(), "{name}");
+        let single = session.with_device(Device::cpu(Precision::F32));
+        let request = single.ggn().parts([Part::Full]).expect("parts");
+        let found = request.to_arrays::<f32>().expect("parts");
+        assert_eq!(found[0].matrix(), found[0].matrix().t(), "{name}");
     }
 }
 
@@ -465,7 +460,7 @@ fn wide() -> Session {
     session(
         network.expect("a network"),
         data,
-        Box::new(CrossEntropy::new(Reduction::Mean)),
+        Box::new(CrossEntropy::mean()),
     )
 }
 
@@ -485,23 +480,23 @@ fn device_limit(device: u64) -> Limits {
 fn tiles_and_budgets_change_nothing_but_the_order_of_work() {
     let session = wide();
     let plan = |device: u64, batch: usize| {
-        let parts = session
-            .resolve(&[part("full"), part("diag")])
-            .expect("parts");
-        session.plan_for(parts, 4, device_limit(device), Some(batch), Grid::Panels)
+        let parts = resolve(session.network(), &[Part::Full, Part::Diagonal]).expect("parts");
+        session.ggn().plan_within(
+            parts,
+            Precision::F32,
+            device_limit(device),
+            RunOptions {
+                batch: Some(batch),
+                ..RunOptions::default()
+            },
+            Grid::Panels,
+        )
     };
     let run = |plan: &Plan| {
-        let mut sink = Memory::<f32>::new();
-        let backend = Cpu::<f32>::new();
-        session
-            .run_on(&backend, plan, &mut sink, &Control::none())
-            .expect("a run");
-        Sink::<f32>::finish(&mut sink).expect("whole");
-        sink.into_parts()
+        let run = run_plan(&session.ggn(), &[&Cpu::<f32>::new()], plan);
+        run.expect("a run").1
     };
-    let same = |a: &[(PartLayout, Array2<f32>)], b: &[(PartLayout, Array2<f32>)]| {
-        a.iter().zip(b).all(|(a, b)| a.1 == b.1)
-    };
+    let same = |a: &Parts<f32>, b: &Parts<f32>| a.iter().zip(b).all(|(a, b)| a.1 == b.1);
     let plenty = plan(u64::MAX, 8).expect("a plan");
     assert!(plenty.tiles.len() > 2, "one tile shows nothing");
     assert_eq!(
@@ -555,24 +550,33 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     let session = session(
         tokens(70, 32),
         token_data(8, 70),
-        Box::new(CrossEntropy::new(Reduction::Mean)),
+        Box::new(CrossEntropy::mean()),
     );
     let table = session.network().parameters[0].range();
-    let plan = |number_bytes: usize, device: u64, grid: Grid| {
-        let asked = ["layer=embedding", "layer=positions,embedding", "diag"];
-        let parts = session.resolve(&asked.map(part)).expect("parts");
-        session.plan_for(parts, number_bytes, device_limit(device), Some(4), grid)
+    let plan = |precision: Precision, device: u64, grid: Grid| {
+        let asked = [
+            Part::layer("embedding"),
+            Part::between("positions", "embedding"),
+            Part::Diagonal,
+        ];
+        let parts = resolve(session.network(), &asked).expect("parts");
+        session.ggn().plan_within(
+            parts,
+            precision,
+            device_limit(device),
+            RunOptions {
+                batch: Some(4),
+                ..RunOptions::default()
+            },
+            grid,
+        )
     };
     fn run<B: Contract>(session: &Session, backend: &B, plan: &Plan) -> Vec<Array2<f64>> {
-        let mut sink = Memory::<B::Real>::new();
-        session
-            .run_on(backend, plan, &mut sink, &Control::none())
-            .expect("a run");
-        Sink::<B::Real>::finish(&mut sink).expect("whole");
-        let parts = sink.into_parts().into_iter();
+        let run = run_plan(&session.ggn(), &[backend], plan);
+        let parts = run.expect("a run").1.into_iter();
         parts.map(|(_, block)| block.mapv(Real::to_f64)).collect()
     }
-    let plenty = plan(8, u64::MAX, Grid::Panels).expect("a plan");
+    let plenty = plan(Precision::F64, u64::MAX, Grid::Panels).expect("a plan");
     assert!(table.len() > 2048 && plenty.tiles.len() > 3);
     let expected = run(&session, &Cpu::<f64>::new(), &plenty);
     // Some entries of the table's block by definition: rows that were looked up and rows that were not.
@@ -580,8 +584,8 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     for k in 0..40 {
         pairs.push((k * 61 % table.len(), (k * 977 + 5) % table.len()));
     }
-    let exact = session.entries(&pairs, &Control::none()).expect("entries");
-    let most = largest(&expected[0]);
+    let exact = session.ggn().entries(&pairs).expect("entries");
+    let most = largest(&expected[0].view());
     for (&(i, j), exact) in pairs.iter().zip(exact) {
         let found = expected[0][[i, j]];
         assert!(
@@ -591,15 +595,15 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     }
     let check = |found: &[Array2<f64>], tolerance: f64, what: &str| {
         for (found, expected) in found.iter().zip(&expected) {
-            let most = largest(expected);
-            let error = largest(&(found - expected));
+            let most = largest(&expected.view());
+            let error = largest(&(found - expected).view());
             assert!(error <= tolerance * most, "{what}: {error:e} of {most:e}");
         }
     };
     for keep in [Keep::Factors, Keep::Recompute] {
         let mut budget = plenty.device_bytes;
         let tight = loop {
-            let tight = plan(8, budget, Grid::Panels).expect("such a way fits");
+            let tight = plan(Precision::F64, budget, Grid::Panels).expect("such a way fits");
             if tight.keep == keep {
                 break tight;
             }
@@ -610,11 +614,11 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
     }
     #[cfg(feature = "gpu")]
     if let Some(gpu) = common::gpu::open(false) {
-        let mut budget = plan(4, u64::MAX, Grid::Squares)
+        let mut budget = plan(Precision::F32, u64::MAX, Grid::Squares)
             .expect("a plan")
             .device_bytes;
         let tight = loop {
-            let tight = plan(4, budget, Grid::Squares).expect("such a way fits");
+            let tight = plan(Precision::F32, budget, Grid::Squares).expect("such a way fits");
             if tight.keep == Keep::Factors {
                 break tight;
             }
@@ -628,17 +632,21 @@ fn a_table_larger_than_a_tile_is_formed_range_by_range() {
 fn chunks_of_directions_add_up() {
     let session = wide();
     let plan = |device: u64| {
-        let parts = session.resolve(&[part("diag")]).expect("parts");
-        session.plan_for(parts, 8, device_limit(device), Some(1), Grid::Panels)
+        let parts = resolve(session.network(), &[Part::Diagonal]).expect("parts");
+        session.ggn().plan_within(
+            parts,
+            Precision::F64,
+            device_limit(device),
+            RunOptions {
+                batch: Some(1),
+                ..RunOptions::default()
+            },
+            Grid::Panels,
+        )
     };
     let run = |plan: &Plan| {
-        let mut sink = Memory::<f64>::new();
-        let backend = Cpu::<f64>::new();
-        session
-            .run_on(&backend, plan, &mut sink, &Control::none())
-            .expect("a run");
-        Sink::<f64>::finish(&mut sink).expect("whole");
-        sink.into_parts().remove(0).1
+        let run = run_plan(&session.ggn(), &[&Cpu::<f64>::new()], plan);
+        run.expect("a run").1.remove(0).1
     };
     let whole = plan(u64::MAX).expect("a plan");
     let mut budget = whole.device_bytes;
@@ -650,7 +658,7 @@ fn chunks_of_directions_add_up() {
         }
     };
     let (expected, found) = (run(&whole), run(&chunked));
-    let most = largest(&expected);
+    let most = largest(&expected.view());
     assert!(
         expected
             .iter()
@@ -662,7 +670,7 @@ fn chunks_of_directions_add_up() {
 #[test]
 fn a_budget_too_small_is_refused_with_the_arithmetic() {
     let session = wide();
-    let parts = session.resolve(&[part("full")]).expect("parts");
+    let parts = resolve(session.network(), &[Part::Full]).expect("parts");
     let limits = Limits {
         device: 1 << 16,
         host: 1 << 16,
@@ -672,11 +680,18 @@ fn a_budget_too_small_is_refused_with_the_arithmetic() {
         unified: true,
     };
     let error = session
-        .plan_for(parts, 4, limits, None, Grid::Panels)
+        .ggn()
+        .plan_within(
+            parts,
+            Precision::F32,
+            limits,
+            RunOptions::default(),
+            Grid::Panels,
+        )
         .expect_err("64 KiB are too little");
     let text = error.to_string();
     assert!(
-        text.contains("64.0 KiB") && text.contains("--host-memory"),
+        text.contains("64.0 KiB") && text.contains("host_memory"),
         "{text}"
     );
 }
@@ -693,7 +708,7 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
         ArraySource::from(inputs(2, &[2000])),
         ArraySource::from(classes(2, 10)),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
+    let loss = Box::new(CrossEntropy::mean());
     let session = session(network.expect("a network"), data, loss);
     let refused = |error: hessblock::Error, parts: &[&str]| {
         let text = error.to_string();
@@ -703,66 +718,80 @@ fn a_request_that_has_no_room_is_refused_with_what_would_fit() {
     };
     let arithmetic = "3016510 × 3016510 entries of 8 bytes, 66.2 TiB";
     let fits = ["diag (23.0 MiB)", "too large alone: layer=big", "rows of"];
-    let resolve = |text: &str| session.resolve(&[part(text)]).expect("a part");
+    let resolve = |part: Part| resolve(session.network(), &[part]).expect("a part");
+    let g = session.ggn();
     // In memory: 1.7 GiB for the head's block may be there or not, 66 TiB are nowhere.
-    let memory = session.to_memory(&Cpu::<f64>::new(), &[part("full")]);
+    let memory = g.parts([Part::Full]).expect("a part").to_arrays::<f64>();
     let error = memory.expect_err("66 TiB");
-    assert!(matches!(error, hessblock::Error::Budget(_)));
+    assert!(matches!(error, hessblock::Error::Budget { .. }));
     refused(
         error,
         &[&[arithmetic, "of memory free"][..], &fits].concat(),
     );
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("out");
-    let disk = session.check_disk(&resolve("full"), 8, &path);
+    let disk = g.check_disk(&resolve(Part::Full), Precision::F64, &path);
     let place = folder.path().display().to_string();
     refused(
         disk.expect_err("66 TiB"),
         &[&[arithmetic, place.as_str()][..], &fits].concat(),
     );
-    session
-        .check_disk(&resolve("param=head.bias"), 8, &path)
+    let bias = || Part::parameter("head.bias");
+    g.check_disk(&resolve(bias()), Precision::F64, &path)
         .expect("800 bytes");
-    // Whatever the target, before anything is planned for it.
-    let target = |name: &str| Target::new(folder.path().join(name), false).expect("a target");
-    let to = |parts: &str, name: &str| session.check_target(&resolve(parts), 8, &target(name));
-    to("param=head.bias", "a.safetensors").expect("800 bytes");
-    let held = to("layer=big", "a.safetensors").expect_err("65 TiB");
+    // Whatever the output, before anything is planned for it.
+    let to = |part: Part, name: &str| {
+        let output = Output::new(folder.path().join(name));
+        g.parts([part]).expect("a part").plan_for(&output)
+    };
+    to(bias(), "a.safetensors").expect("800 bytes");
+    let held = to(Part::layer("big"), "a.safetensors").expect_err("65 TiB");
     refused(held, &["a.safetensors", "made in memory", "name a folder"]);
-    let several = to("layers", "a.npy").expect_err("two parts");
+    let several = to(Part::Layers, "a.npy").expect_err("two parts");
     refused(several, &["2 parts go to a folder"]);
-    refused(to("full", "a").expect_err("66 TiB"), &[arithmetic]);
+    refused(to(Part::Full, "a").expect_err("66 TiB"), &[arithmetic]);
     let limits = device_limit(u64::MAX);
-    let plan = |text: &str| session.plan_for(resolve(text), 8, limits, None, Grid::Panels);
+    let plan = |part: Part| {
+        session.ggn().plan_within(
+            resolve(part),
+            Precision::F64,
+            limits,
+            RunOptions::default(),
+            Grid::Panels,
+        )
+    };
     let planned = [arithmetic, "can be planned", "layer=head (1.7 GiB)"];
-    refused(plan("full").expect_err("66 TiB"), &planned);
+    refused(plan(Part::Full).expect_err("66 TiB"), &planned);
     // Of a layer, its parameters and pieces.
-    let layer = plan("layer=big").expect_err("65 TiB");
+    let layer = plan(Part::layer("big")).expect_err("65 TiB");
     refused(layer, &["3001500 × 3001500", "param=big.bias (17.2 MiB)"]);
     // Between two layers there are pieces only: of 672 TiB a row is 235 MiB, for which a full disk has room too.
-    let between = session.check_disk(&resolve("layer=big,head"), 1 << 14, &path);
-    refused(
-        between.expect_err("672 TiB"),
-        &["3001500 × 15010", "diag", "range=R0..R1,C0..C1"],
-    );
+    let between = resolve(Part::between("big", "head"));
+    let free = free_bytes(folder.path()).unwrap_or(1 << 40).into();
+    let between = shortage(session.network(), &between, 1 << 14, free, "the disk");
+    let message = between.expect("it is counted").expect("672 TiB").message;
+    for part in ["3001500 × 15010", "diag", "range=R0..R1,C0..C1"] {
+        assert!(message.contains(part), "no {part:?} in {message}");
+    }
 }
 
 #[test]
 fn unknown_names_are_answered_with_the_nearest() {
     let session = wide();
     for (asked, nearest) in [
-        ("layer=on", "one"),
-        ("param=two.wieght", "two.weight"),
-        ("layer=one,tow", "two"),
+        (Part::layer("on"), "one"),
+        (Part::parameter("two.wieght"), "two.weight"),
+        (Part::between("one", "tow"), "two"),
     ] {
-        let text = session
-            .resolve(&[part(asked)])
-            .expect_err(asked)
-            .to_string();
+        let asked = session.ggn().parts([asked.clone()]).expect_err("unknown");
+        let text = asked.to_string();
         assert!(text.contains(nearest), "{text}");
     }
-    for outlying in ["range=0..9999999,0..1", "range=5..5,0..1"] {
-        assert!(session.resolve(&[part(outlying)]).is_err(), "{outlying}");
+    for outlying in [Part::range(0..9_999_999, 0..1), Part::range(5..5, 0..1)] {
+        assert!(
+            session.ggn().parts([outlying.clone()]).is_err(),
+            "{outlying}"
+        );
     }
-    assert!(session.resolve(&[]).is_err());
+    assert!(session.ggn().parts([]).is_err());
 }

@@ -5,11 +5,14 @@
 #[macro_use]
 mod common;
 
-use common::{Array, Conformance, Numbers, random, random_in, reference, window};
-use hessblock::contraction::{Contraction, Meeting, Segment, accumulate, contraction};
-use hessblock::jacobian::Factor;
-use hessblock::ops::{Site, SiteKind, Step};
-use hessblock::tensor::{Contract, Einsum, How, Window, cpu::Cpu};
+use common::{Array, Conformance, Numbers, random, random_in, reference};
+use hessblock::internals::contraction::{
+    Contraction, FactorPair, Segment, accumulate, contraction,
+};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::ops::{Site, SiteKind, Step};
+use hessblock::internals::tensor::{Contract, Einsum, Placement, Window, cpu::Cpu};
+use hessblock::internals::trial::window;
 use std::collections::BTreeSet;
 
 const SAMPLES: usize = 11;
@@ -39,7 +42,11 @@ fn linear_rows(cotangents: &Array, inputs: &Array, outputs_first: bool) -> Array
 }
 
 fn rows(count: usize, entry: impl Fn(usize, usize, usize) -> f64) -> Array {
-    let mut out = Array::zeros(hessblock::tensor::Shape::new(SAMPLES, DIRECTIONS, &[count]));
+    let mut out = Array::zeros(hessblock::internals::tensor::Shape::new(
+        SAMPLES,
+        DIRECTIONS,
+        &[count],
+    ));
     for n in 0..SAMPLES {
         for r in 0..DIRECTIONS {
             for q in 0..count {
@@ -279,7 +286,7 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
     let cases = cases(c);
     let mut numbers = Numbers(99);
     let signs = Array::new(
-        hessblock::tensor::Shape::new(SAMPLES, DIRECTIONS, &[1]),
+        hessblock::internals::tensor::Shape::new(SAMPLES, DIRECTIONS, &[1]),
         (0..SAMPLES * DIRECTIONS)
             .map(|_| {
                 if numbers.next().is_multiple_of(2) {
@@ -321,12 +328,12 @@ fn every_pair_of_factors_contracts_to_its_block<B: Contract>(c: &Conformance<B>)
                     };
                     taken.insert(contraction(&c.backend, &rows, &columns).0);
                     let chosen = signed.then_some(&device_signs);
-                    let meeting = Meeting {
+                    let pair = FactorPair {
                         rows,
                         columns,
                         signs: chosen,
                     };
-                    accumulate(&c.backend, &mut tile, How::ADD, &meeting);
+                    accumulate(&c.backend, &mut tile, Placement::ADD, &pair);
                     let found = c.backend.collect(c.backend.finish(tile)).expect("a tile");
                     let mut expected = vec![0.0; height * width];
                     // Signed sums may cancel to almost nothing: their scale is the root of the sum of the
@@ -425,7 +432,7 @@ fn outer_factors_are_their_rows<B: Contract>(c: &Conformance<B>) {
 fn squares_of_every_factor_are_those_of_its_rows<B: Contract>(c: &Conformance<B>) {
     let mut numbers = Numbers(7);
     let signs = Array::new(
-        hessblock::tensor::Shape::new(SAMPLES, DIRECTIONS, &[1]),
+        hessblock::internals::tensor::Shape::new(SAMPLES, DIRECTIONS, &[1]),
         (0..SAMPLES * DIRECTIONS)
             .map(|_| {
                 if numbers.next().is_multiple_of(2) {

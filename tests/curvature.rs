@@ -3,16 +3,19 @@
 
 mod common;
 
-use common::golden::{cases, folder, session, text, words};
+use common::golden::{builder, cases, folder, text, words};
 use common::pytorch::{array, greatest, values, worst};
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction, SquaredError};
+use common::runs::run_plan;
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::loss::{CrossEntropy, GivenHessian, Loss, SquaredError};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::run::Control;
-use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
-use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn};
+use hessblock::onnx::{self, OnnxOptions};
+use hessblock::{Curvature, Device, Operator, Part, Precision, Session};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis, IxDyn};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -21,8 +24,18 @@ const DRAWS: Curvature = Curvature::McGgn {
     seed: 5,
 };
 
-/// The cases of `curvature.json`, each with its session and its file of numbers.
-fn known() -> Vec<(String, Session, PathBuf)> {
+/// A case of `curvature.json`.
+struct Known {
+    name: String,
+    session: Session,
+    /// The same in small chunks, so that sums over several are taken too.
+    chunked: Session,
+    /// Its numbers.
+    file: PathBuf,
+}
+
+/// The cases of `curvature.json` on a device.
+fn known(device: &Device) -> Vec<Known> {
     let index = std::fs::read_to_string(folder().join("curvature.json")).expect("the index");
     let index: Value = serde_json::from_str(&index).expect("JSON");
     let all = cases();
@@ -36,7 +49,11 @@ fn known() -> Vec<(String, Session, PathBuf)> {
                 .iter()
                 .find(|c| c["name"] == case["name"])
                 .expect("a golden case");
-            let session = session(golden).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let builder = || builder(golden).map(|builder| builder.device(device.clone()));
+            let session = builder().and_then(|b| b.build());
+            let session = session.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let chunked = builder().and_then(|b| b.batch(4).build());
+            let chunked = chunked.expect("a session");
             let layers: Vec<String> = session
                 .network()
                 .layers()
@@ -44,7 +61,13 @@ fn known() -> Vec<(String, Session, PathBuf)> {
                 .map(|l| l.name)
                 .collect();
             assert_eq!(layers, words(&case["layers"]), "{name}");
-            (name, session, folder().join(text(&case["data"])))
+            let file = folder().join(text(&case["data"]));
+            Known {
+                name,
+                session,
+                chunked,
+                file,
+            }
         });
     found.collect()
 }
@@ -57,119 +80,128 @@ fn flat(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values.into_iter().collect()
 }
 
-fn agree(device: &Device, tolerance: f64, take: usize) {
-    let none = &Control::none();
-    // Small chunks, so that sums over several are taken too.
-    let options = RunOptions {
-        batch: Some(4),
-        ..RunOptions::default()
-    };
-    let mut faults = Vec::new();
-    let known = known();
-    assert!(known.len() >= 8);
-    for (name, mut session, file) in known.into_iter().step_by(take) {
-        let p = session.network().parameter_count();
-        let outputs = session.network().outputs();
-        let samples = session.dataset().len();
-        let expect = |key: &str| values(&file, key);
-        let mut check = |what: &str, found: Vec<f64>, expected: &[f64], scale: f64| {
-            let off = worst(&found, expected) / scale.max(f64::MIN_POSITIVE);
-            if off.is_nan() || off > tolerance {
-                faults.push(format!("{name}: {what} is off by {off:.1e}"));
-            }
-        };
-        let vectors = rows(expect("V"), p);
-        let (ggn, exact) = (expect("GV"), expect("HV"));
-        let most = greatest(&ggn).max(greatest(&exact));
-        for (curvature, expected) in [
-            (Curvature::Ggn, &ggn),
-            (Curvature::Exact, &exact),
-            (Curvature::Residual, &expect("RV")),
+/// A case, and what of it is further off than the tolerance.
+struct Check<'a> {
+    case: &'a Known,
+    tolerance: f64,
+    faults: Vec<String>,
+}
+
+impl Check<'_> {
+    /// PyTorch's numbers of that name.
+    fn expect(&self, key: &str) -> Vec<f64> {
+        values(&self.case.file, key)
+    }
+
+    /// The greatest of the numbers of two names.
+    fn scale(&self, keys: [&str; 2]) -> f64 {
+        keys.map(|key| greatest(&self.expect(key)))
+            .into_iter()
+            .fold(0.0, f64::max)
+    }
+
+    /// `[p, k]`.
+    fn vectors(&self) -> Array2<f64> {
+        rows(self.expect("V"), self.case.session.ggn().size()).reversed_axes()
+    }
+
+    /// Compares with the numbers of that name.
+    fn check(&mut self, what: &str, found: Vec<f64>, key: &str, scale: f64) {
+        let off = worst(&found, &self.expect(key)) / scale.max(f64::MIN_POSITIVE);
+        if off.is_nan() || off > self.tolerance {
+            let name = &self.case.name;
+            self.faults
+                .push(format!("{name}: {what} is off by {off:.1e}"));
+        }
+    }
+
+    fn products(&mut self) {
+        let (vectors, scale) = (self.vectors(), self.scale(["GV", "HV"]));
+        for (curvature, key) in [
+            (Curvature::Ggn, "GV"),
+            (Curvature::Exact, "HV"),
+            (Curvature::Residual, "RV"),
         ] {
-            session.set_curvature(curvature).expect("a gradient");
-            let found = session
-                .product(device, &vectors, options, none)
-                .expect("a product");
-            check(&format!("{curvature} product"), flat(found), expected, most);
+            let operator = self.case.chunked.operator(curvature);
+            let found = operator.apply(vectors.view()).expect("a product");
+            let found = flat(found.reversed_axes());
+            self.check(&format!("{curvature} product"), found, key, scale);
         }
-        let forms = session
-            .forms(device, &vectors, options, none)
-            .expect("forms");
-        let scale = greatest(&expect("form_G")).max(greatest(&expect("form_H")));
-        check(
-            "vᵀGv",
-            forms.iter().map(|f| f.ggn).collect(),
-            &expect("form_G"),
-            scale,
-        );
-        check(
-            "vᵀHv",
-            forms.iter().map(|f| f.exact()).collect(),
-            &expect("form_H"),
-            scale,
-        );
-        let gradients = session
-            .layer_gradients(device, options, none)
-            .expect("gradients");
-        let forms = session
-            .forms(device, &gradients, options, none)
-            .expect("forms");
-        let scale = greatest(&expect("layer_form_G")).max(greatest(&expect("layer_form_H")));
+    }
+
+    fn forms(&mut self) {
+        let (case, vectors) = (self.case, self.vectors());
+        let forms = case.chunked.ggn().forms(vectors.view()).expect("forms");
+        let scale = self.scale(["form_G", "form_H"]);
         let found = forms.iter().map(|f| f.ggn).collect();
-        check("gᵀGg of layers", found, &expect("layer_form_G"), scale);
+        self.check("vᵀGv", found, "form_G", scale);
         let found = forms.iter().map(|f| f.exact()).collect();
-        check("gᵀHg of layers", found, &expect("layer_form_H"), scale);
+        self.check("vᵀHv", found, "form_H", scale);
+        let gradients = case.chunked.layer_gradients().expect("gradients");
+        let forms = case.chunked.ggn().forms(gradients.view()).expect("forms");
+        let scale = self.scale(["layer_form_G", "layer_form_H"]);
+        let found = forms.iter().map(|f| f.ggn).collect();
+        self.check("gᵀGg of layers", found, "layer_form_G", scale);
+        let found = forms.iter().map(|f| f.exact()).collect();
+        self.check("gᵀHg of layers", found, "layer_form_H", scale);
+    }
+
+    fn traces(&mut self) {
+        let scale = self.scale(["trace_G", "trace_H"]);
         for (curvature, key) in [(Curvature::Ggn, "trace_G"), (Curvature::Exact, "trace_H")] {
-            session.set_curvature(curvature).expect("a gradient");
-            let traces = session
-                .trace(device, RunOptions::default(), none)
-                .expect("a trace");
+            let traces = self.case.session.operator(curvature).traces();
+            let traces = traces.expect("a trace");
             let whole = traces.last().expect("the whole").value;
-            let scale = greatest(&expect("trace_G")).max(greatest(&expect("trace_H")));
-            check(key, vec![whole], &expect(key), scale);
+            self.check(key, vec![whole], key, scale);
         }
-        let pushed = session
-            .jacobian_product(device, &vectors, options, none)
-            .expect("J·v");
-        let expected = expect("JV");
-        check("J·v", flat(pushed), &expected, greatest(&expected));
-        let cotangents = expect("U");
+    }
+
+    fn jacobian(&mut self) {
+        let session = &self.case.chunked;
+        let pushed = session.jacobian_product(&self.vectors()).expect("J·v");
+        self.check("J·v", flat(pushed), "JV", greatest(&self.expect("JV")));
+        let (samples, outputs) = (session.dataset().len(), session.network().outputs());
+        let cotangents = self.expect("U");
         let shape = (samples, cotangents.len() / samples / outputs, outputs);
         let cotangents = Array3::from_shape_vec(shape, cotangents).expect("cotangents");
-        let pulled = session.jacobian_transpose_product(device, &cotangents, options, none);
-        let expected = expect("JTU");
-        check(
-            "Jᵀ·u",
-            flat(pulled.expect("Jᵀ·u")),
-            &expected,
-            greatest(&expected),
-        );
-        session
-            .set_curvature(Curvature::EmpiricalFisher)
-            .expect("a gradient");
-        let units = expect("rows");
-        let mut parts = vec![Part::Diagonal];
-        parts.extend(
-            units
-                .iter()
-                .map(|&i| Part::Range(i as usize..i as usize + 1, 0..p)),
-        );
-        let blocks = session.blocks(device, &parts).expect("blocks");
-        let diagonal = expect("EF_diagonal");
-        let most = greatest(&diagonal);
-        check(
-            "diagonal of the empirical Fisher",
-            flat(blocks[0].1.clone()),
-            &diagonal,
-            most,
-        );
-        let found = blocks[1..].iter().flat_map(|(_, row)| row.iter().copied());
-        check(
-            "rows of the empirical Fisher",
-            found.collect(),
-            &expect("EF_rows"),
-            most,
-        );
+        let pulled = session.jacobian_transpose_product(&cotangents);
+        let pulled = flat(pulled.expect("Jᵀ·u").reversed_axes());
+        self.check("Jᵀ·u", pulled, "JTU", greatest(&self.expect("JTU")));
+    }
+
+    fn fisher(&mut self) {
+        let fisher = self.case.session.empirical_fisher();
+        let rows = self.expect("rows").into_iter().map(|i| i as usize);
+        let rows = rows.map(|i| Part::range(i..i + 1, 0..fisher.size()));
+        let parts = std::iter::once(Part::Diagonal).chain(rows);
+        let request = fisher.parts(parts).expect("a gradient");
+        let blocks = request.to_arrays::<f64>().expect("blocks");
+        let scale = greatest(&self.expect("EF_diagonal"));
+        let diagonal = flat(blocks[0].array.clone());
+        let what = "diagonal of the empirical Fisher";
+        self.check(what, diagonal, "EF_diagonal", scale);
+        let found = blocks[1..].iter().flat_map(|row| row.array.iter().copied());
+        let what = "rows of the empirical Fisher";
+        self.check(what, found.collect(), "EF_rows", scale);
+    }
+}
+
+fn agree(device: &Device, tolerance: f64, take: usize) {
+    let mut faults = Vec::new();
+    let known = known(device);
+    assert!(known.len() >= 8);
+    for case in known.iter().step_by(take) {
+        let mut check = Check {
+            case,
+            tolerance,
+            faults: Vec::new(),
+        };
+        check.products();
+        check.forms();
+        check.traces();
+        check.jacobian();
+        check.fisher();
+        faults.extend(check.faults);
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -188,7 +220,7 @@ fn cpu_f32_agrees_with_pytorch() {
 #[test]
 fn gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
-        agree(&Device::Gpu(gpu), 5e-6, 2);
+        agree(&Device::from(gpu), 5e-6, 2);
     }
 }
 
@@ -210,20 +242,19 @@ fn every_way_to_the_exact_hessian_agrees_with_pytorch() {
         let file = folder().join(format!("data/{name}.npz"));
         let data = Dataset::from_inputs(array(&file, "inputs"));
         let data = data.with_target_array(array(&file, "targets"));
-        let session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)));
-        let session = session.and_then(|s| s.with_curvature(Curvature::Exact));
+        let session = Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F64))
+            .build();
         let session = session.unwrap_or_else(|e| panic!("{name}: {e}"));
         let expected = values(&file, "H");
         let p = session.network().parameter_count();
         assert_eq!(expected.len(), p * p, "{name}");
         let expected = rows(expected, p);
         // Both triangles as they are computed: a rectangle knows of no mirror.
-        for part in [
-            "full",
-            &format!("range=0..{p},1..{p}"),
-            &format!("range=1..{p},0..{p}"),
-        ] {
-            let found = block(&session, part);
+        for part in [Part::Full, Part::range(0..p, 1..p), Part::range(1..p, 0..p)] {
+            let found = block(&session.hessian(), part.clone());
             let (top, left) = (p - found.nrows(), p - found.ncols());
             let wanted = expected.slice(ndarray::s![top.., left..]).to_owned();
             let off = norm(&(&found - &wanted)) / norm(&expected);
@@ -234,7 +265,7 @@ fn every_way_to_the_exact_hessian_agrees_with_pytorch() {
 
 /// Reproducible numbers of mean 0.
 fn numbers(shape: &[usize], seed: u64) -> ArrayD<f32> {
-    let mut draws = hessblock::random::Draws::new(seed, 0, 0);
+    let mut draws = hessblock::internals::random::Draws::new(seed, 0, 0);
     let count = shape.iter().product();
     let values = (0..count).map(|_| draws.normal() as f32).collect();
     ArrayD::from_shape_vec(IxDyn(shape), values).expect("the count fits")
@@ -254,7 +285,12 @@ fn small(network: Network, input: &[usize], loss: Box<dyn Loss>) -> Session {
         let labels = (0..SAMPLES).map(|n| (n % classes) as i64);
         data.with_target_array(ArraySource::from(Array1::from_iter(labels).into_dyn()))
     };
-    Session::new(network, data, loss).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn mlp(relu: bool) -> Network {
@@ -269,14 +305,14 @@ fn mlp(relu: bool) -> Network {
         .expect("a network")
 }
 
-fn block(session: &Session, part: &str) -> Array2<f64> {
-    let device = Device::cpu(Precision::F64);
-    let part = part.parse().expect("a part");
-    session
-        .blocks(&device, &[part])
-        .expect("a block")
-        .remove(0)
-        .1
+fn block(operator: &Operator, part: Part) -> Array2<f64> {
+    let request = operator.parts([part]).expect("a gradient");
+    let mut blocks = request.to_arrays().expect("a block");
+    blocks.remove(0).into_matrix()
+}
+
+fn full(operator: &Operator) -> Array2<f64> {
+    block(operator, Part::Full)
 }
 
 fn norm(block: &Array2<f64>) -> f64 {
@@ -285,27 +321,24 @@ fn norm(block: &Array2<f64>) -> f64 {
 
 #[test]
 fn the_residual_is_zero_where_theory_says_so_and_not_elsewhere() {
-    let cross_entropy = || Box::new(CrossEntropy::new(Reduction::Mean));
-    let mut tanh = small(mlp(false), &[5], cross_entropy());
-    let mut relu = small(mlp(true), &[5], cross_entropy());
-    for session in [&mut tanh, &mut relu] {
-        let whole = norm(&block(session, "full"));
-        session
-            .set_curvature(Curvature::Residual)
-            .expect("a gradient");
+    let cross_entropy = || Box::new(CrossEntropy::mean());
+    let tanh = small(mlp(false), &[5], cross_entropy());
+    let relu = small(mlp(true), &[5], cross_entropy());
+    for session in [&tanh, &relu] {
+        let whole = norm(&full(&session.ggn()));
+        let residual = session.residual();
         // The outputs are linear in the last layer.
-        assert_eq!(norm(&block(session, "layer=fc3")), 0.0);
+        assert_eq!(norm(&block(&residual, Part::layer("fc3"))), 0.0);
         // Between layers they are not, whatever the activation.
-        for part in ["layer=fc1,fc2", "layer=fc2,fc3", "layer=fc1,fc3"] {
-            assert!(norm(&block(session, part)) > 1e-3 * whole, "{part}");
+        for (a, b) in [("fc1", "fc2"), ("fc2", "fc3"), ("fc1", "fc3")] {
+            let between = norm(&block(&residual, Part::between(a, b)));
+            assert!(between > 1e-3 * whole, "{a}, {b}");
         }
     }
-    for layer in ["layer=fc1", "layer=fc2"] {
-        assert_eq!(norm(&block(&relu, layer)), 0.0, "{layer} of a ReLU network");
-        assert!(
-            norm(&block(&tanh, layer)) > 1e-4,
-            "{layer} of a tanh network"
-        );
+    for layer in ["fc1", "fc2"] {
+        let own = |session: &Session| norm(&block(&session.residual(), Part::layer(layer)));
+        assert_eq!(own(&relu), 0.0, "{layer} of a ReLU network");
+        assert!(own(&tanh) > 1e-4, "{layer} of a tanh network");
     }
 }
 
@@ -321,22 +354,15 @@ fn a_linear_network_has_no_residual_in_a_layer_and_one_between() {
         &[4],
         Box::new(SquaredError::default()),
     );
-    let session = session
-        .with_curvature(Curvature::Residual)
-        .expect("a gradient");
-    assert_eq!(norm(&block(&session, "layer=a")), 0.0);
-    assert_eq!(norm(&block(&session, "layer=b")), 0.0);
-    assert!(norm(&block(&session, "layer=a,b")) > 0.0);
+    let of = |part: Part| norm(&block(&session.residual(), part));
+    assert_eq!(of(Part::layer("a")), 0.0);
+    assert_eq!(of(Part::layer("b")), 0.0);
+    assert!(of(Part::between("a", "b")) > 0.0);
 }
 
 #[test]
 fn matrices_are_symmetric_and_those_that_should_be_are_positive_semi_definite() {
-    let mut session = small(
-        mlp(false),
-        &[5],
-        Box::new(CrossEntropy::new(Reduction::Mean)),
-    );
-    let device = Device::cpu(Precision::F64);
+    let session = small(mlp(false), &[5], Box::new(CrossEntropy::mean()));
     let p = session.network().parameter_count();
     let vectors = numbers(&[6, p], 9)
         .mapv(f64::from)
@@ -348,12 +374,11 @@ fn matrices_are_symmetric_and_those_that_should_be_are_positive_semi_definite() 
         Curvature::EmpiricalFisher,
         DRAWS,
     ] {
-        session.set_curvature(curvature).expect("a gradient");
-        let full = block(&session, "full");
+        let operator = session.operator(curvature);
+        let full = full(&operator);
         // Products know nothing of the mirror.
-        let options = RunOptions::default();
-        let products = session.product(&device, &vectors, options, &Control::none());
-        let products = products.expect("products");
+        let products = operator.apply(vectors.t()).expect("products");
+        let products = products.reversed_axes();
         let forms = vectors.dot(&products.t());
         let skew = norm(&(&forms - &forms.t())) / norm(&forms);
         assert!(
@@ -389,16 +414,13 @@ fn eigenvalues(matrix: &Array2<f64>) -> Vec<f64> {
 fn monte_carlo_draws_depend_on_seed_sample_and_draw_alone_and_converge_to_g() {
     let draws = |samples, seed| Curvature::McGgn { samples, seed };
     let losses: [fn() -> Box<dyn Loss>; 2] = [
-        || Box::new(CrossEntropy::new(Reduction::Mean)),
+        || Box::new(CrossEntropy::mean()),
         || Box::new(SquaredError::default()),
     ];
     for loss in losses {
-        let mut session = small(mlp(false), &[5], loss());
-        let ggn = block(&session, "full");
-        let mut with = |curvature| {
-            session.set_curvature(curvature).expect("draws");
-            block(&session, "full")
-        };
+        let session = small(mlp(false), &[5], loss());
+        let ggn = full(&session.ggn());
+        let with = |curvature| full(&session.operator(curvature));
         let one = with(draws(1, 7));
         assert_eq!(one, with(draws(1, 7)));
         assert_ne!(one, with(draws(1, 8)));
@@ -421,9 +443,14 @@ fn monte_carlo_draws_do_not_depend_on_the_range_of_samples() {
         let labels = Array1::from_iter((0..SAMPLES).map(|n| (n % 3) as i64));
         let data = data.with_target_array(ArraySource::from(labels.into_dyn()));
         let data = data.with_samples(range).expect("a range");
-        let loss = Box::new(CrossEntropy::new(Reduction::Sum));
-        let session = Session::new(network.clone(), data, loss).expect("a session");
-        block(&session.with_curvature(DRAWS).expect("draws"), "full")
+        let loss = Box::new(CrossEntropy::sum());
+        let session = Session::builder(network.clone())
+            .data(data)
+            .boxed_loss(loss)
+            .device(Device::cpu(Precision::F64))
+            .build()
+            .expect("a session");
+        full(&session.operator(DRAWS))
     };
     let sum = take(0..4) + take(4..SAMPLES);
     let off = norm(&(&sum - &take(0..SAMPLES))) / norm(&sum);
@@ -433,9 +460,8 @@ fn monte_carlo_draws_do_not_depend_on_the_range_of_samples() {
 #[test]
 fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
     let network = mlp(false);
-    let loss = SquaredError::new(Reduction::Sum);
-    let mut named = small(network.clone(), &[5], Box::new(loss));
-    let device = Device::cpu(Precision::F64);
+    let loss = SquaredError::sum();
+    let named = small(network.clone(), &[5], Box::new(loss));
     // ∇ℓ = 2(z − y), ∇²ℓ = 2I. The outputs follow from products with the Jacobian of a network that is linear in
     // its last layer: z = J·w of the last layer's own parameters.
     let mut own = network.parameter_values();
@@ -449,9 +475,8 @@ fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
             *value = 0.0;
         }
     }
-    let vectors = rows(own.clone(), own.len());
-    let options = RunOptions::default();
-    let outputs = named.jacobian_product(&device, &vectors, options, &Control::none());
+    let vectors = Array1::from_vec(own).insert_axis(Axis(1));
+    let outputs = named.jacobian_product(&vectors);
     let outputs = flat(outputs.expect("outputs"));
     let targets = numbers(&[SAMPLES, 3], 2);
     let gradient: Vec<f64> = outputs
@@ -465,18 +490,24 @@ fn a_given_hessian_and_gradient_do_what_the_loss_they_are_of_does() {
         Dataset::from_inputs(ArraySource::from(numbers(&[SAMPLES, 5], 1)))
             .with_target_array(ArraySource::from(hessian.clone().into_dyn()))
     };
-    let without = Session::new(network.clone(), data(), Box::<GivenHessian>::default());
-    let error = without
-        .expect("a session")
-        .with_curvature(Curvature::Exact)
-        .unwrap_err();
-    assert!(error.to_string().contains("--loss-gradient"), "{error}");
+    let without = Session::builder(network.clone())
+        .data(data())
+        .boxed_loss(Box::<GivenHessian>::default())
+        .device(Device::cpu(Precision::F64))
+        .build();
+    let without = without.expect("a session").hessian();
+    let error = without.parts([Part::Full]).unwrap_err();
+    assert!(error.to_string().contains("loss_gradient"), "{error}");
     let given = GivenHessian::with_gradient(gradient);
-    let mut given = Session::new(network, data(), Box::new(given)).expect("a session");
+    let given = Session::builder(network)
+        .data(data())
+        .loss(given)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session");
     for curvature in [Curvature::Exact, Curvature::Residual, Curvature::Ggn] {
-        named.set_curvature(curvature).expect("a gradient");
-        given.set_curvature(curvature).expect("a gradient");
-        let (named, given) = (block(&named, "full"), block(&given, "full"));
+        let of = |session: &Session| full(&session.operator(curvature));
+        let (named, given) = (of(&named), of(&given));
         let off = norm(&(&named - &given)) / norm(&named);
         assert!(off < 1e-13, "{curvature}: {off:e}");
     }
@@ -494,49 +525,30 @@ fn a_small_budget_and_waves_change_blocks_of_h_by_rounding_alone() {
         .initialize(2)
         .build();
     let network = network.expect("a network");
-    let session = small(
-        network,
-        &[1, 8, 8],
-        Box::new(CrossEntropy::new(Reduction::Mean)),
-    );
-    let mut session = session
-        .with_curvature(Curvature::Exact)
-        .expect("a gradient");
-    let device = Device::cpu(Precision::F64);
-    let whole = block(&session, "full");
-    let parts = session
-        .resolve(&[Part::Full, Part::Diagonal])
-        .expect("parts");
+    let session = small(network, &[1, 8, 8], Box::new(CrossEntropy::mean()));
+    let whole = full(&session.hessian());
+    let parts = resolve(session.network(), &[Part::Full, Part::Diagonal]).expect("parts");
     let options = RunOptions {
         host_memory: Some(400 << 20),
         ..RunOptions::default()
     };
-    let plan = session.plan(parts, &device, options).expect("a plan");
+    let plan = session.hessian().plan_with(parts, options).expect("a plan");
     assert!(plan.passes() > 1, "{} tiles at once", plan.wave);
     assert!(plan.host_bytes <= 400 << 20);
-    let mut sink = hessblock::sink::Memory::<f64>::new();
-    let Device::CpuF64(backend) = &device else {
-        panic!("the CPU was asked for")
-    };
-    session
-        .run_on(backend, &plan, &mut sink, &Control::none())
-        .expect("a run");
-    let parts = sink.into_parts();
+    let run = run_plan(&session.hessian(), &[&Cpu::<f64>::new()], &plan);
+    let parts = run.expect("a run").1;
     let off = norm(&(&parts[0].1 - &whole)) / norm(&whole);
     assert!(off < 1e-13, "{off:e}");
     let diagonal = whole.diag().insert_axis(ndarray::Axis(1)).to_owned();
     let off = norm(&(&parts[1].1 - &diagonal)) / norm(&diagonal);
     assert!(off < 1e-13, "{off:e}");
     // Rectangles by the cheapest side: the same numbers.
-    let rectangle = block(&session, "range=3..40,20..1200");
+    let rectangle = block(&session.hessian(), Part::range(3..40, 20..1200));
     let part = whole.slice(ndarray::s![3..40, 20..1200]).to_owned();
     assert!(norm(&(&rectangle - &part)) / norm(&part) < 1e-13);
-    session
-        .set_curvature(Curvature::Residual)
-        .expect("a gradient");
     let pairs: Vec<(usize, usize)> = (0..20).map(|k| (k * 37, 1500 - k * 51)).collect();
-    let entries = session.entries(&pairs, &Control::none()).expect("entries");
-    let residual = block(&session, "full");
+    let entries = session.residual().entries(&pairs).expect("entries");
+    let residual = full(&session.residual());
     let most = residual.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (&(i, j), entry) in pairs.iter().zip(entries) {
         assert!(

@@ -1,11 +1,11 @@
 //! Data sets as a user makes them: files of images and labels, selected, preprocessed, fitted to a network.
 
 use hessblock::Result;
-use hessblock::files::npy::write_header;
-use hessblock::import::data::{ArraySource, Dataset, MeanImage, Preprocess};
+use hessblock::data::{ArraySource, Dataset, MeanImage, Preprocess};
+use hessblock::internals::files::npy::write_header;
+use hessblock::internals::ops::Broadcast;
 use hessblock::loss::{CrossEntropy, Loss, OutputShape, TargetBatch};
 use hessblock::network::{Input, Network, Operand};
-use hessblock::ops::Broadcast;
 use ndarray::{Array, Array2, Array3, array};
 use std::io::Write;
 use std::path::{Path, PathBuf};

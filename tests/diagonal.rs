@@ -1,14 +1,16 @@
 //! The diagonal in the same memory however many samples, classes and channels there are.
 
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::Grid;
+use hessblock::internals::plan::{Limits, Plan};
+use hessblock::internals::run::Control;
+use hessblock::internals::sink::Memory;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::loss::CrossEntropy;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Limits, Plan};
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Grid;
-use hessblock::sink::Memory;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::{Part, Session};
+use hessblock::{Device, Part, Precision, Session};
 use ndarray::{ArrayD, IxDyn};
 
 /// A depthwise and a pointwise convolution, a grouped one, and a head of many classes.
@@ -35,12 +37,17 @@ fn session(samples: usize, classes: usize) -> Session {
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.expect("the count fits")),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data, loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn plan(session: &Session) -> Plan {
-    let parts = session.resolve(&[Part::Diagonal]).expect("the diagonal");
+    let parts = resolve(session.network(), &[Part::Diagonal]).expect("the diagonal");
     let limits = Limits {
         device: u64::MAX,
         host: u64::MAX,
@@ -50,15 +57,22 @@ fn plan(session: &Session) -> Plan {
         unified: true,
     };
     session
-        .plan_for(parts, 8, limits, None, Grid::Panels)
+        .ggn()
+        .plan_within(
+            parts,
+            Precision::F64,
+            limits,
+            RunOptions::default(),
+            Grid::Panels,
+        )
         .expect("a plan")
 }
 
 /// The diagonal and the most anonymous memory seen meanwhile.
 fn run(session: &Session) -> (Vec<f64>, Option<u64>) {
     let mut sink = Memory::new();
-    let report = session.run_on(
-        &Cpu::<f64>::new(),
+    let report = session.ggn().run_on(
+        &[&Cpu::<f64>::new()],
         &plan(session),
         &mut sink,
         &Control::none(),
@@ -92,7 +106,7 @@ fn the_diagonal_in_turns_of_directions_is_that_of_the_definition_in_memory_that_
     let p = diagonal.len();
     let places: Vec<usize> = (0..p).step_by(p / 40).collect();
     let pairs: Vec<(usize, usize)> = places.iter().map(|&i| (i, i)).collect();
-    let entries = small.entries(&pairs, &Control::none()).expect("entries");
+    let entries = small.ggn().entries(&pairs).expect("entries");
     let largest = diagonal.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (i, expected) in places.into_iter().zip(entries) {
         let off = (diagonal[i] - expected).abs();

@@ -9,12 +9,15 @@
 //!
 //! `HESSBLOCK_FORECAST_DEVICE=f64` (or an adapter's name) tries another device by hand; `-- --nocapture` prints the table.
 
-use hessblock::forecast::Rates;
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::run::Control;
-use hessblock::sink::{PartLayout, Sink};
-use hessblock::tensor::Real;
-use hessblock::{Curvature, Device, Part, Precision, Result, RunOptions, Session, Source, bench};
+use hessblock::internals::device::Kind;
+use hessblock::internals::forecast::{Forecast, Rates};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::budget::anonymous_resident;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::run::Control;
+use hessblock::internals::sink::{PartLayout, Sink};
+use hessblock::internals::tensor::Real;
+use hessblock::{Curvature, Device, Operator, Part, Precision, Result, Source, bench};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -32,11 +35,11 @@ const TRIES: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(25);
 const ENOUGH: usize = 2;
 
-/// Requests for second derivatives: the example's folder, the matrix, the part.
-const SECOND: [(&str, Curvature, &str); 3] = [
-    ("digits", Curvature::Exact, "full"),
-    ("digits", Curvature::Residual, "full"),
-    ("text", Curvature::Exact, "layer=block1.project"),
+/// Requests for second derivatives: the example's folder, the matrix, the layer or the whole.
+const SECOND: [(&str, Curvature, Option<&str>); 3] = [
+    ("digits", Curvature::Exact, None),
+    ("digits", Curvature::Residual, None),
+    ("text", Curvature::Exact, Some("block1.project")),
 ];
 
 const CASE: &str = "HESSBLOCK_FORECAST_CASE";
@@ -58,7 +61,7 @@ impl<R: Real> Sink<R> for Nowhere {
         Ok(())
     }
 
-    fn give_back(&self, _: usize, _: Vec<R>) -> Result<()> {
+    fn put_back(&self, _: usize, _: Vec<R>) -> Result<()> {
         Ok(())
     }
 
@@ -197,14 +200,14 @@ fn watched<T>(run: impl FnOnce() -> T) -> (T, Option<bool>) {
 fn device() -> Device {
     match std::env::var(DEVICE).as_deref() {
         Ok("f64") => Device::cpu(Precision::F64),
-        Ok(name) if name != "f32" => Device::open(name, Precision::F32).unwrap().0,
+        Ok(name) if name != "f32" => Device::open(name, Precision::F32).unwrap(),
         _ => Device::cpu(Precision::F32),
     }
 }
 
 /// A request for second derivatives, by its name in [`names`].
-fn second(name: &str) -> Option<(Session, Part)> {
-    let (folder, curvature, part) = SECOND.into_iter().find(|of| second_name(of) == name)?;
+fn second(name: &str, device: &Device) -> Option<(Operator, Part)> {
+    let (folder, curvature, layer) = SECOND.into_iter().find(|of| second_name(of) == name)?;
     let file = |name: &str| format!("{}/examples/{folder}/{name}", env!("CARGO_MANIFEST_DIR"));
     let (inputs, targets, axis, samples) = match folder {
         "digits" => ("images.npy", "labels.npy", None, None),
@@ -220,11 +223,17 @@ fn second(name: &str) -> Option<(Session, Part)> {
         curvature,
         ..Source::default()
     };
-    Some((source.open().unwrap(), part.parse().unwrap()))
+    let session = source.session().unwrap().device(device.clone());
+    let session = session.build().unwrap();
+    Some((source.operator(&session).unwrap(), part(layer)))
 }
 
-fn second_name((folder, curvature, part): &(&str, Curvature, &str)) -> String {
-    format!("{folder}/{curvature} {part}")
+fn part(layer: Option<&str>) -> Part {
+    layer.map_or(Part::Full, Part::layer)
+}
+
+fn second_name((folder, curvature, layer): &(&str, Curvature, Option<&str>)) -> String {
+    format!("{folder}/{curvature} {}", part(*layer))
 }
 
 /// All cases that are blocks or diagonals.
@@ -241,17 +250,20 @@ fn run_case(name: &str) {
     let rates = Rates::stored(&device).expect("the parent has measured them");
     let first = |name: &str| {
         let case = bench::select(&[name.into()]).unwrap().remove(0);
-        case.request().unwrap().unwrap()
+        let (session, part) = case.request().unwrap().unwrap();
+        (session.with_device(device.clone()).ggn(), part)
     };
-    let (session, part) = second(name).unwrap_or_else(|| first(name));
-    let parts = session.resolve(&[part]).unwrap();
-    let plan = session.plan(parts, &device, RunOptions::default()).unwrap();
-    let forecast = session.forecast(&plan, &device, &rates, 1.0, None).unwrap();
-    let run = || match &device {
-        Device::CpuF32(cpu) => session.run_on(cpu, &plan, &mut Nowhere, &Control::none()),
-        Device::CpuF64(cpu) => session.run_on(cpu, &plan, &mut Nowhere, &Control::none()),
+    let (operator, part) = second(name, &device).unwrap_or_else(|| first(name));
+    let network = operator.session().network();
+    let parts = resolve(network, &[part]).unwrap();
+    let plan = operator.plan_with(parts, RunOptions::default()).unwrap();
+    let forecast = Forecast::new(&plan, network, &rates, 1, 1.0, None).unwrap();
+    let none = &Control::none();
+    let run = || match device.kind() {
+        Kind::CpuF32(cpu) => operator.run_on(&[cpu], &plan, &mut Nowhere, none),
+        Kind::CpuF64(cpu) => operator.run_on(&[cpu], &plan, &mut Nowhere, none),
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => session.run_on(gpu, &plan, &mut Nowhere, &Control::none()),
+        Kind::Gpu(gpu) => operator.run_on(&[gpu], &plan, &mut Nowhere, none),
         _ => unreachable!("one device"),
     };
     let before = anonymous_resident();

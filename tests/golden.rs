@@ -8,11 +8,10 @@ mod common;
 
 use common::golden::{archive, cases, folder, index, session, text, words};
 use common::pytorch::{Numbers, compare, greatest, values, worst};
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::schedule::Way;
-use hessblock::schedule::run::Control;
-use hessblock::tensor::Real;
-use hessblock::{Curvature, Device, Part, Precision, RunOptions, Session};
+use hessblock::internals::plan::Way;
+use hessblock::internals::tensor::Real;
+use hessblock::onnx::{self, OnnxOptions};
+use hessblock::{Device, Operator, Part, Precision};
 use ndarray::Array2;
 
 /// Up to this many parameters the whole matrix is asked for, beyond it only rows.
@@ -29,29 +28,23 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Blocks of G by either way, or by the cheaper.
-    fn of(
-        name: &str,
-        session: &Session,
-        device: &Device,
-        rows: &[usize],
-        way: Option<Way>,
-    ) -> Blocks {
-        let p = session.network().parameter_count();
+    /// Blocks of a matrix; of G by either way, or by the cheaper.
+    fn of(name: &str, operator: &Operator, rows: &[usize], way: Option<Way>) -> Blocks {
+        let p = operator.size();
         let mut parts = vec![Part::Diagonal];
         if p <= WHOLE {
             parts.push(Part::Full);
         } else {
             parts.extend(rows.iter().map(|&i| Part::Range(i..i + 1, 0..p)));
         }
-        let options = RunOptions {
-            way,
-            ..RunOptions::default()
-        };
-        let blocks = session.blocks_with(device, &parts, options);
+        let mut request = operator.parts(parts).expect("a loss with a gradient");
+        if let Some(way) = way {
+            request = request.way(way);
+        }
+        let blocks = request.to_arrays::<f64>();
         let mut blocks = blocks.unwrap_or_else(|e| panic!("{name}: {e}")).into_iter();
-        let diagonal = blocks.next().expect("the diagonal").1;
-        let mut blocks: Vec<_> = blocks.map(|(_, block)| block).collect();
+        let diagonal = blocks.next().expect("the diagonal").array;
+        let mut blocks: Vec<_> = blocks.map(|block| block.into_matrix()).collect();
         let full = (p <= WHOLE).then(|| blocks.remove(0));
         let row = |(k, i): (usize, &usize)| match &full {
             Some(full) => full.row(*i).to_vec(),
@@ -86,7 +79,7 @@ fn agree_with_pytorch_by(
         }
         tried += 1;
         let session = match session(&case) {
-            Ok(session) => session,
+            Ok(session) => session.with_device(device.clone()),
             Err(error) => {
                 faults.push(format!("{name}: {error}"));
                 continue;
@@ -106,15 +99,14 @@ fn agree_with_pytorch_by(
             rows: values(&archive, "G_rows"),
             diagonal: values(&archive, "G_diagonal"),
         };
-        let gradient = session.gradient(device, RunOptions::default(), &Control::none());
-        let gradient = match gradient {
+        let gradient = match session.gradient() {
             Ok(gradient) => gradient,
             Err(error) => {
                 faults.push(format!("{name}: {error}"));
                 continue;
             }
         };
-        let blocks = Blocks::of(name, &session, device, &rows, way);
+        let blocks = Blocks::of(name, &session.ggn(), &rows, way);
         if blocks.full.is_some_and(|full| full != full.t()) {
             faults.push(format!("{name}: G is not symmetric"));
         }
@@ -157,7 +149,59 @@ fn agree_with_pytorch_by(
     );
 }
 
-/// H row by row as products with unit vectors, H − G as itself, and entries by forward mode alone.
+/// A matrix of a case as PyTorch has it.
+struct Expected<'a> {
+    rows: &'a [usize],
+    /// `[rows, p]`.
+    of_rows: Vec<f64>,
+    /// `[p]`; of G it is tried elsewhere.
+    diagonal: Option<Vec<f64>>,
+    /// What errors are relative to.
+    most: f64,
+    tolerance: f64,
+}
+
+impl Expected<'_> {
+    /// Checks rows as products with unit vectors and as blocks, the diagonal, and entries by forward mode alone.
+    fn faults(&self, name: &str, operator: &Operator) -> Vec<String> {
+        let (p, curvature) = (operator.size(), operator.curvature());
+        let mut faults = Vec::new();
+        let mut check = |what: String, found: &[f64], expected: &[f64]| {
+            let off = worst(found, expected) / self.most;
+            if off.is_nan() || off > self.tolerance {
+                faults.push(format!("{name}: {what} are off by {off:.1e}"));
+            }
+        };
+        let mut units = Array2::<f64>::zeros((p, self.rows.len()));
+        for (k, &i) in self.rows.iter().enumerate() {
+            units[[i, k]] = 1.0;
+        }
+        let product = operator.apply(units.view());
+        let product = product.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let product: Vec<f64> = product.reversed_axes().into_iter().collect();
+        check(format!("{curvature} products"), &product, &self.of_rows);
+        let Some(diagonal) = &self.diagonal else {
+            return faults;
+        };
+        let blocks = Blocks::of(name, operator, self.rows, None);
+        check(format!("rows of {curvature}"), &blocks.rows, &self.of_rows);
+        let what = format!("the diagonal's entries of {curvature}");
+        check(what, &blocks.diagonal, diagonal);
+        let pairs = self.rows.iter().flat_map(|&i| [(i, 0), (i, p - 1)]);
+        let entries = operator.entries(&pairs.collect::<Vec<_>>());
+        let wanted = (0..self.rows.len())
+            .flat_map(|k| [self.of_rows[k * p], self.of_rows[k * p + p - 1]])
+            .collect::<Vec<_>>();
+        let what = format!("{curvature} entries");
+        check(what, &entries.expect("entries"), &wanted);
+        if blocks.full.is_some_and(|full| full != full.t()) {
+            faults.push(format!("{name}: {curvature} is not symmetric"));
+        }
+        faults
+    }
+}
+
+/// H, H − G as itself, and G.
 fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&str) -> bool) {
     let mut tried = 0;
     let mut faults = Vec::new();
@@ -167,81 +211,34 @@ fn agree_with_pytorch_exactly(device: &Device, tolerance: f64, chosen: impl Fn(&
             continue;
         }
         tried += 1;
-        let mut session = session(&case).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let p = session.network().parameter_count();
+        let session = session(&case).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let session = session.with_device(device.clone());
         let archive = archive(&case);
         let rows: Vec<usize> = (values(&archive, "rows").iter().map(|&r| r as usize)).collect();
-        let exact = values(&archive, "H_rows");
-        let ggn = values(&archive, "G_rows");
-        let residual: Vec<f64> = exact.iter().zip(&ggn).map(|(h, g)| h - g).collect();
-        let diagonals = [
-            values(&archive, "H_diagonal"),
-            values(&archive, "G_diagonal"),
-        ];
-        let most = greatest(&[
-            greatest(&diagonals[0]),
-            greatest(&diagonals[1]),
-            greatest(&exact),
-        ]);
+        let [exact, ggn, exact_diagonal, ggn_diagonal] =
+            ["H_rows", "G_rows", "H_diagonal", "G_diagonal"].map(|key| values(&archive, key));
+        let difference = |h: &[f64], g: &[f64]| h.iter().zip(g).map(|(h, g)| h - g).collect();
+        let residual: Vec<f64> = difference(&exact, &ggn);
+        let residual_diagonal: Vec<f64> = difference(&exact_diagonal, &ggn_diagonal);
+        let most = [&exact_diagonal, &ggn_diagonal, &exact].map(|of| greatest(of));
+        let most = greatest(&most);
         let tolerance = match text(&case["tolerance"]) {
             "single" => tolerance.max(1e-6),
             _ => tolerance,
         };
-        let mut units = ndarray::Array2::zeros((rows.len(), p));
-        for (k, &i) in rows.iter().enumerate() {
-            units[[k, i]] = 1.0;
-        }
-        for (curvature, expected) in [
-            (Curvature::Exact, &exact),
-            (Curvature::Residual, &residual),
-            (Curvature::Ggn, &ggn),
+        for (operator, of_rows, diagonal) in [
+            (session.hessian(), exact, Some(exact_diagonal)),
+            (session.residual(), residual, Some(residual_diagonal)),
+            (session.ggn(), ggn, None),
         ] {
-            session
-                .set_curvature(curvature)
-                .expect("a loss with a gradient");
-            let product = session
-                .product(device, &units, RunOptions::default(), &Control::none())
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
-            let off = worst(&product.into_iter().collect::<Vec<_>>(), expected) / most;
-            if off.is_nan() || off > tolerance {
-                faults.push(format!("{name}: {curvature} products are off by {off:.1e}"));
-            }
-            if curvature == Curvature::Ggn {
-                continue;
-            }
-            let blocks = Blocks::of(name, &session, device, &rows, None);
-            let expected_diagonal: Vec<f64> = match curvature {
-                Curvature::Exact => diagonals[0].clone(),
-                _ => diagonals[0]
-                    .iter()
-                    .zip(&diagonals[1])
-                    .map(|(h, g)| h - g)
-                    .collect(),
+            let expected = Expected {
+                rows: &rows,
+                of_rows,
+                diagonal,
+                most,
+                tolerance,
             };
-            if blocks.full.is_some_and(|full| full != full.t()) {
-                faults.push(format!("{name}: {curvature} is not symmetric"));
-            }
-            for (what, found, expected) in [
-                ("rows", &blocks.rows, expected),
-                ("diagonal", &blocks.diagonal, &expected_diagonal),
-            ] {
-                let off = worst(found, expected) / most;
-                if off.is_nan() || off > tolerance {
-                    faults.push(format!(
-                        "{name}: {what} of {curvature} are off by {off:.1e}"
-                    ));
-                }
-            }
-            let pairs: Vec<(usize, usize)> =
-                rows.iter().flat_map(|&i| [(i, 0), (i, p - 1)]).collect();
-            let entries = session.entries(&pairs, &Control::none()).expect("entries");
-            let wanted: Vec<f64> = (0..rows.len())
-                .flat_map(|k| [expected[k * p], expected[k * p + p - 1]])
-                .collect();
-            let off = worst(&entries, &wanted) / most;
-            if off.is_nan() || off > tolerance {
-                faults.push(format!("{name}: {curvature} entries are off by {off:.1e}"));
-            }
+            faults.extend(expected.faults(name, &operator));
         }
     }
     assert!(tried > 10, "only {tried} cases");
@@ -268,7 +265,7 @@ fn the_exact_hessian_in_f32_agrees_with_pytorch() {
 fn the_exact_hessian_on_a_gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         let chosen = |name: &str| name.ends_with(".new");
-        agree_with_pytorch_exactly(&Device::Gpu(gpu), 2e-6, chosen);
+        agree_with_pytorch_exactly(&Device::from(gpu), 2e-6, chosen);
     }
 }
 
@@ -308,7 +305,7 @@ fn cpu_f32_agrees_with_pytorch() {
 fn gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         let chosen = |name: &str| name.ends_with(".new");
-        agree_with_pytorch(&Device::Gpu(gpu), 2e-6, chosen);
+        agree_with_pytorch(&Device::from(gpu), 2e-6, chosen);
     }
 }
 
@@ -336,7 +333,7 @@ fn g_made_forward_on_a_gpu_agrees_with_pytorch() {
     if let Some(gpu) = common::gpu::open(false) {
         // A third of the networks: kernels are those of the exact Hessian.
         let chosen = |name: &str| newest(name) && name.len().is_multiple_of(3);
-        agree_with_pytorch_by(Some(Way::Forward), &Device::Gpu(gpu), 2e-6, chosen);
+        agree_with_pytorch_by(Some(Way::Forward), &Device::from(gpu), 2e-6, chosen);
     }
 }
 
@@ -346,11 +343,9 @@ fn f32_rounds_where_f64_does_not() {
     let case = &cases()[0];
     let session = session(case).expect("a session");
     let row = |precision| {
-        session
-            .blocks(&Device::cpu(precision), &[Part::Full])
-            .expect("a block")[0]
-            .1
-            .clone()
+        let operator = session.with_device(Device::cpu(precision)).ggn();
+        let request = operator.parts([Part::Full]).expect("a part");
+        request.to_arrays::<f64>().expect("a block").remove(0).array
     };
     assert_ne!(row(Precision::F32), row(Precision::F64));
     assert_eq!(f32::NAME, "f32");

@@ -4,11 +4,13 @@
 mod common;
 
 use common::{random, random_in};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::gpu::{Gpu, Options, Selector, adapters};
-use hessblock::tensor::meter::Meter;
-use hessblock::tensor::{Backend, Contract, Einsum, Expr, HostSlice, How, Shape, Window};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::gpu::{Gpu, Options, Selector, adapters};
+use hessblock::internals::tensor::meter::Meter;
+use hessblock::internals::tensor::{
+    Backend, Contract, Einsum, Expr, HostSlice, Placement, Shape, Window,
+};
 
 /// Distance of an f32 from an exact value, in units of the last place of that value.
 fn ulps(value: f32, exact: f64) -> f64 {
@@ -228,7 +230,7 @@ fn long_sums_of_positive_numbers_keep_their_digits() {
     let x = random_in(1, samples, 1, &[rows], 0.0, 1.0);
     let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
     let mut tile = gpu.accumulator(rows, rows);
-    gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&tensor, &tensor));
+    gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&tensor, &tensor));
     let values = gpu.collect(gpu.finish(tile)).unwrap();
     let mut worst = 0.0f64;
     for i in 0..rows {
@@ -261,7 +263,7 @@ fn sums_over_many_units_keep_what_each_of_them_would_lose() {
         let mut tile = gpu.accumulator(rows, rows);
         for unit in 0..units {
             let part = gpu.slice(&tensor, 0, unit * samples, (unit + 1) * samples);
-            gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&part, &part));
+            gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&part, &part));
         }
         let values = gpu.collect(gpu.finish(tile)).unwrap();
         let mut worst = 0.0f64;
@@ -315,7 +317,7 @@ fn repeating_a_product_gives_the_same_bits() {
     let tensor = gpu.upload(&x.shape, HostSlice::F64(&x.values));
     let once = || {
         let mut tile = gpu.accumulator(131, 131);
-        gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&tensor, &tensor));
+        gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&tensor, &tensor));
         gpu.collect(gpu.finish(tile)).unwrap()
     };
     let first = once();
@@ -335,7 +337,7 @@ fn several_tiles_can_be_on_their_way() {
         .map(|k| {
             let mut tile = gpu.accumulator(64, 64);
             for _ in 0..=k {
-                gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&ones, &ones));
+                gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&ones, &ones));
             }
             (k, gpu.finish(tile))
         })
@@ -381,7 +383,7 @@ fn a_tensor_above_the_binding_limit_is_an_error_of_the_next_read() {
     assert!(gpu.read(&gpu.reduce_sum(&doubled, &[2])).is_err());
     assert_eq!(gpu.read(&gpu.add(&x, &x)).unwrap(), [4.0]);
     let mut tile = gpu.accumulator(1, len);
-    gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&x, &large));
+    gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&x, &large));
     assert!(gpu.collect(gpu.finish(tile)).is_err());
     assert_eq!(gpu.read(&x).unwrap(), [2.0]);
 }
@@ -553,7 +555,7 @@ fn depthwise_sums_of_more_terms_than_a_dispatch_takes_are_whole() {
         &[[9000, 2250, 9001, 4, 1, 4500]],
         &[[83, 12, 70, 1, 1, 0], [90, 20, 71, 1, 1, 0]],
     ] {
-        let window = common::window(axes);
+        let window = hessblock::internals::trial::window(axes);
         let rest = |channels, spatial: &[usize]| [&[1, channels], spatial].concat();
         let x = random(40, 2, 1, &rest(2, &window.input));
         let w = random(41, 1, 1, &[&[4, 1], &window.kernel[..]].concat());

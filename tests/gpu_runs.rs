@@ -4,17 +4,19 @@
 mod common;
 
 use common::gpu::selector;
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{CrossEntropy, Reduction};
+use common::runs::run_plan;
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::{Grid, Tiling};
+use hessblock::internals::plan::{Keep, Limits, Plan};
+use hessblock::internals::run::{Control, Replanned, RunReport, Stage};
+use hessblock::internals::sink::{Blocks, Memory, PartLayout, Sink};
+use hessblock::internals::tensor::gpu::{Faults, Gpu, Options, Selector, adapters};
+use hessblock::internals::tensor::{Backend, Shape};
+use hessblock::loss::CrossEntropy;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Keep, Limits, Plan};
-use hessblock::schedule::run::{Control, Replanned, Report, Stage};
-use hessblock::schedule::tiles::{Grid, Tiling};
-use hessblock::sink::{Blocks, Memory, PartLayout, Sink};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::gpu::{Faults, Gpu, Options, Selector, adapters};
-use hessblock::tensor::{Backend, Shape};
-use hessblock::{Curvature, Device, Error, Part, Precision, RunOptions, Session, Target};
+use hessblock::{Device, Error, Operator, Output, Part, Precision, Session};
 use ndarray::{Array2, ArrayD, IxDyn};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -73,8 +75,13 @@ fn session(samples: usize) -> Session {
         .initialize(3)
         .build()
         .expect("a network");
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data(samples, &[2, 12, 12], 6), loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data(samples, &[2, 12, 12], 6))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Some 700 parameters, a tile each: small enough for second derivatives.
@@ -88,18 +95,19 @@ fn small() -> Session {
         .initialize(5)
         .build()
         .expect("a network");
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data(21, &[12], 4), loss).expect("a session")
-}
-
-fn parts(texts: &[&str]) -> Vec<Part> {
-    texts.iter().map(|t| t.parse().expect("a part")).collect()
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data(21, &[12], 4))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// A plan within so many bytes of device memory.
 fn plan(
-    session: &Session,
-    texts: &[&str],
+    operator: &Operator,
+    parts: &[Part],
     device: u64,
     batch: Option<usize>,
 ) -> hessblock::Result<Plan> {
@@ -111,24 +119,35 @@ fn plan(
         tensor: 1 << 30,
         unified: false,
     };
-    let parts = session.resolve(&parts(texts))?;
-    session.plan_for(parts, 4, limits, batch, Grid::Squares)
+    let parts = resolve(operator.session().network(), parts)?;
+    operator.plan_within(
+        parts,
+        Precision::F32,
+        limits,
+        RunOptions {
+            batch,
+            ..RunOptions::default()
+        },
+        Grid::Squares,
+    )
 }
 
-fn run(session: &Session, gpu: &Gpu, plan: &Plan) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
-    let mut sink = Memory::<f32>::new();
-    let report = session.run_on(gpu, plan, &mut sink, &Control::none())?;
-    Sink::<f32>::finish(&mut sink)?;
-    Ok((report, sink.into_parts().into_iter().map(|p| p.1).collect()))
+fn run(
+    operator: &Operator,
+    gpus: &[&Gpu],
+    plan: &Plan,
+) -> hessblock::Result<(RunReport, Vec<Array2<f32>>)> {
+    let (report, parts) = run_plan(operator, gpus, plan)?;
+    Ok((report, parts.into_iter().map(|part| part.1).collect()))
 }
 
 /// The largest deviation from double precision on the CPU, relative to the largest entry.
-fn deviation(session: &Session, texts: &[&str], found: &[Array2<f32>]) -> f64 {
-    let exact = session
-        .to_memory(&Cpu::<f64>::new(), &parts(texts))
-        .expect("the reference");
+fn deviation(operator: &Operator, parts: &[Part], found: &[Array2<f32>]) -> f64 {
+    let request = operator.parts(parts.to_vec()).expect("parts");
+    let exact = request.to_arrays::<f64>().expect("the reference");
     let mut worst = 0.0_f64;
-    for ((_, exact), found) in exact.iter().zip(found) {
+    for (exact, found) in exact.iter().zip(found) {
+        let exact = &exact.array;
         let most = exact.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
         for (exact, found) in exact.iter().zip(found) {
             let error = (exact - f64::from(*found)).abs() / most;
@@ -151,11 +170,11 @@ fn memory_of(bytes: u64) -> Faults {
 }
 
 /// A run from a plan on a device that refuses buffers beyond so many bytes, and one that has all it wants.
-fn short_of_memory(session: &Session, texts: &[&str], start: &Plan, bytes: u64) -> Report {
+fn short_of_memory(operator: &Operator, parts: &[Part], start: &Plan, bytes: u64) -> RunReport {
     let whole = gpu(Faults::default()).expect("opened before");
     let short = gpu(memory_of(bytes)).expect("opened before");
-    let (_, expected) = run(session, &whole, start).expect("a run");
-    let (report, found) = run(session, &short, start).expect("a run that goes on");
+    let (_, expected) = run(operator, &[&whole], start).expect("a run");
+    let (report, found) = run(operator, &[&short], start).expect("a run that goes on");
     assert!(!report.warnings.is_empty(), "{bytes} were enough");
     assert_eq!(report.warnings.len(), report.replanned.len());
     assert!(report.warnings[0].contains("refused, as a test asked for"));
@@ -163,7 +182,7 @@ fn short_of_memory(session: &Session, texts: &[&str], start: &Plan, bytes: u64) 
     if report.replanned.iter().all(same) {
         assert!(expected == found, "another order of work changes bits");
     }
-    assert!(deviation(session, texts, &found) < 2e-6);
+    assert!(deviation(operator, parts, &found) < 2e-6);
     report
 }
 
@@ -172,13 +191,13 @@ fn where_memory_runs_out_fewer_tiles_are_held_at_a_time_and_none_is_lost() {
     if gpu(Faults::default()).is_none() {
         return;
     }
-    let session = session(40);
-    let texts = ["full", "diag"];
-    let mut plan = plan(&session, &texts, 1 << 30, None).expect("a plan");
+    let g = session(40).ggn();
+    let parts = [Part::Full, Part::Diagonal];
+    let mut plan = plan(&g, &parts, 1 << 30, None).expect("a plan");
     assert_eq!((plan.keep, plan.tiles.len()), (Keep::Rows, 6));
     (plan.keep, plan.wave, plan.device_bytes) = (Keep::Recompute, 6, 80 << 20);
     // All six tiles take 30 MB.
-    let report = short_of_memory(&session, &texts, &plan, 26 << 20);
+    let report = short_of_memory(&g, &parts, &plan, 26 << 20);
     let last = report.replanned.last().expect("there were warnings");
     assert_eq!(last.unit_samples, plan.unit);
 }
@@ -188,10 +207,10 @@ fn where_memory_runs_out_units_get_smaller() {
     if gpu(Faults::default()).is_none() {
         return;
     }
-    let session = session(300);
-    let texts = ["layer=head", "layer=conv", "diag"];
-    let plan = plan(&session, &texts, 1 << 30, None).expect("a plan");
-    let report = short_of_memory(&session, &texts, &plan, plan.device_bytes / 10 * 6);
+    let g = session(300).ggn();
+    let parts = [Part::layer("head"), Part::layer("conv"), Part::Diagonal];
+    let plan = plan(&g, &parts, 1 << 30, None).expect("a plan");
+    let report = short_of_memory(&g, &parts, &plan, plan.device_bytes / 10 * 6);
     let last = report.replanned.last().expect("there were warnings");
     assert!(last.unit_samples < plan.unit);
 }
@@ -202,22 +221,17 @@ fn where_nothing_smaller_can_be_planned_the_error_has_the_arithmetic_and_nothing
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let session = session(20);
-    let device = Device::Gpu(short);
-    let parts = session.resolve(&parts(&["full"])).expect("a part");
-    let plan = session
-        .plan(parts, &device, RunOptions::default())
-        .expect("a plan");
-    let target = Target::new(folder.path().join("h.npy"), false).expect("a target");
-    let error = session
-        .run_to_files(&device, &plan, &target, &Control::none())
-        .unwrap_err();
+    let session = session(20).with_device(Device::from(short));
+    let request = session.ggn().parts([Part::Full]).expect("a part");
+    let output = Output::npy(folder.path().join("h.npy"));
+    request.plan_for(&output).expect("a plan");
+    let error = request.write(&output).unwrap_err();
     assert!(matches!(error, Error::DeviceMemory(_)), "{error}");
     let text = error.to_string();
     for word in ["for half of them", "too small", "0 of 6 tiles"] {
         assert!(text.contains(word), "no {word:?} in {text}");
     }
-    assert!(!target.path.exists());
+    assert!(!output.path().exists());
     assert_eq!(
         std::fs::read_dir(folder.path())
             .expect("the folder")
@@ -233,24 +247,23 @@ fn a_result_says_what_it_was_planned_with_in_the_end() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let session = session(40);
-    let device = Device::Gpu(short);
-    let parts = session.resolve(&parts(&["full"])).expect("a part");
-    let plan = session.plan(parts, &device, RunOptions::default());
+    let g = session.with_device(Device::from(short)).ggn();
+    let parts = resolve(session.network(), &[Part::Full]).expect("a part");
+    let plan = g.plan_with(parts, RunOptions::default());
     let mut plan = plan.expect("a plan");
     (plan.keep, plan.wave, plan.device_bytes) = (Keep::Recompute, 6, 80 << 20);
-    let target = Target::new(folder.path().join("h.npy"), false).expect("a target");
-    let report = session
-        .run_to_files(&device, &plan, &target, &Control::none())
-        .expect("a run");
+    let output = Output::npy(folder.path().join("h.npy"));
+    let report = g.write_plan(&plan, &output, &Control::none());
+    let report = report.expect("a run");
     assert!(!report.replanned.is_empty());
-    let blocks = Blocks::open(&target.path).expect("a result");
+    let blocks = Blocks::open(output.path()).expect("a result");
     let made = blocks.provenance();
     assert!(made.to_string().contains("replanned"), "{made}");
     let found = blocks
         .rows(0, 0..plan.parts[0].extents().0)
         .expect("rows")
         .mapv(|v| v as f32);
-    assert!(deviation(&session, &["full"], &[found]) < 2e-6);
+    assert!(deviation(&session.ggn(), &[Part::Full], &[found]) < 2e-6);
 }
 
 #[test]
@@ -268,27 +281,31 @@ fn a_run_that_had_too_little_memory_and_was_stopped_goes_on_with_the_units_it_ha
         },
         ..RunOptions::default()
     };
-    let parts = session.resolve(&parts(&["full"])).expect("a part");
-    let plan = session.plan(parts, &Device::Gpu(whole), options);
+    let parts = resolve(session.network(), &[Part::Full]).expect("a part");
+    let plan = session
+        .with_device(Device::from(whole))
+        .ggn()
+        .plan_with(parts, options);
     let plan = plan.expect("a plan");
     let folder = tempfile::tempdir().expect("a folder");
-    let target = |name: &str| Target::new(folder.path().join(name), false).expect("a target");
-    let run = |bytes: u64, target: &Target, control: &Control<'_>| {
-        let device = Device::Gpu(gpu(memory_of(bytes)).expect("opened before"));
-        session.run_to_files(&device, &plan, target, control)
+    let output = |name: &str| Output::npy(folder.path().join(name));
+    let run = |bytes: u64, output: &Output, control: &Control<'_>| {
+        let device = Device::from(gpu(memory_of(bytes)).expect("opened before"));
+        let g = session.with_device(device).ggn();
+        g.write_plan(&plan, output, control)
     };
     let never = Control::none();
     // So little that units get smaller.
     let found = (4..16).find_map(|k| {
         let bytes = plan.device_bytes / 20 * (20 - k);
-        let target = target(&format!("whole-{k}.npy"));
-        let report = run(bytes, &target, &never).expect("a run");
+        let output = output(&format!("whole-{k}.npy"));
+        let report = run(bytes, &output, &never).expect("a run");
         let smaller = |last: &Replanned| last.unit_samples < plan.unit;
         let found = report.replanned.last().is_some_and(smaller);
-        found.then_some((bytes, target.path))
+        found.then_some((bytes, output))
     });
     let (bytes, whole) = found.expect("units get smaller");
-    let (cancel, target) = (AtomicBool::new(false), target("stopped.npy"));
+    let (cancel, output) = (AtomicBool::new(false), output("stopped.npy"));
     let stopped = Control {
         progress: &|progress| {
             if progress.tiles > 0 {
@@ -297,16 +314,38 @@ fn a_run_that_had_too_little_memory_and_was_stopped_goes_on_with_the_units_it_ha
         },
         cancel: &cancel,
     };
-    let error = run(bytes, &target, &stopped).expect_err("it was stopped");
+    let error = run(bytes, &output, &stopped).expect_err("it was stopped");
     assert!(matches!(error, Error::Interrupted), "{error}");
-    let left = target.left().expect("tiles were made").tiles;
+    let left = output.left().expect("tiles were made").tiles;
     assert!(left < plan.tiles.len(), "too quick to be stopped");
-    let report = run(bytes, &target, &never).expect("a run");
+    let report = run(bytes, &output, &never).expect("a run");
     assert_eq!(report.found_tiles, left);
     // It knows from the beginning what it has memory for.
     assert!(report.replanned.is_empty(), "{:?}", report.warnings);
-    let read = |path: &std::path::Path| std::fs::read(path).expect("a result");
-    assert!(read(&whole) == read(&target.path), "other bits");
+    let read = |output: &Output| std::fs::read(output.path()).expect("a result");
+    assert!(read(&whole) == read(&output), "other bits");
+}
+
+/// The names in a folder, in order.
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
+    let names = entries.map(|entry| name(entry).to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Checks the corners of every tile that a list of done tiles names, in the numbers that lie beside it.
+fn check_listed(list: &str, data: &[u8], expected: &Array2<f64>) {
+    for line in list.lines().filter(|line| !line.starts_with('{')) {
+        let at: Vec<usize> = line.split(' ').flat_map(|w| w.parse()).collect();
+        for (row, column) in [(at[1], at[3]), (at[2] - 1, at[4] - 1)] {
+            let entry = &data[(row * expected.ncols() + column) * 4..][..4];
+            let entry = f32::from_le_bytes(entry.try_into().expect("four bytes"));
+            assert_eq!(f64::from(entry), expected[[row, column]], "{line}");
+        }
+    }
 }
 
 #[test]
@@ -316,26 +355,11 @@ fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_
     };
     let session = session(12);
     let folder = tempfile::tempdir().expect("a folder");
-    let names = || {
-        let entries = std::fs::read_dir(folder.path()).expect("the folder");
-        let names = entries.map(|e| {
-            e.expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        });
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    };
+    let names = || names_in(folder.path());
     let run = |gpu: Gpu| {
-        let device = Device::Gpu(gpu);
-        let parts = session.resolve(&parts(&["full"])).expect("a part");
-        let plan = session
-            .plan(parts, &device, RunOptions::default())
-            .expect("a plan");
-        let target = Target::new(folder.path().join("h.npy"), true).expect("a target");
-        session.run_to_files(&device, &plan, &target, &Control::none())
+        let g = session.with_device(Device::from(gpu)).ggn();
+        let request = g.parts([Part::Full]).expect("a part");
+        request.write(Output::npy(folder.path().join("h.npy")).overwrite(true))
     };
     run(whole.clone()).expect("a run");
     let expected = Blocks::open(folder.path().join("h.npy")).expect("a result");
@@ -380,15 +404,7 @@ fn where_the_device_is_lost_the_tiles_made_so_far_are_safe_and_the_same_command_
         // The older result stands, and what the list names is there to the bit.
         let bytes = std::fs::read(folder.path().join("h.npy.partial")).expect("the data");
         let data = &bytes[bytes.len() - rows * rows * 4..];
-        let list = list.expect("it has lines");
-        for line in list.lines().filter(|line| !line.starts_with('{')) {
-            let at: Vec<usize> = line.split(' ').flat_map(|w| w.parse()).collect();
-            for (row, column) in [(at[1], at[3]), (at[2] - 1, at[4] - 1)] {
-                let entry = &data[(row * rows + column) * 4..][..4];
-                let entry = f32::from_le_bytes(entry.try_into().expect("four bytes"));
-                assert_eq!(f64::from(entry), expected[[row, column]], "{line}");
-            }
-        }
+        check_listed(&list.expect("it has lines"), data, &expected);
     }
     assert!(
         halfway > 0,
@@ -425,9 +441,9 @@ fn a_submission_that_was_not_carried_out_is_a_lost_device_and_never_stale_data()
     }
     assert!(third.read(&third.fill(&shape, 2.0)).is_err());
     // In the middle of a run.
-    let session = small();
-    let plan = plan(&session, &["full"], 1 << 30, None).expect("a plan");
-    let error = run(&session, &broken(2).expect("opened before"), &plan).unwrap_err();
+    let g = small().ggn();
+    let plan = plan(&g, &[Part::Full], 1 << 30, None).expect("a plan");
+    let error = run(&g, &[&broken(2).expect("opened before")], &plan).unwrap_err();
     assert!(matches!(error, Error::DeviceLost(_)), "{error}");
     assert!(error.to_string().contains("not carried out"), "{error}");
 }
@@ -459,8 +475,8 @@ impl<F: Fn() + Send + Sync> Sink<f32> for Slow<F> {
         self.inner.vector(part, values)
     }
 
-    fn give_back(&self, part: usize, values: Vec<f32>) -> hessblock::Result<()> {
-        self.inner.give_back(part, values)
+    fn put_back(&self, part: usize, values: Vec<f32>) -> hessblock::Result<()> {
+        self.inner.put_back(part, values)
     }
 
     fn finish(&mut self) -> hessblock::Result<()> {
@@ -473,8 +489,8 @@ fn tiles_are_computed_while_others_are_read_back_and_written() {
     let Some(gpu) = gpu(Faults::default()) else {
         return;
     };
-    let session = session(12);
-    let plan = plan(&session, &["full"], 1 << 30, None).expect("a plan");
+    let g = session(12).ggn();
+    let plan = plan(&g, &[Part::Full], 1 << 30, None).expect("a plan");
     let (computed, waited) = (AtomicU64::new(0), AtomicBool::new(false));
     // Until the larger half of the work is done, no tile is taken.
     let before = || {
@@ -495,8 +511,7 @@ fn tiles_are_computed_while_others_are_read_back_and_written() {
         progress: &|p| computed.store(10 * p.done / p.total, Ordering::Relaxed),
         ..Control::none()
     };
-    session
-        .run_on(&gpu, &plan, &mut sink, &control)
+    g.run_on(&[&gpu], &plan, &mut sink, &control)
         .expect("a run");
     assert!(
         !waited.load(Ordering::Relaxed),
@@ -509,15 +524,15 @@ fn the_summary_names_the_bottleneck_and_counts_what_was_read() {
     let Some(gpu) = gpu(Faults::default()) else {
         return;
     };
-    let session = small();
-    let plan = plan(&session, &["layers"], 1 << 30, None).expect("a plan");
+    let g = small().ggn();
+    let plan = plan(&g, &[Part::Layers], 1 << 30, None).expect("a plan");
     // Kernels are compiled once.
-    run(&session, &gpu, &plan).expect("a run");
+    run(&g, &[&gpu], &plan).expect("a run");
     let mut sink = Slow {
         inner: Memory::new(),
         before: || std::thread::sleep(Duration::from_millis(1500)),
     };
-    let report = session.run_on(&gpu, &plan, &mut sink, &Control::none());
+    let report = g.run_on(&[&gpu], &plan, &mut sink, &Control::none());
     let report = report.expect("a run");
     let bottleneck = report.bottleneck.expect("something took time");
     assert_eq!(bottleneck.stage, Stage::Writing, "{report:?}");
@@ -537,11 +552,10 @@ fn vectors_and_numbers_never_read_a_block_back() {
     let Some(gpu) = gpu(Faults::default()) else {
         return;
     };
-    let session = session(60).with_curvature(Curvature::Exact).expect("exact");
-    let (count, outputs) = (session.network().parameter_count(), 60 * 6);
-    let device = Device::Gpu(gpu.clone());
-    let (options, control) = (RunOptions::default(), Control::none());
-    let vectors = Array2::from_elem((2, count), 0.1);
+    let session = session(60).with_device(Device::from(gpu.clone()));
+    let (h, g) = (session.hessian(), session.ggn());
+    let (count, outputs) = (h.size(), 60 * 6);
+    let vectors = Array2::from_elem((count, 2), 0.1);
     let read = |what: &str, times: usize, work: &dyn Fn()| {
         let before = gpu.counters().read_back_bytes;
         work();
@@ -550,48 +564,13 @@ fn vectors_and_numbers_never_read_a_block_back() {
         assert!(read > 0 && read <= most, "{what}: {read} of {most} bytes");
         assert!(read < (count * count) as u64, "{what}: {read} bytes");
     };
-    read("H·v", 8, &|| {
-        _ = session
-            .product(&device, &vectors, options, &control)
-            .expect("H·v")
-    });
-    read("forms", 8, &|| {
-        _ = session
-            .forms(&device, &vectors, options, &control)
-            .expect("forms")
-    });
-    read("gradient", 4, &|| {
-        _ = session.gradient(&device, options, &control).expect("g")
-    });
-    let session = session.with_curvature(Curvature::Ggn).expect("G");
-    read("G·v", 8, &|| {
-        _ = session
-            .product(&device, &vectors, options, &control)
-            .expect("G·v")
-    });
-    read("diagonal", 4, &|| {
-        _ = session.diagonal(&device, options, &control).expect("it")
-    });
-    read("trace", 4, &|| {
-        _ = session.trace(&device, options, &control).expect("it")
-    });
-    read("probes", 8, &|| {
-        _ = session
-            .probed_trace(&device, 2, 1, options, &control)
-            .expect("it")
-    });
-}
-
-/// A run on several devices.
-fn run_on(
-    session: &Session,
-    gpus: &[&Gpu],
-    plan: &Plan,
-) -> hessblock::Result<(Report, Vec<Array2<f32>>)> {
-    let mut sink = Memory::<f32>::new();
-    let report = session.run_on_all(gpus, plan, &mut sink, &Control::none())?;
-    Sink::<f32>::finish(&mut sink)?;
-    Ok((report, sink.into_parts().into_iter().map(|p| p.1).collect()))
+    read("H·v", 8, &|| _ = h.apply(vectors.view()).expect("H·v"));
+    read("forms", 8, &|| _ = h.forms(vectors.view()).expect("forms"));
+    read("gradient", 4, &|| _ = session.gradient().expect("g"));
+    read("G·v", 8, &|| _ = g.apply(vectors.view()).expect("G·v"));
+    read("diagonal", 4, &|| _ = g.diagonal().expect("it"));
+    read("trace", 4, &|| _ = g.trace().expect("it"));
+    read("probes", 8, &|| _ = g.estimated_traces(2, 1).expect("it"));
 }
 
 #[test]
@@ -599,14 +578,14 @@ fn data_are_uploaded_once_however_often_they_are_passed_over() {
     let Some(gpu) = gpu(Faults::default()) else {
         return;
     };
-    let (session, texts) = (small(), &["layers"]);
-    let mut once = plan(&session, texts, 1 << 30, Some(7)).expect("a plan");
+    let (g, parts) = (small().ggn(), [Part::Layers]);
+    let mut once = plan(&g, &parts, 1 << 30, Some(7)).expect("a plan");
     (once.keep, once.wave, once.keep_data) = (Keep::Recompute, 1, true);
     let mut each = once.clone();
     each.keep_data = false;
     let uploaded = |plan: &Plan| {
         let before = gpu.counters().uploaded_bytes;
-        let (_, found) = run(&session, &gpu, plan).expect("a run");
+        let (_, found) = run(&g, &[&gpu], plan).expect("a run");
         (gpu.counters().uploaded_bytes - before, found)
     };
     let ((few, kept), (many, expected)) = (uploaded(&once), uploaded(&each));
@@ -615,9 +594,9 @@ fn data_are_uploaded_once_however_often_they_are_passed_over() {
     assert_eq!(many - few, 2 * 21 * 12 * 4);
 
     // Where there is room for it, and no more than that.
-    let session = self::session(6000);
+    let g = session(6000).ggn();
     let waves = (1..400).map(|k| k << 18).filter_map(|bytes| {
-        let plan = plan(&session, &["full"], bytes, Some(32)).ok()?;
+        let plan = plan(&g, &[Part::Full], bytes, Some(32)).ok()?;
         let some = plan.keep == Keep::Recompute && plan.wave < plan.tiles.len();
         some.then_some((bytes, plan))
     });
@@ -638,16 +617,18 @@ fn several_devices_share_the_tiles_and_change_no_bit() {
         return;
     };
     let two = gpu(Faults::default()).expect("opened before");
-    let exact = small().with_curvature(Curvature::Exact).expect("exact");
-    let cases: [(Session, &[&str]); 3] = [
-        (session(12), &["full", "diag"]),
-        (small(), &["layers", "diag", "full"]),
-        (exact, &["layers", "diag", "full"]),
+    let cases: [(Operator, &[Part]); 3] = [
+        (session(12).ggn(), &[Part::Full, Part::Diagonal]),
+        (small().ggn(), &[Part::Layers, Part::Diagonal, Part::Full]),
+        (
+            small().hessian(),
+            &[Part::Layers, Part::Diagonal, Part::Full],
+        ),
     ];
     // A device that is slow to start may find nothing left of a run.
     let mut shared = 0;
-    for (session, texts) in cases {
-        let plenty = plan(&session, texts, 1 << 30, Some(7)).expect("a plan");
+    for (operator, parts) in cases {
+        let plenty = plan(&operator, parts, 1 << 30, Some(7)).expect("a plan");
         let mut plans = vec![plenty.clone()];
         if plenty.routes.is_none() {
             let (mut kept, mut waves) = (plenty.clone(), plenty.clone());
@@ -656,12 +637,12 @@ fn several_devices_share_the_tiles_and_change_no_bit() {
             plans.extend([kept, waves]);
         }
         for plan in plans {
-            let (_, expected) = run(&session, &one, &plan).expect("a run");
+            let (_, expected) = run(&operator, &[&one], &plan).expect("a run");
             // Its kernels are compiled when the two share.
-            let (_, found) = run(&session, &two, &plan).expect("a run");
-            assert!(expected == found, "{texts:?} {:?}", plan.keep);
-            let (report, found) = run_on(&session, &[&one, &two], &plan).expect("a run");
-            assert!(expected == found, "{texts:?} {:?}", plan.keep);
+            let (_, found) = run(&operator, &[&two], &plan).expect("a run");
+            assert!(expected == found, "{parts:?} {:?}", plan.keep);
+            let (report, found) = run(&operator, &[&one, &two], &plan).expect("a run");
+            assert!(expected == found, "{parts:?} {:?}", plan.keep);
             let tiles: Vec<usize> = report.devices.iter().map(|d| d.tiles).collect();
             assert_eq!(tiles.iter().sum::<usize>(), plan.tiles.len(), "{tiles:?}");
             let both = tiles.iter().all(|&tiles| tiles > 0);
@@ -676,10 +657,10 @@ fn where_one_of_several_devices_is_lost_the_others_make_its_tiles() {
     let Some(whole) = gpu(Faults::default()) else {
         return;
     };
-    let session = session(12);
-    let mut plan = plan(&session, &["diag", "full"], 1 << 30, None).expect("a plan");
+    let g = session(12).ggn();
+    let mut plan = plan(&g, &[Part::Diagonal, Part::Full], 1 << 30, None).expect("a plan");
     (plan.keep, plan.wave) = (Keep::Recompute, 1);
-    let (_, expected) = run(&session, &whole, &plan).expect("a run");
+    let (_, expected) = run(&g, &[&whole], &plan).expect("a run");
     let after = |submissions| {
         let faults = Faults {
             lost_after_submissions: Some(submissions),
@@ -691,8 +672,7 @@ fn where_one_of_several_devices_is_lost_the_others_make_its_tiles() {
     let mut seen = 0;
     for submissions in [1, 1, 4] {
         let lost = after(submissions);
-        let (report, found) =
-            run_on(&session, &[&lost, &whole], &plan).expect("a run that goes on");
+        let (report, found) = run(&g, &[&lost, &whole], &plan).expect("a run that goes on");
         assert!(expected == found, "{submissions}");
         assert!(!report.devices[1].lost, "{report:?}");
         assert_eq!(report.devices.iter().map(|d| d.tiles).sum::<usize>(), 6);
@@ -703,15 +683,15 @@ fn where_one_of_several_devices_is_lost_the_others_make_its_tiles() {
         }
     }
     assert!(seen > 0);
-    let error = run_on(&session, &[&after(2), &after(5)], &plan).unwrap_err();
+    let error = run(&g, &[&after(2), &after(5)], &plan).unwrap_err();
     assert!(matches!(error, Error::DeviceLost(_)), "{error}");
     assert!(error.to_string().contains("of 6 tiles"), "{error}");
     // Memory that runs out on one is planned for on all; that of two runs out whoever comes first.
     (plan.wave, plan.device_bytes) = (3, 80 << 20);
     let [short, other] = [(); 2].map(|()| gpu(memory_of(18 << 20)).expect("opened before"));
-    let (_, found) = run_on(&session, &[&whole, &short], &plan).expect("a run that goes on");
+    let (_, found) = run(&g, &[&whole, &short], &plan).expect("a run that goes on");
     assert!(expected == found);
-    let (report, found) = run_on(&session, &[&short, &other], &plan).expect("a run that goes on");
+    let (report, found) = run(&g, &[&short, &other], &plan).expect("a run that goes on");
     assert!(!report.replanned.is_empty() && expected == found);
 }
 
@@ -722,10 +702,10 @@ fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
         _ => return,
     };
     let open = |text: &str| Device::open(text, Precision::F32);
-    let (both, note) = open(&format!("{index}, {index}")).expect("a list");
-    let note = note.expect("what is not shared");
+    let both = open(&format!("{index}, {index}")).expect("a list");
+    let note = both.note().expect("what is not shared");
     assert!(note.contains("all else runs on the first"), "{note}");
-    let (one, _) = open(&index.to_string()).expect("one");
+    let one = open(&index.to_string()).expect("one");
     let limits = both.limits(RunOptions {
         memory: Some(1 << 30),
         host_memory: Some(1 << 30),
@@ -736,46 +716,40 @@ fn a_list_of_devices_opens_them_and_says_what_it_cannot_be() {
         both.limits(RunOptions::default()).device
             <= one.limits(RunOptions::default()).device * 6 / 10
     );
-    let (only, note) =
-        open(&format!("{index},")).map_or_else(|_| (None, None), |(d, n)| (Some(d), n));
-    assert!(
-        only.is_none() && note.is_none(),
-        "an empty place is refused"
-    );
+    let only = open(&format!("{index},"));
+    assert!(only.is_err(), "an empty place is refused");
     for (text, word) in [
         (format!("cpu,{index}"), "rounds differently"),
         (format!("{index},all"), "that word alone"),
         (format!("{index},no such adapter"), "no such adapter"),
         (",".into(), "empty place"),
     ] {
-        let error = open(&text).err().expect("refused").to_string();
+        let error = open(&text).expect_err("refused").to_string();
         assert!(error.contains(word), "{text}: {error}");
     }
     let double = Device::open(&format!("{index},{index}"), Precision::F64);
-    assert!(double.err().expect("refused").to_string().contains("f64"));
+    assert!(double.expect_err("refused").to_string().contains("f64"));
     // The same entries in files and in memory, and what runs on the first.
-    let (session, parts) = (small(), parts(&["full", "diag"]));
+    let session = small();
+    let request = |device: &Device| {
+        let g = session.with_device(device.clone()).ggn();
+        g.parts([Part::Full, Part::Diagonal]).expect("parts")
+    };
     let folder = tempfile::tempdir().expect("a folder");
-    let (options, control) = (RunOptions::default(), Control::none());
     let write = |name: &str, device: &Device| {
-        let resolved = session.resolve(&parts).expect("parts");
-        let plan = session.plan(resolved, device, options).expect("a plan");
-        let target = Target::new(folder.path().join(name), false).expect("a target");
-        let report = session
-            .run_to_files(device, &plan, &target, &control)
-            .expect("a run");
-        let read =
-            |k: usize| std::fs::read(target.path.join(format!("000{k}.npy"))).expect("a file");
+        let path = folder.path().join(name);
+        let report = request(device).write(Output::folder(&path));
+        let report = report.expect("a run");
+        let read = |k: usize| std::fs::read(path.join(format!("000{k}.npy"))).expect("a file");
         (report.devices.len(), read(0), read(1))
     };
     let (alone, together) = (write("one", &one), write("both", &both));
     assert!((alone.0, together.0) == (1, 2) && alone.1 == together.1 && alone.2 == together.2);
-    let blocks = |device| session.blocks(device, &parts).expect("blocks");
+    let blocks = |device| request(device).to_arrays::<f64>().expect("blocks");
     assert!(blocks(&one) == blocks(&both));
-    let diagonal = |device| {
-        session
-            .diagonal(device, options, &control)
-            .expect("a diagonal")
+    let diagonal = |device: &Device| {
+        let g = session.with_device(device.clone()).ggn();
+        g.diagonal().expect("a diagonal")
     };
     assert_eq!(diagonal(&one), diagonal(&both));
 }

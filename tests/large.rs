@@ -1,14 +1,14 @@
 //! LeNet-5 on 28 × 28 images: layer blocks to disk, the larger of 394 MiB, within a budget of 256 MiB.
 
-use hessblock::files::npy::write_header;
-use hessblock::import::data::{ArraySource, Dataset, Preprocess};
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::data::{ArraySource, Dataset, Preprocess};
+use hessblock::internals::bytes::Bytes;
+use hessblock::internals::files::npy::write_header;
+use hessblock::internals::plan::budget::anonymous_resident;
+use hessblock::internals::sink::Blocks;
+use hessblock::loss::CrossEntropy;
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::run::Control;
-use hessblock::sink::Blocks;
-use hessblock::{Device, Part, Precision, RunOptions, Session, Target};
+use hessblock::{Device, Memory, Output, Part, Precision, Session};
 use std::path::{Path, PathBuf};
 
 const SAMPLES: usize = 64;
@@ -39,31 +39,26 @@ fn lenet() -> Network {
 
 /// Runs two layer blocks to disk within the budget and checks memory, and entries by the definition.
 fn layer_blocks_keep_to_the_budget(data: Dataset) {
-    let session = Session::new(lenet(), data, Box::new(CrossEntropy::new(Reduction::Mean)))
+    let session = Session::builder(lenet())
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F32))
+        .memory(Memory::default().host(Bytes(BUDGET.into())))
+        .build()
         .expect("a session");
-    let parts: Vec<Part> = ["layer=conv2", "layer=dense2"]
-        .iter()
-        .map(|text| text.parse().expect("a part"))
-        .collect();
-    let device = Device::cpu(Precision::F32);
-    let options = RunOptions {
-        host_memory: Some(BUDGET),
-        ..RunOptions::default()
-    };
-    let plan = session
-        .plan(session.resolve(&parts).expect("parts"), &device, options)
-        .expect("a plan within the budget");
-    assert!(plan.device_bytes <= BUDGET && plan.host_bytes <= BUDGET);
+    let g = session.ggn();
+    let request = g.parts([Part::layer("conv2"), Part::layer("dense2")]);
+    let request = request.expect("parts");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = Output::folder(folder.path().join("out"));
+    let plan = request.plan_for(&output).expect("a plan within the budget");
+    assert!(plan.device_bytes() <= BUDGET && plan.host_bytes() <= BUDGET);
     assert!(
-        plan.tiles.len() > 2,
+        plan.tiles().tiles.len() > 2,
         "one tile for each block shows nothing"
     );
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let target = Target::new(folder.path().join("out"), false).expect("a target");
     let before = anonymous_resident();
-    let report = session
-        .run_to_files(&device, &plan, &target, &Control::none())
-        .expect("a run");
+    let report = request.write(&output).expect("a run");
     if let (Some(before), Some(peak)) = (before, report.peak_anonymous_bytes) {
         let taken = peak.saturating_sub(before);
         assert!(
@@ -73,7 +68,7 @@ fn layer_blocks_keep_to_the_budget(data: Dataset) {
             before >> 20
         );
     }
-    let blocks = Blocks::open(&target.path).expect("a result");
+    let blocks = Blocks::open(output.path()).expect("a result");
     for (k, count) in [2416, 10_164].into_iter().enumerate() {
         let layout = &blocks.parts()[k].layout;
         assert_eq!(layout.shape(), [count, count]);
@@ -90,9 +85,7 @@ fn layer_blocks_keep_to_the_budget(data: Dataset) {
             .flat_map(|&(i, j)| [(i, j), (i, i), (j, j)])
             .map(|(i, j)| (flat + i, flat + j))
             .collect();
-        let expected = session
-            .entries(&pairs, &Control::none())
-            .expect("entries by the definition");
+        let expected = g.entries(&pairs).expect("entries by the definition");
         for ((i, j), values) in places.into_iter().zip(expected.chunks_exact(3)) {
             let found = blocks.entry(k, i, j).expect("an entry");
             let scale = (values[1] * values[2]).sqrt();

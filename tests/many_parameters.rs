@@ -1,14 +1,14 @@
 //! A network of hundreds of parameters, whose pairs are tens of thousands: no list of them is made, and memory stays within the
 //! budget. A binary of its own: it looks at the memory of the process.
 
-use hessblock::import::data::Dataset;
-use hessblock::loss::{CrossEntropy, Curvature, Reduction};
+use hessblock::data::Dataset;
+use hessblock::internals::bytes::Bytes;
+use hessblock::internals::plan::PairPlan;
+use hessblock::internals::plan::budget::anonymous_resident;
+use hessblock::internals::sink::Blocks;
+use hessblock::loss::CrossEntropy;
 use hessblock::network::builder::Builder;
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::plan::PairPlan;
-use hessblock::schedule::run::Control;
-use hessblock::sink::Blocks;
-use hessblock::{Device, Precision, RunOptions, Session, Target};
+use hessblock::{Curvature, Device, Memory, Operator, Output, Part, Precision, Session};
 use ndarray::{Array1, Array2};
 
 /// Layers of the network, of two parameters each.
@@ -20,7 +20,7 @@ const BUDGET: u64 = 64 << 20;
 /// Bytes for stacks of threads and for sizes rounded up, which the plan does not count.
 const BEYOND: u64 = 8 << 20;
 
-fn session(curvature: Curvature) -> Session {
+fn operator(curvature: Curvature, memory: Memory) -> Operator {
     let mut builder = Builder::new(&[2]);
     for k in 1..LAYERS {
         builder = builder.linear(&format!("l{k}"), 2).tanh();
@@ -28,41 +28,39 @@ fn session(curvature: Curvature) -> Session {
     let network = builder.linear("head", 3).initialize(1).build();
     let inputs = Array2::from_shape_fn((4, 2), |(n, i)| ((3 * n + 5 * i) % 7) as f64 / 3.0 - 1.0);
     let data = Dataset::from_arrays(inputs, Array1::from_vec(vec![0i64, 2, 1, 2]));
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let session = Session::new(network.expect("a network"), data, loss).expect("a session");
-    session.with_curvature(curvature).expect("a curvature")
+    let loss = Box::new(CrossEntropy::mean());
+    let session = Session::builder(network.expect("a network"))
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .memory(memory)
+        .build()
+        .expect("a session");
+    session.operator(curvature)
 }
 
 /// Makes the whole matrix within the budget, and gives it.
 fn whole(curvature: Curvature) -> Array2<f64> {
-    let session = session(curvature);
-    let device = Device::cpu(Precision::F64);
-    let options = RunOptions {
-        host_memory: Some(BUDGET),
-        ..RunOptions::default()
-    };
-    let parts = session.resolve(&["full".parse().expect("a part")]);
+    let operator = operator(curvature, Memory::default().host(Bytes(BUDGET.into())));
+    let request = operator.parts([Part::Full]).expect("parts");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = Output::npy(folder.path().join("full.npy"));
     let before = anonymous_resident();
-    let plan = session
-        .plan(parts.expect("parts"), &device, options)
-        .expect("a plan within the budget");
+    let plan = request.plan_for(&output).expect("a plan within the budget");
+    let plan = plan.tiles();
     assert!(plan.host_bytes <= BUDGET);
     assert!(
         plan.pairs.len() < 10 && plan.pairs.iter().all(|pair| pair.rows == PairPlan::ALL),
         "80,000 pairs are summed up: {:?}",
         plan.pairs
     );
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let target = Target::new(folder.path().join("full.npy"), false).expect("a target");
-    let report = session
-        .run_to_files(&device, &plan, &target, &Control::none())
-        .expect("a run");
+    let report = request.write(&output).expect("a run");
     if let (Some(before), Some(peak)) = (before, report.peak_anonymous_bytes) {
         let taken = peak.saturating_sub(before);
         assert!(taken <= BUDGET + BEYOND, "{} MiB were taken", taken >> 20);
     }
-    let blocks = Blocks::open(&target.path).expect("a result");
-    let p = session.network().parameter_count();
+    let blocks = Blocks::open(output.path()).expect("a result");
+    let p = operator.size();
     blocks.block(0, 0..p, 0..p).expect("a matrix")
 }
 
@@ -71,22 +69,24 @@ fn pairs_of_parameters_are_made_tile_by_tile_within_the_budget() {
     for curvature in [Curvature::Ggn, Curvature::Exact] {
         let found = whole(curvature);
         // Blocks of layers far apart, and of one with itself, by themselves.
-        let session = session(curvature);
-        let texts = ["layer=l1,head", "layer=l7", "layer=l150,l3"];
-        let parts = texts.map(|text| text.parse().expect("a part"));
-        let expected = session
-            .blocks(&Device::cpu(Precision::F64), &parts)
-            .expect("blocks");
+        let parts = [
+            Part::between("l1", "head"),
+            Part::layer("l7"),
+            Part::between("l150", "l3"),
+        ];
+        let request = operator(curvature, Memory::default()).parts(parts);
+        let request = request.expect("parts");
+        let expected = request.to_arrays::<f64>().expect("blocks");
         let most = found.iter().fold(0.0f64, |most, v| most.max(v.abs()));
-        for (layout, block) in expected {
+        for part in expected {
             let flat = |ranges: &[std::ops::Range<usize>]| -> Vec<usize> {
                 ranges.iter().cloned().flatten().collect()
             };
-            let rows = flat(&layout.rows);
-            let columns = layout.columns.as_deref().map_or(rows.clone(), flat);
-            for ((i, j), value) in block.indexed_iter() {
+            let rows = flat(&part.rows);
+            let columns = part.columns.as_deref().map_or(rows.clone(), flat);
+            for ((i, j), value) in part.matrix().indexed_iter() {
                 let off = (value - found[(rows[i], columns[j])]).abs();
-                assert!(off <= 1e-12 * most, "{}: {off:e}", layout.name);
+                assert!(off <= 1e-12 * most, "{}: {off:e}", part.name);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Networks from ONNX files: what both PyTorch exporters write is read, what cannot be is refused by name.
 
 use hessblock::Error;
-use hessblock::import::onnx::{OnnxOptions, load};
 use hessblock::network::{Network, inspect::inspect};
+use hessblock::onnx::{OnnxOptions, load};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -7,14 +7,15 @@
 #[macro_use]
 mod common;
 
-use common::{Array, Conformance, Share, random, random_in, reference, window};
-use hessblock::ops::{
+use common::{Array, Conformance, Share, random, random_in, reference};
+use hessblock::internals::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
     Operation, Permute, Pullback, Put, ReduceSum, Reshape, Site, Slice, Softmax, Take, WindowSum,
 };
-use hessblock::tensor::dual::{Dual, DualTensor};
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::{Contract, Expr, Real, cpu::Cpu};
+use hessblock::internals::tensor::dual::{Dual, DualTensor};
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::{Contract, Expr, Real, cpu::Cpu};
+use hessblock::internals::trial::windows::{THREE_AXES, window};
 
 const SAMPLES: usize = 3;
 const DIRECTIONS: usize = 2;
@@ -71,7 +72,6 @@ fn further_cases() -> Vec<Case> {
     };
     // Columns of [input, output, kernel, stride, dilation, padding]; of a transposed convolution the output
     // is what it reads, and the input reaches further than that needs (output padding).
-    let box_3d = [[4, 2, 3, 2, 1, 1], [5, 3, 2, 1, 2, 0], [3, 3, 3, 1, 1, 1]];
     let spread_3d = [[5, 3, 2, 2, 1, 1], [4, 3, 2, 1, 1, 0], [6, 2, 3, 3, 1, 0]];
     let power = |exponent: f64| Elementwise::new(x(0).power(Expr::constant(exponent)));
     let mut cases = vec![
@@ -178,7 +178,7 @@ fn further_cases() -> Vec<Case> {
         case(
             "convolution, 3-D",
             Conv {
-                window: window(&box_3d),
+                window: window(&THREE_AXES),
                 groups: 1,
             }
             .into(),
@@ -199,7 +199,7 @@ fn further_cases() -> Vec<Case> {
         case(
             "window sum, 3-D",
             WindowSum {
-                window: window(&box_3d),
+                window: window(&THREE_AXES),
             }
             .into(),
             vec![activation(67, &[1, 2, 4, 5, 3])],
@@ -207,7 +207,7 @@ fn further_cases() -> Vec<Case> {
         case(
             "max-pool, 3-D",
             MaxPool {
-                window: window(&box_3d),
+                window: window(&THREE_AXES),
             }
             .into(),
             vec![activation(68, &[1, 2, 4, 5, 3])],

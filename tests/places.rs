@@ -5,10 +5,10 @@
 mod common;
 
 use common::{Array, Conformance, Numbers, random};
-use hessblock::contraction::{Meeting, Segment, accumulate};
-use hessblock::jacobian::Factor;
-use hessblock::ops::{Site, SiteKind};
-use hessblock::tensor::{Contract, Fill, How, Real, cpu::Cpu};
+use hessblock::internals::contraction::{FactorPair, Segment, accumulate};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::ops::{Site, SiteKind};
+use hessblock::internals::tensor::{Contract, MirrorRule, Placement, Real, cpu::Cpu};
 use ndarray::Array2;
 use std::ops::Range;
 
@@ -133,22 +133,22 @@ fn segments<T>(
 /// compares every entry, those beside it included.
 fn check<B: Contract>(
     c: &Conformance<B>,
-    fill: Fill,
+    mirror: MirrorRule,
     (left, rows): (&Parameter<B::Tensor>, Range<usize>),
     (right, columns): (&Parameter<B::Tensor>, Range<usize>),
     again: bool,
 ) -> Vec<B::Real> {
     let what = format!(
-        "{:?} {rows:?} × {:?} {columns:?}, {fill:?}",
+        "{:?} {rows:?} × {:?} {columns:?}, {mirror:?}",
         left.kind, right.kind
     );
     let (r, q) = (rows.len(), columns.len());
     // The product's own place, and the tile around all of it.
-    let (origin, height, width) = match fill {
-        Fill::Own => ((2, 3), r + 3, q + 5),
-        Fill::Transposed => ((3, 2), q + 5, r + 4),
-        Fill::Both => ((1, r + 2), r + q + 3, r + q + 3),
-        Fill::Symmetric => ((2, 5), r + 3, r + 6),
+    let (origin, height, width) = match mirror {
+        MirrorRule::Own => ((2, 3), r + 3, q + 5),
+        MirrorRule::Transposed => ((3, 2), q + 5, r + 4),
+        MirrorRule::Both => ((1, r + 2), r + q + 3, r + q + 3),
+        MirrorRule::Symmetric => ((2, 5), r + 3, r + 6),
     };
     let nan = B::Real::from_f64(f64::NAN);
     let mut tile = c
@@ -156,8 +156,8 @@ fn check<B: Contract>(
         .accumulator_in(height, width, vec![nan; height * width]);
     let units = segments(left, rows.clone(), origin.0).into_iter();
     let units = units.zip(segments(right, columns.clone(), origin.1));
-    let meetings: Vec<_> = units
-        .map(|(rows, columns)| Meeting {
+    let pairs: Vec<_> = units
+        .map(|(rows, columns)| FactorPair {
             rows,
             columns,
             signs: None,
@@ -165,9 +165,9 @@ fn check<B: Contract>(
         .collect();
     let times = if again { 2 } else { 1 };
     for turn in 0..times {
-        for (unit, meeting) in meetings.iter().enumerate() {
+        for (unit, pair) in pairs.iter().enumerate() {
             let begin = turn == 0 && unit == 0;
-            accumulate(&c.backend, &mut tile, How { fill, begin }, meeting);
+            accumulate(&c.backend, &mut tile, Placement { mirror, begin }, pair);
         }
     }
     let pending = c.backend.finish(tile);
@@ -185,16 +185,16 @@ fn check<B: Contract>(
     for ((i, j), value) in product.indexed_iter() {
         let own = (origin.0 + i) * width + origin.1 + j;
         let mirrored = (origin.1 + j) * width + origin.0 + i;
-        match fill {
-            Fill::Own | Fill::Symmetric => expected[own] = *value,
-            Fill::Transposed => expected[mirrored] = *value,
-            Fill::Both => (expected[own], expected[mirrored]) = (*value, *value),
+        match mirror {
+            MirrorRule::Own | MirrorRule::Symmetric => expected[own] = *value,
+            MirrorRule::Transposed => expected[mirrored] = *value,
+            MirrorRule::Both => (expected[own], expected[mirrored]) = (*value, *value),
         }
     }
     // Sums of many terms: the scale is the largest.
     c.compare(&found, &expected, &what);
     // What a device has accumulated is mirrored when it is written.
-    if fill == Fill::Symmetric && on_host {
+    if mirror == MirrorRule::Symmetric && on_host {
         for i in 0..r {
             for j in 0..i {
                 let (a, b) = (
@@ -235,7 +235,7 @@ fn every_pair_goes_to_every_place<B: Contract>(c: &Conformance<B>) {
         for range in [&all, &part] {
             check(
                 c,
-                Fill::Symmetric,
+                MirrorRule::Symmetric,
                 (left, range.clone()),
                 (left, range.clone()),
                 k % 2 == 0,
@@ -243,11 +243,17 @@ fn every_pair_goes_to_every_place<B: Contract>(c: &Conformance<B>) {
         }
         for (j, right) in parameters.iter().enumerate() {
             let others = 0..right.rows.ncols();
-            for fill in [Fill::Own, Fill::Transposed, Fill::Both] {
+            for mirror in [MirrorRule::Own, MirrorRule::Transposed, MirrorRule::Both] {
                 let again = (k + j) % 2 == 1;
-                check(c, fill, (left, all.clone()), (right, others.clone()), again);
+                check(
+                    c,
+                    mirror,
+                    (left, all.clone()),
+                    (right, others.clone()),
+                    again,
+                );
                 let piece = others.end / 4..others.end / 2 + 1;
-                check(c, fill, (left, part.clone()), (right, piece), !again);
+                check(c, mirror, (left, part.clone()), (right, piece), !again);
             }
         }
     }
@@ -275,21 +281,27 @@ fn a_product_and_its_mirror_are_the_same_bits<B: Contract>(c: &Conformance<B>) {
             let (r, q) = (rows.len(), columns.len());
             let own = check(
                 c,
-                Fill::Own,
+                MirrorRule::Own,
                 (left, rows.clone()),
                 (right, columns.clone()),
                 false,
             );
             let both = check(
                 c,
-                Fill::Both,
+                MirrorRule::Both,
                 (left, rows.clone()),
                 (right, columns.clone()),
                 false,
             );
             // The mirror alone, of a part of the columns as a tile of a file has it.
             let later = half..columns.end;
-            let mirror = check(c, Fill::Transposed, (left, rows), (right, later), false);
+            let mirror = check(
+                c,
+                MirrorRule::Transposed,
+                (left, rows),
+                (right, later),
+                false,
+            );
             for i in 0..r {
                 for j in 0..q {
                     let at = own[(2 + i) * (q + 5) + 3 + j].to_f64();
@@ -325,17 +337,17 @@ fn numbers_that_are_not_finite_come_out_as_the_definition_says<B: Contract>(c: &
         range: 0..o * i,
         origin: 0,
     };
-    let meeting = Meeting {
+    let pair = FactorPair {
         rows: segment(),
         columns: segment(),
         signs: None,
     };
     let mut tile = c.backend.accumulator(o * i, o * i);
-    let how = How {
-        fill: Fill::Symmetric,
+    let how = Placement {
+        mirror: MirrorRule::Symmetric,
         begin: true,
     };
-    accumulate(&c.backend, &mut tile, how, &meeting);
+    accumulate(&c.backend, &mut tile, how, &pair);
     let pending = c.backend.finish(tile);
     assert!(!c.backend.is_finite(&pending));
     let found = c.backend.collect(pending).expect("a tile");

@@ -1,25 +1,20 @@
 //! Every primitive and contraction kernel of every backend against nested loops in f64.
 //!
 //! Another backend joins with one line at the end of this file. Sizes are ragged: primes around the tile
-//! sizes 8, 16, 32 and 64.
+//! sizes 8, 16, 32 and 64; most stand in `hessblock::internals::trial`, where the self-test takes its own from.
 
 mod common;
 
-use common::{Array, Conformance, Share, random, random_in, reference, window};
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::{
-    Contract, Einsum, Expr, How, OuterAxes, OuterTerm, Scaled, Shape, Window, cpu::Cpu,
+use common::{Array, Conformance, Share, random, random_in, reference};
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::{
+    Contract, Einsum, Expr, OuterAxes, OuterTerm, Placement, Scaled, Shape, Window, cpu::Cpu,
 };
-
-/// Samples and directions of two operands, in every way in which they broadcast.
-const BROADCASTS: [[usize; 4]; 6] = [
-    [1, 1, 1, 1],
-    [3, 1, 3, 1],
-    [3, 2, 3, 2],
-    [3, 1, 1, 2],
-    [1, 2, 3, 1],
-    [3, 2, 1, 1],
-];
+use hessblock::internals::trial::contractions::{SIDES, Side};
+use hessblock::internals::trial::products::{
+    BROADCASTS, CROSSED_REST, FORMULAS, INPUTS_FIRST_FORMULAS, RESTS, SAMPLE_PRODUCTS, extent,
+};
+use hessblock::internals::trial::windows::{CHANNELS, DEPTHWISE, WINDOWS, window};
 
 fn map_applies_every_unary_function<B: Contract>(c: &Conformance<B>) {
     for function in Unary::ALL {
@@ -93,16 +88,8 @@ fn map_broadcasts_its_inputs<B: Contract>(c: &Conformance<B>) {
     let two = Expr::constant(2.0);
     let sum = x.clone() * y.clone() - z.clone() / (two.clone() + x.clone() * x.clone());
     let branch = Expr::if_less_equal(x.clone(), y.clone(), sum.clone(), z.clone() * two);
-    let rests: [[&[usize]; 3]; 6] = [
-        [&[5, 67], &[5, 67], &[5, 67]],
-        [&[5, 67], &[67], &[5, 1]],
-        [&[7, 3, 1], &[1, 31], &[1]],
-        [&[131], &[], &[1]],
-        [&[2, 3, 5, 7], &[3, 1, 7], &[2, 1, 5, 1]],
-        [&[17, 1], &[19], &[17, 19]],
-    ];
     for [s0, d0, s1, d1] in BROADCASTS {
-        for rest in rests {
+        for rest in RESTS.into_iter().chain([CROSSED_REST]) {
             let a = random(2, s0, d0, rest[0]);
             let b = random(3, s1, d1, rest[1]);
             let e = random(4, 1, d1, rest[2]);
@@ -146,47 +133,13 @@ fn map_runs_long_expressions<B: Contract>(c: &Conformance<B>) {
 
 /// Operands of a formula: extents of its labels, with samples and directions replaced.
 fn operand(seed: u64, labels: &str, samples: usize, directions: usize) -> Array {
-    let extent = |label: char| match label {
-        't' => 3,
-        'o' => 17,
-        'i' => 31,
-        'k' => 29,
-        'm' => 13,
-        'n' => 7,
-        'h' => 2,
-        _ => 5,
-    };
     let rest: Vec<usize> = labels[2..].chars().map(extent).collect();
     random(seed, samples, directions, &rest)
 }
 
 fn einsum_agrees_on_the_formulas_in_use<B: Contract>(c: &Conformance<B>) {
-    let formulas = [
-        "sdti,sdoi->sdto",
-        "sdti,sdio->sdto",
-        "sdto,sdoi->sdti",
-        "sdto,sdio->sdti",
-        "sdto,sdti->sdoi",
-        "sdto,sdti->sdio",
-        "sdto,sdti->1doi",
-        "sdto,sdti->1dio",
-        "sdo,sdi->1doi",
-        "sdo,sdi->1dio",
-        "sdo,sdi->sdoi",
-        "sdo,sdp->s1op",
-        "sdhmk,sdhkn->sdhmn",
-        "sdmk,sdhkn->sdhmn",
-        "sdhmn,sdkn->sdhmk",
-        "sdhmk,sdhmn->sdhkn",
-        "sdo,sdo->s11",
-        "sdo,sdo->11o",
-        "sdo,sdo->sdo",
-        "sdo,sdo->1d1",
-        "sdoi,sdo->sdi",
-        "sdoi,sdi->1do",
-        "sdtoi,sdo->sdot",
-    ];
-    for (number, formula) in formulas.into_iter().enumerate() {
+    let formulas = FORMULAS.into_iter().chain(INPUTS_FIRST_FORMULAS);
+    for (number, formula) in formulas.enumerate() {
         let (operands, _) = formula.split_once("->").expect("an arrow");
         let (left, right) = operands.split_once(',').expect("a comma");
         for (way, [s0, d0, s1, d1]) in BROADCASTS.into_iter().enumerate() {
@@ -204,17 +157,7 @@ fn einsum_agrees_on_the_formulas_in_use<B: Contract>(c: &Conformance<B>) {
 }
 
 fn einsum_agrees_on_ragged_sizes<B: Contract>(c: &Conformance<B>) {
-    for (m, n, k) in [
-        (1, 1, 1),
-        (7, 9, 5),
-        (17, 15, 33),
-        (67, 61, 13),
-        (127, 131, 65),
-        (1, 67, 129),
-        (131, 1, 257),
-        (5, 1, 1999),
-        (1, 3, 4099),
-    ] {
+    for [m, n, k] in SAMPLE_PRODUCTS {
         let (x, y) = (random(8, 2, 1, &[m, k]), random(9, 2, 1, &[k, n]));
         let einsum = Einsum::new("sdmk,sdkn->sdmn");
         let result = c.backend.einsum(&einsum, &c.upload(&x), &c.upload(&y));
@@ -241,27 +184,9 @@ fn einsum_sums_a_long_inner_dimension<B: Contract>(c: &Conformance<B>) {
     }
 }
 
-/// Windows of every kind: (input, output, kernel, stride, dilation, padding) per axis.
+/// Windows of every kind.
 fn windows() -> Vec<Window> {
-    [
-        &[[17, 15, 3, 1, 1, 0]][..],
-        &[[17, 9, 3, 2, 1, 1]],
-        &[[13, 5, 2, 3, 4, 2]],
-        &[[1, 1, 1, 1, 1, 0]],
-        &[[9, 9, 1, 1, 1, 0], [11, 11, 1, 1, 1, 0]],
-        &[[7, 4, 1, 2, 1, 0], [7, 7, 1, 1, 1, 0]],
-        &[[9, 9, 3, 1, 1, 1], [11, 6, 5, 2, 1, 2]],
-        // Asymmetric padding: output reaches past the end further than before the start.
-        &[[8, 8, 2, 1, 1, 0], [7, 8, 4, 1, 1, 2]],
-        // Ceil mode: the last window hangs over.
-        &[[7, 4, 2, 2, 1, 0], [8, 3, 3, 3, 1, 0]],
-        &[[6, 3, 3, 2, 2, 2], [5, 5, 3, 1, 2, 2]],
-        &[[5, 3, 3, 1, 1, 0], [4, 4, 3, 1, 1, 1], [6, 3, 2, 2, 1, 0]],
-        // A kernel as large as the input.
-        &[[5, 1, 5, 1, 1, 0], [6, 1, 6, 1, 1, 0]],
-    ]
-    .map(window)
-    .to_vec()
+    WINDOWS.map(window).to_vec()
 }
 
 fn with_channels(lead: &[usize], last: &[usize]) -> Vec<usize> {
@@ -273,16 +198,7 @@ fn for_convolutions<B>(
     mut case: impl FnMut(&Window, usize, [usize; 4], usize, usize, usize),
 ) {
     for (number, window) in windows().iter().enumerate() {
-        // Plain, grouped with few and with more channels per group, depthwise with one and two outputs each.
-        let kinds = [
-            (1, 3, 5),
-            (1, 5, 7),
-            (2, 4, 6),
-            (2, 8, 10),
-            (3, 3, 3),
-            (3, 3, 6),
-        ];
-        for (kind, (groups, channels, outputs)) in kinds.into_iter().enumerate() {
+        for (kind, (groups, channels, outputs)) in CHANNELS.into_iter().enumerate() {
             // Every window and every kind is in either share, a half of their pairs each.
             if !c.takes(number + kind) {
                 continue;
@@ -352,55 +268,9 @@ fn conv_weights_agrees<B: Contract>(c: &Conformance<B>) {
 }
 
 fn depthwise_convolutions_agree_on_large_planes<B: Contract>(c: &Conformance<B>) {
-    for (window, samples, directions, groups, multiplier) in [
-        (
-            window(&[[23, 23, 3, 1, 1, 1], [19, 19, 5, 1, 1, 2]]),
-            3,
-            2,
-            3,
-            1,
-        ),
-        (
-            window(&[[45, 23, 3, 2, 1, 1], [37, 19, 5, 2, 1, 2]]),
-            2,
-            2,
-            2,
-            2,
-        ),
-        // Uneven: stride 3 reads phases that its taps skip, dilation reads both phases of stride 2.
-        (
-            window(&[[61, 21, 2, 3, 1, 2], [43, 22, 3, 2, 2, 3]]),
-            9,
-            1,
-            2,
-            1,
-        ),
-        (
-            window(&[[5, 5, 3, 1, 1, 1], [13, 13, 3, 1, 2, 2], [9, 9, 3, 1, 1, 1]]),
-            1,
-            2,
-            2,
-            1,
-        ),
-        // Stride and dilation share a divisor, or the windows hang over.
-        (
-            window(&[[45, 10, 3, 4, 6, 2], [31, 15, 4, 2, 3, 1]]),
-            2,
-            2,
-            2,
-            2,
-        ),
-        // More positions in a row than are summed at a time.
-        (window(&[[9100, 4550, 3, 2, 1, 1]]), 3, 1, 2, 1),
-        // More positions than are summed in one register.
-        (
-            window(&[[97, 97, 3, 1, 1, 1], [95, 95, 1, 1, 1, 0]]),
-            1,
-            1,
-            2,
-            1,
-        ),
-    ] {
+    for case in &DEPTHWISE {
+        let (samples, directions) = (case.samples, case.directions);
+        let (window, groups, multiplier) = (window(case.axes), case.groups, case.multiplier);
         let outputs = groups * multiplier;
         let x = random(60, samples, 1, &with_channels(&[1, groups], &window.input));
         let w = random(61, 1, 1, &with_channels(&[outputs, 1], &window.kernel));
@@ -700,7 +570,7 @@ fn nothing_is_a_size_too<B: Contract>(c: &Conformance<B>) {
     let left = c.upload(&random(37, 3, 2, &[5]));
     let right = c.upload(&random(38, 3, 2, &[0]));
     c.backend
-        .accumulate_dense(&mut tile, How::ADD, (0, 0), (&left, &right));
+        .accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&left, &right));
     let values = c.backend.collect(c.backend.finish(tile));
     assert!(values.expect("the device works").is_empty());
 }
@@ -715,7 +585,7 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
             let origin = (number % 6, number % 3);
             let (l, r) = (c.upload(&left), c.upload(&right));
             c.backend
-                .accumulate_dense(&mut tile, How::ADD, origin, (&l, &r));
+                .accumulate_dense(&mut tile, Placement::ADD, origin, (&l, &r));
             reference::dense(&mut expected, width, origin, &left, &right);
         }
         let values = c.backend.collect(c.backend.finish(tile));
@@ -729,47 +599,12 @@ fn dense_products_accumulate<B: Contract>(c: &Conformance<B>) {
     let mut tile = c.backend.accumulator(3, 5);
     let (l, r) = (c.upload(&left), c.upload(&right));
     c.backend
-        .accumulate_dense(&mut tile, How::ADD, (0, 0), (&l, &r));
+        .accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&l, &r));
     let values = c.backend.collect(c.backend.finish(tile));
     c.compare(&values.expect("the device works"), &expected, "70,000");
 }
 
-/// A side's sizes: outputs, inputs (`None` is a bias), whether the inputs have the longer step, gaps
-/// left between rows of the layout, origin.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    outputs: usize,
-    inputs: Option<usize>,
-    inputs_first: bool,
-    gap: usize,
-    origin: usize,
-}
-
-impl Layout {
-    fn strides(&self) -> (usize, usize) {
-        let inputs = self.inputs.unwrap_or(1);
-        if self.inputs_first {
-            (1, self.outputs + self.gap)
-        } else {
-            (inputs + self.gap, 1)
-        }
-    }
-
-    fn extent(&self) -> usize {
-        let (output, input) = self.strides();
-        self.origin
-            + self.outputs.saturating_sub(1) * output
-            + self.inputs.unwrap_or(1).saturating_sub(1) * input
-            + 1
-    }
-}
-
-fn check_outer<B: Contract>(
-    c: &Conformance<B>,
-    samples: [usize; 3],
-    rows: Layout,
-    columns: Layout,
-) {
+fn check_outer<B: Contract>(c: &Conformance<B>, samples: [usize; 3], rows: Side, columns: Side) {
     for scaled in [Scaled::Rows, Scaled::Columns] {
         check_outer_scaled(c, samples, rows, columns, scaled);
     }
@@ -778,8 +613,8 @@ fn check_outer<B: Contract>(
 fn check_outer_scaled<B: Contract>(
     c: &Conformance<B>,
     samples: [usize; 3],
-    rows: Layout,
-    columns: Layout,
+    rows: Side,
+    columns: Side,
     scaled: Scaled,
 ) {
     let (height, width) = (rows.extent() + 1, columns.extent() + 2);
@@ -794,25 +629,21 @@ fn check_outer_scaled<B: Contract>(
     let mut expected = vec![0.0; height * width];
     // Twice: the second must add.
     for _ in 0..2 {
-        let axes = |layout: Layout| OuterAxes {
-            origin: layout.origin,
-            output_stride: layout.strides().0,
-            input_stride: layout.strides().1,
-        };
         let term = OuterTerm {
             row_cotangents: &deltas_there[0],
             column_cotangents: &deltas_there[1],
             row_inputs: uploaded[0].as_ref(),
             column_inputs: uploaded[1].as_ref(),
         };
-        let reference_side = |k: usize, layout: Layout| {
-            let (output, input) = layout.strides();
-            (inputs[k].as_ref(), layout.origin, output, input)
+        let reference_side = |k: usize, side: Side| {
+            let axes = side.axes;
+            let strides = (axes.output_stride, axes.input_stride);
+            (inputs[k].as_ref(), axes.origin, strides.0, strides.1)
         };
         c.backend.accumulate_outer(
             &mut tile,
-            How::ADD,
-            (axes(rows), axes(columns)),
+            Placement::ADD,
+            (rows.axes, columns.axes),
             term,
             scaled,
         );
@@ -830,26 +661,8 @@ fn check_outer_scaled<B: Contract>(
 }
 
 fn outer_products_accumulate<B: Contract>(c: &Conformance<B>) {
-    let layout = |outputs, inputs, inputs_first, gap, origin| Layout {
-        outputs,
-        inputs,
-        inputs_first,
-        gap,
-        origin,
-    };
-    let sides = [
-        layout(3, Some(17), false, 0, 0),
-        layout(5, Some(13), true, 0, 2),
-        layout(7, None, false, 0, 1),
-        layout(3, Some(9), false, 4, 0),
-        layout(2, Some(33), true, 3, 1),
-        layout(31, Some(2), true, 1, 0),
-        layout(1, Some(1), false, 0, 0),
-        layout(67, None, false, 1, 0),
-        layout(0, Some(3), false, 0, 0),
-    ];
-    for (i, rows) in sides.into_iter().enumerate() {
-        for (j, columns) in sides.into_iter().enumerate() {
+    for (i, rows) in SIDES.into_iter().enumerate() {
+        for (j, columns) in SIDES.into_iter().enumerate() {
             if c.takes(i + j) {
                 check_outer(c, [5, 5, 5], rows, columns);
             }
@@ -863,26 +676,26 @@ fn outer_products_accumulate<B: Contract>(c: &Conformance<B>) {
         [1, 1, 5],
         [0, 0, 0],
     ] {
-        check_outer(c, samples, sides[0], sides[1]);
-        check_outer(c, samples, sides[1], sides[2]);
+        check_outer(c, samples, SIDES[0], SIDES[1]);
+        check_outer(c, samples, SIDES[1], SIDES[2]);
     }
     check_outer(
         c,
         [131; 3],
-        layout(3, Some(67), false, 0, 0),
-        layout(2, Some(129), false, 0, 3),
+        Side::outputs_first(3, 67, 0),
+        Side::outputs_first(2, 129, 3),
     );
     check_outer(
         c,
         [521; 3],
-        layout(3, Some(5), false, 0, 0),
-        layout(5, Some(131), true, 0, 3),
+        Side::outputs_first(3, 5, 0),
+        Side::inputs_first(5, 131, 3),
     );
     check_outer(
         c,
         [70_000; 3],
-        layout(2, Some(3), false, 0, 0),
-        layout(1, Some(2), false, 0, 0),
+        Side::outputs_first(2, 3, 0),
+        Side::outputs_first(1, 2, 0),
     );
 }
 
@@ -914,7 +727,7 @@ fn outer_products_of_a_site_with_itself_accumulate<B: Contract>(c: &Conformance<
             for _ in 0..2 {
                 let sides = (axes(1), axes(4));
                 c.backend
-                    .accumulate_outer(&mut tile, How::ADD, sides, term, Scaled::Alike);
+                    .accumulate_outer(&mut tile, Placement::ADD, sides, term, Scaled::Alike);
                 let side = |origin| (Some(&a), origin, output, input);
                 reference::outer(&mut expected, width, &pairs, side(1), side(4));
             }

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{Array, Conformance, Share, random, reference};
-use hessblock::tensor::{
-    Backend, Contract, Einsum, How, OuterAxes, OuterTerm, Scaled, Shape, cpu::Cpu,
+use hessblock::internals::tensor::{
+    Backend, Contract, Einsum, OuterAxes, OuterTerm, Placement, Scaled, Shape, cpu::Cpu,
 };
 use proptest::prelude::*;
 
@@ -149,8 +149,13 @@ fn check_outer<B: Contract>(c: &Conformance<B>, samples: [usize; 3], sides: &[Si
         input_stride: sides[k].strides.1,
     };
     let mut tile = c.backend.accumulator(height, width);
-    c.backend
-        .accumulate_outer(&mut tile, How::ADD, (side(0), side(1)), term, Scaled::Rows);
+    c.backend.accumulate_outer(
+        &mut tile,
+        Placement::ADD,
+        (side(0), side(1)),
+        term,
+        Scaled::Rows,
+    );
     let mut expected = vec![0.0; height * width];
     let of = |k: usize| {
         let (output, input) = sides[k].strides;

@@ -1,16 +1,13 @@
 //! A loss factor cut to its rank: what is left, against the whole matrix and the bounds that the documentation states.
 
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{
-    BinaryCrossEntropy, CrossEntropy, GivenHessian, Loss, Reduction, SquaredError,
-};
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::random::Draws;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::loss::{BinaryCrossEntropy, CrossEntropy, GivenHessian, Loss, SquaredError};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::random::Draws;
-use hessblock::schedule::run::Control;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::{Curvature, Device, Precision, RunOptions, Session};
-use ndarray::{Array2, ArrayD, IxDyn};
+use hessblock::{Curvature, Device, Operator, Part, Precision, Session};
+use ndarray::{Array2, ArrayD, ArrayView1, IxDyn};
 
 const SAMPLES: usize = 7;
 
@@ -35,6 +32,17 @@ fn mlp(outputs: usize) -> Network {
     network.expect("a network")
 }
 
+/// A session in double precision that takes several chunks to pass over all samples.
+fn session(network: Network, data: Dataset, loss: Box<dyn Loss>) -> Session {
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .batch(3)
+        .build()
+        .expect("a session")
+}
+
 /// Seven samples; of 12 outputs, or of 6 classes at each of 4 positions.
 fn cases() -> Vec<(&'static str, Session)> {
     let inputs = || array(&[SAMPLES, 5], numbers(1, 5 * SAMPLES, 6.0));
@@ -46,7 +54,7 @@ fn cases() -> Vec<(&'static str, Session)> {
         let values = (0..count).map(|k| k % classes).collect();
         ArraySource::from(ArrayD::from_shape_vec(IxDyn(&shape), values).expect("the count fits"))
     };
-    let session = |data, loss: Box<dyn Loss>| Session::new(mlp(12), data, loss).expect("a session");
+    let with = |data, loss: Box<dyn Loss>| session(mlp(12), data, loss);
     // Symmetric, of both signs, and of falling eigenvalues.
     let mut hessians = vec![0.0; SAMPLES * 144];
     for n in 0..SAMPLES {
@@ -70,37 +78,32 @@ fn cases() -> Vec<(&'static str, Session)> {
     vec![
         (
             "cross-entropy",
-            session(
+            with(
                 Dataset::from_arrays(inputs(), labels(&[], 12)),
-                Box::new(CrossEntropy::new(Reduction::Mean)),
+                Box::new(CrossEntropy::mean()),
             ),
         ),
         (
             "positions",
-            Session::new(
-                convolution,
-                positions,
-                Box::new(CrossEntropy::new(Reduction::Sum)),
-            )
-            .expect("a session"),
+            session(convolution, positions, Box::new(CrossEntropy::sum())),
         ),
         (
             "bce",
-            session(
+            with(
                 Dataset::from_arrays(inputs(), array(&[SAMPLES, 12], vec![1.0; 12 * SAMPLES])),
-                Box::new(BinaryCrossEntropy::new(Reduction::Mean)),
+                Box::new(BinaryCrossEntropy::mean()),
             ),
         ),
         (
             "mse",
-            session(
+            with(
                 Dataset::from_arrays(inputs(), array(&[SAMPLES, 12], vec![0.0; 12 * SAMPLES])),
-                Box::new(SquaredError::new(Reduction::Mean)),
+                Box::new(SquaredError::mean()),
             ),
         ),
         (
             "given",
-            session(
+            with(
                 Dataset::from_arrays(inputs(), array(&[SAMPLES, 12, 12], hessians)),
                 Box::<GivenHessian>::default(),
             ),
@@ -108,52 +111,41 @@ fn cases() -> Vec<(&'static str, Session)> {
     ]
 }
 
-fn cpu() -> Device {
-    Device::cpu(Precision::F64)
+fn whole(operator: &Operator) -> Array2<f64> {
+    let request = operator.parts([Part::Full]).expect("a part");
+    let blocks = request.to_arrays().expect("the whole matrix");
+    blocks.into_iter().next().expect("a block").into_matrix()
 }
 
-fn whole(session: &Session) -> Array2<f64> {
-    let full = ["full".parse().expect("a part")];
-    let parts = session.to_memory(&Cpu::<f64>::new(), &full);
-    parts.expect("the whole matrix").remove(0).1
+fn cut(session: &Session, tolerance: f64) -> hessblock::Result<Operator> {
+    session.ggn().with_rank_tolerance(tolerance)
 }
 
-fn cut(session: Session, tolerance: f64) -> hessblock::Result<Session> {
-    // Several chunks in the pass that finds ranks.
-    let options = RunOptions {
-        batch: Some(3),
-        ..RunOptions::default()
-    };
-    session.with_rank_tolerance(tolerance, &cpu(), options, &Control::none())
-}
-
-fn form(matrix: &Array2<f64>, v: &[f64]) -> f64 {
-    let v = ndarray::ArrayView1::from(v);
+fn form(matrix: &Array2<f64>, v: ArrayView1<'_, f64>) -> f64 {
     v.dot(&matrix.dot(&v))
 }
 
 #[test]
 fn what_is_cut_is_within_the_bound_and_below_g() {
     for tolerance in [1e-6, 1e-2, 0.2] {
-        for ((name, whole_session), (_, other)) in cases().into_iter().zip(cases()) {
-            let g = whole(&whole_session);
+        for (name, session) in cases() {
+            let g = whole(&session.ggn());
             let p = g.nrows();
-            let session = cut(other, tolerance).expect("a cut session");
-            let rank = session.rank().expect("a report").clone();
-            let left = whole(&session);
+            let operator = cut(&session, tolerance).expect("a cut factor");
+            let rank = operator.rank().expect("a report").clone();
+            let left = whole(&operator);
             let lost = &g - &left;
             let scale = g.diag().fold(0.0f64, |m, v| m.max(v.abs()));
             assert!(rank.worst_share <= tolerance, "{name}: {rank:?}");
             assert!(rank.directions <= rank.all_directions, "{name}: {rank:?}");
-            let signed = whole_session.loss().signed();
+            let signed = session.loss().signed();
             // τ Σ_n T_n ‖J_n v‖² of random vectors; T_n = Σ_r ‖S_r‖² from the loss's own factor.
             let vectors = Array2::from_shape_vec((20, p), numbers(7, 20 * p, 1.0)).expect("p·20");
-            let options = RunOptions::default();
-            let along = whole_session.jacobian_product(&cpu(), &vectors, options, &Control::none());
-            let along = along.expect("J·v");
-            let traces = traces(&whole_session);
-            for (k, v) in vectors.rows().into_iter().enumerate() {
-                let off = form(&lost, v.as_slice().expect("a row"));
+            let vectors = vectors.reversed_axes();
+            let along = session.jacobian_product(&vectors).expect("J·v");
+            let traces = traces(&session);
+            for (k, v) in vectors.columns().into_iter().enumerate() {
+                let off = form(&lost, v);
                 let squares = (0..SAMPLES).map(|n| {
                     let row = along.slice(ndarray::s![n, k, ..]);
                     traces[n] * row.dot(&row)
@@ -165,17 +157,16 @@ fn what_is_cut_is_within_the_bound_and_below_g() {
             let all: f64 = traces.iter().sum();
             assert!((rank.whole - all).abs() <= 1e-12 * all, "{name}: {rank:?}");
             // Products and entries are those of what is left.
-            let product = session.product(&cpu(), &vectors, options, &Control::none());
-            let product = product.expect("a product");
-            let expected = vectors.dot(&left);
+            let product = operator.apply(vectors.view()).expect("a product");
+            let expected = left.dot(&vectors);
             let off = (&product - &expected).fold(0.0f64, |m, v| m.max(v.abs()));
             assert!(off <= 1e-11 * scale * p as f64, "{name}: product {off}");
             let pairs = [(0, 0), (1, p - 1), (p / 2, p / 3)];
-            let entries = session.entries(&pairs, &Control::none()).expect("entries");
+            let entries = operator.entries(&pairs).expect("entries");
             for ((i, j), entry) in pairs.into_iter().zip(entries) {
                 assert!((entry - left[(i, j)]).abs() <= 1e-12 * scale, "{name}");
             }
-            let diagonal = session.diagonal(&cpu(), options, &Control::none());
+            let diagonal = operator.diagonal();
             for (i, value) in diagonal.expect("a diagonal").into_iter().enumerate() {
                 assert!((value - left[(i, i)]).abs() <= 1e-12 * scale, "{name}");
             }
@@ -207,26 +198,26 @@ fn traces(session: &Session) -> Vec<f64> {
 
 /// The network's outputs, `[samples, outputs]`.
 fn outputs_of(session: &Session) -> Vec<f64> {
-    use hessblock::jacobian::passes::{Reach, Weights, forward};
-    use hessblock::tensor::{Backend, HostSlice, Shape};
+    use hessblock::internals::jacobian::passes::{Passes, Reach, Weights};
+    use hessblock::internals::tensor::{Backend, HostSlice, Shape};
     let (backend, network) = (Cpu::<f64>::new(), session.network());
     let weights = Weights::upload(&backend, network);
     let inputs = session.dataset().inputs(0..SAMPLES).expect("inputs");
     let shape = Shape::new(SAMPLES, 1, &network.inputs[0].rest);
     let inputs = vec![backend.upload(&shape, HostSlice::F64(&inputs[0]))];
     let reach = Reach::forward_only(network);
-    let trace = forward(&backend, network, &weights, inputs, &reach);
-    backend.read(&trace.output).expect("the outputs")
+    let activations = Passes::new(&backend, network, &weights, &reach).forward(inputs);
+    backend.read(&activations.output).expect("the outputs")
 }
 
 #[test]
 fn nothing_but_zeros_is_cut_without_tolerance() {
-    for ((name, uncut), (_, other)) in cases().into_iter().zip(cases()) {
-        let g = whole(&uncut);
+    for (name, session) in cases() {
+        let g = whole(&session.ggn());
         let scale = g.diag().fold(0.0f64, |m, v| m.max(v.abs()));
-        let session = cut(other, 0.0).expect("a cut session");
-        assert_eq!(session.rank().expect("a report").cut, 0.0, "{name}");
-        let off = (&g - &whole(&session)).fold(0.0f64, |m, v| m.max(v.abs()));
+        let operator = cut(&session, 0.0).expect("a cut factor");
+        assert_eq!(operator.rank().expect("a report").cut, 0.0, "{name}");
+        let off = (&g - &whole(&operator)).fold(0.0f64, |m, v| m.max(v.abs()));
         assert!(off <= 1e-13 * scale, "{name}: {off}");
     }
 }
@@ -240,10 +231,10 @@ fn confident_samples_of_many_classes_have_few_directions() {
             ArrayD::from_shape_vec(IxDyn(&[SAMPLES]), vec![0i64; SAMPLES]).expect("labels"),
         ),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let session = Session::new(network.expect("a network"), data, loss).expect("a session");
-    let session = cut(session, 1e-3).expect("a cut session");
-    let rank = session.rank().expect("a report");
+    let network = network.expect("a network");
+    let session = session(network, data, Box::new(CrossEntropy::mean()));
+    let operator = cut(&session, 1e-3).expect("a cut factor");
+    let rank = operator.rank().expect("a report");
     assert_eq!(rank.all_directions, 1000);
     assert!(rank.directions < 200, "{rank:?}");
     assert!(
@@ -251,27 +242,23 @@ fn confident_samples_of_many_classes_have_few_directions() {
         "{rank:?}"
     );
     // Fewer directions in single precision than are planned for: the same bound.
-    let single = Device::cpu(Precision::F32);
-    let options = RunOptions::default();
-    let diagonal = session
-        .diagonal(&single, options, &Control::none())
-        .expect("a diagonal");
-    let exact = session
-        .diagonal(&cpu(), options, &Control::none())
-        .expect("a diagonal");
+    let request = operator.parts([Part::Diagonal]).expect("a part");
+    let single = request.arrays_on::<_, f64>(&[&Cpu::<f32>::new()]);
+    let diagonal = single.expect("a diagonal").remove(0).array;
+    let exact = operator.diagonal().expect("a diagonal");
     let scale = exact.iter().fold(0.0f64, |m, v| m.max(v.abs()));
     for (a, b) in diagonal.iter().zip(&exact) {
         assert!((a - b).abs() <= 1e-5 * scale, "{a} {b}");
     }
-    assert!(session.loss().name().contains("rank tolerance 0.001"));
+    assert!(operator.loss().name().contains("rank tolerance 0.001"));
 }
 
 #[test]
 fn bad_tolerances_and_matrices_without_the_factor_are_refused() {
     let session = || cases().remove(0).1;
     for bad in [-1e-3, 1.0, 2.0, f64::NAN, f64::INFINITY] {
-        let text = cut(session(), bad).expect_err("refused").to_string();
-        assert!(text.contains("--rank-tolerance"), "{text}");
+        let text = cut(&session(), bad).expect_err("refused").to_string();
+        assert!(text.contains("rank_tolerance"), "{text}");
     }
     for curvature in [
         Curvature::Exact,
@@ -282,11 +269,13 @@ fn bad_tolerances_and_matrices_without_the_factor_are_refused() {
             seed: 0,
         },
     ] {
-        let other = session().with_curvature(curvature).expect("a session");
-        let text = cut(other, 0.1).expect_err("refused").to_string();
+        let other = session().operator(curvature);
+        let refused = other.with_rank_tolerance(0.1).expect_err("refused");
+        let text = refused.to_string();
         assert!(text.contains("take ggn"), "{text}");
-        let cut = cut(session(), 0.1).expect("a cut session");
-        assert!(cut.with_curvature(curvature).is_err());
     }
-    assert!(cut(cut(session(), 0.1).expect("a cut session"), 0.1).is_err());
+    let cut = cut(&session(), 0.1).expect("a cut factor");
+    // Other matrices of its session are not cut.
+    assert!(!cut.session().loss().name().contains("rank tolerance"));
+    assert!(cut.with_rank_tolerance(0.1).is_err());
 }

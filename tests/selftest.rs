@@ -4,23 +4,24 @@
 #[cfg(feature = "gpu")]
 mod common;
 
-use hessblock::selftest::{Report, cases, run, run_on, select, table};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{
-    Backend, Contract, Einsum, Expr, HostSlice, How, OuterAxes, OuterTerm, Scaled, Shape, Window,
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{
+    Backend, Contract, Einsum, Expr, HostSlice, OuterAxes, OuterTerm, Placement, Scaled, Shape,
+    Window,
 };
-use hessblock::{Device, Error, Precision, Result};
+use hessblock::selftest::{TestReport, cases, run, run_on, select, table};
+use hessblock::{CancelToken, Device, Error, Precision, Result};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
-fn passes(report: &Report) {
+fn passes(report: &TestReport) {
     assert_eq!(report.failed, 0, "{}", table(report));
     assert_eq!(report.passed, cases().len());
     let text = report.json().expect("JSON");
-    let back: Report = serde_json::from_str(&text).expect("a report");
-    let cases = |report: &Report| {
+    let back: TestReport = serde_json::from_str(&text).expect("a report");
+    let cases = |report: &TestReport| {
         let each = report
             .cases
             .iter()
@@ -34,11 +35,13 @@ fn passes(report: &Report) {
 #[test]
 fn the_cpu_passes_and_is_no_reference_for_itself() {
     let device = Device::cpu(Precision::F32);
-    passes(&run(&device, &cases(), &|_| (), &GO_ON).expect("a report"));
+    passes(&run(&device, &cases(), &|_| (), &CancelToken::new()).expect("a report"));
     let double = Device::cpu(Precision::F64);
-    let refused = run(&double, &cases(), &|_| (), &GO_ON);
+    let refused = run(&double, &cases(), &|_| (), &CancelToken::new());
     assert!(matches!(refused, Err(Error::Request(_))));
-    let ended = run(&device, &cases(), &|_| (), &AtomicBool::new(true));
+    let token = CancelToken::new();
+    token.cancel();
+    let ended = run(&device, &cases(), &|_| (), &token);
     assert!(matches!(ended, Err(Error::Interrupted)));
 }
 
@@ -48,7 +51,7 @@ fn the_adapter_under_test_passes_with_shader_checks_and_without() {
     let Some(gpu) = common::gpu::open(true) else {
         return;
     };
-    let report = run(&Device::Gpu(gpu), &cases(), &|_| (), &GO_ON).expect("a report");
+    let report = run(&Device::from(gpu), &cases(), &|_| (), &CancelToken::new()).expect("a report");
     passes(&report);
     let compared = report.cases.iter().filter(|case| case.same_bits.is_some());
     assert!(compared.count() > 100);
@@ -250,7 +253,7 @@ impl Contract for Spoilt {
     fn accumulate_dense(
         &self,
         tile: &mut Self::Accumulator,
-        how: How,
+        how: Placement,
         origin: (usize, usize),
         sides: (&Tensor, &Tensor),
     ) {
@@ -262,7 +265,7 @@ impl Contract for Spoilt {
     fn accumulate_outer(
         &self,
         tile: &mut Self::Accumulator,
-        how: How,
+        how: Placement,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, Tensor>,
         scaled: Scaled,

@@ -10,9 +10,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hessblock::tensor::Expr;
-use hessblock::tensor::expression::Unary;
-use hessblock::tensor::gpu::{ShaderSource, map_source, shader_sources};
+use hessblock::internals::tensor::Expr;
+use hessblock::internals::tensor::expression::Unary;
+use hessblock::internals::tensor::gpu::{ShaderSource, map_source, shader_sources};
 use naga::back::{hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

@@ -6,12 +6,10 @@
 #[path = "common/gpu.rs"]
 mod adapter;
 
-use hessblock::loss::Curvature;
-use hessblock::schedule::budget::anonymous_resident;
-use hessblock::schedule::run::Control;
-use hessblock::sink::Blocks;
-use hessblock::verify::{self, verify};
-use hessblock::{Device, Precision, RunOptions, Source, Target};
+use hessblock::internals::plan::budget::anonymous_resident;
+use hessblock::internals::sink::Blocks;
+use hessblock::results::{VerifyOptions, verify};
+use hessblock::{Curvature, Device, Output, Part, Precision, Source};
 use std::path::Path;
 
 /// Runs on the CPU, on one GPU, and on a GPU that is opened anew for each; where there is none, on the CPU too.
@@ -47,11 +45,19 @@ impl Held {
     }
 }
 
-/// Parts that fit one file, and those that need several.
-const PARTS: [&[&str]; 2] = [
-    &["layer=head"],
-    &["range=1030..1100,20..60", "layer=head", "diag"],
-];
+/// Kinds of requests: a part that fits one file, and several.
+const REQUESTS: usize = 2;
+
+fn parts(kind: usize) -> Vec<Part> {
+    match kind {
+        0 => vec![Part::layer("head")],
+        _ => vec![
+            Part::range(1030..1100, 20..60),
+            Part::layer("head"),
+            Part::Diagonal,
+        ],
+    }
+}
 
 /// Names of results, which say how they lie on disk. A `.npy` is a single part's, and a folder in its place that of several.
 const NAMES: [&str; 3] = ["out.npy", "out.zarr", "out.safetensors"];
@@ -70,7 +76,7 @@ const CURVATURES: [Curvature; 5] = [
 /// Parts, storage, precision, curvature of a run: their numbers. Counted like the digits of a number, so that as many runs as
 /// there are combinations ([`COMBINATIONS`]) meet each of them once, and a few runs each of one kind.
 fn kinds(run: usize, devices: usize) -> [usize; 4] {
-    let sizes = [PARTS.len(), NAMES.len(), devices, CURVATURES.len()];
+    let sizes = [REQUESTS, NAMES.len(), devices, CURVATURES.len()];
     // No factor of any size: neighbours differ in everything.
     let mut rest = run * STRIDE % sizes.iter().product::<usize>();
     sizes.map(|size| {
@@ -87,7 +93,7 @@ fn batch(run: usize) -> Option<usize> {
 
 const STRIDE: usize = 37;
 /// Of two devices.
-const COMBINATIONS: usize = PARTS.len() * NAMES.len() * 2 * CURVATURES.len();
+const COMBINATIONS: usize = REQUESTS * NAMES.len() * 2 * CURVATURES.len();
 
 /// Files, parts, options: another combination with every number.
 fn one(run: usize, folder: &Path, devices: &[&Device]) -> hessblock::Result<()> {
@@ -103,49 +109,44 @@ fn one(run: usize, folder: &Path, devices: &[&Device]) -> hessblock::Result<()> 
         curvature: CURVATURES[curvature],
         ..Source::default()
     };
-    let options = RunOptions {
-        batch: batch(run),
-        ..RunOptions::default()
-    };
-    let control = Control::none();
-    let session = source.open_on(device, options, &control)?;
-    let parts = PARTS[parts].iter().map(|part| part.parse());
-    let parts = parts.collect::<hessblock::Result<Vec<_>>>()?;
+    let mut session = source.session()?.device(device.clone());
+    if let Some(samples) = batch(run) {
+        session = session.batch(samples);
+    }
+    let operator = source.operator(&session.build()?)?;
+    let parts = self::parts(parts);
     let name = match NAMES[name] {
         "out.npy" if parts.len() > 1 => "out",
         "out.zarr" if cfg!(not(feature = "zarr")) => "out",
         name => name,
     };
-    let mut target = Target::new(folder.join(name), false)?;
-    let options = target.run_options(options)?;
-    target.provenance = source.provenance(&session, device)?;
-    let plan = session.plan(session.resolve(&parts)?, device, options)?;
-    session.run_to_files(device, &plan, &target, &control)?;
-    let blocks = Blocks::open(&target.path)?;
+    let output = Output::new(folder.join(name)).provenance(source.provenance(&operator)?);
+    operator.parts(parts.clone())?.write(&output)?;
+    let blocks = Blocks::open(output.path())?;
     assert_eq!(blocks.parts().len(), parts.len());
     for (k, part) in blocks.parts().iter().enumerate() {
         let rows = blocks.rows(k, 0..part.layout.row_count().min(3))?;
         assert!(rows.iter().all(|value| value.is_finite()));
     }
     // A few entries straight from the definition, from the files that the result names.
-    let entries = verify::Options {
+    let entries = VerifyOptions {
         entries: 4,
         seed: run as u64,
-        ..verify::Options::default()
+        ..VerifyOptions::default()
     };
-    let verdict = verify(&target.path, &entries, &control)?;
+    let verdict = verify(output.path(), &entries)?;
     assert!(verdict.passed, "run {run}: {verdict:?}");
     Ok(())
 }
 
 #[cfg(feature = "gpu")]
 fn gpu() -> Option<Device> {
-    use hessblock::tensor::gpu::{Gpu, Options, adapters};
+    use hessblock::internals::tensor::gpu::{Gpu, Options, adapters};
     if adapters().is_empty() {
         return None;
     }
     let gpu = Gpu::open_with(&adapter::selector(), Options::default());
-    Some(Device::Gpu(gpu.expect("the adapter opens")))
+    Some(Device::from(gpu.expect("the adapter opens")))
 }
 
 #[cfg(not(feature = "gpu"))]
@@ -175,7 +176,7 @@ fn the_runs_on_the_cpu_meet_every_combination() {
     let all: std::collections::HashSet<_> = runs.collect();
     assert_eq!(all.len(), 2 * COMBINATIONS);
     let warm: Vec<_> = (0..WARM).map(|run| kinds(run, 2)).collect();
-    for (k, kinds) in [PARTS.len(), NAMES.len(), 2, CURVATURES.len()]
+    for (k, kinds) in [REQUESTS, NAMES.len(), 2, CURVATURES.len()]
         .into_iter()
         .enumerate()
     {

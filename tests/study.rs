@@ -1,15 +1,15 @@
 //! Studies of the approximation error on small networks: against products, against each other, and where H − G is 0.
 
-use hessblock::import::data::Dataset;
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::data::Dataset;
+use hessblock::internals::bytes::Bytes;
+use hessblock::internals::random::Draws;
+use hessblock::loss::CrossEntropy;
 use hessblock::network::Network;
 use hessblock::network::builder::Builder;
-use hessblock::random::Draws;
-use hessblock::schedule::run::Control;
+use hessblock::network::initialise::Initialiser;
 use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
-use hessblock::study::initialise::Initialiser;
 use hessblock::study::pairs::{PairErrors, PairOptions, pair_errors};
-use hessblock::{Curvature, Device, Error, Precision, RunOptions, Session};
+use hessblock::{Device, Error, Memory, Operator, Precision, Session};
 use ndarray::{Array1, Array2};
 
 fn network(relu: bool) -> Network {
@@ -31,89 +31,58 @@ fn session(relu: bool) -> Session {
     let inputs = Array2::from_shape_fn((11, 6), |_| draws.normal());
     let targets = Array1::from_shape_fn(11, |n| (n % 4) as i64);
     let data = Dataset::from_arrays(inputs, targets);
-    let loss = CrossEntropy::new(Reduction::Mean);
-    Session::new(network(relu), data, Box::new(loss)).expect("all fits")
+    let loss = CrossEntropy::mean();
+    Session::builder(network(relu))
+        .data(data)
+        .loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("all fits")
 }
 
-fn along(session: &mut Session, initialiser: Initialiser, count: u32) -> GradientError {
-    let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
+fn along(session: &Session, initialiser: Initialiser, count: u32) -> GradientError {
     let draw = Draw {
         initialiser,
         count,
         seed: 5,
     };
-    gradient_error(
-        session,
-        &device,
-        &layers,
-        draw,
-        RunOptions::default(),
-        &Control::none(),
-    )
-    .expect("a study")
+    gradient_error(session, &session.network().layers(), draw).expect("a study")
 }
 
-fn blocks(session: &mut Session, options: PairOptions) -> PairErrors {
-    let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
-    pair_errors(
-        session,
-        &device,
-        &layers,
-        options,
-        RunOptions::default(),
-        &Control::none(),
-    )
-    .expect("a study")
+fn blocks(session: &Session, options: PairOptions) -> PairErrors {
+    pair_errors(session, &session.network().layers(), options).expect("a study")
 }
 
 #[test]
 fn errors_along_gradients_are_those_of_products_and_of_differences_of_the_gradient() {
-    let mut session = session(false);
-    let error = along(&mut session, Initialiser::File, 100);
+    let session = session(false);
+    let error = along(&session, Initialiser::File, 100);
     assert_eq!((error.draws, error.layers.len()), (1, 3));
-    let (device, options, control) = (
-        Device::cpu(Precision::F64),
-        RunOptions::default(),
-        Control::none(),
-    );
     let weights = session.network().parameter_values();
-    let gradient = session
-        .gradient(&device, options, &control)
-        .expect("a gradient")
-        .values;
+    let gradient = session.gradient().expect("a gradient").values;
     for (layer, own) in error.layers.iter().zip(session.network().layers()) {
         let found = layer.draws[0].expect("a gradient that is not 0");
-        let mut part = Array2::zeros((1, gradient.len()));
+        let mut part = Array1::<f64>::zeros(gradient.len());
         for k in own.parameters {
             for entry in session.network().parameters[k].range() {
-                part[(0, entry)] = gradient[entry];
+                part[entry] = gradient[entry];
             }
         }
         let norm = part.iter().map(|g| g * g).sum::<f64>().sqrt();
         assert!((norm / found.gradient_norm - 1.0).abs() < 1e-12);
         part /= norm;
-        session
-            .set_curvature(Curvature::Residual)
-            .expect("a gradient is there");
-        let product = session
-            .product(&device, &part, options, &control)
-            .expect("a product");
+        let product = session.residual().apply(part.view()).expect("a product");
         let residual = (&part * &product).sum();
         assert!((residual - found.residual).abs() < 1e-13, "{}", layer.layer);
         // gᵀHg by central differences of the gradient.
         let step = 1e-5;
-        let mut side = |sign: f64| {
+        let side = |sign: f64| {
             let moved = weights.iter().zip(&part).map(|(w, v)| w + sign * step * v);
-            session
-                .set_parameters(&moved.collect::<Vec<_>>())
-                .expect("as many");
-            session
-                .gradient(&device, options, &control)
-                .expect("a gradient")
-                .values
+            let moved = session.with_parameters(&moved.collect::<Vec<_>>());
+            let gradient = moved.expect("as many").gradient();
+            gradient.expect("a gradient").values
         };
         let (up, down) = (side(1.0), side(-1.0));
-        session.set_parameters(&weights).expect("as many");
         let change = up.iter().zip(&down).zip(&part);
         let hessian: f64 = change.map(|((u, d), v)| (u - d) / (2.0 * step) * v).sum();
         assert!(
@@ -126,11 +95,11 @@ fn errors_along_gradients_are_those_of_products_and_of_differences_of_the_gradie
 
 #[test]
 fn draws_do_not_depend_on_how_many_there_are_and_leave_the_session_as_it_was() {
-    let mut session = session(false);
+    let session = session(false);
     let weights = session.network().parameter_values();
     let (few, many) = (
-        along(&mut session, Initialiser::He, 3),
-        along(&mut session, Initialiser::He, 8),
+        along(&session, Initialiser::He, 3),
+        along(&session, Initialiser::He, 8),
     );
     assert_eq!(few.losses, many.losses[..3]);
     assert_eq!(few.layers[0].draws, many.layers[0].draws[..3]);
@@ -142,9 +111,9 @@ fn draws_do_not_depend_on_how_many_there_are_and_leave_the_session_as_it_was() {
 #[test]
 fn the_residual_is_zero_in_the_last_layer_and_on_a_relu_networks_diagonal() {
     for relu in [false, true] {
-        let mut session = session(relu);
-        let error = along(&mut session, Initialiser::Glorot, 4);
-        let pairs = blocks(&mut session, PairOptions::default());
+        let session = session(relu);
+        let error = along(&session, Initialiser::Glorot, 4);
+        let pairs = blocks(&session, PairOptions::default());
         for (k, layer) in error.layers.iter().enumerate() {
             let diagonal = pairs.pair(k, k).expect("a pair");
             let (frobenius, spectral) = (diagonal.frobenius, diagonal.spectral.expect("asked for"));
@@ -163,22 +132,14 @@ fn the_residual_is_zero_in_the_last_layer_and_on_a_relu_networks_diagonal() {
 
 #[test]
 fn formed_blocks_are_those_of_the_whole_matrix() {
-    let mut session = session(false);
-    let pairs = blocks(&mut session, PairOptions::default());
-    assert_eq!(session.curvature(), Curvature::Ggn);
-    let (device, p) = (
-        Device::cpu(Precision::F64),
-        session.network().parameter_count(),
-    );
-    let mut squares = |curvature| {
-        session
-            .set_curvature(curvature)
-            .expect("a gradient is there");
-        let units = Array2::eye(p);
-        let matrix = session.product(&device, &units, RunOptions::default(), &Control::none());
-        matrix.expect("a product").mapv(|v| v * v)
+    let session = session(false);
+    let pairs = blocks(&session, PairOptions::default());
+    let squares = |operator: &Operator| {
+        let units = Array2::<f64>::eye(operator.size());
+        let matrix = operator.apply(units.view()).expect("a product");
+        matrix.mapv(|v| v * v)
     };
-    let (hessian, residual) = (squares(Curvature::Exact), squares(Curvature::Residual));
+    let (hessian, residual) = (squares(&session.hessian()), squares(&session.residual()));
     let ranges = [0..63, 63..133, 133..165];
     let part = |squares: &Array2<f64>, a: usize, b: usize| -> f64 {
         let of = |k: usize| ndarray::Slice::from(ranges[k].clone());
@@ -197,14 +158,14 @@ fn formed_blocks_are_those_of_the_whole_matrix() {
 
 #[test]
 fn estimates_agree_with_formed_blocks_within_their_error_bars() {
-    let mut session = session(false);
-    let formed = blocks(&mut session, PairOptions::default());
+    let session = session(false);
+    let formed = blocks(&session, PairOptions::default());
     let options = PairOptions {
         exact_entries: 0,
         probes: 400,
         ..PairOptions::default()
     };
-    let estimated = blocks(&mut session, options);
+    let estimated = blocks(&session, options);
     for (formed, estimated) in formed.pairs.iter().zip(&estimated.pairs) {
         assert!(formed.exact && !estimated.exact);
         let (exact, found) = (formed.frobenius, estimated.frobenius);
@@ -232,7 +193,7 @@ fn estimates_agree_with_formed_blocks_within_their_error_bars() {
         spectral: false,
         ..PairOptions::default()
     };
-    let mixed = blocks(&mut session, options);
+    let mixed = blocks(&session, options);
     assert!(mixed.pairs.iter().all(|p| p.spectral.is_none()));
     let exact: Vec<bool> = mixed.pairs.iter().map(|p| p.exact).collect();
     assert_eq!(exact, [false, false, true, false, false, true]);
@@ -240,7 +201,7 @@ fn estimates_agree_with_formed_blocks_within_their_error_bars() {
 
 #[test]
 fn layers_are_chosen_by_pattern_and_bad_wishes_are_refused() {
-    let mut session = session(false);
+    let session = session(false);
     let names = |patterns: &[&str]| {
         let patterns: Vec<String> = patterns.iter().map(|p| p.to_string()).collect();
         let layers = choose_layers(session.network(), &patterns)?;
@@ -258,17 +219,16 @@ fn layers_are_chosen_by_pattern_and_bad_wishes_are_refused() {
             .contains("first, second, last")
     );
     assert!(names(&["["]).is_err());
-    let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
+    let layers = session.network().layers();
     let mut draw = Draw {
         initialiser: Initialiser::He,
         count: 0,
         seed: 0,
     };
-    let (options, control) = (RunOptions::default(), Control::none());
-    let none = gradient_error(&mut session, &device, &layers, draw, options, &control);
-    assert!(none.unwrap_err().to_string().contains("--draws 0"));
+    let none = gradient_error(&session, &layers, draw);
+    assert!(none.unwrap_err().to_string().contains("draws 0"));
     draw.count = 1;
-    let none = gradient_error(&mut session, &device, &[], draw, options, &control);
+    let none = gradient_error(&session, &[], draw);
     assert!(none.unwrap_err().to_string().contains("no parameters"));
 }
 
@@ -281,33 +241,27 @@ fn error_refuses_a_host_memory_that_does_not_hold_the_vectors_of_a_block() {
     let network = network.initialize(0).build().unwrap();
     let inputs = Array2::from_shape_fn((4, 300), |(i, j)| ((i * 7 + j) % 5) as f64 - 2.0);
     let data = Dataset::from_arrays(inputs, Array1::from_vec(vec![0i64, 1, 1, 0]));
-    let loss = CrossEntropy::new(Reduction::Mean);
-    let mut session = Session::new(network, data, Box::new(loss)).unwrap();
+    let loss = CrossEntropy::mean();
+    let session = Session::builder(network)
+        .data(data)
+        .loss(loss)
+        .device(Device::cpu(Precision::F32))
+        .build()
+        .unwrap();
     let pairs = PairOptions {
         exact_entries: 0,
         probes: 2,
         ..PairOptions::default()
     };
     let layers = session.network().layers();
-    let mut within = |host: u64| {
-        let options = RunOptions {
-            host_memory: Some(host),
-            ..RunOptions::default()
-        };
-        let device = Device::cpu(Precision::F32);
-        pair_errors(
-            &mut session,
-            &device,
-            &layers,
-            pairs,
-            options,
-            &Control::none(),
-        )
+    let within = |host: u128| {
+        let budget = Memory::default().host(Bytes(host));
+        pair_errors(&session.with_memory(budget), &layers, pairs)
     };
     // 20 steps of two vectors of 90,300 numbers, and vectors of all parameters.
     let error = within(20 << 20).unwrap_err().to_string();
     assert!(
-        error.contains("--host-memory") && error.contains("90300 × 90300"),
+        error.contains("host_memory") && error.contains("90300 × 90300"),
         "{error}"
     );
     assert!(within(128 << 20).is_ok());

@@ -2,22 +2,25 @@
 
 mod common;
 
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::loss::{CrossEntropy, GivenHessian, Loss, Reduction};
+use common::runs::run_plan;
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::ops::{Elementwise, Linear, Lookup, Op};
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::{Plan, Way};
+use hessblock::internals::random::Draws;
+use hessblock::internals::sink::{Blocks, merge};
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::expression::{Expr, Unary};
+use hessblock::internals::tensor::{Contract, HostArray, Real};
+use hessblock::loss::{CrossEntropy, GivenHessian, Loss};
 use hessblock::network::builder::Builder;
 use hessblock::network::{Input, Network, Operand, Parameter};
-use hessblock::ops::{Elementwise, Linear, Lookup, Op};
-use hessblock::random::Draws;
-use hessblock::schedule::Way;
-use hessblock::schedule::plan::Plan;
-use hessblock::schedule::run::{Control, Progress};
-use hessblock::sink::{Blocks, FilesOptions, Memory, Shard, Sink, merge};
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::expression::{Expr, Unary};
-use hessblock::tensor::{Contract, HostArray, Real};
-use hessblock::{Curvature, Device, Error, Part, Precision, RunOptions, Session, Target};
+use hessblock::{
+    CancelToken, Curvature, Device, Error, Operator, Output, Part, Precision, Progress, Request,
+    Session,
+};
 use ndarray::{Array2, ArrayD, IxDyn};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 fn numbers(seed: u64, shape: &[usize], scale: f64) -> ArrayD<f64> {
     let mut draws = Draws::new(seed, 0, 0);
@@ -107,8 +110,13 @@ fn language(samples: usize, classes: usize, width: usize) -> Session {
         ArraySource::from(whole_numbers(3, &[samples, POSITIONS], TOKENS).mapv(|v| v as f64)),
         ArraySource::from(whole_numbers(4, &[samples, POSITIONS], classes)),
     );
-    let loss = CrossEntropy::new(Reduction::Mean).class_axis(-1);
-    Session::new(language_model(classes, width), data, Box::new(loss)).expect("a session")
+    let loss = CrossEntropy::mean().class_axis(-1);
+    Session::builder(language_model(classes, width))
+        .data(data)
+        .loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Layers at one position: `narrow` has 3 outputs, `wide` 20, `head` so many as there are classes.
@@ -133,15 +141,15 @@ fn layered(samples: usize, classes: usize, loss: Option<Box<dyn Loss>>) -> Sessi
         }
         None => (
             ArraySource::from(whole_numbers(6, &[samples], classes)),
-            Box::new(CrossEntropy::new(Reduction::Mean)),
+            Box::new(CrossEntropy::mean()),
         ),
     };
-    Session::new(network, Dataset::from_arrays(inputs, targets), loss).expect("a session")
-}
-
-fn parts(texts: &[&str]) -> Vec<Part> {
-    let part = |text: &&str| text.parse().expect("a part");
-    texts.iter().map(part).collect()
+    Session::builder(network)
+        .data(Dataset::from_arrays(inputs, targets))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 fn of_way(way: Option<Way>) -> RunOptions {
@@ -151,10 +159,9 @@ fn of_way(way: Option<Way>) -> RunOptions {
     }
 }
 
-fn planned(session: &Session, texts: &[&str], options: RunOptions) -> Plan {
-    let parts = session.resolve(&parts(texts)).expect("parts");
-    let device = Device::cpu(Precision::F64);
-    session.plan(parts, &device, options).expect("a plan")
+fn planned(operator: &Operator, parts: &[Part], options: RunOptions) -> Plan {
+    let parts = resolve(operator.session().network(), parts).expect("parts");
+    operator.plan_with(parts, options).expect("a plan")
 }
 
 /// The way of each part, in the order of the request.
@@ -171,25 +178,20 @@ fn ways(plan: &Plan) -> Vec<Way> {
     ways.into_iter().map(|(_, way)| way).collect()
 }
 
-fn made<B: Contract>(session: &Session, backend: &B, plan: &Plan) -> Vec<Array2<f64>> {
-    let mut sink = Memory::<B::Real>::new();
-    let run = session.run_on(backend, plan, &mut sink, &Control::none());
-    run.expect("a run");
-    sink.finish().expect("all of it");
-    let parts = sink.into_parts().into_iter();
+fn made<B: Contract>(operator: &Operator, backend: &B, plan: &Plan) -> Vec<Array2<f64>> {
+    let run = run_plan(operator, &[backend], plan);
+    let parts = run.expect("a run").1.into_iter();
     parts.map(|(_, block)| block.mapv(Real::to_f64)).collect()
 }
 
-/// Blocks by one way, or by the cheaper, on a device.
-fn blocks(
-    session: &Session,
-    device: &Device,
-    texts: &[&str],
-    way: Option<Way>,
-) -> Vec<Array2<f64>> {
-    let blocks = session.blocks_with(device, &parts(texts), of_way(way));
-    let blocks = blocks.expect("blocks").into_iter();
-    blocks.map(|(_, block)| block).collect()
+/// Blocks by one way, or by the cheaper.
+fn blocks(operator: &Operator, parts: &[Part], way: Option<Way>) -> Vec<Array2<f64>> {
+    let mut request = operator.parts(parts.to_vec()).expect("parts");
+    if let Some(way) = way {
+        request = request.way(way);
+    }
+    let blocks = request.to_arrays().expect("blocks").into_iter();
+    blocks.map(|block| block.into_matrix()).collect()
 }
 
 fn greatest(block: &Array2<f64>) -> f64 {
@@ -208,41 +210,44 @@ fn check(found: &[Array2<f64>], expected: &[Array2<f64>], tolerance: f64, what: 
 #[test]
 fn few_parameters_below_many_classes_go_forward_and_many_below_few_backwards() {
     use Way::{Backward, Forward};
-    let wide = language(4, 50, 2);
-    for part in ["layer=a", "layer=table", "layer=a,head"] {
+    let wide = language(4, 50, 2).ggn();
+    for part in [
+        Part::layer("a"),
+        Part::layer("table"),
+        Part::between("a", "head"),
+    ] {
         assert_eq!(
-            ways(&planned(&wide, &[part], of_way(None))),
+            ways(&planned(&wide, std::slice::from_ref(&part), of_way(None))),
             [Forward],
             "{part}"
         );
     }
-    let counted = planned(&wide, &["layer=a"], of_way(None)).parts[0].counted;
+    let counted = planned(&wide, &[Part::layer("a")], of_way(None)).parts[0].counted;
     let counted = counted.expect("there was a choice");
     // 150 directions against 6 tangents, each forward and back.
     let ratio = counted.backward() as f64 / counted.forward as f64;
     assert!(ratio > 8.0 && ratio < 50.0, "{ratio}");
     // As many classes as parameters make the blocks of whole layers no cheaper.
-    let narrow = language(4, 2, 5);
+    let narrow = language(4, 2, 5).ggn();
     assert_eq!(
-        ways(&planned(&narrow, &["layers"], of_way(None))),
+        ways(&planned(&narrow, &[Part::Layers], of_way(None))),
         [Backward; 3]
     );
     assert!(
-        planned(&narrow, &["full"], of_way(None)).parts[0]
+        planned(&narrow, &[Part::Full], of_way(None)).parts[0]
             .counted
             .is_none()
     );
     // Two rows of the whole matrix are two columns.
-    let p = narrow.network().parameter_count();
-    let rows = format!("range=3..5,0..{p}");
-    assert_eq!(ways(&planned(&narrow, &[&rows], of_way(None))), [Forward]);
+    let rows = [Part::range(3..5, 0..narrow.size())];
+    assert_eq!(ways(&planned(&narrow, &rows, of_way(None))), [Forward]);
     // Neither samples nor memory nor the device have a say.
     for samples in [1, 9] {
-        let session = language(samples, 50, 2);
+        let g = language(samples, 50, 2).ggn();
         for (memory, tile) in [(None, 2048), (Some(4 << 20), 16)] {
             let mut options = of_way(None);
             (options.host_memory, options.tiling.side) = (memory, tile);
-            let plan = planned(&session, &["layer=a", "layer=head"], options);
+            let plan = planned(&g, &[Part::layer("a"), Part::layer("head")], options);
             assert_eq!(ways(&plan), [Forward, Forward]);
         }
     }
@@ -250,7 +255,6 @@ fn few_parameters_below_many_classes_go_forward_and_many_below_few_backwards() {
 
 #[test]
 fn both_ways_give_the_definition() {
-    let device = |precision| Device::cpu(precision);
     for (name, session) in [
         ("language", language(7, 19, 3)),
         ("layered", layered(9, 30, None)),
@@ -260,32 +264,28 @@ fn both_ways_give_the_definition() {
             "language" => ("a", "head"),
             _ => ("narrow", "wide"),
         };
-        let texts = [
-            "full".to_string(),
-            "diag".into(),
-            format!("layer={first}"),
-            format!("layer={first},{last}"),
-            format!("layer={last},{first}"),
-            format!("range=2..9,5..{p}"),
+        let parts = [
+            Part::Full,
+            Part::Diagonal,
+            Part::layer(first),
+            Part::between(first, last),
+            Part::between(last, first),
+            Part::range(2..9, 5..p),
         ];
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let g = session.ggn();
+        let single = session.with_device(Device::cpu(Precision::F32)).ggn();
         let pairs: Vec<(usize, usize)> = (0..p).map(|i| (i, (i * 7) % p)).collect();
-        let entries = session.entries(&pairs, &Control::none()).expect("entries");
-        let backward = blocks(
-            &session,
-            &device(Precision::F64),
-            &texts,
-            Some(Way::Backward),
-        );
+        let entries = g.entries(&pairs).expect("entries");
+        let backward = blocks(&g, &parts, Some(Way::Backward));
         for way in [Some(Way::Forward), None] {
-            let found = blocks(&session, &device(Precision::F64), &texts, way);
+            let found = blocks(&g, &parts, way);
             check(&found, &backward, 1e-13, name);
             assert_eq!(found[0], found[0].t(), "{name}: symmetric to the bit");
             for (pair, entry) in pairs.iter().zip(&entries) {
                 let off = (found[0][*pair] - entry).abs();
                 assert!(off <= 1e-13 * greatest(&found[0]), "{name}: {pair:?}");
             }
-            let single = blocks(&session, &device(Precision::F32), &texts, way);
+            let single = blocks(&single, &parts, way);
             check(&single, &backward, 2e-6, name);
         }
     }
@@ -298,35 +298,41 @@ fn a_gpu_makes_the_same_forward_and_within_its_budget() {
         return;
     };
     let session = layered(21, 30, None);
-    let texts = ["full", "diag", "layer=narrow", "layer=wide,narrow"];
-    let expected = blocks(
-        &session,
-        &Device::cpu(Precision::F64),
-        &texts,
-        Some(Way::Backward),
-    );
+    let parts = [
+        Part::Full,
+        Part::Diagonal,
+        Part::layer("narrow"),
+        Part::between("wide", "narrow"),
+    ];
+    let expected = blocks(&session.ggn(), &parts, Some(Way::Backward));
     let mut options = of_way(Some(Way::Forward));
     options.tiling.side = 64;
-    let device = Device::Gpu(gpu.clone());
-    let parts = session.resolve(&parts(&texts)).expect("parts");
+    let g = session.with_device(Device::from(gpu.clone())).ggn();
     for memory in [None, Some(1 << 20)] {
         options.memory = memory;
-        let plan = session
-            .plan(parts.clone(), &device, options)
-            .expect("a plan");
-        check(&made(&session, &gpu, &plan), &expected, 2e-6, "on a GPU");
+        let plan = planned(&g, &parts, options);
+        check(&made(&g, &gpu, &plan), &expected, 2e-6, "on a GPU");
     }
 }
 
 #[test]
 fn a_pre_activation_stands_for_the_parameters_behind_it() {
     // 100 classes: 20 entries of the wide layer's pre-activation, 80 parameters behind them.
-    let session = layered(5, 100, None);
-    let plan = planned(&session, &["layer=wide"], of_way(None));
+    let g = layered(5, 100, None).ggn();
+    let plan = planned(&g, &[Part::layer("wide")], of_way(None));
     let routes = plan.routes.as_ref().expect("forward");
-    assert_eq!((routes.moved.len(), routes.moved[0].outputs), (1, 20));
     assert_eq!(
-        (routes.moved[0].behind.len(), routes.column_pairs()),
+        (
+            routes.pre_activations.len(),
+            routes.pre_activations[0].outputs
+        ),
+        (1, 20)
+    );
+    assert_eq!(
+        (
+            routes.pre_activations[0].behind.len(),
+            routes.column_pairs()
+        ),
         (2, 0)
     );
     // Unlike for H, also where the other layer makes what this one reads.
@@ -343,28 +349,38 @@ fn a_pre_activation_stands_for_the_parameters_behind_it() {
         ArraySource::from(numbers(5, &[7, 4], 1.0)),
         ArraySource::from(whole_numbers(6, &[7], 50)),
     );
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let mut session = Session::new(network, data, loss).expect("a session");
-    let part = ["layer=wide,narrow"];
-    let moved = |session: &Session| {
-        let plan = planned(session, &part, of_way(Some(Way::Forward)));
+    let loss = Box::new(CrossEntropy::mean());
+    let session = Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session");
+    let part = [Part::between("wide", "narrow")];
+    let moved = |operator: &Operator| {
+        let plan = planned(operator, &part, of_way(Some(Way::Forward)));
         let routes = plan.routes.expect("forward");
-        let outputs: Vec<usize> = routes.moved.iter().map(|moved| moved.outputs).collect();
+        let outputs: Vec<usize> = routes
+            .pre_activations
+            .iter()
+            .map(|own| own.outputs)
+            .collect();
         outputs
     };
-    assert_eq!(moved(&session), [2]);
-    let device = Device::cpu(Precision::F64);
+    assert_eq!(moved(&session.ggn()), [2]);
     let [forward, backward] =
-        [Way::Forward, Way::Backward].map(|way| blocks(&session, &device, &part, Some(way)));
+        [Way::Forward, Way::Backward].map(|way| blocks(&session.ggn(), &part, Some(way)));
     check(&forward, &backward, 1e-13, "wide, narrow");
-    session.set_curvature(Curvature::Exact).expect("a gradient");
-    assert_eq!(moved(&session), [20]);
+    assert_eq!(moved(&session.hessian()), [20]);
 }
 
 #[test]
 fn every_matrix_is_the_same_by_either_way() {
-    let texts = ["layer=narrow", "layer=narrow,head", "diag"];
-    let device = Device::cpu(Precision::F64);
+    let parts = [
+        Part::layer("narrow"),
+        Part::between("narrow", "head"),
+        Part::Diagonal,
+    ];
     for (curvature, chosen) in [
         (Curvature::Ggn, Way::Forward),
         (Curvature::EmpiricalFisher, Way::Backward),
@@ -383,34 +399,31 @@ fn every_matrix_is_the_same_by_either_way() {
             Way::Forward,
         ),
     ] {
-        let session = layered(6, 40, None).with_curvature(curvature);
-        let session = session.expect("a gradient");
-        let plan = planned(&session, &["layer=narrow"], of_way(None));
+        let operator = layered(6, 40, None).operator(curvature);
+        let plan = planned(&operator, &[Part::layer("narrow")], of_way(None));
         assert_eq!(ways(&plan), [chosen], "{curvature:?}");
         let [forward, backward] =
-            [Way::Forward, Way::Backward].map(|way| blocks(&session, &device, &texts, Some(way)));
+            [Way::Forward, Way::Backward].map(|way| blocks(&operator, &parts, Some(way)));
         check(&forward, &backward, 1e-12, &curvature.to_string());
     }
     // ∇²ℓ of both signs.
-    let given = layered(6, 12, Some(Box::new(GivenHessian::default())));
+    let given = layered(6, 12, Some(Box::new(GivenHessian::default()))).ggn();
     let [forward, backward] =
-        [Way::Forward, Way::Backward].map(|way| blocks(&given, &device, &texts, Some(way)));
+        [Way::Forward, Way::Backward].map(|way| blocks(&given, &parts, Some(way)));
     assert!(backward[2].iter().any(|v| *v < 0.0), "indefinite");
     check(&forward, &backward, 1e-12, "given");
 }
 
 #[test]
 fn a_cut_factor_stays_one_and_is_the_same_forward() {
-    let session = layered(6, 60, None);
-    let cpu = Device::cpu(Precision::F64);
-    let cut = session.with_rank_tolerance(0.3, &cpu, RunOptions::default(), &Control::none());
+    let cut = layered(6, 60, None).ggn().with_rank_tolerance(0.3);
     let cut = cut.expect("a cut");
-    let plan = planned(&cut, &["layer=narrow"], of_way(None));
+    let plan = planned(&cut, &[Part::layer("narrow")], of_way(None));
     assert_eq!(ways(&plan), [Way::Backward]);
-    let texts = ["layer=narrow", "diag"];
-    let backward = blocks(&cut, &cpu, &texts, None);
+    let parts = [Part::layer("narrow"), Part::Diagonal];
+    let backward = blocks(&cut, &parts, None);
     check(
-        &blocks(&cut, &cpu, &texts, Some(Way::Forward)),
+        &blocks(&cut, &parts, Some(Way::Forward)),
         &backward,
         1e-12,
         "cut",
@@ -419,26 +432,28 @@ fn a_cut_factor_stays_one_and_is_the_same_forward() {
 
 /// Parts of a network of 40 classes: a narrow layer forward beside a head that is far cheaper backwards, as its passes go back
 /// to it alone.
-const MIXED: [&str; 4] = [
-    "layer=head",
-    "layer=narrow",
-    "range=0..3,0..700",
-    "param=head.weight",
-];
+fn mixed() -> [Part; 4] {
+    [
+        Part::layer("head"),
+        Part::layer("narrow"),
+        Part::range(0..3, 0..700),
+        Part::parameter("head.weight"),
+    ]
+}
 
 #[test]
 fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
-    let session = layered(23, 40, None);
+    let g = layered(23, 40, None).ggn();
     let mut options = of_way(None);
     options.tiling.side = 512;
-    let plan = planned(&session, &MIXED, options);
+    let plan = planned(&g, &mixed(), options);
     use Way::{Backward, Forward};
     assert_eq!(ways(&plan), [Backward, Forward, Forward, Backward]);
     let names = |plan: &Plan| -> Vec<String> {
         let layouts = plan.layouts().into_iter();
         layouts.map(|layout| layout.name).collect()
     };
-    assert_eq!(names(&plan), MIXED);
+    assert_eq!(names(&plan), mixed().map(|part| part.to_string()));
     let rest = plan.rest.as_ref().expect("parts of the other way");
     assert_eq!(plan.tile_count(), plan.tiles.len() + rest.tiles.len());
     assert_eq!(plan.entries(), 840 * 840 + 15 * 15 + 3 * 700 + 800 * 800);
@@ -451,14 +466,15 @@ fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
         said.contains("2 parts forward") && said.contains("2 parts backwards"),
         "{said}"
     );
-    let found = made(&session, &Cpu::<f64>::new(), &plan);
-    for (k, part) in MIXED.into_iter().enumerate() {
-        let plan = planned(&session, &[part], options);
-        let alone = made(&session, &Cpu::<f64>::new(), &plan);
-        check(&found[k..=k], &alone, 1e-13, part);
+    let found = made(&g, &Cpu::<f64>::new(), &plan);
+    for (k, part) in mixed().into_iter().enumerate() {
+        let (name, part) = (part.to_string(), [part]);
+        let plan = planned(&g, &part, options);
+        let alone = made(&g, &Cpu::<f64>::new(), &plan);
+        check(&found[k..=k], &alone, 1e-13, &name);
         let plan = planned(
-            &session,
-            &[part],
+            &g,
+            &part,
             RunOptions {
                 way: Some(Backward),
                 ..options
@@ -466,26 +482,24 @@ fn parts_of_both_ways_are_made_in_one_run_and_are_what_each_is_alone() {
         );
         check(
             &found[k..=k],
-            &made(&session, &Cpu::<f64>::new(), &plan),
+            &made(&g, &Cpu::<f64>::new(), &plan),
             1e-12,
-            part,
+            &name,
         );
     }
-    let whole = session
-        .blocks(&Device::cpu(Precision::F64), &parts(&MIXED))
-        .expect("blocks");
-    let whole: Vec<_> = whole.into_iter().map(|(_, block)| block).collect();
+    let whole = blocks(&g, &mixed(), None);
     check(&whole, &found, 1e-13, "in memory");
 }
 
 #[test]
 fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
     let session = layered(40, 40, None);
+    let g = session.ggn();
     let plan = |bytes: Option<u64>| {
-        let parts = session.resolve(&parts(&MIXED)).expect("parts");
+        let parts = resolve(session.network(), &mixed()).expect("parts");
         let mut options = of_way(None);
         (options.host_memory, options.tiling.side) = (bytes, 64);
-        session.plan(parts, &Device::cpu(Precision::F64), options)
+        g.plan_with(parts, options)
     };
     let plenty = plan(None).expect("a plan");
     let most = plenty.describe(8).host_bytes;
@@ -496,8 +510,8 @@ fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
     }
     assert_ne!(tight.units(), plenty.units());
     check(
-        &made(&session, &Cpu::<f64>::new(), &tight),
-        &made(&session, &Cpu::<f64>::new(), &plenty),
+        &made(&g, &Cpu::<f64>::new(), &tight),
+        &made(&g, &Cpu::<f64>::new(), &plenty),
         1e-12,
         "tight",
     );
@@ -507,37 +521,33 @@ fn a_plan_of_both_ways_keeps_within_its_budget_and_counts_both() {
     assert_eq!(again.units(), tight.units());
     assert_eq!(again.order(), tight.order());
     assert_eq!(
-        made(&session, &Cpu::<f64>::new(), &again),
-        made(&session, &Cpu::<f64>::new(), &tight)
+        made(&g, &Cpu::<f64>::new(), &again),
+        made(&g, &Cpu::<f64>::new(), &tight)
     );
 }
 
+/// The parts of both ways in single precision.
+fn request(session: &Session) -> Request {
+    let single = session.with_device(Device::cpu(Precision::F32));
+    let request = single.ggn().parts(mixed()).expect("parts");
+    request.tile_rows(64)
+}
+
 /// Runs to files, stops after so many tiles where there is a limit, and returns what was left out or the result.
-fn to_files(session: &Session, target: &Target, most: Option<usize>) -> hessblock::Result<usize> {
-    let options = RunOptions {
-        tiling: hessblock::schedule::tiles::Tiling {
-            side: 64,
-            regular: false,
-        },
-        ..RunOptions::default()
-    };
-    let device = Device::cpu(Precision::F32);
-    let options = target.run_options(options)?;
-    let plan = session.plan(session.resolve(&parts(&MIXED))?, &device, options)?;
-    assert!(plan.rest.is_some(), "parts of both ways");
-    let cancel = AtomicBool::new(false);
-    let progress = |progress: Progress| {
+fn to_files(session: &Session, output: &Output, most: Option<usize>) -> hessblock::Result<usize> {
+    let request = request(session);
+    let plan = request.plan_for(output)?;
+    assert!(plan.tiles().rest.is_some(), "parts of both ways");
+    let token = CancelToken::new();
+    let stop = token.clone();
+    let progress = move |progress: Progress| {
         assert!(progress.done <= progress.total && progress.tiles <= progress.tile_count);
         if most.is_some_and(|most| progress.tiles >= most) {
-            cancel.store(true, Ordering::Relaxed);
+            stop.cancel();
         }
     };
-    let control = Control {
-        progress: &progress,
-        cancel: &cancel,
-    };
-    let report = session.run_to_files(&device, &plan, target, &control)?;
-    assert_eq!(report.tiles + report.found_tiles, plan.tile_count());
+    let report = request.progress(progress).cancel(&token).write(output)?;
+    assert_eq!(report.tiles + report.found_tiles, plan.tiles().tile_count());
     Ok(report.found_tiles)
 }
 
@@ -558,25 +568,21 @@ fn values(path: &std::path::Path) -> Vec<Vec<f64>> {
 fn a_run_of_both_ways_that_is_stopped_anywhere_ends_with_the_same_bits() {
     let session = layered(13, 40, None);
     let folder = tempfile::tempdir().expect("a folder");
-    let target = |name: &str| Target::new(folder.path().join(name), false).expect("a place");
-    to_files(&session, &target("whole"), None).expect("a run");
+    let output = |name: &str| Output::folder(folder.path().join(name));
+    to_files(&session, &output("whole"), None).expect("a run");
     let expected = values(&folder.path().join("whole"));
     // The forward parts' tiles are the last.
-    let parts = session.resolve(&parts(&MIXED)).expect("parts");
-    let mut tiled = RunOptions::default();
-    tiled.tiling.side = 64;
-    let plan = session
-        .plan(parts, &Device::cpu(Precision::F32), tiled)
-        .expect("a plan");
+    let plan = request(&session).plan_for(&output("planned"));
+    let plan = plan.expect("a plan").tiles().clone();
     let (back, all) = (plan.tiles.len(), plan.tile_count());
     assert!(all - back >= 4, "{back} of {all}");
     for stops in [vec![1], vec![back - 1, back + 2], vec![all - 2]] {
         let name = format!("stopped at {stops:?}");
         for most in &stops {
-            let stopped = to_files(&session, &target(&name), Some(*most));
+            let stopped = to_files(&session, &output(&name), Some(*most));
             assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
         }
-        let found = to_files(&session, &target(&name), None).expect("the rest");
+        let found = to_files(&session, &output(&name), None).expect("the rest");
         assert!(found >= stops[stops.len() - 1], "{name}: {found}");
         assert_eq!(values(&folder.path().join(&name)), expected, "{name}");
     }
@@ -586,24 +592,15 @@ fn a_run_of_both_ways_that_is_stopped_anywhere_ends_with_the_same_bits() {
 fn processes_share_the_tiles_of_both_ways() {
     let session = layered(13, 40, None);
     let folder = tempfile::tempdir().expect("a folder");
-    let whole = Target::new(folder.path().join("whole"), false).expect("a place");
+    let whole = Output::folder(folder.path().join("whole"));
     to_files(&session, &whole, None).expect("a run");
     let path = folder.path().join("shared");
     for index in [2, 1] {
-        let options = FilesOptions {
-            shard: Shard { index, of: 2 },
-            ..FilesOptions::default()
-        };
-        let target = Target::with_options(&path, options).expect("a place");
-        let parts = session.resolve(&parts(&MIXED)).expect("parts");
-        let mut tiled = RunOptions::default();
-        tiled.tiling.side = 64;
-        let device = Device::cpu(Precision::F32);
-        let options = target.run_options(tiled).expect("options");
-        let plan = session.plan(parts, &device, options).expect("a plan");
-        let report = session.run_to_files(&device, &plan, &target, &Control::none());
-        let report = report.expect("a share");
-        assert!(report.tiles > 0 && report.tiles < plan.tile_count());
+        let output = Output::folder(&path).shard(index, 2).expect("a share");
+        let request = request(&session);
+        let plan = request.plan_for(&output).expect("a plan");
+        let report = request.write(&output).expect("a share");
+        assert!(report.tiles > 0 && report.tiles < plan.tiles().tile_count());
     }
     merge(&path, false, &mut |_, _| Ok(())).expect("all is there");
     assert_eq!(values(&path), values(&folder.path().join("whole")));

@@ -23,10 +23,9 @@
 mod common;
 
 use common::pytorch::{Numbers, compare, values};
-use hessblock::bytes::Bytes;
-use hessblock::schedule::run::Control;
-use hessblock::sink::Blocks;
-use hessblock::{Device, InputFile, Part, Precision, RunOptions, Session, Source, Target};
+use hessblock::internals::bytes::Bytes;
+use hessblock::internals::sink::Blocks;
+use hessblock::{Device, InputFile, Memory, Output, Part, Precision, Session, Source};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -77,18 +76,18 @@ fn source(folder: &Path, case: &Value) -> Source {
 
 /// DESIGN §5: single precision by the number of rows of V, N·R, or some times what PyTorch's own single precision
 /// is off by.
-fn tolerance(session: &Session, device: &Device, case: &Value) -> f64 {
+fn tolerance(session: &Session, case: &Value) -> f64 {
     let own = 5.0 * case["single"].as_f64().unwrap_or(0.0);
     let directions = session.loss().directions(session.network().outputs());
-    match device.precision() {
-        "f64" => 1e-9,
+    match session.device().precision() {
+        Precision::F64 => 1e-9,
         _ if session.dataset().len() * directions <= 10_000 => own.max(2e-6),
         _ => own.max(1e-5),
     }
 }
 
 /// Computes gradient, diagonal and rows of G, the latter by way of files; says what it took and what is off.
-fn check(case: &Value, session: &Session, archive: &Path, device: &Device) -> Vec<String> {
+fn check(case: &Value, session: &Session, archive: &Path) -> Vec<String> {
     let name = text(case, "name");
     let rows = values(archive, "rows");
     let rows: Vec<usize> = rows.into_iter().map(|r| r as usize).collect();
@@ -99,22 +98,16 @@ fn check(case: &Value, session: &Session, archive: &Path, device: &Device) -> Ve
         diagonal: values(archive, "G_diagonal"),
     };
     let p = session.network().parameter_count();
-    let memory = variable("_MEMORY").map(|size| size.parse::<Bytes>().expect("a size"));
-    let options = RunOptions {
-        host_memory: memory.map(|bytes| bytes.0 as u64),
-        ..RunOptions::default()
-    };
     let start = Instant::now();
-    let gradient = session.gradient(device, options, &Control::none());
+    let gradient = session.gradient();
     let gradient_seconds = start.elapsed().as_secs_f64();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut parts = vec![Part::Diagonal];
-    parts.extend(rows.iter().map(|&i| Part::Range(i..i + 1, 0..p)));
+    parts.extend(rows.iter().map(|&i| Part::range(i..i + 1, 0..p)));
     let run = || {
-        let plan = session.plan(session.resolve(&parts)?, device, options)?;
-        let target = Target::new(folder.path().join("out"), false)?;
-        let report = session.run_to_files(device, &plan, &target, &Control::none())?;
-        let blocks = Blocks::open(&target.path)?;
+        let output = Output::folder(folder.path().join("out"));
+        let report = session.ggn().parts(parts)?.write(&output)?;
+        let blocks = Blocks::open(output.path())?;
         let diagonal = blocks.vector(0)?.to_vec();
         let mut found = Vec::with_capacity(rows.len() * p);
         for k in 0..rows.len() {
@@ -132,7 +125,7 @@ fn check(case: &Value, session: &Session, archive: &Path, device: &Device) -> Ve
         rows: found,
         diagonal,
     };
-    let tolerance = tolerance(session, device, case);
+    let tolerance = tolerance(session, case);
     let mut errors = compare(&found, &expected, &rows, tolerance);
     let measures: Vec<String> = errors
         .measures
@@ -143,8 +136,8 @@ fn check(case: &Value, session: &Session, archive: &Path, device: &Device) -> Ve
     let peak = report.peak_anonymous_bytes;
     println!(
         "{name:<24} {:<4} {:<4} p = {p:<9} N = {:<4} gradient {gradient_seconds:>7.2} s, {} rows and the diagonal {:>8.2} s, peak {:>10}; {}",
-        device.name(),
-        device.precision(),
+        session.device(),
+        session.device().precision(),
         session.dataset().len(),
         rows.len(),
         report.seconds,
@@ -174,7 +167,7 @@ fn devices() -> Vec<Device> {
             } else {
                 Precision::F32
             };
-            vec![Device::open(&name, precision).expect("the device").0]
+            vec![Device::open(&name, precision).expect("the device")]
         }
     }
 }
@@ -197,7 +190,10 @@ fn whole_networks_agree_with_pytorch() {
     {
         let name = text(case, "name");
         tried += 1;
-        let session = match source(&folder, case).open() {
+        let memory = variable("_MEMORY").map(|size| size.parse().expect("a size"));
+        let memory = memory.map_or(Memory::default(), |size| Memory::default().host(size));
+        let opened = source(&folder, case).session();
+        let session = match opened.and_then(|s| s.memory(memory).build()) {
             Ok(session) => session,
             Err(error) => {
                 faults.push(format!("{name}: {error}"));
@@ -211,8 +207,8 @@ fn whole_networks_agree_with_pytorch() {
         }
         let archive = folder.join(text(case, "data"));
         for device in devices() {
-            let found = check(case, &session, &archive, &device);
             let precision = device.precision();
+            let found = check(case, &session.with_device(device), &archive);
             faults.extend(
                 found
                     .into_iter()

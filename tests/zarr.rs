@@ -2,18 +2,20 @@
 #![cfg(feature = "zarr")]
 #![allow(clippy::single_range_in_vec_init)] // ranges of parameters, of which there is often one
 
-use hessblock::files::WriteFaults;
-use hessblock::import::data::Dataset;
-use hessblock::loss::{CrossEntropy, Reduction};
-use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Tiling;
-use hessblock::sink::{
+use hessblock::data::Dataset;
+use hessblock::internals::files::WriteFaults;
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::Tiling;
+use hessblock::internals::run::Control;
+use hessblock::internals::sink::{
     Blocks, Files, FilesOptions, ParameterPlace, PartLayout, Shard, Sink, StorageOptions, Tensors,
     Tile, merge,
 };
-use hessblock::tensor::Real;
-use hessblock::{Device, Part, Precision, RunOptions, Session, Target};
+use hessblock::internals::tensor::Real;
+use hessblock::loss::CrossEntropy;
+use hessblock::network::builder::Builder;
+use hessblock::{Device, Output, Part, Precision, Session};
 use ndarray::{Array2, s};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -394,7 +396,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     let error = files
         .tile(0, 16..32, 0..16, &[0.0; 256], false)
         .unwrap_err();
-    assert!(error.to_string().contains("--triangle"), "{error}");
+    assert!(error.to_string().contains("triangle"), "{error}");
     drop(files);
     // Compressed chunks beyond 2 GiB.
     let huge = [PartLayout::matrix("full", vec![0..32_768], vec![0..32_768])];
@@ -405,7 +407,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     let mut files = sink::<f32>(&path, 32_768, compressed);
     let error = files.begin(&huge).unwrap_err();
     assert!(
-        error.to_string().contains("4.0 GiB") && error.to_string().contains("--tile"),
+        error.to_string().contains("4.0 GiB") && error.to_string().contains("tile"),
         "{error}"
     );
     drop(files);
@@ -415,7 +417,7 @@ fn what_a_zarr_cannot_hold_is_refused() {
     drop(files);
     let error = write(&mut sink::<f32>(&path, 32, FilesOptions::default()), 32, 1).unwrap_err();
     assert!(
-        error.to_string().contains("--tile was 16 and is 32"),
+        error.to_string().contains("tile was 16 and is 32"),
         "{error}"
     );
 }
@@ -588,8 +590,9 @@ fn views_find_layers_and_ranges_in_the_smallest_part() {
         assert_eq!((across.part(), across.dim()), ("layer=a,b/c", (10, 5)));
         assert_eq!(across.to_array().unwrap(), by(&[80..90], &[30..35]));
         // What is not there is said with what is.
-        let error =
-            |found: hessblock::Result<hessblock::sink::View<'_>>| found.unwrap_err().to_string();
+        let error = |found: hessblock::Result<hessblock::internals::sink::View<'_>>| {
+            found.unwrap_err().to_string()
+        };
         let text = error(blocks.layer("d"));
         assert!(
             text.contains("no layer \"d\"") && text.contains("a, b, a, c"),
@@ -613,27 +616,23 @@ fn run(
     side: usize,
     options: FilesOptions,
 ) -> hessblock::Result<()> {
-    let device = Device::cpu(precision);
-    let parts: Vec<Part> = [
-        "full",
-        "layers",
-        "diag",
-        "layer=one,three",
-        "range=3..40,11..60",
-    ]
-    .iter()
-    .map(|part| part.parse().expect("a part"))
-    .collect();
-    let target = Target::with_options(path, options)?;
-    let mut asked = target.run_options(RunOptions::default())?;
+    let g = session.with_device(Device::cpu(precision)).ggn();
+    let parts = [
+        Part::Full,
+        Part::Layers,
+        Part::Diagonal,
+        Part::between("one", "three"),
+        Part::range(3..40, 11..60),
+    ];
+    let output = Output::new(path).with_options(options);
+    output.check()?;
+    let mut asked = output.run_options(RunOptions::default())?;
     asked.tiling = Tiling {
         side,
         regular: true,
     };
-    let plan = session.plan(session.resolve(&parts)?, &device, asked)?;
-    session
-        .run_to_files(&device, &plan, &target, &Control::none())
-        .map(|_| ())
+    let plan = g.plan_with(resolve(session.network(), &parts)?, asked)?;
+    g.write_plan(&plan, &output, &Control::none()).map(|_| ())
 }
 
 fn session() -> Session {
@@ -649,7 +648,12 @@ fn session() -> Session {
     let inputs = Array2::from_shape_fn((9, 5), |(i, j)| value(i + 3, j));
     let targets = ndarray::Array1::from_iter((0..9).map(|k| (k * 7 + 2) % 4));
     let data = Dataset::from_arrays(inputs, targets);
-    Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F64))
+        .build()
+        .expect("a session")
 }
 
 /// Compares a result with the same in `.npy` files, by zarrs as anyone uses it.
@@ -790,15 +794,13 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
         shard: Shard { index: 1, of: 2 },
         ..force
     };
-    refused(Target::with_options(&path, shard).unwrap_err(), "--shard");
+    let check = |path: &Path, options| Output::new(path).with_options(options).check();
+    refused(check(&path, shard).unwrap_err(), "shard");
     let triangle = StorageOptions {
         triangle: true,
         ..StorageOptions::default()
     };
-    refused(
-        Target::with_options(&path, with(triangle)).unwrap_err(),
-        "--triangle",
-    );
+    refused(check(&path, with(triangle)).unwrap_err(), "triangle");
     let mut large = Tensors::<f64>::create(folder.path().join("y.safetensors")).unwrap();
     let layout = PartLayout::matrix("full", vec![0..20_000], vec![0..20_000]);
     refused(large.begin(&[layout]).unwrap_err(), "needs 3.0 GiB");
@@ -837,10 +839,7 @@ fn a_safetensors_file_is_for_what_fits_in_memory() {
     assert_eq!(files(folder.path()), [path.clone(), other.clone()]);
     std::fs::write(&other, std::fs::read(&path).unwrap().split_at(200).0).unwrap();
     assert!(Blocks::open(&other).is_err());
-    refused(
-        Target::with_options(&other, force).unwrap_err(),
-        "not a result",
-    );
+    refused(check(&other, force).unwrap_err(), "not a result");
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! What the benches share: numbers, devices, and the LeNet-5 of DESIGN §7.
 #![allow(dead_code)] // each bench uses its part
 
-use hessblock::Session;
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::jacobian::Factor;
-use hessblock::jacobian::passes::{Reach, Weights};
-use hessblock::loss::{CrossEntropy, Curved, Reduction};
+use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::jacobian::Factor;
+use hessblock::internals::jacobian::passes::{Passes, Reach, Weights};
+use hessblock::internals::jacobian::seeds::LossSeeds;
+use hessblock::internals::jacobian::unit::{Unit, units};
+use hessblock::internals::plan::{Limits, Plan, wanted};
+use hessblock::internals::tensor::{Backend, HostSlice, Shape};
+use hessblock::loss::{CrossEntropy, Curvature, Curved};
 use hessblock::network::Network;
 use hessblock::network::builder::{Builder, Window2d};
-use hessblock::schedule::plan::{Limits, Plan, wanted};
-use hessblock::schedule::unit::{LossSeeds, Unit, units};
-use hessblock::tensor::{Backend, HostSlice, Shape};
+use hessblock::{Device, Precision, Session};
 use ndarray::{ArrayD, IxDyn};
 
 /// Numbers in −1..1, reproducible.
@@ -39,8 +40,8 @@ pub fn tensor<B: Backend>(
 
 /// The GPU to measure: a hardware adapter, or the one that `HESSBLOCK_BENCH_DEVICE` names.
 #[cfg(feature = "gpu")]
-pub fn gpu() -> Option<hessblock::tensor::gpu::Gpu> {
-    use hessblock::tensor::gpu::{Gpu, Selector};
+pub fn gpu() -> Option<hessblock::internals::tensor::gpu::Gpu> {
+    use hessblock::internals::tensor::gpu::{Gpu, Selector};
     let selector = match std::env::var("HESSBLOCK_BENCH_DEVICE") {
         Ok(name) => Selector::Name(name),
         Err(_) => Selector::Auto,
@@ -79,7 +80,7 @@ pub fn lenet5() -> Session {
     session(network.expect("a network"), &[1, 28, 28])
 }
 
-/// Cross-entropy of a network of 10 classes on 128 made-up samples.
+/// Cross-entropy of a network of 10 classes on 128 made-up samples, on the CPU in single precision.
 pub fn session(network: Network, input: &[usize]) -> Session {
     session_of(network, input, SAMPLES)
 }
@@ -97,7 +98,12 @@ pub fn session_of(network: Network, input: &[usize], samples: usize) -> Session 
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.expect("the count fits")),
     );
-    Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean))).expect("a session")
+    Session::builder(network)
+        .data(data)
+        .loss(CrossEntropy::mean())
+        .device(Device::cpu(Precision::F32))
+        .build()
+        .expect("a session")
 }
 
 /// Memory without end, so that a plan keeps what it can.
@@ -112,7 +118,7 @@ pub fn endless<B: Backend>(backend: &B) -> Limits {
     }
 }
 
-/// The factors that a plan's parts are made of, all units, from data in memory; `each` is done to every factor.
+/// The factors that the parts of a plan for G are made of, all units, from data in memory; `each` is done to every factor.
 pub fn units_of<B: Backend>(
     backend: &B,
     session: &Session,
@@ -124,7 +130,7 @@ pub fn units_of<B: Backend>(
     let reach = Reach::new(network, wanted(network, parts));
     let loss = Curved {
         loss: session.loss(),
-        curvature: session.curvature(),
+        curvature: Curvature::Ggn,
         lenient: false,
     };
     let weights = Weights::upload(backend, network);
@@ -138,10 +144,7 @@ pub fn units_of<B: Backend>(
         let inputs = inputs.collect();
         let targets = data.targets(range.clone()).expect("targets");
         let made = units(
-            backend,
-            network,
-            &weights,
-            &reach,
+            &Passes::new(backend, network, &weights, &reach),
             inputs,
             0..plan.directions,
             plan.chunk,

@@ -1,11 +1,12 @@
-//! The set of cases, by name, and what a case is once it stands on a device.
+//! The set of cases, by name.
 
 use super::check::Check;
-use super::primitive::{self, Primed};
+use super::primitive::Primed;
 use super::problem::{self, Opened, Problem};
+use super::ready::Ready;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::trial::Setting;
+use crate::trial::{Setting, typical};
 use crate::{Part, Session};
 use glob::Pattern;
 
@@ -14,8 +15,17 @@ use glob::Pattern;
 pub(super) const SET: u32 = 1;
 
 /// Something to be checked and timed.
+///
+/// ```
+/// use hessblock::bench::select;
+/// for case in select(&["lenet5/*".into()])? {
+///     println!("{}: {}", case.name(), case.about());
+///     assert!(case.name().starts_with("lenet5/"));
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct BenchCase {
     name: String,
     about: String,
     work: Work,
@@ -27,23 +37,13 @@ enum Work {
     Problem(Problem),
 }
 
-/// A case on a device.
-pub(super) trait Ready {
-    /// Runs it and compares its numbers.
-    fn check(&self, reference: &[f64], tolerance: f64) -> Result<Check>;
-    /// Starts it; a GPU may still be at work when this returns.
-    fn start(&self) -> Result<()>;
-    /// Waits for all that was started.
-    fn wait(&self) -> Result<()>;
-}
-
 /// A case with its numbers.
 pub(super) enum Prepared {
     Primitive(Primed),
     Problem(Box<Opened>),
 }
 
-impl Case {
+impl BenchCase {
     /// Its name, `group/what`.
     pub fn name(&self) -> &str {
         &self.name
@@ -112,17 +112,17 @@ impl Prepared {
 }
 
 /// All cases, in order.
-pub fn cases() -> Vec<Case> {
-    let primitives = primitive::settings()
+pub fn cases() -> Vec<BenchCase> {
+    let primitives = typical()
         .into_iter()
-        .map(|(name, about, setting)| Case {
+        .map(|(name, about, setting)| BenchCase {
             name: format!("primitive/{name}"),
             about: about.into(),
             work: Work::Primitive(setting),
         });
     let problems = problem::problems()
         .into_iter()
-        .map(|(name, about, problem)| Case {
+        .map(|(name, about, problem)| BenchCase {
             name: name.into(),
             about: about.into(),
             work: Work::Problem(problem),
@@ -141,7 +141,7 @@ pub fn cases() -> Vec<Case> {
 ///
 /// # Errors
 /// [`Error::Request`] for a text that means none, with all names.
-pub fn select(only: &[String]) -> Result<Vec<Case>> {
+pub fn select(only: &[String]) -> Result<Vec<BenchCase>> {
     let all = cases();
     if only.is_empty() {
         return Ok(all);
@@ -165,7 +165,7 @@ pub fn select(only: &[String]) -> Result<Vec<Case>> {
             found |= meant;
         }
         if !found {
-            let names: Vec<&str> = all.iter().map(Case::name).collect();
+            let names: Vec<&str> = all.iter().map(BenchCase::name).collect();
             return Err(Error::unknown("case", text, &names));
         }
     }

@@ -1,11 +1,29 @@
 //! Reports put side by side.
 
-use super::report::Report;
+use super::report::{BenchReport, BenchedCase, BenchedDevice};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
 
 /// Machines by cases.
+///
+/// ```
+/// use hessblock::bench::{BenchReport, Comparison};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?;
+/// let comparison = Comparison::new(&[("old.json", report.clone()), ("new.json", report)])?;
+/// assert_eq!(comparison.cases[0].name, "lenet5/gradient");
+/// assert_eq!(comparison.means, [Some(1.0), Some(1.0)]); // as fast as itself
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// Every device of every report, in order.
@@ -50,15 +68,15 @@ pub struct ComparedCase {
 }
 
 impl Comparison {
-    /// Reads reports that [`Report::json`] made.
+    /// Reads reports that [`BenchReport::json`] made.
     ///
     /// # Errors
-    /// As [`Report::read`] and [`Comparison::new`].
+    /// As [`BenchReport::read`] and [`Comparison::new`].
     pub fn read(paths: &[impl AsRef<Path>]) -> Result<Comparison> {
         let reports = paths.iter().map(|path| {
             Ok((
                 path.as_ref().display().to_string(),
-                Report::read(path.as_ref())?,
+                BenchReport::read(path.as_ref())?,
             ))
         });
         Comparison::new(&reports.collect::<Result<Vec<_>>>()?)
@@ -68,88 +86,19 @@ impl Comparison {
     ///
     /// # Errors
     /// [`Error::Request`] where there is nothing to compare.
-    pub fn new(reports: &[(impl AsRef<str>, Report)]) -> Result<Comparison> {
-        let devices: Vec<_> = reports
-            .iter()
-            .flat_map(|(file, report)| {
-                report
-                    .devices
-                    .iter()
-                    .map(move |d| (file.as_ref(), report, d))
-            })
-            .collect();
-        let machine =
-            |(k, (file, report, device)): (usize, &(&str, &Report, &super::DeviceReport))| {
-                let how = match device.threads {
-                    Some(1) => "1 thread".into(),
-                    Some(threads) => format!("{threads} threads"),
-                    None => device.backend.clone(),
-                };
-                let system = &report.system;
-                Machine {
-                    letter: letter(k),
-                    file: (*file).into(),
-                    name: device.name.clone(),
-                    device: format!("{} ({}, {how})", device.name, device.precision),
-                    system: format!("{}; hessblock {}", system.os, report.version),
-                }
-            };
-        let machines: Vec<Machine> = devices.iter().enumerate().map(machine).collect();
-        // In the order of the set, and after it what only other releases know.
-        let mut names: Vec<String> = super::cases()
-            .iter()
-            .map(|c| c.name().to_string())
-            .collect();
-        for (_, _, device) in &devices {
-            for case in &device.cases {
-                if !names.contains(&case.name) {
-                    names.push(case.name.clone());
-                }
-            }
-        }
-        let of = |name: String| {
-            let time = |device: &super::DeviceReport| {
-                let case = device.cases.iter().find(|case| case.name == name)?;
-                case.seconds().filter(|s| *s > 0.0)
-            };
-            let seconds: Vec<Option<f64>> = devices.iter().map(|(_, _, d)| time(d)).collect();
-            let spread = |device: &super::DeviceReport| {
-                let case = device.cases.iter().find(|case| case.name == name)?;
-                let timing = case.timing.filter(|t| t.median_seconds > 0.0)?;
-                // Where the most was not kept, the median may be as far from it as from the least.
-                let mirrored = 2.0 * timing.median_seconds - timing.least_seconds;
-                Some((
-                    timing.least_seconds,
-                    timing.most_seconds.unwrap_or(mirrored),
-                ))
-            };
-            let spreads: Vec<Option<(f64, f64)>> =
-                devices.iter().map(|(_, _, d)| spread(d)).collect();
-            let runs = |device: &super::DeviceReport| {
-                let case = device.cases.iter().find(|case| case.name == name);
-                case.and_then(|case| case.timing).map_or(0, |t| t.runs)
-            };
-            let runs: Vec<usize> = devices.iter().map(|(_, _, d)| runs(d)).collect();
-            let meets = |k: usize| match (spreads[0], spreads[k]) {
-                (Some(_), Some(_)) if runs[0] == 1 || runs[k] == 1 => true,
-                (Some((low, high)), Some((least, most))) => least <= high && low <= most,
-                _ => false,
-            };
-            let within_spread = (0..devices.len()).map(meets).collect();
-            let first = seconds.first().copied().flatten();
-            let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
-            ComparedCase {
-                name,
-                seconds,
-                spreads,
-                speeds,
-                runs,
-                within_spread,
-            }
+    pub fn new(reports: &[(impl AsRef<str>, BenchReport)]) -> Result<Comparison> {
+        let of = |(file, report): &(_, BenchReport)| {
+            let machine = |device| Machine::new(AsRef::as_ref(file), report, device);
+            report.devices.iter().map(machine).collect::<Vec<_>>()
         };
-        let cases: Vec<ComparedCase> = names
+        let mut machines: Vec<Machine> = reports.iter().flat_map(of).collect();
+        for (k, machine) in machines.iter_mut().enumerate() {
+            machine.letter = letter(k);
+        }
+        let devices: Vec<&BenchedDevice> = reports.iter().flat_map(|(_, r)| &r.devices).collect();
+        let cases: Vec<ComparedCase> = names(&devices)
             .into_iter()
-            .map(of)
+            .map(|name| ComparedCase::new(name, &devices))
             .filter(|case| case.seconds.iter().any(Option::is_some))
             .collect();
         if machines.is_empty() || cases.is_empty() {
@@ -171,6 +120,85 @@ impl Comparison {
             means,
         })
     }
+}
+
+impl Machine {
+    /// A device of a report, without a letter as yet.
+    fn new(file: &str, report: &BenchReport, device: &BenchedDevice) -> Machine {
+        let how = match device.threads {
+            Some(1) => "1 thread".into(),
+            Some(threads) => format!("{threads} threads"),
+            None => device.backend.clone(),
+        };
+        let system = &report.system;
+        Machine {
+            letter: String::new(),
+            file: file.into(),
+            name: device.name.clone(),
+            device: format!("{} ({}, {how})", device.name, device.precision),
+            system: format!("{}; hessblock {}", system.os, report.version),
+        }
+    }
+}
+
+/// Names of all cases: in the order of the set, and after it those that only other releases know.
+fn names(devices: &[&BenchedDevice]) -> Vec<String> {
+    let mut names: Vec<String> = super::cases()
+        .iter()
+        .map(|c| c.name().to_string())
+        .collect();
+    for case in devices.iter().flat_map(|device| &device.cases) {
+        if !names.contains(&case.name) {
+            names.push(case.name.clone());
+        }
+    }
+    names
+}
+
+impl ComparedCase {
+    fn new(name: String, devices: &[&BenchedDevice]) -> ComparedCase {
+        let found = devices.iter().map(|device| {
+            let mut cases = device.cases.iter();
+            cases.find(|case| case.name == name)
+        });
+        let found: Vec<Option<&BenchedCase>> = found.collect();
+        let seconds =
+            |case: &Option<&BenchedCase>| case.and_then(BenchedCase::seconds).filter(|s| *s > 0.0);
+        let seconds: Vec<Option<f64>> = found.iter().map(seconds).collect();
+        let spreads: Vec<Option<(f64, f64)>> = found.iter().map(|case| spread((*case)?)).collect();
+        let runs = |case: &Option<&BenchedCase>| {
+            let timing = case.and_then(|case| case.timing);
+            timing.map_or(0, |timing| timing.runs)
+        };
+        let runs: Vec<usize> = found.iter().map(runs).collect();
+        let meets = |k: usize| match (spreads[0], spreads[k]) {
+            (Some(_), Some(_)) if runs[0] == 1 || runs[k] == 1 => true,
+            (Some((low, high)), Some((least, most))) => least <= high && low <= most,
+            _ => false,
+        };
+        let within_spread = (0..devices.len()).map(meets).collect();
+        let first = seconds.first().copied().flatten();
+        let speeds = seconds.iter().map(|s| Some(first? / (*s)?)).collect();
+        ComparedCase {
+            name,
+            seconds,
+            spreads,
+            speeds,
+            runs,
+            within_spread,
+        }
+    }
+}
+
+/// The least and the most of the runs' seconds.
+fn spread(case: &BenchedCase) -> Option<(f64, f64)> {
+    let timing = case.timing.filter(|t| t.median_seconds > 0.0)?;
+    // Where the most was not kept, the median may be as far from it as from the least.
+    let mirrored = 2.0 * timing.median_seconds - timing.least_seconds;
+    Some((
+        timing.least_seconds,
+        timing.most_seconds.unwrap_or(mirrored),
+    ))
 }
 
 /// A, B, … Z, AA, …

@@ -1,7 +1,9 @@
 //! Which devices are measured.
 
-use crate::device::{Device, Precision};
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::precision::Precision;
+use crate::setting::DEVICE;
 
 /// The devices that selectors mean, each as [`Device::open`] takes it; `all` is the CPU and every hardware adapter, and so
 /// is no selector at all. A software adapter is meant by its name or index alone. With notes for people.
@@ -20,12 +22,12 @@ pub fn devices(selectors: &[String], precision: Precision) -> Result<(Vec<Device
         if !selector.trim().eq_ignore_ascii_case("all") {
             if selector.contains(',') {
                 return Err(Error::Request(format!(
-                    "devices are measured one by one: name those of {selector:?} apart, each after --device"
+                    "devices are measured one by one: name those of {selector:?} apart, each after {DEVICE}"
                 )));
             }
-            let (device, note) = Device::open(selector, precision)?;
+            let device = Device::open(selector, precision)?;
+            notes.extend(device.note().map(str::to_string));
             devices.push(device);
-            notes.extend(note);
             continue;
         }
         devices.push(Device::cpu(precision));
@@ -60,7 +62,7 @@ fn hardware(precision: Precision, devices: &mut Vec<Device>, notes: &mut Vec<Str
     }
     for adapter in hardware {
         match Device::open(&adapter.index.to_string(), precision) {
-            Ok((device, _)) => devices.push(device),
+            Ok(device) => devices.push(device),
             Err(error) => notes.push(format!("{} is left out: {error}", adapter.name)),
         }
     }
@@ -78,9 +80,9 @@ mod tests {
     #[test]
     fn all_starts_with_the_cpu_and_unknown_devices_are_refused() {
         let (found, _) = devices(&[], Precision::F64).unwrap();
-        assert!(matches!(found[..], [Device::CpuF64(_)]));
+        assert!(matches!(&found[..], [cpu] if cpu.precision() == Precision::F64));
         let (found, _) = devices(&["cpu".into()], Precision::F32).unwrap();
-        assert!(matches!(found[..], [Device::CpuF32(_)]));
+        assert!(matches!(&found[..], [cpu] if cpu.to_string() == "CPU"));
         assert!(devices(&["no such adapter".into()], Precision::F32).is_err());
         assert!(devices(&["0,0".into()], Precision::F32).is_err());
     }

@@ -1,6 +1,6 @@
 //! The figure of a comparison: a bar per case and machine, on a logarithmic axis of time.
 
-use super::compare::Comparison;
+use super::compare::{ComparedCase, Comparison};
 use super::table::{digits, duration};
 use crate::figure::{At, BLUE, Decades, Drawing, FAINT, INK, VERMILLION, ends, shortened, width};
 use plotters::style::{RGBColor, WHITE};
@@ -29,16 +29,36 @@ const FOOT: i32 = 58;
 /// Pixels at the right for numbers.
 const NUMBERS: i32 = 150;
 
+/// The area of the bars.
+struct Area {
+    left: i32,
+    right: i32,
+    top: i32,
+    bottom: i32,
+}
+
+impl Area {
+    /// The x of a time.
+    fn x(&self, axis: &Decades, seconds: f64) -> i32 {
+        let place = axis.place(seconds).unwrap_or(0.0);
+        self.left + (f64::from(self.right - self.left) * place).round() as i32
+    }
+}
+
+/// The group of a case: the part of its name before the slash.
+fn group(name: &str) -> &str {
+    name.split('/').next().unwrap_or("")
+}
+
+/// The name of a case in its group, shortened where it is long.
+fn short(name: &str) -> String {
+    shortened(name.split_once('/').map_or(name, |(_, rest)| rest), 30)
+}
+
 /// Draws a comparison: time by case and machine, shorter is faster, with the speed over that of the first machine.
 pub fn figure(comparison: &Comparison) -> Drawing {
     let machines = comparison.machines.len() as i32;
-    let group = |name: &str| name.split('/').next().unwrap_or("").to_string();
-    let short = |name: &str| {
-        name.split_once('/')
-            .map_or(name, |(_, rest)| rest)
-            .to_string()
-    };
-    let mut groups: Vec<String> = comparison.cases.iter().map(|c| group(&c.name)).collect();
+    let mut groups: Vec<&str> = comparison.cases.iter().map(|c| group(&c.name)).collect();
     groups.dedup();
     let cases = comparison.cases.len() as i32;
     let body = cases * (machines * BAR + GAP) + groups.len() as i32 * GROUP;
@@ -48,6 +68,44 @@ pub fn figure(comparison: &Comparison) -> Drawing {
     let lines = legends.iter().map(Vec::len).sum::<usize>() as i32;
     let top = HEAD + lines * LINE + 14;
     let mut drawing = Drawing::new(WIDTH, top + body + FOOT + MARGIN);
+    head(&mut drawing, &legends);
+    let cases = comparison.cases.iter();
+    let names = cases.clone().map(|c| width(&short(&c.name), 12));
+    let area = Area {
+        left: MARGIN + names.max().unwrap_or(0) + 12,
+        right: WIDTH - MARGIN - NUMBERS,
+        top,
+        bottom: top + body,
+    };
+    let times = cases.flat_map(|c| c.seconds.iter().flatten());
+    // All bars are on one scale; the axis keeps seven decades at most.
+    let axis = Decades::around(times.copied());
+    foot(&mut drawing, &area, &axis);
+    let mut y = top;
+    let mut last = "";
+    for case in &comparison.cases {
+        if group(&case.name) != last {
+            last = group(&case.name);
+            drawing.text((MARGIN, y + GROUP / 2), last, 13, INK, At::Left);
+            y += GROUP;
+        }
+        let at = (area.left - 8, y + machines * BAR / 2);
+        drawing.text(at, &short(&case.name), 12, INK, At::Right);
+        for (k, machine) in comparison.machines.iter().enumerate() {
+            let letter = match machines {
+                1 => String::new(),
+                _ => format!("{}  ", machine.letter),
+            };
+            let upper = y + k as i32 * BAR;
+            bar(&mut drawing, (&area, &axis), (case, k), &letter, upper);
+        }
+        y += machines * BAR + GAP;
+    }
+    drawing
+}
+
+/// Draws the title and the legends.
+fn head(drawing: &mut Drawing, legends: &[Vec<String>]) {
     let title = "Time of each case (shorter is faster), and speed over that of A";
     drawing.text((MARGIN, 24), title, 18, INK, At::Left);
     let mut y = HEAD + 4;
@@ -61,88 +119,55 @@ pub fn figure(comparison: &Comparison) -> Drawing {
             y += LINE;
         }
     }
-    let names = comparison
-        .cases
-        .iter()
-        .map(|c| width(&shortened(&short(&c.name), 30), 12));
-    let left = MARGIN + names.max().unwrap_or(0) + 12;
-    let right = WIDTH - MARGIN - NUMBERS;
-    let times = comparison
-        .cases
-        .iter()
-        .flat_map(|c| c.seconds.iter().flatten());
-    // All bars are on one scale; the axis keeps seven decades at most.
-    let axis = Decades::around(times.copied());
-    axis.below(&mut drawing, [(left, top), (right, top + body)]);
-    let middle = (left + right) / 2;
-    let title = (middle, top + body + 30);
-    drawing.text(
-        title,
-        "time of a case (s), median of its runs",
-        12,
-        INK,
-        At::Middle,
-    );
+}
+
+/// Draws the axis below the bars, with its title and how to read the figure.
+fn foot(drawing: &mut Drawing, area: &Area, axis: &Decades) {
+    axis.below(drawing, [(area.left, area.top), (area.right, area.bottom)]);
+    let middle = (area.left + area.right) / 2;
+    let title = "time of a case (s), median of its runs";
+    drawing.text((middle, area.bottom + 30), title, 12, INK, At::Middle);
     let how = "lines span the runs; grey and ~: it may be chance, as the runs overlap with A's, or one of the two ran once";
-    drawing.text((middle, top + body + 50), how, 12, FAINT, At::Middle);
-    let mut y = top;
-    let mut last = String::new();
-    for case in &comparison.cases {
-        if group(&case.name) != last {
-            last = group(&case.name);
-            drawing.text((MARGIN, y + GROUP / 2), &last, 13, INK, At::Left);
-            y += GROUP;
-        }
-        let name = shortened(&short(&case.name), 30);
-        drawing.text(
-            (left - 8, y + machines * BAR / 2),
-            &name,
-            12,
-            INK,
-            At::Right,
-        );
-        for (k, (seconds, speed)) in case.seconds.iter().zip(&case.speeds).enumerate() {
-            let (upper, center) = (y + k as i32 * BAR, y + k as i32 * BAR + BAR / 2);
-            let Some(seconds) = seconds else {
-                drawing.text((left + 6, center), "not timed", 10, FAINT, At::Left);
-                continue;
-            };
-            let place = axis.place(*seconds).unwrap_or(0.0);
-            let end = left + ((f64::from(right - left) * place).round() as i32).max(2);
-            let color = COLORS[k % COLORS.len()];
-            drawing.fill([(left, upper + 1), (end, upper + BAR - 1)], color);
-            let runs_end = case.spreads[k].map_or(end, |(least, most)| {
-                // A line from the least to the most of the runs.
-                let x = |value: f64| {
-                    let place = axis.place(value).unwrap_or(0.0);
-                    left + (f64::from(right - left) * place).round() as i32
-                };
-                drawing.line(&[(x(least), center), (x(most), center)], INK, 1);
-                x(most)
-            });
-            let end = end.max(runs_end);
-            let letter = match machines {
-                1 => String::new(),
-                _ => format!("{}  ", comparison.machines[k].letter),
-            };
-            // What may be chance is grey.
-            let chance = k > 0 && case.within_spread[k];
-            let speed = match speed {
-                Some(speed) if chance => format!("  ~{}", digits(*speed)),
-                Some(speed) if k > 0 => format!("  ×{}", digits(*speed)),
-                _ => String::new(),
-            };
-            let once = if case.runs[k] == 1 { " (1 run)" } else { "" };
-            let text = format!("{letter}{}{once}{speed}", duration(*seconds));
-            // No rule runs through a number.
-            let behind = (end + 8 + width(&text, 10), upper + BAR);
-            drawing.fill([(end + 1, upper), behind], WHITE);
-            let ink = if chance { FAINT } else { INK };
-            drawing.text((end + 6, center), &text, 10, ink, At::Left);
-        }
-        y += machines * BAR + GAP;
-    }
-    drawing
+    drawing.text((middle, area.bottom + 50), how, 12, FAINT, At::Middle);
+}
+
+/// Draws the bar of a case on machine `k`, with the spread of its runs and its numbers.
+fn bar(
+    drawing: &mut Drawing,
+    (area, axis): (&Area, &Decades),
+    (case, k): (&ComparedCase, usize),
+    letter: &str,
+    upper: i32,
+) {
+    let (left, center) = (area.left, upper + BAR / 2);
+    let Some(seconds) = case.seconds[k] else {
+        drawing.text((left + 6, center), "not timed", 10, FAINT, At::Left);
+        return;
+    };
+    let end = area.x(axis, seconds).max(left + 2);
+    let color = COLORS[k % COLORS.len()];
+    drawing.fill([(left, upper + 1), (end, upper + BAR - 1)], color);
+    let runs_end = case.spreads[k].map_or(end, |(least, most)| {
+        // A line from the least to the most of the runs.
+        let most = area.x(axis, most);
+        drawing.line(&[(area.x(axis, least), center), (most, center)], INK, 1);
+        most
+    });
+    let end = end.max(runs_end);
+    // What may be chance is grey.
+    let chance = k > 0 && case.within_spread[k];
+    let speed = match case.speeds[k] {
+        Some(speed) if chance => format!("  ~{}", digits(speed)),
+        Some(speed) if k > 0 => format!("  ×{}", digits(speed)),
+        _ => String::new(),
+    };
+    let once = if case.runs[k] == 1 { " (1 run)" } else { "" };
+    let text = format!("{letter}{}{once}{speed}", duration(seconds));
+    // No rule runs through a number.
+    let behind = (end + 8 + width(&text, 10), upper + BAR);
+    drawing.fill([(end + 1, upper), behind], WHITE);
+    let ink = if chance { FAINT } else { INK };
+    drawing.text((end + 6, center), &text, 10, ink, At::Left);
 }
 
 /// The legend of a machine: its device, system and file, wrapped into lines that fit the figure.

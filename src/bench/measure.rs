@@ -16,6 +16,25 @@ const LEAST: usize = 3;
 const PATIENCE: f64 = 3.0;
 
 /// What was measured.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// if let Some(timing) = report.devices[0].cases[0].timing {
+///     println!("{:.2e} s, the median of {} runs", timing.median_seconds, timing.runs);
+///     assert!(timing.least_seconds <= timing.median_seconds);
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     /// Seconds of one start, the median over the runs.

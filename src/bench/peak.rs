@@ -1,9 +1,10 @@
 //! What a device can do at most, measured: multiply-adds from registers, writing and copying memory.
 
 use super::measure::time;
-use crate::device::Device;
+use crate::control::CancelToken;
+use crate::device::{Device, Kind};
 use crate::error::Result;
-use crate::schedule::budget::available_memory;
+use crate::plan::budget::available_memory;
 #[cfg(feature = "gpu")]
 use crate::tensor::{Backend, Expr, Shape, gpu::Gpu};
 #[cfg(feature = "gpu")]
@@ -42,6 +43,17 @@ const STARTS: [f32; CHAINS] = {
 const STEPS: usize = 100_000;
 
 /// The rates of a device; `None` where they were not measured.
+///
+/// ```
+/// use hessblock::bench::Peak;
+/// let peak = Peak {
+///     flops: Some(4e11),
+///     one_thread_flops: Some(1e11),
+///     write: Some(2e10),
+///     copy: Some(3e10),
+/// };
+/// assert_eq!((peak.scaling(), peak.bandwidth()), (Some(4.0), Some(3e10)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Peak {
     /// Floating-point operations per second of multiply-adds (two each) on all threads.
@@ -72,14 +84,18 @@ impl Peak {
     ///
     /// # Errors
     /// What the device reports; [`crate::Error::Interrupted`].
-    pub fn measure(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
-        match device {
-            Device::CpuF32(_) => cpu(false, cancel),
-            Device::CpuF64(_) => cpu(true, cancel),
+    pub fn measure(device: &Device, cancel: &CancelToken) -> Result<Peak> {
+        Peak::measure_until(device, cancel.flag())
+    }
+
+    pub(super) fn measure_until(device: &Device, cancel: &AtomicBool) -> Result<Peak> {
+        match device.kind() {
+            Kind::CpuF32(_) => cpu(false, cancel),
+            Kind::CpuF64(_) => cpu(true, cancel),
             #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => of_gpu(gpu, cancel),
+            Kind::Gpu(gpu) => of_gpu(gpu, cancel),
             #[cfg(feature = "gpu")]
-            Device::Gpus(gpus) => of_gpu(gpus.first(), cancel),
+            Kind::Gpus(gpus) => of_gpu(gpus.first(), cancel),
         }
     }
 }

@@ -1,198 +1,18 @@
-//! The primitives of [`Backend`], each at the size that it has in a LeNet-5 (128 samples, 10 directions) or, depthwise,
-//! in a MobileNet.
+//! The primitives of [`Backend`] at typical sizes, checked and timed.
 
-use super::case::Ready;
 use super::check::{Check, DEFINITION};
+use super::ready::Ready;
 use crate::device::{Device, with_backend};
 use crate::error::Result;
 use crate::tensor::cpu::Cpu;
-use crate::tensor::expression::Unary;
 use crate::tensor::meter::Meter;
-use crate::tensor::{Backend, Expr, Real, Shape, Window};
+use crate::tensor::{Backend, Real};
 use crate::trial::{Array, Loaded, Primitive, Setting, entry, wait};
 use std::cell::RefCell;
 use std::sync::Arc;
 
-const SAMPLES: usize = 128;
-const DIRECTIONS: usize = 10;
 /// Entries of a result that are computed by the definition.
 const ENTRIES: usize = 256;
-
-/// Name, a word on it, and the setting of every primitive.
-pub(super) fn settings() -> Vec<(&'static str, &'static str, Setting)> {
-    let square = Window::square;
-    let conv = square(12, 8, 5, 1, 0);
-    let pool = square(8, 4, 2, 2, 0);
-    let depthwise = square(28, 28, 5, 1, 2);
-    let many = |rest: &[usize]| Shape::new(SAMPLES, DIRECTIONS, rest);
-    let primal = |rest: &[usize]| Shape::new(SAMPLES, 1, rest);
-    let weights = |rest: &[usize]| Shape::new(1, 1, rest);
-    let (x, w) = (primal(&[1, 6, 12, 12]), weights(&[16, 6, 5, 5]));
-    let delta = many(&[1, 16, 8, 8]);
-    let pooled = many(&[1, 16, 4, 4]);
-    let value = primal(&[1, 16, 8, 8]);
-    let dense = weights(&[120, 256]);
-    let plane = Shape::new(8, 1, &[1, 144, 28, 28]);
-    let planes = Shape::new(8, 2, &[1, 144, 28, 28]);
-    let taps = weights(&[144, 1, 5, 5]);
-    let indices = Shape::new(SAMPLES, 1, &[32]);
-    let (wide, narrow) = (many(&[1, 256]), many(&[1, 120]));
-    let half = many(&[1, 8, 8, 8]);
-    let (table, looked_up) = (weights(&[1, 64, 48]), many(&[1, 32, 48]));
-    let a = Expr::input(0);
-    use Primitive as P;
-    let list: Vec<(&str, &str, Primitive, Vec<&Shape>)> = vec![
-        (
-            "einsum-forward",
-            "a linear layer 256 → 120, 10 directions",
-            P::Einsum("sdti,sdoi->sdto"),
-            vec![&wide, &dense],
-        ),
-        (
-            "einsum-reverse",
-            "its transpose",
-            P::Einsum("sdto,sdoi->sdti"),
-            vec![&narrow, &dense],
-        ),
-        (
-            "conv",
-            "6 → 16 channels, 5×5",
-            P::Conv(conv.clone(), 1),
-            vec![&x, &w],
-        ),
-        (
-            "conv-inputs",
-            "its transpose in the inputs, 10 directions",
-            P::ConvInputs(conv.clone(), 1),
-            vec![&delta, &w],
-        ),
-        (
-            "conv-weights-rows",
-            "its transpose in the weights, a row per sample and direction",
-            P::ConvWeights(conv.clone(), 1, false),
-            vec![&delta, &x],
-        ),
-        (
-            "conv-weights-sum",
-            "the same, summed over samples",
-            P::ConvWeights(conv, 1, true),
-            vec![&delta, &x],
-        ),
-        (
-            "depthwise-conv",
-            "144 channels of 28×28, 5×5, 8 samples",
-            P::Conv(depthwise.clone(), 144),
-            vec![&plane, &taps],
-        ),
-        (
-            "depthwise-inputs",
-            "its transpose in the inputs, 2 directions",
-            P::ConvInputs(depthwise.clone(), 144),
-            vec![&planes, &taps],
-        ),
-        (
-            "depthwise-weights-rows",
-            "its transpose in the weights, 2 directions",
-            P::ConvWeights(depthwise, 144, false),
-            vec![&planes, &plane],
-        ),
-        (
-            "window-sum",
-            "2×2 of 8×8",
-            P::WindowSum(pool.clone()),
-            vec![&delta],
-        ),
-        (
-            "window-spread",
-            "its transpose",
-            P::WindowSpread(pool.clone()),
-            vec![&pooled],
-        ),
-        (
-            "gather",
-            "10 directions at the maxima of 2×2",
-            P::Gather(pool.clone()),
-            vec![&delta, &value],
-        ),
-        (
-            "scatter",
-            "its transpose",
-            P::Scatter(pool),
-            vec![&pooled, &value],
-        ),
-        (
-            "map-tanh",
-            "tanh at 1.3 million positions",
-            P::Map(a.clone().unary(Unary::Tanh)),
-            vec![&delta],
-        ),
-        (
-            "map-product",
-            "10 directions times a value",
-            P::Map(a * Expr::input(1)),
-            vec![&delta, &value],
-        ),
-        (
-            "reduce-positions",
-            "sums over 8×8",
-            P::ReduceSum(vec![4, 5]),
-            vec![&delta],
-        ),
-        (
-            "reduce-samples",
-            "sums over 128 samples",
-            P::ReduceSum(vec![0]),
-            vec![&delta],
-        ),
-        (
-            "permute",
-            "channels last",
-            P::Permute(vec![0, 2, 3, 1]),
-            vec![&delta],
-        ),
-        (
-            "slice",
-            "8 of 16 channels",
-            P::Slice(3, 3, 11),
-            vec![&delta],
-        ),
-        (
-            "embed",
-            "8 channels among 16",
-            P::Embed(3, 3, 16),
-            vec![&half],
-        ),
-        (
-            "take",
-            "32 of 64 rows of a table for each sample",
-            P::Take(3),
-            vec![&table, &indices],
-        ),
-        (
-            "put",
-            "its transpose, 10 directions, summed over samples",
-            P::Put(3, 0..64, true),
-            vec![&looked_up, &indices],
-        ),
-        (
-            "concat",
-            "16 and 16 channels",
-            P::Concat(3),
-            vec![&delta, &delta],
-        ),
-        (
-            "broadcast",
-            "3 times",
-            P::Broadcast(vec![3, 16, 8, 8]),
-            vec![&value],
-        ),
-    ];
-    let setting = |(name, about, primitive, shapes): (_, _, _, Vec<&Shape>)| {
-        let shapes = shapes.into_iter().cloned().collect();
-        (name, about, Setting { primitive, shapes })
-    };
-    list.into_iter().map(setting).collect()
-}
 
 /// A setting with its numbers, the same on every machine.
 pub(super) struct Primed {
@@ -314,7 +134,9 @@ pub(super) fn compared<R: Real>(found: &[R], reference: &[f64], tolerance: f64) 
 mod tests {
     use super::*;
     use crate::bench::check::SINGLE;
-    use crate::device::Precision;
+    use crate::precision::Precision;
+    use crate::tensor::Shape;
+    use crate::trial::typical;
 
     /// The same primitives at sizes that a test has time for.
     fn small(setting: &Setting) -> Setting {
@@ -331,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_primitive_agrees_with_its_definition_and_a_wrong_number_does_not() {
-        for (name, _, setting) in settings() {
+        for (name, _, setting) in typical() {
             let primed = Primed::new(&small(&setting));
             let mut values = primed.reference().unwrap();
             let check = primed.definition(&values);
@@ -347,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_primitive_is_started_and_waited_for() {
-        let (_, _, setting) = &settings()[0];
+        let (_, _, setting) = &typical()[0];
         let primed = Primed::new(&small(setting));
         let ready = primed.on(&Device::cpu(Precision::F32));
         ready.start().unwrap();

@@ -5,6 +5,7 @@ use super::measure::Timing;
 use super::peak::Peak;
 use crate::error::{Error, Result};
 use crate::files::{folders, is_there, open};
+use crate::setting::{FORCE, OUT};
 use crate::trial::System;
 use serde::{Deserialize, Serialize};
 use std::io::Read as _;
@@ -18,8 +19,27 @@ const FORMAT_VERSION: u64 = 1;
 const MOST_BYTES: u64 = 64 << 20;
 
 /// Everything that was measured in one go.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// for (device, case) in report.failures() {
+///     println!("{} failed on {}: {:?}", case.name, device.name, case.reason);
+/// }
+/// assert_eq!(report.failures().count(), 0);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct BenchReport {
     /// `hessblock bench`.
     pub format: String,
     /// The version of this form.
@@ -31,12 +51,30 @@ pub struct Report {
     /// The machine.
     pub system: System,
     /// Devices, in order.
-    pub devices: Vec<DeviceReport>,
+    pub devices: Vec<BenchedDevice>,
 }
 
 /// A device with its cases.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// let device = &report.devices[0];
+/// println!("{} in {}, {:?} threads", device.name, device.precision, device.threads);
+/// assert_eq!((device.kind.as_str(), device.cases.len()), ("cpu", 1));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeviceReport {
+pub struct BenchedDevice {
     /// The adapter's name, or the processor's.
     pub name: String,
     /// `cpu`, or an adapter's kind: `discrete`, `integrated`, `virtual`, `software`.
@@ -52,10 +90,30 @@ pub struct DeviceReport {
     /// What the device can do at most.
     pub peak: Peak,
     /// Cases, in order.
-    pub cases: Vec<CaseReport>,
+    pub cases: Vec<BenchedCase>,
 }
 
 /// What became of a case.
+///
+/// ```
+/// use hessblock::bench::{BenchReport, Outcome};
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// let cases = report.devices.iter().flat_map(|device| &device.cases);
+/// for case in cases.filter(|case| case.outcome == Outcome::Skipped) {
+///     println!("there was no room for {}", case.name);
+/// }
+/// assert_eq!(report.devices[0].cases[0].outcome, Outcome::Passed);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -68,8 +126,26 @@ pub enum Outcome {
 }
 
 /// A case on a device.
+///
+/// ```
+/// use hessblock::bench::BenchReport;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("bench.json");
+/// # let text = r#"{"format": "hessblock bench", "format_version": 1, "set": 1, "version": "0.1.0",
+/// #     "system": {"processor": "Example CPU", "architecture": "x86_64", "os": "Debian 12", "threads": 8},
+/// #     "devices": [{"name": "Example CPU", "kind": "cpu", "precision": "f32", "backend": "cpu", "threads": 8,
+/// #         "peak": {"flops": 4e11}, "cases": [{"name": "lenet5/gradient", "outcome": "passed", "error": 2e-7,
+/// #             "tolerance": 1e-5, "operations": 200000000, "gflops": 100.0, "timing": {"median_seconds": 2e-3,
+/// #             "least_seconds": 1.9e-3, "most_seconds": 2.2e-3, "runs": 51, "batch": 3}}]}]}"#;
+/// # std::fs::write(&path, text).map_err(hessblock::Error::io(&path))?;
+/// let report = BenchReport::read(&path)?; // written by `hessblock bench --out bench.json`
+/// let case = &report.devices[0].cases[0];
+/// println!("{}: {:?} s", case.name, case.seconds());
+/// assert_eq!(case.gflops, Some(100.0));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CaseReport {
+pub struct BenchedCase {
     /// Its name.
     pub name: String,
     /// What became of it.
@@ -96,10 +172,10 @@ pub struct CaseReport {
     pub bound: Option<String>,
 }
 
-impl CaseReport {
+impl BenchedCase {
     /// A case that has not run.
-    pub(super) fn new(name: &str) -> CaseReport {
-        CaseReport {
+    pub(super) fn new(name: &str) -> BenchedCase {
+        BenchedCase {
             name: name.into(),
             outcome: Outcome::Failed,
             reason: None,
@@ -147,10 +223,10 @@ impl CaseReport {
     }
 }
 
-impl Report {
+impl BenchReport {
     /// A report of this machine with no device yet.
-    pub(super) fn here() -> Report {
-        Report {
+    pub(super) fn here() -> BenchReport {
+        BenchReport {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
             set: SET.into(),
@@ -161,7 +237,7 @@ impl Report {
     }
 
     /// Cases that failed, with their device.
-    pub fn failures(&self) -> impl Iterator<Item = (&DeviceReport, &CaseReport)> {
+    pub fn failures(&self) -> impl Iterator<Item = (&BenchedDevice, &BenchedCase)> {
         self.devices
             .iter()
             .flat_map(|device| device.cases.iter().map(move |case| (device, case)))
@@ -178,11 +254,11 @@ impl Report {
         Ok(text + "\n")
     }
 
-    /// Reads a file that [`Report::json`] made.
+    /// Reads a file that [`BenchReport::json`] made.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::File`] with the file and what is wrong in it.
-    pub fn read(path: &Path) -> Result<Report> {
+    pub fn read(path: &Path) -> Result<BenchReport> {
         let (file, length) = open(path)?;
         let fault = |message: String| Error::file(path, message);
         if length > MOST_BYTES {
@@ -196,12 +272,12 @@ impl Report {
             .map_err(Error::io(path))?;
         let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| {
             fault(format!(
-                "is not JSON: {e}; give files that `hessblock bench --out` wrote"
+                "is not JSON: {e}; give files that `hessblock bench {OUT}` wrote"
             ))
         })?;
         if value.get("format").and_then(|f| f.as_str()) != Some(FORMAT) {
             return Err(fault(format!(
-                "is JSON, but does not say \"format\": \"{FORMAT}\"; give files that `hessblock bench --out` wrote"
+                "is JSON, but does not say \"format\": \"{FORMAT}\"; give files that `hessblock bench {OUT}` wrote"
             )));
         }
         // Names of devices and cases are printed.
@@ -238,7 +314,8 @@ pub fn check_target(path: &Path, force: bool) -> Result<()> {
         return Err(Error::file(path, "is a folder: give the name of a file"));
     }
     if is_there(path) && !force {
-        let why = "exists already: choose another name, remove it, or replace it with --force";
+        let why =
+            format!("exists already: choose another name, remove it, or replace it with {FORCE}");
         return Err(Error::file(path, why));
     }
     Ok(())
@@ -250,7 +327,7 @@ pub(super) mod tests {
     use crate::files::whole;
 
     /// A report of one device with two cases, times scaled.
-    pub(in crate::bench) fn example(name: &str, scale: f64) -> Report {
+    pub(in crate::bench) fn example(name: &str, scale: f64) -> BenchReport {
         let peak = Peak {
             flops: Some(2e11),
             one_thread_flops: Some(1e11),
@@ -258,7 +335,7 @@ pub(super) mod tests {
             copy: Some(2e10),
         };
         let case = |name: &str, seconds: f64| {
-            let mut case = CaseReport::new(name);
+            let mut case = BenchedCase::new(name);
             (case.operations, case.bytes) = (Some(1_000_000_000), Some(40_000_000));
             let timing = Timing {
                 median_seconds: seconds,
@@ -270,10 +347,10 @@ pub(super) mod tests {
             case.timed(timing, &peak);
             case
         };
-        let mut failed = CaseReport::new("lenet5/diagonal");
+        let mut failed = BenchedCase::new("lenet5/diagonal");
         failed.reason = Some("number 3 is wrong".into());
-        let mut report = Report::here();
-        report.devices.push(DeviceReport {
+        let mut report = BenchReport::here();
+        report.devices.push(BenchedDevice {
             name: name.into(),
             kind: "cpu".into(),
             precision: "f32".into(),
@@ -297,7 +374,7 @@ pub(super) mod tests {
         let report = example("a", 1.0);
         check_target(&path, false).unwrap();
         whole::write(&path, report.json().unwrap().as_bytes()).unwrap();
-        assert_eq!(Report::read(&path).unwrap(), report);
+        assert_eq!(BenchReport::read(&path).unwrap(), report);
         assert!(check_target(&path, false).is_err());
         assert!(check_target(&path, true).is_ok());
         let case = &report.devices[0].cases[0];
@@ -335,7 +412,7 @@ pub(super) mod tests {
             ),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = Report::read(&path).unwrap_err().to_string();
+            let error = BenchReport::read(&path).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("a.json"), "{error}");
         }
     }

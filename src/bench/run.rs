@@ -1,31 +1,58 @@
 //! Runs cases on devices: every case is checked against CPU f64 before it is timed.
 
-use super::case::{Case, Prepared};
+use super::case::{BenchCase, Prepared};
 use super::check::{Check, SINGLE};
 use super::measure::time;
 use super::peak::Peak;
-use super::report::{CaseReport, DeviceReport, Outcome, Report};
-use crate::device::Device;
+use super::report::{BenchReport, BenchedCase, BenchedDevice, Outcome};
+use crate::control::CancelToken;
+use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::trial::System;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How long to measure.
+///
+/// ```no_run
+/// use hessblock::bench::{BenchOptions, measure, select};
+/// # use hessblock::{Device, Precision};
+/// # use std::sync::atomic::AtomicBool;
+/// let options = BenchOptions { seconds: 5.0 }; // ten times the default, for steadier numbers
+/// let devices = [Device::cpu(Precision::F32)];
+/// let report = measure(&select(&[])?, &devices, options, &|_| (), &AtomicBool::new(false))?;
+/// println!("{}", report.json()?);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct BenchOptions {
     /// Seconds that each case is timed for on each device; a case that takes longer runs up to three times.
     pub seconds: f64,
 }
 
-impl Default for Options {
+impl Default for BenchOptions {
     fn default() -> Self {
         Self { seconds: 0.5 }
     }
 }
 
 /// How far a measurement has come.
+///
+/// ```
+/// use hessblock::bench::{BenchOptions, BenchProgress, measure, select};
+/// # use hessblock::{Device, Error, Precision};
+/// # use std::sync::atomic::{AtomicBool, Ordering};
+/// # let (cases, devices) = (select(&["primitive/slice".into()])?, [Device::cpu(Precision::F32)]);
+/// let cancel = AtomicBool::new(false);
+/// let show = |progress: BenchProgress<'_>| {
+///     println!("{} of {}: {}", progress.done, progress.total, progress.what);
+///     cancel.store(true, Ordering::Relaxed); // as Ctrl-C would
+/// };
+/// let stopped = measure(&cases, &devices, BenchOptions::default(), &show, &cancel);
+/// assert!(matches!(stopped, Err(Error::Interrupted)));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
+pub struct BenchProgress<'a> {
     /// Steps done; a step is the peak of a device, or a case on one.
     pub done: usize,
     /// Steps in all.
@@ -41,13 +68,12 @@ pub struct Progress<'a> {
 /// A case that fails is in the report and does not end the run.
 ///
 /// ```
-/// use hessblock::bench::{Options, measure, select};
-/// use hessblock::{Device, Precision};
-/// use std::sync::atomic::AtomicBool;
+/// use hessblock::bench::{BenchOptions, measure, select};
+/// use hessblock::{CancelToken, Device, Precision};
 ///
 /// let (cases, devices) = (select(&["primitive/slice".into()])?, [Device::cpu(Precision::F32)]);
-/// let options = Options { seconds: 0.01 };
-/// let report = measure(&cases, &devices, options, &|_| (), &AtomicBool::new(false))?;
+/// let options = BenchOptions { seconds: 0.01 };
+/// let report = measure(&cases, &devices, options, &|_| (), &CancelToken::new())?;
 /// assert!(report.devices[0].cases[0].seconds().is_some());
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -55,19 +81,20 @@ pub struct Progress<'a> {
 /// # Errors
 /// [`Error::Interrupted`]; [`Error::Device`] where a peak cannot be measured.
 pub fn measure(
-    cases: &[Case],
+    cases: &[BenchCase],
     devices: &[Device],
-    options: Options,
-    progress: &dyn Fn(Progress<'_>),
-    cancel: &AtomicBool,
-) -> Result<Report> {
-    let mut report = Report::here();
+    options: BenchOptions,
+    progress: &dyn Fn(BenchProgress<'_>),
+    cancel: &CancelToken,
+) -> Result<BenchReport> {
+    let cancel = cancel.flag();
+    let mut report = BenchReport::here();
     let total = devices.len() * (cases.len() + 1);
     let mut done = 0;
     let mut step = |what: &str, device: &str| {
         let (at, total) = (done, total);
         done += 1;
-        progress(Progress {
+        progress(BenchProgress {
             done: at,
             total,
             what,
@@ -81,7 +108,7 @@ pub fn measure(
     for device in devices {
         let mut described = describe(device, &report.system);
         step("peak", &described.name)?;
-        described.peak = Peak::measure(device, cancel)?;
+        described.peak = Peak::measure_until(device, cancel)?;
         report.devices.push(described);
     }
     for case in cases {
@@ -89,7 +116,7 @@ pub fn measure(
         let prepared = prepare(case);
         for (device, described) in devices.iter().zip(&mut report.devices) {
             step(case.name(), &described.name)?;
-            let mut found = CaseReport::new(case.name());
+            let mut found = BenchedCase::new(case.name());
             let ended = match &prepared {
                 Ok(prepared) => one(prepared, device, described, options, cancel, &mut found),
                 Err(error) => Err(Error::Value(error.to_string())),
@@ -97,8 +124,8 @@ pub fn measure(
             match ended {
                 Ok(()) => {}
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(Error::Budget(reason)) => {
-                    (found.outcome, found.reason) = (Outcome::Skipped, Some(reason));
+                Err(error @ Error::Budget { .. }) => {
+                    (found.outcome, found.reason) = (Outcome::Skipped, Some(error.to_string()));
                 }
                 Err(error) => found.reason = Some(error.to_string()),
             }
@@ -109,7 +136,7 @@ pub fn measure(
 }
 
 /// A case with what CPU f64 gives; its reference is an error of its own where there is no room for it.
-fn prepare(case: &Case) -> Result<(Prepared, Result<Vec<f64>>)> {
+fn prepare(case: &BenchCase) -> Result<(Prepared, Result<Vec<f64>>)> {
     let prepared = case.prepare()?;
     let reference = prepared.reference();
     Ok((prepared, reference))
@@ -118,28 +145,36 @@ fn prepare(case: &Case) -> Result<(Prepared, Result<Vec<f64>>)> {
 fn one(
     (prepared, reference): &(Prepared, Result<Vec<f64>>),
     device: &Device,
-    described: &DeviceReport,
-    options: Options,
+    described: &BenchedDevice,
+    options: BenchOptions,
     cancel: &AtomicBool,
-    found: &mut CaseReport,
+    found: &mut BenchedCase,
 ) -> Result<()> {
     let reference = match reference {
         Ok(reference) => reference,
-        Err(Error::Budget(why)) => return Err(Error::Budget(why.clone())),
+        Err(Error::Budget {
+            needed,
+            available,
+            remedies,
+            message,
+        }) => {
+            let bytes = (*needed, *available);
+            return Err(Error::budget(bytes, remedies.clone(), message.clone()));
+        }
         Err(error) => return Err(Error::Value(format!("CPU f64, the reference: {error}"))),
     };
     let (operations, numbers) = prepared.work()?;
     let number_bytes = if described.precision == "f64" { 8 } else { 4 };
     (found.operations, found.bytes) = (Some(operations), numbers.map(|n| n * number_bytes));
     let ready = prepared.on(device);
-    let check = match device {
-        Device::CpuF64(_) => prepared.definition(reference)?,
+    let check = match device.kind() {
+        Kind::CpuF64(_) => prepared.definition(reference)?,
         _ => ready.check(reference, SINGLE)?,
     };
     if !passed(&check, found) {
         return Ok(());
     }
-    if matches!(device, Device::CpuF64(_)) {
+    if matches!(device.kind(), Kind::CpuF64(_)) {
         // The reference's own run may have been long ago.
         ready.start()?;
         ready.wait()?;
@@ -150,18 +185,18 @@ fn one(
 }
 
 /// Notes the outcome of a check.
-fn passed(check: &Check, found: &mut CaseReport) -> bool {
+fn passed(check: &Check, found: &mut BenchedCase) -> bool {
     found.error = Some(check.error).filter(|e| e.is_finite());
     found.tolerance = Some(check.tolerance);
     found.reason.clone_from(&check.fault);
     check.passed()
 }
 
-fn describe(device: &Device, system: &System) -> DeviceReport {
-    let cpu = DeviceReport {
+fn describe(device: &Device, system: &System) -> BenchedDevice {
+    let cpu = BenchedDevice {
         name: system.processor.clone(),
         kind: "cpu".into(),
-        precision: device.precision().into(),
+        precision: device.precision().to_string(),
         backend: "cpu".into(),
         driver: device.driver(),
         threads: Some(system.threads),
@@ -169,19 +204,19 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
         cases: Vec::new(),
     };
     #[cfg(feature = "gpu")]
-    let of_gpu = |gpu: &crate::tensor::gpu::Gpu, cpu| DeviceReport {
+    let of_gpu = |gpu: &crate::tensor::gpu::Gpu, cpu| BenchedDevice {
         name: gpu.report().name.clone(),
         kind: gpu.report().kind().into(),
         backend: gpu.report().backend.clone(),
         threads: None,
         ..cpu
     };
-    match device {
-        Device::CpuF32(_) | Device::CpuF64(_) => cpu,
+    match device.kind() {
+        Kind::CpuF32(_) | Kind::CpuF64(_) => cpu,
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => of_gpu(gpu, cpu),
+        Kind::Gpu(gpu) => of_gpu(gpu, cpu),
         #[cfg(feature = "gpu")]
-        Device::Gpus(gpus) => of_gpu(gpus.first(), cpu),
+        Kind::Gpus(gpus) => of_gpu(gpus.first(), cpu),
     }
 }
 
@@ -189,7 +224,7 @@ fn describe(device: &Device, system: &System) -> DeviceReport {
 mod tests {
     use super::*;
     use crate::bench::select;
-    use crate::device::Precision;
+    use crate::precision::Precision;
     use std::cell::RefCell;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -199,13 +234,14 @@ mod tests {
         let cases = select(&["primitive/slice".into(), "primitive/take".into()]).unwrap();
         let devices = [Device::cpu(Precision::F32), Device::cpu(Precision::F64)];
         let steps = RefCell::new(Vec::new());
-        let progress = |p: Progress<'_>| {
+        let progress = |p: BenchProgress<'_>| {
             steps
                 .borrow_mut()
                 .push((p.done, p.total, p.what.to_string()))
         };
-        let options = Options { seconds: 0.01 };
-        let report = measure(&cases, &devices, options, &progress, &GO_ON).unwrap();
+        let options = BenchOptions { seconds: 0.01 };
+        let token = CancelToken::new();
+        let report = measure(&cases, &devices, options, &progress, &token).unwrap();
         assert_eq!(report.failures().count(), 0, "{report:?}");
         let steps = steps.into_inner();
         assert_eq!(steps.len(), 6);
@@ -216,7 +252,7 @@ mod tests {
         let [single, double] = &report.devices[..] else {
             panic!("{report:?}")
         };
-        let bytes = |device: &DeviceReport| device.cases[0].bytes.unwrap();
+        let bytes = |device: &BenchedDevice| device.cases[0].bytes.unwrap();
         assert_eq!(2 * bytes(single), bytes(double));
         assert!(
             single
@@ -225,8 +261,8 @@ mod tests {
                 .all(|c| c.timing.is_some() && c.of_peak.is_some())
         );
         assert_eq!(single.cases[0].gflops, None);
-        let cancelled = AtomicBool::new(true);
-        let ended = measure(&cases, &devices, options, &|_| (), &cancelled);
+        token.cancel();
+        let ended = measure(&cases, &devices, options, &|_| (), &token);
         assert!(matches!(ended, Err(Error::Interrupted)));
     }
 
@@ -236,12 +272,12 @@ mod tests {
         let (prepared, reference) = prepare(case).unwrap();
         let mut wrong = reference.unwrap();
         wrong[5] += 0.5;
-        let mut report = Report::here();
+        let mut report = BenchReport::here();
         let described = describe(&Device::cpu(Precision::F32), &report.system);
         for precision in [Precision::F32, Precision::F64] {
-            let mut found = CaseReport::new(case.name());
+            let mut found = BenchedCase::new(case.name());
             let device = Device::cpu(precision);
-            let options = Options::default();
+            let options = BenchOptions::default();
             let given = (
                 case.prepare().unwrap(),
                 Ok(wrong.iter().map(|v| v + 1.0).collect()),
@@ -257,17 +293,20 @@ mod tests {
         }
         assert_eq!(report.failures().count(), 2);
         // No room is no failure.
-        let given = (prepared, Err(Error::Budget("too large".into())));
-        let mut found = CaseReport::new(case.name());
+        let given = (
+            prepared,
+            Err(Error::budget((2, 1), Vec::new(), "too large")),
+        );
+        let mut found = BenchedCase::new(case.name());
         let device = Device::cpu(Precision::F32);
         let ended = one(
             &given,
             &device,
             &described,
-            Options::default(),
+            BenchOptions::default(),
             &GO_ON,
             &mut found,
         );
-        assert!(matches!(ended, Err(Error::Budget(_))));
+        assert!(matches!(ended, Err(Error::Budget { .. })));
     }
 }

@@ -1,7 +1,7 @@
 //! Reports as tables of text.
 
 use super::compare::Comparison;
-use super::report::{CaseReport, DeviceReport, Outcome, Report};
+use super::report::{BenchReport, BenchedCase, BenchedDevice, Outcome};
 use std::fmt::Write as _;
 
 /// `1.23 ms`.
@@ -32,7 +32,7 @@ fn or_dash(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
 }
 
 /// What a device is and can do at most.
-pub fn device_heading(device: &DeviceReport, report: &Report) -> String {
+pub fn device_heading(device: &BenchedDevice, report: &BenchReport) -> String {
     let mut text = format!("{} ({}", device.name, device.precision);
     match device.threads {
         Some(threads) => {
@@ -62,7 +62,7 @@ pub fn device_heading(device: &DeviceReport, report: &Report) -> String {
 }
 
 /// A row per case.
-pub fn device_table(device: &DeviceReport) -> String {
+pub fn device_table(device: &BenchedDevice) -> String {
     let heads = [
         "median", "least", "runs", "Gflop/s", "GB/s", "of peak", "error",
     ];
@@ -84,7 +84,7 @@ pub fn device_table(device: &DeviceReport) -> String {
     text
 }
 
-fn row(case: &CaseReport) -> Vec<String> {
+fn row(case: &BenchedCase) -> Vec<String> {
     let reason = || case.reason.clone().unwrap_or_default();
     let Some(timing) = case.timing else {
         let word = match case.outcome {

@@ -3,12 +3,12 @@
 use super::args::Bench;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::bench::{
-    Comparison, Options, Progress, Report, cases, check_target, comparison_table, device_heading,
-    device_table, devices, figure, measure, select,
+use crate::bench::{
+    BenchOptions, BenchProgress, BenchReport, Comparison, cases, check_target, comparison_table,
+    device_heading, device_table, devices, figure, measure, select,
 };
-use hessblock::files::whole;
-use hessblock::{Error, Result};
+use crate::files::whole;
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// `hessblock bench`.
@@ -39,10 +39,10 @@ pub fn run(command: &Bench) -> Result<()> {
         note(command.quiet, text);
     }
     let reporter = Reporter::new(command.quiet, "cases");
-    let progress = |p: Progress<'_>| {
+    let progress = |p: BenchProgress<'_>| {
         reporter.step(p.done, p.total, &format!("{} on {}", p.what, p.device));
     };
-    let options = Options {
+    let options = BenchOptions {
         seconds: command.seconds,
     };
     let report = measure(&chosen, &devices, options, &progress, &CANCEL);
@@ -66,7 +66,7 @@ fn list(command: &Bench) -> Result<()> {
         only => select(only)?,
     };
     if command.json {
-        let case = |case: &hessblock::bench::Case| serde_json::json!({"name": case.name(), "about": case.about()});
+        let case = |case: &crate::bench::BenchCase| serde_json::json!({"name": case.name(), "about": case.about()});
         return print_json(&chosen.iter().map(case).collect::<Vec<_>>());
     }
     let wide = chosen
@@ -80,7 +80,7 @@ fn list(command: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn tables(report: &Report) -> Result<()> {
+fn tables(report: &BenchReport) -> Result<()> {
     for (k, device) in report.devices.iter().enumerate() {
         let gap = if k > 0 { "\n" } else { "" };
         print(&format!("{gap}{}", device_heading(device, report)))?;
@@ -90,7 +90,7 @@ fn tables(report: &Report) -> Result<()> {
 }
 
 /// An error where numbers were wrong.
-fn verdict(report: &Report) -> Result<()> {
+fn verdict(report: &BenchReport) -> Result<()> {
     let failed: Vec<String> = report
         .failures()
         .map(|(device, case)| format!("{} on {}", case.name, device.name))

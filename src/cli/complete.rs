@@ -2,9 +2,9 @@
 
 use super::args::{Arguments, Completions, Man};
 use super::print_plain;
+use crate::files::whole;
+use crate::{Error, Result};
 use clap::CommandFactory;
-use hessblock::files::whole;
-use hessblock::{Error, Result};
 use std::path::Path;
 
 /// `hessblock completions`.

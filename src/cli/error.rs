@@ -3,13 +3,12 @@
 use super::args::{self, StudyError};
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json, warn};
-use hessblock::network::Layer;
-use hessblock::schedule::run::Control;
-use hessblock::study::error::{Draw, GradientError, choose_layers, gradient_error};
-use hessblock::study::initialise::{Initialisation, Initialiser};
-use hessblock::study::pairs::{PairErrors, PairOptions, directions, pair_errors};
-use hessblock::study::report::{Folder, Study};
-use hessblock::{Device, Result, RunOptions, Session, Source};
+use crate::network::Layer;
+use crate::network::initialise::{Initialisation, Initialiser};
+use crate::study::error::{Draw, GradientError, choose_layers, gradient_error};
+use crate::study::pairs::{PairErrors, PairOptions, directions, pair_errors};
+use crate::study::report::{Folder, Study};
+use crate::{Device, Precision, Result, Session, Source};
 
 /// Samples that are taken unless the user chooses: the paper's batch.
 const SAMPLES: usize = 64;
@@ -24,30 +23,30 @@ pub fn run(command: &StudyError) -> Result<()> {
         .map(|out| Folder::new(out, command.force))
         .transpose()?;
     let mut source = args::source(&command.model, &command.data, &command.loss, &command.run);
-    let mut session = open(&mut source, command)?;
+    let session = open(&mut source, command)?;
     warn(command.run.quiet, session.network());
     let layers = choose_layers(session.network(), &command.layers)?;
     warn_of_statistics(command, &session);
-    let device = command.run.device()?;
+    let session = session.with_device(command.run.device()?).cancel(&CANCEL);
     let draw = Draw {
         initialiser: command.initialiser,
         count: command.draws,
         seed: command.seed,
     };
     // Of what is read from here on.
-    let mut provenance = source.provenance(&session, &device)?;
+    let mut provenance = source.provenance(&session.ggn())?;
     provenance.curvature = None;
-    let options = command.run.options();
+    let session = session.with_options(command.run.options());
     // Refused, and warned of, before hours of other work.
     if !command.no_pairs {
-        check_pairs(command, &session, &device, &layers, options)?;
+        check_pairs(command, &session, &layers)?;
     }
-    let gradient = with_progress(command, |control| {
-        gradient_error(&mut session, &device, &layers, draw, options, control)
+    let gradient = with_progress(command, &session, |session| {
+        gradient_error(session, &layers, draw)
     })?;
     let pairs = match command.no_pairs {
         true => None,
-        false => Some(pairs(command, &mut session, &device, &layers, options)?),
+        false => Some(pairs(command, &session, &layers)?),
     };
     session.check_files()?;
     let study = Study {
@@ -69,7 +68,13 @@ pub fn run(command: &StudyError) -> Result<()> {
 
 /// The session over the samples chosen, or the first [`SAMPLES`].
 fn open(source: &mut Source, command: &StudyError) -> Result<Session> {
-    let session = source.open()?;
+    let open = |source: &Source| -> Result<Session> {
+        source
+            .session()?
+            .device(Device::cpu(Precision::F64))
+            .build()
+    };
+    let session = open(source)?;
     let (all, range) = (session.dataset().len(), session.dataset().sample_range());
     if source.samples.is_some() || all <= SAMPLES {
         return Ok(session);
@@ -79,7 +84,7 @@ fn open(source: &mut Source, command: &StudyError) -> Result<Session> {
         command.run.quiet,
         &format!("taking the first {SAMPLES} of {all} samples; --samples A..B takes others"),
     );
-    source.open()
+    open(source)
 }
 
 /// Statistics that were taken with other weights may let drawn ones vanish or overflow.
@@ -97,13 +102,11 @@ fn warn_of_statistics(command: &StudyError, session: &Session) {
 
 fn with_progress<T>(
     command: &StudyError,
-    work: impl FnOnce(&Control<'_>) -> Result<T>,
+    session: &Session,
+    work: impl FnOnce(&Session) -> Result<T>,
 ) -> Result<T> {
     let reporter = Reporter::new(command.run.quiet, "samples");
-    let result = work(&Control {
-        progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
-    });
+    let result = work(&session.clone().progress(reporter.watch()));
     reporter.finish();
     result
 }
@@ -119,14 +122,8 @@ fn pair_options(command: &StudyError) -> PairOptions {
 }
 
 /// Refuses blocks that have no room, and notes where they will take long.
-fn check_pairs(
-    command: &StudyError,
-    session: &Session,
-    device: &Device,
-    layers: &[Layer],
-    options: RunOptions,
-) -> Result<()> {
-    let passes = directions(session, device, layers, pair_options(command), options)?;
+fn check_pairs(command: &StudyError, session: &Session, layers: &[Layer]) -> Result<()> {
+    let passes = directions(session, layers, pair_options(command))?;
     if passes > MANY {
         let text = format!(
             "the blocks of {} layers take up to {passes} passes of all samples; --layers GLOB, --no-spectral, \
@@ -139,24 +136,11 @@ fn check_pairs(
 }
 
 /// The errors of the blocks at the first initialisation.
-fn pairs(
-    command: &StudyError,
-    session: &mut Session,
-    device: &Device,
-    layers: &[Layer],
-    options: RunOptions,
-) -> Result<PairErrors> {
+fn pairs(command: &StudyError, session: &Session, layers: &[Layer]) -> Result<PairErrors> {
     let initialisation = Initialisation::new(session.network(), command.initialiser, command.seed);
-    session.set_parameters(&initialisation.draw(0))?;
-    with_progress(command, |control| {
-        pair_errors(
-            session,
-            device,
-            layers,
-            pair_options(command),
-            options,
-            control,
-        )
+    let drawn = session.with_parameters(&initialisation.draw(0))?;
+    with_progress(command, &drawn, |session| {
+        pair_errors(session, layers, pair_options(command))
     })
 }
 

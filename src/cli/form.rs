@@ -3,12 +3,11 @@
 use super::args::{self, Form};
 use super::product::read_vectors;
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json, warn, warn_non_finite};
-use hessblock::Result;
-use hessblock::files::watch::Watch;
-use hessblock::import::data::split_key;
-use hessblock::operator;
-use hessblock::schedule::run::Control;
+use super::{open_session, print, print_json, warn_non_finite};
+use crate::Result;
+use crate::files::watch::Watch;
+use crate::import::data::split_key;
+use crate::operator;
 use serde::Serialize;
 
 /// One line: a vector's forms.
@@ -39,22 +38,16 @@ impl Line {
 pub fn run(command: &Form) -> Result<()> {
     let given = command.vector.as_ref();
     let watch = Watch::new(given.map(|path| split_key(path).0));
-    let session =
-        args::source(&command.model, &command.data, &command.loss, &command.run).open()?;
-    warn(command.run.quiet, session.network());
+    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
+    let session = open_session(&source, &command.run)?;
     let p = session.network().parameter_count();
     let given = given
         .map(|path| read_vectors(path, p, command.run.host_left()))
         .transpose()?;
-    let device = command.run.device()?;
+    let device = session.device();
     let reporter = Reporter::new(command.run.quiet, "samples");
-    let control = Control {
-        progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
-    };
-    let options = command.run.options();
     let names: Vec<String> = match &given {
-        Some((vectors, _)) => (0..vectors.nrows()).map(|k| k.to_string()).collect(),
+        Some((vectors, _)) => (0..vectors.ncols()).map(|k| k.to_string()).collect(),
         None => session
             .network()
             .layers()
@@ -62,16 +55,14 @@ pub fn run(command: &Form) -> Result<()> {
             .map(|l| l.name)
             .collect(),
     };
+    let watched = session.clone().progress(reporter.watch());
     let vectors = match given {
         Some((vectors, _)) => Ok(vectors),
-        None => session.layer_gradients(&device, options, &control),
+        None => watched.layer_gradients(),
     };
     let forms = vectors.and_then(|vectors| {
-        let squares: Vec<f64> = vectors.rows().into_iter().map(|v| v.dot(&v)).collect();
-        Ok((
-            squares,
-            session.forms(&device, &vectors, options, &control)?,
-        ))
+        let squares: Vec<f64> = vectors.columns().into_iter().map(|v| v.dot(&v)).collect();
+        Ok((squares, watched.ggn().forms(vectors.view())?))
     });
     reporter.finish();
     let (squares, forms) = forms?;
@@ -90,11 +81,17 @@ pub fn run(command: &Form) -> Result<()> {
             "warnings": session.network().warnings,
         }));
     }
-    let head = if command.vector.is_some() {
-        "vector"
-    } else {
-        "layer"
-    };
+    table(
+        match command.vector {
+            Some(_) => "vector",
+            None => "layer",
+        },
+        &lines,
+    )
+}
+
+/// A row for each vector, under a head that says what they are.
+fn table(head: &str, lines: &[Line]) -> Result<()> {
     let width = lines
         .iter()
         .map(|l| l.vector.len())
@@ -105,7 +102,7 @@ pub fn run(command: &Form) -> Result<()> {
         "{head:<width$} {:>14} {:>16} {:>16} {:>16} {:>11}",
         "‖v‖²", "vᵀGv", "vᵀHv", "vᵀ(H−G)v", "share of H"
     ))?;
-    for line in &lines {
+    for line in lines {
         // A vector that is nothing has no share.
         let share = match line.residual / line.exact {
             share if share.is_finite() => format!("{:>10.2} %", 100.0 * share),

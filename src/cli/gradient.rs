@@ -2,43 +2,40 @@
 
 use super::args::{self, Gradient};
 use super::progress::Reporter;
-use super::{CANCEL, print, print_json, warn, warn_non_finite};
-use hessblock::schedule::run::Control;
-use hessblock::sink::{PartLayout, Sink};
-use hessblock::tensor::Real;
-use hessblock::{Result, Target};
+use super::{open_session, print, print_json, warn_non_finite};
+use crate::sink::{PartLayout, Sink};
+use crate::tensor::Real;
+use crate::{Output, Precision, Result};
 
 /// `hessblock gradient`.
 pub fn run(command: &Gradient) -> Result<()> {
-    let mut target = command
-        .out
-        .as_ref()
-        .map(|out| Target::new(out, command.force))
-        .transpose()?;
-    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
-    let session = source.open()?;
-    warn(command.run.quiet, session.network());
-    let device = command.run.device()?;
-    if let Some(target) = &mut target {
-        // Of what is read from here on.
-        target.provenance = source.provenance(&session, &device)?;
-        target.provenance.curvature = None;
+    let output = command.out.as_ref();
+    let output = output.map(|out| Output::new(out).overwrite(command.force));
+    if let Some(output) = &output {
+        output.check()?;
     }
-    let reporter = Reporter::new(command.run.quiet, "samples");
-    let control = Control {
-        progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
+    let source = args::source(&command.model, &command.data, &command.loss, &command.run);
+    let session = open_session(&source, &command.run)?;
+    let device = session.device();
+    let output = match output {
+        // Of what is read from here on.
+        Some(output) => {
+            let mut provenance = source.provenance(&session.ggn())?;
+            provenance.curvature = None;
+            Some(output.provenance(provenance))
+        }
+        None => None,
     };
-    let gradient = session.gradient(&device, command.run.options(), &control);
+    let reporter = Reporter::new(command.run.quiet, "samples");
+    let gradient = session.clone().progress(reporter.watch()).gradient();
     reporter.finish();
     let gradient = gradient?;
     warn_non_finite("the gradient", &gradient.values);
-    if let Some(target) = target {
+    if let Some(output) = output {
         session.check_files()?;
-        if device.precision() == "f64" {
-            write::<f64>(&target, &gradient.values)?;
-        } else {
-            write::<f32>(&target, &gradient.values)?;
+        match device.precision() {
+            Precision::F32 => write::<f32>(&output, &gradient.values)?,
+            Precision::F64 => write::<f64>(&output, &gradient.values)?,
         }
     }
     let norm = gradient.values.iter().map(|g| g * g).sum::<f64>().sqrt();
@@ -81,8 +78,8 @@ pub fn run(command: &Gradient) -> Result<()> {
     ))
 }
 
-fn write<R: Real>(target: &Target, values: &[f64]) -> Result<()> {
-    let mut files = target.files::<R>()?;
+fn write<R: Real>(output: &Output, values: &[f64]) -> Result<()> {
+    let mut files = output.files::<R>()?;
     let everything = 0..values.len();
     files.begin(&[PartLayout::vector("gradient", vec![everything])])?;
     let values: Vec<R> = values.iter().map(|&v| R::from_f64(v)).collect();

@@ -2,10 +2,10 @@
 
 use super::args::Inspect;
 use super::{print, print_json, shards_json, shards_text};
-use hessblock::import::data::{ArraySource, Dataset};
-use hessblock::network::Network;
-use hessblock::network::inspect::inspect;
-use hessblock::{Error, Result};
+use crate::import::data::{ArraySource, Dataset};
+use crate::network::Network;
+use crate::network::inspect::inspect;
+use crate::{Error, Result};
 
 /// `hessblock inspect`.
 pub fn run(command: &Inspect) -> Result<()> {

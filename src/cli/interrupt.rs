@@ -9,13 +9,15 @@
 //! - A second signal ends the process at once. Nothing is half there under a final name then, as after `kill -9`.
 
 use super::tell;
-use hessblock::files::writing::{is_stopping, is_writing};
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::control::CancelToken;
+use crate::files::writing::{is_stopping, is_writing};
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// Set by the first signal; runs look at it between pieces of work.
-pub static CANCEL: AtomicBool = AtomicBool::new(false);
+pub static CANCEL: LazyLock<CancelToken> = LazyLock::new(CancelToken::new);
 
 /// The exit code of a process that was interrupted.
 pub const CODE: u8 = 130;
@@ -39,7 +41,7 @@ pub fn watch() {
 /// The handler of a signal, which runs in a thread of its own.
 fn on_signal() {
     // The flag before the question: what begins to be written after it sees the flag.
-    if CANCEL.swap(true, Ordering::SeqCst) || !is_writing() {
+    if CANCEL.flag().swap(true, Ordering::SeqCst) || !is_writing() {
         end();
     }
     say(

@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for Memory {
 
 #[inline]
 fn given(at: *mut u8, bytes: usize) -> *mut u8 {
-    if at.is_null() && !hessblock::memory::may_fail() {
+    if at.is_null() && !crate::memory::may_fail() {
         end(bytes);
     }
     at

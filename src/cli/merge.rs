@@ -3,15 +3,15 @@
 use super::args::Merge;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::schedule::run::Control;
-use hessblock::{sink, text};
+use crate::control::Control;
+use crate::{sink, text};
 
 /// `hessblock merge`.
-pub fn run(command: &Merge) -> hessblock::Result<()> {
+pub fn run(command: &Merge) -> crate::Result<()> {
     let reporter = Reporter::new(command.quiet, "tiles");
     let control = Control {
         progress: &|_| {},
-        cancel: &CANCEL,
+        cancel: CANCEL.flag(),
     };
     let merged = sink::merge(&command.out, command.force, &mut |done, all| {
         reporter.step(done, all, &format!("tile {done} of {all} checked"));

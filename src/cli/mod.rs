@@ -14,6 +14,7 @@ mod inspect;
 mod interrupt;
 mod memory;
 mod merge;
+mod parts;
 mod product;
 mod progress;
 mod selftest;
@@ -27,18 +28,18 @@ pub use memory::Memory;
 
 use interrupt::CANCEL;
 
+use crate::import::data::Dataset;
+use crate::loss::RankReport;
+use crate::network::Network;
+use crate::{Device, Error, Operator, Precision, Result, Session, Source, text};
 use clap::Parser;
-use hessblock::import::data::Dataset;
-use hessblock::loss::RankReport;
-use hessblock::network::Network;
-use hessblock::schedule::run::Control;
-use hessblock::{Device, Error, Session, Source, text};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Parses the arguments, runs the command and turns its error into an exit code.
 pub fn main() -> ExitCode {
+    crate::setting::name_as_options();
     let arguments = args::Arguments::parse();
     if std::env::var_os("WAYLAND_DISPLAY").is_none() && std::env::var_os("DISPLAY").is_none() {
         // Mesa's layer that sorts devices complains on standard error where there is no display to ask.
@@ -75,12 +76,13 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error.to_string());
-            ExitCode::from(match error {
+            let code = match error {
                 Error::Interrupted => interrupt::CODE,
-                Error::Request(_) => 2,
+                Error::Request(_) | Error::OtherRun { .. } => 2,
                 _ => 1,
-            })
+            };
+            tell(&error.to_string());
+            ExitCode::from(code)
         }
     }
 }
@@ -94,12 +96,12 @@ fn filter() -> tracing_subscriber::EnvFilter {
 }
 
 /// Prints a text to standard output, in which a terminal obeys nothing.
-fn print(text: &str) -> hessblock::Result<()> {
+fn print(text: &str) -> Result<()> {
     print_plain(&text::lines(text))
 }
 
 /// Prints a line to standard output as it is; a reader that has gone away (`| head`) is no failure.
-fn print_plain(text: &str) -> hessblock::Result<()> {
+fn print_plain(text: &str) -> Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io {
@@ -111,27 +113,25 @@ fn print_plain(text: &str) -> hessblock::Result<()> {
 }
 
 /// Prints a value as JSON.
-fn print_json(value: &impl serde::Serialize) -> hessblock::Result<()> {
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::Value(format!("the summary cannot be written as JSON: {e}")))?;
     print_plain(&text::json(&text))
 }
 
-/// Opens a source and its device: the device first where the source needs it.
-fn open_source(source: &Source, run: &args::Run) -> hessblock::Result<(Session, Device)> {
-    if source.rank_tolerance.is_none() {
-        let session = source.open()?;
-        warn(run.quiet, session.network());
-        return Ok((session, run.device()?));
-    }
-    let device = run.device()?;
-    let control = Control {
-        progress: &|_| {},
-        cancel: &CANCEL,
-    };
-    let session = source.open_on(&device, run.options(), &control)?;
+/// Opens what a source names, and then the device.
+fn open_session(source: &Source, run: &args::Run) -> Result<Session> {
+    let reference = Device::cpu(Precision::F64);
+    let session = source.session()?.device(reference).build()?;
+    source.curvature.check(session.loss())?;
     warn(run.quiet, session.network());
-    Ok((session, device))
+    let session = session.with_device(run.device()?).cancel(&CANCEL);
+    Ok(session.with_options(run.options()))
+}
+
+/// Opens what a source names, with its matrix.
+fn open_source(source: &Source, run: &args::Run) -> Result<Operator> {
+    source.operator(&open_session(source, run)?)
 }
 
 /// Prints what a user should know of a network, a line for each.

@@ -1,21 +1,22 @@
 //! Progress on standard error: a bar with rate and time left on a terminal, a plain line now and then elsewhere.
 
 use super::tell;
-use hessblock::schedule::run::Progress;
+use crate::control::Progress;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use std::cell::Cell;
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Seconds between plain lines.
 const INTERVAL: f64 = 10.0;
 
-/// Shows how far a run has come.
+/// Shows how far a run has come. Clones are one reporter.
+#[derive(Clone)]
 pub struct Reporter {
     bar: Option<ProgressBar>,
     plain: bool,
     start: Instant,
-    last: Cell<f64>,
+    last: Arc<Mutex<f64>>,
     unit: &'static str,
 }
 
@@ -35,19 +36,36 @@ impl Reporter {
             bar,
             plain: !terminal && !quiet,
             start: Instant::now(),
-            last: Cell::new(0.0),
+            last: Arc::default(),
             unit,
         }
     }
 
+    /// A function that tells this reporter of progress, for whatever thread computes.
+    pub fn watch(&self) -> impl Fn(Progress) + Send + Sync + 'static {
+        let reporter = self.clone();
+        move |progress| reporter.update(progress)
+    }
+
+    /// The seconds since the start, where so many have gone by since something was shown.
+    fn due(&self, interval: f64) -> Option<f64> {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        (seconds - *last >= interval).then(|| {
+            *last = seconds;
+            seconds
+        })
+    }
+
     /// Takes note of progress.
     pub fn update(&self, progress: Progress) {
-        let seconds = self.start.elapsed().as_secs_f64();
-        let due = seconds - self.last.get() >= if self.bar.is_some() { 0.1 } else { INTERVAL };
-        if !due || (self.bar.is_none() && !self.plain) {
+        let interval = if self.bar.is_some() { 0.1 } else { INTERVAL };
+        let Some(seconds) = self.due(interval) else {
+            return;
+        };
+        if self.bar.is_none() && !self.plain {
             return;
         }
-        self.last.set(seconds);
         let fraction = progress.done as f64 / progress.total.max(1) as f64;
         let left = if fraction > 0.0 {
             let left = Duration::from_secs_f64(seconds * (1.0 - fraction) / fraction);
@@ -73,14 +91,12 @@ impl Reporter {
 
     /// Takes note of a step of a few, which are no measure of the time left.
     pub fn step(&self, done: usize, total: usize, text: &str) {
-        let seconds = self.start.elapsed().as_secs_f64();
         match &self.bar {
             Some(bar) => {
                 bar.set_position((100 * done / total.max(1)) as u64);
                 bar.set_message(text.to_string());
             }
-            None if self.plain && seconds - self.last.get() >= INTERVAL => {
-                self.last.set(seconds);
+            None if self.plain && self.due(INTERVAL).is_some() => {
                 tell(&format!("{done} of {total}: {text}"));
             }
             None => {}

@@ -3,25 +3,25 @@
 use super::args::Selftest;
 use super::progress::Reporter;
 use super::{CANCEL, note, print, print_json};
-use hessblock::selftest::{Case, Progress, Report, heading, run as test, select, table};
-use hessblock::{Device, Error, Precision, Result};
+use crate::selftest::{TestCase, TestProgress, TestReport, heading, run as test, select, table};
+use crate::{Device, Error, Precision, Result};
 
 /// `hessblock selftest`.
 pub fn run(command: &Selftest) -> Result<()> {
     let cases = select(&command.case)?;
     if command.list {
-        let names: Vec<String> = cases.iter().map(Case::name).collect();
+        let names: Vec<String> = cases.iter().map(TestCase::name).collect();
         return match command.json {
             true => print_json(&names),
             false => print(&names.join("\n")),
         };
     }
-    let (device, word) = Device::open(&command.device, Precision::F32)?;
-    if let Some(text) = word {
-        note(command.quiet, &text);
+    let device = Device::open(&command.device, Precision::F32)?;
+    if let Some(text) = device.note() {
+        note(command.quiet, text);
     }
     let reporter = Reporter::new(command.quiet, "cases");
-    let progress = |p: Progress<'_>| reporter.step(p.done, p.total, p.case);
+    let progress = |p: TestProgress<'_>| reporter.step(p.done, p.total, p.case);
     let report = test(&device, &cases, &progress, &CANCEL);
     reporter.finish();
     let report = report?;
@@ -35,7 +35,7 @@ pub fn run(command: &Selftest) -> Result<()> {
 }
 
 /// An error where a case failed.
-fn verdict(report: &Report) -> Result<()> {
+fn verdict(report: &TestReport) -> Result<()> {
     if report.failed == 0 {
         return Ok(());
     }

@@ -2,29 +2,35 @@
 
 use super::args::Show;
 use super::progress::Reporter;
-use super::{CANCEL, note, print, print_json};
-use hessblock::bench::check_target;
-use hessblock::files::whole;
-use hessblock::schedule::run::Control;
-use hessblock::show::{Options, Shown, Zoom, show};
-use hessblock::sink::Blocks;
-use hessblock::{Error, Result};
+use super::{CANCEL, note, parts, print, print_json};
+use crate::bench::check_target;
+use crate::control::Control;
+use crate::files::whole;
+use crate::show::{ShowOptions, Shown, show_with};
+use crate::sink::Blocks;
+use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// `hessblock show`.
 pub fn run(command: &Show) -> Result<()> {
     let files = targets(command)?;
-    let zoom = match (&command.layer, &command.range) {
-        (Some(layer), _) => Some(Zoom::layers(layer)?),
-        (None, Some(range)) => Some(range.parse()?),
-        (None, None) => None,
+    // What is wrong with a range is said before a file is opened.
+    let range = command.range.as_deref().map(parts::zoom_to_range);
+    let range = range.transpose()?;
+    let blocks = Blocks::open(&command.out)?;
+    let zoom = match &command.layer {
+        Some(layer) => {
+            let names = blocks.parameters().iter().map(|p| p.layer.as_str());
+            Some(parts::zoom_to_layers(layer, names)?)
+        }
+        None => range,
     };
-    let options = Options {
+    let options = ShowOptions {
         parts: command.part.clone(),
         zoom,
         size: usize::from(command.size),
     };
-    let shown = read(&command.out, &options, command.quiet)?;
+    let shown = read(&command.out, &blocks, &options, command.quiet)?;
     for (path, kind) in files {
         let bytes = match kind {
             "png" => shown.drawing().png()?,
@@ -44,14 +50,13 @@ pub fn run(command: &Show) -> Result<()> {
 }
 
 /// Reads a result with progress.
-fn read(out: &Path, options: &Options, quiet: bool) -> Result<Shown> {
-    let blocks = Blocks::open(out)?;
+fn read(out: &Path, blocks: &Blocks, options: &ShowOptions, quiet: bool) -> Result<Shown> {
     let reporter = Reporter::new(quiet, " entries");
     let control = Control {
         progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
+        cancel: CANCEL.flag(),
     };
-    let shown = show(&blocks, &out.display().to_string(), options, &control);
+    let shown = show_with(blocks, &out.display().to_string(), options, &control);
     reporter.finish();
     shown
 }
@@ -88,6 +93,6 @@ pub fn check(path: &Path, kind: &str, force: bool) -> Result<()> {
 
 /// Draws a finished result, as `show OUT --png FILE` does.
 pub fn picture(out: &Path, png: &Path, quiet: bool) -> Result<()> {
-    let shown = read(out, &Options::default(), quiet)?;
+    let shown = read(out, &Blocks::open(out)?, &ShowOptions::default(), quiet)?;
     whole::write(png, &shown.drawing().png()?)
 }

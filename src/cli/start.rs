@@ -1,9 +1,9 @@
 //! Settles two things before any command: whether there is memory to start, and how many threads share the work.
 
 use super::tell;
-use hessblock::bytes::Bytes;
-use hessblock::schedule::budget::{address_space, space_of};
-use hessblock::{Error, Result};
+use crate::bytes::Bytes;
+use crate::plan::budget::{address_space, space_of};
+use crate::{Error, Result};
 
 /// Threads for each that the machine runs at once, at most: more only take memory, and turns from each other.
 const PER_PROCESSOR: usize = 4;
@@ -34,20 +34,22 @@ pub fn begin() -> Result<()> {
         share_one_heap();
         let least = SPACE + space_of(threads);
         if limit < least {
-            return Err(Error::Budget(format!(
+            let message = format!(
                 "the limit on this process's memory (ulimit -v) is {}, and {} are needed to begin with {threads} threads: \
                  raise it, or set RAYON_NUM_THREADS to fewer",
                 Bytes(limit.into()),
                 Bytes(least.into())
-            )));
+            );
+            return Err(Error::budget((least, limit), Vec::new(), message));
         }
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().map_err(|error| {
-        Error::Budget(format!(
+        let message = format!(
             "{threads} threads cannot be started ({error}): raise the limits on processes and memory (ulimit -u, ulimit -v), or set \
              RAYON_NUM_THREADS to fewer"
-        ))
+        );
+        Error::budget((space_of(threads), 0), Vec::new(), message)
     })
 }
 

@@ -2,31 +2,24 @@
 
 use super::args::{self, Trace};
 use super::progress::Reporter;
-use super::{CANCEL, open_source, print, print_json, rank_line, warn_non_finite};
-use hessblock::Result;
-use hessblock::schedule::run::Control;
+use super::{open_source, print, print_json, rank_line, warn_non_finite};
+use crate::Result;
 
 /// `hessblock trace`.
 pub fn run(command: &Trace) -> Result<()> {
     let source = args::source(&command.model, &command.data, &command.loss, &command.run);
-    let (session, device) = open_source(&command.matrix.of(source)?, &command.run)?;
+    let operator = open_source(&command.matrix.of(source)?, &command.run)?;
+    let (session, device) = (operator.session(), operator.session().device());
     let unit = if command.probes.is_some() {
         "samples"
     } else {
         "flop"
     };
     let reporter = Reporter::new(command.run.quiet, unit);
-    let control = Control {
-        progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
-    };
-    let options = command.run.options();
+    let watched = operator.clone().progress(reporter.watch());
     let traces = match command.probes {
-        None => session.trace(&device, options, &control),
-        Some(probes) => {
-            let seed = command.matrix.seed;
-            session.probed_trace(&device, probes as usize, seed, options, &control)
-        }
+        None => watched.traces(),
+        Some(probes) => watched.estimated_traces(probes as usize, command.matrix.seed),
     };
     reporter.finish();
     let traces = traces?;
@@ -34,8 +27,8 @@ pub fn run(command: &Trace) -> Result<()> {
     warn_non_finite("the traces", &values);
     if command.run.json {
         return print_json(&serde_json::json!({
-            "curvature": session.curvature(),
-            "rank": session.rank(),
+            "curvature": operator.curvature(),
+            "rank": operator.rank(),
             "probes": command.probes,
             "samples": session.dataset().len(),
             "layers": &traces[..traces.len() - 1],
@@ -55,7 +48,7 @@ pub fn run(command: &Trace) -> Result<()> {
         "{:<width$} {:>12} {:>16} {:>12}",
         "layer",
         "parameters",
-        format!("tr {}", session.curvature().symbol()),
+        format!("tr {}", operator.curvature().symbol()),
         if command.probes.is_some() {
             "± error"
         } else {
@@ -74,7 +67,7 @@ pub fn run(command: &Trace) -> Result<()> {
             trace.parameters, trace.value
         ))?;
     }
-    match session.rank() {
+    match operator.rank() {
         Some(rank) => print(&format!("rank: {}", rank_line(rank))),
         None => Ok(()),
     }

@@ -3,18 +3,18 @@
 use super::args::Verify;
 use super::progress::Reporter;
 use super::{CANCEL, print, print_json};
-use hessblock::schedule::run::Control;
-use hessblock::verify::{Options, Verdict, verify};
-use hessblock::{Error, Result};
+use crate::control::Control;
+use crate::verify::{Verdict, VerifyOptions, verify_with};
+use crate::{Error, Result};
 
 /// `hessblock verify`.
 pub fn run(command: &Verify) -> Result<()> {
     let reporter = Reporter::new(command.quiet, "samples");
     let control = Control {
         progress: &|progress| reporter.update(progress),
-        cancel: &CANCEL,
+        cancel: CANCEL.flag(),
     };
-    let options = Options {
+    let options = VerifyOptions {
         model: command.model.clone(),
         weights: command.weights.clone(),
         inputs: command.inputs.clone(),
@@ -26,8 +26,9 @@ pub fn run(command: &Verify) -> Result<()> {
         mean_image: command.mean_image.clone(),
         entries: command.entries as usize,
         seed: command.seed,
+        ..VerifyOptions::default()
     };
-    let verdict = verify(&command.out, &options, &control);
+    let verdict = verify_with(&command.out, &options, &control);
     reporter.finish();
     let verdict = verdict.inspect_err(|error| {
         if matches!(error, Error::Io { .. }) {

@@ -10,9 +10,10 @@
 //!
 //! The kernels are the backends' ([`Contract`]); this folder must not know of files.
 
+use crate::jacobian::hessian::unit_rows;
 use crate::jacobian::{Factor, Rectangle, rectangles, slice};
 use crate::ops::Outer;
-use crate::tensor::{Backend, Contract, Fill, How, OuterAxes, OuterTerm, Scaled};
+use crate::tensor::{Backend, Contract, MirrorRule, OuterAxes, OuterTerm, Placement, Scaled};
 use std::ops::Range;
 
 /// How a pair of factors is contracted.
@@ -193,8 +194,8 @@ impl Piece {
     }
 }
 
-/// Rows and columns of a tile that meet, in one unit of samples and directions.
-pub struct Meeting<'a, T> {
+/// The factors of the rows and of the columns of a part of a tile, in one unit of samples and directions.
+pub struct FactorPair<'a, T> {
     /// The rows' segment.
     pub rows: Segment<'a, T>,
     /// The columns' segment.
@@ -203,7 +204,7 @@ pub struct Meeting<'a, T> {
     pub signs: Option<&'a T>,
 }
 
-impl<T> Meeting<'_, T> {
+impl<T> FactorPair<'_, T> {
     /// `[samples, directions, …]` times the signs, where there are any.
     fn signed<B: Backend<Tensor = T>>(&self, backend: &B, x: T) -> T {
         match self.signs {
@@ -235,21 +236,21 @@ pub fn contraction<B: Backend>(
 pub fn accumulate<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    how: How,
-    meeting: &Meeting<'_, B::Tensor>,
+    how: Placement,
+    pair: &FactorPair<'_, B::Tensor>,
 ) -> (Contraction, u64) {
-    let (rows, columns) = (&meeting.rows, &meeting.columns);
+    let (rows, columns) = (&pair.rows, &pair.columns);
     let (kind, mut operations) = contraction(backend, rows, columns);
-    if how.fill == Fill::Symmetric {
+    if how.mirror == MirrorRule::Symmetric {
         operations /= 2;
     }
     let dense =
         |segment: &Segment<'_, B::Tensor>| segment.factor.rows(backend, segment.range.clone());
     match kind {
-        Contraction::OuterOuter => outer_outer(backend, tile, how, meeting),
+        Contraction::OuterOuter => outer_outer(backend, tile, how, pair),
         Contraction::OuterDense => {
             let (right, outer) = (Piece::dense(columns), outer(backend, rows));
-            let v = (meeting.signed(backend, dense(columns)), None);
+            let v = (pair.signed(backend, dense(columns)), None);
             for left in Piece::cut(backend, &outer, rows) {
                 let sides = (left.axes, right.axes);
                 let own = left.of(backend, &outer);
@@ -258,7 +259,7 @@ pub fn accumulate<B: Contract>(
         }
         Contraction::DenseOuter => {
             let (left, outer) = (Piece::dense(rows), outer(backend, columns));
-            let v = (meeting.signed(backend, dense(rows)), None);
+            let v = (pair.signed(backend, dense(rows)), None);
             for right in Piece::cut(backend, &outer, columns) {
                 let sides = (left.axes, right.axes);
                 let own = right.of(backend, &outer);
@@ -267,11 +268,33 @@ pub fn accumulate<B: Contract>(
         }
         // Columns are no pair of factors: the cost model does not know of them.
         Contraction::DenseDense | Contraction::HessianColumns => {
-            let (left, right) = (dense(rows), meeting.signed(backend, dense(columns)));
+            let (left, right) = (dense(rows), pair.signed(backend, dense(columns)));
             backend.accumulate_dense(tile, how, (rows.origin, columns.origin), (&left, &right));
         }
     }
     (kind, operations)
+}
+
+/// Adds what tangents of consecutive entries do to a range of the gradient, `[1, entries, range]`, to the place `origin` of a
+/// tile: as its rows where `as_rows`, else as its columns. Returns the rule and its operations.
+pub fn accumulate_columns<B: Contract>(
+    backend: &B,
+    tile: &mut B::Accumulator,
+    origin: (usize, usize),
+    columns: &B::Tensor,
+    as_rows: bool,
+) -> (Contraction, u64) {
+    let shape = backend.shape(columns);
+    let count = shape.directions;
+    let units = unit_rows(backend, 0..count, count);
+    let factors = if as_rows {
+        (&units, columns)
+    } else {
+        (columns, &units)
+    };
+    backend.accumulate_dense(tile, Placement::ADD, origin, factors);
+    let operations = 2 * (count * count * shape.rest_len()) as u64;
+    (Contraction::HessianColumns, operations)
 }
 
 /// A segment's outer factor.
@@ -287,7 +310,7 @@ type Own<T> = (T, Option<T>);
 fn add_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    how: How,
+    how: Placement,
     axes: (OuterAxes, OuterAxes),
     (rows, columns): (&Own<B::Tensor>, &Own<B::Tensor>),
     scaled: Scaled,
@@ -305,14 +328,11 @@ fn add_outer<B: Contract>(
 fn outer_outer<B: Contract>(
     backend: &B,
     tile: &mut B::Accumulator,
-    how: How,
-    meeting: &Meeting<'_, B::Tensor>,
+    how: Placement,
+    pair: &FactorPair<'_, B::Tensor>,
 ) {
-    let (left, right) = (
-        outer(backend, &meeting.rows),
-        outer(backend, &meeting.columns),
-    );
-    let one_site = std::ptr::eq(meeting.rows.factor, meeting.columns.factor);
+    let (left, right) = (outer(backend, &pair.rows), outer(backend, &pair.columns));
+    let one_site = std::ptr::eq(pair.rows.factor, pair.columns.factor);
     // The side of fewer inputs is scaled: by the parameters alone, so that a product and its mirror round alike.
     let scaled = if left.input_count(backend) > right.input_count(backend) {
         Scaled::Columns
@@ -320,18 +340,20 @@ fn outer_outer<B: Contract>(
         Scaled::Rows
     };
     let (rows, columns) = (
-        Piece::cut(backend, &left, &meeting.rows),
-        Piece::cut(backend, &right, &meeting.columns),
+        Piece::cut(backend, &left, &pair.rows),
+        Piece::cut(backend, &right, &pair.columns),
     );
     for (k, row) in rows.iter().enumerate() {
         for (j, column) in columns.iter().enumerate() {
             // Of a symmetric product the earlier piece's outputs are the rows, on the other side of the diagonal too.
-            let (row_axes, column_axes, fill) = match how.fill {
-                Fill::Symmetric if j < k => (columns[j].axes, rows[k].axes, Fill::Transposed),
-                Fill::Symmetric if j > k => (row.axes, column.axes, Fill::Own),
+            let (row_axes, column_axes, fill) = match how.mirror {
+                MirrorRule::Symmetric if j < k => {
+                    (columns[j].axes, rows[k].axes, MirrorRule::Transposed)
+                }
+                MirrorRule::Symmetric if j > k => (row.axes, column.axes, MirrorRule::Own),
                 fill => (row.axes, column.axes, fill),
             };
-            let transposed = how.fill == Fill::Symmetric && j < k;
+            let transposed = how.mirror == MirrorRule::Symmetric && j < k;
             let (row, column) = if transposed {
                 (&rows[j], &columns[k])
             } else {
@@ -339,13 +361,19 @@ fn outer_outer<B: Contract>(
             };
             let own = row.of(backend, &left);
             let (cotangents, inputs) = column.of(backend, &right);
-            let other = (meeting.signed(backend, cotangents), inputs);
+            let other = (pair.signed(backend, cotangents), inputs);
             // Whole rows, whose pieces are the same in every tile, and what is its own mirror.
-            let itself = how.fill == Fill::Symmetric && j == k;
+            let itself = how.mirror == MirrorRule::Symmetric && j == k;
             let whole = row.inputs.len() == left.input_count(backend);
             let alike = one_site && row.inputs == column.inputs && (whole || itself);
             let scaled = if alike { Scaled::Alike } else { scaled };
-            let (how, sides) = (How { fill, ..how }, (row_axes, column_axes));
+            let (how, sides) = (
+                Placement {
+                    mirror: fill,
+                    ..how
+                },
+                (row_axes, column_axes),
+            );
             add_outer(backend, tile, how, sides, (&own, &other), scaled);
         }
     }

@@ -1,7 +1,6 @@
 //! A logarithmic axis.
 
-use super::drawing::{At, Drawing};
-use super::{FAINT, RULE};
+use super::{At, Drawing, FAINT, RULE};
 
 /// Decades below the largest value that are still shown: below are zeros and rounding.
 const DECADES: i32 = 7;

@@ -1,15 +1,15 @@
 //! A figure as a list of shapes, and what both formats make of it.
 
+use super::raster::undrawn;
+use super::shape::{At, FAMILY, Shape};
 use super::{INK, Raster, ends};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::text::line;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
 use std::sync::Once;
 
-/// The family that viewers of an SVG are asked for, and the name of the bundled font.
-pub(super) const FAMILY: &str = "sans-serif";
 /// Pixels per pixel, each way, that a PNG is painted with before it is averaged: letters then stand where they should.
 const FINE: i32 = 3;
 /// Pixels that a PNG is painted with at most: 256 MB. Larger figures are painted less finely.
@@ -27,52 +27,11 @@ fn font() {
     });
 }
 
-/// Where a text lies at its point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum At {
-    Left,
-    Middle,
-    Right,
-}
-
-#[derive(Clone)]
-pub(super) enum Shape {
-    Box {
-        corners: [(i32, i32); 2],
-        color: RGBAColor,
-        filled: bool,
-    },
-    Line {
-        points: Vec<(i32, i32)>,
-        color: RGBColor,
-        width: u32,
-    },
-    Dot {
-        center: (i32, i32),
-        radius: i32,
-        color: RGBColor,
-        filled: bool,
-    },
-    Text {
-        at: (i32, i32),
-        text: String,
-        size: i32,
-        color: RGBColor,
-        side: At,
-        upwards: bool,
-    },
-    Image {
-        corner: (i32, i32),
-        raster: Raster,
-        scale: i32,
-    },
-}
-
 /// A figure.
 ///
 /// ```
 /// # use hessblock::study::error::{GradientError, LayerError};
-/// # use hessblock::study::initialise::Initialiser;
+/// # use hessblock::network::initialise::Initialiser;
 /// use hessblock::study::figure;
 /// # let error = GradientError { initialiser: Initialiser::He, draws: 1, seed: 0, samples: 64, losses: vec![0.0], layers: vec![] };
 /// let drawing = figure::gradient(&error, "digits");
@@ -83,7 +42,7 @@ pub(super) enum Shape {
 #[derive(Clone)]
 pub struct Drawing {
     pub(crate) size: (i32, i32),
-    pub(super) shapes: Vec<Shape>,
+    shapes: Vec<Shape>,
 }
 
 impl Drawing {
@@ -208,9 +167,9 @@ impl Drawing {
     /// As SVG.
     ///
     /// # Errors
-    /// [`Error::Value`] where it cannot be drawn.
+    /// [`crate::Error::Value`] where it cannot be drawn.
     pub fn svg(&self) -> Result<String> {
-        super::svg::write(self, false)
+        super::svg::write(self.size(), &self.shapes, false)
     }
 
     /// As SVG that stands in a page: transparent, and in the colours that the page's variables `--ink`, `--faint` and
@@ -219,13 +178,13 @@ impl Drawing {
     /// # Errors
     /// As [`Drawing::svg`].
     pub(crate) fn svg_inline(&self) -> Result<String> {
-        super::svg::write(self, true)
+        super::svg::write(self.size(), &self.shapes, true)
     }
 
     /// As PNG.
     ///
     /// # Errors
-    /// [`Error::Value`] where it cannot be drawn.
+    /// [`crate::Error::Value`] where it cannot be drawn.
     pub fn png(&self) -> Result<Vec<u8>> {
         let size = self.size();
         let area = i64::from(size.0) * i64::from(size.1);
@@ -254,10 +213,6 @@ impl Drawing {
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 type Undrawn<'a> = DrawingAreaErrorKind<<BitMapBackend<'a> as DrawingBackend>::ErrorType>;
-
-pub(super) fn undrawn(error: impl std::fmt::Display) -> Error {
-    Error::Value(format!("the figure cannot be drawn: {error}"))
-}
 
 /// Pixels of `width` a row, each the mean of `fine`×`fine` painted ones.
 fn averaged(painted: Vec<u8>, width: usize, fine: usize) -> Vec<u8> {

@@ -6,14 +6,16 @@
 mod axis;
 mod drawing;
 mod raster;
+mod shape;
 mod svg;
 mod words;
 
 pub use drawing::Drawing;
 
 pub(crate) use axis::{Decades, power};
-pub(crate) use drawing::{At, fitted, width, wrapped};
+pub(crate) use drawing::{fitted, width, wrapped};
 pub(crate) use raster::{Raster, base64};
+pub(crate) use shape::At;
 pub(crate) use svg::escaped;
 pub(crate) use words::{ends, grouped, percent, shortened};
 

@@ -1,7 +1,11 @@
 //! Images of pixels: enlarged, encoded as PNG, and as text.
 
-use super::drawing::undrawn;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// The error of a figure that cannot be drawn.
+pub(super) fn undrawn(error: impl std::fmt::Display) -> Error {
+    Error::Value(format!("the figure cannot be drawn: {error}"))
+}
 
 /// Pixels of red, green and blue, row by row.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! A figure as SVG.
 
-use super::drawing::{At, Drawing, FAMILY, Shape};
+use super::shape::{At, FAMILY, Shape};
 use super::{FAINT, INK, RULE, base64};
 use crate::error::Result;
 use plotters::style::{RGBAColor, RGBColor};
@@ -11,9 +11,8 @@ const FONTS: &str = "DejaVu Sans, Verdana";
 /// The size of a font in SVG is that of its em square, in plotters that of its line.
 const LINE_OF_EM: f64 = 1.24;
 
-/// Writes a figure; `inline` for one that takes its page's colours.
-pub(super) fn write(drawing: &Drawing, inline: bool) -> Result<String> {
-    let (width, height) = drawing.size();
+/// Writes a figure of a size; `inline` for one that takes its page's colours.
+pub(super) fn write((width, height): (u32, u32), shapes: &[Shape], inline: bool) -> Result<String> {
     let mut text = format!(
         "<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          xmlns=\"http://www.w3.org/2000/svg\" font-family=\"{FONTS}, {FAMILY}\">\n"
@@ -21,7 +20,7 @@ pub(super) fn write(drawing: &Drawing, inline: bool) -> Result<String> {
     if !inline {
         let _ = writeln!(text, "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
     }
-    for shape in &drawing.shapes {
+    for shape in shapes {
         element(&mut text, shape, inline)?;
     }
     text.push_str("</svg>\n");
@@ -42,9 +41,8 @@ fn element(out: &mut String, shape: &Shape, inline: bool) -> Result<()> {
                 (right - x).max(0),
                 (bottom - y).max(0)
             );
-            let paint = paint(*color, if *filled { "fill" } else { "stroke" }, inline);
-            let hollow = if *filled { "" } else { " fill=\"none\"" };
-            writeln!(out, "<rect x=\"{x}\" y=\"{y}\" {rest} {paint}{hollow}/>")
+            let paint = outlined(*color, *filled, inline);
+            writeln!(out, "<rect x=\"{x}\" y=\"{y}\" {rest} {paint}/>")
         }
         Shape::Line {
             points,
@@ -65,15 +63,10 @@ fn element(out: &mut String, shape: &Shape, inline: bool) -> Result<()> {
             color,
             filled,
         } => {
-            let paint = paint(
-                (*color).into(),
-                if *filled { "fill" } else { "stroke" },
-                inline,
-            );
-            let hollow = if *filled { "" } else { " fill=\"none\"" };
+            let paint = outlined((*color).into(), *filled, inline);
             writeln!(
                 out,
-                "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" {paint}{hollow}/>"
+                "<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" {paint}/>"
             )
         }
         Shape::Text {
@@ -84,21 +77,14 @@ fn element(out: &mut String, shape: &Shape, inline: bool) -> Result<()> {
             side,
             upwards,
         } => {
-            let anchor = match side {
-                At::Left => "start",
-                At::Middle => "middle",
-                At::Right => "end",
-            };
-            let turned = match upwards {
-                true => format!(" transform=\"rotate(270 {x} {y})\""),
-                false => String::new(),
-            };
+            let paint = paint((*color).into(), "fill", inline);
+            let text = escaped(text);
+            let size = f64::from(*size) / LINE_OF_EM;
             writeln!(
                 out,
-                "<text x=\"{x}\" y=\"{y}\" dy=\"0.35em\" text-anchor=\"{anchor}\" font-size=\"{:.1}\" {}{turned}>{}</text>",
-                f64::from(*size) / LINE_OF_EM,
-                paint((*color).into(), "fill", inline),
-                escaped(text)
+                "<text x=\"{x}\" y=\"{y}\" dy=\"0.35em\" text-anchor=\"{}\" font-size=\"{size:.1}\" {paint}{}>{text}</text>",
+                anchor(*side),
+                turned((*x, *y), *upwards)
             )
         }
         Shape::Image {
@@ -115,6 +101,31 @@ fn element(out: &mut String, shape: &Shape, inline: bool) -> Result<()> {
         ),
     };
     Ok(())
+}
+
+/// The paint of a shape that is filled, or drawn as an outline.
+fn outlined(color: RGBAColor, filled: bool, inline: bool) -> String {
+    match filled {
+        true => paint(color, "fill", inline),
+        false => paint(color, "stroke", inline) + " fill=\"none\"",
+    }
+}
+
+/// Which end of a text lies at its point.
+fn anchor(side: At) -> &'static str {
+    match side {
+        At::Left => "start",
+        At::Middle => "middle",
+        At::Right => "end",
+    }
+}
+
+/// The attribute that turns a text around its point, where it reads upwards.
+fn turned((x, y): (i32, i32), upwards: bool) -> String {
+    match upwards {
+        true => format!(" transform=\"rotate(270 {x} {y})\""),
+        false => String::new(),
+    }
 }
 
 /// `fill="#123456"`, with the opacity where there is one.
@@ -159,7 +170,7 @@ pub(crate) fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BLUE, Raster};
+    use super::super::{BLUE, Drawing, Raster};
     use super::*;
 
     #[test]

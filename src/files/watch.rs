@@ -9,6 +9,7 @@
 use super::hash::hash_noting;
 use super::writing::NEVER;
 use crate::error::{Error, Result};
+use crate::setting::RESTART;
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,9 @@ impl Watch {
 fn changed(path: &Path) -> Error {
     Error::file(
         path,
-        "was changed while it was being read, so that what was computed is of no one state of it: leave it alone, and run again, with --restart where tiles were kept",
+        format!(
+            "was changed while it was being read, so that what was computed is of no one state of it: leave it alone, and run again, with {RESTART} where tiles were kept"
+        ),
     )
 }
 
@@ -161,39 +164,28 @@ mod tests {
         let path = folder.path().join("x.npy");
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let age = |path: &Path| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(old).unwrap();
+        };
         let changes: [(&str, &dyn Fn()); 5] = [
             ("other bytes", &|| write("other")),
             ("more bytes", &|| write("more bytes")),
             ("other bytes of the old time", &|| {
                 write("other");
-                File::options()
-                    .write(true)
-                    .open(&path)
-                    .unwrap()
-                    .set_modified(old)
-                    .unwrap();
+                age(&path);
             }),
             ("it is gone", &|| std::fs::remove_file(&path).unwrap()),
             ("another of that name", &|| {
                 let other = folder.path().join("other");
                 std::fs::write(&other, "other").unwrap();
-                File::options()
-                    .write(true)
-                    .open(&other)
-                    .unwrap()
-                    .set_modified(old)
-                    .unwrap();
+                age(&other);
                 std::fs::rename(&other, &path).unwrap();
             }),
         ];
         for (what, change) in changes {
             write("bytes");
-            File::options()
-                .write(true)
-                .open(&path)
-                .unwrap()
-                .set_modified(old)
-                .unwrap();
+            age(&path);
             let watch = Watch::new([path.clone()]);
             std::fs::read(&path).unwrap();
             watch.check().unwrap();

@@ -1,13 +1,12 @@
 //! What a plan will take: seconds from the rates of the device, and the peak of memory.
 //!
-//! A plan's work is counted by kind on shapes alone ([`crate::schedule::PlanTally`]); a device's rates are measured for every
-//! kind once and kept ([`Rates`]). May use the schedule and the backends; must not know of reports or the command line.
+//! A plan's work is counted by kind on shapes alone ([`crate::plan::PlanTally`]); a device's rates are measured for every
+//! kind once and kept ([`Rates`]). May use plans and the backends; must not know of reports or the command line.
 
 mod disk;
 mod law;
 mod probes;
 mod rates;
-mod sizes;
 
 pub use disk::write_rate;
 pub use rates::Rates;
@@ -15,8 +14,8 @@ pub use rates::Rates;
 use crate::bytes::Bytes;
 use crate::error::Result;
 use crate::network::Network;
-use crate::schedule::PlanTally;
-use crate::schedule::plan::{Plan, WRITING};
+use crate::plan::PlanTally;
+use crate::plan::{Plan, WRITING};
 use std::fmt;
 
 /// How much longer a call takes in a pass on the CPU, among others that take the caches and leave fresh pages, than alone again
@@ -198,13 +197,14 @@ impl fmt::Display for Forecast {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Control;
     use crate::import::data::Dataset;
-    use crate::loss::{CrossEntropy, Reduction};
+    use crate::loss::CrossEntropy;
     use crate::network::builder::Builder;
-    use crate::schedule::plan::Keep;
-    use crate::schedule::run::Control;
+    use crate::plan::Keep;
+    use crate::plan::RunOptions;
     use crate::tensor::cpu::Cpu;
-    use crate::{Device, Precision, RunOptions, Session};
+    use crate::{Device, Precision, Session};
     use ndarray::{Array1, Array2};
 
     #[test]
@@ -212,11 +212,17 @@ mod tests {
         let network = Builder::new(&[40]).linear("a", 30).tanh().linear("b", 10);
         let network = network.initialize(0).build().unwrap();
         let data = Dataset::from_arrays(Array2::<f64>::ones((64, 40)), Array1::<i64>::zeros(64));
-        let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-        let session = Session::new(network, data, loss).unwrap();
-        let parts = session.resolve(&["full".parse().unwrap()]).unwrap();
-        let device = Device::cpu(Precision::F32);
-        let mut plan = session.plan(parts, &device, RunOptions::default()).unwrap();
+        let session = Session::builder(network)
+            .data(data)
+            .loss(CrossEntropy::mean())
+            .device(Device::cpu(Precision::F32))
+            .build()
+            .unwrap();
+        let parts = crate::plan::request::resolve(session.network(), &[crate::Part::Full]).unwrap();
+        let mut plan = session
+            .ggn()
+            .plan_with(parts, RunOptions::default())
+            .unwrap();
         let rates = Rates::measure_on(&Cpu::<f32>::new(), &Control::none()).unwrap();
         let of = |plan: &Plan, share: f64| {
             let network = session.network();

@@ -1,14 +1,15 @@
 //! What is run to find the rates of a device: every kind of work at a few sizes.
 
-use super::sizes::{DENSE, Dense, OUTER, Outer, primitives};
+use crate::control::Control;
 use crate::error::Result;
+use crate::jacobian::seeds::{LossSeeds, Seeds};
 use crate::loss::{CrossEntropy, Loss, OutputShape, Reduction, TargetBatch};
-use crate::schedule::run::Control;
-use crate::schedule::unit::{LossSeeds, Seeds};
 use crate::tensor::meter::Meter;
 use crate::tensor::{
-    Backend, Contract, Fill, HostSlice, How, Kind, OuterAxes, OuterTerm, Scaled, Shape, Tally, Work,
+    Backend, Contract, HostSlice, Kind, MirrorRule, OuterAxes, OuterTerm, Placement, Scaled, Shape,
+    Tally, Work,
 };
+use crate::trial::probed::{DENSE, Dense, OUTER, Outer, probed};
 use crate::trial::{Array, Loaded, Primitive, wait};
 use std::sync::Arc;
 use std::time::Instant;
@@ -97,7 +98,7 @@ fn least(
 /// All there is to run.
 fn probes<B: Contract>(backend: &B) -> Vec<Probe<'_>> {
     let mut probes = Vec::new();
-    for (primitive, shapes) in primitives() {
+    for (primitive, shapes) in probed() {
         let (kind, work) = metered::<B>(&primitive, &shapes);
         let run = move || Ok(vec![of_primitive(backend, &primitive, &shapes)?]);
         probes.push(Probe::new(kind, work.numbers(), run));
@@ -286,9 +287,9 @@ fn of_tile<B: Contract>(backend: &B, size: usize) -> Result<Measured> {
             false => Vec::new(),
         };
         let mut tile = backend.accumulator_in(size, size, memory);
-        let how = How {
+        let how = Placement {
             begin: true,
-            ..How::ADD
+            ..Placement::ADD
         };
         backend.accumulate_dense(&mut tile, how, (0, 0), (&side, &side));
         backend
@@ -346,20 +347,23 @@ fn apart(run: &mut dyn FnMut(usize) -> Result<f64>) -> Result<f64> {
 
 fn of_dense<B: Contract>(
     backend: &B,
-    (samples, directions, rows, columns, fill): Dense,
+    (samples, directions, rows, columns, mirror): Dense,
 ) -> Result<Measured> {
     let meter = Meter::new(size_of::<B::Real>());
     let upload =
         |shape: &Shape| backend.upload(shape, HostSlice::F64(&numbers(shape, None).values));
     let blank = |shape: &Shape| meter.upload(shape, HostSlice::F64(&[]));
     let shapes = [rows, columns].map(|numbers| Shape::new(samples, directions, &[numbers]));
-    let how = How { fill, ..How::ADD };
+    let how = Placement {
+        mirror,
+        ..Placement::ADD
+    };
     let before = meter.tally();
     let (l, r) = (blank(&shapes[0]), blank(&shapes[1]));
     meter.accumulate_dense(&mut meter.accumulator(0, 0), how, (0, 0), (&l, &r));
     let work = (meter.tally() - before).of(Kind::Dense);
     let left = upload(&shapes[0]);
-    let right = if fill == Fill::Symmetric {
+    let right = if mirror == MirrorRule::Symmetric {
         left.clone()
     } else {
         upload(&shapes[1])
@@ -390,12 +394,15 @@ fn of_outer<B: Contract>(
         Some(_) if own.1 > sides[1].1 => Scaled::Columns,
         Some(_) => Scaled::Rows,
     };
-    let fill = if other.is_none() {
-        Fill::Symmetric
+    let mirror = if other.is_none() {
+        MirrorRule::Symmetric
     } else {
-        Fill::Own
+        MirrorRule::Own
     };
-    let how = How { fill, ..How::ADD };
+    let how = Placement {
+        mirror,
+        ..Placement::ADD
+    };
     let before = meter.tally();
     let d = [blank(&deltas[0]), blank(&deltas[1])];
     let a = [0, 1].map(|k| inputs[k].as_ref().map(&blank));

@@ -2,10 +2,10 @@
 
 use super::law::{Law, fit, seconds};
 use super::probes;
+use crate::control::Control;
 use crate::device::Device;
 use crate::error::Result;
 use crate::files::cache::Slot;
-use crate::schedule::run::Control;
 use crate::tensor::{Contract, Kind, Tally};
 use crate::trial::System;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn slot(device: &Device) -> Slot {
     let of = [
         &*device.name(),
         &*driver,
-        device.precision(),
+        device.precision().name(),
         &*system.processor,
         &*threads,
         profile,

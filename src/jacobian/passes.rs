@@ -1,7 +1,7 @@
 //! The forward and the reverse pass over a network, on any backend.
 
 use crate::network::{Network, Node, Operand, ValueId};
-use crate::ops::{Op, Operation, Pullback, Site, Step};
+use crate::ops::{Operation, Pullback, Site, Step};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Shape};
 use std::sync::Arc;
@@ -147,19 +147,19 @@ impl Reach {
     }
 }
 
-/// What a forward pass leaves for the reverse pass.
-pub struct Trace<B: Backend> {
+/// The values that a forward pass leaves for the reverse pass.
+pub struct Activations<B: Backend> {
     values: Vec<Option<B::Tensor>>,
     indices: Vec<Option<B::Indices>>,
     /// The network's output: `[samples, 1, rest…]`.
     pub output: B::Tensor,
 }
 
-impl<B: Backend> Trace<Dual<'_, B>> {
-    /// The trace of the primals; the tangents are freed.
-    pub fn primal(self) -> Trace<B> {
+impl<B: Backend> Activations<Dual<'_, B>> {
+    /// The activations without their tangents, which are freed.
+    pub fn primal(self) -> Activations<B> {
         let primal = |value: Option<DualTensor<B::Tensor>>| value.map(|v| v.primal);
-        Trace {
+        Activations {
             values: self.values.into_iter().map(primal).collect(),
             indices: self.indices,
             output: self.output.primal,
@@ -177,87 +177,6 @@ fn operand<T: Clone>(weights: &Weights<T>, values: &[Option<T>], operand: Operan
     }
 }
 
-/// Runs the network on `inputs` (`[samples, 1, rest…]` each), keeping what a reverse pass to the
-/// parameters of `reach` reads and freeing the rest after its last use.
-pub fn forward<B: Backend>(
-    backend: &B,
-    network: &Network,
-    weights: &Weights<B::Tensor>,
-    inputs: Vec<B::Tensor>,
-    reach: &Reach,
-) -> Trace<B> {
-    let keep = |value| value;
-    forward_with(backend, network, weights, inputs, reach, |_, x| x, keep)
-}
-
-/// [`forward`], each node's value replaced by what `adjust` makes of it (a perturbation), and each value that is kept for
-/// the reverse pass by what `retire` makes of it after the forward pass has read it for the last time.
-pub fn forward_with<B: Backend>(
-    backend: &B,
-    network: &Network,
-    weights: &Weights<B::Tensor>,
-    inputs: Vec<B::Tensor>,
-    reach: &Reach,
-    mut adjust: impl FnMut(ValueId, B::Tensor) -> B::Tensor,
-    mut retire: impl FnMut(B::Tensor) -> B::Tensor,
-) -> Trace<B> {
-    let first = network.inputs.len();
-    let mut values: Vec<Option<B::Tensor>> = inputs.into_iter().map(Some).collect();
-    let mut indices = Vec::with_capacity(network.nodes.len());
-    let mut kept = vec![false; first + network.nodes.len()];
-    for (k, node) in network.nodes.iter().enumerate() {
-        let operands: Vec<B::Tensor> = node
-            .inputs
-            .iter()
-            .map(|&o| operand(weights, &values, o))
-            .collect();
-        let result = node.op.forward(backend, &operands);
-        values.push(Some(adjust(first + k, result.output)));
-        indices.push(result.indices.filter(|_| reach.active[first + k]));
-        for &input in &node.inputs {
-            if let Operand::Value(value) = input {
-                // A node that the reverse pass goes through reads its operands again.
-                kept[value] |= reach.active[first + k];
-                if reach.last_use[value] <= k {
-                    let last = values[value].take();
-                    values[value] = last.filter(|_| kept[value]).map(&mut retire);
-                }
-            }
-        }
-    }
-    let output = values[network.output]
-        .clone()
-        .expect("the output is never freed");
-    Trace {
-        values,
-        indices,
-        output,
-    }
-}
-
-/// Takes the cotangents of the output (`[samples, directions, rest…]`) back to every wanted parameter
-/// and gives each site of use to `visit`, last operation first.
-pub fn backward<B: Backend>(
-    backend: &B,
-    network: &Network,
-    weights: &Weights<B::Tensor>,
-    trace: &Trace<B>,
-    reach: &Reach,
-    seed: B::Tensor,
-    visit: impl FnMut(usize, Site<B::Tensor>),
-) {
-    backward_watched(
-        backend,
-        network,
-        weights,
-        trace,
-        reach,
-        seed,
-        visit,
-        |_, _| {},
-    );
-}
-
 /// An event of a reverse pass at a node.
 pub enum Seen<'a, T> {
     /// A node is reached.
@@ -270,64 +189,204 @@ pub enum Seen<'a, T> {
     Site(usize),
 }
 
-/// [`backward`], which tells `watch` the number of every node that it comes to, and what it does there.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_watched<B: Backend>(
-    backend: &B,
-    network: &Network,
-    weights: &Weights<B::Tensor>,
-    trace: &Trace<B>,
-    reach: &Reach,
-    seed: B::Tensor,
-    mut visit: impl FnMut(usize, Site<B::Tensor>),
-    mut watch: impl FnMut(usize, Seen<'_, B::Tensor>),
-) {
-    let first = network.inputs.len();
-    let values = first + network.nodes.len();
-    let mut cotangents: Vec<Option<B::Tensor>> = vec![None; values];
-    let mut sites: Vec<Vec<Site<B::Tensor>>> = vec![Vec::new(); values];
-    cotangents[network.output] = Some(seed);
-    for (k, node) in network.nodes.iter().enumerate().rev() {
-        let value: ValueId = first + k;
-        if !reach.active[value] {
-            continue;
+/// The forward and reverse passes of a network with its weights on a backend, to the parameters of a reach.
+pub struct Passes<'a, B: Backend> {
+    /// Where they run.
+    pub backend: &'a B,
+    /// The network.
+    pub network: &'a Network,
+    /// Its parameters and constants there.
+    pub weights: &'a Weights<B::Tensor>,
+    /// The values that the reverse pass goes through.
+    pub reach: &'a Reach,
+}
+
+impl<'a, B: Backend> Passes<'a, B> {
+    /// The passes of a network on a backend.
+    pub fn new(
+        backend: &'a B,
+        network: &'a Network,
+        weights: &'a Weights<B::Tensor>,
+        reach: &'a Reach,
+    ) -> Self {
+        Passes {
+            backend,
+            network,
+            weights,
+            reach,
         }
-        let pending = std::mem::take(&mut sites[value]);
-        let cotangent = cotangents[value].take();
-        if pending.is_empty() && cotangent.is_none() {
-            continue;
-        }
-        watch(k, Seen::Node);
-        // A Permute or Reshape of a parameter is a step on the way of a site, not work.
-        let step = match &node.op {
-            Op::Permute(op) => Some(Step::Permute(op.order.clone())),
-            Op::Reshape(_) => Some(Step::Reshape(network.operand_rest(node.inputs[0]).to_vec())),
-            _ => None,
-        };
-        let mut pulled = Vec::new();
-        match step {
-            Some(step) if !reach.sampled[value] => {
-                for mut site in pending {
-                    site.steps.push(step.clone());
-                    deliver(reach, node.inputs[0], site, &mut sites, &mut visit);
+    }
+
+    /// Runs the network on `inputs` (`[samples, 1, rest…]` each), keeping what a reverse pass to the
+    /// parameters of the reach reads and freeing the rest after its last use.
+    pub fn forward(&self, inputs: Vec<B::Tensor>) -> Activations<B> {
+        self.forward_with(inputs, |_, value| value, |value| value)
+    }
+
+    /// [`Passes::forward`], each node's value replaced by what `adjust` makes of it (a perturbation), and each value that is
+    /// kept for the reverse pass by what `retire` makes of it after the forward pass has read it for the last time.
+    pub fn forward_with(
+        &self,
+        inputs: Vec<B::Tensor>,
+        mut adjust: impl FnMut(ValueId, B::Tensor) -> B::Tensor,
+        mut retire: impl FnMut(B::Tensor) -> B::Tensor,
+    ) -> Activations<B> {
+        let (network, reach) = (self.network, self.reach);
+        let first = network.inputs.len();
+        let mut values: Vec<Option<B::Tensor>> = inputs.into_iter().map(Some).collect();
+        let mut indices = Vec::with_capacity(network.nodes.len());
+        let mut kept = vec![false; first + network.nodes.len()];
+        for (k, node) in network.nodes.iter().enumerate() {
+            let operands = self.operands(node, &values);
+            let result = node.op.forward(self.backend, &operands);
+            values.push(Some(adjust(first + k, result.output)));
+            indices.push(result.indices.filter(|_| reach.active[first + k]));
+            for &input in &node.inputs {
+                if let Operand::Value(value) = input {
+                    // A node that the reverse pass goes through reads its operands again.
+                    kept[value] |= reach.active[first + k];
+                    if reach.last_use[value] <= k {
+                        let last = values[value].take();
+                        values[value] = last.filter(|_| kept[value]).map(&mut retire);
+                    }
                 }
             }
-            _ => pulled.extend(pending.iter().map(|site| site.rows(backend))),
         }
-        pulled.extend(cotangent);
-        watch(k, Seen::Formed);
-        if pulled.is_empty() {
-            continue;
+        let output = values[network.output]
+            .clone()
+            .expect("the output is never freed");
+        Activations {
+            values,
+            indices,
+            output,
         }
-        let inputs: Vec<B::Tensor> = node
-            .inputs
-            .iter()
-            .map(|&o| operand(weights, &trace.values, o))
-            .collect();
-        for cotangent in &pulled {
+    }
+
+    /// The operands of a node.
+    fn operands(&self, node: &Node, values: &[Option<B::Tensor>]) -> Vec<B::Tensor> {
+        let inputs = node.inputs.iter();
+        let operand = |&input| operand(self.weights, values, input);
+        inputs.map(operand).collect()
+    }
+
+    /// Takes the cotangents of the output (`[samples, directions, rest…]`) back to every wanted parameter
+    /// and gives each site of use to `visit`, last operation first.
+    pub fn backward(
+        &self,
+        activations: &Activations<B>,
+        seed: B::Tensor,
+        visit: impl FnMut(usize, Site<B::Tensor>),
+    ) {
+        self.backward_watched(activations, seed, visit, |_, _| {});
+    }
+
+    /// [`Passes::backward`], which tells `watch` the number of every node that it comes to, and what it does there.
+    pub fn backward_watched(
+        &self,
+        activations: &Activations<B>,
+        seed: B::Tensor,
+        visit: impl FnMut(usize, Site<B::Tensor>),
+        watch: impl FnMut(usize, Seen<'_, B::Tensor>),
+    ) {
+        let values = self.network.inputs.len() + self.network.nodes.len();
+        let reverse = Reverse {
+            passes: self,
+            activations,
+            cotangents: vec![None; values],
+            sites: vec![Vec::new(); values],
+            visit,
+            watch,
+        };
+        reverse.run(seed);
+    }
+}
+
+/// A reverse pass under way.
+struct Reverse<'a, B: Backend, V, W> {
+    passes: &'a Passes<'a, B>,
+    activations: &'a Activations<B>,
+    /// By value: the cotangents of those that the pass has not come to yet.
+    cotangents: Vec<Option<B::Tensor>>,
+    /// By value: the sites of those that are made of parameters alone.
+    sites: Vec<Vec<Site<B::Tensor>>>,
+    visit: V,
+    watch: W,
+}
+
+impl<B, V, W> Reverse<'_, B, V, W>
+where
+    B: Backend,
+    V: FnMut(usize, Site<B::Tensor>),
+    W: FnMut(usize, Seen<'_, B::Tensor>),
+{
+    /// Goes through all nodes, the last first.
+    fn run(mut self, seed: B::Tensor) {
+        let (network, reach) = (self.passes.network, self.passes.reach);
+        self.cotangents[network.output] = Some(seed);
+        for k in (0..network.nodes.len()).rev() {
+            let value: ValueId = network.inputs.len() + k;
+            if !reach.active[value] {
+                continue;
+            }
+            let sites = std::mem::take(&mut self.sites[value]);
+            let cotangent = self.cotangents[value].take();
+            if sites.is_empty() && cotangent.is_none() {
+                continue;
+            }
+            (self.watch)(k, Seen::Node);
+            let mut pulled = Vec::new();
+            match self.step_back(k) {
+                Some(step) => self.relabel(k, &step, sites),
+                None => pulled.extend(sites.iter().map(|site| site.rows(self.passes.backend))),
+            }
+            pulled.extend(cotangent);
+            (self.watch)(k, Seen::Formed);
+            if !pulled.is_empty() {
+                self.pull_back(k, &pulled);
+            }
+        }
+    }
+
+    /// The step of a site from a node's value back to its operand, where the node only relabels entries of parameters: it is
+    /// then a step on the way of the site, not work.
+    fn step_back(&self, k: usize) -> Option<Step> {
+        let (network, reach) = (self.passes.network, self.passes.reach);
+        let node = &network.nodes[k];
+        if reach.sampled[network.inputs.len() + k] || !node.op.relabels() {
+            return None;
+        }
+        node.op.step_back(network.operand_rest(node.inputs[0]))
+    }
+
+    /// Hands the sites of a node's value, a step further back, to the parameter or the value that the node relabels.
+    fn relabel(&mut self, k: usize, step: &Step, sites: Vec<Site<B::Tensor>>) {
+        let (network, reach) = (self.passes.network, self.passes.reach);
+        for mut site in sites {
+            site.steps.push(step.clone());
+            match network.nodes[k].inputs[0] {
+                Operand::Value(value) if reach.active[value] => self.sites[value].push(site),
+                Operand::Parameter(parameter) if reach.wanted[parameter] => {
+                    (self.visit)(parameter, site.turned());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes the cotangents of a node's value back to its operands.
+    fn pull_back(&mut self, k: usize, pulled: &[B::Tensor]) {
+        let Passes {
+            backend,
+            network,
+            reach,
+            ..
+        } = *self.passes;
+        let node = &network.nodes[k];
+        let inputs = self.passes.operands(node, &self.activations.values);
+        for cotangent in pulled {
             let pullback = Pullback {
                 inputs: &inputs,
-                indices: trace.indices[k].as_ref(),
+                indices: self.activations.indices[k].as_ref(),
                 cotangent,
             };
             for (j, &input) in node.inputs.iter().enumerate() {
@@ -337,38 +396,23 @@ pub fn backward_watched<B: Backend>(
                 match input {
                     Operand::Value(value) if reach.active[value] && reach.sampled[value] => {
                         let back = node.op.vjp(backend, &pullback, j);
-                        let sum = cotangents[value].take();
+                        let sum = self.cotangents[value].take();
                         let sum = sum.map(|sum| backend.add(&sum, &back));
-                        watch(k, Seen::Cotangent(j, &back));
-                        cotangents[value] = Some(sum.unwrap_or(back));
+                        (self.watch)(k, Seen::Cotangent(j, &back));
+                        self.cotangents[value] = Some(sum.unwrap_or(back));
                     }
                     Operand::Value(value) if reach.active[value] => {
                         let kind = node.op.site(backend, &pullback, j);
-                        sites[value].push(Site::new(kind, network.operand_rest(input)));
-                        watch(k, Seen::Site(j));
+                        self.sites[value].push(Site::new(kind, network.operand_rest(input)));
+                        (self.watch)(k, Seen::Site(j));
                     }
                     Operand::Parameter(parameter) if reach.wanted[parameter] => {
                         let kind = node.op.site(backend, &pullback, j);
-                        visit(parameter, Site::new(kind, network.operand_rest(input)));
+                        (self.visit)(parameter, Site::new(kind, network.operand_rest(input)));
                     }
                     _ => {}
                 }
             }
         }
-    }
-}
-
-/// Hands a site to the parameter or the initializer-only value that it belongs to.
-fn deliver<T: Clone>(
-    reach: &Reach,
-    to: Operand,
-    site: Site<T>,
-    sites: &mut [Vec<Site<T>>],
-    visit: &mut impl FnMut(usize, Site<T>),
-) {
-    match to {
-        Operand::Value(value) if reach.active[value] => sites[value].push(site),
-        Operand::Parameter(parameter) if reach.wanted[parameter] => visit(parameter, site.turned()),
-        _ => {}
     }
 }

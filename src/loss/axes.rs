@@ -2,6 +2,7 @@
 
 use super::reduction::same_shape;
 use crate::error::{Error, Result};
+use crate::setting::CLASS_AXIS;
 use std::fmt;
 
 /// The shape of a network's outputs: of one sample, and with the axis of samples as in the file.
@@ -78,7 +79,7 @@ impl OutputShape {
                 "the classes cannot lie on axis {axis} of the network's outputs {self}: they have {rank} \
                  axes{}",
                 if rank > 1 {
-                    format!("; --class-axis takes 1..{} or -1", rank - 1)
+                    format!("; {CLASS_AXIS} takes 1..{} or -1", rank - 1)
                 } else {
                     ", that of the samples".into()
                 }
@@ -87,7 +88,7 @@ impl OutputShape {
         if found == self.sample_axis {
             return Err(Error::Request(format!(
                 "axis {axis} of the network's outputs {self} holds the samples, not the classes; say which \
-                 axis holds the classes by --class-axis, such as -1 for the last"
+                 axis holds the classes by {CLASS_AXIS}, such as -1 for the last"
             )));
         }
         Ok(found - usize::from(!self.merged && found > self.sample_axis))
@@ -105,7 +106,7 @@ impl OutputShape {
         let others = (0..self.sample.len())
             .filter(|&other| other != axis && same_shape(&self.without(other), targets))
             .filter(|&other| !(self.merged && other == self.sample_axis))
-            .map(|other| format!("--class-axis {}", self.in_file(other)));
+            .map(|other| format!("{CLASS_AXIS} {}", self.in_file(other)));
         let others: Vec<String> = others.collect();
         if others.is_empty() {
             return String::new();
@@ -249,8 +250,9 @@ mod tests {
     #[test]
     fn a_hint_names_the_axis_that_fits() {
         let outputs = OutputShape::new(&[7, 10, 3]);
-        assert!(outputs.hint(0, &[7, 10]).contains("--class-axis -1"));
-        assert!(outputs.hint(0, &[7, 3]).contains("--class-axis 2 "));
+        let hint = |shape: &[usize]| outputs.hint(0, shape);
+        assert!(hint(&[7, 10]).contains("class_axis -1"));
+        assert!(hint(&[7, 3]).contains("class_axis 2 "));
         assert_eq!(outputs.hint(0, &[10, 3]), "");
         assert_eq!(outputs.hint(0, &[4]), "");
     }

@@ -5,6 +5,7 @@ use super::reduction::{not_finite, number, walk_dense};
 use super::{Loss, OutputShape, Reduction, Sample, TargetBatch, diagonal_factor};
 use crate::error::{Error, Result};
 use crate::random::Draws;
+use crate::setting::CLASS_AXIS;
 use std::ops::Range;
 
 /// ℓ = ω Σ_c [(1−y)·z + (1+(k−1)y)·softplus(−z)] with k the positive weight, so
@@ -34,6 +35,16 @@ pub struct BinaryCrossEntropy {
 }
 
 impl BinaryCrossEntropy {
+    /// The mean over samples, with all else as in [`BinaryCrossEntropy::new`].
+    pub fn mean() -> Self {
+        Self::new(Reduction::Mean)
+    }
+
+    /// The sum over samples, with all else as in [`BinaryCrossEntropy::new`].
+    pub fn sum() -> Self {
+        Self::new(Reduction::Sum)
+    }
+
     /// With that reduction and no positive weight.
     pub fn new(reduction: Reduction) -> Self {
         Self {
@@ -124,7 +135,7 @@ impl Loss for BinaryCrossEntropy {
             if ![1, classes, each].contains(&k.len()) {
                 return Err(Error::Shape(format!(
                     "bce has {} positive weights for outputs of shape {:?} per sample: give one, or one \
-                     per class ({classes}); --class-axis says on which axis the classes lie",
+                     per class ({classes}); {CLASS_AXIS} says on which axis the classes lie",
                     k.len(),
                     outputs.sample
                 )));

@@ -42,6 +42,16 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
+    /// The mean over samples, with all else as in [`CrossEntropy::new`].
+    pub fn mean() -> Self {
+        Self::new(Reduction::Mean)
+    }
+
+    /// The sum over samples, with all else as in [`CrossEntropy::new`].
+    pub fn sum() -> Self {
+        Self::new(Reduction::Sum)
+    }
+
     /// With that reduction, no class weights, no smoothing, and PyTorch's index to ignore, -100.
     pub fn new(reduction: Reduction) -> Self {
         Self {
@@ -150,55 +160,19 @@ impl CrossEntropy {
     fn check_batch(&self, outputs: &OutputShape, axis: usize, batch: &TargetBatch) -> Result<f64> {
         let Axes { classes, .. } = Axes::new(&outputs.sample, axis);
         let wanted = outputs.without(axis);
-        let positions: usize = wanted.iter().product();
         match batch {
             TargetBatch::None(_) => Err(missing("cross-entropy")),
             TargetBatch::Classes {
                 first,
                 shape,
                 values,
-            } => {
-                if !same_shape(shape, &wanted) {
-                    let cure = if same_shape(shape, &outputs.sample) {
-                        "; class probabilities (one-hot labels too) must be floating-point numbers"
-                            .into()
-                    } else {
-                        outputs.hint(axis, shape)
-                    };
-                    return Err(Error::Shape(format!(
-                        "cross-entropy needs {positions} class index(es) per sample, of shape {wanted:?}, for \
-                         the network's outputs {outputs} with {classes} classes on axis {}, but the targets \
-                         have shape {shape:?} per sample{cure}",
-                        outputs.in_file(axis)
-                    )));
-                }
-                let mut divisor = 0.0;
-                for (k, &label) in values.iter().enumerate() {
-                    if Some(label) == self.ignore_index {
-                        continue;
-                    }
-                    let class = usize::try_from(label).ok().filter(|c| *c < classes);
-                    let class = class.ok_or_else(|| {
-                        let ignored = match self.ignore_index {
-                            Some(index) => format!("{index} is the index that is ignored"),
-                            None => "no index is ignored".into(),
-                        };
-                        Error::Value(format!(
-                            "the label of sample {} is {label}, but the network has {classes} classes, \
-                             0..={}; {ignored}: set ignore_index to {label} if such samples shall not count",
-                            first + k / positions.max(1),
-                            classes - 1
-                        ))
-                    })?;
-                    divisor += self.class_weight(class);
-                }
-                Ok(divisor)
-            }
+            } => self.check_classes(outputs, axis, shape, (*first, values)),
             TargetBatch::Dense {
                 first,
                 shape,
                 values,
             } if classes > 1 && same_shape(shape, &wanted) => {
+                let positions: usize = wanted.iter().product();
                 let mut labels = Vec::with_capacity(values.len());
                 for (k, value) in values.iter().enumerate() {
                     if value.fract() != 0.0 || value.abs() > 9e15 {
@@ -209,51 +183,105 @@ impl CrossEntropy {
                     }
                     labels.push(*value as i64);
                 }
-                self.check_batch(
-                    outputs,
-                    axis,
-                    &TargetBatch::Classes {
-                        first: *first,
-                        shape: shape.clone(),
-                        values: labels,
-                    },
-                )
+                self.check_classes(outputs, axis, shape, (*first, &labels))
             }
             TargetBatch::Dense {
                 first,
                 shape,
                 values,
             } => {
-                if !same_shape(shape, &outputs.sample) {
-                    return Err(Error::Shape(format!(
-                        "cross-entropy needs class indices of shape {wanted:?}, or class probabilities shaped \
-                         as the network's outputs {:?} (per sample), but the targets have shape {shape:?} per \
-                         sample{}",
-                        outputs.sample,
-                        outputs.hint(axis, shape)
-                    )));
-                }
-                if let Some(index) = self.ignore_index.filter(|i| *i >= 0) {
-                    return Err(Error::Request(format!(
-                        "ignore_index {index} is for class indices, but the targets are class probabilities"
-                    )));
-                }
-                let each = classes * positions;
-                for (k, &value) in values.iter().enumerate() {
-                    let n = first + k / each.max(1);
-                    if !value.is_finite() {
-                        return Err(not_finite(n, value));
-                    }
-                    if value < 0.0 {
-                        return Err(Error::Value(format!(
-                            "the target of sample {n} holds the class probability {value}: probabilities \
-                             cannot be negative; class indices must come as integers"
-                        )));
-                    }
-                }
-                Ok((batch.samples() * positions) as f64)
+                self.check_probabilities(outputs, axis, shape, (*first, values))?;
+                Ok((batch.samples() * wanted.iter().product::<usize>()) as f64)
             }
         }
+    }
+
+    /// Checks class indices of samples from `first` on, of `shape` each, and returns their share of the mean's divisor.
+    fn check_classes(
+        &self,
+        outputs: &OutputShape,
+        axis: usize,
+        shape: &[usize],
+        (first, values): (usize, &[i64]),
+    ) -> Result<f64> {
+        let Axes { classes, .. } = Axes::new(&outputs.sample, axis);
+        let wanted = outputs.without(axis);
+        let positions: usize = wanted.iter().product();
+        if !same_shape(shape, &wanted) {
+            let cure = if same_shape(shape, &outputs.sample) {
+                "; class probabilities (one-hot labels too) must be floating-point numbers".into()
+            } else {
+                outputs.hint(axis, shape)
+            };
+            return Err(Error::Shape(format!(
+                "cross-entropy needs {positions} class index(es) per sample, of shape {wanted:?}, for \
+                 the network's outputs {outputs} with {classes} classes on axis {}, but the targets \
+                 have shape {shape:?} per sample{cure}",
+                outputs.in_file(axis)
+            )));
+        }
+        let mut divisor = 0.0;
+        for (k, &label) in values.iter().enumerate() {
+            if Some(label) == self.ignore_index {
+                continue;
+            }
+            let class = usize::try_from(label).ok().filter(|c| *c < classes);
+            let class = class.ok_or_else(|| {
+                let ignored = match self.ignore_index {
+                    Some(index) => format!("{index} is the index that is ignored"),
+                    None => "no index is ignored".into(),
+                };
+                Error::Value(format!(
+                    "the label of sample {} is {label}, but the network has {classes} classes, \
+                     0..={}; {ignored}: set ignore_index to {label} if such samples shall not count",
+                    first + k / positions.max(1),
+                    classes - 1
+                ))
+            })?;
+            divisor += self.class_weight(class);
+        }
+        Ok(divisor)
+    }
+
+    /// Checks class probabilities of samples from `first` on, of `shape` each.
+    fn check_probabilities(
+        &self,
+        outputs: &OutputShape,
+        axis: usize,
+        shape: &[usize],
+        (first, values): (usize, &[f64]),
+    ) -> Result<()> {
+        let Axes { classes, .. } = Axes::new(&outputs.sample, axis);
+        let wanted = outputs.without(axis);
+        let positions: usize = wanted.iter().product();
+        if !same_shape(shape, &outputs.sample) {
+            return Err(Error::Shape(format!(
+                "cross-entropy needs class indices of shape {wanted:?}, or class probabilities shaped \
+                 as the network's outputs {:?} (per sample), but the targets have shape {shape:?} per \
+                 sample{}",
+                outputs.sample,
+                outputs.hint(axis, shape)
+            )));
+        }
+        if let Some(index) = self.ignore_index.filter(|i| *i >= 0) {
+            return Err(Error::Request(format!(
+                "ignore_index {index} is for class indices, but the targets are class probabilities"
+            )));
+        }
+        let each = classes * positions;
+        for (k, &value) in values.iter().enumerate() {
+            let n = first + k / each.max(1);
+            if !value.is_finite() {
+                return Err(not_finite(n, value));
+            }
+            if value < 0.0 {
+                return Err(Error::Value(format!(
+                    "the target of sample {n} holds the class probability {value}: probabilities \
+                     cannot be negative; class indices must come as integers"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

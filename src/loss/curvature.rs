@@ -3,11 +3,28 @@
 use super::{Loss, Sample};
 use crate::error::{Error, Result};
 use crate::random::Draws;
+use crate::setting::{CURVATURE, LOSS_GRADIENT, MC_SAMPLES};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
 /// A matrix of the shape of the Hessian.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// use hessblock::{Curvature, Device, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// for curvature in [Curvature::Ggn, Curvature::Exact, Curvature::McGgn { samples: 10, seed: 1 }] {
+///     println!("trace of {curvature}: {:.3}", session.operator(curvature).trace()?);
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -86,19 +103,19 @@ impl Curvature {
         let needs_gradient = self.needs_second_derivatives() || self == Curvature::EmpiricalFisher;
         if needs_gradient && !loss.has_gradient() {
             return Err(Error::Request(format!(
-                "--curvature {self} needs the gradient of the loss in the outputs beside its Hessian: give it by \
-                 --loss-gradient FILE, [samples, outputs]"
+                "{CURVATURE} {self} needs the gradient of the loss in the outputs beside its Hessian: give it by \
+                 {LOSS_GRADIENT} FILE, [samples, outputs]"
             )));
         }
         if let Curvature::McGgn { samples, .. } = self {
             if samples == 0 {
-                return Err(Error::Request(
-                    "--mc-samples 0: a Monte-Carlo estimate needs one draw at least".into(),
-                ));
+                return Err(Error::Request(format!(
+                    "{MC_SAMPLES} 0: a Monte-Carlo estimate needs one draw at least"
+                )));
             }
             if !loss.draws() {
                 return Err(Error::Request(format!(
-                    "--curvature mc-ggn: the loss {} is that of no distribution to draw targets from; take ggn",
+                    "{CURVATURE} mc-ggn: the loss {} is that of no distribution to draw targets from; take ggn",
                     loss.name()
                 )));
             }

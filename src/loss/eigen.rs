@@ -12,7 +12,7 @@ use std::ops::Range;
 /// of ascending λ; `factor` is direction-major `[directions, outputs]`. A Hessian that is not finite gives
 /// a factor of NaN, which the caller's checks of finite values find.
 pub(super) fn eigen_factor(
-    mut hessian: Vec<f64>,
+    hessian: Vec<f64>,
     outputs: usize,
     directions: Range<usize>,
     factor: &mut [f64],
@@ -21,33 +21,12 @@ pub(super) fn eigen_factor(
     if outputs == 0 {
         return;
     }
-    symmetrise(&mut hessian, outputs);
-    let matrix = MatRef::from_row_major_slice(&hessian, outputs, outputs);
     let mut vectors = Mat::<f64>::zeros(outputs, outputs);
-    let mut values = Diag::<f64>::zeros(outputs);
-    // Sequential: samples are what runs in parallel, and the bits must not depend on the thread count.
-    let scratch = self_adjoint_evd_scratch::<f64>(
-        outputs,
-        ComputeEigenvectors::Yes,
-        Par::Seq,
-        Default::default(),
-    );
-    let finite = hessian.iter().all(|h| h.is_finite());
-    let done = finite
-        && self_adjoint_evd(
-            matrix,
-            values.as_mut(),
-            Some(vectors.as_mut()),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            Default::default(),
-        )
-        .is_ok();
-    if !done {
+    let Some(values) = eigenvalues(hessian, outputs, Some(&mut vectors)) else {
         factor.fill(f64::NAN);
         signs.fill(1.0);
         return;
-    }
+    };
     let columns = factor.chunks_exact_mut(outputs).zip(signs.iter_mut());
     for (r, (column, sign)) in directions.zip(columns) {
         let value = values.column_vector()[r];
@@ -61,37 +40,48 @@ pub(super) fn eigen_factor(
 
 /// |λ| of every eigenvalue in ascending order of λ: the squares of the columns that [`eigen_factor`] gives. NaN for a
 /// Hessian that is not finite.
-pub(super) fn eigen_magnitudes(mut hessian: Vec<f64>, outputs: usize, magnitudes: &mut [f64]) {
+pub(super) fn eigen_magnitudes(hessian: Vec<f64>, outputs: usize, magnitudes: &mut [f64]) {
     if outputs == 0 {
         return;
     }
-    symmetrise(&mut hessian, outputs);
-    let matrix = MatRef::from_row_major_slice(&hessian, outputs, outputs);
-    let mut values = Diag::<f64>::zeros(outputs);
-    let scratch = self_adjoint_evd_scratch::<f64>(
-        outputs,
-        ComputeEigenvectors::No,
-        Par::Seq,
-        Default::default(),
-    );
-    let finite = hessian.iter().all(|h| h.is_finite());
-    let done = finite
-        && self_adjoint_evd(
-            matrix,
-            values.as_mut(),
-            None,
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            Default::default(),
-        )
-        .is_ok();
-    for (r, magnitude) in magnitudes.iter_mut().enumerate() {
-        *magnitude = if done {
-            values.column_vector()[r].abs()
-        } else {
-            f64::NAN
-        };
+    match eigenvalues(hessian, outputs, None) {
+        Some(values) => {
+            for (r, magnitude) in magnitudes.iter_mut().enumerate() {
+                *magnitude = values.column_vector()[r].abs();
+            }
+        }
+        None => magnitudes.fill(f64::NAN),
     }
+}
+
+/// The eigenvalues of the symmetric part of a row-major matrix in ascending order, their vectors as the columns of
+/// `vectors`; `None` where they cannot be found, as for a matrix that is not finite.
+fn eigenvalues(
+    mut hessian: Vec<f64>,
+    outputs: usize,
+    vectors: Option<&mut Mat<f64>>,
+) -> Option<Diag<f64>> {
+    symmetrise(&mut hessian, outputs);
+    if !hessian.iter().all(|h| h.is_finite()) {
+        return None;
+    }
+    let compute = match vectors {
+        Some(_) => ComputeEigenvectors::Yes,
+        None => ComputeEigenvectors::No,
+    };
+    let mut values = Diag::<f64>::zeros(outputs);
+    // Sequential: samples are what runs in parallel, and the bits must not depend on the thread count.
+    let scratch = self_adjoint_evd_scratch::<f64>(outputs, compute, Par::Seq, Default::default());
+    self_adjoint_evd(
+        MatRef::from_row_major_slice(&hessian, outputs, outputs),
+        values.as_mut(),
+        vectors.map(|vectors| vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .ok()?;
+    Some(values)
 }
 
 /// The symmetric part of a row-major matrix.

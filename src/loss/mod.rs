@@ -19,7 +19,9 @@ mod tests;
 pub use axes::OutputShape;
 pub use bce::BinaryCrossEntropy;
 pub use cross_entropy::CrossEntropy;
-pub use curvature::{CURVATURES, Curvature, Curved};
+#[doc(hidden)]
+pub use curvature::Curved;
+pub use curvature::{CURVATURES, Curvature};
 pub use given::GivenHessian;
 pub use parse::{LossOptions, NAMES, parse};
 pub use rank::{RankCut, RankReport};
@@ -27,11 +29,20 @@ pub(crate) use rank::{check_tolerance, count_kept};
 pub use reduction::Reduction;
 pub use squared_error::SquaredError;
 
+pub use crate::random::Draws;
+
 use crate::error::Result;
-use crate::random::Draws;
 use std::ops::Range;
 
 /// The target of one sample.
+///
+/// ```
+/// use hessblock::loss::{CrossEntropy, Loss, Sample, Target};
+/// let label = Sample { index: 0, outputs: &[1.0, 0.5], target: Target::Classes(&[1]) };
+/// let probabilities = Sample { target: Target::Dense(&[0.0, 1.0]), ..label };
+/// let loss = CrossEntropy::sum();
+/// assert!((loss.value(&label) - loss.value(&probabilities)).abs() < 1e-15);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target<'a> {
     /// Class indices, one per position.
@@ -44,6 +55,12 @@ pub enum Target<'a> {
 }
 
 /// One sample as a loss sees it.
+///
+/// ```
+/// use hessblock::loss::{CrossEntropy, Loss, Sample, Target};
+/// let sample = Sample { index: 0, outputs: &[0.0, 0.0], target: Target::Classes(&[1]) };
+/// assert!((CrossEntropy::sum().value(&sample) - 2f64.ln()).abs() < 1e-15);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// Absolute index in the data.
@@ -223,6 +240,14 @@ pub trait Loss: Send + Sync + std::fmt::Debug {
 }
 
 /// The targets of a range of samples.
+///
+/// ```
+/// use hessblock::loss::{Target, TargetBatch};
+/// // The labels of samples 10 and 11, of one position each.
+/// let batch = TargetBatch::Classes { first: 10, shape: vec![], values: vec![3, 1] };
+/// assert_eq!(batch.samples(), 2);
+/// assert_eq!(batch.get(1), Target::Classes(&[1]));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetBatch {
     /// Integers: class indices, one per position.

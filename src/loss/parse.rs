@@ -4,6 +4,16 @@ use super::{BinaryCrossEntropy, CrossEntropy, GivenHessian, Loss, Reduction, Squ
 use crate::error::{Error, Result};
 
 /// Options of the losses; `None` where not given.
+///
+/// ```
+/// use hessblock::loss::{self, LossOptions, Reduction, Sample, Target};
+/// let reduction = Some(Reduction::Sum);
+/// let options = LossOptions { reduction, class_weights: Some(vec![1.0, 3.0]), ..Default::default() };
+/// let loss = loss::parse("cross-entropy", &options)?;
+/// let sample = Sample { index: 0, outputs: &[0.0, 0.0], target: Target::Classes(&[1]) };
+/// assert!((loss.value(&sample) - 3.0 * 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossOptions {
     /// Mean (the default) or sum.

@@ -1,10 +1,12 @@
 //! S cut to the columns that matter, sample by sample, with a bound on what is left out.
 
-use super::{Loss, OutputShape, Sample, TargetBatch};
+use super::{Loss, Sample};
 use crate::error::{Error, Result};
 use crate::random::Draws;
+use crate::setting::RANK_TOLERANCE;
 use serde::Serialize;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How much of [`RankCut`]'s tolerance the directions counted beforehand use: outputs in single precision may differ in
 /// their last digits from pass to pass, and what they ask for must still fit in.
@@ -31,12 +33,30 @@ const COUNTED: f64 = 0.99;
 /// all but its k + 1 greatest entries, the k greatest columns at most (1 + ‖π‖²) times that over all but the k greatest.
 #[derive(Debug)]
 pub struct RankCut {
-    loss: Box<dyn Loss>,
+    loss: Arc<dyn Loss>,
     tolerance: f64,
     directions: usize,
 }
 
 /// What was cut off the loss factors.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 100).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[90.0, 2.0, -30.0], [-50.0, 40.0, 8.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// let g = session.ggn().with_rank_tolerance(1e-3)?;
+/// let rank = g.rank().expect("a tolerance was given");
+/// println!("{} of {} directions are kept", rank.directions, rank.all_directions);
+/// assert!(rank.mean_directions <= rank.directions as f64);
+/// assert!(rank.cut <= rank.tolerance * rank.whole);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RankReport {
     /// τ, as asked for.
@@ -96,14 +116,14 @@ pub(crate) fn check_tolerance(tolerance: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Request(format!(
-        "--rank-tolerance {tolerance}: it is the share of every sample's Σ|λ(∇²ℓ)| that may be cut off, from 0 up to, but \
+        "{RANK_TOLERANCE} {tolerance}: it is the share of every sample's Σ|λ(∇²ℓ)| that may be cut off, from 0 up to, but \
          not, 1"
     )))
 }
 
 impl RankCut {
     /// The loss, prepared, cut by τ to no more than so many directions.
-    pub fn new(loss: Box<dyn Loss>, tolerance: f64, directions: usize) -> Self {
+    pub fn new(loss: Arc<dyn Loss>, tolerance: f64, directions: usize) -> Self {
         Self {
             loss,
             tolerance,
@@ -138,14 +158,6 @@ const TOGETHER: usize = 64;
 impl Loss for RankCut {
     fn name(&self) -> String {
         format!("{}, rank tolerance {}", self.loss.name(), self.tolerance)
-    }
-
-    fn prepare(
-        &mut self,
-        outputs: &OutputShape,
-        targets: &mut dyn FnMut() -> Result<Option<TargetBatch>>,
-    ) -> Result<()> {
-        self.loss.prepare(outputs, targets)
     }
 
     fn has_gradient(&self) -> bool {

@@ -4,6 +4,13 @@ use super::{OutputShape, Target, TargetBatch};
 use crate::error::{Error, Result};
 
 /// How the losses of samples (and positions) become one number, as in PyTorch.
+///
+/// ```
+/// use hessblock::loss::{CrossEntropy, Loss, Reduction};
+/// let reduction: Reduction = "sum".parse()?;
+/// assert_eq!(CrossEntropy::new(reduction).name(), CrossEntropy::sum().name());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
     /// The mean; each loss says what its divisor is.

@@ -23,6 +23,16 @@ pub struct SquaredError {
 }
 
 impl SquaredError {
+    /// The mean over samples, with all else as in [`SquaredError::new`].
+    pub fn mean() -> Self {
+        Self::new(Reduction::Mean)
+    }
+
+    /// The sum over samples, with all else as in [`SquaredError::new`].
+    pub fn sum() -> Self {
+        Self::new(Reduction::Sum)
+    }
+
     /// With that reduction.
     pub fn new(reduction: Reduction) -> Self {
         Self {

@@ -314,7 +314,7 @@ fn targets_of_another_axis_are_answered_with_it() {
     let cross = || CrossEntropy::new(Reduction::Mean);
     let error = message(&mut cross(), &[7, 10], &labels(&[7]));
     assert!(
-        error.contains("--class-axis -1 of the outputs [N, 7, 10]"),
+        error.contains("class_axis -1 of the outputs [N, 7, 10]"),
         "{error}"
     );
     // The same count in another order is no fit.

@@ -18,6 +18,18 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// What a network holds.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// println!("{table}");
+/// assert_eq!(table.parameter_count, 26);
+/// assert_eq!(table.hessian_bytes, 4 * 26 * 26);
+/// assert_eq!(table.to_json()["parameter_count"], 26);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
     /// The inputs.
@@ -39,6 +51,16 @@ pub struct Inspection {
 }
 
 /// An input or output.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// assert_eq!((table.inputs[0].name.as_str(), &table.inputs[0].shape[..]), ("input", &[1, 3][..]));
+/// assert_eq!(table.output.shape, [1, 2]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tensor {
     /// Its name.
@@ -52,6 +74,17 @@ pub struct Tensor {
 }
 
 /// A parameter.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// let bias = &table.parameters[1];
+/// assert_eq!((bias.name.as_str(), bias.layer.as_str()), ("fc1.bias", "fc1"));
+/// assert_eq!((bias.offset, bias.count), (12, 4));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ParameterRow {
     /// Its name in the file.
@@ -69,6 +102,17 @@ pub struct ParameterRow {
 }
 
 /// A layer.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// let fc2 = &table.layers[1];
+/// assert_eq!(fc2.parameters, ["fc2.weight", "fc2.bias"]);
+/// assert_eq!((fc2.offset, fc2.count, fc2.block_bytes), (16, 10, 400));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerRow {
     /// Its name.
@@ -90,6 +134,19 @@ pub struct LayerRow {
 }
 
 /// An operation.
+///
+/// ```
+/// use hessblock::network::inspect::inspect;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let table = inspect(&network);
+/// for row in &table.operations {
+///     println!("{}: {} {:?}", row.name, row.operation, row.output_shape);
+/// }
+/// assert_eq!(table.operations[0].operation, "Gemm");
+/// assert_eq!(table.operations[0].output_shape, [1, 4]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperationRow {
     /// Its name in the file.
@@ -103,59 +160,8 @@ pub struct OperationRow {
 /// Describes a network.
 pub fn inspect(network: &Network) -> Inspection {
     let uses = uses(network);
-    let parameters: Vec<ParameterRow> = (0..network.parameters.len())
-        .map(|k| {
-            let parameter = &network.parameters[k];
-            ParameterRow {
-                name: parameter.name.clone(),
-                shape: parameter.data.shape.clone(),
-                offset: parameter.offset,
-                count: parameter.data.len(),
-                layer: parameter.layer.clone(),
-                factor: factor(network, k, &uses[k]),
-            }
-        })
-        .collect();
-    let layers = network
-        .layers()
-        .iter()
-        .map(|layer| {
-            let rows: Vec<&ParameterRow> =
-                layer.parameters.iter().map(|&k| &parameters[k]).collect();
-            let count: usize = rows.iter().map(|r| r.count).sum();
-            let first = uses[layer.parameters[0]].first();
-            let node = first.map(|&(node, _)| &network.nodes[node]);
-            let has = |kind: &str| rows.iter().any(|r| r.factor == kind);
-            LayerRow {
-                layer: layer.name.clone(),
-                operation: node.map_or_else(|| "-".into(), |n| n.operation.clone()),
-                output_shape: node.map_or_else(Vec::new, |n| n.rest.clone()),
-                parameters: rows.iter().map(|r| r.name.clone()).collect(),
-                offset: rows[0].offset,
-                count,
-                factor: if has("dense") {
-                    "dense"
-                } else if has("outer") {
-                    "outer"
-                } else {
-                    "none"
-                },
-                block_bytes: 4 * (count as u128).pow(2),
-            }
-        })
-        .collect();
-    let mut operations: Vec<OperationRow> = Vec::new();
-    for node in &network.nodes {
-        // A node of the file may be several of ours; the last has its result.
-        if operations.last().is_some_and(|o| o.name == node.name) {
-            operations.pop();
-        }
-        operations.push(OperationRow {
-            name: node.name.clone(),
-            operation: node.operation.clone(),
-            output_shape: node.rest.clone(),
-        });
-    }
+    let parameters = parameter_rows(network, &uses);
+    let layers = layer_rows(network, &uses, &parameters);
     let output = network.output.checked_sub(network.inputs.len());
     Inspection {
         inputs: network
@@ -182,9 +188,79 @@ pub fn inspect(network: &Network) -> Inspection {
         hessian_bytes: 4 * (network.parameter_count() as u128).pow(2),
         parameters,
         layers,
-        operations,
+        operations: operation_rows(network),
         warnings: network.warnings.clone(),
     }
+}
+
+/// The table's rows of parameters; `uses` is that of [`uses`].
+fn parameter_rows(network: &Network, uses: &[Vec<(usize, usize)>]) -> Vec<ParameterRow> {
+    (0..network.parameters.len())
+        .map(|k| {
+            let parameter = &network.parameters[k];
+            ParameterRow {
+                name: parameter.name.clone(),
+                shape: parameter.data.shape.clone(),
+                offset: parameter.offset,
+                count: parameter.data.len(),
+                layer: parameter.layer.clone(),
+                factor: factor(network, k, &uses[k]),
+            }
+        })
+        .collect()
+}
+
+/// The table's rows of layers; `uses` is that of [`uses`].
+fn layer_rows(
+    network: &Network,
+    uses: &[Vec<(usize, usize)>],
+    parameters: &[ParameterRow],
+) -> Vec<LayerRow> {
+    network
+        .layers()
+        .iter()
+        .map(|layer| {
+            let rows: Vec<&ParameterRow> =
+                layer.parameters.iter().map(|&k| &parameters[k]).collect();
+            let count: usize = rows.iter().map(|r| r.count).sum();
+            let first = uses[layer.parameters[0]].first();
+            let node = first.map(|&(node, _)| &network.nodes[node]);
+            let has = |kind: &str| rows.iter().any(|r| r.factor == kind);
+            LayerRow {
+                layer: layer.name.clone(),
+                operation: node.map_or_else(|| "-".into(), |n| n.operation.clone()),
+                output_shape: node.map_or_else(Vec::new, |n| n.rest.clone()),
+                parameters: rows.iter().map(|r| r.name.clone()).collect(),
+                offset: rows[0].offset,
+                count,
+                factor: if has("dense") {
+                    "dense"
+                } else if has("outer") {
+                    "outer"
+                } else {
+                    "none"
+                },
+                block_bytes: 4 * (count as u128).pow(2),
+            }
+        })
+        .collect()
+}
+
+/// The table's rows of operations: one for each node of the file.
+fn operation_rows(network: &Network) -> Vec<OperationRow> {
+    let mut operations: Vec<OperationRow> = Vec::new();
+    for node in &network.nodes {
+        // A node of the file may be several of ours; the last has its result.
+        if operations.last().is_some_and(|o| o.name == node.name) {
+            operations.pop();
+        }
+        operations.push(OperationRow {
+            name: node.name.clone(),
+            operation: node.operation.clone(),
+            output_shape: node.rest.clone(),
+        });
+    }
+    operations
 }
 
 /// The operations that use each parameter, through views of it, and which operand it is there: `(node, operand)`, in

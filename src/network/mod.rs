@@ -6,6 +6,7 @@
 
 pub mod builder;
 mod derived;
+pub mod initialise;
 pub mod inspect;
 
 pub use derived::{Derive, Derived};
@@ -26,6 +27,16 @@ pub(crate) const MOST_AXES: usize = 64;
 pub type ValueId = usize;
 
 /// What a node reads.
+///
+/// ```
+/// use hessblock::network::Operand;
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// // The first node multiplies the input, value 0, by the weight of fc1, parameter 0.
+/// assert_eq!(network.nodes[0].inputs, [Operand::Value(0), Operand::Parameter(0)]);
+/// assert_eq!(network.operand_rest(Operand::Parameter(0)), [4, 3]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
     /// An input of the network or the result of a node.
@@ -37,6 +48,15 @@ pub enum Operand {
 }
 
 /// A parameter: an initializer that is differentiated.
+///
+/// ```
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let bias = &network.parameters[network.parameter("fc1.bias")?];
+/// assert_eq!((bias.layer.as_str(), bias.range()), ("fc1", 12..16));
+/// assert_eq!(bias.data.shape, [4]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// Name in the file.
@@ -57,6 +77,15 @@ impl Parameter {
 }
 
 /// An input of the network.
+///
+/// ```
+/// use hessblock::network::Input;
+/// let images = Input::new("images", &[1, 3, 28, 28]);
+/// assert_eq!(images.sample_shape(), [3, 28, 28]);
+/// // A recurrent network that takes [positions, samples, features].
+/// let sequences = Input { sample_axis: 1, ..Input::new("sequences", &[10, 1, 8]) };
+/// assert_eq!(sequences.sample_shape(), [10, 8]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Input {
     /// Name in the file.
@@ -95,6 +124,17 @@ impl Input {
 }
 
 /// A node: an operation and what it reads.
+///
+/// ```
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// for node in &network.nodes {
+///     println!("{} ({}): {:?}", node.name, node.operation, node.rest);
+/// }
+/// assert_eq!(network.nodes[0].operation, "Gemm");
+/// assert_eq!(network.nodes[0].rest, [1, 4]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Name in the file, for messages.
@@ -124,6 +164,16 @@ pub fn masked(value: f64) -> f64 {
 }
 
 /// A network: a graph in execution order.
+///
+/// ```
+/// use hessblock::network::builder::Builder;
+/// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// for layer in network.layers() {
+///     println!("{}: {} parameters", layer.name, network.ranges(&layer).flatten().count());
+/// }
+/// assert_eq!((network.parameter_count(), network.outputs()), (26, 2));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     /// Inputs, which are values `0..inputs.len()`: those that data are given for, then the derived ones.
@@ -152,6 +202,15 @@ pub struct Network {
 }
 
 /// A layer: the parameters that share the name before the last dot.
+///
+/// ```
+/// # use hessblock::network::builder::Builder;
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// let layer = network.layer("fc2")?;
+/// assert_eq!(layer.parameters, [2, 3]); // fc2.weight and fc2.bias
+/// assert_eq!(network.ranges(&layer).collect::<Vec<_>>(), [16..24, 24..26]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// Its name.

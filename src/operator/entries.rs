@@ -2,11 +2,11 @@
 //!
 //! This path shares neither factors nor contraction with the one that makes blocks; `verify` rests on it.
 
-use super::form::forms;
+use super::form::{Pairs, forms};
 use crate::error::Result;
 use crate::loss::Curvature;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
+use crate::plan::Limits;
+use crate::run::{Control, Problem};
 use crate::tensor::Real;
 use crate::tensor::cpu::Cpu;
 
@@ -21,7 +21,7 @@ const UNITS: usize = 1 << 24;
 /// # Errors
 /// What reading the data reports; [`crate::Error::Interrupted`].
 pub fn entries<R: Real>(
-    work: &Work<'_>,
+    work: &Problem<'_>,
     pairs: &[(usize, usize)],
     limits: Limits,
     control: &Control<'_>,
@@ -39,7 +39,11 @@ pub fn entries<R: Real>(
         let (left, right) = (units(|p| p.0), units(|p| p.1));
         let second = work.curvature.needs_second_derivatives();
         let backend = Cpu::<R>::new();
-        let forms = forms(&backend, work, &left, &right, second, limits, None, control)?;
+        let pairs = Pairs {
+            left: &left,
+            right: &right,
+        };
+        let forms = forms(&backend, work, pairs, second, (limits, None), control)?;
         entries.extend(forms.into_iter().map(|form| match work.curvature {
             Curvature::Exact => form.exact(),
             Curvature::Residual => form.residual,

@@ -5,18 +5,35 @@
 //! `verify` needs of a second way; and H − G comes out as itself, not as a difference.
 
 use super::product::check_vectors;
-use super::stream::{Stream, along, blank};
+use super::stream::{Chunk, Stream, along, blank};
 use crate::error::{Error, Result};
-use crate::jacobian::passes::{Reach, Weights, forward};
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{Seeded, read_f64, read_outputs, read_tangents};
+use crate::jacobian::passes::{Passes, Reach, Weights};
+use crate::jacobian::seeds::{Seeded, read_f64, read_outputs, read_tangents};
+use crate::network::Network;
+use crate::plan::Limits;
+use crate::run::{Control, Problem};
 use crate::tensor::Backend;
 use crate::tensor::dual::{Dual, DualTensor};
 use serde::Serialize;
 use std::ops::Range;
 
 /// A bilinear form of both terms of the Hessian.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Precision, Session};
+/// # use ndarray::{Array1, arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let v = Array1::<f64>::ones(26);
+/// let form = session.ggn().forms(v.view())?[0];
+/// assert!((form.exact() - session.hessian().quadratic_form(v.view())?).abs() < 1e-14);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Form {
     /// uᵀGv (or that of the Fisher matrix that stands for G).
@@ -34,22 +51,29 @@ impl Form {
 
 type Twice<T> = DualTensor<DualTensor<T>>;
 
-/// The forms of pairs (u_r, v_r): `left` and `right` are `[pairs, p]` in the flat order.
+/// The pairs (u_r, v_r) of vectors of forms, each `[pairs, p]` in the flat order.
+#[derive(Clone, Copy)]
+pub struct Pairs<'a> {
+    /// The vectors u.
+    pub left: &'a [f64],
+    /// The vectors v.
+    pub right: &'a [f64],
+}
+
+/// The forms of pairs of vectors.
 ///
-/// Without `second`, the residual is 0 and not computed: one dual pass does, and the loss needs no gradient.
+/// Without `second`, the residual is 0 and not computed: one dual pass does, and the loss needs no gradient. `sizes` are the
+/// limits on memory, and the samples of a pass where the user sets them.
 ///
 /// # Errors
 /// [`Error::Shape`] for vectors of another length, [`Error::Budget`] where not even one sample fits; what data and
 /// device report.
-#[allow(clippy::too_many_arguments)]
 pub fn forms<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
-    left: &[f64],
-    right: &[f64],
+    work: &Problem<'_>,
+    Pairs { left, right }: Pairs<'_>,
     second: bool,
-    limits: Limits,
-    batch: Option<usize>,
+    (limits, batch): (Limits, Option<usize>),
     control: &Control<'_>,
 ) -> Result<Vec<Form>> {
     let network = work.network;
@@ -68,79 +92,99 @@ pub fn forms<B: Backend>(
         let tangents = blank(meter, network, group);
         let weights = twice(&tangents, &tangents);
         let inputs = inputs.into_iter().map(constant).collect();
-        forward(&Dual { inner: &outer }, network, &weights, inputs, &reach);
+        Passes::new(&Dual { inner: &outer }, network, &weights, &reach).forward(inputs);
     })?;
     let primal = Weights::upload(backend, network);
-    let loss = work.hessian();
     let p = network.parameter_count();
     let mut result = vec![Form::default(); pairs];
     let weights = |group: &Range<usize>| {
         let own = group.start * p..group.end * p;
         [left, right].map(|vectors| along(backend, network, &primal, &vectors[own.clone()]))
     };
-    stream.each(
-        work,
-        pairs,
-        control,
-        weights,
-        |[left, right], group, chunk| {
-            let inputs = work.upload(backend, chunk.range.clone())?;
-            let inner = Dual { inner: backend };
-            let output: Twice<B::Tensor> = if second {
-                let weights = twice(left, right);
-                let inputs = inputs.into_iter().map(constant).collect();
-                let outer = Dual { inner: &inner };
-                forward(&outer, network, &weights, inputs, &reach).output
-            } else {
-                let run = |weights| {
-                    let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
-                    forward(&inner, network, weights, inputs, &reach).output
-                };
-                DualTensor {
-                    primal: run(left),
-                    tangent: run(right).tangent.map(DualTensor::constant),
-                }
-            };
-            let outputs = read_outputs(
-                backend,
-                &output.primal.primal,
-                chunk.first,
-                (work.loss, &chunk.targets),
-                work.lenient,
-            )?;
-            let along_left = read_tangents(backend, &output.primal)?;
-            let (along_right, second_order) = match &output.tangent {
-                None => (Vec::new(), Vec::new()),
-                Some(tangent) => {
-                    let along_right = read_f64(backend, &tangent.primal)?;
-                    (along_right, read_tangents(backend, tangent)?)
-                }
-            };
-            let seeded = Seeded::new(
-                &loss,
-                &chunk.targets,
-                chunk.first,
-                &outputs,
-                &along_right,
-                second,
-            );
-            let each = network.outputs();
-            for (at, (left, product)) in along_left
-                .chunks_exact(each)
-                .zip(seeded.products.chunks_exact(each))
-                .enumerate()
-            {
-                result[group.start + at % group.len()].ggn += dot(left, product);
-            }
-            for (at, second_order) in second_order.chunks_exact(each).enumerate() {
-                let sample = at / group.len();
-                let gradient = &seeded.gradient[sample * each..(sample + 1) * each];
-                result[group.start + at % group.len()].residual += dot(gradient, second_order);
-            }
-            Ok(())
-        },
-    )?;
+    stream.each(work, pairs, control, weights, |weights, group, chunk| {
+        let inputs = work.upload(backend, chunk.range.clone())?;
+        let output = match second {
+            true => along_both(backend, network, weights, &reach, inputs),
+            false => along_each(backend, network, weights, &reach, inputs),
+        };
+        add_forms(backend, work, &output, &chunk, second, &mut result[group])
+    })?;
     Ok(result)
+}
+
+/// The outputs with their tangents along both vectors and their second derivatives.
+fn along_both<B: Backend>(
+    backend: &B,
+    network: &Network,
+    [left, right]: &[Weights<DualTensor<B::Tensor>>; 2],
+    reach: &Reach,
+    inputs: Vec<B::Tensor>,
+) -> Twice<B::Tensor> {
+    let inner = Dual { inner: backend };
+    let outer = Dual { inner: &inner };
+    let weights = twice(left, right);
+    let inputs = inputs.into_iter().map(constant).collect();
+    let passes = Passes::new(&outer, network, &weights, reach);
+    passes.forward(inputs).output
+}
+
+/// The outputs with their tangents along each of both vectors alone.
+fn along_each<B: Backend>(
+    backend: &B,
+    network: &Network,
+    [left, right]: &[Weights<DualTensor<B::Tensor>>; 2],
+    reach: &Reach,
+    inputs: Vec<B::Tensor>,
+) -> Twice<B::Tensor> {
+    let inner = Dual { inner: backend };
+    let run = |weights| {
+        let inputs = inputs.iter().cloned().map(DualTensor::constant).collect();
+        let passes = Passes::new(&inner, network, weights, reach);
+        passes.forward(inputs).output
+    };
+    DualTensor {
+        primal: run(left),
+        tangent: run(right).tangent.map(DualTensor::constant),
+    }
+}
+
+/// Adds a chunk's part of the forms of a group of pairs, from the outputs with their tangents.
+fn add_forms<B: Backend>(
+    backend: &B,
+    work: &Problem<'_>,
+    output: &Twice<B::Tensor>,
+    chunk: &Chunk,
+    second: bool,
+    forms: &mut [Form],
+) -> Result<()> {
+    let outputs = read_outputs(
+        backend,
+        &output.primal.primal,
+        chunk.first,
+        (work.loss, &chunk.targets),
+        work.lenient,
+    )?;
+    let along_left = read_tangents(backend, &output.primal)?;
+    let (along_right, second_order) = match &output.tangent {
+        None => (Vec::new(), Vec::new()),
+        Some(tangent) => {
+            let along_right = read_f64(backend, &tangent.primal)?;
+            (along_right, read_tangents(backend, tangent)?)
+        }
+    };
+    let (loss, targets) = (work.hessian(), &chunk.targets);
+    let seeded = Seeded::new(&loss, targets, chunk.first, &outputs, &along_right, second);
+    let (each, pairs) = (work.network.outputs(), forms.len());
+    let products = seeded.products.chunks_exact(each);
+    for (at, (left, product)) in along_left.chunks_exact(each).zip(products).enumerate() {
+        forms[at % pairs].ggn += dot(left, product);
+    }
+    for (at, second_order) in second_order.chunks_exact(each).enumerate() {
+        let sample = at / pairs;
+        let gradient = &seeded.gradient[sample * each..(sample + 1) * each];
+        forms[at % pairs].residual += dot(gradient, second_order);
+    }
+    Ok(())
 }
 
 fn dot(left: &[f64], right: &[f64]) -> f64 {

@@ -3,13 +3,30 @@
 use super::product::{add_rows, sums};
 use super::stream::Stream;
 use crate::error::{Error, Result};
-use crate::jacobian::passes::{Reach, Weights, forward};
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{per_sample, read_outputs};
+use crate::jacobian::passes::{Passes, Reach, Weights};
+use crate::jacobian::seeds::{per_sample, read_outputs};
+use crate::plan::Limits;
+use crate::run::{Control, Problem};
 use crate::tensor::{Backend, HostSlice, Shape};
 
 /// ∇_w Σ_n ℓ_n, with what comes along with it.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// let gradient = session.gradient()?;
+/// let (right, all) = gradient.accuracy.expect("cross-entropy has classes");
+/// println!("loss {:.3}, {right} of {all} right", gradient.loss);
+/// assert_eq!(gradient.values.len(), 26);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gradient {
     /// `[p]`, in the flat order.
@@ -26,7 +43,7 @@ pub struct Gradient {
 /// [`Error::Budget`] where not even one sample fits; what data and device report.
 pub fn gradient<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     limits: Limits,
     batch: Option<usize>,
     control: &Control<'_>,
@@ -41,11 +58,13 @@ pub fn gradient<B: Backend>(
     let bytes = size_of::<B::Real>();
     let stream = Stream::fit(work, 1, batch, limits, bytes, |meter, inputs, _| {
         let weights = Weights::upload(meter, network);
-        let trace = forward(meter, network, &weights, inputs, &reach);
-        let seed = meter.fill(&meter.shape(&trace.output), 0.0);
-        sums(meter, network, &weights, &trace, &reach, seed);
+        let passes = Passes::new(meter, network, &weights, &reach);
+        let activations = passes.forward(inputs);
+        let seed = meter.fill(&meter.shape(&activations.output), 0.0);
+        sums(&passes, &activations, seed);
     })?;
     let weights = Weights::upload(backend, network);
+    let passes = Passes::new(backend, network, &weights, &reach);
     let mut result = Gradient {
         values: vec![0.0; network.parameter_count()],
         loss: 0.0,
@@ -59,10 +78,10 @@ pub fn gradient<B: Backend>(
         |(), _, chunk| {
             let samples = chunk.range.len();
             let inputs = work.upload(backend, chunk.range.clone())?;
-            let trace = forward(backend, network, &weights, inputs, &reach);
+            let activations = passes.forward(inputs);
             let outputs = read_outputs(
                 backend,
-                &trace.output,
+                &activations.output,
                 chunk.first,
                 (work.loss, &chunk.targets),
                 work.lenient,
@@ -93,9 +112,9 @@ pub fn gradient<B: Backend>(
                     ));
                 }
             }
-            let shape = Shape::new(samples, 1, &backend.shape(&trace.output).rest);
+            let shape = Shape::new(samples, 1, &backend.shape(&activations.output).rest);
             let seed = backend.upload(&shape, HostSlice::F64(&seed));
-            for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
+            for (k, sum) in sums(&passes, &activations, seed) {
                 add_rows(backend, &sum, network, k, &mut result.values)?;
             }
             Ok(())

@@ -6,12 +6,12 @@
 
 use super::stream::{Stream, along, blank};
 use crate::error::Result;
-use crate::jacobian::passes::{Reach, Seen, Trace, Weights, backward_watched, forward_with};
+use crate::jacobian::passes::{Passes, Reach, Seen, Weights};
+use crate::jacobian::seeds::dual_seed;
 use crate::loss::Curvature;
 use crate::network::Network;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::dual_seed;
+use crate::plan::Limits;
+use crate::run::{Control, Problem};
 use crate::tensor::cpu::Cpu;
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Real, Shape};
@@ -109,7 +109,7 @@ impl<B: Backend> Watch<'_, B> {
 /// # Errors
 /// What the data reports.
 pub fn locate<R: Real>(
-    work: &Work<'_>,
+    work: &Problem<'_>,
     second: bool,
     limits: Limits,
     control: &Control<'_>,
@@ -127,20 +127,11 @@ pub fn locate<R: Real>(
             let weights = blank(meter, network, group);
             let inputs = inputs.into_iter().map(DualTensor::constant).collect();
             let dual = Dual { inner: meter };
-            let (same, keep) = (|_, value| value, |value| value);
-            let trace = forward_with(&dual, network, &weights, inputs, &reach, same, keep);
+            let passes = Passes::new(&dual, network, &weights, &reach);
+            let activations = passes.forward(inputs);
             let seed = meter.fill(&Shape::new(1, group, network.rest(network.output)), 0.0);
             let seed = DualTensor::constant(seed);
-            backward_watched(
-                &dual,
-                network,
-                &weights,
-                &trace,
-                &reach,
-                seed,
-                |_, _| {},
-                |_, _| {},
-            );
+            passes.backward(&activations, seed, |_, _| {});
         },
     )?;
     let primal = Weights::upload(backend, network);
@@ -167,18 +158,15 @@ pub fn locate<R: Real>(
                 found: Ok(None),
             };
             let inputs = work.upload(backend, chunk.range.clone())?;
-            found = passes(
-                work,
-                &weights,
-                inputs,
-                &reach,
-                second,
-                &mut watch,
-                |output| {
-                    let loss = work.lenient_hessian(Curvature::Exact);
-                    dual_seed(backend, &loss, &chunk.targets, chunk.first, output)
-                },
-            )?;
+            let dual = Dual { inner: backend };
+            let passes = Passes::new(&dual, network, &weights, &reach);
+            let inputs = inputs.into_iter().map(DualTensor::constant).collect();
+            let seed = |output: &Doubled<R>| {
+                let loss = work.lenient_hessian(Curvature::Exact);
+                dual_seed(backend, &loss, &chunk.targets, chunk.first, output)
+            };
+            let seed = work.loss.has_gradient().then_some(seed);
+            found = watched(&passes, inputs, second, &mut watch, seed)?;
             Ok(())
         },
     )?;
@@ -187,26 +175,18 @@ pub fn locate<R: Real>(
 
 type Doubled<R> = DualTensor<<Cpu<R> as Backend>::Tensor>;
 
-fn passes<R: Real>(
-    work: &Work<'_>,
-    weights: &Weights<Doubled<R>>,
-    inputs: Vec<<Cpu<R> as Backend>::Tensor>,
-    reach: &Reach,
+/// Runs the forward pass and, where there is a `seed` for it, the reverse pass, and looks at every value.
+fn watched<R: Real>(
+    passes: &Passes<'_, Dual<'_, Cpu<R>>>,
+    inputs: Vec<Doubled<R>>,
     second: bool,
     watch: &mut Watch<'_, Cpu<R>>,
-    seed: impl FnOnce(&Doubled<R>) -> Result<Doubled<R>>,
+    seed: Option<impl FnOnce(&Doubled<R>) -> Result<Doubled<R>>>,
 ) -> Result<Option<NonFinite>> {
-    let (network, backend) = (work.network, watch.backend);
-    let dual = Dual { inner: backend };
     let mut tangents = Vec::new();
-    let first = network.inputs.len();
-    let inputs = inputs.into_iter().map(DualTensor::constant).collect();
-    let trace: Trace<Dual<'_, Cpu<R>>> = forward_with(
-        &dual,
-        network,
-        weights,
+    let first = passes.network.inputs.len();
+    let activations = passes.forward_with(
         inputs,
-        reach,
         |value, tensor: Doubled<R>| {
             watch.look(value - first, Order::Value, Some(&tensor.primal));
             if let Ok(None) = &watch.found {
@@ -223,8 +203,8 @@ fn passes<R: Real>(
     for (k, tangent) in tangents {
         watch.look(k, Order::First, tangent.as_ref());
     }
-    if matches!(watch.found, Ok(None)) && work.loss.has_gradient() {
-        let seed = seed(&trace.output)?;
+    if let (Ok(None), Some(seed)) = (&watch.found, seed) {
+        let seed = seed(&activations.output)?;
         let at = std::cell::Cell::new(0);
         let watch = std::cell::RefCell::new(&mut *watch);
         let look = |k: usize, tensor: &Doubled<R>| {
@@ -234,14 +214,10 @@ fn passes<R: Real>(
                 watch.look(k, Order::Second, tensor.tangent.as_ref());
             }
         };
-        backward_watched(
-            &dual,
-            network,
-            weights,
-            &trace,
-            reach,
+        passes.backward_watched(
+            &activations,
             seed,
-            |_, site| look(at.get(), &site.sum(&dual)),
+            |_, site| look(at.get(), &site.sum(passes.backend)),
             |k, seen| {
                 at.set(k);
                 if let Seen::Cotangent(_, cotangent) = seen {

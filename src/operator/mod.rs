@@ -1,7 +1,7 @@
 //! What is computed without forming blocks: the gradient, products with vectors, forms, and single entries straight
 //! from the definition.
 //!
-//! May use `jacobian`, `loss` and `schedule`'s units; must not know of files.
+//! May use `jacobian`, `loss` and the limits of `plan`; must not know of files.
 
 mod entries;
 mod form;
@@ -9,13 +9,15 @@ mod gradient;
 mod locate;
 mod product;
 mod ranks;
+mod steps;
 mod stream;
 mod trace;
 
 pub use entries::entries;
-pub use form::{Form, forms};
+pub use form::{Form, Pairs, forms};
 pub use gradient::{Gradient, gradient};
 pub use locate::{NonFinite, Order, locate};
 pub use product::{jacobian_product, jacobian_transpose_product, product};
 pub use ranks::ranks;
-pub use trace::{Trace, probed_trace, trace_of};
+pub(crate) use steps::Steps;
+pub use trace::{Probes, Trace, probed_trace, trace_of};

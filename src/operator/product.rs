@@ -6,12 +6,12 @@
 
 use super::stream::{Stream, along, blank};
 use crate::error::{Error, Result};
-use crate::jacobian::passes::{Reach, Trace, Weights, backward, forward};
+use crate::jacobian::passes::{Activations, Passes, Reach, Weights};
+use crate::jacobian::seeds::{dual_seed, read_tangents};
 use crate::loss::Curvature;
 use crate::network::Network;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{dual_seed, read_tangents};
+use crate::plan::Limits;
+use crate::run::{Control, Problem};
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 use rayon::prelude::*;
@@ -26,7 +26,7 @@ use std::ops::Range;
 /// one sample fits, what data and device report.
 pub fn product<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     vectors: &[f64],
     limits: Limits,
     batch: Option<usize>,
@@ -44,15 +44,15 @@ pub fn product<B: Backend>(
         size_of::<B::Real>(),
         |meter, inputs, group| {
             let weights = blank(meter, network, group);
-            let trace = push(meter, network, &weights, inputs, &reach);
-            let samples = meter.shape(&trace.output.primal).samples;
+            let activations = push(meter, network, &weights, inputs, &reach);
+            let samples = meter.shape(&activations.output.primal).samples;
             let blank = |directions| meter.fill(&Shape::new(samples, directions, rest), 0.0);
             let seed = DualTensor {
                 primal: blank(1),
                 // The residual's reverse pass has no tangent to start from.
                 tangent: (curvature != Curvature::Residual).then(|| blank(group)),
             };
-            pull(meter, work, &weights, &reach, trace, seed);
+            pull(meter, work, &weights, &reach, activations, seed);
         },
     )?;
     let primal = Weights::upload(backend, network);
@@ -70,9 +70,10 @@ pub fn product<B: Backend>(
         weights,
         |weights, group, chunk| {
             let inputs = work.upload(backend, chunk.range.clone())?;
-            let trace = push(backend, network, weights, inputs, &reach);
-            let seed = dual_seed(backend, &loss, &chunk.targets, chunk.first, &trace.output)?;
-            for (k, sum) in pull(backend, work, weights, &reach, trace, seed) {
+            let activations = push(backend, network, weights, inputs, &reach);
+            let output = &activations.output;
+            let seed = dual_seed(backend, &loss, &chunk.targets, chunk.first, output)?;
+            for (k, sum) in pull(backend, work, weights, &reach, activations, seed) {
                 let own = group.start * p..group.end * p;
                 add_rows(backend, &sum, network, k, &mut result[own])?;
             }
@@ -88,7 +89,7 @@ pub fn product<B: Backend>(
 /// As [`product`].
 pub fn jacobian_product<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     vectors: &[f64],
     limits: Limits,
     batch: Option<usize>,
@@ -128,8 +129,8 @@ pub fn jacobian_product<B: Backend>(
         weights,
         |weights, group, chunk| {
             let inputs = work.upload(backend, chunk.range.clone())?;
-            let trace = push(backend, network, weights, inputs, &reach);
-            let tangents = read_tangents(backend, &trace.output)?;
+            let activations = push(backend, network, weights, inputs, &reach);
+            let tangents = read_tangents(backend, &activations.output)?;
             for (sample, tangents) in chunk
                 .range
                 .clone()
@@ -150,7 +151,7 @@ pub fn jacobian_product<B: Backend>(
 /// [`Error::Shape`] for cotangents of another size; else as [`product`].
 pub fn jacobian_transpose_product<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     cotangents: &[f64],
     limits: Limits,
     batch: Option<usize>,
@@ -179,13 +180,15 @@ pub fn jacobian_transpose_product<B: Backend>(
         bytes,
         |meter, inputs, group| {
             let weights = Weights::upload(meter, network);
-            let trace = forward(meter, network, &weights, inputs, &reach);
-            let shape = meter.shape(&trace.output);
+            let passes = Passes::new(meter, network, &weights, &reach);
+            let activations = passes.forward(inputs);
+            let shape = meter.shape(&activations.output);
             let seed = meter.fill(&Shape::new(shape.samples, group, &shape.rest), 0.0);
-            sums(meter, network, &weights, &trace, &reach, seed);
+            sums(&passes, &activations, seed);
         },
     )?;
     let weights = Weights::upload(backend, network);
+    let passes = Passes::new(backend, network, &weights, &reach);
     let mut result = vec![0.0; directions * p];
     stream.each(
         work,
@@ -194,7 +197,7 @@ pub fn jacobian_transpose_product<B: Backend>(
         |_| (),
         |(), group, chunk| {
             let inputs = work.upload(backend, chunk.range.clone())?;
-            let trace = forward(backend, network, &weights, inputs, &reach);
+            let activations = passes.forward(inputs);
             let rows = chunk.range.clone().flat_map(|sample| {
                 let at = sample * directions * outputs;
                 &cotangents[at + group.start * outputs..at + group.end * outputs]
@@ -202,7 +205,7 @@ pub fn jacobian_transpose_product<B: Backend>(
             let values: Vec<f64> = rows.copied().collect();
             let shape = Shape::new(chunk.range.len(), group.len(), network.rest(network.output));
             let seed = backend.upload(&shape, HostSlice::F64(&values));
-            for (k, sum) in sums(backend, network, &weights, &trace, &reach, seed) {
+            for (k, sum) in sums(&passes, &activations, seed) {
                 let own = group.start * p..group.end * p;
                 add_rows(backend, &sum, network, k, &mut result[own])?;
             }
@@ -216,39 +219,38 @@ pub fn jacobian_transpose_product<B: Backend>(
 /// `[1, directions, shape…]`.
 fn pull<'a, B: Backend>(
     backend: &'a B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     weights: &Weights<DualTensor<B::Tensor>>,
     reach: &Reach,
-    trace: Trace<Dual<'a, B>>,
+    activations: Activations<Dual<'a, B>>,
     seed: DualTensor<B::Tensor>,
 ) -> Vec<(usize, B::Tensor)> {
     let network = work.network;
     let mut parts = Vec::new();
     if work.curvature.needs_second_derivatives() {
         let dual = Dual { inner: backend };
-        backward(&dual, network, weights, &trace, reach, seed, |k, site| {
+        let passes = Passes::new(&dual, network, weights, reach);
+        passes.backward(&activations, seed, |k, site| {
             let tangents = site.tangents().into_iter();
             parts.extend(tangents.map(|site| (k, site.sum(backend))));
         });
     } else if let Some(products) = seed.tangent {
-        let (weights, trace) = (weights.primal(), trace.primal());
-        parts = sums(backend, network, &weights, &trace, reach, products);
+        let (weights, activations) = (weights.primal(), activations.primal());
+        let passes = Passes::new(backend, network, &weights, reach);
+        parts = sums(&passes, &activations, products);
     }
     parts
 }
 
 /// Jᵀ of cotangents, site by site with its parameter: `[1, directions, shape…]`.
 pub(super) fn sums<B: Backend>(
-    backend: &B,
-    network: &Network,
-    weights: &Weights<B::Tensor>,
-    trace: &Trace<B>,
-    reach: &Reach,
+    passes: &Passes<'_, B>,
+    activations: &Activations<B>,
     seed: B::Tensor,
 ) -> Vec<(usize, B::Tensor)> {
     let mut sums = Vec::new();
-    backward(backend, network, weights, trace, reach, seed, |k, site| {
-        sums.push((k, site.sum(backend)));
+    passes.backward(activations, seed, |k, site| {
+        sums.push((k, site.sum(passes.backend)));
     });
     sums
 }
@@ -260,9 +262,9 @@ fn push<'a, B: Backend>(
     weights: &Weights<DualTensor<B::Tensor>>,
     inputs: Vec<B::Tensor>,
     reach: &Reach,
-) -> Trace<Dual<'a, B>> {
+) -> Activations<Dual<'a, B>> {
     let inputs = inputs.into_iter().map(DualTensor::constant).collect();
-    forward(&Dual { inner: backend }, network, weights, inputs, reach)
+    Passes::new(&Dual { inner: backend }, network, weights, reach).forward(inputs)
 }
 
 /// Adds the rows of a parameter, `[1, directions, shape…]`, to `[directions, p]`.

@@ -2,11 +2,11 @@
 
 use super::stream::Stream;
 use crate::error::{Error, Result};
-use crate::jacobian::passes::{Reach, Weights, forward};
+use crate::jacobian::passes::{Passes, Reach, Weights};
+use crate::jacobian::seeds::{per_sample, read_outputs};
 use crate::loss::{RankReport, check_tolerance, count_kept};
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::unit::{per_sample, read_outputs};
+use crate::plan::Limits;
+use crate::run::{Control, Problem};
 use crate::tensor::Backend;
 
 /// One forward pass over all samples, a chunk at a time: how many directions each keeps where S may lose the share
@@ -17,7 +17,7 @@ use crate::tensor::Backend;
 /// for a Hessian of the loss that is not finite; what data and device report.
 pub fn ranks<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
+    work: &Problem<'_>,
     tolerance: f64,
     limits: Limits,
     batch: Option<usize>,
@@ -29,9 +29,10 @@ pub fn ranks<B: Backend>(
     let bytes = size_of::<B::Real>();
     let stream = Stream::fit(work, 1, batch, limits, bytes, |meter, inputs, _| {
         let weights = Weights::upload(meter, network);
-        forward(meter, network, &weights, inputs, &reach);
+        Passes::new(meter, network, &weights, &reach).forward(inputs);
     })?;
     let weights = Weights::upload(backend, network);
+    let passes = Passes::new(backend, network, &weights, &reach);
     let mut report = RankReport {
         tolerance,
         directions: 1,
@@ -48,10 +49,10 @@ pub fn ranks<B: Backend>(
         |_| (),
         |(), _, chunk| {
             let inputs = work.upload(backend, chunk.range.clone())?;
-            let trace = forward(backend, network, &weights, inputs, &reach);
+            let activations = passes.forward(inputs);
             let outputs = read_outputs(
                 backend,
-                &trace.output,
+                &activations.output,
                 chunk.first,
                 (work.loss, &chunk.targets),
                 false,

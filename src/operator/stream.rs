@@ -1,13 +1,13 @@
 //! Passes over all samples, a chunk at a time, as many directions at once as fit.
 
 use crate::bytes::Bytes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
-use crate::schedule::Short;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Progress, Work};
+use crate::plan::Limits;
+use crate::plan::Shortfall;
+use crate::run::{Control, Problem, Progress};
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Backend, HostSlice, Shape};
@@ -44,7 +44,7 @@ impl Stream {
     /// # Errors
     /// [`Error::Budget`] where not even one sample and one direction fit.
     pub(super) fn fit(
-        work: &Work<'_>,
+        work: &Problem<'_>,
         directions: usize,
         batch: Option<usize>,
         limits: Limits,
@@ -78,17 +78,17 @@ impl Stream {
                 group = group.div_ceil(2);
             } else {
                 let peak = meter.peak();
-                let Short {
-                    budget,
-                    held,
-                    would_do,
-                } = Short::of(limits, peak, host);
-                return Err(Error::Budget(format!(
-                    "the memory budget of {budget} is too small: {held}one sample's passes take {} (largest tensor {}) and {} on the host; {would_do} would do",
+                let short = Shortfall::of(limits, peak, host);
+                let message = format!(
+                    "the memory budget of {} is too small: {}one sample's passes take {} (largest tensor {}) and {} on the host; {} would do",
+                    short.budget,
+                    short.held,
                     Bytes(peak.into()),
                     Bytes(meter.largest().into()),
                     Bytes(host.into()),
-                )));
+                    short.would_do(),
+                );
+                return Err(short.error(message));
             }
         }
     }
@@ -99,7 +99,7 @@ impl Stream {
     /// What the data or `visit` report; [`Error::Interrupted`].
     pub(super) fn each<G>(
         self,
-        work: &Work<'_>,
+        work: &Problem<'_>,
         directions: usize,
         control: &Control<'_>,
         prepare: impl Fn(&Range<usize>) -> G,

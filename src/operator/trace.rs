@@ -1,12 +1,12 @@
 //! The trace of a curvature, exact from its diagonal or by random probes.
 
 use super::product::product;
+use super::steps::Steps;
 use crate::error::Result;
 use crate::network::Network;
+use crate::plan::Limits;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::{Control, Work};
-use crate::schedule::steps::Steps;
+use crate::run::{Control, Problem};
 use crate::tensor::Backend;
 use serde::Serialize;
 
@@ -14,6 +14,23 @@ use serde::Serialize;
 const TURN: usize = 32;
 
 /// A trace, or a layer's part of it.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// for trace in session.ggn().estimated_traces(20, 1)? {
+///     let layer = trace.layer.as_deref().unwrap_or("all");
+///     println!("{layer}: {:.3} ± {:.3}", trace.value, trace.error.unwrap_or(0.0));
+/// }
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
     /// The layer; `None` for the whole.
@@ -26,33 +43,41 @@ pub struct Trace {
     pub error: Option<f64>,
 }
 
+/// The random vectors of an estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// How many.
+    pub count: usize,
+    /// Chooses them.
+    pub seed: u64,
+}
+
 /// The traces of every layer and, last, of the whole, from a diagonal `[p]`.
 pub fn trace_of(network: &Network, diagonal: &[f64]) -> Vec<Trace> {
     let sums = by_layer(network, diagonal);
     traces(network, &[sums])
 }
 
-/// The traces of every layer and, last, of the whole, from `probes` random vectors of ±1.
+/// The traces of every layer and, last, of the whole, from random vectors of ±1.
 ///
 /// Source: Hutchinson 1990: `E[vᵀHv] = tr H`. The error is that of the mean over the probes.
 ///
 /// # Errors
 /// As [`product`].
-#[allow(clippy::too_many_arguments)]
 pub fn probed_trace<B: Backend>(
     backend: &B,
-    work: &Work<'_>,
-    probes: usize,
-    seed: u64,
+    work: &Problem<'_>,
+    probes: Probes,
     limits: Limits,
     batch: Option<usize>,
     control: &Control<'_>,
 ) -> Result<Vec<Trace>> {
     let p = work.network.parameter_count();
-    let mut sums = Vec::with_capacity(probes);
-    let steps = Steps::new(control, work.dataset.len(), probes as u64);
-    for start in (0..probes).step_by(TURN) {
-        let turn = start..(start + TURN).min(probes);
+    let Probes { count, seed } = probes;
+    let mut sums = Vec::with_capacity(count);
+    let steps = Steps::new(control, work.dataset.len(), count as u64);
+    for start in (0..count).step_by(TURN) {
+        let turn = start..(start + TURN).min(count);
         let draw = |probe: usize| {
             let mut draws = Draws::new(seed, probe as u64, 0);
             (0..p).map(move |_| draws.sign())

@@ -1,6 +1,6 @@
 //! Convolution over one to three spatial axes, with groups, and its transpose.
 
-use super::{Forward, Operation, Pullback, SiteKind, shape_error};
+use super::{Forward, Operation, Pullback, Role, SiteKind, shape_error};
 use crate::error::Result;
 use crate::tensor::{Backend, Window};
 
@@ -39,6 +39,19 @@ impl Operation for Conv {
         let mut rest = vec![x[0], w[0]];
         rest.extend_from_slice(&self.window.output);
         Ok(rest)
+    }
+
+    fn offset_inputs(&self, operand: usize) -> Option<&'static [usize]> {
+        (operand == 1).then_some(&[0])
+    }
+
+    fn role(&self, operand: usize, shape: &[usize]) -> Role {
+        if operand != 1 {
+            return Role::Other;
+        }
+        let kernel: usize = shape[2..].iter().product();
+        let outputs = shape[0] / self.groups;
+        Role::weight(shape, shape[1] * kernel, outputs * kernel, self.groups)
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {
@@ -109,6 +122,15 @@ impl Operation for ConvTranspose {
                 self.groups
             )),
         }
+    }
+
+    fn role(&self, operand: usize, shape: &[usize]) -> Role {
+        if operand != 1 {
+            return Role::Other;
+        }
+        let kernel: usize = shape[2..].iter().product();
+        let inputs = shape[0] / self.groups;
+        Role::weight(shape, inputs * kernel, shape[1] * kernel, self.groups)
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

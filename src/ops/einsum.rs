@@ -1,6 +1,6 @@
 //! Products of two operands with named axes: MatMul of activations, Einsum, attention.
 
-use super::{Forward, Operation, Pullback, SiteKind, reduce_to};
+use super::{Forward, Operation, Pullback, Role, SiteKind, reduce_to};
 use crate::error::{Error, Result};
 use crate::tensor::{self, Backend};
 use std::collections::BTreeMap;
@@ -88,6 +88,38 @@ impl Operation for Einsum {
                 text(&self.output)
             ))
         })
+    }
+
+    /// A weight's axes in the order: shared by all three, outputs, summed.
+    fn role(&self, operand: usize, shape: &[usize]) -> Role {
+        let (own, other) = match operand {
+            0 => (&self.left, &self.right),
+            _ => (&self.right, &self.left),
+        };
+        let kind = |label: &u8| match (self.output.contains(label), other.contains(label)) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, _) => 2,
+        };
+        // Without a sum it is a product entry by entry: no weight of an affine operation.
+        if !own.iter().any(|label| kind(label) == 2) {
+            return Role::Other;
+        }
+        let extent = |wanted: usize| -> usize {
+            let axes = own.iter().zip(shape);
+            axes.filter(|(label, _)| kind(label) == wanted)
+                .map(|(_, e)| e)
+                .product()
+        };
+        let mut axes: Vec<usize> = (0..own.len()).collect();
+        axes.sort_by_key(|&axis| kind(&own[axis]));
+        Role::Weight {
+            fan_in: extent(2),
+            fan_out: extent(1),
+            groups: extent(0),
+            rows: extent(1),
+            axes,
+        }
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

@@ -1,6 +1,6 @@
 //! Every operation that acts position by position: activations, bias, sums and products, normalisation.
 
-use super::{Forward, Operation, Pullback, SiteKind, reduce_to, shape_error};
+use super::{Forward, Operation, Pullback, Role, SiteKind, reduce_to, shape_error};
 use crate::error::Result;
 use crate::tensor::{Backend, Expr, broadcast_rest};
 
@@ -49,6 +49,24 @@ impl Operation for Elementwise {
 
     fn differentiates(&self, operand: usize) -> bool {
         self.expr.derivative(operand).as_constant() != Some(0.0)
+    }
+
+    fn passes_offsets(&self, operand: usize) -> bool {
+        self.expr.derivative(operand).as_constant() == Some(1.0)
+    }
+
+    fn offset_inputs(&self, operand: usize) -> Option<&'static [usize]> {
+        self.passes_offsets(operand).then_some(&[])
+    }
+
+    fn role(&self, operand: usize, _: &[usize]) -> Role {
+        let derivative = self.expr.derivative(operand);
+        match derivative.as_constant() {
+            Some(0.0) => Role::Other,
+            Some(_) => Role::Shift,
+            None if derivative.derivative(operand).as_constant() == Some(0.0) => Role::Factor,
+            None => Role::Other,
+        }
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

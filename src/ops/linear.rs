@@ -1,6 +1,6 @@
 //! z = x·Wᵀ on the last axis: Gemm and MatMul with a weight.
 
-use super::{Forward, Operation, Pullback, SiteKind, shape_error};
+use super::{Forward, Operation, Pullback, Role, SiteKind, shape_error};
 use crate::error::Result;
 use crate::tensor::{Backend, Einsum};
 
@@ -50,6 +50,18 @@ impl Operation for Linear {
         let mut rest = x.to_vec();
         *rest.last_mut().expect("x is not empty") = outputs;
         Ok(rest)
+    }
+
+    fn offset_inputs(&self, operand: usize) -> Option<&'static [usize]> {
+        (operand == 1).then_some(&[0])
+    }
+
+    fn role(&self, operand: usize, shape: &[usize]) -> Role {
+        match (operand, self.outputs_first) {
+            (1, true) => Role::weight(shape, shape[1], shape[0], 1),
+            (1, false) => Role::weight(shape, shape[0], shape[1], 1),
+            _ => Role::Other,
+        }
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

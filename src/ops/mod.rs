@@ -12,6 +12,7 @@ mod permute;
 mod pool;
 mod reduce;
 mod reshape;
+mod role;
 mod site;
 mod slice;
 mod softmax;
@@ -27,6 +28,7 @@ pub use permute::Permute;
 pub use pool::{MaxPool, WindowSum};
 pub use reduce::ReduceSum;
 pub use reshape::{Broadcast, Reshape};
+pub use role::Role;
 pub use site::{Outer, Site, SiteKind, Step};
 pub use slice::Slice;
 pub use softmax::Softmax;
@@ -34,6 +36,7 @@ pub use take::{Lookup, Put, Take};
 
 use crate::error::{Error, Result};
 use crate::tensor::Backend;
+use ndarray::ArrayD;
 
 /// What a vjp may look at.
 pub struct Pullback<'a, B: Backend> {
@@ -67,6 +70,38 @@ pub trait Operation {
         true
     }
 
+    /// Whether the result has the entries of the one operand, each once and no others, under other indices.
+    fn relabels(&self) -> bool {
+        false
+    }
+
+    /// The step of a site from the result back to the operand of shape `rest`; `None` unless the operation
+    /// [`relabels`](Operation::relabels).
+    fn step_back(&self, _rest: &[usize]) -> Option<Step> {
+        None
+    }
+
+    /// The entries of the result, where it has some of the entries of the one operand and no others.
+    fn arranged(&self, _entries: &ArrayD<usize>) -> Option<ArrayD<usize>> {
+        None
+    }
+
+    /// Whether an offset of entry k of an operand is the same offset of entry k of the result, broadcasts aside.
+    fn passes_offsets(&self, _operand: usize) -> bool {
+        false
+    }
+
+    /// The operands that say which offset of the result a change of the parameter `operand` is; `None` unless every change of
+    /// it is one, at each position of the result by itself.
+    fn offset_inputs(&self, _operand: usize) -> Option<&'static [usize]> {
+        None
+    }
+
+    /// The part that an operand of that shape plays where it is a parameter.
+    fn role(&self, _operand: usize, _shape: &[usize]) -> Role {
+        Role::Other
+    }
+
     /// The result.
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B>;
 
@@ -97,6 +132,24 @@ macro_rules! operations {
             }
             fn differentiates(&self, operand: usize) -> bool {
                 match self { $(Op::$name(op) => op.differentiates(operand)),* }
+            }
+            fn relabels(&self) -> bool {
+                match self { $(Op::$name(op) => op.relabels()),* }
+            }
+            fn step_back(&self, rest: &[usize]) -> Option<Step> {
+                match self { $(Op::$name(op) => op.step_back(rest)),* }
+            }
+            fn arranged(&self, entries: &ArrayD<usize>) -> Option<ArrayD<usize>> {
+                match self { $(Op::$name(op) => op.arranged(entries)),* }
+            }
+            fn passes_offsets(&self, operand: usize) -> bool {
+                match self { $(Op::$name(op) => op.passes_offsets(operand)),* }
+            }
+            fn offset_inputs(&self, operand: usize) -> Option<&'static [usize]> {
+                match self { $(Op::$name(op) => op.offset_inputs(operand)),* }
+            }
+            fn role(&self, operand: usize, shape: &[usize]) -> Role {
+                match self { $(Op::$name(op) => op.role(operand, shape)),* }
             }
             fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {
                 match self { $(Op::$name(op) => op.forward(backend, inputs)),* }

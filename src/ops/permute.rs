@@ -1,9 +1,10 @@
 //! Permutation of axes: Transpose.
 
 use super::site::inverse;
-use super::{Forward, Operation, Pullback, SiteKind, shape_error};
+use super::{Forward, Operation, Pullback, SiteKind, Step, shape_error};
 use crate::error::Result;
 use crate::tensor::Backend;
+use ndarray::{ArrayD, IxDyn};
 
 /// Output axis k is input axis `order[k]`. Operand: x.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,18 @@ impl Operation for Permute {
             return shape_error(format!("axes {inputs:?} permuted as {:?}", self.order));
         }
         Ok(self.order.iter().map(|&axis| inputs[0][axis]).collect())
+    }
+
+    fn relabels(&self) -> bool {
+        true
+    }
+
+    fn step_back(&self, _: &[usize]) -> Option<Step> {
+        Some(Step::Permute(self.order.clone()))
+    }
+
+    fn arranged(&self, entries: &ArrayD<usize>) -> Option<ArrayD<usize>> {
+        Some(entries.clone().permuted_axes(IxDyn(&self.order)))
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

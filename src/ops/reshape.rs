@@ -1,8 +1,9 @@
 //! The same elements under another shape (Reshape, Flatten, Squeeze, Unsqueeze), and repetition (Expand).
 
-use super::{Forward, Operation, Pullback, SiteKind, reduce_to, shape_error};
+use super::{Forward, Operation, Pullback, SiteKind, Step, reduce_to, shape_error};
 use crate::error::Result;
 use crate::tensor::{Backend, broadcast_rest};
+use ndarray::{ArrayD, IxDyn};
 
 /// The same elements in the same order under the shape `rest`. Operand: x.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,23 @@ impl Operation for Reshape {
             return shape_error(format!("{x:?} cannot be reshaped to {:?}", self.rest));
         }
         Ok(self.rest.clone())
+    }
+
+    fn relabels(&self) -> bool {
+        true
+    }
+
+    fn step_back(&self, rest: &[usize]) -> Option<Step> {
+        Some(Step::Reshape(rest.to_vec()))
+    }
+
+    fn arranged(&self, entries: &ArrayD<usize>) -> Option<ArrayD<usize>> {
+        let flat = entries.iter().copied().collect();
+        ArrayD::from_shape_vec(IxDyn(&self.rest), flat).ok()
+    }
+
+    fn passes_offsets(&self, _: usize) -> bool {
+        true
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

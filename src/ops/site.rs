@@ -194,9 +194,9 @@ impl<T: Clone> Site<T> {
         }
     }
 
-    /// The site with `units` (`[1, directions, outputs]`) in the place of its cotangents: how the parameter moves what
-    /// the site makes, and so what an offset there is to the parameter. `None` where the site is no outer one.
-    pub fn moving<B: Backend<Tensor = T>>(&self, backend: &B, units: &T) -> Option<Site<T>> {
+    /// The site with `units` (`[1, directions, outputs]`) in the place of its cotangents: what the parameter does along
+    /// these offsets of what the site makes. `None` where the site is no outer one.
+    pub fn along<B: Backend<Tensor = T>>(&self, backend: &B, units: &T) -> Option<Site<T>> {
         let (cotangents, other) = self.kind.tensors();
         let rest = backend.shape(cotangents).rest;
         if rest.iter().product::<usize>() != backend.shape(units).rest_len() {

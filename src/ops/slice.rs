@@ -3,6 +3,7 @@
 use super::{Forward, Operation, Pullback, SiteKind, shape_error};
 use crate::error::Result;
 use crate::tensor::Backend;
+use ndarray::{ArrayD, Axis};
 use std::ops::Range;
 
 /// The entries `range` of an axis. Operand: x.
@@ -30,6 +31,11 @@ impl Operation for Slice {
                 self.range, self.axis
             )),
         }
+    }
+
+    fn arranged(&self, entries: &ArrayD<usize>) -> Option<ArrayD<usize>> {
+        let range = ndarray::Slice::from(self.range.clone());
+        Some(entries.slice_axis(Axis(self.axis), range).to_owned())
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

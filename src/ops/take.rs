@@ -2,7 +2,7 @@
 //! numbers among the data (embedding of tokens); and the transpose, which adds entries up at numbered places
 //! (index_add, scatter_add).
 
-use super::{Forward, Operation, Pullback, SiteKind, shape_error};
+use super::{Forward, Operation, Pullback, Role, SiteKind, shape_error};
 use crate::error::Result;
 use crate::tensor::{Backend, HostSlice, Shape};
 
@@ -155,6 +155,13 @@ impl Operation for Lookup {
 
     fn differentiates(&self, operand: usize) -> bool {
         operand == 0
+    }
+
+    fn role(&self, operand: usize, _: &[usize]) -> Role {
+        match operand {
+            0 => Role::Table,
+            _ => Role::Other,
+        }
     }
 
     fn forward<B: Backend>(&self, backend: &B, inputs: &[B::Tensor]) -> Forward<B> {

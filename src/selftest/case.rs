@@ -2,27 +2,30 @@
 
 use super::compare::{Measure, Part};
 use super::contraction::{self, Product};
+use super::draft::{COPIES, Draft, read};
 use super::function::{self, Function};
 use super::network::{self, Problem};
 use super::operation::{self, Trial};
 use super::primitive;
 use crate::error::{Error, Result};
+use crate::tensor::Contract;
 use crate::tensor::cpu::Cpu;
-use crate::tensor::{Backend, Contract, Real};
 use crate::trial::{Loaded, Setting};
 use serde::{Deserialize, Serialize};
 
-/// What sums of products may be off by (DESIGN §5).
-pub(super) const SUMS: Measure = Measure::OfLargest(2e-6);
-/// What is copied is the same.
-pub(super) const COPIES: Measure = Measure::OfLargest(0.0);
-
 /// What kind of thing a case tests.
+///
+/// ```
+/// use hessblock::selftest::{Group, cases};
+/// let networks = cases().into_iter().filter(|case| case.group() == Group::Network);
+/// assert!(networks.count() > 0);
+/// assert_eq!(Group::Network.name(), "network");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Group {
-    /// A primitive of [`Backend`].
+    /// A primitive of [`Backend`](crate::tensor::Backend).
     Primitive,
     /// An operation of a network with its derivatives.
     Operation,
@@ -45,8 +48,17 @@ impl Group {
 }
 
 /// Something that is computed on the device and in CPU f64.
+///
+/// ```
+/// use hessblock::selftest::select;
+/// let case = select(&["primitive/take".into()])?.remove(0);
+/// assert_eq!(case.subject(), "take");
+/// assert!(case.name().starts_with("primitive/take/"));
+/// println!("its error may be {}", case.measure().allowed());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct TestCase {
     group: Group,
     subject: String,
     about: String,
@@ -63,32 +75,7 @@ pub(super) enum Work {
     Network(Problem),
 }
 
-/// A case before it has a group.
-#[derive(Clone)]
-pub(super) struct Draft {
-    pub subject: String,
-    pub about: String,
-    pub measure: Measure,
-    pub work: Work,
-}
-
-impl Draft {
-    pub fn new(
-        subject: impl Into<String>,
-        about: impl Into<String>,
-        measure: Measure,
-        work: Work,
-    ) -> Draft {
-        Draft {
-            subject: subject.into(),
-            about: about.into(),
-            measure,
-            work,
-        }
-    }
-}
-
-impl Case {
+impl TestCase {
     /// Its group.
     pub fn group(&self) -> Group {
         self.group
@@ -139,37 +126,39 @@ impl Case {
     }
 }
 
-/// Waits for a tensor: a part of that name.
-pub(super) fn read<B: Backend>(backend: &B, name: &str, tensor: &B::Tensor) -> Result<Part> {
-    let values = backend.read(tensor)?;
-    Ok(Part::new(
-        name,
-        values.into_iter().map(Real::to_f64).collect(),
-    ))
+/// The cases of a group, made of drafts.
+fn drafted<W>(group: Group, drafts: Vec<Draft<W>>, work: fn(W) -> Work) -> Vec<TestCase> {
+    let case = |draft: Draft<W>| TestCase {
+        group,
+        subject: draft.subject,
+        about: draft.about,
+        measure: draft.measure,
+        work: work(draft.work),
+    };
+    drafts.into_iter().map(case).collect()
 }
 
 /// The whole suite, in order.
-pub fn cases() -> Vec<Case> {
-    let primitives = [primitive::drafts(), function::drafts()].concat();
+pub fn cases() -> Vec<TestCase> {
+    let mut primitives = drafted(Group::Primitive, primitive::drafts(), Work::Primitive);
+    primitives.extend(drafted(
+        Group::Primitive,
+        function::drafts(),
+        Work::Function,
+    ));
     let groups = [
-        (Group::Primitive, primitives),
-        (Group::Operation, operation::drafts()),
-        (Group::Contraction, contraction::drafts()),
-        (Group::Network, network::drafts()),
+        primitives,
+        drafted(Group::Operation, operation::drafts(), Work::Operation),
+        drafted(Group::Contraction, contraction::drafts(), Work::Contraction),
+        drafted(Group::Network, network::drafts(), Work::Network),
     ];
-    let named = |(group, mut drafts): (Group, Vec<Draft>)| {
+    let together = |mut cases: Vec<TestCase>| {
         // Those of one subject together, subjects as they come first.
-        let subjects: Vec<String> = drafts.iter().map(|d| d.subject.clone()).collect();
-        drafts.sort_by_key(|draft| subjects.iter().position(|s| *s == draft.subject));
-        drafts.into_iter().map(move |draft| Case {
-            group,
-            subject: draft.subject,
-            about: draft.about,
-            measure: draft.measure,
-            work: draft.work,
-        })
+        let subjects: Vec<String> = cases.iter().map(|case| case.subject.clone()).collect();
+        cases.sort_by_key(|case| subjects.iter().position(|s| *s == case.subject));
+        cases
     };
-    groups.into_iter().flat_map(named).collect()
+    groups.into_iter().flat_map(together).collect()
 }
 
 /// The cases whose names hold one of these texts, all where there is none.
@@ -182,7 +171,7 @@ pub fn cases() -> Vec<Case> {
 ///
 /// # Errors
 /// [`Error::Request`] for a text that no name holds, with the subjects there are.
-pub fn select(texts: &[String]) -> Result<Vec<Case>> {
+pub fn select(texts: &[String]) -> Result<Vec<TestCase>> {
     let all = cases();
     for text in texts {
         if text.is_empty() || !all.iter().any(|case| case.name().contains(text.as_str())) {
@@ -195,7 +184,7 @@ pub fn select(texts: &[String]) -> Result<Vec<Case>> {
             return Err(Error::unknown("case", text, &subjects));
         }
     }
-    let meant = |case: &Case| {
+    let meant = |case: &TestCase| {
         let name = case.name();
         texts.is_empty() || texts.iter().any(|text| name.contains(text.as_str()))
     };
@@ -210,7 +199,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_select_their_cases() {
         let all = cases();
-        let names: BTreeSet<String> = all.iter().map(Case::name).collect();
+        let names: BTreeSet<String> = all.iter().map(TestCase::name).collect();
         assert_eq!(names.len(), all.len());
         assert_eq!(select(&[]).unwrap().len(), all.len());
         let chosen = select(&["network/".into(), "primitive/take".into()]).unwrap();

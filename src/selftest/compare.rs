@@ -3,6 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 /// How an error is measured, and what it may be.
+///
+/// ```
+/// use hessblock::selftest::{Measure, select};
+/// for case in select(&["primitive/take".into()])? {
+///     match case.measure() {
+///         Measure::OfLargest(share) => println!("{}: {share} of the largest number", case.name()),
+///         Measure::Ulps(ulps) => println!("{}: {ulps} units in the last place", case.name()),
+///     }
+/// }
+/// assert_eq!(Measure::Ulps(4.0).allowed(), 4.0);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "unit", content = "allowed")]
 pub enum Measure {

@@ -1,7 +1,7 @@
 //! Elementwise functions over all sizes of arguments, their derivatives, powers, and numbers that are not finite.
 
-use super::case::{Draft, SUMS, Work, read};
 use super::compare::{Measure, Part};
+use super::draft::{Draft, SUMS, read};
 use crate::error::Result;
 use crate::random::Draws;
 use crate::tensor::expression::Unary;
@@ -104,14 +104,14 @@ impl Function {
     }
 }
 
-pub(super) fn drafts() -> Vec<Draft> {
+pub(super) fn drafts() -> Vec<Draft<Function>> {
     let x = Expr::input;
     let draft = |about: String, measure, expressions, arguments| {
         let function = Function {
             expressions,
             arguments,
         };
-        Draft::new("map", about, measure, Work::Function(function))
+        Draft::new("map", about, measure, function)
     };
     let word = |function: Unary| format!("{function:?}").to_lowercase();
     let mut drafts = Vec::new();

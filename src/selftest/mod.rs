@@ -1,7 +1,7 @@
 //! The correctness suite on the user's own device: CPU f32 or a GPU against CPU f64, in under a minute.
 //!
 //! [`cases()`] is the suite: every primitive on ragged sizes, every operation with its derivatives, every contraction, and
-//! whole networks. [`run()`] runs them on a [`Device`] into a [`Report`], [`run_on`] on any backend. A GPU is run twice,
+//! whole networks. [`run()`] runs them on a [`Device`] into a [`TestReport`], [`run_on`] on any backend. A GPU is run twice,
 //! with shader checks and without, all its tensors filled with NaN beforehand. May use backends and [`crate::Session`]
 //! as a user does; must not know the command line, and prints nothing.
 //!
@@ -10,6 +10,7 @@
 mod case;
 mod compare;
 mod contraction;
+mod draft;
 mod function;
 mod network;
 mod operation;
@@ -18,10 +19,11 @@ mod report;
 mod run;
 mod table;
 mod transformer;
-mod windows;
 
-pub use case::{Case, Group, cases, select};
+pub use case::{Group, TestCase, cases, select};
 pub use compare::Measure;
-pub use report::{CaseReport, DeviceReport, Report};
-pub use run::{Progress, run, run_on};
+pub use report::{TestReport, TestedCase, TestedDevice};
+#[doc(hidden)]
+pub use run::run_on;
+pub use run::{TestProgress, run};
 pub use table::{heading, table};

@@ -1,19 +1,19 @@
 //! Small networks with data and loss: blocks of G and of H, gradient, products, diagonal, as a user asks for them.
 
-use super::case::{Draft, SUMS, Work};
 use super::compare::Part;
+use super::draft::{Draft, SUMS};
 use super::transformer::transformer;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::import::data::{ArraySource, Dataset};
 use crate::loss::{BinaryCrossEntropy, CrossEntropy, Curvature, Loss, Reduction, SquaredError};
 use crate::network::Network;
 use crate::network::builder::{Builder, Window2d};
 use crate::operator;
+use crate::plan::Limits;
 use crate::random::Draws;
-use crate::schedule::plan::Limits;
-use crate::schedule::run::Control;
 use crate::tensor::{Contract, Real};
-use crate::{Part as MatrixPart, Session};
+use crate::{Block, Device, Part as MatrixPart, Precision, Session};
 use ndarray::{ArrayD, IxDyn};
 
 const SAMPLES: usize = 7;
@@ -131,7 +131,11 @@ impl Model {
                 array(&[SAMPLES], (0..SAMPLES).map(class).collect::<Vec<i64>>())?
             }
         };
-        Session::new(network, Dataset::from_arrays(inputs, targets), self.loss())
+        Session::builder(network)
+            .data(Dataset::from_arrays(inputs, targets))
+            .boxed_loss(self.loss())
+            .device(Device::cpu(Precision::F64))
+            .build()
     }
 }
 
@@ -152,7 +156,7 @@ where
 
 impl Problem {
     pub fn run<B: Contract>(&self, backend: &B) -> Result<Vec<Part>> {
-        let mut session = self.model.session()?;
+        let session = self.model.session()?;
         let (part, curvature) = match self.task {
             Task::Whole(curvature) => (Some(MatrixPart::Full), curvature),
             Task::Layers(curvature) => (Some(MatrixPart::Layers), curvature),
@@ -160,12 +164,14 @@ impl Problem {
             Task::Product(curvature) => (None, curvature),
             Task::Gradient => (None, Curvature::Ggn),
         };
-        session.set_curvature(curvature)?;
+        let operator = session.operator(curvature);
         if let Some(part) = part {
-            let blocks = session.to_memory(backend, &[part])?;
-            let part = |(layout, block): (crate::sink::PartLayout, ndarray::Array2<B::Real>)| {
-                let values = block.iter().map(|v| v.to_f64()).collect();
-                Part::new(layout.name, values)
+            let blocks = operator
+                .parts([part])?
+                .arrays_on::<B, B::Real>(&[backend])?;
+            let part = |block: Block<B::Real>| {
+                let values = block.array.iter().map(|v| v.to_f64()).collect();
+                Part::new(block.name, values)
             };
             return Ok(blocks.into_iter().map(part).collect());
         }
@@ -177,7 +183,7 @@ impl Problem {
             tensor: backend.largest_tensor(),
             unified: true,
         };
-        let (work, control) = (session.work(), Control::none());
+        let (work, control) = (operator.work(), Control::none());
         if let Task::Gradient = self.task {
             let gradient = operator::gradient(backend, &work, limits, None, &control)?;
             let loss = Part::new("loss", vec![gradient.loss]);
@@ -189,7 +195,7 @@ impl Problem {
     }
 }
 
-pub(super) fn drafts() -> Vec<Draft> {
+pub(super) fn drafts() -> Vec<Draft<Problem>> {
     let (ggn, exact) = (Curvature::Ggn, Curvature::Exact);
     let tasks = [
         ("gradient", Task::Gradient),
@@ -201,8 +207,7 @@ pub(super) fn drafts() -> Vec<Draft> {
     ];
     let mut drafts = Vec::new();
     let mut add = |subject: &str, model, about: &str, task| {
-        let work = Work::Network(Problem { model, task });
-        drafts.push(Draft::new(subject, about, SUMS, work));
+        drafts.push(Draft::new(subject, about, SUMS, Problem { model, task }));
     };
     for (subject, model) in [
         ("mlp", Model::Mlp),

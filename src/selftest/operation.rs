@@ -1,8 +1,7 @@
 //! Every operation: its result, the cotangents of its activations, and the rows and sums of its parameters' sites.
 
-use super::case::{Draft, SUMS, Work, read};
 use super::compare::Part;
-use super::windows::window;
+use super::draft::{Draft, SUMS, read};
 use crate::error::{Error, Result};
 use crate::ops::{
     Broadcast, Concat, Conv, ConvTranspose, Einsum, Elementwise, Linear, Lookup, MaxPool, Op,
@@ -11,6 +10,7 @@ use crate::ops::{
 use crate::random::Draws;
 use crate::tensor::expression::Unary;
 use crate::tensor::{Contract, Expr, HostSlice, Shape};
+use crate::trial::window;
 
 const SAMPLES: usize = 3;
 const DIRECTIONS: usize = 2;
@@ -132,36 +132,27 @@ fn einsum(left: &str, right: &str, output: &str) -> Op {
     .into()
 }
 
-pub(super) fn drafts() -> Vec<Draft> {
-    let mut drafts = affine();
-    drafts.extend(windows());
-    drafts.extend(layouts());
-    drafts.extend(pointwise());
-    drafts
+pub(super) fn drafts() -> Vec<Draft<Trial>> {
+    let groups = [
+        products(),
+        convolutions(),
+        windows(),
+        layouts(),
+        lookups(),
+        pointwise(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
-fn draft(subject: &str, about: &str, op: impl Into<Op>, operands: Vec<Operand>) -> Draft {
+fn draft(subject: &str, about: &str, op: impl Into<Op>, operands: Vec<Operand>) -> Draft<Trial> {
     let op = op.into();
-    let work = Work::Operation(Trial { op, operands });
-    Draft::new(subject, about, SUMS, work)
+    Draft::new(subject, about, SUMS, Trial { op, operands })
 }
 
-fn affine() -> Vec<Draft> {
+fn products() -> Vec<Draft<Trial>> {
     let linear = |outputs_first| Linear { outputs_first };
-    let conv = |axes: &[[usize; 6]], groups| Conv {
-        window: window(axes),
-        groups,
-    };
-    let transposed = |axes: &[[usize; 6]], groups| ConvTranspose {
-        window: window(axes),
-        groups,
-    };
     let a = activation;
     let p = parameter;
-    let (plane, line) = (
-        [[7, 4, 3, 2, 1, 1], [6, 5, 2, 1, 2, 1]],
-        [[9, 4, 3, 2, 2, 1]],
-    );
     vec![
         draft(
             "linear",
@@ -199,6 +190,25 @@ fn affine() -> Vec<Draft> {
             einsum("ab", "ba", "ab"),
             vec![a(&[3, 4]), p(&[4, 3])],
         ),
+    ]
+}
+
+fn convolutions() -> Vec<Draft<Trial>> {
+    let conv = |axes: &[[usize; 6]], groups| Conv {
+        window: window(axes),
+        groups,
+    };
+    let transposed = |axes: &[[usize; 6]], groups| ConvTranspose {
+        window: window(axes),
+        groups,
+    };
+    let a = activation;
+    let p = parameter;
+    let (plane, line) = (
+        [[7, 4, 3, 2, 1, 1], [6, 5, 2, 1, 2, 1]],
+        [[9, 4, 3, 2, 2, 1]],
+    );
+    vec![
         draft(
             "conv",
             "two axes",
@@ -232,7 +242,7 @@ fn affine() -> Vec<Draft> {
     ]
 }
 
-fn windows() -> Vec<Draft> {
+fn windows() -> Vec<Draft<Trial>> {
     let plane = window(&[[7, 4, 3, 2, 1, 1], [6, 5, 2, 1, 2, 1]]);
     let line = window(&[[8, 4, 3, 2, 1, 0]]);
     let (plane, line) = (MaxPool { window: plane }, WindowSum { window: line });
@@ -252,7 +262,7 @@ fn windows() -> Vec<Draft> {
     ]
 }
 
-fn layouts() -> Vec<Draft> {
+fn layouts() -> Vec<Draft<Trial>> {
     let (a, p) = (activation, parameter);
     let order = vec![2, 0, 1];
     let (whole, rest) = (vec![6, 4], vec![2, 3, 4]);
@@ -261,12 +271,6 @@ fn layouts() -> Vec<Draft> {
         keep,
     };
     let slice = |axis, range| Slice { axis, range };
-    let take = |axis| Take {
-        axis,
-        indices: vec![Some(2), None, Some(0), Some(2), Some(2)],
-    };
-    let table = |axis| Lookup { axis };
-    let put = |axis, extent| Put { axis, extent };
     vec![
         draft(
             "permute",
@@ -311,6 +315,18 @@ fn layouts() -> Vec<Draft> {
             vec![a(&[2, 5, 3])],
         ),
         draft("slice", "a parameter", slice(0, 3..4), vec![p(&[5, 3])]),
+    ]
+}
+
+fn lookups() -> Vec<Draft<Trial>> {
+    let (a, p) = (activation, parameter);
+    let take = |axis| Take {
+        axis,
+        indices: vec![Some(2), None, Some(0), Some(2), Some(2)],
+    };
+    let table = |axis| Lookup { axis };
+    let put = |axis, extent| Put { axis, extent };
+    vec![
         draft("take", "an activation", take(1), vec![a(&[2, 4, 3])]),
         draft("take", "a parameter", take(0), vec![p(&[3, 2])]),
         draft(
@@ -340,7 +356,7 @@ fn layouts() -> Vec<Draft> {
     ]
 }
 
-fn pointwise() -> Vec<Draft> {
+fn pointwise() -> Vec<Draft<Trial>> {
     let (a, p, x) = (activation, parameter, Expr::input);
     let zero = || Expr::constant(0.0);
     let relu = Expr::if_less_equal(x(0), zero(), zero(), x(0));

@@ -1,6 +1,6 @@
 //! What came out, as JSON, to be attached to a bug report.
 
-use super::case::{Case, Group};
+use super::case::{Group, TestCase};
 use super::compare::Measure;
 use crate::error::{Error, Result};
 use crate::trial::System;
@@ -12,8 +12,23 @@ const FORMAT: &str = "hessblock selftest";
 const FORMAT_VERSION: u64 = 1;
 
 /// Everything that was tested in one go.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
+/// for case in report.failures() {
+///     println!("{}: {:?}", case.name, case.fault);
+/// }
+/// assert_eq!(report.passed + report.failed, report.cases.len());
+/// println!("{}", report.json()?); // to be attached to a bug report
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct TestReport {
     /// `hessblock selftest`.
     pub format: String,
     /// The version of this form.
@@ -23,7 +38,7 @@ pub struct Report {
     /// The machine, with its operating system.
     pub system: System,
     /// What was tested.
-    pub device: DeviceReport,
+    pub device: TestedDevice,
     /// Cases that passed.
     pub passed: usize,
     /// Cases that failed.
@@ -31,12 +46,24 @@ pub struct Report {
     /// Seconds in all.
     pub seconds: f64,
     /// Cases, in order.
-    pub cases: Vec<CaseReport>,
+    pub cases: Vec<TestedCase>,
 }
 
 /// The device under test.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
+/// println!("tested {}", report.device.name);
+/// assert_eq!((report.device.kind.as_str(), report.device.driver), ("cpu", None));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeviceReport {
+pub struct TestedDevice {
     /// The adapter's name, or the processor's.
     pub name: String,
     /// `cpu`, or an adapter's kind: `discrete`, `integrated`, `virtual`, `software`.
@@ -52,8 +79,21 @@ pub struct DeviceReport {
 }
 
 /// What became of a case.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
+/// let case = &report.cases[0];
+/// println!("{}: error {:?}, {} allowed", case.name, case.error, case.measure.allowed());
+/// assert!(case.pass && case.fault.is_none());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CaseReport {
+pub struct TestedCase {
     /// Its group.
     pub group: Group,
     /// What was tested.
@@ -75,9 +115,9 @@ pub struct CaseReport {
     pub seconds: f64,
 }
 
-impl CaseReport {
-    pub(super) fn new(case: &Case) -> CaseReport {
-        CaseReport {
+impl TestedCase {
+    pub(super) fn new(case: &TestCase) -> TestedCase {
+        TestedCase {
             group: case.group(),
             subject: case.subject().into(),
             name: case.name(),
@@ -100,10 +140,10 @@ impl CaseReport {
     }
 }
 
-impl Report {
-    pub(super) fn new(device: DeviceReport, cases: Vec<CaseReport>, seconds: f64) -> Report {
+impl TestReport {
+    pub(super) fn new(device: TestedDevice, cases: Vec<TestedCase>, seconds: f64) -> TestReport {
         let passed = cases.iter().filter(|case| case.pass).count();
-        Report {
+        TestReport {
             format: FORMAT.into(),
             format_version: FORMAT_VERSION,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -117,7 +157,7 @@ impl Report {
     }
 
     /// The cases that failed.
-    pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
+    pub fn failures(&self) -> impl Iterator<Item = &TestedCase> {
         self.cases.iter().filter(|case| !case.pass)
     }
 

@@ -1,9 +1,11 @@
 //! Runs cases on a device and compares what comes out with CPU f64.
 
-use super::case::{COPIES, Case, Group};
+use super::case::{Group, TestCase};
 use super::compare::difference;
-use super::report::{CaseReport, DeviceReport, Report};
-use crate::device::Device;
+use super::draft::COPIES;
+use super::report::{TestReport, TestedCase, TestedDevice};
+use crate::control::CancelToken;
+use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::tensor::Contract;
 #[cfg(feature = "gpu")]
@@ -13,8 +15,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// How far a run has come.
+///
+/// ```
+/// # use hessblock::{Device, Precision};
+/// # use hessblock::selftest::{run, select};
+/// # use std::sync::atomic::AtomicBool;
+/// # let device = Device::cpu(Precision::F32);
+/// # let cancel = AtomicBool::new(false);
+/// use hessblock::selftest::TestProgress;
+/// let show = |progress: TestProgress<'_>| {
+///     println!("{} of {}: {}", progress.done, progress.total, progress.case);
+///     assert!(progress.done < progress.total);
+/// };
+/// run(&device, &select(&["primitive/take".into()])?, &show, &cancel)?;
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Progress<'a> {
+pub struct TestProgress<'a> {
     /// Cases done.
     pub done: usize,
     /// Cases in all.
@@ -29,10 +46,10 @@ pub struct Progress<'a> {
 /// ```
 /// use hessblock::selftest::{run, select};
 /// use hessblock::{Device, Precision};
-/// use std::sync::atomic::AtomicBool;
+/// use hessblock::CancelToken;
 ///
 /// let cases = select(&["primitive/take".into()])?;
-/// let report = run(&Device::cpu(Precision::F32), &cases, &|_| (), &AtomicBool::new(false))?;
+/// let report = run(&Device::cpu(Precision::F32), &cases, &|_| (), &CancelToken::new())?;
 /// assert_eq!((report.passed, report.failed), (cases.len(), 0));
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -42,20 +59,20 @@ pub struct Progress<'a> {
 /// cannot be opened; [`Error::Interrupted`].
 pub fn run(
     device: &Device,
-    cases: &[Case],
-    progress: &dyn Fn(Progress<'_>),
-    cancel: &AtomicBool,
-) -> Result<Report> {
-    let clock = Instant::now();
-    let (described, cases) = match device {
-        Device::CpuF64(_) => {
+    cases: &[TestCase],
+    progress: &dyn Fn(TestProgress<'_>),
+    cancel: &CancelToken,
+) -> Result<TestReport> {
+    let (clock, cancel) = (Instant::now(), cancel.flag());
+    let (described, cases) = match device.kind() {
+        Kind::CpuF64(_) => {
             return Err(Error::Request(
                 "CPU f64 is the reference and cannot be tested against itself: test the CPU in single precision or a GPU"
                     .into(),
             ));
         }
-        Device::CpuF32(cpu) => {
-            let described = DeviceReport {
+        Kind::CpuF32(cpu) => {
+            let described = TestedDevice {
                 name: System::here().processor,
                 kind: "cpu".into(),
                 backend: "cpu".into(),
@@ -67,15 +84,15 @@ pub fn run(
             (described, run_on(&backends, cases, progress, cancel)?)
         }
         #[cfg(feature = "gpu")]
-        Device::Gpus(_) => {
+        Kind::Gpus(_) => {
             return Err(Error::Request(
                 "one device is tested at a time: give a single index or name".into(),
             ));
         }
         #[cfg(feature = "gpu")]
-        Device::Gpu(gpu) => {
+        Kind::Gpu(gpu) => {
             let report = gpu.report();
-            let described = DeviceReport {
+            let described = TestedDevice {
                 name: report.name.clone(),
                 kind: report.kind().into(),
                 backend: report.backend.clone(),
@@ -96,7 +113,7 @@ pub fn run(
         }
     };
     let seconds = clock.elapsed().as_secs_f64();
-    Ok(Report::new(described, cases, seconds))
+    Ok(TestReport::new(described, cases, seconds))
 }
 
 /// Tests any backend, in one form or in several (a GPU with shader checks and without) whose products are to be the same
@@ -106,10 +123,10 @@ pub fn run(
 /// [`Error::Interrupted`]; what CPU f64, the reference, reports.
 pub fn run_on<B: Contract + Sync>(
     backends: &[B],
-    cases: &[Case],
-    progress: &dyn Fn(Progress<'_>),
+    cases: &[TestCase],
+    progress: &dyn Fn(TestProgress<'_>),
     cancel: &AtomicBool,
-) -> Result<Vec<CaseReport>> {
+) -> Result<Vec<TestedCase>> {
     let mut reports = Vec::with_capacity(cases.len());
     for (done, case) in cases.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
@@ -117,7 +134,7 @@ pub fn run_on<B: Contract + Sync>(
         }
         let (total, name) = (cases.len(), case.name());
         let case_name = name.as_str();
-        progress(Progress {
+        progress(TestProgress {
             done,
             total,
             case: case_name,
@@ -127,9 +144,9 @@ pub fn run_on<B: Contract + Sync>(
     Ok(reports)
 }
 
-fn one<B: Contract + Sync>(backends: &[B], case: &Case) -> Result<CaseReport> {
+fn one<B: Contract + Sync>(backends: &[B], case: &TestCase) -> Result<TestedCase> {
     let clock = Instant::now();
-    let mut report = CaseReport::new(case);
+    let mut report = TestedCase::new(case);
     let reference = case.reference()?;
     let (mut runs, mut worst, mut fault) = (Vec::new(), 0.0f64, None);
     // Operations and networks are made of primitives that were compared in every form: the last one, as users have it, does.

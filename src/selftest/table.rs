@@ -1,10 +1,10 @@
 //! The report as text: a row for every primitive, operation, contraction and network, and what failed in full.
 
 use super::compare::Measure;
-use super::report::{CaseReport, Report};
+use super::report::{TestReport, TestedCase};
 
 /// What was tested, in two lines.
-pub fn heading(report: &Report) -> String {
+pub fn heading(report: &TestReport) -> String {
     let device = &report.device;
     let driver = device.driver.as_deref().map(|d| format!(", {d}"));
     let probe = device.probe.as_deref().map(|p| format!("\nprobed: {p}"));
@@ -21,10 +21,10 @@ pub fn heading(report: &Report) -> String {
 }
 
 /// A row per subject with the case that is nearest to what is allowed, or furthest beyond; then the cases that failed.
-pub fn table(report: &Report) -> String {
+pub fn table(report: &TestReport) -> String {
     let mut rows = vec![["", "cases", "error", "allowed", "seconds", ""].map(String::from)];
     let mut group = None;
-    let same = |a: &CaseReport, b: &CaseReport| a.group == b.group && a.subject == b.subject;
+    let same = |a: &TestedCase, b: &TestedCase| a.group == b.group && a.subject == b.subject;
     for cases in report.cases.chunk_by(same) {
         let first = &cases[0];
         if group != Some(first.group) {

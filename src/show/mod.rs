@@ -5,16 +5,17 @@
 //! stored.
 //!
 //! ```
-//! use hessblock::schedule::run::Control;
-//! use hessblock::show::{Options, show};
-//! use hessblock::sink::{Blocks, Files, PartLayout, Sink};
+//! use hessblock::show::{ShowOptions, show};
+//! use hessblock::results::{Blocks, PartLayout};
+//! # use hessblock::internals::sink::{Files, Sink};
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("block.npy");
-//! let mut sink = Files::<f64>::create(&path)?;
-//! sink.begin(&[PartLayout::matrix("layer=fc", vec![0..2], vec![0..2])])?;
-//! sink.tile(0, 0..2, 0..2, &[3.0, 0.0, 0.0, -4.0], false)?;
-//! sink.finish()?;
-//! let shown = show(&Blocks::open(&path)?, "block.npy", &Options::default(), &Control::none())?;
+//! # let mut sink = Files::<f64>::create(&path)?;
+//! # sink.begin(&[PartLayout::matrix("layer=fc", vec![0..2], vec![0..2])])?;
+//! # sink.tile(0, 0..2, 0..2, &[3.0, 0.0, 0.0, -4.0], false)?;
+//! # sink.finish()?;
+//! // A result of two rows: 3, 0 and 0, -4.
+//! let shown = show(&Blocks::open(&path)?, "block.npy", &ShowOptions::default())?;
 //! assert_eq!(shown.parts[0].statistics.norm, 5.0);
 //! assert_eq!(shown.parts[0].statistics.trace, Some(-1.0));
 //! assert_eq!(shown.drawing().png()?[1..4], *b"PNG");
@@ -36,12 +37,13 @@ mod table;
 mod tests;
 mod trace_plot;
 
+pub use crate::figure::Drawing;
 pub use select::Zoom;
 pub use statistics::{Largest, Statistics};
 
+use crate::control::{Control, Progress};
 use crate::error::Result;
-use crate::figure::{Drawing, grouped};
-use crate::schedule::run::{Control, Progress};
+use crate::figure::grouped;
 use crate::sink::{Blocks, Provenance};
 use crate::text::line;
 use panel::Picture;
@@ -53,8 +55,30 @@ use std::path::Path;
 const PICTURES: usize = 9;
 
 /// What to show of a result.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let parts = vec!["layer=fc2".into()];
+/// let options = ShowOptions { parts, size: 400, ..ShowOptions::default() };
+/// let shown = show(&Blocks::open(&path)?, "blocks", &options)?;
+/// assert_eq!(shown.parts.len(), 1);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ShowOptions {
     /// Names of parts; all where there is none.
     pub parts: Vec<String>,
     /// A rectangle, in the smallest of those parts that has it.
@@ -63,7 +87,7 @@ pub struct Options {
     pub size: usize,
 }
 
-impl Default for Options {
+impl Default for ShowOptions {
     fn default() -> Self {
         Self {
             parts: Vec::new(),
@@ -74,6 +98,28 @@ impl Default for Options {
 }
 
 /// What was found in a result.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let shown = show(&Blocks::open(&path)?, "blocks", &ShowOptions::default())?;
+/// println!("{}\n{}", shown.title, shown.table());
+/// assert_eq!(shown.parts.len(), 3);
+/// assert!(shown.html()?.contains("layer=fc2"));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Serialize)]
 pub struct Shown {
     /// Where the result is.
@@ -95,6 +141,29 @@ pub struct Shown {
 }
 
 /// What was found in a part, or in a rectangle of it.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let shown = show(&Blocks::open(&path)?, "blocks", &ShowOptions::default())?;
+/// let part = &shown.parts[1];
+/// assert_eq!((part.part.as_str(), &part.shape[..]), ("layer=fc2", &[10, 10][..]));
+/// assert_eq!(part.rows, [(16, 26)]);
+/// println!("its norm is {:.3}", part.statistics.norm);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Serialize)]
 pub struct ShownPart {
     /// Its name.
@@ -119,6 +188,30 @@ pub struct ShownPart {
 }
 
 /// What was found between two layers; of a vector, in one.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let options = ShowOptions { parts: vec!["full".into()], ..ShowOptions::default() };
+/// let shown = show(&Blocks::open(&path)?, "blocks", &options)?;
+/// for block in &shown.parts[0].blocks {
+///     println!("{} × {}: {:.3}", block.row_layer, block.column_layer, block.statistics.norm);
+/// }
+/// assert_eq!(shown.parts[0].blocks[0].shape, [16, 16]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct ShownBlock {
     /// The layer of the rows.
@@ -141,9 +234,18 @@ pub struct ShownBlock {
 /// are more than 262,144 pairs of layers, only blocks of a layer with itself are told apart, as a note then says.
 ///
 /// # Errors
-/// [`crate::Error::Request`] for a part, layer or range that is not there, [`crate::Error::Io`] where reading fails,
-/// [`crate::Error::Interrupted`] when asked to stop.
-pub fn show(blocks: &Blocks, out: &str, options: &Options, control: &Control<'_>) -> Result<Shown> {
+/// [`crate::Error::Request`] for a part, layer or range that is not there, [`crate::Error::Io`] where reading fails.
+pub fn show(blocks: &Blocks, out: &str, options: &ShowOptions) -> Result<Shown> {
+    show_with(blocks, out, options, &Control::none())
+}
+
+/// [`show`] that can be watched and stopped.
+pub(crate) fn show_with(
+    blocks: &Blocks,
+    out: &str,
+    options: &ShowOptions,
+    control: &Control<'_>,
+) -> Result<Shown> {
     let places = select::places(blocks);
     let views = select::views(blocks, &places, &options.parts, options.zoom.as_ref())?;
     let drawn = drawn(&views);

@@ -2,12 +2,36 @@
 
 use super::axis::{Axis, By};
 use crate::error::{Error, Result};
+use crate::setting::RANGE;
 use crate::sink::{Blocks, ParameterPlace};
 use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 
 /// A rectangle to zoom to.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// use hessblock::show::Zoom;
+/// let zoom = Zoom::Layer("fc1".into(), Some("fc2".into()));
+/// assert_eq!(zoom.to_string(), "fc1 × fc2");
+/// let options = ShowOptions { zoom: Some(zoom), ..ShowOptions::default() };
+/// let shown = show(&Blocks::open(&path)?, "blocks", &options)?;
+/// assert_eq!(shown.parts[0].shape, [16, 10]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Zoom {
@@ -15,37 +39,6 @@ pub enum Zoom {
     Layer(String, Option<String>),
     /// Rows and columns by flat index, half-open and zero-based.
     Range(Range<usize>, Range<usize>),
-}
-
-impl Zoom {
-    /// Reads `fc1` or `fc1,fc2`.
-    ///
-    /// # Errors
-    /// [`Error::Request`] for a name that is empty.
-    pub fn layers(text: &str) -> Result<Zoom> {
-        match format!("layer={text}").parse() {
-            Ok(crate::Part::Layer(row, column)) => Ok(Zoom::Layer(row, column)),
-            _ => Err(Error::Request(format!(
-                "layer {text:?} is neither NAME nor NAME,NAME"
-            ))),
-        }
-    }
-}
-
-/// `0..10,5..20`.
-impl FromStr for Zoom {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Zoom> {
-        match format!("range={text}").parse() {
-            Ok(crate::Part::Range(rows, columns)) if !rows.is_empty() && !columns.is_empty() => {
-                Ok(Zoom::Range(rows, columns))
-            }
-            _ => Err(Error::Request(format!(
-                "range {text:?} is not R0..R1,C0..C1, of one entry at least each way"
-            ))),
-        }
-    }
 }
 
 impl fmt::Display for Zoom {
@@ -221,7 +214,7 @@ fn layer(places: &[ParameterPlace], name: &str) -> Result<Vec<Range<usize>>> {
     if places.is_empty() {
         return Err(Error::Request(format!(
             "the result does not say which entries are those of layer {name:?} (an older hessblock made it): give flat \
-             indices, --range R0..R1,C0..C1"
+             indices, {RANGE} R0..R1,C0..C1"
         )));
     }
     let mut ranges: Vec<Range<usize>> = Vec::new();

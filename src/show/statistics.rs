@@ -6,6 +6,29 @@ use serde::{Serialize, Serializer};
 ///
 /// As JSON, a norm beyond the largest double is the text `"Infinity"`, and a trace whose sum leaves their range on the way
 /// `"Infinity"`, `"-Infinity"` or `"NaN"`; `null` is none.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let shown = show(&Blocks::open(&path)?, "blocks", &ShowOptions::default())?;
+/// let statistics = &shown.parts[1].statistics;
+/// assert_eq!((statistics.entries, statistics.non_finite), (100, 0));
+/// // The Frobenius norm of a positive semi-definite matrix is at most its trace.
+/// assert!(statistics.trace.is_some_and(|trace| statistics.norm <= trace * (1.0 + 1e-6)));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Statistics {
     /// All entries.
@@ -25,6 +48,28 @@ pub struct Statistics {
 }
 
 /// An entry and its flat indices.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// use hessblock::show::{ShowOptions, show};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// # session.ggn().parts([Part::Layers, Part::Full])?.write(Output::folder(&path))?;
+/// let shown = show(&Blocks::open(&path)?, "blocks", &ShowOptions::default())?;
+/// let largest = shown.parts[1].statistics.largest.expect("an entry is finite");
+/// println!("{:.3} at ({}, {})", largest.value, largest.row, largest.column);
+/// assert!((16..26).contains(&largest.row)); // flat indices, where fc2 has 16..26
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Largest {
     /// With its sign.

@@ -1,6 +1,12 @@
 //! The differences between two records of a result, in the words of the command line: the option, and its values.
 
+use crate::setting::{
+    self, BATCH, CHUNKS_PER_FILE, COMPRESS, CONSTANT, CURVATURE, DEVICE, DIMENSION, HOST_MEMORY,
+    INPUTS, LOSS, MEMORY, OUT, PART, PRECISION, RANK_TOLERANCE, SAMPLES, SHARD, SKIP_LARGER, TILE,
+    TRAINABLE, TRIANGLE, WEIGHTS,
+};
 use serde_json::Value;
+use std::fmt::Display;
 
 /// Differences that are listed at most.
 const MOST: usize = 8;
@@ -80,12 +86,12 @@ fn differ<'a>(at: &mut Vec<&'a str>, then: &'a Value, now: &'a Value, found: &mu
                 at.pop();
             }
         }
-        _ => found.push(was(&at.join(" "), then, now)),
+        _ => found.push(was(at.join(" "), then, now)),
     }
 }
 
 /// `OPTION was A and is B`.
-fn was(option: &str, then: &Value, now: &Value) -> Difference {
+fn was(option: impl Display, then: &Value, now: &Value) -> Difference {
     Difference {
         option: option.to_string(),
         words: format!("{option} was {} and is {}", short(then), short(now)),
@@ -93,17 +99,25 @@ fn was(option: &str, then: &Value, now: &Value) -> Difference {
     }
 }
 
-/// The difference at a place of the identity, where that has words of its own; otherwise it is looked for below.
-fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
-    let says = |option: &str, words: String| Difference {
-        option: option.into(),
+/// A difference in words of its own.
+fn says(option: impl Display, words: String) -> Difference {
+    Difference {
+        option: option.to_string(),
         words,
         follows: false,
-    };
-    let follows = |difference: Difference| Difference {
+    }
+}
+
+/// A difference that follows from others.
+fn follows(difference: Difference) -> Difference {
+    Difference {
         follows: true,
         ..difference
-    };
+    }
+}
+
+/// The difference at a place of the identity, where that has words of its own; otherwise it is looked for below.
+fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
     Some(match at {
         ["hessblock"] | ["made_from", "crate_version"] => {
             let words = format!(
@@ -113,86 +127,99 @@ fn in_words(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
             );
             says("hessblock", words)
         }
-        ["precision"] | ["made_from", "precision"] => was("--precision", then, now),
-        ["shards"] => was("N of --shard K/N", then, now),
-        ["storage", "compression"] => was("--compress", then, now),
-        ["storage", "chunks_per_file"] => was("--chunks-per-file", then, now),
-        ["storage", "triangle"] => was("--triangle", then, now),
-        ["chunk_side"] => was("--tile", then, now),
-        ["order", "tile"] => {
+        ["precision"] | ["made_from", "precision"] => was(PRECISION, then, now),
+        ["shards"] => was(format!("N of {SHARD} K/N"), then, now),
+        ["storage", "compression"] => was(COMPRESS, then, now),
+        ["storage", "chunks_per_file"] => was(CHUNKS_PER_FILE, then, now),
+        ["storage", "triangle"] => was(TRIANGLE, then, now),
+        ["chunk_side"] => was(TILE, then, now),
+        ["order", name] => in_order(name, then, now),
+        ["parts"] => parts(then, now),
+        ["made_from", "samples"] => was(SAMPLES, then, now),
+        ["made_from", "loss"] => was(LOSS, then, now),
+        ["made_from", "curvature"] => was(CURVATURE, then, now),
+        ["made_from", "model" | "data"] if !same_count(then, now) => {
+            follows(says("files", "it was made from other files".into()))
+        }
+        ["made_from", "options", at @ ..] => return in_options(at, then, now),
+        _ => return None,
+    })
+}
+
+/// The difference in what decides the order of accumulation.
+fn in_order(name: &str, then: &Value, now: &Value) -> Difference {
+    match name {
+        "tile" => {
             let (before, after) = (side(then), side(now));
             match before == after {
                 // Their form alone is another, as the grid says.
-                true => follows(was("--device", then, now)),
-                false => was("--tile", &before, &after),
+                true => follows(was(DEVICE, then, now)),
+                false => was(TILE, &before, &after),
             }
         }
-        ["order", "batch"] => was("--batch", then, now),
-        ["order", "unit_samples" | "unit_directions"] => {
-            let what = match at.last() {
-                Some(&"unit_samples") => "samples",
+        "batch" => was(BATCH, then, now),
+        "unit_samples" | "unit_directions" => {
+            let what = match name {
+                "unit_samples" => "samples",
                 _ => "directions",
             };
             let words = format!(
-                "{} {what} were taken at a time and are {} (--batch, --memory and --host-memory decide)",
+                "{} {what} were taken at a time and are {} ({BATCH}, {MEMORY} and {HOST_MEMORY} decide)",
                 short(then),
                 short(now)
             );
-            follows(says("--batch", words))
+            follows(says(BATCH, words))
         }
-        ["order", "grid"] => {
+        "grid" => {
             let of = |grid: &Value| match grid.as_str() {
                 Some("panels") => "panels, as the CPU makes them of G".into(),
                 Some("squares") => "squares, as a GPU and other curvatures take them".into(),
                 _ => short(grid),
             };
             let words = format!(
-                "tiles were {} and are {} (--device and --curvature decide)",
+                "tiles were {} and are {} ({DEVICE} and {CURVATURE} decide)",
                 of(then),
                 of(now)
             );
-            follows(says("--device", words))
+            follows(says(DEVICE, words))
         }
-        ["order", "regular"] => follows(was("--out", then, now)),
-        ["order", name] => was(name, then, now),
-        ["parts"] => parts(then, now),
-        ["made_from", "samples"] => was("--samples", then, now),
-        ["made_from", "loss"] => was("--loss", then, now),
-        ["made_from", "curvature"] => was("--curvature", then, now),
-        ["made_from", "model" | "data"] if !same_count(then, now) => {
-            follows(says("files", "it was made from other files".into()))
-        }
-        ["made_from", "options", "parameters_sha256"] => follows(says(
-            "--weights",
+        "regular" => follows(was(OUT, then, now)),
+        name => was(name, then, now),
+    }
+}
+
+/// The difference in the options of the provenance, where it has words of its own.
+fn in_options(at: &[&str], then: &Value, now: &Value) -> Option<Difference> {
+    Some(match at {
+        ["parameters_sha256"] => follows(says(
+            WEIGHTS,
             "the network's weights are others than then".into(),
         )),
-        ["made_from", "options", "data_sha256"] => {
-            follows(says("--inputs", "the data are others than then".into()))
+        ["data_sha256"] => follows(says(INPUTS, "the data are others than then".into())),
+        ["rank"] if then.is_null() || now.is_null() => {
+            was(RANK_TOLERANCE, &then["tolerance"], &now["tolerance"])
         }
-        ["made_from", "options", "rank"] if then.is_null() || now.is_null() => {
-            was("--rank-tolerance", &then["tolerance"], &now["tolerance"])
-        }
-        ["made_from", "options", "rank", "tolerance"] => was("--rank-tolerance", then, now),
-        ["made_from", "options", "rank", "directions"] => {
+        ["rank", "tolerance"] => was(RANK_TOLERANCE, then, now),
+        ["rank", "directions"] => {
             let words = format!(
-                "--rank-tolerance left {} directions then and leaves {} now",
+                "{RANK_TOLERANCE} left {} directions then and leaves {} now",
                 short(then),
                 short(now)
             );
-            follows(says("--rank-tolerance", words))
+            follows(says(RANK_TOLERANCE, words))
         }
-        ["made_from", "options", "skipped"] => follows(says(
-            "--skip-larger",
-            "--skip-larger leaves out other parts than then".into(),
+        ["skipped"] => follows(says(
+            SKIP_LARGER,
+            format!("{SKIP_LARGER} leaves out other parts than then"),
         )),
-        ["made_from", "options", "source", field] => {
+        ["source", field] => {
             let option = match *field {
                 "model" => "the network's file".into(),
-                "dimensions" => "--dimension".into(),
+                "dimensions" => DIMENSION.to_string(),
                 // `x` and `mc_samples` of it are one option's.
-                field => format!("--{}", field.replace('_', "-")),
+                field => setting::of_field(field),
             };
-            was(&option, then, now)
+            was(option, then, now)
         }
         _ => return None,
     })
@@ -236,18 +263,18 @@ fn parts(then: &Value, now: &Value) -> Difference {
         list
     };
     let words = match before == after {
-        false => format!("--part was {} and is {}", listed(&before), listed(&after)),
+        false => format!("{PART} was {} and is {}", listed(&before), listed(&after)),
         true => {
             let pairs = then.as_array().zip(now.as_array());
             let other = pairs.and_then(|(a, b)| a.iter().zip(b).position(|(a, b)| a != b));
             let name = other.and_then(|k| after.get(k)).map_or("", String::as_str);
             format!(
-                "part {name} had other rows or columns (--constant and --trainable say what is a parameter)"
+                "part {name} had other rows or columns ({CONSTANT} and {TRAINABLE} say what is a parameter)"
             )
         }
     };
     Difference {
-        option: "--part".into(),
+        option: PART.to_string(),
         words,
         follows: false,
     }
@@ -301,21 +328,21 @@ mod tests {
         assert!(told(&|_| {}).is_empty());
         assert_eq!(
             told(&|v| v["order"]["tile"] = json!([16, 64])),
-            ["--tile was 2048 and is 32"]
+            ["tile was 2048 and is 32"]
         );
         assert_eq!(
             told(&|v| v["storage"]["compression"] = json!(3)),
-            ["--compress was none and is 3"]
+            ["compress was none and is 3"]
         );
         assert_eq!(
             told(&|v| v["made_from"]["samples"] = json!([0, 9])),
-            ["--samples was 0..16 and is 0..9"]
+            ["samples was 0..16 and is 0..9"]
         );
         let grid = told(&|v| {
             v["order"]["grid"] = json!("squares");
             v["order"]["tile"] = json!([2048, 2048]);
         });
-        assert!(grid.len() == 1 && grid[0].contains("--device"), "{grid:?}");
+        assert!(grid.len() == 1 && grid[0].contains("device"), "{grid:?}");
         // What follows from another option is not told.
         let curvature = told(&|v| {
             v["order"]["grid"] = json!("squares");
@@ -323,16 +350,16 @@ mod tests {
             v["made_from"]["curvature"] = json!("exact");
             v["made_from"]["options"]["source"]["curvature"] = json!("exact");
         });
-        assert_eq!(curvature, ["--curvature was ggn and is exact"]);
+        assert_eq!(curvature, ["curvature was ggn and is exact"]);
         let model = told(&|v| {
             v["made_from"]["model"][0]["sha256"] = json!("other");
             v["made_from"]["options"]["parameters_sha256"] = json!("other");
         });
         assert_eq!(model, ["m.onnx holds something else than then"]);
         let mean = told(&|v| v["made_from"]["options"]["source"]["mean_image"] = json!("self"));
-        assert_eq!(mean, ["--mean-image was none and is self"]);
+        assert_eq!(mean, ["mean_image was none and is self"]);
         let part = told(&|v| v["parts"] = json!([{"part": "layer=a"}, {"part": "layer=b"}]));
-        assert_eq!(part, ["--part was full and is layer=a, layer=b"]);
+        assert_eq!(part, ["part was full and is layer=a, layer=b"]);
         let version = told(&|v| {
             v["hessblock"] = json!("0.2.0");
             v["made_from"]["crate_version"] = json!("0.2.0");

@@ -1,27 +1,31 @@
 //! The sink that writes to disk, and goes on where an earlier run of the same plan stopped.
 
-use super::asked::Asked;
-use super::journal::{Entry, Journal};
+use super::journal::{Contents, Entry};
 use super::layout::{PartLayout, Written};
-use super::partial::{Partial, Shard, tidy};
-use super::place::{Kind, Place};
+use super::open_store::open_store;
+use super::options::{FilesOptions, StorageOptions};
+use super::partial::{Partial, tidy};
+use super::place::Kind;
 use super::record::{Record, device_of, rounds_alike};
-use super::store::{self, StorageOptions, Store};
+use super::shard::shares;
+use super::spec::ResultSpec;
+use super::store::{self, Store, lock};
 use super::tile::Tile;
-use super::{ParameterPlace, Provenance, Sink};
+use super::{Left, ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::files::watch::Watch;
 use crate::files::writes::Writes;
 use crate::files::writing::{NEVER, Underway};
-use crate::files::{WriteFaults, free_bytes, npy::write_header, parent};
+use crate::files::{free_bytes, npy::write_header, parent};
+use crate::setting::RESTART;
 use crate::tensor::Real;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Writes parts tile by tile under `NAME.partial` until the result is whole and synced.
@@ -34,7 +38,7 @@ use std::time::{Duration, Instant};
 /// wanted again ([`Sink::has`]). A sink that is dropped leaves what it wrote where a tile was done, and nothing otherwise.
 ///
 /// ```
-/// use hessblock::sink::{Blocks, Files, PartLayout, Sink};
+/// use hessblock::internals::sink::{Blocks, Files, PartLayout, Sink};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("hessian.npy");
 /// let mut sink = Files::<f64>::create(&path)?;
@@ -46,28 +50,11 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Debug)]
 pub struct Files<R: Real> {
-    asked: Asked,
+    spec: ResultSpec,
     watch: Arc<Watch>,
     open: Option<Open<R>>,
     /// Whether the watched files were compared once all work was done.
     settled: bool,
-}
-
-/// How a result is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FilesOptions {
-    /// Replace an older result of that name once the new one is whole.
-    pub force: bool,
-    /// Begin again where an earlier run left something.
-    pub restart: bool,
-    /// Make a share of the tiles only; [`super::merge`] finishes the result when all are made.
-    pub shard: Shard,
-    /// How it lies on disk.
-    pub storage: StorageOptions,
-    /// Let a result of that name pass until its parts are known: it may be this very one ([`Files::is_finished`]).
-    pub may_be_whole: bool,
-    /// Failures to put into writes, for tests.
-    pub faults: WriteFaults,
 }
 
 #[derive(Debug)]
@@ -96,64 +83,6 @@ struct Unsynced {
 const SYNC_AFTER: Duration = Duration::from_secs(10);
 const SYNC_BYTES: u64 = 2 << 30;
 
-/// What an earlier or interrupted run left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Tiles and vectors that are done.
-    pub tiles: usize,
-}
-
-/// A result that was begun and is not finished.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Begun {
-    /// What decides the order of accumulation ([`Files::order`]).
-    pub order: Value,
-    /// Processes that share it.
-    pub shards: usize,
-    place: Place,
-}
-
-impl Begun {
-    /// What is under way, or was left, under that name.
-    ///
-    /// # Errors
-    /// [`Error::File`] where it cannot be read.
-    pub fn at(path: &Path) -> Result<Option<Begun>> {
-        // What has no room for parts of a result holds none.
-        let Ok(place) = Place::new(path) else {
-            return Ok(None);
-        };
-        let Some(record) = Record::read(&place.beside("plan.json"))? else {
-            return Ok(None);
-        };
-        Ok(Some(Begun {
-            order: record.order,
-            shards: record.shards,
-            place,
-        }))
-    }
-
-    /// What is done of it, where anything is, by the lists of all its processes.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where these cannot be read.
-    pub fn left(&self) -> Result<Option<Left>> {
-        let mut tiles = 0;
-        for journal in self.place.journals()? {
-            let entries = Journal::read(&journal)?.entries;
-            let places: std::collections::HashSet<&Tile> =
-                entries.iter().map(|e| &e.tile).collect();
-            tiles += places.len();
-        }
-        Ok((tiles > 0).then(|| Left {
-            path: self.place.partial(),
-            tiles,
-        }))
-    }
-}
-
 impl<R: Real> Files<R> {
     /// A sink that will write to `path`: `FILE.npy`, `NAME.zarr`, or a folder (no extension, or `/` at its end).
     ///
@@ -181,16 +110,16 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// As [`Files::create`]; [`Error::Request`] for options that this kind of result has no use for.
     pub fn with_options(path: impl AsRef<Path>, options: FilesOptions) -> Result<Self> {
-        let asked = Asked::new(path.as_ref(), options)?;
-        if asked.place.kind == Kind::Tensors {
+        let spec = ResultSpec::new(path.as_ref(), options)?;
+        if spec.place.kind == Kind::Tensors {
             return Err(Error::file(
                 path.as_ref(),
                 "is made in memory (sink::Tensors), not tile by tile",
             ));
         }
-        asked.check()?;
+        spec.check()?;
         Ok(Self {
-            asked,
+            spec,
             watch: Arc::default(),
             open: None,
             settled: false,
@@ -199,31 +128,31 @@ impl<R: Real> Files<R> {
 
     /// Sets what is to run, for people who read `plan.json`.
     pub fn plan(mut self, description: Value) -> Self {
-        self.asked.plan = description;
+        self.spec.plan = description;
         self
     }
 
     /// Sets what decides the order of accumulation, and so the bits: a run goes on with one of the same order only.
     pub fn order(mut self, order: Value) -> Self {
-        self.asked.order = order;
+        self.spec.order = order;
         self
     }
 
     /// Sets the rows and columns of a Zarr's chunks, which its tiles have to be; 2048 unless told otherwise.
     pub fn chunk_side(mut self, side: usize) -> Self {
-        self.asked.chunk_side = (self.asked.place.kind == Kind::Zarr).then_some(side);
+        self.spec.chunk_side = (self.spec.place.kind == Kind::Zarr).then_some(side);
         self
     }
 
     /// Sets the network's parameters, which are written with the result.
     pub fn parameters(mut self, parameters: Vec<ParameterPlace>) -> Self {
-        self.asked.parameters = parameters;
+        self.spec.parameters = parameters;
         self
     }
 
     /// Sets what is written as the result's provenance.
     pub fn provenance(mut self, provenance: Provenance) -> Self {
-        self.asked.provenance = provenance;
+        self.spec.provenance = provenance;
         self
     }
 
@@ -239,10 +168,10 @@ impl<R: Real> Files<R> {
     /// # Errors
     /// [`Error::File`] where another result has that name, and is not to be replaced.
     pub fn is_finished(&self, parts: &[PartLayout]) -> Result<bool> {
-        let finished = self.asked.is_finished::<R>(parts)?;
+        let finished = self.spec.is_finished::<R>(parts)?;
         if finished {
             // It may have been stopped between its last steps.
-            tidy(&self.asked.place)?;
+            tidy(&self.spec.place)?;
         }
         Ok(finished)
     }
@@ -253,16 +182,15 @@ impl<R: Real> Files<R> {
     /// [`Error::File`] with the bytes needed and free.
     fn check_room(&self, needed: u64) -> Result<()> {
         // How much of a part is left to this process, or how small it gets, nobody knows.
-        if self.asked.options.shard.of > 1
-            || self.asked.options.storage != StorageOptions::default()
+        if self.spec.options.shard.of > 1 || self.spec.options.storage != StorageOptions::default()
         {
             return Ok(());
         }
-        let folder = parent(&self.asked.place.target);
-        let needed = needed.saturating_sub(self.asked.place.allocated());
+        let folder = parent(&self.spec.place.target);
+        let needed = needed.saturating_sub(self.spec.place.allocated());
         match free_bytes(&folder) {
             Some(free) if free < needed => Err(Error::file(
-                &self.asked.place.target,
+                &self.spec.place.target,
                 format!(
                     "needs {} and {} has only {} free: ask for fewer parts, or write to another disk",
                     Bytes(needed.into()),
@@ -285,7 +213,7 @@ impl<R: Real> Files<R> {
             return Ok(None);
         };
         let tiles = lock(&open.done).len();
-        if tiles == 0 && self.asked.options.shard.of == 1 {
+        if tiles == 0 && self.spec.options.shard.of == 1 {
             return Ok(None);
         }
         open.store.sync()?;
@@ -316,6 +244,45 @@ impl<R: Real> Files<R> {
             partial.discard()?;
         }
         checked
+    }
+
+    /// Writes the header of a new list, which names the device; refuses to go on with a list of a device that rounds
+    /// differently.
+    fn check_device(
+        &self,
+        partial: &Partial,
+        record: &Record,
+        contents: &mut Contents,
+    ) -> Result<()> {
+        let (shard, device) = (self.spec.options.shard, device_of(&self.spec.provenance));
+        match contents.notes.first() {
+            Some(header) if !rounds_alike(&header["device"], &device) => {
+                let name = |device: &Value| match device["device"].as_str() {
+                    Some(name) => format!("{name} {}", device["kernels"]),
+                    None => device.to_string(),
+                };
+                Err(Error::Request(format!(
+                    "{} was begun on a device that rounds differently: {} then, {} now; go on with that one, or give \
+                     {RESTART}",
+                    self.spec.place.partial().display(),
+                    name(&header["device"]),
+                    name(&device)
+                )))
+            }
+            Some(_) => Ok(()),
+            None => {
+                let header = json!({
+                    "shard": shard.index,
+                    "of": shard.of,
+                    "plan": record.digest(),
+                    "begun": self.spec.provenance.date,
+                    "device": device,
+                });
+                partial.journal().note(&header)?;
+                contents.notes.push(header);
+                Ok(())
+            }
+        }
     }
 
     fn part(&self, part: usize) -> Result<(&Open<R>, &PartLayout)> {
@@ -376,116 +343,63 @@ impl<R: Real> Files<R> {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is one statement: whoever panicked left nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The tiles of each of `of` shards, as evenly by entries as groups allow: the largest group goes to the shard that has the
-/// least, so that the shares depend on the plan alone.
-fn shares(tiles: &[Tile], of: usize, group: impl Fn(&Tile) -> Option<[usize; 3]>) -> Vec<usize> {
-    let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
-    let mut known: HashMap<[usize; 3], usize> = HashMap::new();
-    for (number, tile) in tiles.iter().enumerate() {
-        let at = match group(tile) {
-            Some(key) => *known.entry(key).or_insert(groups.len()),
-            None => groups.len(),
-        };
-        if at == groups.len() {
-            groups.push((0, Vec::new()));
-        }
-        groups[at].0 += tile.entries();
-        groups[at].1.push(number);
+/// The bytes of parts as arrays with their headers.
+///
+/// # Errors
+/// [`Error::Request`] where they are more than can be counted.
+fn needed_bytes<R: Real>(parts: &[PartLayout]) -> Result<u64> {
+    let mut needed = 0_u64;
+    for layout in parts {
+        let header = write_header(R::NUMPY, &layout.shape());
+        let size = layout
+            .entries()?
+            .checked_mul(size_of::<R>() as u64)
+            .and_then(|bytes| bytes.checked_add(header.len() as u64));
+        let sum = size.and_then(|size| needed.checked_add(size));
+        needed = sum.ok_or_else(|| {
+            Error::Request(format!(
+                "the request reaches more than 2^64 bytes at part {:?} of shape {:?}: ask for less",
+                layout.name,
+                layout.shape()
+            ))
+        })?;
     }
-    groups.sort_by_key(|(entries, _)| std::cmp::Reverse(*entries));
-    let mut loads: std::collections::BinaryHeap<std::cmp::Reverse<(usize, usize)>> =
-        (0..of).map(|shard| std::cmp::Reverse((0, shard))).collect();
-    let mut shares = vec![0; tiles.len()];
-    for (entries, numbers) in groups {
-        let std::cmp::Reverse((load, shard)) = loads.pop().unwrap_or_default();
-        for number in numbers {
-            shares[number] = shard;
-        }
-        loads.push(std::cmp::Reverse((load + entries, shard)));
-    }
-    shares
+    Ok(needed)
 }
 
 impl<R: Real> Sink<R> for Files<R> {
     fn begin(&mut self, parts: &[PartLayout]) -> Result<()> {
-        if self.asked.place.kind == Kind::File && parts.len() != 1 {
+        if self.spec.place.kind == Kind::File && parts.len() != 1 {
             return Err(Error::file(
-                &self.asked.place.target,
+                &self.spec.place.target,
                 format!(
                     "one .npy file holds one part, and the request has {}: name a folder instead",
                     parts.len()
                 ),
             ));
         }
-        let mut needed = 0_u64;
-        for layout in parts {
-            let header = write_header(R::NUMPY, &layout.shape());
-            let size = layout
-                .entries()?
-                .checked_mul(size_of::<R>() as u64)
-                .and_then(|bytes| bytes.checked_add(header.len() as u64));
-            let sum = size.and_then(|size| needed.checked_add(size));
-            needed = sum.ok_or_else(|| {
-                Error::Request(format!(
-                    "the request reaches more than 2^64 bytes at part {:?} of shape {:?}: ask for less",
-                    layout.name,
-                    layout.shape()
-                ))
-            })?;
-        }
+        let needed = needed_bytes::<R>(parts)?;
         // An older attempt lets go of its files before the new one takes them.
         self.open = None;
         self.settled = false;
-        let record = self.asked.record::<R>(parts);
-        let shard = self.asked.options.shard;
-        let writes = Writes::new(self.asked.options.faults);
+        let record = self.spec.record::<R>(parts);
+        let shard = self.spec.options.shard;
+        let writes = Writes::new(self.spec.options.faults);
         let (partial, mut contents) = Partial::open(
-            &self.asked.place,
+            &self.spec.place,
             &record,
             shard,
-            self.asked.options.restart,
+            self.spec.options.restart,
             writes.clone(),
         )?;
         self.check_room(needed)?;
-        let device = device_of(&self.asked.provenance);
-        match contents.notes.first() {
-            Some(header) if !rounds_alike(&header["device"], &device) => {
-                let name = |device: &Value| match device["device"].as_str() {
-                    Some(name) => format!("{name} {}", device["kernels"]),
-                    None => device.to_string(),
-                };
-                return Err(Error::Request(format!(
-                    "{} was begun on a device that rounds differently: {} then, {} now; go on with that one, or give \
-                     --restart",
-                    self.asked.place.partial().display(),
-                    name(&header["device"]),
-                    name(&device)
-                )));
-            }
-            Some(_) => {}
-            None => {
-                let header = json!({
-                    "shard": shard.index,
-                    "of": shard.of,
-                    "plan": record.digest(),
-                    "begun": self.asked.provenance.date,
-                    "device": device,
-                });
-                partial.journal().note(&header)?;
-                contents.notes.push(header);
-            }
-        }
-        let store = store::open::<R>(&self.asked.place, &record, &writes)?;
+        self.check_device(&partial, &record, &mut contents)?;
+        let store = open_store::<R>(&self.spec.place, &record, &writes)?;
         tracing::info!(
-            under = %self.asked.place.partial().display(),
+            under = %self.spec.place.partial().display(),
             %shard,
             done = contents.entries.len(),
-            "result begun or gone on with"
+            "result begun or resumed"
         );
         self.open = Some(Open {
             layouts: parts.to_vec(),
@@ -510,7 +424,7 @@ impl<R: Real> Sink<R> for Files<R> {
     }
 
     fn share(&self, tiles: &[Tile]) -> Vec<bool> {
-        let (shard, open) = (self.asked.options.shard, self.open.as_ref());
+        let (shard, open) = (self.spec.options.shard, self.open.as_ref());
         if shard.of == 1 {
             return vec![true; tiles.len()];
         }
@@ -593,7 +507,7 @@ impl<R: Real> Sink<R> for Files<R> {
         self.store_tile(open, Tile::whole(part, layout), values, false)
     }
 
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()> {
         let layout = self.part(part)?.1;
         let (rows, columns) = (0..layout.row_count(), 0..layout.column_count());
         self.tile(part, rows, columns, &values, false)
@@ -616,39 +530,12 @@ impl<R: Real> Sink<R> for Files<R> {
         let notes = lock(&open.notes).clone();
         let manifest = open
             .record
-            .manifest(&[(self.asked.options.shard.index, &notes)])?;
+            .manifest(&[(self.spec.options.shard.index, &notes)])?;
         let entries: Vec<Entry> = lock(&open.done).values().cloned().collect();
         open.store.finish(&entries, &manifest)?;
         let Open { store, partial, .. } = open;
         drop(store);
         let partial = partial.into_inner().unwrap_or_else(PoisonError::into_inner);
         partial.finish(&manifest.text()?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn shares_are_disjoint_even_and_whole(
-            sides in proptest::collection::vec(1usize..9, 1..60), of in 1usize..9, grouped in any::<bool>(),
-        ) {
-            let tile = |(k, side): (usize, &usize)| Tile { part: k, rows: 0..*side, columns: 0..3 };
-            let tiles: Vec<Tile> = sides.iter().enumerate().map(tile).collect();
-            let shares = shares(&tiles, of, |tile| grouped.then_some([tile.part / 4, 0, 0]));
-            prop_assert!(shares.iter().all(|shard| *shard < of));
-            let load = |shard: usize| -> usize {
-                tiles.iter().zip(&shares).filter(|(_, s)| **s == shard).map(|(t, _)| t.entries()).sum()
-            };
-            let loads: Vec<usize> = (0..of).map(load).collect();
-            let largest = if grouped { 4 * 8 * 3 } else { 8 * 3 };
-            prop_assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= largest);
-            if grouped {
-                prop_assert!((0..tiles.len()).all(|k| shares[k] == shares[k / 4 * 4]));
-            }
-        }
     }
 }

@@ -5,6 +5,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One part of a request: a matrix of rows × columns, or a vector of rows.
+///
+/// ```
+/// use hessblock::results::PartLayout;
+/// let layout = PartLayout::matrix("layer=fc1,fc2", vec![0..16], vec![16..26]);
+/// assert_eq!(layout.shape(), [16, 10]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartLayout {
     /// Name, unique in the request, such as `fc1` or `fc1,fc2`.

@@ -2,7 +2,7 @@
 
 use super::Sink;
 use super::layout::{PartLayout, Written, transpose};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 
 use crate::tensor::Real;
 use ndarray::{Array2, ArrayView2};
@@ -155,7 +155,7 @@ impl<R: Real> Sink<R> for Memory<R> {
         Ok(())
     }
 
-    fn lend(&self, part: usize) -> Option<Vec<R>> {
+    fn take(&self, part: usize) -> Option<Vec<R>> {
         let stored = self
             .parts
             .get(part)
@@ -164,7 +164,7 @@ impl<R: Real> Sink<R> for Memory<R> {
         Some(std::mem::take(&mut values))
     }
 
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()> {
         let stored = self.part(part)?;
         let (rows, columns) = (
             0..stored.layout.row_count(),
@@ -189,12 +189,15 @@ impl<R: Real> Sink<R> for Memory<R> {
 /// Zeroed memory for a part, or an error instead of an abort where the system gives none.
 fn zeros<R: Real>(layout: &PartLayout) -> Result<Vec<R>> {
     let refused = || {
-        Error::Budget(format!(
+        let entries = layout.entries().unwrap_or(u64::MAX);
+        let needed = entries.saturating_mul(size_of::<R>() as u64);
+        let message = format!(
             "part {:?} of shape {:?} in {} does not fit in memory: write it to a file instead",
             layout.name,
             layout.shape(),
             R::NAME
-        ))
+        );
+        Error::budget((needed, 0), vec![Remedy::WriteToFiles], message)
     };
     let entries = usize::try_from(layout.entries()?).map_err(|_| refused())?;
     // A trial, which touches nothing: `vec!` aborts where there is no memory, but it alone gets zeroed pages

@@ -2,14 +2,15 @@
 
 use super::journal::{Contents, Entry, Journal};
 use super::layout::{PartLayout, Written};
+use super::open_store::open_store;
 use super::partial::{Partial, tidy};
 use super::place::{Place, is_there};
 use super::record::Record;
-use super::store;
 use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::files::allow_open_files;
 use crate::files::writes::Writes;
+use crate::setting::{OUT, RESTART};
 use crate::tensor::Real;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,6 +19,29 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What [`merge`] found.
+///
+/// ```
+/// use hessblock::results::merge;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let request = session.ggn().parts([Part::Layers])?;
+/// for share in 1..=2 {
+///     request.write(Output::folder(&path).shard(share, 2)?)?; // each in a process of its own
+/// }
+/// let merged = merge(&path, false, &mut |_, _| Ok(()))?;
+/// assert_eq!((merged.path.as_path(), merged.shards), (path.as_path(), 2));
+/// assert!(!merged.was_whole);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Merged {
     /// The finished result.
@@ -34,6 +58,28 @@ pub struct Merged {
 /// hold what was written, and gives it its final name. `progress` is called with tiles checked, of all; its error stops.
 ///
 /// A result of one process that was stopped after its last tile is finished alike.
+///
+/// ```
+/// use hessblock::results::merge;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// for share in 1..=2 {
+///     let output = Output::folder(&path).shard(share, 2)?; // each in a process of its own
+///     session.ggn().parts([Part::Layers])?.write(output)?;
+/// }
+/// let merged = merge(&path, false, &mut |_, _| Ok(()))?;
+/// assert_eq!((merged.shards, merged.tiles), (2, 2));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::File`] where tiles are missing, or not what was written, with the shards that have to run again; where a shard is
@@ -60,7 +106,9 @@ pub fn merge(
         }
         return Err(Error::file(
             &partial,
-            "there is nothing to merge: no plan.json was found; give the name that was given to `blocks --out`",
+            format!(
+                "there is nothing to merge: no plan.json was found; give the name that was given to `blocks {OUT}`"
+            ),
         ));
     };
     let stopped_last = place.single() && !is_there(&partial);
@@ -111,7 +159,7 @@ fn finish<R: Real>(
             });
         }
     }
-    let store = store::open::<R>(place, record, &Writes::default())?;
+    let store = open_store::<R>(place, record, &Writes::default())?;
     let layouts = record.layouts();
     let entries = checked(&layouts, &shares, |entry| store.holds(entry), progress)?;
     let written: Vec<Written> = layouts.iter().map(|_| Written::default()).collect();
@@ -152,7 +200,7 @@ fn check_names(place: &Place, record: &Record) -> Result<()> {
     let by_another_hand = |what: String| {
         Error::file(
             place.beside("plan.json"),
-            format!("{what}: it was changed by another hand, so run again with --restart"),
+            format!("{what}: it was changed by another hand, so run again with {RESTART}"),
         )
     };
     if place.single() {

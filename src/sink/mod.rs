@@ -4,7 +4,7 @@
 //!
 //! May use `files` and ndarray; must not know how tiles were made.
 
-mod asked;
+mod begun;
 mod blocks;
 mod differences;
 mod files;
@@ -13,13 +13,20 @@ mod layout;
 mod memory;
 mod merge;
 mod npy;
+mod open_store;
+mod options;
 mod parameters;
 mod partial;
 mod place;
 mod provenance;
+mod reader;
 mod record;
 mod safetensors;
+mod shard;
+mod spec;
 mod store;
+mod target;
+mod tensor_file;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -27,17 +34,18 @@ mod tile;
 mod zarr;
 
 pub use crate::files::hash::hash_file;
-pub use blocks::{Blocks, Part, View};
-pub use files::{Begun, Files, FilesOptions, Left};
+pub use begun::{Begun, Left};
+pub use blocks::{Blocks, ResultPart, View};
+pub use files::Files;
 pub use layout::PartLayout;
 pub use memory::Memory;
 pub use merge::{Merged, merge};
+pub use options::{FilesOptions, StorageOptions};
 pub use parameters::ParameterPlace;
-pub use partial::Shard;
 pub use place::{allocated, takes_chunks};
 pub use provenance::{HashedFile, Provenance};
 pub use safetensors::{Tensors, takes_tensors};
-pub use store::StorageOptions;
+pub use shard::Shard;
 pub use tile::Tile;
 
 use crate::error::Result;
@@ -46,11 +54,11 @@ use std::ops::Range;
 
 /// Takes the parts of a request tile by tile.
 ///
-/// The order is `begin`, any number of `tile`, `vector`, and `lend` with `give_back` calls (from several threads, in any
+/// The order is `begin`, any number of `tile`, `vector`, and `take` with `put_back` calls (from several threads, in any
 /// order, each entry once), `finish`. A sink dropped before `finish` leaves nothing under its final name.
 ///
 /// ```
-/// use hessblock::sink::{Memory, PartLayout, Sink};
+/// use hessblock::internals::sink::{Memory, PartLayout, Sink};
 /// let mut sink = Memory::<f32>::new();
 /// sink.begin(&[PartLayout::matrix("fc", vec![0..2], vec![0..2])])?;
 /// sink.tile(0, 0..1, 0..2, &[1.0, 2.0], false)?;
@@ -71,7 +79,7 @@ pub trait Sink<R: Real>: Send + Sync {
         vec![true; tiles.len()]
     }
 
-    /// Whether a tile, or a vector, is there already, from a run that this one goes on with.
+    /// Whether a tile, or a vector, is there already, from a run that this one resumes.
     ///
     /// # Errors
     /// [`crate::Error::Io`] where what is there cannot be read.
@@ -87,7 +95,7 @@ pub trait Sink<R: Real>: Send + Sync {
         Ok(())
     }
 
-    /// What was noted last under that name, by a run that this one goes on with as well.
+    /// What was noted last under that name, by a run that this one resumes as well.
     fn noted(&self, _name: &str) -> Option<serde_json::Value> {
         None
     }
@@ -117,7 +125,7 @@ pub trait Sink<R: Real>: Send + Sync {
 
     /// The memory of a matrix part, row-major, where it is the part's final place: a caller writes all of it and gives it
     /// back. What it holds until then may be anything.
-    fn lend(&self, _part: usize) -> Option<Vec<R>> {
+    fn take(&self, _part: usize) -> Option<Vec<R>> {
         None
     }
 
@@ -125,7 +133,7 @@ pub trait Sink<R: Real>: Send + Sync {
     ///
     /// # Errors
     /// As for [`Sink::tile`].
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()>;
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()>;
 
     /// Puts the result under its final name.
     ///

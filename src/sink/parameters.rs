@@ -6,7 +6,7 @@ use std::ops::Range;
 /// A parameter's place in the flat order.
 ///
 /// ```
-/// use hessblock::sink::ParameterPlace;
+/// use hessblock::results::ParameterPlace;
 /// let place = ParameterPlace { offset: 10, count: 6, ..ParameterPlace::default() };
 /// assert_eq!(place.range(), 10..16);
 /// ```

@@ -3,61 +3,17 @@
 use super::journal::{Contents, Journal};
 use super::place::{Place, begins_as, is_beside, is_hidden, is_there, not_ours};
 use super::record::Record;
-use crate::error::{Error, Result};
+use super::shard::Shard;
+use crate::error::{Error, Remedy, Result};
 use crate::files::folders::{self, Made};
 use crate::files::whole::{Whole, is_temporary};
 use crate::files::writes::Writes;
 use crate::files::writing::Underway;
 use crate::files::{parent, sync_folder, with_suffix};
+use crate::setting::RESTART;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-/// Which of how many processes this is, counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// Its number.
-    pub index: usize,
-    /// All of them.
-    pub of: usize,
-}
-
-impl Default for Shard {
-    fn default() -> Self {
-        Shard { index: 1, of: 1 }
-    }
-}
-
-impl Shard {
-    /// Shards at most: each has a list of its own.
-    pub(super) const MOST: usize = 100_000;
-}
-
-impl std::str::FromStr for Shard {
-    type Err = Error;
-
-    /// `K/N`.
-    fn from_str(text: &str) -> Result<Shard> {
-        let numbers = text
-            .split_once('/')
-            .and_then(|(k, n)| Some((k.trim().parse().ok()?, n.trim().parse().ok()?)));
-        match numbers {
-            Some((index, of)) if 1 <= index && index <= of && of <= Shard::MOST => {
-                Ok(Shard { index, of })
-            }
-            _ => Err(Error::Request(format!(
-                "{text:?} is no share: write K/N with K from 1 to N, N at most {}",
-                Shard::MOST
-            ))),
-        }
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.of)
-    }
-}
 
 /// What a run made before it was known to go on there: removed where it does not.
 #[derive(Debug)]
@@ -69,6 +25,37 @@ struct Unfit {
 }
 
 impl Unfit {
+    /// Makes the folder of a result under way, unless a run left it.
+    ///
+    /// # Errors
+    /// [`Error::File`] where what is there is no such folder.
+    fn make_folder(&mut self, place: &Place) -> Result<()> {
+        let folder = place.partial();
+        match std::fs::create_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                // What is written through a link lies elsewhere.
+                if !std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.is_dir()) {
+                    return Err(not_ours(&folder));
+                }
+                // Looked at before its list is looked for: a process that began meanwhile made its list first of all.
+                let mut entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
+                let occupied = entries.next().is_some();
+                let begun = place.beside("plan.json").exists() || !place.journals()?.is_empty();
+                place.check_under_way(&folder)?;
+                // Arrays alone are somebody's.
+                if occupied && !begun {
+                    return Err(not_ours(&folder));
+                }
+                Ok(())
+            }
+            made => {
+                made.map_err(Error::io(&folder))?;
+                self.folder = Some(folder.clone());
+                sync_folder(&parent(&folder))
+            }
+        }
+    }
+
     /// All of it stays. Returns the folders that were made above the result.
     fn fits(mut self) -> Made {
         self.journal = None;
@@ -112,7 +99,7 @@ impl Partial {
     /// Begins a result, or goes on with one that was begun in the same way; returns what its list says.
     ///
     /// # Errors
-    /// [`Error::Request`] with what differs where the one begun is another, unless `restart`; [`Error::File`] where another
+    /// [`Error::OtherRun`] with what differs where the one begun is another, unless `restart`; [`Error::File`] where another
     /// process has it, or what is there is no such result.
     pub(super) fn open(
         place: &Place,
@@ -129,29 +116,7 @@ impl Partial {
             folder: None,
         };
         if !place.single() {
-            let folder = place.partial();
-            match std::fs::create_dir(&folder) {
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                    // What is written through a link lies elsewhere.
-                    if !std::fs::symlink_metadata(&folder).is_ok_and(|meta| meta.is_dir()) {
-                        return Err(not_ours(&folder));
-                    }
-                    // Looked at before its list is looked for: a process that began meanwhile made its list first of all.
-                    let mut entries = std::fs::read_dir(&folder).map_err(Error::io(&folder))?;
-                    let occupied = entries.next().is_some();
-                    let begun = place.beside("plan.json").exists() || !place.journals()?.is_empty();
-                    place.check_under_way(&folder)?;
-                    // Arrays alone are somebody's.
-                    if occupied && !begun {
-                        return Err(not_ours(&folder));
-                    }
-                }
-                made => {
-                    made.map_err(Error::io(&folder))?;
-                    begun.folder = Some(folder.clone());
-                    sync_folder(&parent(&folder))?;
-                }
-            }
+            begun.make_folder(place)?;
         }
         let path = place.journal(shard.index, shard.of);
         if !is_there(&path) {
@@ -222,7 +187,7 @@ impl Partial {
         let place = self.place.partial();
         let cure = match (self.shard.of, earlier.shards) {
             (1, 1) => {
-                "give the same options to go on with that run, or --restart to begin again".into()
+                format!("give the same options to go on with that run, or {RESTART} to begin again")
             }
             _ => format!(
                 "give every shard the same options, or remove {}{} when none of them runs",
@@ -234,11 +199,17 @@ impl Partial {
                 }
             ),
         };
-        Error::Request(format!(
+        let message = format!(
             "{} was begun by another command: {}; {cure}",
             place.display(),
             differences.join("; ")
-        ))
+        );
+        Error::OtherRun {
+            path: place,
+            differences: differences.to_vec(),
+            remedies: vec![Remedy::Restart],
+            message,
+        }
     }
 
     pub(super) fn journal(&self) -> &Journal {

@@ -9,7 +9,7 @@ use std::path::Path;
 /// What a result was computed from and with; written beside it as JSON.
 ///
 /// ```
-/// use hessblock::sink::Provenance;
+/// use hessblock::results::Provenance;
 /// let provenance = Provenance { loss: Some("bce(mean)".into()), ..Provenance::now() };
 /// assert_eq!(provenance.crate_version, env!("CARGO_PKG_VERSION"));
 /// ```
@@ -51,6 +51,18 @@ pub struct Provenance {
 }
 
 /// A file and what it held.
+///
+/// ```
+/// use hessblock::results::HashedFile;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("labels.txt");
+/// # let io = hessblock::Error::io(&path);
+/// std::fs::write(&path, "abc").map_err(io)?;
+/// let file = HashedFile::new(&path)?;
+/// assert_eq!(file.path, path.display().to_string());
+/// assert!(file.sha256.starts_with("ba7816bf")); // as sha256sum prints it
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashedFile {
     /// Its path as it was given.

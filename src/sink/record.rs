@@ -3,12 +3,13 @@
 use super::Provenance;
 use super::differences;
 use super::layout::PartLayout;
+use super::options::StorageOptions;
 use super::parameters::ParameterPlace;
-use super::partial::Shard;
 use super::place::Place;
-use super::store::StorageOptions;
+use super::shard::Shard;
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
+use crate::setting::RESTART;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -199,7 +200,7 @@ impl Record {
         let damaged = |what: String| {
             Error::file(
                 path,
-                format!("{what}: begin again with --restart, or remove what is left of that run"),
+                format!("{what}: begin again with {RESTART}, or remove what is left of that run"),
             )
         };
         let record: Record = serde_json::from_str(&text)
@@ -336,7 +337,7 @@ impl Record {
         sha256_of(&self.identity(false))
     }
 
-    /// What is not the same in an earlier record, in words; empty where its run can be gone on with.
+    /// What is not the same in an earlier record, in words; empty where its run can be resumed.
     pub(super) fn differences(&self, earlier: &Record) -> Vec<String> {
         differences::between(&earlier.identity(true), &self.identity(true))
     }

@@ -1,38 +1,33 @@
 //! Parts as tensors of one `.safetensors` file: for vectors and small blocks, which are made in memory and written at once.
 
-use super::asked::Asked;
-use super::blocks::Run;
 use super::journal::open_locked;
 use super::layout::PartLayout;
-use super::place::{Kind, Place, is_there, not_ours};
+use super::place::{Kind, Place};
 use super::record::device_of;
+use super::spec::ResultSpec;
+use super::tensor_file::{LARGEST_HEADER, MANIFEST};
 use super::{FilesOptions, Memory, ParameterPlace, Provenance, Sink};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::files::npy::{self, Dtype};
 use crate::files::writes::Writes;
 use crate::files::writing::Underway;
-use crate::files::{self, folders, parent, read_exact_at, sync_folder};
+use crate::files::{folders, parent, sync_folder};
+use crate::setting::SHARD;
 use crate::tensor::Real;
 use ::safetensors::tensor::{Dtype as TensorDtype, Metadata, TensorInfo};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes of a result at most: it is held in memory, and a run that stops has nothing to go on with.
 const LARGEST: u64 = 2 << 30;
-/// Bytes of a header at most, as the format has it.
-const LARGEST_HEADER: u64 = 100_000_000;
-/// The manifest's name among a file's metadata.
-const MANIFEST: &str = "hessblock";
-
 /// Keeps parts in memory, and writes them as tensors of one `.safetensors` file: named as the parts, with the manifest (parts,
 /// parameters, provenance) as JSON under `hessblock` in the file's metadata.
 ///
 /// ```
-/// use hessblock::sink::{Blocks, PartLayout, Sink, Tensors};
+/// use hessblock::internals::sink::{Blocks, PartLayout, Sink, Tensors};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("diagonal.safetensors");
 /// let mut sink = Tensors::<f64>::create(&path)?;
@@ -44,7 +39,7 @@ const MANIFEST: &str = "hessblock";
 /// ```
 #[derive(Debug)]
 pub struct Tensors<R> {
-    asked: Asked,
+    spec: ResultSpec,
     memory: Memory<R>,
     parts: Vec<PartLayout>,
 }
@@ -68,19 +63,19 @@ impl<R: Real> Tensors<R> {
     /// # Errors
     /// As [`Tensors::create`]; [`Error::Request`] for options that this kind of result has no use for.
     pub fn with_options(path: impl AsRef<Path>, options: FilesOptions) -> Result<Self> {
-        let asked = Asked::new(path.as_ref(), options)?;
-        if asked.place.kind != Kind::Tensors {
+        let spec = ResultSpec::new(path.as_ref(), options)?;
+        if spec.place.kind != Kind::Tensors {
             return Err(Error::file(path.as_ref(), "is not named FILE.safetensors"));
         }
         if options.shard.of > 1 {
             return Err(Error::Request(format!(
-                "--shard: {} is made in memory by one process, so that no others share it; name a folder or a NAME.zarr",
-                asked.place.target.display()
+                "{SHARD}: {} is made in memory by one process, so that no others share it; name a folder or a NAME.zarr",
+                spec.place.target.display()
             )));
         }
-        asked.check()?;
+        spec.check()?;
         Ok(Self {
-            asked,
+            spec,
             memory: Memory::new(),
             parts: Vec::new(),
         })
@@ -88,19 +83,19 @@ impl<R: Real> Tensors<R> {
 
     /// Sets what decides the order of accumulation, and so the bits.
     pub fn order(mut self, order: Value) -> Self {
-        self.asked.order = order;
+        self.spec.order = order;
         self
     }
 
     /// Sets the network's parameters, which are written with the result.
     pub fn parameters(mut self, parameters: Vec<ParameterPlace>) -> Self {
-        self.asked.parameters = parameters;
+        self.spec.parameters = parameters;
         self
     }
 
     /// Sets what is written as the result's provenance.
     pub fn provenance(mut self, provenance: Provenance) -> Self {
-        self.asked.provenance = provenance;
+        self.spec.provenance = provenance;
         self
     }
 
@@ -109,17 +104,18 @@ impl<R: Real> Tensors<R> {
     /// # Errors
     /// [`Error::File`] where another result has that name, and is not to be replaced.
     pub fn is_finished(&self, parts: &[PartLayout]) -> Result<bool> {
-        self.asked.is_finished::<R>(parts)
+        self.spec.is_finished::<R>(parts)
     }
 
     /// The header: lengths and places of the tensors, and the manifest.
     fn header(&self) -> Result<Vec<u8>> {
-        let note = json!({"begun": self.asked.provenance.date, "device": device_of(&self.asked.provenance)});
+        let note =
+            json!({"begun": self.spec.provenance.date, "device": device_of(&self.spec.provenance)});
         let manifest = self
-            .asked
+            .spec
             .record::<R>(&self.parts)
             .manifest(&[(1, &[note])])?;
-        let failed = |what: String| Error::file(&self.asked.place.target, what);
+        let failed = |what: String| Error::file(&self.spec.place.target, what);
         let text = serde_json::to_string(&manifest).map_err(|e| failed(e.to_string()))?;
         let dtype = match R::NAME {
             "f64" => TensorDtype::F64,
@@ -152,8 +148,8 @@ impl<R: Real> Tensors<R> {
     }
 
     fn write(&self, file: &File) -> Result<()> {
-        let path = self.asked.place.partial();
-        let writes = Writes::new(self.asked.options.faults);
+        let path = self.spec.place.partial();
+        let writes = Writes::new(self.spec.options.faults);
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             let written = writes.write_all_at(file, bytes, at);
@@ -190,7 +186,7 @@ impl<R: Real> Sink<R> for Tensors<R> {
                 )
             });
             return Err(Error::file(
-                &self.asked.place.target,
+                &self.spec.place.target,
                 format!(
                     "needs {} for {} parts{largest}, and a .safetensors file, which is made in memory, holds {} at most: name \
                      a folder (.npy files) or a NAME.zarr, which take any size and go on after a stop",
@@ -207,7 +203,7 @@ impl<R: Real> Sink<R> for Tensors<R> {
                 twice.name
             )));
         }
-        self.asked.place.check()?;
+        self.spec.place.check()?;
         self.parts = parts.to_vec();
         self.memory.begin(parts)
     }
@@ -227,19 +223,19 @@ impl<R: Real> Sink<R> for Tensors<R> {
         self.memory.vector(part, values)
     }
 
-    fn lend(&self, part: usize) -> Option<Vec<R>> {
-        self.memory.lend(part)
+    fn take(&self, part: usize) -> Option<Vec<R>> {
+        self.memory.take(part)
     }
 
-    fn give_back(&self, part: usize, values: Vec<R>) -> Result<()> {
-        self.memory.give_back(part, values)
+    fn put_back(&self, part: usize, values: Vec<R>) -> Result<()> {
+        self.memory.put_back(part, values)
     }
 
     fn finish(&mut self) -> Result<()> {
         let (_writing, _finishing) = (Underway::writing(), Underway::finishing());
         self.memory.finish()?;
-        self.asked.place.check_target()?;
-        let partial = self.asked.place.partial();
+        self.spec.place.check_target()?;
+        let partial = self.spec.place.partial();
         // Where the file cannot be written, those that are empty are removed again.
         let _above = folders::make(&parent(&partial))?;
         let mut options = OpenOptions::new();
@@ -253,112 +249,8 @@ impl<R: Real> Sink<R> for Tensors<R> {
             let _ = std::fs::remove_file(&partial);
             return Err(error);
         }
-        std::fs::rename(&partial, &self.asked.place.target)
-            .map_err(Error::io(&self.asked.place.target))?;
-        sync_folder(&parent(&self.asked.place.target))
-    }
-}
-
-/// Refuses a file under the partial name that is not the leftover of a run that was killed while it wrote.
-pub(super) fn check_partial(partial: &Path) -> Result<()> {
-    if !is_there(partial) {
-        return Ok(());
-    }
-    let (file, length) = files::open(partial)?;
-    let mut start = vec![0; length.min(8 + 28) as usize];
-    read_exact_at(&file, &mut start, 0).map_err(Error::io(partial))?;
-    // A header begins so, and one that was never written with zeros; its length is below 2^32.
-    let known = br#"{"__metadata__":{"hessblock":"#;
-    let ours = match start.split_at_checked(8) {
-        _ if start.iter().all(|byte| *byte == 0) => true,
-        Some((length, json)) => {
-            length[4..] == [0; 4] && (known.starts_with(json) || json.iter().all(|byte| *byte == 0))
-        }
-        None => false,
-    };
-    match ours {
-        true => Ok(()),
-        false => Err(not_ours(partial)),
-    }
-}
-
-/// The manifest of a file that hessblock wrote.
-pub(super) fn manifest_of(path: &Path) -> Option<Value> {
-    serde_json::from_str(Opened::open(path).ok()?.manifest()?).ok()
-}
-
-/// A file whose header was read.
-#[derive(Debug)]
-pub(super) struct Opened {
-    path: PathBuf,
-    file: File,
-    length: u64,
-    /// Where the tensors begin.
-    data: u64,
-    header: Metadata,
-}
-
-impl Opened {
-    pub(super) fn open(path: &Path) -> Result<Opened> {
-        let (file, length) = files::open(path)?;
-        let refused = |what: String| Error::file(path, format!("is no safetensors file: {what}"));
-        let mut size = [0; 8];
-        read_exact_at(&file, &mut size, 0).map_err(|e| refused(e.to_string()))?;
-        let size = u64::from_le_bytes(size);
-        if size > LARGEST_HEADER || size > length - 8 {
-            return Err(refused(format!("its header would have {size} bytes")));
-        }
-        let mut text = vec![0; size as usize];
-        read_exact_at(&file, &mut text, 8).map_err(Error::io(path))?;
-        let header = serde_json::from_slice(&text).map_err(|e| refused(e.to_string()))?;
-        Ok(Opened {
-            path: path.to_path_buf(),
-            file,
-            length,
-            data: 8 + size,
-            header,
-        })
-    }
-
-    /// The text of the manifest.
-    pub(super) fn manifest(&self) -> Option<&str> {
-        let metadata = self.header.metadata().as_ref()?;
-        metadata.get(MANIFEST).map(String::as_str)
-    }
-
-    /// The tensor of a part.
-    pub(super) fn part(&self, layout: &PartLayout) -> Result<Run> {
-        let refused = |what: String| Error::file(&self.path, what);
-        let info = self
-            .header
-            .info(&layout.name)
-            .ok_or_else(|| refused(format!("has no tensor for part {:?}", layout.name)))?;
-        let size = match info.dtype {
-            TensorDtype::F32 => 4,
-            TensorDtype::F64 => 8,
-            other => {
-                return Err(refused(format!(
-                    "{:?} holds {other:?}, not f32 or f64",
-                    layout.name
-                )));
-            }
-        };
-        if info.shape != layout.shape() {
-            return Err(refused(format!(
-                "has shape {:?}, and its manifest says {:?} for part {:?}",
-                info.shape,
-                layout.shape(),
-                layout.name
-            )));
-        }
-        let dtype = Dtype {
-            kind: npy::Kind::Float,
-            size,
-            big_endian: false,
-        };
-        let offset = self.data.checked_add(info.data_offsets.0 as u64);
-        let offset = offset.ok_or_else(|| refused("has offsets beyond 2^64".into()))?;
-        let file = self.file.try_clone().map_err(Error::io(&self.path))?;
-        Run::new(&self.path, file, self.length, dtype, offset, layout)
+        std::fs::rename(&partial, &self.spec.place.target)
+            .map_err(Error::io(&self.spec.place.target))?;
+        sync_folder(&parent(&self.spec.place.target))
     }
 }

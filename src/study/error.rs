@@ -2,16 +2,14 @@
 //!
 //! Source: Skorski, "Approximating Hessians for Neural Networks", 2021, figure 3.
 
-use super::initialise::{Initialisation, Initialiser};
 use super::quantiles::Quantiles;
-use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::network::initialise::{Initialisation, Initialiser};
 use crate::network::{Layer, Network};
 use crate::operator::Form;
-use crate::schedule::RunOptions;
-use crate::schedule::run::Control;
-use crate::schedule::steps::Steps;
-use crate::session::Session;
+use crate::operator::Steps;
+use crate::session::{Operator, Session};
+use crate::setting::{DRAWS, LAYERS as LAYERS_SETTING, PRECISION};
 use ndarray::Array2;
 use serde::Serialize;
 
@@ -22,6 +20,15 @@ const LAYERS: usize = 8;
 const NUMBERS: usize = 1 << 25;
 
 /// What is drawn.
+///
+/// ```
+/// use hessblock::network::initialise::Initialiser;
+/// use hessblock::study::error::Draw;
+/// let draw = Draw { initialiser: Initialiser::Glorot, count: 20, seed: 0 };
+/// assert_eq!(draw.draws(), 20);
+/// // The file's own weights are a single initialisation.
+/// assert_eq!(Draw { initialiser: Initialiser::File, ..draw }.draws(), 1);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
     /// Distribution of the weights.
@@ -43,6 +50,13 @@ impl Draw {
 }
 
 /// The three forms of a layer at one initialisation, along its gradient of length 1.
+///
+/// ```
+/// use hessblock::study::error::Along;
+/// let along = Along { gradient_norm: 0.5, ggn: 3.0, residual: -1.0 };
+/// assert_eq!(along.hessian(), 2.0);
+/// assert_eq!(along.relative(), Some(0.5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Along {
     /// ‖g‖.
@@ -67,6 +81,27 @@ impl Along {
 }
 
 /// A layer over all draws.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// use hessblock::network::initialise::Initialiser;
+/// use hessblock::study::error::{Draw, gradient_error};
+/// let draw = Draw { initialiser: Initialiser::He, count: 3, seed: 0 };
+/// let error = gradient_error(&session, &session.network().layers(), draw)?;
+/// for layer in &error.layers {
+///     println!("{}: {:?}", layer.layer, layer.error.map(|quantiles| quantiles.median));
+/// }
+/// assert_eq!((error.layers[0].parameters, error.layers[0].draws.len()), (16, 3));
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerError {
     /// Its name.
@@ -102,6 +137,25 @@ impl LayerError {
 }
 
 /// The error of every layer along its gradient.
+///
+/// ```
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// use hessblock::network::initialise::Initialiser;
+/// use hessblock::study::error::{Draw, gradient_error};
+/// let draw = Draw { initialiser: Initialiser::He, count: 3, seed: 0 };
+/// let error = gradient_error(&session, &session.network().layers(), draw)?;
+/// assert_eq!((error.draws, error.samples), (3, 2));
+/// assert_eq!(error.losses.len(), 3); // one per initialisation
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GradientError {
     /// Distribution of the weights.
@@ -121,23 +175,23 @@ pub struct GradientError {
 /// Measures |gᵀ(H − G)g| / ‖g‖² of the layers `layers`, g each one's gradient over the session's samples, over draws
 /// of the network's parameters.
 ///
-/// The session's parameters are afterwards what they were.
-///
 /// ```
-/// # use hessblock::import::data::Dataset;
-/// # use hessblock::loss::{CrossEntropy, Reduction};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
 /// # use hessblock::network::builder::Builder;
-/// # use hessblock::schedule::run::Control;
-/// # use hessblock::{Device, Precision, RunOptions, Session};
+/// # use hessblock::{Device, Precision, Session};
 /// # use ndarray::{arr1, arr2};
 /// use hessblock::study::error::{Draw, gradient_error};
-/// use hessblock::study::initialise::Initialiser;
+/// use hessblock::network::initialise::Initialiser;
 /// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
 /// let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
-/// let mut session = Session::new(network, data, Box::new(CrossEntropy::new(Reduction::Mean)))?;
-/// let (device, layers) = (Device::cpu(Precision::F64), session.network().layers());
+/// let session = Session::builder(network)
+///     .data(data)
+///     .loss(CrossEntropy::mean())
+///     .device(Device::cpu(Precision::F64))
+///     .build()?;
 /// let draw = Draw { initialiser: Initialiser::Glorot, count: 20, seed: 0 };
-/// let error = gradient_error(&mut session, &device, &layers, draw, RunOptions::default(), &Control::none())?;
+/// let error = gradient_error(&session, &session.network().layers(), draw)?;
 /// assert_eq!(error.layers[1].error.map(|e| e.high), Some(0.0)); // The last layer of any network.
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -145,46 +199,34 @@ pub struct GradientError {
 /// # Errors
 /// [`Error::Request`] for no draw, no layer or a loss without gradient; [`Error::Value`] where a gradient or form is not
 /// finite; what data and device report.
-pub fn gradient_error(
-    session: &mut Session,
-    device: &Device,
-    layers: &[Layer],
-    draw: Draw,
-    options: RunOptions,
-    control: &Control<'_>,
-) -> Result<GradientError> {
+pub fn gradient_error(session: &Session, layers: &[Layer], draw: Draw) -> Result<GradientError> {
     check(session, layers)?;
     if draw.draws() == 0 {
-        return Err(Error::Request(
-            "--draws 0: a study needs one initialisation at least".into(),
-        ));
+        return Err(Error::Request(format!(
+            "{DRAWS} 0: a study needs one initialisation at least"
+        )));
     }
     let initialisation = Initialisation::new(session.network(), draw.initialiser, draw.seed);
     let samples = session.dataset().len();
     let directions = (layers.len() as u64 + 1) * u64::from(draw.draws());
-    let steps = Steps::new(control, samples, directions);
     let (mut losses, mut forms) = (Vec::new(), vec![Vec::new(); layers.len()]);
-    let mut run = |session: &mut Session| -> Result<()> {
+    session.watcher().control(|control| -> Result<()> {
+        let steps = Steps::new(control, samples, directions);
         for k in 0..draw.draws() {
-            session.set_parameters(&initialisation.draw(k))?;
+            let drawn = session.with_parameters(&initialisation.draw(k))?;
             let at = Place {
-                session,
-                device,
-                options,
+                operator: drawn.ggn(),
                 steps: &steps,
                 draw: k,
             };
-            let gradient = steps.step(1, |control| session.gradient(device, options, control))?;
+            let gradient = steps.step(1, |control| at.operator.gradient(control))?;
             losses.push(gradient.loss);
             for (forms, form) in forms.iter_mut().zip(at.along(layers, &gradient.values)?) {
                 forms.push(form);
             }
         }
         Ok(())
-    };
-    let result = run(session);
-    session.set_parameters(initialisation.own())?;
-    result?;
+    })?;
     let count = |layer: &Layer| session.network().ranges(layer).map(|r| r.len()).sum();
     let layers = layers.iter().zip(forms);
     Ok(GradientError {
@@ -208,7 +250,7 @@ pub fn choose_layers(network: &Network, patterns: &[String]) -> Result<Vec<Layer
     let mut chosen = vec![patterns.is_empty(); layers.len()];
     for text in patterns {
         let pattern = glob::Pattern::new(text)
-            .map_err(|e| Error::Request(format!("--layers {text:?} is no pattern: {e}")))?;
+            .map_err(|e| Error::Request(format!("{LAYERS_SETTING} {text:?} is no pattern: {e}")))?;
         let mut any = false;
         for (chosen, layer) in chosen.iter_mut().zip(&layers) {
             let matches = pattern.matches(&layer.name);
@@ -218,7 +260,7 @@ pub fn choose_layers(network: &Network, patterns: &[String]) -> Result<Vec<Layer
         if !any {
             let names: Vec<&str> = layers.iter().map(|l| l.name.as_str()).take(12).collect();
             return Err(Error::Request(format!(
-                "--layers {text:?} matches no layer; there are {}{}",
+                "{LAYERS_SETTING} {text:?} matches no layer; there are {}{}",
                 names.join(", "),
                 if layers.len() > names.len() {
                     ", …"
@@ -257,14 +299,16 @@ pub(super) fn check(session: &Session, layers: &[Layer]) -> Result<()> {
 
 /// Where a draw is evaluated.
 struct Place<'a> {
-    session: &'a Session,
-    device: &'a Device,
-    options: RunOptions,
+    operator: Operator,
     steps: &'a Steps<'a>,
     draw: u32,
 }
 
 impl Place<'_> {
+    fn network(&self) -> &Network {
+        self.operator.session().network()
+    }
+
     /// The forms of every layer along its part of `gradient`, `[p]`; `None` where that part is 0.
     fn along(&self, layers: &[Layer], gradient: &[f64]) -> Result<Vec<Option<Along>>> {
         let p = gradient.len();
@@ -277,15 +321,15 @@ impl Place<'_> {
             let there: Vec<usize> = (0..turn.len()).filter(|&k| norms[k] > 0.0).collect();
             let mut vectors = Array2::zeros((there.len(), p));
             for (mut vector, &k) in vectors.rows_mut().into_iter().zip(&there) {
-                for entry in self.session.network().ranges(&turn[k]).flatten() {
+                for entry in self.network().ranges(&turn[k]).flatten() {
                     vector[entry] = gradient[entry] / norms[k];
                 }
             }
             let mut forms = vec![None; turn.len()];
             if !there.is_empty() {
                 let computed = self.steps.step(turn.len(), |control| {
-                    self.session
-                        .forms(self.device, &vectors, self.options, control)
+                    let rows = vectors.as_slice().unwrap_or_default();
+                    self.operator.forms_of(rows, true, control)
                 })?;
                 for (form, &k) in computed.into_iter().zip(&there) {
                     forms[k] = Some(self.along_one(&turn[k], norms[k], form)?);
@@ -298,7 +342,6 @@ impl Place<'_> {
 
     fn norm(&self, layer: &Layer, gradient: &[f64]) -> f64 {
         let values = self
-            .session
             .network()
             .ranges(layer)
             .flat_map(|range| &gradient[range]);
@@ -321,11 +364,11 @@ impl Place<'_> {
 
     fn not_finite(&self, layer: &Layer, what: &str, value: f64) -> Error {
         Error::Value(format!(
-            "layer {:?}, draw {}: {what} is {value} in {}: the network overflows with these weights; take --precision \
+            "layer {:?}, draw {}: {what} is {value} in {}: the network overflows with these weights; take {PRECISION} \
              f64, another initialiser or the file's own weights",
             layer.name,
             self.draw,
-            self.device.precision()
+            self.operator.session().device().precision()
         ))
     }
 }

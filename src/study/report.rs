@@ -7,12 +7,35 @@ use crate::error::{Error, Result};
 use crate::files::whole::Whole;
 use crate::files::writing::Underway;
 use crate::files::{folders, is_there, is_writable, sync_folder};
+use crate::setting::FORCE;
 use crate::sink::Provenance;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What was found, with what it was found from.
+///
+/// ```
+/// use hessblock::results::Provenance;
+/// use hessblock::study::report::Study;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// # use hessblock::network::initialise::Initialiser;
+/// # use hessblock::study::error::{Draw, gradient_error};
+/// # let draw = Draw { initialiser: Initialiser::He, count: 3, seed: 0 };
+/// # let error = gradient_error(&session, &session.network().layers(), draw)?;
+/// let study = Study { gradient: error, pairs: None, provenance: Provenance::now() };
+/// assert!(study.csv().starts_with("layer,parameters,draws"));
+/// assert_eq!(study.csv().lines().count(), 3); // a heading and two layers
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct Study {
     /// Along the gradients of the layers.
@@ -111,6 +134,32 @@ fn quoted(text: &str) -> String {
 }
 
 /// A folder for the files of a study.
+///
+/// ```
+/// use hessblock::study::report::{Folder, Study};
+/// # use hessblock::results::Provenance;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// # use hessblock::network::initialise::Initialiser;
+/// # use hessblock::study::error::{Draw, gradient_error};
+/// # let draw = Draw { initialiser: Initialiser::He, count: 3, seed: 0 };
+/// # let error = gradient_error(&session, &session.network().layers(), draw)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("study");
+/// # let study = Study { gradient: error, pairs: None, provenance: Provenance::now() };
+/// let folder = Folder::new(&path, false)?;
+/// folder.write(&[("error.csv", study.csv().into_bytes())])?;
+/// assert!(path.join("error.csv").exists());
+/// assert!(Folder::new(&path, false).is_err()); // it exists now
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
@@ -125,7 +174,9 @@ impl Folder {
             Ok(_) if !force => {
                 return Err(Error::file(
                     path,
-                    "exists already: choose another name, remove it, or write into it with --force",
+                    format!(
+                        "exists already: choose another name, remove it, or write into it with {FORCE}"
+                    ),
                 ));
             }
             Ok(meta) if meta.is_symlink() => {

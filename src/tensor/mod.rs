@@ -369,7 +369,7 @@ pub trait Backend {
 /// A tile of a symmetric part takes each product of two of its parameters once, the earlier one's as rows; what lies
 /// on the other side of the diagonal is the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fill {
+pub enum MirrorRule {
     /// To rows × columns.
     Own,
     /// To columns × rows, transposed.
@@ -382,17 +382,17 @@ pub enum Fill {
 
 /// How a product enters its tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct How {
+pub struct Placement {
     /// Its place.
-    pub fill: Fill,
+    pub mirror: MirrorRule,
     /// Whether the place holds nothing yet: the product is written there, whatever was. Otherwise it is added.
     pub begin: bool,
 }
 
-impl How {
+impl Placement {
     /// Added to rows × columns.
-    pub const ADD: How = How {
-        fill: Fill::Own,
+    pub const ADD: Placement = Placement {
+        mirror: MirrorRule::Own,
         begin: false,
     };
 }
@@ -476,19 +476,19 @@ pub trait Contract: Backend + Sync {
     fn accumulate_dense(
         &self,
         tile: &mut Self::Accumulator,
-        how: How,
+        how: Placement,
         origin: (usize, usize),
         sides: (&Self::Tensor, &Self::Tensor),
     );
 
     /// `tile[(o, i), (o', i')] += Σ_n P_n[o, o'] a_n[i] a'_n[i']` with `P_n[o, o'] = Σ_r Δ_n[r, o] Δ'_n[r, o']`.
     ///
-    /// `sides` are rows and columns, `how` as for [`Contract::accumulate_dense`]; of [`Fill::Symmetric`] the inputs
+    /// `sides` are rows and columns, `how` as for [`Contract::accumulate_dense`]; of [`MirrorRule::Symmetric`] the inputs
     /// are [`Scaled::Alike`]. DESIGN §2, outer × outer, and with Δ' = V and a' = 1 outer × dense.
     fn accumulate_outer(
         &self,
         tile: &mut Self::Accumulator,
-        how: How,
+        how: Placement,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, Self::Tensor>,
         scaled: Scaled,

@@ -32,7 +32,7 @@ pub(super) fn is_direct(window: &Window, groups: usize, weights: &[usize]) -> bo
 /// A place for a tensor's last three axes within larger ones: element `t` goes to `start + t·step`, those
 /// that fall outside are dropped, the rest is zero.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Placement {
+pub(super) struct CopyLayout {
     pub from: [usize; 3],
     pub extents: [usize; 3],
     pub start: [usize; 3],
@@ -43,16 +43,16 @@ fn three(extents: &[usize]) -> [usize; 3] {
     [0, 1, 2].map(|k| extents[k])
 }
 
-impl Placement {
+impl CopyLayout {
     /// What the windows read: the input behind its padding, as far as they reach.
-    pub fn of_inputs(window: &Window) -> Placement {
+    pub fn of_inputs(window: &Window) -> CopyLayout {
         let window = window.three_dimensional();
         let reach = |k: usize| {
             window.output[k].saturating_sub(1) * window.stride[k]
                 + window.kernel[k].saturating_sub(1) * window.dilation[k]
                 + 1
         };
-        Placement {
+        CopyLayout {
             from: three(&window.input),
             extents: [0, 1, 2].map(reach),
             start: [0, 1, 2].map(|k| window.padding[k]),
@@ -62,13 +62,13 @@ impl Placement {
 
     /// Cotangents spread to the stride, before them room for the taps that reach back. Input position p
     /// and tap k meet at p + padding + lead − k·dilation.
-    pub fn of_cotangents(window: &Window) -> Placement {
+    pub fn of_cotangents(window: &Window) -> CopyLayout {
         let window = window.three_dimensional();
         let lead = |k: usize| {
             (window.kernel[k].saturating_sub(1) * window.dilation[k])
                 .saturating_sub(window.padding[k])
         };
-        Placement {
+        CopyLayout {
             from: three(&window.output),
             extents: [0, 1, 2].map(|k| window.input[k] + window.padding[k] + lead(k)),
             start: [0, 1, 2].map(lead),
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn copies_are_bounded_however_many_samples_and_directions() {
         let shape = |samples, directions| Shape::new(samples, directions, &[1, 16, 64, 64]);
-        let padded = Placement::of_inputs(&window(1, 1));
+        let padded = CopyLayout::of_inputs(&window(1, 1));
         assert_eq!(padded.extents, [1, 66, 66]);
         let tensor = shape(12, 1);
         assert!(padded.copied(&tensor) <= tensor.len());
@@ -146,6 +146,6 @@ mod tests {
     #[test]
     fn without_padding_and_stride_nothing_is_copied() {
         let tensor = Shape::new(12, 1, &[1, 16, 64, 64]);
-        assert_eq!(Placement::of_inputs(&window(0, 1)).copied(&tensor), 0);
+        assert_eq!(CopyLayout::of_inputs(&window(0, 1)).copied(&tensor), 0);
     }
 }

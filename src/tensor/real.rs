@@ -7,6 +7,7 @@ mod vector;
 pub(crate) use vector::Vector;
 
 use super::expression::Unary;
+use crate::precision::Precision;
 use std::sync::Arc;
 
 /// f32 or f64.
@@ -28,8 +29,10 @@ pub trait Real:
 {
     /// NumPy's name of the type, little endian.
     const NUMPY: &'static str;
+    /// The precision that it is.
+    const PRECISION: Precision;
     /// `"f32"` or `"f64"`.
-    const NAME: &'static str;
+    const NAME: &'static str = Self::PRECISION.name();
     /// Rounds to this type.
     fn from_f64(value: f64) -> Self;
     /// Widens, exactly.
@@ -53,10 +56,10 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($type:ty, $numpy:literal, $name:literal, $functions:ident) => {
+    ($type:ty, $numpy:literal, $precision:expr, $functions:ident) => {
         impl Real for $type {
             const NUMPY: &'static str = $numpy;
-            const NAME: &'static str = $name;
+            const PRECISION: Precision = $precision;
             fn from_f64(value: f64) -> Self {
                 value as $type
             }
@@ -100,8 +103,8 @@ macro_rules! real {
         }
     };
 }
-real!(f32, "<f4", "f32", single);
-real!(f64, "<f8", "f64", double);
+real!(f32, "<f4", Precision::F32, single);
+real!(f64, "<f8", Precision::F64, double);
 
 /// Borrowed host values in the precision of their file.
 #[derive(Clone, Copy, Debug)]

@@ -139,8 +139,8 @@ impl Work {
 /// Work of all kinds. Tallies add up: of passes, of tiles, of units.
 ///
 /// ```
-/// use hessblock::tensor::meter::Meter;
-/// use hessblock::tensor::{Backend, HostSlice, Kind, Shape};
+/// use hessblock::internals::tensor::meter::Meter;
+/// use hessblock::internals::tensor::{Backend, HostSlice, Kind, Shape};
 /// let meter = Meter::new(4);
 /// let x = meter.upload(&Shape::new(8, 1, &[5]), HostSlice::F32(&[]));
 /// let before = meter.tally();

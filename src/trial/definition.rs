@@ -1,38 +1,15 @@
 //! Single entries of a primitive's result by its definition, in double precision, without a look at any backend: what
 //! CPU f64, the reference of all others, is checked against.
+//!
+//! `tests/common/reference.rs` states the same once more, as whole results by nested loops. The two share lists of cases but not a
+//! line of code, so that a mistake in one is found by the other: keep them apart.
 
+use super::array::Array;
 use super::primitive::Primitive;
 use crate::tensor::{Shape, Window};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
-
-/// An array in double precision.
-#[derive(Debug)]
-pub(crate) struct Array {
-    pub shape: Shape,
-    pub values: Vec<f64>,
-}
-
-impl Array {
-    pub(crate) fn new(shape: Shape, values: Vec<f64>) -> Array {
-        Array { shape, values }
-    }
-
-    /// The value at a position; an axis of extent 1 is the same everywhere.
-    fn at(&self, position: &[usize]) -> f64 {
-        let axes = self.shape.axes();
-        let index = axes.iter().zip(position).fold(0, |index, (&extent, &at)| {
-            index * extent + if extent == 1 { 0 } else { at }
-        });
-        self.values[index]
-    }
-
-    /// The value at the last axes of a position of more axes: rests are aligned at their last axis.
-    fn aligned(&self, position: &[usize]) -> f64 {
-        let skip = position.len() - 2 - self.shape.rest.len();
-        self.at(&[&position[..2], &position[2 + skip..]].concat())
-    }
-}
 
 /// The position of an index in row-major order.
 fn position(axes: &[usize], mut index: usize) -> Vec<usize> {
@@ -111,58 +88,130 @@ pub(crate) fn entry(
         Primitive::Fill(value) => *value,
         Primitive::Reshape(_) => x.values[index],
         Primitive::Einsum(formula) => einsum(formula, x, &inputs[1], &to),
-        Primitive::Conv(window, groups) => {
-            let (w, o, out) = (&inputs[1], to[3], &to[4..]);
-            let each = w.shape.rest[1];
-            let group = o / (w.shape.rest[0] / groups);
-            let mut sum = 0.0;
-            for c in 0..each {
-                for tap in positions(&window.kernel) {
-                    if let Some(at) = input_of(window, out, &tap) {
-                        let value = x.at(&[&to[..3], &[group * each + c], &at].concat());
-                        sum += value * w.at(&[&[0, to[1], o, c], &tap[..]].concat());
-                    }
-                }
-            }
-            sum
-        }
-        Primitive::ConvInputs(window, groups) => {
-            let (w, channel, input) = (&inputs[1], to[3], &to[4..]);
-            let (each, outputs) = (w.shape.rest[1], w.shape.rest[0] / groups);
-            let (group, c) = (channel / each, channel % each);
-            over_taps(window, input, |output, tap| {
-                let of = group * outputs..(group + 1) * outputs;
-                of.map(|o| {
-                    let delta = x.at(&[&to[..3], &[o], output].concat());
-                    delta * w.at(&[&[0, to[1], o, c], tap].concat())
-                })
-                .sum()
-            })
-        }
+        Primitive::Conv(window, groups) => conv(x, &inputs[1], (window, *groups), &to),
+        Primitive::ConvInputs(window, groups) => conv_inputs(x, &inputs[1], (window, *groups), &to),
         Primitive::ConvWeights(window, groups, sum) => {
-            let (values, o, c, tap) = (&inputs[1], to[2], to[3], &to[4..]);
-            let each = values.shape.rest[1] / groups;
-            let group = o / (x.shape.rest[1] / groups);
-            let samples = if *sum {
-                0..x.shape.samples
-            } else {
-                to[0]..to[0] + 1
-            };
-            let mut total = 0.0;
-            for sample in samples {
-                for b in 0..x.shape.rest[0] {
-                    for output in positions(&window.output) {
-                        if let Some(at) = input_of(window, &output, tap) {
-                            let lead = [sample, to[1], b];
-                            let delta = x.at(&[&lead[..], &[o], &output].concat());
-                            let channel = [group * each + c];
-                            total += delta * values.at(&[&lead[..], &channel, &at].concat());
-                        }
-                    }
+            let samples = summed(*sum, x, to[0]);
+            conv_weights(x, &inputs[1], (window, *groups), samples, &to)
+        }
+        Primitive::WindowSum(_)
+        | Primitive::WindowSpread(_)
+        | Primitive::Gather(_)
+        | Primitive::MaxPoolIndices(_)
+        | Primitive::Scatter(_) => pool(primitive, inputs, &to),
+        Primitive::Map(expr) => {
+            let values: Vec<f64> = inputs.iter().map(|input| input.aligned(&to)).collect();
+            expr.evaluate(&values)
+        }
+        Primitive::ReduceSum(axes) => reduce_sum(x, axes, &to),
+        Primitive::Permute(order) => {
+            let mut from = to.clone();
+            for (k, &axis) in order.iter().enumerate() {
+                from[2 + axis] = to[2 + k];
+            }
+            x.at(&from)
+        }
+        Primitive::Slice(axis, start, _) => {
+            let mut from = to;
+            from[*axis] += start;
+            x.at(&from)
+        }
+        Primitive::Embed(axis, start, _) => {
+            let mut from = to;
+            let own = start..&(start + x.shape.axes()[*axis]);
+            if !own.contains(&&from[*axis]) {
+                return 0.0;
+            }
+            from[*axis] -= start;
+            x.at(&from)
+        }
+        Primitive::Take(axis) => {
+            let mut from = to.clone();
+            let index = inputs[1].at(&[to[0], 0, to[*axis]]);
+            let within = (0.0..x.shape.axes()[*axis] as f64).contains(&index);
+            from[*axis] = index as usize;
+            if within { x.at(&from) } else { 0.0 }
+        }
+        Primitive::Put(axis, range, sum) => {
+            let index = (range.start + to[*axis]) as f64;
+            put(x, &inputs[1], *axis, (summed(*sum, x, to[0]), index), &to)
+        }
+        Primitive::Concat(axis) => concat(inputs, *axis, to),
+        Primitive::Broadcast(_) => x.aligned(&to),
+    }
+}
+
+/// The samples that are summed: all, or the one alone.
+fn summed(all: bool, x: &Array, sample: usize) -> Range<usize> {
+    match all {
+        true => 0..x.shape.samples,
+        false => sample..sample + 1,
+    }
+}
+
+/// Σ_c Σ_tap x[c, window's input] · w[o, c, tap], c of o's group.
+fn conv(x: &Array, w: &Array, (window, groups): (&Window, usize), to: &[usize]) -> f64 {
+    let (o, out) = (to[3], &to[4..]);
+    let each = w.shape.rest[1];
+    let group = o / (w.shape.rest[0] / groups);
+    let mut sum = 0.0;
+    for c in 0..each {
+        for tap in positions(&window.kernel) {
+            if let Some(at) = input_of(window, out, &tap) {
+                let value = x.at(&[&to[..3], &[group * each + c], &at].concat());
+                sum += value * w.at(&[&[0, to[1], o, c], &tap[..]].concat());
+            }
+        }
+    }
+    sum
+}
+
+/// Σ_o Σ_(output, tap) δ[o, output] · w[o, c, tap], o of c's group, over the windows and taps that lie on the input.
+fn conv_inputs(x: &Array, w: &Array, (window, groups): (&Window, usize), to: &[usize]) -> f64 {
+    let (channel, input) = (to[3], &to[4..]);
+    let (each, outputs) = (w.shape.rest[1], w.shape.rest[0] / groups);
+    let (group, c) = (channel / each, channel % each);
+    over_taps(window, input, |output, tap| {
+        let of = group * outputs..(group + 1) * outputs;
+        of.map(|o| {
+            let delta = x.at(&[&to[..3], &[o], output].concat());
+            delta * w.at(&[&[0, to[1], o, c], tap].concat())
+        })
+        .sum()
+    })
+}
+
+/// Σ_sample Σ_b Σ_output δ[o, output] · x[c, window's input], c of o's group.
+fn conv_weights(
+    delta: &Array,
+    values: &Array,
+    (window, groups): (&Window, usize),
+    samples: Range<usize>,
+    to: &[usize],
+) -> f64 {
+    let (o, c, tap) = (to[2], to[3], &to[4..]);
+    let each = values.shape.rest[1] / groups;
+    let group = o / (delta.shape.rest[1] / groups);
+    let mut total = 0.0;
+    for sample in samples {
+        for b in 0..delta.shape.rest[0] {
+            for output in positions(&window.output) {
+                if let Some(at) = input_of(window, &output, tap) {
+                    let lead = [sample, to[1], b];
+                    let delta = delta.at(&[&lead[..], &[o], &output].concat());
+                    let channel = [group * each + c];
+                    total += delta * values.at(&[&lead[..], &channel, &at].concat());
                 }
             }
-            total
         }
+    }
+    total
+}
+
+/// Sums and maxima over windows, and their transposes.
+fn pool(primitive: &Primitive, inputs: &[Arc<Array>], to: &[usize]) -> f64 {
+    let x = &inputs[0];
+    match primitive {
         Primitive::WindowSum(window) => {
             let (lead, output) = to.split_at(to.len() - window.output.len());
             let taps = positions(&window.kernel);
@@ -196,80 +245,53 @@ pub(crate) fn entry(
                 .map(|output| x.at(&[lead, &output].concat()))
                 .sum()
         }
-        Primitive::Map(expr) => {
-            let values: Vec<f64> = inputs.iter().map(|input| input.aligned(&to)).collect();
-            expr.evaluate(&values)
-        }
-        Primitive::ReduceSum(axes) => {
-            let extents: Vec<usize> = axes.iter().map(|&axis| x.shape.axes()[axis]).collect();
-            let value = |at: Vec<usize>| {
-                let mut from = to.clone();
-                for (&axis, at) in axes.iter().zip(at) {
-                    from[axis] = at;
-                }
-                x.at(&from)
-            };
-            positions(&extents).map(value).sum()
-        }
-        Primitive::Permute(order) => {
-            let mut from = to.clone();
-            for (k, &axis) in order.iter().enumerate() {
-                from[2 + axis] = to[2 + k];
-            }
-            x.at(&from)
-        }
-        Primitive::Slice(axis, start, _) => {
-            let mut from = to;
-            from[*axis] += start;
-            x.at(&from)
-        }
-        Primitive::Embed(axis, start, _) => {
-            let mut from = to;
-            let own = start..&(start + x.shape.axes()[*axis]);
-            if !own.contains(&&from[*axis]) {
-                return 0.0;
-            }
-            from[*axis] -= start;
-            x.at(&from)
-        }
-        Primitive::Take(axis) => {
-            let mut from = to.clone();
-            let index = inputs[1].at(&[to[0], 0, to[*axis]]);
-            let within = (0.0..x.shape.axes()[*axis] as f64).contains(&index);
-            from[*axis] = index as usize;
-            if within { x.at(&from) } else { 0.0 }
-        }
-        Primitive::Put(axis, range, sum_samples) => {
-            let samples = match sum_samples {
-                true => 0..x.shape.samples,
-                false => to[0]..to[0] + 1,
-            };
-            let mut sum = 0.0;
-            for sample in samples {
-                for k in 0..x.shape.axes()[*axis] {
-                    if inputs[1].at(&[sample, 0, k]) == (range.start + to[*axis]) as f64 {
-                        let mut from = to.clone();
-                        (from[0], from[*axis]) = (sample, k);
-                        sum += x.at(&from);
-                    }
-                }
-            }
-            sum
-        }
-        Primitive::Concat(axis) => {
-            let mut from = to;
-            let mut inputs = inputs.iter();
-            let last = inputs.next_back();
-            let holds = inputs.find(|input| {
-                let extent = input.shape.axes()[*axis];
-                let holds = from[*axis] < extent;
-                from[*axis] -= if holds { 0 } else { extent };
-                holds
-            });
-            holds.or(last).map_or(f64::NAN, |input| input.at(&from))
-        }
-        Primitive::Broadcast(_) => x.aligned(&to),
+        _ => unreachable!("{primitive:?} has no window to pool over"),
     }
+}
+
+fn reduce_sum(x: &Array, axes: &[usize], to: &[usize]) -> f64 {
+    let extents: Vec<usize> = axes.iter().map(|&axis| x.shape.axes()[axis]).collect();
+    let value = |at: Vec<usize>| {
+        let mut from = to.to_vec();
+        for (&axis, at) in axes.iter().zip(at) {
+            from[axis] = at;
+        }
+        x.at(&from)
+    };
+    positions(&extents).map(value).sum()
+}
+
+/// The sum of the entries of `axis` whose place in the list holds `index`.
+fn put(
+    x: &Array,
+    list: &Array,
+    axis: usize,
+    (samples, index): (Range<usize>, f64),
+    to: &[usize],
+) -> f64 {
+    let mut sum = 0.0;
+    for sample in samples {
+        for k in 0..x.shape.axes()[axis] {
+            if list.at(&[sample, 0, k]) == index {
+                let mut from = to.to_vec();
+                (from[0], from[axis]) = (sample, k);
+                sum += x.at(&from);
+            }
+        }
+    }
+    sum
+}
+
+fn concat(inputs: &[Arc<Array>], axis: usize, mut from: Vec<usize>) -> f64 {
+    let mut inputs = inputs.iter();
+    let last = inputs.next_back();
+    let holds = inputs.find(|input| {
+        let extent = input.shape.axes()[axis];
+        let holds = from[axis] < extent;
+        from[axis] -= if holds { 0 } else { extent };
+        holds
+    });
+    holds.or(last).map_or(f64::NAN, |input| input.at(&from))
 }
 
 /// The product summed over the labels that the output lacks.

@@ -4,6 +4,13 @@ use serde::{Deserialize, Serialize};
 use std::process::Command;
 
 /// Processor and operating system.
+///
+/// ```
+/// use hessblock::bench::System;
+/// let system = System::here();
+/// println!("{}, {} threads, {}", system.processor, system.threads, system.os);
+/// assert_eq!(system.architecture, std::env::consts::ARCH);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct System {
     /// The processor's name.

@@ -1,6 +1,6 @@
 //! A primitive of [`Backend`] with its numbers, ready to run on any backend.
 
-use super::definition::Array;
+use super::array::Array;
 use crate::error::Result;
 use crate::random::Draws;
 use crate::tensor::{Backend, Einsum, Expr, HostSlice, Shape, Window};
@@ -9,34 +9,48 @@ use std::sync::Arc;
 
 /// A primitive with all but its tensors.
 #[derive(Clone, Debug)]
-pub(crate) enum Primitive {
+pub enum Primitive {
     /// An upload, read back.
     Read,
     /// The first tensor's shape, filled.
     Fill(f64),
+    /// A product by its formula.
     Einsum(&'static str),
+    /// A convolution over a window, in so many groups.
     Conv(Window, usize),
+    /// Its transpose in the inputs.
     ConvInputs(Window, usize),
-    /// Summed over samples or not.
+    /// Its transpose in the weights, summed over samples or not.
     ConvWeights(Window, usize, bool),
+    /// Sums over windows.
     WindowSum(Window),
+    /// Their transpose.
     WindowSpread(Window),
     /// The positions themselves: they are opaque, so they pick from a tensor that holds its own positions.
     MaxPoolIndices(Window),
     /// Of the first tensor at the maxima of the second.
     Gather(Window),
+    /// The transpose of that.
     Scatter(Window),
+    /// An elementwise expression.
     Map(Expr),
+    /// Sums over axes.
     ReduceSum(Vec<usize>),
+    /// The same numbers in another shape.
     Reshape(Vec<usize>),
+    /// Axes in another order.
     Permute(Vec<usize>),
+    /// Of an axis, entries from one to another.
     Slice(usize, usize, usize),
+    /// On an axis, from an entry on, among so many.
     Embed(usize, usize, usize),
-    /// By the second tensor, whole numbers.
+    /// Entries of an axis by the second tensor, whole numbers.
     Take(usize),
     /// Those entries, summed over samples or not.
     Put(usize, Range<usize>, bool),
+    /// Side by side along an axis.
     Concat(usize),
+    /// Repeated to a shape.
     Broadcast(Vec<usize>),
 }
 
@@ -115,8 +129,10 @@ impl Primitive {
 
 /// A primitive with the shapes of its tensors.
 #[derive(Clone, Debug)]
-pub(crate) struct Setting {
+pub struct Setting {
+    /// The primitive.
     pub primitive: Primitive,
+    /// The shapes of its tensors.
     pub shapes: Vec<Shape>,
 }
 
@@ -139,7 +155,7 @@ impl Setting {
 }
 
 /// A primitive with its tensors on a backend.
-pub(crate) struct Loaded<B: Backend> {
+pub struct Loaded<B: Backend> {
     primitive: Primitive,
     inputs: Vec<B::Tensor>,
     chosen: Option<B::Indices>,
@@ -169,7 +185,7 @@ impl<B: Backend> Loaded<B> {
 }
 
 /// Waits for a tensor, and with it for all that was enqueued before: one number is read back.
-pub(crate) fn wait<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<()> {
+pub fn wait<B: Backend>(backend: &B, tensor: &B::Tensor) -> Result<()> {
     let shape = backend.shape(tensor);
     let mut one = backend.reshape(tensor, &[shape.rest_len()]);
     for (axis, extent) in [shape.samples, shape.directions, shape.rest_len()]

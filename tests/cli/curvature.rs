@@ -1,7 +1,7 @@
 //! `--curvature`, `product`, `trace` and `form`, on good and on bad input.
 
 use crate::workplace::*;
-use hessblock::import::data::ArraySource;
+use hessblock::data::ArraySource;
 
 /// p of the digits network.
 const P: usize = 1374;

@@ -3,7 +3,7 @@
 
 use crate::onnx::{FLOAT, Model, numbers};
 use crate::workplace::*;
-use hessblock::files::npy::write_header;
+use hessblock::internals::files::npy::write_header;
 use std::process::Stdio;
 
 const LOSS: [&str; 6] = [
@@ -59,7 +59,8 @@ fn while_it_changes(place: &Workplace, arguments: &[&str], file: &str) -> std::p
     let mut run = command.spawn().expect("the binary starts");
     while run.try_wait().expect("a child").is_none() {
         let file = std::fs::File::options().write(true).open(place.path(file));
-        hessblock::files::write_all_at(&file.expect("a file"), &bytes, 0).expect("written");
+        hessblock::internals::files::write_all_at(&file.expect("a file"), &bytes, 0)
+            .expect("written");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     run.wait_with_output().expect("a child")
@@ -166,7 +167,7 @@ fn a_run_that_goes_on_has_no_tile_of_data_that_changed_meanwhile() {
     let other: Vec<u8> = (0..images.len() - 128)
         .map(|k| [0, 0, 0x80, 0x3f][k % 4])
         .collect();
-    hessblock::files::write_all_at(&file, &other, 128).expect("written");
+    hessblock::internals::files::write_all_at(&file, &other, 128).expect("written");
     let output = run.wait_with_output().expect("a child");
     let text = errors(&output);
     assert!(
@@ -177,7 +178,7 @@ fn a_run_that_goes_on_has_no_tile_of_data_that_changed_meanwhile() {
     // With the data as they are now another run is meant, and with those of before the same one.
     let text = place.refused(2, &arguments("h"), &["images.npy holds something else"]);
     assert!(text.contains("--restart"), "{text}");
-    hessblock::files::write_all_at(&file, &images, 0).expect("written");
+    hessblock::internals::files::write_all_at(&file, &images, 0).expect("written");
     let output = place.run(&arguments("h"));
     assert!(
         output.status.success() && errors(&output).contains("went on from"),

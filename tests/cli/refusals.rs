@@ -1,7 +1,7 @@
 //! What is refused, with which exit code, and that nothing is left on disk then.
 
 use crate::workplace::*;
-use hessblock::sink::Blocks;
+use hessblock::internals::sink::Blocks;
 #[cfg(unix)]
 use std::process::{Command, Stdio};
 

@@ -1,7 +1,7 @@
 //! What the commands write and print when all is well.
 
 use crate::workplace::*;
-use hessblock::sink::Blocks;
+use hessblock::internals::sink::Blocks;
 use serde_json::Value;
 
 fn check_provenance(provenance: &Value) {

@@ -1,8 +1,8 @@
 //! A folder to run the binary in, the digits it runs on, and what it left there.
 
-use hessblock::files::npy::write_header;
-use hessblock::import::data::ArraySource;
-use hessblock::sink::Blocks;
+use hessblock::data::ArraySource;
+use hessblock::internals::files::npy::write_header;
+use hessblock::internals::sink::Blocks;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

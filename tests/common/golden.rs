@@ -1,10 +1,10 @@
 //! The golden cases: networks, data and losses that `tests/golden/make_goldens.py` wrote.
 
 use super::pytorch::array;
-use hessblock::Session;
-use hessblock::import::data::Dataset;
-use hessblock::import::onnx::{self, OnnxOptions};
+use hessblock::data::Dataset;
 use hessblock::loss::{self, LossOptions, Reduction};
+use hessblock::onnx::{self, OnnxOptions};
+use hessblock::{Device, Precision, Session, SessionBuilder};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -46,8 +46,13 @@ pub fn archive(case: &Value) -> PathBuf {
     folder().join(text(&case["data"]))
 }
 
-/// The case's network, data and loss.
+/// The case's network, data and loss, in double precision on the CPU.
 pub fn session(case: &Value) -> hessblock::Result<Session> {
+    builder(case)?.device(Device::cpu(Precision::F64)).build()
+}
+
+/// The case's network, data and loss.
+pub fn builder(case: &Value) -> hessblock::Result<SessionBuilder> {
     let options = OnnxOptions {
         output: case["output"].as_str().map(str::to_string),
         constant: words(&case["constant"]),
@@ -78,5 +83,5 @@ pub fn session(case: &Value) -> hessblock::Result<Session> {
         }),
     };
     let data = data.with_target_array(array(&archive, "targets"));
-    Session::new(network, data, loss)
+    Ok(Session::builder(network).data(data).boxed_loss(loss))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use hessblock::tensor::gpu::{AdapterReport, Gpu, Options, Selector, adapters};
+use hessblock::internals::tensor::gpu::{AdapterReport, Gpu, Options, Selector, adapters};
 
 /// The adapter under test: the one `HESSBLOCK_GPU` names, else lavapipe, else the first.
 pub fn selector() -> Selector {

@@ -7,8 +7,9 @@ pub mod golden;
 pub mod gpu;
 pub mod pytorch;
 pub mod reference;
+pub mod runs;
 
-use hessblock::tensor::{Backend, HostSlice, Real, Shape, Window};
+use hessblock::internals::tensor::{Backend, HostSlice, Real, Shape};
 
 /// An array in host memory, in double precision.
 #[derive(Clone, Debug)]
@@ -166,19 +167,6 @@ impl<B: Backend> Conformance<B> {
                 (value - expected).abs()
             );
         }
-    }
-}
-
-/// A window over axes given as (input, output, kernel, stride, dilation, padding).
-pub fn window(axes: &[[usize; 6]]) -> Window {
-    let column = |k: usize| axes.iter().map(|axis| axis[k]).collect();
-    Window {
-        input: column(0),
-        output: column(1),
-        kernel: column(2),
-        stride: column(3),
-        dilation: column(4),
-        padding: column(5),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The comparison of gradient, rows and diagonal of G with PyTorch's numbers.
 
-use hessblock::import::data::ArraySource;
+use hessblock::data::ArraySource;
 use std::path::Path;
 
 /// Numbers of a network, its data and a loss, found or expected.

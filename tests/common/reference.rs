@@ -1,8 +1,11 @@
 //! The primitives as their doc comments state them: nested loops in f64, one formula each, written without
 //! a look at any backend.
+//!
+//! `src/trial/definition.rs`, which bench and self-test compare with, states the same once more, an entry at a time. The two
+//! share lists of cases but not a line of code, so that a mistake in one is found by the other: keep them apart.
 
 use super::Array;
-use hessblock::tensor::{Expr, Shape, Window};
+use hessblock::internals::tensor::{Expr, Shape, Window};
 use std::collections::BTreeMap;
 
 /// All positions of an array of these extents, in row-major order.

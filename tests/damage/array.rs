@@ -2,7 +2,7 @@
 //! read, within the memory that its size and the numbers asked for take.
 
 use crate::{heap, scratch};
-use hessblock::import::data::ArraySource;
+use hessblock::data::ArraySource;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

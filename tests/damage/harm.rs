@@ -2,9 +2,9 @@
 
 use crate::result::Form;
 use crate::{array, heap, leftover, result, scratch, seeds, weights};
-use hessblock::files::npy::write_header;
-use hessblock::import::data::ArraySource;
-use hessblock::sink::Blocks;
+use hessblock::data::ArraySource;
+use hessblock::internals::files::npy::write_header;
+use hessblock::internals::sink::Blocks;
 use serde_json::{Value, json};
 
 /// A `.npy` file of version 2 with that text as its header.

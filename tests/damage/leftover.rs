@@ -5,7 +5,7 @@
 
 use crate::scratch::Scratch;
 use crate::{heap, result, scratch};
-use hessblock::sink::{Begun, Blocks, Files, PartLayout, Provenance, Sink, Tile, merge};
+use hessblock::internals::sink::{Begun, Blocks, Files, PartLayout, Provenance, Sink, Tile, merge};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 

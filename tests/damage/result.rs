@@ -5,8 +5,8 @@
 
 use crate::scratch::Scratch;
 use crate::{heap, scratch};
-use hessblock::files::npy::write_header;
-use hessblock::sink::Blocks;
+use hessblock::internals::files::npy::write_header;
+use hessblock::internals::sink::Blocks;
 use std::path::PathBuf;
 
 /// Bytes that any manifest may take.
@@ -131,7 +131,7 @@ fn halves(bytes: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
 pub mod zarr {
     use super::ARRAYS;
     use crate::scratch::Scratch;
-    use hessblock::sink::{Files, FilesOptions, PartLayout, Sink, StorageOptions};
+    use hessblock::internals::sink::{Files, FilesOptions, PartLayout, Sink, StorageOptions};
     use std::path::{Path, PathBuf};
     use std::sync::LazyLock;
 
@@ -315,14 +315,13 @@ pub fn check_in(scratch: &Scratch, form: Form, tried: &[u8]) -> bool {
 /// Shows a result as a table, a drawing and a page, or not: it need not be whole.
 #[cfg(feature = "plot")]
 fn shown(blocks: &Blocks, bytes: usize) {
-    use hessblock::schedule::run::Control;
-    use hessblock::show::{Options, show};
-    let options = Options {
+    use hessblock::show::{ShowOptions, show};
+    let options = ShowOptions {
         size: 64,
-        ..Options::default()
+        ..ShowOptions::default()
     };
     let (all, peak) = heap::peak(|| {
-        let shown = show(blocks, "tried", &options, &Control::none()).ok()?;
+        let shown = show(blocks, "tried", &options).ok()?;
         Some((shown.table(), shown.drawing().svg(), shown.html()))
     });
     assert!(

@@ -1,7 +1,7 @@
 //! Whole files of every kind, from which damaged ones are made; `fuzz/` begins with them too.
 
 use crate::{array, leftover, result};
-use hessblock::files::npy::write_header;
+use hessblock::internals::files::npy::write_header;
 use serde_json::json;
 
 /// `.npy` files.

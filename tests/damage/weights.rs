@@ -1,7 +1,7 @@
 //! What is expected of any safetensors file: an error, or the weights of a network.
 
 use crate::{heap, scratch};
-use hessblock::import::weights::{Place, read};
+use hessblock::internals::import::weights::{Place, read};
 
 /// Bytes that any file may take.
 pub const ANY: usize = 1 << 20;

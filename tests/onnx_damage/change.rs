@@ -51,7 +51,7 @@ const OTHERS: &[&str] = &[
 
 /// Any operation.
 fn operations() -> Vec<&'static str> {
-    [hessblock::import::onnx::operations(), OTHERS].concat()
+    [hessblock::onnx::operations(), OTHERS].concat()
 }
 
 /// Attributes that are integers.

@@ -1,7 +1,7 @@
 //! What is expected of any file: an error, or a network that runs, within the memory that its size allows.
 
 use crate::{heap, run};
-use hessblock::import::onnx::{OnnxOptions, load_bytes};
+use hessblock::onnx::{OnnxOptions, load_bytes};
 
 /// Bytes that any file may take, and those per byte of its own: folding one node, besides all that the importer lets
 /// a file make, and protobuf, where two bytes are an empty node.

@@ -3,8 +3,8 @@
 use crate::check::{ANY, PER_BYTE};
 use crate::heap;
 use crate::proto::{self, data_type, dimension};
-use hessblock::import::onnx::{OnnxOptions, load_bytes};
 use hessblock::network::Network;
+use hessblock::onnx::{OnnxOptions, load_bytes};
 use prost::Message;
 
 /// A graph under construction; the extent −1 is the open batch.

@@ -13,7 +13,7 @@ mod run;
 
 use change::{change, open_up};
 use check::{check, check_with};
-use hessblock::import::onnx::OnnxOptions;
+use hessblock::onnx::OnnxOptions;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;

@@ -1,15 +1,14 @@
 //! A network that came out of a file runs: forward, backward and to a part of its Hessian.
 
-use hessblock::import::data::Dataset;
-use hessblock::jacobian::passes::{Reach, Weights, forward};
-use hessblock::loss::{Reduction, SquaredError};
+use hessblock::data::Dataset;
+use hessblock::internals::jacobian::passes::{Passes, Reach, Weights};
+use hessblock::internals::ops::Op;
+use hessblock::internals::tensor::cpu::Cpu;
+use hessblock::internals::tensor::{Backend, HostSlice, Shape};
+use hessblock::loss::SquaredError;
 use hessblock::network::inspect::inspect;
 use hessblock::network::{Input, Network, Node, Operand};
-use hessblock::ops::Op;
-use hessblock::schedule::run::Control;
-use hessblock::tensor::cpu::Cpu;
-use hessblock::tensor::{Backend, HostSlice, Shape};
-use hessblock::{Device, Part, Precision, RunOptions, Session};
+use hessblock::{Device, Part, Precision, Session};
 use ndarray::ArrayD;
 
 const SAMPLES: usize = 2;
@@ -92,7 +91,7 @@ fn run_forward(network: &Network) {
         backend.upload(&shape, HostSlice::F64(&values))
     });
     let reach = Reach::forward_only(network);
-    forward(&backend, network, &weights, inputs.collect(), &reach);
+    Passes::new(&backend, network, &weights, &reach).forward(inputs.collect());
 }
 
 /// Runs a small network with a squared error. What a user may be told of (numbers that are not finite, an output
@@ -123,16 +122,19 @@ pub fn run(network: Network) -> hessblock::Result<()> {
     target.insert(0, SAMPLES);
     let data = data.with_target_array(numbers(&target, None));
     let outputs = network.outputs();
-    let loss = Box::new(SquaredError::new(Reduction::Mean));
-    let session = Session::new(network, data, loss)?;
-    let device = Device::cpu(Precision::F32);
-    session.gradient(&device, RunOptions::default(), &Control::none())?;
+    let loss = Box::new(SquaredError::mean());
+    let session = Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F32))
+        .build()?;
+    session.gradient()?;
     let parameters = session.network().parameter_count();
     if (1..=60).contains(&parameters) && outputs <= 60 {
-        session.blocks(&device, &[Part::Full])?;
+        session.ggn().parts([Part::Full])?.to_arrays::<f32>()?;
     }
     if (1..=2_000).contains(&parameters) && outputs * parameters <= 20_000 {
-        session.blocks(&device, &[Part::Diagonal])?;
+        session.ggn().diagonal()?;
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Disks that are full, and writes that are short.
 
 use crate::place::{Place, refused, run, success, text};
-use hessblock::files::WriteFaults;
-use hessblock::import::data::Dataset;
-use hessblock::loss::{CrossEntropy, Reduction};
+use hessblock::data::Dataset;
+use hessblock::internals::bytes::Bytes;
+use hessblock::internals::files::WriteFaults;
+use hessblock::internals::sink::FilesOptions;
+use hessblock::loss::CrossEntropy;
 use hessblock::network::builder::Builder;
-use hessblock::schedule::run::Control;
-use hessblock::sink::FilesOptions;
-use hessblock::{Device, Error, Part, Precision, RunOptions, Session, Target};
+use hessblock::{Device, Error, Memory, Output, Part, Precision, Session};
 use ndarray::{Array1, Array2};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,37 +28,35 @@ fn session() -> Session {
         Array2::from_shape_fn((40, 12), |(n, i)| ((n * 7 + i * 3) % 11) as f64 / 5.0 - 1.0);
     let labels = Array1::from_shape_fn(40, |n| ((n * 3) % 5) as i64);
     let data = Dataset::from_arrays(inputs, labels);
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    Session::new(network, data, loss).expect("a session")
+    let loss = Box::new(CrossEntropy::mean());
+    Session::builder(network)
+        .data(data)
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F32))
+        .build()
+        .expect("a session")
 }
 
 #[test]
 fn a_full_disk_and_short_writes_cost_nothing_that_is_done() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (session, device) = (session(), Device::cpu(Precision::F32));
-    let parts: Vec<Part> = ["full", "diag"]
-        .map(|p| p.parse().expect("a part"))
-        .to_vec();
+    let session = session();
+    let parts = [Part::Full, Part::Diagonal];
     for name in ["folder", "file.npy"] {
         let parts = if name == "folder" {
             &parts[..]
         } else {
             &parts[..1]
         };
-        let run = |path: PathBuf, faults: WriteFaults, host: Option<u64>| {
+        let run = |path: PathBuf, faults: WriteFaults, host: Option<u128>| {
             let options = FilesOptions {
                 faults,
                 ..FilesOptions::default()
             };
-            let target = Target::with_options(path, options)?;
-            let mut options = RunOptions {
-                host_memory: host,
-                ..RunOptions::default()
-            };
-            options.tiling.side = 100;
-            let options = target.run_options(options)?;
-            let plan = session.plan(session.resolve(parts)?, &device, options)?;
-            session.run_to_files(&device, &plan, &target, &Control::none())
+            let host = host.map(|bytes| Memory::default().host(Bytes(bytes)));
+            let session = session.with_memory(host.unwrap_or_default());
+            let request = session.ggn().parts(parts.to_vec())?.tile_rows(100);
+            request.write(Output::new(path).with_options(options))
         };
         let whole = folder.path().join(format!("whole-{name}"));
         run(whole.clone(), WriteFaults::default(), None).expect("a run");
@@ -94,7 +92,7 @@ fn a_full_disk_and_short_writes_cost_nothing_that_is_done() {
                 Err(other) => panic!("{other}"),
             }
             stops += 1;
-            let left = Target::new(&path, false).expect("a target").left();
+            let left = Output::new(&path).left();
             let tiles = left.map_or(0, |left| left.tiles);
             assert!(tiles >= found, "{tiles} after {found}");
             found = tiles;
@@ -118,7 +116,7 @@ fn a_full_disk_and_short_writes_cost_nothing_that_is_done() {
         run(path.clone(), full, None).expect_err("a full disk");
         let refused = run(path, WriteFaults::default(), Some(100_000));
         let refused = refused.expect_err("too little memory").to_string();
-        assert!(refused.contains("--restart"), "{refused}");
+        assert!(refused.contains("restart"), "{refused}");
     }
 }
 
@@ -213,7 +211,7 @@ fn a_command_that_a_full_disk_stops_leaves_nothing_on_it() {
     };
     let place = Place::new();
     let example = format!("{}/examples/digits", env!("CARGO_MANIFEST_DIR"));
-    let mut vector = hessblock::files::npy::write_header("<f4", &[1374]);
+    let mut vector = hessblock::internals::files::npy::write_header("<f4", &[1374]);
     vector.resize(vector.len() + 4 * 1374, 0);
     std::fs::write(place.path("v.npy"), vector).expect("a file");
     // All but a few bytes are taken, then all.

@@ -1,14 +1,16 @@
 //! Results that several processes make.
 
 use crate::place::{Place, kill_at, refused, run, success, text};
-use hessblock::import::data::Dataset;
-use hessblock::import::onnx::{self, OnnxOptions};
-use hessblock::loss::{CrossEntropy, Reduction};
-use hessblock::schedule::plan::Plan;
-use hessblock::schedule::run::Control;
-use hessblock::schedule::tiles::Tiling;
-use hessblock::sink::{FilesOptions, Shard, merge};
-use hessblock::{Device, Error, Precision, RunOptions, Session, Target};
+use hessblock::data::Dataset;
+use hessblock::internals::plan::Plan;
+use hessblock::internals::plan::RunOptions;
+use hessblock::internals::plan::request::resolve;
+use hessblock::internals::plan::tiles::Tiling;
+use hessblock::internals::run::Control;
+use hessblock::internals::sink::merge;
+use hessblock::loss::CrossEntropy;
+use hessblock::onnx::{self, OnnxOptions};
+use hessblock::{Device, Error, Output, Part, Precision, Session};
 use serde_json::Value;
 
 const PARTS: [&str; 8] = [
@@ -65,10 +67,14 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
     let network = onnx::load(example.join("model.onnx"), &OnnxOptions::default());
     let data = Dataset::open(example.join("images.npy")).expect("images");
     let data = data.with_targets(example.join("labels.npy"));
-    let loss = Box::new(CrossEntropy::new(Reduction::Mean));
-    let session = Session::new(network.expect("a network"), data.expect("labels"), loss);
+    let loss = Box::new(CrossEntropy::mean());
+    let session = Session::builder(network.expect("a network"))
+        .data(data.expect("labels"))
+        .boxed_loss(loss)
+        .device(Device::cpu(Precision::F32))
+        .build();
     let session = session.expect("a session");
-    let device = Device::cpu(Precision::F32);
+    let g = session.ggn();
     let plan = |host_memory: Option<u64>| {
         let options = RunOptions {
             host_memory,
@@ -78,9 +84,8 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
             },
             ..RunOptions::default()
         };
-        let parts = ["full", "diag"].map(|part| part.parse().expect("a part"));
-        let parts = session.resolve(&parts).expect("parts");
-        session.plan(parts, &device, options)
+        let parts = resolve(session.network(), &[Part::Full, Part::Diagonal]);
+        g.plan_with(parts.expect("parts"), options)
     };
     let wide = plan(None).expect("a plan");
     let mut budget = wide.host_bytes + wide.device_bytes;
@@ -93,12 +98,8 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let run = |plan: &Plan, name: &str, index: usize, of: usize| {
-        let options = FilesOptions {
-            shard: Shard { index, of },
-            ..FilesOptions::default()
-        };
-        let target = Target::with_options(folder.path().join(name), options).expect("a target");
-        session.run_to_files(&device, plan, &target, &Control::none())
+        let output = Output::folder(folder.path().join(name)).shard(index, of)?;
+        g.write_plan(plan, &output, &Control::none())
     };
     let numbers = |name: &str| {
         let read = |k: usize| std::fs::read(folder.path().join(format!("{name}/000{k}.npy")));
@@ -112,7 +113,7 @@ fn processes_that_plan_at_once_for_unlike_memory_take_the_units_of_the_first() {
         if name == "wide" {
             // For units of which its memory holds none it is told so.
             let refused = shared.expect_err("too little memory");
-            assert!(matches!(refused, Error::Budget(_)), "{refused}");
+            assert!(matches!(refused, Error::Budget { .. }), "{refused}");
             continue;
         }
         shared.expect("the other share");

@@ -4,6 +4,7 @@ use super::dataset::{Bound, BoundInput, Dataset, Given, check_finite};
 use super::{ArraySource, MeanImage};
 use crate::error::{Error, Result};
 use crate::network::{Input, Network};
+use crate::setting::INPUTS;
 use std::ops::Range;
 
 /// Samples read at a time when the mean over all is taken, by the bytes of them in double precision.
@@ -94,7 +95,7 @@ impl Dataset {
         }
         let listed: Vec<String> = inputs.iter().map(describe).collect();
         Err(Error::Request(format!(
-            "the network takes {}; {}: give each as --inputs NAME=FILE",
+            "the network takes {}; {}: give each as {INPUTS} NAME=FILE",
             listed.join(" and "),
             faults.join("; ")
         )))

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// by ranges of samples, `0..len()`.
 ///
 /// ```
-/// use hessblock::import::data::Dataset;
+/// use hessblock::data::Dataset;
 /// use hessblock::loss::TargetBatch;
 /// use hessblock::network::builder::Builder;
 /// use ndarray::array;
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 /// A network of several inputs takes an array for each, by the names that `inspect` lists:
 ///
 /// ```
-/// # use hessblock::import::data::Dataset;
+/// # use hessblock::data::Dataset;
 /// # use ndarray::array;
 /// let data = Dataset::new()
 ///     .with_input("tokens", array![[5i64, 6], [7, 8]])

@@ -240,6 +240,52 @@ fn check_stored(file: &std::fs::File, shown: &Path, bytes: Range<u64>, crc: u32)
     }
 }
 
+/// The key of a member of an archive.
+fn bare(name: &str) -> &str {
+    name.strip_suffix(".npy").unwrap_or(name)
+}
+
+/// Which member of an archive has that key; the key may be left out where there is one array.
+fn member_of(path: &Path, keys: &[String], key: Option<&str>) -> Result<usize> {
+    let mut seen = std::collections::HashSet::new();
+    if let Some(twice) = keys.iter().find(|name| !seen.insert(bare(name))) {
+        return Err(Error::file(
+            path,
+            format!(
+                "holds two arrays of the name {:?}: which is meant is not known",
+                bare(twice)
+            ),
+        ));
+    }
+    let listed = || {
+        let mut names: Vec<String> = keys
+            .iter()
+            .take(MOST_NAMES)
+            .map(|k| bare(k).into())
+            .collect();
+        if keys.len() > names.len() {
+            names.push(format!("and {} more", keys.len() - names.len()));
+        }
+        names.join(", ")
+    };
+    match key {
+        Some(key) => keys
+            .iter()
+            .position(|name| name == key || bare(name) == key)
+            .ok_or_else(|| Error::file(path, format!("has no array {key:?}; it has {}", listed()))),
+        None if keys.len() == 1 => Ok(0),
+        None if keys.is_empty() => Err(Error::file(path, "is an archive without arrays")),
+        None => Err(Error::file(
+            path,
+            format!(
+                "holds several arrays: {}; name one as {}:KEY",
+                listed(),
+                path.display()
+            ),
+        )),
+    }
+}
+
 /// The array of that key in a `.npz` archive; the key may be left out where there is one array.
 fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored> {
     let bad = |error: zip::result::ZipError| {
@@ -251,44 +297,7 @@ fn archive_member(path: &Path, length: u64, key: Option<&str>) -> Result<Stored>
     for name in archive.file_names() {
         keys.push(name.map_err(bad)?.into_owned());
     }
-    let bare = |name: &str| name.strip_suffix(".npy").unwrap_or(name).to_string();
-    let listed = || {
-        let mut names: Vec<String> = keys.iter().take(MOST_NAMES).map(|k| bare(k)).collect();
-        if keys.len() > names.len() {
-            names.push(format!("and {} more", keys.len() - names.len()));
-        }
-        names.join(", ")
-    };
-    let mut seen = std::collections::HashSet::new();
-    if let Some(twice) = keys.iter().find(|name| !seen.insert(bare(name))) {
-        return Err(Error::file(
-            path,
-            format!(
-                "holds two arrays of the name {:?}: which is meant is not known",
-                bare(twice)
-            ),
-        ));
-    }
-    let index = match key {
-        Some(key) => keys
-            .iter()
-            .position(|name| name == key || bare(name) == key)
-            .ok_or_else(|| {
-                Error::file(path, format!("has no array {key:?}; it has {}", listed()))
-            })?,
-        None if keys.len() == 1 => 0,
-        None if keys.is_empty() => return Err(Error::file(path, "is an archive without arrays")),
-        None => {
-            return Err(Error::file(
-                path,
-                format!(
-                    "holds several arrays: {}; name one as {}:KEY",
-                    listed(),
-                    path.display()
-                ),
-            ));
-        }
-    };
+    let index = member_of(path, &keys, key)?;
     let member = archive.by_index(index).map_err(bad)?;
     let start = member
         .data_start()

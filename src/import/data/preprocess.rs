@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// input = ((x − image)·scale − mean)/std, with x as the file holds it.
 ///
 /// ```
-/// use hessblock::import::data::Preprocess;
+/// use hessblock::data::Preprocess;
 /// let mnist = Preprocess { scale: 1.0 / 255.0, mean: vec![0.1307], std: vec![0.3081], ..Default::default() };
 /// assert_eq!(mnist.std.len(), 1);
 /// ```
@@ -25,6 +25,12 @@ pub struct Preprocess {
 }
 
 /// Whose mean is taken off, pixel by pixel.
+///
+/// ```
+/// use hessblock::data::{MeanImage, Preprocess};
+/// let preprocess = Preprocess { mean_image: MeanImage::SelfMean, ..Preprocess::default() };
+/// assert_eq!(preprocess.scale, 1.0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MeanImage {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Nothing is read until it is asked for, and then only that; memory stays bounded by the range asked for.
 ///
 /// ```
-/// use hessblock::import::data::ArraySource;
+/// use hessblock::data::ArraySource;
 /// let source = ArraySource::from(ndarray::array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
 /// assert_eq!(source.shape(), [3, 2]);
 /// assert_eq!(source.read_f64(1..3)?, [3.0, 4.0, 5.0, 6.0]);

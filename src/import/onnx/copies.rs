@@ -16,6 +16,7 @@ use super::roles::Role;
 use super::tensor::Array;
 use super::views::{View, at, fraction, key, taken, telling, view};
 use crate::error::{Error, Result};
+use crate::setting::TIE;
 use std::collections::{HashMap, HashSet};
 
 /// Comparisons of slices after which no more are looked for.
@@ -147,7 +148,7 @@ fn made_of_told(graph: &Graph, roots: &Roots, copy: &Copy) -> bool {
 fn check_ends(roots: &Roots, copies: &[Copy]) -> Result<()> {
     let made: HashMap<usize, usize> = copies.iter().map(|c| (c.copy, c.source)).collect();
     if made.len() < copies.len() {
-        return Err(Error::Request("--tie names an initializer twice".into()));
+        return Err(Error::Request(format!("{TIE} names an initializer twice")));
     }
     // Those that are known to be made from what is no copy.
     let mut grounded: HashSet<usize> = HashSet::new();
@@ -158,7 +159,7 @@ fn check_ends(roots: &Roots, copies: &[Copy]) -> Result<()> {
             if !way.insert(at) {
                 let name = |k: &usize| &roots.entries[*k].name;
                 return Err(Error::Request(format!(
-                    "--tie: {} and {} are each made from the other",
+                    "{TIE}: {} and {} are each made from the other",
                     name(copy),
                     name(source)
                 )));
@@ -287,7 +288,7 @@ fn asked(graph: &Graph, roots: &Roots, tie: &str) -> Result<Copy> {
     let (copy, source, turned) = parts.ok_or_else(|| {
         let floats = roots.entries.iter().filter(|root| root.array.is_float());
         Error::Request(format!(
-            "--tie {tie} is not COPY=SOURCE, COPY=SOURCE[T] or auto with the names of two weights of the file; its weights: {}",
+            "{TIE} {tie} is not COPY=SOURCE, COPY=SOURCE[T] or auto with the names of two weights of the file; its weights: {}",
             floats.map(|root| root.name.as_str()).collect::<Vec<_>>().join(", ")
         ))
     })?;
@@ -314,7 +315,7 @@ fn asked(graph: &Graph, roots: &Roots, tie: &str) -> Result<Copy> {
     let view = whole.filter(|_| copy != source).ok_or_else(|| {
         let form = if turned { "transpose" } else { "values" };
         Error::Request(format!(
-            "--tie {tie}: {} of shape {:?} does not have the {form} of {} of shape {:?}",
+            "{TIE} {tie}: {} of shape {:?} does not have the {form} of {} of shape {:?}",
             name.name, name.array.shape, origin.name, origin.array.shape
         ))
     })?;

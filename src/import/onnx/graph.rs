@@ -5,6 +5,7 @@ use super::proto::{self, data_type};
 use super::{Array, OnnxOptions};
 use super::{fold, names, order, subgraphs, tensor};
 use crate::error::{Error, Result};
+use crate::setting::{OUTPUT, UNTIE, WEIGHTS};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -170,8 +171,10 @@ impl Graph {
         crate::import::pytorch::refuse(
             path,
             &bytes,
-            "export the module to ONNX (`hessblock export-script > export.py` writes a script that does), and give weights \
-             with --weights FILE.safetensors (safetensors.torch.save_file)",
+            &format!(
+                "export the module to ONNX (`hessblock export-script > export.py` writes a script that does), and give weights \
+                 with {WEIGHTS} FILE.safetensors (safetensors.torch.save_file)"
+            ),
         )?;
         let model = decode(bytes, path)?;
         let opset = model
@@ -204,54 +207,21 @@ impl Graph {
         })
     }
 
+    /// The part of a file's graph that leads to the output, with its constants read.
     fn prune(
         path: &Path,
         mut graph: proto::Graph,
         opset: i64,
         options: &OnnxOptions,
     ) -> Result<Graph> {
-        let fault = |message: String| Error::file(path, message);
-        let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-        let output = match &options.output {
-            Some(wanted) if outputs.contains(&wanted.as_str()) => wanted.clone(),
-            Some(wanted) => {
-                return Err(fault(format!(
-                    "it has no output {wanted:?}; its outputs: {}",
-                    outputs.join(", ")
-                )));
-            }
-            None if outputs.len() == 1 => outputs[0].to_string(),
-            None => {
-                return Err(fault(format!(
-                    "it has several outputs ({}); name the one the loss is taken of (--output NAME)",
-                    outputs.join(", ")
-                )));
-            }
-        };
+        let output = output_of(path, &graph, options)?;
         if !graph.sparse_initializer.is_empty() {
-            return Err(Error::Unsupported(vec![
-                "sparse initializers; store the weights densely".into(),
-            ]));
+            return Err(Error::Unsupported {
+                nodes: vec!["sparse initializers; store the weights densely".into()],
+            });
         }
         order::sort(path, &mut graph)?;
-        // Walking backwards, a node is kept where something kept needs it.
-        let mut needed: HashSet<&str> = HashSet::from([output.as_str()]);
-        let mut kept = vec![false; graph.node.len()];
-        for (k, node) in graph.node.iter().enumerate().rev() {
-            if node
-                .output
-                .iter()
-                .any(|o| !o.is_empty() && needed.contains(o.as_str()))
-            {
-                kept[k] = true;
-                needed.extend(
-                    node.input
-                        .iter()
-                        .filter(|i| !i.is_empty())
-                        .map(|s| s.as_str()),
-                );
-            }
-        }
+        let (needed, kept) = needed_for(&graph, &output);
         let mut initializers = Vec::new();
         let mut outside = tensor::Outside::new();
         let mut pruned = HashSet::new();
@@ -344,7 +314,7 @@ impl Graph {
             return Err(Error::file(
                 &self.path,
                 format!(
-                    "--untie {name}: there is no initializer of that name that feeds the output"
+                    "{UNTIE} {name}: there is no initializer of that name that feeds the output"
                 ),
             ));
         };
@@ -379,6 +349,45 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+/// The name of the output that the loss is taken of.
+fn output_of(path: &Path, graph: &proto::Graph, options: &OnnxOptions) -> Result<String> {
+    let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    match &options.output {
+        Some(wanted) if outputs.contains(&wanted.as_str()) => Ok(wanted.clone()),
+        Some(wanted) => Err(Error::file(
+            path,
+            format!(
+                "it has no output {wanted:?}; its outputs: {}",
+                outputs.join(", ")
+            ),
+        )),
+        None if outputs.len() == 1 => Ok(outputs[0].to_string()),
+        None => Err(Error::file(
+            path,
+            format!(
+                "it has several outputs ({}); name the one the loss is taken of ({OUTPUT} NAME)",
+                outputs.join(", ")
+            ),
+        )),
+    }
+}
+
+/// The names of the values that lead to the output, and whether each node makes one of them.
+fn needed_for<'g>(graph: &'g proto::Graph, output: &'g str) -> (HashSet<&'g str>, Vec<bool>) {
+    let mut needed: HashSet<&str> = HashSet::from([output]);
+    let mut kept = vec![false; graph.node.len()];
+    // Walking backwards, a node is kept where something kept needs it.
+    for (k, node) in graph.node.iter().enumerate().rev() {
+        let mut made = node.output.iter().filter(|o| !o.is_empty());
+        if made.any(|o| needed.contains(o.as_str())) {
+            kept[k] = true;
+            let read = node.input.iter().filter(|i| !i.is_empty());
+            needed.extend(read.map(|s| s.as_str()));
+        }
+    }
+    (needed, kept)
 }
 
 /// The array of a Constant that holds several real numbers: an initializer written as a node.

@@ -25,16 +25,27 @@ pub(super) fn ends_of_norms(roots: &Roots) -> HashMap<usize, usize> {
     ends
 }
 
+/// What tells the layers of parameters.
+pub(super) struct Clues<'a> {
+    pub graph: &'a Graph,
+    pub links: &'a Links<'a>,
+    pub roots: &'a Roots,
+    pub options: &'a OnnxOptions,
+    pub origins: &'a HashMap<&'a str, Origin>,
+    /// The nodes that end norms, as [`ends_of_norms`] finds them.
+    pub ends: &'a HashMap<usize, usize>,
+}
+
 /// The layer of a parameter: that of its name; where the name was made up, that of what it is used with.
-pub(super) fn layer(
-    graph: &Graph,
-    links: &Links,
-    roots: &Roots,
-    options: &OnnxOptions,
-    origins: &HashMap<&str, Origin>,
-    ends: &HashMap<usize, usize>,
-    root: usize,
-) -> String {
+pub(super) fn layer(clues: &Clues<'_>, root: usize) -> String {
+    let Clues {
+        graph,
+        links,
+        roots,
+        options,
+        origins,
+        ends,
+    } = *clues;
     let name = &roots.entries[root].name;
     if telling(graph, name, options) {
         return prefix(name);

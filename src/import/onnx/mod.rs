@@ -28,6 +28,7 @@ mod views;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::setting::TIE;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tensor::Array;
@@ -35,7 +36,7 @@ use tensor::Array;
 /// How an ONNX file is read.
 ///
 /// ```no_run
-/// use hessblock::import::onnx::{load, OnnxOptions};
+/// use hessblock::onnx::{load, OnnxOptions};
 /// let options = OnnxOptions { constant: vec!["mask*".into()], ..Default::default() };
 /// let network = load("model.onnx", &options)?;
 /// println!("{} parameters", network.parameter_count());
@@ -75,7 +76,7 @@ pub fn load(path: impl AsRef<Path>, options: &OnnxOptions) -> Result<Network> {
 /// data lie beside it; nothing need be there.
 ///
 /// ```no_run
-/// use hessblock::import::onnx::{load_bytes, OnnxOptions};
+/// use hessblock::onnx::{load_bytes, OnnxOptions};
 /// let bytes: &[u8] = b"\x08\x08"; // include_bytes!("model.onnx")
 /// let network = load_bytes(bytes, "model.onnx", &OnnxOptions::default())?;
 /// # Ok::<(), hessblock::Error>(())
@@ -151,7 +152,7 @@ fn replace(graph: &graph::Graph, roots: &mut parameters::Roots, path: &Path) -> 
             return Err(Error::file(
                 path,
                 format!(
-                    "its {name} does not have the values of {}, which it is tied to in the network; leave out --tie, or take other weights",
+                    "its {name} does not have the values of {}, which it is tied to in the network; leave out {TIE}, or take other weights",
                     tied.source
                 ),
             ));

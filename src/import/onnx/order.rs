@@ -17,35 +17,7 @@ const MOST_NAME: usize = 1 << 12;
 /// [`Error::File`] for a name that is made twice, made by nothing, or needs itself.
 pub(super) fn sort(path: &Path, graph: &mut proto::Graph) -> Result<()> {
     let fault = |message: String| Err(Error::file(path, message));
-    // Number of the node that makes a value; `None` for initializers and inputs.
-    let mut made: HashMap<&str, Option<usize>> = HashMap::new();
-    for tensor in &graph.initializer {
-        if made.insert(&tensor.name, None).is_some() {
-            return fault(format!("two initializers are named {:?}", tensor.name));
-        }
-    }
-    for input in &graph.input {
-        made.insert(&input.name, None);
-    }
-    for (k, node) in graph.node.iter().enumerate() {
-        // Every operation that it becomes keeps its name.
-        let long = |name: &String| name.len() > MOST_NAME;
-        if long(&node.name) || node.output.iter().any(long) {
-            return fault(format!(
-                "the name of a {} is longer than {MOST_NAME} letters",
-                node.op_type
-            ));
-        }
-        for output in node.output.iter().filter(|o| !o.is_empty()) {
-            if made.insert(output, Some(k)).is_some() {
-                return fault(format!(
-                    "node {:?} ({}) makes {output:?}, which exists already",
-                    name(node),
-                    node.op_type
-                ));
-            }
-        }
-    }
+    let made = makers(path, graph)?;
     // Of every node: how many of its operands are not made yet, and which nodes read it.
     let mut waits = vec![0usize; graph.node.len()];
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); graph.node.len()];
@@ -101,6 +73,40 @@ pub(super) fn sort(path: &Path, graph: &mut proto::Graph) -> Result<()> {
     let take = |k: usize| nodes[k].take().expect("every node is ordered once");
     graph.node = order.into_iter().map(take).collect();
     Ok(())
+}
+
+/// The number of the node that makes each value; `None` for initializers and inputs.
+fn makers<'g>(path: &Path, graph: &'g proto::Graph) -> Result<HashMap<&'g str, Option<usize>>> {
+    let fault = |message: String| Err(Error::file(path, message));
+    let mut made: HashMap<&str, Option<usize>> = HashMap::new();
+    for tensor in &graph.initializer {
+        if made.insert(&tensor.name, None).is_some() {
+            return fault(format!("two initializers are named {:?}", tensor.name));
+        }
+    }
+    for input in &graph.input {
+        made.insert(&input.name, None);
+    }
+    for (k, node) in graph.node.iter().enumerate() {
+        // Every operation that it becomes keeps its name.
+        let long = |name: &String| name.len() > MOST_NAME;
+        if long(&node.name) || node.output.iter().any(long) {
+            return fault(format!(
+                "the name of a {} is longer than {MOST_NAME} letters",
+                node.op_type
+            ));
+        }
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            if made.insert(output, Some(k)).is_some() {
+                return fault(format!(
+                    "node {:?} ({}) makes {output:?}, which exists already",
+                    name(node),
+                    node.op_type
+                ));
+            }
+        }
+    }
+    Ok(made)
 }
 
 /// The names of nodes that need each other: from a node that waits, backwards until one comes again.

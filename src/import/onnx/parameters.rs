@@ -3,11 +3,12 @@
 use super::OnnxOptions;
 use super::features::{self, Feature};
 use super::graph::{Graph, Node};
-use super::layers::{ends_of_norms, layer};
+use super::layers::{Clues, ends_of_norms, layer};
 use super::names::list;
 use super::roles::{MOST_ORIGINS, Origin, Role, VIEWS, role, too_many};
 use super::tensor::Array;
 use crate::error::{Error, Result};
+use crate::setting::{CONSTANT, TRAINABLE};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// An initializer, or an Identity of one that is named like a parameter of its own.
@@ -76,10 +77,15 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     overrule(&roots, options, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let ends = ends_of_norms(&roots);
-    let of = |&k: &usize| {
-        let layer = layer(graph, &links, &roots, options, &origins, &ends, k);
-        (k, layer)
+    let clues = Clues {
+        graph,
+        links: &links,
+        roots: &roots,
+        options,
+        origins: &origins,
+        ends: &ends,
     };
+    let of = |&k: &usize| (k, layer(&clues, k));
     let layers: Vec<(usize, String)> = chosen.iter().map(of).collect();
     for (k, layer) in layers {
         roots.entries[k].layer = Some(layer);
@@ -286,11 +292,11 @@ fn leave_masks(roots: &mut Roots, chosen: &mut HashSet<usize>) {
     }
 }
 
-/// Applies `--trainable` and `--constant`.
+/// Applies [`OnnxOptions::trainable`] and [`OnnxOptions::constant`].
 fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -> Result<()> {
     for (flag, patterns) in [
-        ("--trainable", &options.trainable),
-        ("--constant", &options.constant),
+        (TRAINABLE, &options.trainable),
+        (CONSTANT, &options.constant),
     ] {
         for pattern in patterns {
             let glob = glob::Pattern::new(pattern)
@@ -301,7 +307,7 @@ fn overrule(roots: &Roots, options: &OnnxOptions, chosen: &mut HashSet<usize>) -
                     continue;
                 }
                 any = true;
-                if flag == "--constant" {
+                if flag == CONSTANT {
                     chosen.remove(&k);
                 } else if roots.uses[k].iter().any(|u| u.role != Role::Statistic) {
                     chosen.insert(k);

@@ -350,6 +350,47 @@ fn decode(raw: &[u8], kind: i32) -> Option<Data> {
     })
 }
 
+/// The file of external data at `location`, from the folder of the ONNX file `path`: as it is named, and where that ends.
+fn located(
+    path: &Path,
+    location: &str,
+    fault: impl Fn(String) -> Error,
+) -> Result<(PathBuf, PathBuf)> {
+    let relative = Path::new(location);
+    let inside = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let escapes = || {
+        fault(format!(
+            "its external data {location:?} lie outside the folder of the file, which is refused; put the data file beside the ONNX file"
+        ))
+    };
+    if !inside || location.is_empty() {
+        return Err(escapes());
+    }
+    let full = folder.join(relative);
+    // A symbolic link may point anywhere: what counts is where it ends.
+    let real = full.canonicalize();
+    let real = real.map_err(|source| fault(missing(&full, &source)))?;
+    let home = folder.canonicalize().map_err(Error::io(folder))?;
+    if !real.starts_with(&home) {
+        return Err(escapes());
+    }
+    Ok((full, real))
+}
+
+/// The message of external data that cannot be found or read.
+fn missing(full: &Path, source: &std::io::Error) -> String {
+    format!(
+        "its external data {}: {source}; put the data file beside the ONNX file",
+        full.display()
+    )
+}
+
 /// The bytes of a tensor kept in another file.
 fn external(
     tensor: &proto::Tensor,
@@ -377,35 +418,8 @@ fn external(
     };
     let location = entry("location")
         .ok_or_else(|| fault("its external data name no file; export it again".into()))?;
-    let relative = Path::new(location);
-    let inside = relative
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let escapes = || {
-        fault(format!(
-            "its external data {location:?} lie outside the folder of the file, which is refused; put the data file beside the ONNX file"
-        ))
-    };
-    if !inside || location.is_empty() {
-        return Err(escapes());
-    }
-    let full = folder.join(relative);
-    let missing = |source: std::io::Error| {
-        fault(format!(
-            "its external data {}: {source}; put the data file beside the ONNX file",
-            full.display()
-        ))
-    };
-    // A symbolic link may point anywhere: what counts is where it ends.
-    let real = full.canonicalize().map_err(missing)?;
-    let home = folder.canonicalize().map_err(Error::io(folder))?;
-    if !real.starts_with(&home) {
-        return Err(escapes());
-    }
+    let (full, real) = located(path, location, fault)?;
+    let missing = |source: std::io::Error| fault(missing(&full, &source));
     let (mut file, size) = crate::files::open(&real).map_err(|error| match error {
         Error::Io { source, .. } => missing(source),
         other => other,

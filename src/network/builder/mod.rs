@@ -34,6 +34,16 @@ use crate::tensor::{Expr, HostArray};
 ///
 /// The first mistake (a shape that does not fit, a name used twice) is kept and returned by
 /// [`Builder::build`]. A layer `name` has the parameters `name.weight` and `name.bias`.
+///
+/// ```
+/// use hessblock::network::builder::Builder;
+/// let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// assert_eq!((network.parameter_count(), network.outputs()), (26, 2));
+/// // Two layers may not have the same name.
+/// let error = Builder::new(&[3]).linear("fc", 4).linear("fc", 2).initialize(0).build();
+/// assert!(error.is_err());
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Builder {
     network: Network,

@@ -4,6 +4,15 @@ use crate::error::{Error, Result};
 use crate::tensor::Window;
 
 /// Geometry of a square window over two axes.
+///
+/// ```
+/// use hessblock::network::builder::{Builder, Window2d};
+/// // 3 × 3, every second position, a border of one pixel: 7 × 7 becomes 4 × 4.
+/// let window = Window2d::new(3).stride(2).padding(1);
+/// let network = Builder::new(&[1, 7, 7]).conv2d("conv", 2, window).initialize(0).build()?;
+/// assert_eq!(network.rest(network.output), [1, 2, 4, 4]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window2d {
     pub(super) kernel: usize,

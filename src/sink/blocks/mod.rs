@@ -1,31 +1,74 @@
 //! A result on disk, read back piece by piece: by part and position, or as a [`View`] by layer and flat range.
 
 mod open;
-mod reader;
 mod view;
 
-pub(super) use reader::{Reader, Run};
 pub use view::View;
 
+use super::reader::Reader;
 use super::{ParameterPlace, PartLayout};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::tensor::Real;
 use ndarray::{Array1, Array2};
 use std::ops::Range;
 
 /// A finished result: a `.npy` file with its `.json`, a folder with its `index.json`, a `.zarr` or a `.safetensors` file.
 ///
-/// Nothing is loaded until it is asked for, and then only that; see [`super::Files`] and [`View`] for examples.
+/// Nothing is loaded until it is asked for, and then only that; see [`View`] for layers and ranges.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F64)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// session.ggn().parts([Part::Layers, Part::Diagonal])?.write(Output::folder(&path))?;
+/// let blocks = Blocks::open(&path)?;
+/// let part = blocks.find("layer=fc2")?;
+/// assert_eq!(blocks.parts()[part].layout.shape(), [10, 10]);
+/// let rows = blocks.rows(part, 0..3)?; // [3, 10], and nothing else is read
+/// assert_eq!(blocks.entry(part, 2, 0)?, rows[[2, 0]]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Blocks {
-    parts: Vec<Part>,
+    parts: Vec<ResultPart>,
     parameters: Vec<ParameterPlace>,
     provenance: serde_json::Value,
 }
 
 /// One part of a result on disk.
+///
+/// ```
+/// use hessblock::results::Blocks;
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// session.ggn().parts([Part::layer("fc2"), Part::Diagonal])?.write(Output::folder(&path))?;
+/// let blocks = Blocks::open(&path)?;
+/// for part in blocks.parts() {
+///     println!("{}: {:?}", part.layout.name, part.layout.shape());
+/// }
+/// assert_eq!(blocks.parts()[0].layout.rows, [16..26]);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
 #[derive(Debug)]
-pub struct Part {
+pub struct ResultPart {
     /// Name and place in the whole Hessian.
     pub layout: PartLayout,
     reader: Box<dyn Reader>,
@@ -36,7 +79,7 @@ const BAND: usize = 16 << 20;
 
 impl Blocks {
     /// The parts, in the order of the request.
-    pub fn parts(&self) -> &[Part] {
+    pub fn parts(&self) -> &[ResultPart] {
         &self.parts
     }
 
@@ -160,7 +203,7 @@ impl Blocks {
         Ok(Array1::from_vec(column.into_raw_vec_and_offset().0))
     }
 
-    fn part(&self, part: usize) -> Result<&Part> {
+    fn part(&self, part: usize) -> Result<&ResultPart> {
         self.parts.get(part).ok_or_else(|| {
             Error::Request(format!(
                 "no part {part} in the result, which has {}",
@@ -170,7 +213,7 @@ impl Blocks {
     }
 }
 
-impl Part {
+impl ResultPart {
     fn check(&self, range: &Range<usize>, count: usize, what: &str) -> Result<()> {
         if range.start <= range.end && range.end <= count {
             return Ok(());
@@ -186,9 +229,12 @@ impl Part {
 /// A block to read into, or an error where there is no memory for it: its size may come from a file.
 fn zeros<R: Real>(rows: usize, columns: usize) -> Result<Array2<R>> {
     let refused = || {
-        Error::Budget(format!(
+        let needed = (rows as u64).saturating_mul(columns as u64);
+        let needed = needed.saturating_mul(size_of::<R>() as u64);
+        let message = format!(
             "a block of {rows} × {columns} does not fit in memory: read fewer rows at a time"
-        ))
+        );
+        Error::budget((needed, 0), vec![Remedy::Fewer], message)
     };
     let count = rows.checked_mul(columns).ok_or_else(refused)?;
     // A trial, which touches nothing, since `vec!` aborts where there is no memory.

@@ -1,11 +1,12 @@
 //! Opening a result of any kind, whose manifest may come from anywhere.
 
-use super::{Blocks, Part, Reader, Run};
+use super::{Blocks, ResultPart};
 use crate::error::{Error, Result};
 use crate::files::{self, allow_open_files, with_suffix};
 use crate::sink::ParameterPlace;
+use crate::sink::reader::{Reader, Run};
 use crate::sink::record::PartRecord;
-use crate::sink::safetensors::Opened;
+use crate::sink::tensor_file::TensorFile;
 use crate::text::escape;
 use serde::Deserialize;
 use std::path::{Component, Path, PathBuf};
@@ -52,7 +53,7 @@ impl Blocks {
                 })
             }
             false if tensors => {
-                let file = Opened::open(path)?;
+                let file = TensorFile::open(path)?;
                 let text = file.manifest().ok_or_else(|| {
                     Error::file(
                         path,
@@ -139,7 +140,7 @@ impl Manifest {
             let mut layout = record.layout(path)?;
             let reader = Box::new(open(number, record)?);
             escape(&mut layout.name);
-            parts.push(Part { layout, reader });
+            parts.push(ResultPart { layout, reader });
         }
         for parameter in &mut self.parameters {
             escape(&mut parameter.name);

@@ -9,7 +9,7 @@ use std::ops::Range;
 /// A block of the Hessian that lies in a part of a result; nothing of it is read until asked for.
 ///
 /// ```
-/// use hessblock::sink::{Blocks, Files, ParameterPlace, PartLayout, Sink};
+/// use hessblock::internals::sink::{Blocks, Files, ParameterPlace, PartLayout, Sink};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("hessian.npy");
 /// let parameter = |name: &str, layer: &str, offset, count| ParameterPlace {

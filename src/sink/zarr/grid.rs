@@ -96,7 +96,7 @@ impl Grid {
         }
         Err(Error::Request(format!(
             "rows {:?}, columns {:?} of {name:?} are no chunk of {} × {}: plan with tiles of equal sides \
-             (Target::run_options), and tell their side (Files::chunk_side)",
+             (`Output` plans so), and tell their side (Files::chunk_side)",
             tile.rows, tile.columns, self.chunk[0], self.chunk[1]
         )))
     }

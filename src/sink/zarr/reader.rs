@@ -1,7 +1,7 @@
 //! Reading parts of an array by zarrs, by the chunks that are touched alone.
 
-use super::super::blocks::Reader;
 use super::super::layout::{PartLayout, transpose};
+use super::super::reader::Reader;
 use super::chunk::Codecs;
 use super::metadata::{self, Form};
 use super::storage::Chunks;

@@ -1,10 +1,9 @@
 //! Chunks on their way to disk.
 
-use super::super::files::lock;
 use super::super::journal::Entry;
 use super::super::place::Place;
 use super::super::record::{Manifest, Record};
-use super::super::store::Store;
+use super::super::store::{Store, lock};
 use super::super::tile::Tile;
 use super::SIDE;
 use super::chunk::{Codecs, Fault, Numbers};
@@ -16,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::whole::Whole;
 use crate::files::writes::Writes;
 use crate::files::{self, open_to_write, parent, read_exact_at, sync_folder};
+use crate::setting::{TILE, TRIANGLE};
 use crate::sink::layout::PartLayout;
 use crate::tensor::Real;
 use rayon::prelude::*;
@@ -72,7 +72,7 @@ impl Target {
             if at[0] > at[1] || (at[0] < at[1] && !mirror) {
                 return Err(Error::Request(format!(
                     "rows {:?}, columns {:?} of {:?} are not on or above the diagonal with their mirror, so that its \
-                     triangle cannot be kept alone: leave --triangle out",
+                     triangle cannot be kept alone: leave {TRIANGLE} out",
                     tile.rows, tile.columns, self.layout.name
                 )));
             }
@@ -373,7 +373,7 @@ fn check_size(
             target,
             format!(
                 "chunks of {rows} × {columns} are {} in part {:?}, and compressed ones hold 2 GiB at most: give a smaller \
-                 --tile",
+                 {TILE}",
                 Bytes(bytes),
                 layout.name
             ),

@@ -11,7 +11,7 @@ use faer::MatMut;
 use rayon::prelude::*;
 
 /// Into how many parts, whatever the number of threads, a sum over samples is cut.
-pub(super) const SAMPLE_PARTS: usize = 8;
+const SAMPLE_PARTS: usize = 8;
 
 /// A row-major matrix read from a slice.
 fn rows<R: Real>(data: &[R], rows: usize, columns: usize) -> View<'_, R> {
@@ -298,13 +298,7 @@ pub(super) fn conv_weights<R: Real>(
     if grouped::suits_weights(&geometry, directions) {
         return grouped::conv_weights(cotangents, inputs, window, groups, sum_samples);
     }
-    // The sum over samples is cut at places that depend on their number alone: same bits on any machine.
-    let (parts, per_part) = if sum_samples {
-        let per_part = samples.div_ceil(SAMPLE_PARTS).max(1);
-        (samples.div_ceil(per_part), per_part)
-    } else {
-        (samples, 1)
-    };
+    let (parts, per_part) = sample_parts(samples, sum_samples);
     let shape = operand_shape(
         parts,
         directions,
@@ -314,24 +308,36 @@ pub(super) fn conv_weights<R: Real>(
     );
     let mut output = zeroed(shape.len());
     let unit = directions * outputs * geometry.rows();
-    each_unit(
-        &mut output,
-        unit,
-        geometry.work() * directions * per_part,
-        |scratch, number, part, inside| {
-            for sample in number * per_part..samples.min((number + 1) * per_part) {
-                add_sample(
-                    &geometry, cotangents, inputs, sample, directions, scratch, part, inside,
-                );
-            }
-        },
-    );
+    let work = geometry.work() * directions * per_part;
+    let gradients = WeightGradients {
+        geometry,
+        cotangents,
+        inputs,
+        directions,
+    };
+    each_unit(&mut output, unit, work, |scratch, number, part, inside| {
+        for sample in number * per_part..samples.min((number + 1) * per_part) {
+            gradients.add_sample(sample, scratch, part, inside);
+        }
+    });
     let partial = Tensor::new(shape, output);
     if sum_samples {
         sum_parts(partial)
     } else {
         partial
     }
+}
+
+/// The parts of a result and the samples in each: one of each sample, or those that a sum over samples is cut into.
+///
+/// The cuts depend on the number of samples alone: same bits on any machine.
+pub(super) fn sample_parts(samples: usize, sum_samples: bool) -> (usize, usize) {
+    let per_part = if sum_samples {
+        samples.div_ceil(SAMPLE_PARTS).max(1)
+    } else {
+        1
+    };
+    (samples.div_ceil(per_part), per_part)
 }
 
 /// The sum over the parts that a sum over samples was cut into: `[1, …]`.
@@ -345,75 +351,87 @@ pub(super) fn sum_parts<R: Real>(partial: Tensor<R>) -> Tensor<R> {
     }
 }
 
-/// Adds one sample's weight gradients, `[directions, O, (c, k)]`.
-#[allow(clippy::too_many_arguments)] // one inner step of the function above
-fn add_sample<R: Real>(
-    geometry: &Geometry,
-    cotangents: &Tensor<R>,
-    inputs: &Tensor<R>,
-    sample: usize,
+/// The operands of a sum of weight gradients.
+struct WeightGradients<'a, R: Real> {
+    geometry: Geometry,
+    cotangents: &'a Tensor<R>,
+    inputs: &'a Tensor<R>,
+    /// The number of directions of the result.
     directions: usize,
-    scratch: &mut (Vec<R>, Vec<R>),
-    output: &mut [R],
-    inside: bool,
-) {
-    let lead = cotangents.shape.rest[0];
-    let (input_unit, output_unit) = geometry.units();
-    let (o, ck, t) = (geometry.outputs, geometry.rows(), geometry.positions);
-    let per_direction = geometry.groups * o * ck;
-    for b in 0..lead {
-        // One direction of inputs serves all directions of cotangents.
-        for input_direction in 0..inputs.shape.directions {
-            let unit = inputs.unit(sample, input_direction) * lead + b;
-            let from = &inputs.values()[unit * input_unit..(unit + 1) * input_unit];
-            let patches = geometry.patches(from, &mut scratch.0);
-            let served = if inputs.shape.directions == 1 {
-                0..directions
-            } else {
-                input_direction..input_direction + 1
-            };
-            let delta = |direction: usize| {
-                let unit = cotangents.unit(sample, direction) * lead + b;
-                &cotangents.values()[unit * output_unit..]
-            };
-            if o < served.len() {
-                // A group has fewer output channels than there are directions: these are the rows then.
-                let from = delta(served.start);
-                let step = lead * output_unit;
-                for channel in 0..geometry.groups * o {
-                    let part = &patches[channel / o * ck * t..];
-                    multiply(
-                        // Turned round: faer 0.24 confuses the strides of the row-major constructor.
-                        MatMut::from_column_major_slice_with_stride_mut(
-                            &mut output[channel * ck..],
-                            ck,
-                            served.len(),
-                            per_direction,
-                        )
-                        .transpose_mut(),
-                        true,
-                        View::new(
-                            &from[channel * t..],
-                            Axis::new(served.len(), step),
-                            Axis::new(t, 1),
-                        ),
-                        rows(part, ck, t).transpose(),
-                        inside,
-                    );
+}
+
+impl<R: Real> WeightGradients<'_, R> {
+    /// Adds one sample's weight gradients, `[directions, O, (c, k)]`.
+    fn add_sample(
+        &self,
+        sample: usize,
+        scratch: &mut (Vec<R>, Vec<R>),
+        output: &mut [R],
+        inside: bool,
+    ) {
+        let (geometry, cotangents, inputs) = (&self.geometry, self.cotangents, self.inputs);
+        let lead = cotangents.shape.rest[0];
+        let (input_unit, output_unit) = geometry.units();
+        let (o, ck, t) = (geometry.outputs, geometry.rows(), geometry.positions);
+        let per_direction = geometry.groups * o * ck;
+        for b in 0..lead {
+            // One direction of inputs serves all directions of cotangents.
+            for input_direction in 0..inputs.shape.directions {
+                let unit = inputs.unit(sample, input_direction) * lead + b;
+                let from = &inputs.values()[unit * input_unit..(unit + 1) * input_unit];
+                let patches = geometry.patches(from, &mut scratch.0);
+                let served = if inputs.shape.directions == 1 {
+                    0..self.directions
+                } else {
+                    input_direction..input_direction + 1
+                };
+                let delta = |direction: usize| {
+                    let unit = cotangents.unit(sample, direction) * lead + b;
+                    &cotangents.values()[unit * output_unit..]
+                };
+                if o < served.len() {
+                    // A group has fewer output channels than there are directions: these are the rows then.
+                    let from = delta(served.start);
+                    let step = lead * output_unit;
+                    for channel in 0..geometry.groups * o {
+                        let part = &patches[channel / o * ck * t..];
+                        multiply(
+                            // Turned round: faer 0.24 confuses the strides of the row-major constructor.
+                            MatMut::from_column_major_slice_with_stride_mut(
+                                &mut output[channel * ck..],
+                                ck,
+                                served.len(),
+                                per_direction,
+                            )
+                            .transpose_mut(),
+                            true,
+                            View::new(
+                                &from[channel * t..],
+                                Axis::new(served.len(), step),
+                                Axis::new(t, 1),
+                            ),
+                            rows(part, ck, t).transpose(),
+                            inside,
+                        );
+                    }
+                    continue;
                 }
-                continue;
-            }
-            for direction in served {
-                let delta = delta(direction);
-                for group in 0..geometry.groups {
-                    let start = direction * per_direction + group * o * ck;
-                    multiply(
-                        MatMut::from_row_major_slice_mut(&mut output[start..start + o * ck], o, ck),
-                        true,
-                        rows(&delta[group * o * t..], o, t),
-                        rows(&patches[group * ck * t..], ck, t).transpose(),
-                        inside,
-                    );
+                for direction in served {
+                    let delta = delta(direction);
+                    for group in 0..geometry.groups {
+                        let start = direction * per_direction + group * o * ck;
+                        multiply(
+                            MatMut::from_row_major_slice_mut(
+                                &mut output[start..start + o * ck],
+                                o,
+                                ck,
+                            ),
+                            true,
+                            rows(&delta[group * o * t..], o, t),
+                            rows(&patches[group * ck * t..], ck, t).transpose(),
+                            inside,
+                        );
+                    }
                 }
             }
         }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// The CPU backend, in the precision of `R`.
 ///
 /// ```
-/// use hessblock::tensor::{Backend, HostSlice, Shape, cpu::Cpu};
+/// use hessblock::internals::tensor::{Backend, HostSlice, Shape, cpu::Cpu};
 /// let cpu = Cpu::<f64>::new();
 /// let x = cpu.upload(&Shape::new(2, 1, &[2]), HostSlice::F64(&[1.0, 2.0, 3.0, 4.0]));
 /// let sum = cpu.reduce_sum(&x, &[0]);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::device::lock;
+use super::lock::lock;
 use crate::tensor::DeviceCounters;
 
 /// Between two questions while work is under way: a submission takes some sixty times as long.

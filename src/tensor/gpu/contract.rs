@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::Gpu;
+use super::axis::{broadcast, stride};
+use super::kernel::Symmetry;
 use super::pool::Block;
-use super::product::{Product, Symmetry};
-use super::tensor::{Content, GpuTensor, View, broadcast, stride};
+use super::product::Product;
+use super::tensor::{Content, GpuTensor, View};
 use super::token::Tokens;
 use crate::error::{Error, Result};
 use crate::tensor::{
-    Backend, Contract, Einsum, Fill, How, OuterAxes, OuterTerm, Scaled, Shape, strides,
+    Backend, Contract, Einsum, MirrorRule, OuterAxes, OuterTerm, Placement, Scaled, Shape, strides,
 };
 
 /// Numbers of P that are formed at a time.
@@ -41,6 +43,27 @@ struct Place {
     first: bool,
 }
 
+/// Strides of o, o', i and i' of an outer product with inputs on both sides.
+struct PairStrides {
+    /// Of o and o' in P.
+    scale: [i64; 2],
+    /// Of o and o' in the tile and in its mirror.
+    outputs: ([i64; 2], [i64; 2]),
+    /// Of i and i' there.
+    inputs: ([i64; 2], [i64; 2]),
+}
+
+/// The number of elements of a sample and direction.
+fn each(tensor: &GpuTensor) -> usize {
+    tensor.shape.rest_len()
+}
+
+/// The stride of samples, 0 where all share one.
+fn per_sample(tensor: &GpuTensor) -> i64 {
+    let len = tensor.shape.directions * tensor.shape.rest_len();
+    stride(tensor.shape.samples, len) as i64
+}
+
 /// Values on their way to the host.
 pub struct GpuPending {
     on_the_way: Option<OnTheWay>,
@@ -66,7 +89,7 @@ impl GpuTile {
     }
 
     /// The place of what is added at `origin`.
-    fn place(&mut self, origin: (usize, usize), how: How) -> Place {
+    fn place(&mut self, origin: (usize, usize), how: Placement) -> Place {
         Place {
             origin,
             begin: how.begin,
@@ -255,6 +278,53 @@ impl Gpu {
         });
     }
 
+    /// Adds Σ_n P_n[o, o'] a_n[i] a'_n[i'] with inputs on both sides: as batches (o, o'), or with rows (o, o') where that is
+    /// faster.
+    fn add_pairs(
+        &self,
+        tile: &mut GpuTile,
+        (place, symmetry): (Place, Symmetry),
+        pairs: &GpuTensor,
+        (a, a2): (&GpuTensor, &GpuTensor),
+        strides: &PairStrides,
+    ) {
+        let outputs = [pairs.shape.rest[0], pairs.shape.rest[1]];
+        let (scale, (o, o2), (i, i2)) = (strides.scale, strides.outputs, strides.inputs);
+        let samples = [pairs, a, a2].map(|x| x.shape.samples);
+        let samples = samples.into_iter().fold(1, broadcast);
+        let count = match symmetry == Symmetry::Both {
+            true => outputs[0] * (outputs[0] + 1) / 2,
+            false => outputs[0] * outputs[1],
+        };
+        let shapes = &self.device.shapes;
+        let (_, batched) = shapes.choose((count, each(a), each(a2)), symmetry != Symmetry::None);
+        let flat = (1, outputs[0] * outputs[1], each(a) * each(a2));
+        let (_, paired) = shapes.choose(flat, false);
+        // The second operand is looked up for every column there, once for all of them here.
+        if batched <= 1.25 * paired {
+            self.add(tile, place, &[a, a2, pairs], |mut product| {
+                product.symmetry = symmetry;
+                product.scale(outputs[0], scale[0], o);
+                product.scale(outputs[1], scale[1], o2);
+                product.row(each(a), 1, i);
+                product.column(each(a2), 1, i2);
+                let steps = [per_sample(a), per_sample(a2), per_sample(pairs)];
+                product.summed(samples, steps);
+                self.product_with(&product, shapes)
+            });
+        } else {
+            self.add(tile, place, &[pairs, a, a2], |mut product| {
+                product.row(outputs[0], scale[0], o);
+                product.row(outputs[1], scale[1], o2);
+                product.column(each(a), 1, i);
+                product.axis_of_pair(each(a2), [0, 0, 1], i2[0]);
+                let steps = [per_sample(pairs), per_sample(a), per_sample(a2)];
+                product.summed(samples, steps);
+                self.product_with(&product, shapes)
+            });
+        }
+    }
+
     /// Adds Σ_n P_n[o, o'] a_n[i] a'_n[i'] to a tile: `pairs` is P, `[samples, 1, O, O']`.
     ///
     /// With inputs on both sides the outputs are batches of products over (i, i') that P scales, or, where there are few
@@ -276,47 +346,16 @@ impl Gpu {
         let column = |step: usize| [step as i64, step as i64 * width];
         let (o, o2) = (row(rows.output_stride), column(columns.output_stride));
         let (i, i2) = (row(rows.input_stride), column(columns.input_stride));
-        let each = |a: &GpuTensor| a.shape.rest_len();
-        let per_sample = |x: &GpuTensor| {
-            let len = x.shape.directions * x.shape.rest_len();
-            stride(x.shape.samples, len) as i64
-        };
         let all = [Some(pairs), inputs.0, inputs.1].into_iter().flatten();
         let samples = all.map(|x| x.shape.samples).fold(1, broadcast);
         match inputs {
             (Some(a), Some(a2)) => {
-                let count = match symmetry == Symmetry::Both {
-                    true => outputs[0] * (outputs[0] + 1) / 2,
-                    false => outputs[0] * outputs[1],
+                let strides = PairStrides {
+                    scale,
+                    outputs: (o, o2),
+                    inputs: (i, i2),
                 };
-                let shapes = &self.device.shapes;
-                let (_, batched) =
-                    shapes.choose((count, each(a), each(a2)), symmetry != Symmetry::None);
-                let flat = (1, outputs[0] * outputs[1], each(a) * each(a2));
-                let (_, paired) = shapes.choose(flat, false);
-                // The second operand is looked up for every column there, once for all of them here.
-                if batched <= 1.25 * paired {
-                    self.add(tile, place, &[a, a2, pairs], |mut product| {
-                        product.symmetry = symmetry;
-                        product.scale(outputs[0], scale[0], o);
-                        product.scale(outputs[1], scale[1], o2);
-                        product.row(each(a), 1, i);
-                        product.column(each(a2), 1, i2);
-                        let steps = [per_sample(a), per_sample(a2), per_sample(pairs)];
-                        product.summed(samples, steps);
-                        self.product_with(&product, shapes)
-                    });
-                } else {
-                    self.add(tile, place, &[pairs, a, a2], |mut product| {
-                        product.row(outputs[0], scale[0], o);
-                        product.row(outputs[1], scale[1], o2);
-                        product.column(each(a), 1, i);
-                        product.axis_of_pair(each(a2), [0, 0, 1], i2[0]);
-                        let steps = [per_sample(pairs), per_sample(a), per_sample(a2)];
-                        product.summed(samples, steps);
-                        self.product_with(&product, shapes)
-                    });
-                }
+                self.add_pairs(tile, (place, symmetry), pairs, (a, a2), &strides);
             }
             // What is contiguous in a row of the tile is a column of the product.
             (Some(a), None) => self.add(tile, place, &[a, pairs], |mut product| {
@@ -371,16 +410,16 @@ impl Contract for Gpu {
     fn accumulate_dense(
         &self,
         tile: &mut GpuTile,
-        how: How,
+        how: Placement,
         origin: (usize, usize),
         (left, right): (&GpuTensor, &GpuTensor),
     ) {
-        if how.fill != Fill::Transposed {
+        if how.mirror != MirrorRule::Transposed {
             let place = tile.place(origin, how);
-            let symmetric = how.fill == Fill::Symmetric;
+            let symmetric = how.mirror == MirrorRule::Symmetric;
             self.add_dense(tile, place, symmetric, (left, right));
         }
-        if matches!(how.fill, Fill::Transposed | Fill::Both) {
+        if matches!(how.mirror, MirrorRule::Transposed | MirrorRule::Both) {
             let place = tile.place((origin.1, origin.0), how);
             self.add_dense(tile, place, false, (right, left));
         }
@@ -389,7 +428,7 @@ impl Contract for Gpu {
     fn accumulate_outer(
         &self,
         tile: &mut GpuTile,
-        how: How,
+        how: Placement,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, GpuTensor>,
         scaled: Scaled,
@@ -402,13 +441,13 @@ impl Contract for Gpu {
         let each = (l.rest_len() * r.rest_len()).max(1);
         let turn = (PAIRS / each).clamp(1, samples.max(1));
         let symmetry = match (scaled, term.row_inputs) {
-            (Scaled::Alike, Some(_)) if how.fill == Fill::Symmetric => Symmetry::Both,
+            (Scaled::Alike, Some(_)) if how.mirror == MirrorRule::Symmetric => Symmetry::Both,
             (Scaled::Alike, Some(_)) => Symmetry::Tiles,
             _ => Symmetry::None,
         };
         let origin = (sides.0.origin, sides.1.origin);
-        let own = (how.fill != Fill::Transposed).then(|| tile.place(origin, how));
-        let mirrored = matches!(how.fill, Fill::Transposed | Fill::Both)
+        let own = (how.mirror != MirrorRule::Transposed).then(|| tile.place(origin, how));
+        let mirrored = matches!(how.mirror, MirrorRule::Transposed | MirrorRule::Both)
             .then(|| tile.place((origin.1, origin.0), how));
         for start in (0..samples).step_by(turn) {
             let stop = (start + turn).min(samples);

@@ -3,9 +3,10 @@
 //! channels per group are summed directly.
 
 use super::Gpu;
+use super::axis::{Axis, broadcast, stride};
 use super::product::Product;
-use super::tensor::{Axis, GpuTensor, View, broadcast, stride};
-use crate::tensor::placement::{Placement, is_direct};
+use super::tensor::{GpuTensor, View};
+use crate::tensor::placement::{CopyLayout, is_direct};
 use crate::tensor::{Shape, Window, strides};
 
 /// Sizes of a convolution, as strides: tensors are `[s, d, B, C, in…]`, `[s, d, O, C/g, k…]`,
@@ -29,7 +30,7 @@ impl Sizes {
         groups: usize,
         channels: usize,
         outputs: usize,
-        placement: &Placement,
+        placement: &CopyLayout,
     ) -> Sizes {
         let window = window.three_dimensional();
         let product = |extents: &[usize]| extents.iter().product::<usize>() as i64;
@@ -69,7 +70,7 @@ impl Gpu {
     fn place(
         &self,
         tensor: (View<'_>, &Shape),
-        placement: &Placement,
+        placement: &CopyLayout,
         (first, count): (usize, usize),
         output: View<'_>,
     ) -> bool {
@@ -103,7 +104,7 @@ impl Gpu {
         shape: Shape,
         read: &GpuTensor,
         placed: &GpuTensor,
-        placement: &Placement,
+        placement: &CopyLayout,
         describe: impl Fn(&mut Product<'_>),
     ) -> GpuTensor {
         let own = &placed.shape;
@@ -199,7 +200,7 @@ impl Gpu {
         if is_direct(window, groups, &weights.shape.rest) {
             return self.grouped_forward(shape, inputs, weights, window, groups);
         }
-        let placement = Placement::of_inputs(window);
+        let placement = CopyLayout::of_inputs(window);
         let sizes = Sizes::new(window, groups, channels, outputs, &placement);
         let (cg, og) = sizes.per_group();
         let (taps, out, reach) = (sizes.taps, sizes.output, sizes.reach);
@@ -243,7 +244,7 @@ impl Gpu {
         if is_direct(window, groups, &weights.shape.rest) {
             return self.grouped_inputs(shape, cotangents, weights, window, groups);
         }
-        let placement = Placement::of_cotangents(window);
+        let placement = CopyLayout::of_cotangents(window);
         let sizes = Sizes::new(window, groups, channels, outputs, &placement);
         let (cg, og) = sizes.per_group();
         let (taps, input, reach) = (sizes.taps, sizes.input, sizes.reach);
@@ -292,7 +293,7 @@ impl Gpu {
         if is_direct(window, groups, &shape.rest) {
             return self.grouped_weights(shape, inputs, cotangents, window, groups);
         }
-        let placement = Placement::of_inputs(window);
+        let placement = CopyLayout::of_inputs(window);
         let sizes = Sizes::new(window, groups, channels, outputs, &placement);
         let (cg, og) = sizes.per_group();
         let (taps, out, reach) = (sizes.taps, sizes.output, sizes.reach);

@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use super::adapter::AdapterReport;
 use super::busy::Busy;
-use super::kernel::{Kernel, PARAM_WORDS};
+use super::failure::{Failure, Trouble, watch};
+use super::findings::{Findings, Tuning};
+use super::kernel::Kernel;
+use super::lock::lock;
+use super::params::PARAM_WORDS;
 use super::pool::{Block, Pool};
-use super::product::Shapes;
 use super::stream::{SLOTS, Stream};
-use super::token::TOKENS;
-use super::tuning::{Findings, Tuning};
+use super::tiles::Shapes;
 use crate::error::{Error, Result};
+
+/// Places for tokens: an hour of submissions.
+pub(super) const TOKENS: u64 = 1 << 16;
 
 /// How a device is opened.
 #[derive(Clone, Copy, Debug)]
@@ -59,36 +64,6 @@ impl Default for Options {
     }
 }
 
-/// First errors: one that nothing works after, and one that spoilt some tensors.
-#[derive(Default)]
-struct Failure {
-    fatal: Option<Trouble>,
-    passing: Option<Trouble>,
-}
-
-/// What went wrong.
-#[derive(Clone, Debug)]
-enum Trouble {
-    /// There was no memory.
-    Memory(String),
-    /// The device is gone.
-    Lost(String),
-    /// Anything else: a fault of this crate's, or of a driver.
-    Other(String),
-}
-
-impl Trouble {
-    fn error(self, name: &str) -> Error {
-        match self {
-            Trouble::Memory(message) => Error::DeviceMemory(format!(
-                "{name}: {message}; --memory and --batch make the work smaller"
-            )),
-            Trouble::Lost(message) => Error::DeviceLost(format!("{name}: {message}")),
-            Trouble::Other(message) => Error::Device(format!("{name}: {message}")),
-        }
-    }
-}
-
 pub(super) struct Device {
     pub wgpu: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -112,11 +87,6 @@ pub(super) struct Device {
     failure: Arc<Mutex<Failure>>,
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What these guard stays consistent between statements; a panic elsewhere must not spread.
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 impl Device {
     /// Opens an adapter about which `findings` are known.
     pub fn open(
@@ -136,35 +106,7 @@ impl Device {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Device(format!("{report} could not be opened: {e}")))?;
-        let failure = Arc::new(Mutex::new(Failure::default()));
-        let seen = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let mut seen = lock(&seen);
-            match error {
-                // What it was for is not there, so that the next read fails; the device lives on.
-                wgpu::Error::OutOfMemory { .. } => {
-                    let trouble = || Trouble::Memory(format!("out of memory: {error}"));
-                    seen.passing.get_or_insert_with(trouble);
-                }
-                _ => {
-                    let message = error.to_string();
-                    // wgpu says so of every call on a lost device; the callback below comes with a later poll.
-                    let lost = message.to_lowercase().contains("device is lost");
-                    seen.fatal.get_or_insert(match lost {
-                        true => Trouble::Lost(message),
-                        false => Trouble::Other(message),
-                    });
-                }
-            }
-        }));
-        let seen = failure.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                // Whatever was reported before came of it.
-                let lost = Trouble::Lost(format!("the driver says: {message}"));
-                lock(&seen).fatal = Some(lost);
-            }
-        });
+        let failure = watch(&device);
         // Elements are counted in 32 bits by the kernels, and bindings end on multiples of 256.
         let max_bytes = limits
             .max_storage_buffer_binding_size

@@ -3,10 +3,12 @@
 //! Tiles of a product over one or two channels would idle, and padding is a range of the terms here.
 
 use super::Gpu;
+use super::axis::{Axis, broadcast, merge};
 use super::conv::leading;
-use super::kernel::{GROUPED_WORDS, GroupedKernel, Kernel, MAX_GROUPED_AXES, PARAM_WORDS, THREADS};
-use super::stream::Launch;
-use super::tensor::{Axis, GpuTensor, broadcast, merge, write_axes};
+use super::kernel::{GroupedKernel, Kernel, THREADS};
+use super::launch::Launch;
+use super::params::{MAX_GROUPED_AXES, Words, grouped as params};
+use super::tensor::GpuTensor;
 use crate::tensor::{Shape, Window};
 
 /// Terms per dispatch, which bounds the loops of an invocation, and those of one run along the last axis.
@@ -155,36 +157,28 @@ impl Gpu {
                 unit: step == [1; 3] && (!sums.transposed || meetings.iter().all(single)),
                 axes,
             };
-            let mut words = [0; PARAM_WORDS];
-            words[2] = len as u32;
-            words[4] = views[0].offset as u32;
-            words[5] = views[1].offset as u32;
-            write_axes(&mut words, 8, &lead, 2);
-            let put = |words: &mut [u32; PARAM_WORDS], name: &str, values: &[usize]| {
-                let known = GROUPED_WORDS.iter().find(|word| word.0 == name);
-                let at = known.expect("the kernel has it").1;
-                for (word, &value) in words[at..].iter_mut().zip(values) {
-                    *word = value as u32;
-                }
-            };
-            put(&mut words, "PLACES", &sums.places);
-            put(&mut words, "PLACED", &sums.placed);
-            put(&mut words, "OTHER", &sums.other);
-            put(&mut words, "PADDING", &sums.padding);
-            put(&mut words, "PLACE_STEP", &sums.place_step);
-            put(&mut words, "STEP", &step);
-            put(&mut words, "SKIP", &meetings.map(|meeting| meeting.skip));
-            put(&mut words, "DIVISOR", &meetings.map(|m| m.divisor));
-            put(&mut words, "INVERSE", &meetings.map(|m| m.inverse));
+            let mut words = Words::new(len);
+            words.set(params::PLACED_START, views[0].offset);
+            words.set(params::OTHER_START, views[1].offset);
+            words.set_axes(params::LEAD_AXES, &lead, 2);
+            words.set_all(params::PLACES, &sums.places);
+            words.set_all(params::PLACED, &sums.placed);
+            words.set_all(params::OTHER, &sums.other);
+            words.set_all(params::PADDING, &sums.padding);
+            words.set_all(params::PLACE_STEP, &sums.place_step);
+            words.set_all(params::STEP, &step);
+            words.set_all(params::SKIP, &meetings.map(|meeting| meeting.skip));
+            words.set_all(params::DIVISOR, &meetings.map(|m| m.divisor));
+            words.set_all(params::INVERSE, &meetings.map(|m| m.inverse));
             let [a, b] = sums.summed;
             let steps = [a.strides, b.strides].concat();
             let steps: Vec<usize> = steps.iter().map(|&step| step as usize).collect();
-            put(&mut words, "SUMMED", &steps);
+            words.set_all(params::SUMMED, &steps);
             let terms = [a.extent, b.extent, terms[0], terms[1], terms[2]];
             for (number, [from, to]) in parts(terms).into_iter().enumerate() {
-                words[7] = u32::from(number > 0);
-                put(&mut words, "FROM", &from);
-                put(&mut words, "TO", &to);
+                words.set(params::ADD, usize::from(number > 0));
+                words.set_all(params::FROM, &from);
+                words.set_all(params::TO, &to);
                 let here: usize = from.iter().zip(&to).map(|(from, to)| to - from).product();
                 self.device.launch(Launch {
                     kernel: Kernel::Grouped(kernel),

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Gpu;
-use super::kernel::{Kernel, MAX_MAP_AXES, PARAM_WORDS, REDUCE_CHUNK, THREADS};
-use super::stream::Launch;
-use super::tensor::{Axis, Content, GpuTensor, View, merge, write_axes};
+use super::axis::{Axis, merge};
+use super::kernel::{Kernel, REDUCE_CHUNK, THREADS};
+use super::launch::Launch;
+use super::params::{MAX_MAP_AXES, Words, layout, reduce};
+use super::tensor::{Content, GpuTensor, View};
 use crate::tensor::{Shape, broadcast_strides, strides};
 
 impl Gpu {
@@ -23,11 +25,10 @@ impl Gpu {
             ));
             return false;
         }
-        let mut words = [0; PARAM_WORDS];
-        words[2] = len as u32;
-        words[4] = input.offset as u32;
-        words[5] = output.offset as u32;
-        write_axes(&mut words, 8, &axes, 2);
+        let mut words = Words::new(len);
+        words.set(layout::INPUT_START, input.offset);
+        words.set(layout::OUTPUT_START, output.offset);
+        words.set_axes(layout::AXES, &axes, 2);
         self.device.launch(Launch {
             kernel: Kernel::Layout { axes: axes.len() },
             inputs: &[input.buffer],
@@ -213,13 +214,12 @@ impl Gpu {
         }
         let chunks = total.div_ceil(REDUCE_CHUNK);
         let pass = |into: View<'_>| {
-            let mut words = [0; PARAM_WORDS];
-            words[2] = (outputs * chunks) as u32;
-            words[4] = input.offset as u32;
-            words[5] = total as u32;
-            words[6] = chunks as u32;
-            write_axes(&mut words, 8, &kept, 1);
-            write_axes(&mut words, 8 + 2 * MAX_MAP_AXES, &reduced, 1);
+            let mut words = Words::new(outputs * chunks);
+            words.set(reduce::INPUT_START, input.offset);
+            words.set(reduce::TERMS, total);
+            words.set(reduce::CHUNKS, chunks);
+            words.set_axes(reduce::KEPT_AXES, &kept, 1);
+            words.set_axes(reduce::REDUCED_AXES, &reduced, 1);
             self.device.launch(Launch {
                 kernel: Kernel::Reduce {
                     kept: kept.len(),

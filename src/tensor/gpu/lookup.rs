@@ -1,9 +1,11 @@
 //! Entries of an axis by number, and the transpose of that as sums along links between equal indices.
 
 use super::Gpu;
-use super::kernel::{Kernel, LookupKernel, PARAM_WORDS, THREADS};
-use super::stream::Launch;
-use super::tensor::{GpuTensor, View, broadcast, stride};
+use super::axis::{broadcast, stride};
+use super::kernel::{Kernel, LookupKernel, THREADS};
+use super::launch::Launch;
+use super::params::{Words, common, lookup as params};
+use super::tensor::{GpuTensor, View};
 use crate::tensor::Shape;
 use crate::tensor::chains::Chains;
 use std::ops::Range;
@@ -37,26 +39,24 @@ impl<'a> Along<'a> {
         Shape::new(samples, self.shape.directions, &rest)
     }
 
-    /// Words 8 to 15: the output's axes, where `entries` lie on the axis, and strides of input and list.
-    fn words(&self, entries: usize, per_list: usize) -> [usize; 8] {
-        let rest = self.shape.rest_len();
-        [
-            self.shape.directions,
-            self.before,
-            entries,
-            self.after,
-            self.entries,
-            stride(self.shape.samples, self.shape.directions * rest),
-            rest,
-            per_list,
-        ]
+    /// Returns launch parameters with the output's axes, where `entries` lie on the axis, and steps of input and list.
+    fn words(&self, entries: usize, list_step: usize) -> Words {
+        let mut words = Words::new(0);
+        words.set(params::DIRECTIONS, self.shape.directions);
+        words.set(params::BEFORE, self.before);
+        words.set(params::ENTRIES, entries);
+        words.set(params::AFTER, self.after);
+        words.set(params::INPUT_ENTRIES, self.entries);
+        words.set(params::SAMPLE_STEP, self.sample_step());
+        words.set(params::DIRECTION_STEP, self.shape.rest_len());
+        words.set(params::LIST_STEP, list_step);
+        words
     }
-}
 
-/// Launch parameters with `values` from word `at` on.
-fn set(words: &mut [u32; PARAM_WORDS], at: usize, values: &[usize]) {
-    for (word, &value) in words[at..].iter_mut().zip(values) {
-        *word = value as u32;
+    /// Returns the step of a sample, 0 where all share one.
+    fn sample_step(&self) -> usize {
+        let each = self.shape.directions * self.shape.rest_len();
+        stride(self.shape.samples, each)
     }
 }
 
@@ -67,10 +67,11 @@ impl Gpu {
         inputs: [View<'_>; 2],
         output: View<'_>,
         (len, trips): (usize, usize),
-        mut words: [u32; PARAM_WORDS],
+        mut words: Words,
     ) {
-        set(&mut words, 4, &inputs.map(|view| view.offset));
-        words[2] = len as u32;
+        words.set(params::INPUT_START, inputs[0].offset);
+        words.set(params::LIST_START, inputs[1].offset);
+        words.set(common::ELEMENTS, len);
         self.device.launch(Launch {
             kernel: Kernel::Lookup(kernel),
             inputs: &inputs.map(|view| view.buffer),
@@ -95,12 +96,7 @@ impl Gpu {
         let shape = along.with(broadcast(along.shape.samples, list.samples), axis, count);
         let len = shape.len();
         self.create(shape, &[inputs, indices], |output, views| {
-            let mut words = [0; PARAM_WORDS];
-            set(
-                &mut words,
-                8,
-                &along.words(count, stride(list.samples, count)),
-            );
+            let words = along.words(count, stride(list.samples, count));
             let inputs = [views[0], views[1]];
             self.look_up(LookupKernel::Take, inputs, output, (len, 1), words);
             true
@@ -137,40 +133,34 @@ impl Gpu {
                 for sample in (0..samples).step_by(chains.samples) {
                     let here = chains.samples.min(samples - sample);
                     let lists = here.min(list.samples);
-                    let mut words = [0; PARAM_WORDS];
                     // A list that all samples share stays linked.
                     if lists == here || sample == 0 {
                         let part = View {
                             offset: views[1].offset + sample * stride(list.samples, count) + entry,
                             ..views[1]
                         };
-                        set(&mut words, 10, &[rows]);
-                        set(&mut words, 15, &[stride(list.samples, count)]);
-                        set(&mut words, 18, &[entries, range.start]);
+                        let mut words = Words::new(0);
+                        words.set(params::ENTRIES, rows);
+                        words.set(params::LIST_STEP, stride(list.samples, count));
+                        words.set(params::COUNT, entries);
+                        words.set(params::FIRST_ROW, range.start);
                         let work = (lists * per_list, entries);
                         self.look_up(LookupKernel::Chain, [part, part], links, work, words);
                     }
                     let part = View {
                         offset: views[0].offset
-                            + sample
-                                * stride(
-                                    along.shape.samples,
-                                    along.shape.directions * along.shape.rest_len(),
-                                )
+                            + sample * along.sample_step()
                             + entry * along.after,
                         ..views[0]
                     };
                     let (summed, made) = if sum_samples { (here, 1) } else { (1, here) };
                     let into = if sum_samples { 0 } else { sample * per_sample };
                     let more = entry > 0 || sum_samples && sample > 0;
-                    set(&mut words, 6, &[output.offset + into, usize::from(more)]);
-                    set(
-                        &mut words,
-                        8,
-                        &along.words(rows, stride(list.samples, per_list)),
-                    );
-                    set(&mut words, 16, &[summed]);
-                    set(&mut words, 18, &[entries]);
+                    let mut words = along.words(rows, stride(list.samples, per_list));
+                    words.set(params::OUTPUT_START, output.offset + into);
+                    words.set(params::ADD, usize::from(more));
+                    words.set(params::SUMMED, summed);
+                    words.set(params::COUNT, entries);
                     // Lists spread over the rows; a row that gets all of one is the exception.
                     let trips = summed * (1 + entries / rows.max(1));
                     let work = (made * per_sample, trips);

@@ -6,23 +6,33 @@
 //! thing that goes wrong is returned by the next read.
 //! This folder must not know of networks, nor of what a tile means.
 //!
+//! From below: `params`, `tiles` and `kernel` (text), `stream`, `busy`, `pool` and `failure` (state), `device`, `token`,
+//! `launch`, then tensors and the primitives, and `tuning`, which runs them. None of these reaches back.
+//!
 //! [`Contract::collect`]: crate::tensor::Contract::collect
 
 mod adapter;
+mod axis;
 mod busy;
 mod contract;
 mod conv;
 mod device;
+mod failure;
+mod findings;
 mod grouped;
 mod kernel;
+mod launch;
 mod layout;
+mod lock;
 mod lookup;
 mod map;
 mod memory;
+mod params;
 mod pool;
 mod product;
 mod stream;
 mod tensor;
+mod tiles;
 mod token;
 mod tuning;
 mod window;
@@ -32,10 +42,11 @@ use std::sync::Arc;
 pub use adapter::{AdapterReport, Selector, adapters};
 pub use contract::{GpuPending, GpuTile};
 pub use device::{Faults, Options};
+pub use findings::{Findings, ShapeRate, Tuning};
 pub use kernel::{ShaderSource, map_source, shader_sources};
 pub use memory::{DeviceMemory, MemorySource};
 pub use tensor::{GpuIndices, GpuTensor};
-pub use tuning::{Findings, ShapeRate, Tuning, cache_folder, stored};
+pub use tuning::{cache_folder, stored};
 
 use crate::error::Result;
 use crate::tensor::{Backend, DeviceCounters, Einsum, Expr, HostSlice, RateLimits, Shape, Window};
@@ -45,8 +56,8 @@ use kernel::WindowKernel;
 /// An open GPU; clones share it.
 ///
 /// ```no_run
-/// use hessblock::tensor::gpu::{Gpu, Selector};
-/// use hessblock::tensor::{Backend, HostSlice, Shape};
+/// use hessblock::internals::tensor::gpu::{Gpu, Selector};
+/// use hessblock::internals::tensor::{Backend, HostSlice, Shape};
 ///
 /// let gpu = Gpu::open(&Selector::Auto, None)?;
 /// let x = gpu.upload(&Shape::new(1, 1, &[2]), HostSlice::F64(&[1.0, 2.0]));

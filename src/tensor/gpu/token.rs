@@ -5,14 +5,12 @@
 //! submission's number to a place of its own, a read-back copies those of all submissions since the last one that was
 //! verified, and where one of them is not there the device counts as lost.
 
-use super::device::Device;
-use super::kernel::{Kernel, PARAM_WORDS};
+use super::device::{Device, TOKENS};
+use super::kernel::Kernel;
+use super::params::{Words, common, fill};
 use super::stream::Stream;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-
-/// Places for tokens: an hour of submissions.
-pub(super) const TOKENS: u64 = 1 << 16;
 
 /// Tokens on their way to the host, behind what was read.
 pub(super) struct Tokens {
@@ -44,11 +42,10 @@ impl Device {
         let (_, pipeline) = self.pipeline(&Kernel::Fill, &pipeline_layout);
         let bindings = self.bind(&group_layout, &[&self.tokens]);
         // One element of the kernel that sets elements to a bit pattern.
-        let mut words = [0; PARAM_WORDS];
-        words[1] = 1;
-        words[2] = 1;
-        words[4] = (stream.token % TOKENS) as u32;
-        words[5] = stream.token as u32;
+        let mut words = Words::new(1);
+        words.set(common::GROUPS, 1);
+        words.set(fill::OUTPUT_START, (stream.token % TOKENS) as usize);
+        words.set(fill::VALUE, stream.token as usize);
         self.dispatch(stream, &pipeline, &bindings, words, (1, 1));
     }
 

@@ -1,9 +1,11 @@
 //! Pooling: window sums, maxima, and the gathers and scatters that go with them.
 
 use super::Gpu;
-use super::kernel::{Kernel, PARAM_WORDS, THREADS, WindowKernel};
-use super::stream::Launch;
-use super::tensor::{GpuIndices, GpuTensor, View, broadcast, stride};
+use super::axis::{broadcast, stride};
+use super::kernel::{Kernel, THREADS, WindowKernel};
+use super::launch::Launch;
+use super::params::{Words, window as params};
+use super::tensor::{GpuIndices, GpuTensor, View};
 use crate::tensor::{Shape, Window};
 
 /// Taps per dispatch: bounds the loop of an invocation.
@@ -52,30 +54,24 @@ impl Gpu {
                 return true;
             }
             let indices: View<'_> = *views.get(1).unwrap_or(&views[0]);
-            let mut words = [0; PARAM_WORDS];
-            words[2] = len as u32;
-            words[4] = views[0].offset as u32;
-            words[5] = indices.offset as u32;
-            let mut put = |at: usize, values: &[usize]| {
-                for (k, &value) in values.iter().enumerate() {
-                    words[at + k] = value as u32;
-                }
-            };
-            put(10, &[samples, directions, lead]);
-            put(13, &strides(&tensor.shape));
-            put(16, &strides(other));
-            put(19, &three.input);
-            put(22, &three.output);
-            put(25, &three.kernel);
-            put(28, &three.stride);
-            put(31, &three.dilation);
-            put(34, &three.padding);
+            let mut words = Words::new(len);
+            words.set(params::INPUT_START, views[0].offset);
+            words.set(params::CHOSEN_START, indices.offset);
+            words.set_all(params::LEAD, &[samples, directions, lead]);
+            words.set_all(params::INPUT_STEPS, &strides(&tensor.shape));
+            words.set_all(params::CHOSEN_STEPS, &strides(other));
+            words.set_all(params::COVERED, &three.input);
+            words.set_all(params::WINDOWS, &three.output);
+            words.set_all(params::KERNEL, &three.kernel);
+            words.set_all(params::STRIDE, &three.stride);
+            words.set_all(params::DILATION, &three.dilation);
+            words.set_all(params::PADDING, &three.padding);
             let taps = if one_pass { 1 } else { taps };
             for start in (0..taps).step_by(TAP_RANGE) {
                 let stop = (start + TAP_RANGE).min(taps);
-                words[7] = (start > 0) as u32;
-                words[8] = start as u32;
-                words[9] = stop as u32;
+                words.set(params::ADD, usize::from(start > 0));
+                words.set(params::TAPS_FROM, start);
+                words.set(params::TAPS_TO, stop);
                 self.device.launch(Launch {
                     kernel: Kernel::Window(kernel),
                     inputs: &[views[0].buffer, indices.buffer],

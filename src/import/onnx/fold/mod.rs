@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod choice;
+mod evaluate;
 mod index;
 mod pad;
 mod reduce;
@@ -13,16 +14,15 @@ pub(crate) use shape::{
 };
 
 pub(crate) use choice::top;
+pub(crate) use evaluate::evaluate;
 pub(crate) use index::places;
 pub(crate) use pad::{PAD_MODES, padded};
 
-use arithmetic::{UNARY, binary, cast, clip, like, range, unary};
 use index::{gather, select};
 
 use super::graph::Node;
-use super::proto::data_type;
 use super::tensor::{self, Array};
-use crate::tensor::{broadcast_rest, strides};
+use crate::tensor::strides;
 
 /// Elements that folding may make of nothing (`ConstantOfShape`, `Range`, `Expand`): far above what shape
 /// arithmetic needs, and a bound on what a small file can ask for.
@@ -134,154 +134,6 @@ pub(crate) fn products(node: &Node, inputs: &[Option<Array>]) -> usize {
     }
 }
 
-/// The results of a node whose inputs are all known; `None` is an input left out.
-pub(crate) fn evaluate(node: &Node, inputs: &[Option<Array>]) -> Outcome<Vec<Array>> {
-    let input = |k: usize| {
-        let given = inputs.get(k).and_then(|i| i.as_ref());
-        given.ok_or_else(|| format!("input {k} is missing"))
-    };
-    let one = |array: Array| Ok(vec![array]);
-    match node.op_type() {
-        "Constant" => one(constant(node)?),
-        "Identity" => one(input(0)?.clone()),
-        "Shape" => one(shape_of(node, &input(0)?.shape)),
-        "Size" => one(Array::ints(&[], vec![input(0)?.len() as i64])),
-        "Cast" => one(cast(input(0)?, node.int("to", 1) as i32)),
-        "CastLike" => {
-            let like = input(1)?;
-            let x = input(0)?;
-            one(if like.is_double() {
-                cast(x, data_type::DOUBLE)
-            } else if like.is_float() {
-                cast(x, data_type::FLOAT)
-            } else {
-                cast(x, data_type::INT64)
-            })
-        }
-        "Reshape" => {
-            let x = input(0)?;
-            let shape = reshape_target(node, &x.shape, ints(input(1)?)?)?;
-            one(x.reshaped(&shape))
-        }
-        "Flatten" => {
-            let x = input(0)?;
-            let axis = axis_of(node.int("axis", 1), x.shape.len() + 1)?;
-            let (a, b) = x.shape.split_at(axis);
-            one(x.reshaped(&[a.iter().product(), b.iter().product()]))
-        }
-        "Squeeze" => {
-            let x = input(0)?;
-            let axes = axes_of(node, inputs.get(1).and_then(|a| a.as_ref()))?;
-            let shape = squeezed(&x.shape, axes.as_deref())?;
-            one(x.reshaped(&shape))
-        }
-        "Unsqueeze" => {
-            let x = input(0)?;
-            let axes = axes_of(node, inputs.get(1).and_then(|a| a.as_ref()))?;
-            let shape = unsqueezed(&x.shape, &axes.ok_or("its axes are missing")?)?;
-            one(x.reshaped(&shape))
-        }
-        "Transpose" => {
-            let x = input(0)?;
-            one(transpose(x, &permutation(node, x.shape.len())?))
-        }
-        "Concat" => {
-            let parts: Vec<&Array> = (0..inputs.len()).map(input).collect::<Outcome<_>>()?;
-            one(concat(&parts, node.int("axis", 0))?)
-        }
-        "Gather" => one(gather(input(0)?, input(1)?, node.int("axis", 0))?),
-        "Slice" => one(slice(node, inputs)?),
-        "Split" => split(node, inputs),
-        "Expand" => {
-            let x = input(0)?;
-            let target = tensor::extents(ints(input(1)?)?).ok_or("its shape cannot be")?;
-            let shape = broadcast_rest(&x.shape, &target).ok_or("its shape does not fit")?;
-            one(expand(x, &shape)?)
-        }
-        "Tile" => one(tile(input(0)?, ints(input(1)?)?)?),
-        "ConstantOfShape" => {
-            let shape = tensor::extents(ints(input(0)?)?).ok_or("its shape cannot be")?;
-            let value = match node.attribute("value").and_then(|a| a.t.as_ref()) {
-                Some(value) => inner(value)?,
-                None => Array::reals(&[1], vec![0.0], false),
-            };
-            if value.len() != 1 {
-                return Err(format!(
-                    "its value has {} elements where one is meant",
-                    value.len()
-                ));
-            }
-            one(expand(&value.reshaped(&[]), &shape)?)
-        }
-        "Range" => one(range(input(0)?, input(1)?, input(2)?)?),
-        "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceSum" | "ReduceMean" | "ReduceProd"
-        | "ReduceMax" | "ReduceMin" => one(reduce::reduce(node, input(0)?, input(1).ok())?),
-        "ArgMax" | "ArgMin" => one(choice::extreme(node, input(0)?)?),
-        "TopK" => choice::top_k(node, input(0)?, input(1).ok()),
-        "CumSum" => one(reduce::cum_sum(node, input(0)?, input(1)?)?),
-        "MatMul" => one(reduce::matmul(input(0)?, input(1)?)?),
-        "GatherElements" => {
-            let axis = node.int("axis", 0);
-            one(index::gather_elements(input(0)?, input(1)?, axis)?)
-        }
-        "GatherND" => {
-            let batch = node.int("batch_dims", 0);
-            one(index::gather_nd(input(0)?, input(1)?, batch)?)
-        }
-        "ScatterND" | "ScatterElements" | "Scatter" => {
-            one(index::scatter(node, input(0)?, input(1)?, input(2)?)?)
-        }
-        "Trilu" => {
-            let offset = match input(1) {
-                Ok(offset) => offset.scalar().ok_or("its offset should be one number")?,
-                Err(_) => 0.0,
-            };
-            let upper = node.int("upper", 1) != 0;
-            one(index::trilu(input(0)?, offset as i64, upper)?)
-        }
-        "EyeLike" => one(index::eye_like(node, input(0)?)?),
-        "OneHot" => {
-            let axis = node.int("axis", -1);
-            one(index::one_hot(input(0)?, input(1)?, input(2)?, axis)?)
-        }
-        "NonZero" => one(index::non_zero(input(0)?)?),
-        "Pad" => one(pad::pad(node, inputs)?),
-        "Clip" => one(clip(node, input(0)?, input(1).ok(), input(2).ok())?),
-        "Where" => {
-            let (c, a, b) = (input(0)?, input(1)?, input(2)?);
-            let shape = broadcast_rest(&c.shape, &a.shape)
-                .and_then(|s| broadcast_rest(&s, &b.shape))
-                .ok_or("its operands do not broadcast")?;
-            let (c, a, b) = (expand(c, &shape)?, expand(a, &shape)?, expand(b, &shape)?);
-            let (c, av, bv) = (c.to_f64(), a.to_f64(), b.to_f64());
-            let chosen = (0..c.len()).map(|k| if c[k] != 0.0 { av[k] } else { bv[k] });
-            one(like(&shape, chosen.collect(), &a))
-        }
-        operation if UNARY.contains(&operation) => one(unary(operation, input(0)?)?),
-        "Min" | "Max" | "Sum" => {
-            let operation = match node.op_type() {
-                "Sum" => "Add",
-                operation => operation,
-            };
-            let mut result = input(0)?.clone();
-            for k in 1..inputs.len() {
-                result = binary(operation, false, &result, input(k)?)?;
-            }
-            one(result)
-        }
-        "BitShift" => {
-            let left = node.text("direction").as_deref() == Some("LEFT");
-            let operation = if left { "ShiftLeft" } else { "ShiftRight" };
-            one(binary(operation, false, input(0)?, input(1)?)?)
-        }
-        operation if FOLDED.contains(&operation) => {
-            let fmod = node.int("fmod", 0) != 0;
-            one(binary(operation, fmod, input(0)?, input(1)?)?)
-        }
-        operation => Err(format!("{operation} of constants is not computed")),
-    }
-}
-
 /// A tensor kept in an attribute.
 pub(crate) fn inner(value: &super::proto::Tensor) -> Outcome<Array> {
     // Attributes have no external data.
@@ -307,6 +159,7 @@ pub(crate) fn constant(node: &Node) -> Outcome<Array> {
     }
 }
 
+/// An array with its axes in another order.
 pub(crate) fn transpose(x: &Array, order: &[usize]) -> Array {
     let shape: Vec<usize> = order.iter().map(|&a| x.shape[a]).collect();
     let own = strides(&x.shape);

@@ -54,24 +54,70 @@ pub(super) fn extremum(largest: bool) -> Expr {
     Expr::if_less_equal(x, y, tie, high)
 }
 
+/// The activations that are one function of the network's own, by the name of the operation.
+const FUNCTIONS: &[(&str, Unary)] = &[
+    ("Tanh", Unary::Tanh),
+    ("Sigmoid", Unary::Sigmoid),
+    ("Softplus", Unary::Softplus),
+    ("Exp", Unary::Exp),
+    ("Log", Unary::Log),
+    ("Sqrt", Unary::Sqrt),
+    ("Reciprocal", Unary::Reciprocal),
+    ("Erf", Unary::Erf),
+    ("Sin", Unary::Sin),
+    ("Cos", Unary::Cos),
+    ("Asin", Unary::Asin),
+    ("Acos", Unary::Acos),
+    ("Atan", Unary::Atan),
+    ("Sinh", Unary::Sinh),
+    ("Cosh", Unary::Cosh),
+    ("Asinh", Unary::Asinh),
+    ("Acosh", Unary::Acosh),
+    ("Ceil", Unary::Ceil),
+    ("Floor", Unary::Floor),
+    ("Round", Unary::Round),
+];
+
 /// The formula of an activation.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a variant that there is none for.
 pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
+    let operation = node.op_type();
+    if let Some((_, function)) = FUNCTIONS.iter().find(|(name, _)| *name == operation) {
+        return Ok(Some(Expr::input(0).unary(*function)));
+    }
+    if operation == "Gelu" {
+        return gelu(node).map(Some);
+    }
+    Ok(smooth(node).or_else(|| by_pieces(node)))
+}
+
+/// The formula of an activation that is smooth wherever it is defined, composed of several functions.
+fn smooth(node: &Node) -> Option<Expr> {
     let x = Expr::input(0);
     let constant = Expr::constant;
     let unary = |function| Expr::input(0).unary(function);
-    Ok(Some(match node.op_type() {
-        "Relu" => below(&x, 0.0, constant(0.0), x.clone()),
-        "Tanh" => unary(Unary::Tanh),
-        "Sigmoid" => unary(Unary::Sigmoid),
-        "Softplus" => unary(Unary::Softplus),
-        "Exp" => unary(Unary::Exp),
-        "Log" => unary(Unary::Log),
-        "Sqrt" => unary(Unary::Sqrt),
-        "Reciprocal" => unary(Unary::Reciprocal),
+    Some(match node.op_type() {
         "Neg" => -x,
+        "Tan" => unary(Unary::Sin) / unary(Unary::Cos),
+        // ½ (ln(1 + x) − ln(1 − x)): nothing cancels near 0.
+        "Atanh" => constant(0.5) * (unary(Unary::Log1p) - (-x).unary(Unary::Log1p)),
+        "Mish" => x * unary(Unary::Softplus).unary(Unary::Tanh),
+        "Swish" => {
+            let alpha = constant(node.float("alpha", 1.0));
+            x.clone() * (alpha * x).unary(Unary::Sigmoid)
+        }
+        _ => return None,
+    })
+}
+
+/// The formula of an activation that is another one on either side of a number.
+fn by_pieces(node: &Node) -> Option<Expr> {
+    let x = Expr::input(0);
+    let constant = Expr::constant;
+    Some(match node.op_type() {
+        "Relu" => below(&x, 0.0, constant(0.0), x.clone()),
         "LeakyRelu" => {
             let alpha = constant(node.float("alpha", 0.01));
             below(&x, 0.0, alpha * x.clone(), x.clone())
@@ -116,43 +162,6 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
                 x.clone() / (one() + x.clone()),
             )
         }
-        "Erf" => unary(Unary::Erf),
-        "Sin" => unary(Unary::Sin),
-        "Cos" => unary(Unary::Cos),
-        "Tan" => unary(Unary::Sin) / unary(Unary::Cos),
-        "Asin" => unary(Unary::Asin),
-        "Acos" => unary(Unary::Acos),
-        "Atan" => unary(Unary::Atan),
-        "Sinh" => unary(Unary::Sinh),
-        "Cosh" => unary(Unary::Cosh),
-        "Asinh" => unary(Unary::Asinh),
-        "Acosh" => unary(Unary::Acosh),
-        // ½ (ln(1 + x) − ln(1 − x)): nothing cancels near 0.
-        "Atanh" => constant(0.5) * (unary(Unary::Log1p) - (-x).unary(Unary::Log1p)),
-        "Ceil" => unary(Unary::Ceil),
-        "Floor" => unary(Unary::Floor),
-        "Round" => unary(Unary::Round),
-        "Gelu" => match node.text("approximate").as_deref() {
-            None | Some("none" | "") => {
-                let normal = (x.clone() * constant(FRAC_1_SQRT_2)).unary(Unary::Erf);
-                constant(0.5) * x * (constant(1.0) + normal)
-            }
-            Some("tanh") => {
-                let cube = x.clone() * x.clone() * x.clone();
-                let line = constant(FRAC_2_PI.sqrt()) * (x.clone() + constant(0.044715) * cube);
-                constant(0.5) * x * (constant(1.0) + line.unary(Unary::Tanh))
-            }
-            Some(other) => {
-                return refuse(format!(
-                    "its attribute approximate is {other:?}; \"none\" and \"tanh\" are supported"
-                ));
-            }
-        },
-        "Mish" => x * unary(Unary::Softplus).unary(Unary::Tanh),
-        "Swish" => {
-            let alpha = constant(node.float("alpha", 1.0));
-            x.clone() * (alpha * x).unary(Unary::Sigmoid)
-        }
         "ThresholdedRelu" => below(&x, node.float("alpha", 1.0), constant(0.0), x.clone()),
         "Shrink" => {
             // 0 at both ends of the gap too.
@@ -166,8 +175,28 @@ pub(super) fn activation(node: &Node) -> Result<Option<Expr>> {
                 Expr::if_less_equal(constant(0.0), x.clone(), constant(0.0), constant(-1.0));
             below(&x, 0.0, at_least, constant(1.0))
         }
-        _ => return Ok(None),
-    }))
+        _ => return None,
+    })
+}
+
+/// x·Φ(x), or its approximation by a tanh.
+fn gelu(node: &Node) -> Result<Expr> {
+    let x = Expr::input(0);
+    let constant = Expr::constant;
+    match node.text("approximate").as_deref() {
+        None | Some("none" | "") => {
+            let normal = (x.clone() * constant(FRAC_1_SQRT_2)).unary(Unary::Erf);
+            Ok(constant(0.5) * x * (constant(1.0) + normal))
+        }
+        Some("tanh") => {
+            let cube = x.clone() * x.clone() * x.clone();
+            let line = constant(FRAC_2_PI.sqrt()) * (x.clone() + constant(0.044715) * cube);
+            Ok(constant(0.5) * x * (constant(1.0) + line.unary(Unary::Tanh)))
+        }
+        Some(other) => refuse(format!(
+            "its attribute approximate is {other:?}; \"none\" and \"tanh\" are supported"
+        )),
+    }
 }
 
 /// x to the power of a number; `None` where that is not finite.

@@ -68,7 +68,7 @@ impl Lowering<'_> {
                         continue;
                     }
                 }
-                Err(error @ (Error::Unsupported(_) | Error::Shape(_))) => {
+                Err(error @ (Error::Unsupported { .. } | Error::Shape(_))) => {
                     fault.get_or_insert(error);
                 }
                 Err(other) => return Err(other),
@@ -79,10 +79,10 @@ impl Lowering<'_> {
         }
         let Some(mut made) = made else {
             return Err(fault.unwrap_or_else(|| {
-                Error::Unsupported(vec![
+                Error::Unsupported { nodes: vec![
                     "the samples of its operands lie on different axes, so it combines samples with each other"
                         .into(),
-                ])
+                ] }
             }));
         };
         for ((result, places), name) in made.iter_mut().zip(found).zip(&node.proto.output) {

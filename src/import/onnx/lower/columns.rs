@@ -12,6 +12,16 @@ use std::f64::consts::TAU;
 /// Entries of a constant matrix above which a file is taken for damaged.
 const MOST_ENTRIES: usize = 1 << 26;
 
+/// An attribute of `count` sizes up to [`MOST_EXTENT`], which are `default` where it is left out; `None` for any other list.
+fn sizes(node: &Node, name: &str, count: usize, default: usize) -> Option<Vec<usize>> {
+    let size = |&v: &i64| usize::try_from(v).ok().filter(|&v| v <= MOST_EXTENT);
+    match node.ints(name) {
+        None => Some(vec![default; count]),
+        Some(given) if given.len() == count => given.iter().map(size).collect(),
+        Some(_) => None,
+    }
+}
+
 impl Lowering<'_> {
     /// Col2Im (PyTorch's `fold`): patches `[samples, channels · block, positions]` summed into the image that they
     /// were cut from, a transposed convolution whose weights pick one place of the block each.
@@ -38,18 +48,10 @@ impl Lowering<'_> {
         }
         self.not_over_samples(&x, 1)?;
         self.not_over_samples(&x, 2)?;
-        let sizes = |name: &str, count: usize, default: usize| -> Option<Vec<usize>> {
-            let size = |&v: &i64| usize::try_from(v).ok().filter(|&v| v <= MOST_EXTENT);
-            match node.ints(name) {
-                None => Some(vec![default; count]),
-                Some(given) if given.len() == count => given.iter().map(size).collect(),
-                Some(_) => None,
-            }
-        };
         let (Some(stride), Some(dilation), Some(pads)) = (
-            sizes("strides", axes, 1),
-            sizes("dilations", axes, 1),
-            sizes("pads", 2 * axes, 0),
+            sizes(node, "strides", axes, 1),
+            sizes(node, "dilations", axes, 1),
+            sizes(node, "pads", 2 * axes, 0),
         ) else {
             return fault();
         };

@@ -12,6 +12,35 @@ use crate::tensor::{Expr, strides};
 use std::ops::Range;
 use std::slice::from_ref;
 
+/// For each of the indices that GatherElements takes, of shape `rest`: what the axes other than `axis` add to the position of
+/// its entry in a sample of `x`.
+fn places_of_others(x: &Tensor, axis: usize, rest: &[usize]) -> Result<Vec<usize>> {
+    let rank = x.rest.len();
+    let lead = usize::from(x.sample.is_some());
+    let fits = rest.len() == rank
+        && (lead..rank).all(|k| k == axis || rest[k] <= x.rest[k])
+        && rest[..lead] == x.rest[..lead];
+    if !fits {
+        return Err(Error::Shape(format!(
+            "indices of shape {rest:?} for {:?}",
+            x.rest
+        )));
+    }
+    if rest.iter().product::<usize>() > MOST_EXTENT {
+        return refuse(format!("indices of shape {rest:?} are more than can be"));
+    }
+    let steps = strides(&x.rest[lead..]);
+    let mut places = vec![0];
+    for k in lead..rank {
+        let step = if k == axis { 0 } else { steps[k - lead] };
+        places = places
+            .iter()
+            .flat_map(|p| (0..rest[k]).map(move |j| p + j * step))
+            .collect();
+    }
+    Ok(places)
+}
+
 impl Lowering<'_> {
     /// Entries of an axis by number.
     pub(super) fn gather(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
@@ -286,32 +315,7 @@ impl Lowering<'_> {
         // Positions of a sample's entries counted as one, the axis of the samples aside.
         let lead = usize::from(x.sample.is_some());
         let own = &x.rest[lead..];
-        let steps = strides(own);
-        let place = |rest: &[usize]| -> Result<Vec<usize>> {
-            let fits = rest.len() == rank
-                && (lead..rank).all(|k| k == axis || rest[k] <= x.rest[k])
-                && rest[..lead] == x.rest[..lead];
-            if !fits {
-                return Err(Error::Shape(format!(
-                    "indices of shape {rest:?} for {:?}",
-                    x.rest
-                )));
-            }
-            if rest.iter().product::<usize>() > MOST_EXTENT {
-                return refuse(format!("indices of shape {rest:?} are more than can be"));
-            }
-            // What the axes other than `axis` add to the position.
-            let mut places = vec![0];
-            for k in lead..rank {
-                let step = if k == axis { 0 } else { steps[k - lead] };
-                places = places
-                    .iter()
-                    .flat_map(|p| (0..rest[k]).map(move |j| p + j * step))
-                    .collect();
-            }
-            Ok(places)
-        };
-        let step = steps[axis - lead];
+        let step = strides(own)[axis - lead];
         let elements: usize = own.iter().product();
         let flat = [&x.rest[..lead], &[elements]].concat();
         let (result, taken) = match inputs.get(1) {
@@ -321,7 +325,7 @@ impl Lowering<'_> {
                     return refuse("its indices are for the first sample alone");
                 }
                 let indices = self.per_sample(arrays, back)?;
-                let places = place(&indices.shape)?;
+                let places = places_of_others(&x, axis, &indices.shape)?;
                 let numbers = fold::ints(&indices).map_err(Error::Shape)?;
                 let numbers = numbers.iter().zip(places).map(|(&k, place)| {
                     let k = fold::axis_of(k, x.rest[axis]).map_err(Error::Shape)?;
@@ -332,7 +336,7 @@ impl Lowering<'_> {
                 (indices.shape, self.entries(node, &x, lead, numbers)?)
             }
             Some(Some(Value::Tensor(indices))) => {
-                let places = place(&indices.rest)?;
+                let places = places_of_others(&x, axis, &indices.rest)?;
                 if indices.sample.is_some_and(|s| s != Sample::alone(0)) || lead == 0 {
                     return refuse("the samples of its indices and its operand lie apart");
                 }

@@ -3,12 +3,39 @@
 
 use super::super::fold;
 use super::super::graph::Node;
-use super::{Lowering, Tensor, Value, check_finite, refuse};
+use super::{Array, Lowering, Sample, Tensor, Value, check_finite, refuse};
 use crate::error::{Error, Result};
 use crate::ops::{ReduceSum, Reshape, WindowSum};
 use crate::tensor::expression::Unary;
 use crate::tensor::{Expr, Window};
 use std::slice::from_ref;
+
+/// The channels of a batch norm.
+struct Channels {
+    count: usize,
+    /// The shape of an operand with an entry for each channel, that it meets the data in.
+    shape: Vec<usize>,
+    /// The samples of such an operand, where they share the axis with the channels: an instance norm with running
+    /// statistics has [1, samples · channels, …], and its operands as often as there are samples.
+    merged: Option<Sample>,
+}
+
+impl Channels {
+    /// The error of an operand that has not one entry for each channel.
+    fn misfit(&self, k: usize, rest: &[usize]) -> Error {
+        Error::Shape(format!(
+            "input {k} of shape {rest:?} for {} channels",
+            self.count
+        ))
+    }
+}
+
+/// What a norm takes its statistics over.
+struct Statistics<'a> {
+    axes: &'a [usize],
+    /// Whether it takes the mean off.
+    centred: bool,
+}
 
 impl Lowering<'_> {
     /// (x − mean)·scale/√(variance + ε) + shift, with the statistics of the file.
@@ -32,81 +59,102 @@ impl Lowering<'_> {
             self.weighs(true);
             self.not_over_samples(&x, 1)?;
         }
-        let channels = x.rest[1];
-        let mut shape = vec![channels];
+        let mut shape = vec![x.rest[1]];
         shape.resize(x.rest.len() - 1, 1);
-        // An instance norm with running statistics has [1, samples · channels, …], and its operands as often as
-        // there are samples.
-        let merged = x.sample.filter(|s| s.axis == 1).map(|s| s.on(0));
-        let mut operands = vec![Value::Tensor(x)];
+        let channels = Channels {
+            count: x.rest[1],
+            shape,
+            merged: x.sample.filter(|s| s.axis == 1).map(|s| s.on(0)),
+        };
+        let mut operands = vec![Value::Tensor(x.clone())];
         for k in 1..=4 {
-            let fits = |rest: &[usize]| rest == [channels];
-            let fault = |rest: &[usize]| {
-                Error::Shape(format!(
-                    "input {k} of shape {rest:?} for {channels} channels"
-                ))
-            };
-            if k >= 3 {
-                // A statistic is a constant even where the exporter gave it the name of an equal scale.
-                let array = match (inputs.get(k), merged) {
-                    (Some(Some(Value::Host(arrays))), Some(sample)) => {
-                        Some(self.per_sample(arrays, Some((1, sample)))?)
-                    }
-                    _ => self.host(inputs, k)?,
-                };
-                let array = array.ok_or_else(|| Error::Shape(format!("input {k} is missing")))?;
-                if !fits(&array.shape) {
-                    return Err(fault(&array.shape));
-                }
-                check_finite(self.graph, node.name(), &array.to_host())?;
-                let array = if k == 4 {
-                    let epsilon = node.float("epsilon", 1e-5);
-                    let inverse = array
-                        .to_f64()
-                        .iter()
-                        .map(|v| 1.0 / (v + epsilon).sqrt())
-                        .collect();
-                    crate::import::onnx::tensor::Array::reals(&array.shape, inverse, true)
-                } else {
-                    array
-                };
-                let array = array.reshaped(&shape);
-                let constant = self.constant(node, &array)?;
-                operands.push(Value::Tensor(Tensor {
-                    sample: merged,
-                    ..constant
-                }));
-                continue;
-            }
-            let mut tensor = match (inputs.get(k), merged) {
-                (Some(Some(Value::Host(arrays))), Some(sample)) => {
-                    let array = self.per_sample(arrays, Some((1, sample)))?;
-                    let constant = self.constant(node, &array)?;
-                    Tensor {
-                        sample: merged,
-                        ..constant
-                    }
-                }
-                _ => self.tensor(node, inputs, k)?,
-            };
-            if self.depends(&tensor) && tensor.sample != merged {
-                return refuse(format!("its input {k} depends on the data"));
-            }
-            if !fits(&tensor.rest) {
-                if let (None, Value::Tensor(x)) = (tensor.sample, &operands[0]) {
-                    self.not_over_samples(x, 1)?;
-                }
-                return Err(fault(&tensor.rest));
-            }
-            if shape.len() > 1 {
-                let rest = shape.clone();
-                let sample = tensor.sample;
-                tensor = self.append(node, Reshape { rest }, &[tensor.operand], sample)?;
-            }
-            operands.push(Value::Tensor(tensor));
+            operands.push(Value::Tensor(match k {
+                1 | 2 => self.scale_or_shift(node, inputs, k, &channels, &x)?,
+                _ => self.statistic(node, inputs, k, &channels)?,
+            }));
         }
         let x = Expr::input;
         self.pointwise(node, (x(0) - x(3)) * x(4) * x(1) + x(2), &operands)
+    }
+
+    /// Scale or shift of a batch norm of `x`, shaped to meet it.
+    fn scale_or_shift(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        k: usize,
+        channels: &Channels,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let sample = channels.merged;
+        let tensor = match self.of_merged(inputs, k, channels)? {
+            Some(array) => Tensor {
+                sample,
+                ..self.constant(node, &array)?
+            },
+            None => self.tensor(node, inputs, k)?,
+        };
+        if self.depends(&tensor) && tensor.sample != sample {
+            return refuse(format!("its input {k} depends on the data"));
+        }
+        if tensor.rest != [channels.count] {
+            if tensor.sample.is_none() {
+                self.not_over_samples(x, 1)?;
+            }
+            return Err(channels.misfit(k, &tensor.rest));
+        }
+        if channels.shape.len() == 1 {
+            return Ok(tensor);
+        }
+        let rest = channels.shape.clone();
+        self.append(node, Reshape { rest }, &[tensor.operand], tensor.sample)
+    }
+
+    /// Mean (input 3) of a batch norm, or 1/√(variance + ε) (input 4), shaped to meet its data.
+    fn statistic(
+        &mut self,
+        node: &Node,
+        inputs: &[Option<Value>],
+        k: usize,
+        channels: &Channels,
+    ) -> Result<Tensor> {
+        // A statistic is a constant even where the exporter gave it the name of an equal scale.
+        let array = match self.of_merged(inputs, k, channels)? {
+            Some(array) => Some(array),
+            None => self.host(inputs, k)?,
+        };
+        let mut array = array.ok_or_else(|| Error::Shape(format!("input {k} is missing")))?;
+        if array.shape != [channels.count] {
+            return Err(channels.misfit(k, &array.shape));
+        }
+        check_finite(self.graph, node.name(), &array.to_host())?;
+        if k == 4 {
+            let epsilon = node.float("epsilon", 1e-5);
+            let values = array.to_f64();
+            let inverse = values.iter().map(|v| 1.0 / (v + epsilon).sqrt());
+            array = Array::reals(&array.shape, inverse.collect(), true);
+        }
+        let constant = self.constant(node, &array.reshaped(&channels.shape))?;
+        Ok(Tensor {
+            sample: channels.merged,
+            ..constant
+        })
+    }
+
+    /// A known operand of a batch norm whose samples share the axis with the channels: its part of one sample. `None` for
+    /// any other.
+    fn of_merged(
+        &self,
+        inputs: &[Option<Value>],
+        k: usize,
+        channels: &Channels,
+    ) -> Result<Option<Array>> {
+        match (inputs.get(k), channels.merged) {
+            (Some(Some(Value::Host(arrays))), Some(sample)) => {
+                self.per_sample(arrays, Some((1, sample))).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The sign of a batch norm's training mode, where it has one.
@@ -155,7 +203,11 @@ impl Lowering<'_> {
             return refuse("it has no axes to take statistics over");
         }
         let deviation = |variance: Expr| variance.unary(Unary::Sqrt) + Expr::constant(1e-9);
-        self.normalize_by(node, &x, &axes, true, deviation, &[])
+        let over = Statistics {
+            axes: &axes,
+            centred: true,
+        };
+        self.normalize_by(node, &x, &over, deviation, &[])
     }
 
     /// Layer and RMS norm: over the axes from `axis` on.
@@ -163,9 +215,12 @@ impl Lowering<'_> {
         let x = self.tensor(node, inputs, 0)?;
         let axis = fold::axis_of(node.int("axis", -1), x.rest.len()).map_err(Error::Shape)?;
         let axes: Vec<usize> = (axis..x.rest.len()).collect();
-        let centred = node.op_type() == "LayerNormalization";
+        let over = Statistics {
+            axes: &axes,
+            centred: node.op_type() == "LayerNormalization",
+        };
         let affine: Vec<Value> = inputs.iter().skip(1).flatten().cloned().collect();
-        self.normalize(node, &x, &axes, centred, 1e-5, &affine)
+        self.normalize(node, &x, &over, 1e-5, &affine)
     }
 
     /// Group and instance norm: over the channels of a group and all positions.
@@ -221,25 +276,28 @@ impl Lowering<'_> {
             let shaped = self.append(node, Reshape { rest: shape }, &[given.operand], None)?;
             affine.push(Value::Tensor(shaped));
         }
-        let y = self.normalize(node, &y, &axes, true, 1e-5, &affine)?;
+        let over = Statistics {
+            axes: &axes,
+            centred: true,
+        };
+        let y = self.normalize(node, &y, &over, 1e-5, &affine)?;
         let rest = x.rest.clone();
         self.append(node, Reshape { rest }, &[y.operand], x.sample)
     }
 
-    /// (x − mean)/√(variance + ε)·scale + shift with the statistics over `axes`; without the mean where it is not
-    /// `centred`. `affine` is scale and shift, as far as they are given.
+    /// (x − mean)/√(variance + ε)·scale + shift with the statistics over `over.axes`; without the mean where
+    /// it is not `over.centred`. `affine` is scale and shift, as far as they are given.
     fn normalize(
         &mut self,
         node: &Node,
         x: &Tensor,
-        axes: &[usize],
-        centred: bool,
+        over: &Statistics<'_>,
         epsilon: f32,
         affine: &[Value],
     ) -> Result<Tensor> {
         let epsilon = Expr::constant(node.float("epsilon", epsilon));
         let deviation = |variance: Expr| (variance + epsilon).unary(Unary::Sqrt);
-        self.normalize_by(node, x, axes, centred, deviation, affine)
+        self.normalize_by(node, x, over, deviation, affine)
     }
 
     /// As [`Self::normalize`], over any function of the variance.
@@ -247,11 +305,11 @@ impl Lowering<'_> {
         &mut self,
         node: &Node,
         x: &Tensor,
-        axes: &[usize],
-        centred: bool,
+        over: &Statistics<'_>,
         deviation: impl FnOnce(Expr) -> Expr,
         affine: &[Value],
     ) -> Result<Tensor> {
+        let Statistics { axes, centred } = *over;
         for &axis in axes {
             self.weighs(!affine.is_empty() && x.samples_on(axis));
             self.not_over_samples(x, axis)?;

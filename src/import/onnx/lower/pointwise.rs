@@ -249,7 +249,8 @@ impl Lowering<'_> {
         split.splice(axis..=axis, [place.before, batch, place.after]);
         let array = array.reshaped(&split);
         let first = fold::cut(&array, axis + 1, 0, 1);
-        let repeated = fold::expand(&first, &split).map_err(|why| Error::Unsupported(vec![why]))?;
+        let repeated =
+            fold::expand(&first, &split).map_err(|why| Error::Unsupported { nodes: vec![why] })?;
         let mut shape = arrays[1].shape.clone();
         shape[axis] = positions;
         let first = first.reshaped(&shape);

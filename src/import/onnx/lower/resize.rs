@@ -13,8 +13,16 @@ use crate::tensor::Expr;
 enum Mode {
     Nearest,
     Linear,
-    /// Its coefficient a, and whether what lies outside has no weight (else it is the entry at the edge).
-    Cubic(f64, bool),
+    Cubic(Cubic),
+}
+
+/// How cubic convolution weighs entries.
+#[derive(Clone, Copy)]
+struct Cubic {
+    /// Its coefficient a.
+    a: f64,
+    /// Whether what lies outside has no weight; else it is the entry at the edge.
+    exclude: bool,
 }
 
 /// The weight of an entry at a distance from the position, of cubic convolution with coefficient a.
@@ -75,6 +83,7 @@ impl Axis {
 }
 
 impl Lowering<'_> {
+    /// Resize and Upsample, one axis after another.
     pub(super) fn resize(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Tensor> {
         let mut x = self.tensor(node, inputs, 0)?;
         // To version 10 the scales are operand 1, positions are those of the first corner, rounded down.
@@ -92,10 +101,10 @@ impl Lowering<'_> {
         let mode = match mode.as_str() {
             "nearest" => Mode::Nearest,
             "linear" | "bilinear" | "trilinear" => Mode::Linear,
-            "cubic" => Mode::Cubic(
-                node.float("cubic_coeff_a", -0.75),
-                node.int("exclude_outside", 0) != 0,
-            ),
+            "cubic" => Mode::Cubic(Cubic {
+                a: node.float("cubic_coeff_a", -0.75),
+                exclude: node.int("exclude_outside", 0) != 0,
+            }),
             other => {
                 return refuse(format!(
                     "its mode is {other:?}; nearest, linear and cubic are supported"
@@ -125,9 +134,9 @@ impl Lowering<'_> {
                     let at: Vec<f64> = at.map(|p| p.clamp(0.0, last)).collect();
                     self.between(node, &x, axis.axis, &at)?
                 }
-                Mode::Cubic(a, exclude) => {
+                Mode::Cubic(cubic) => {
                     let at: Vec<f64> = at.collect();
-                    self.cubic(node, &x, axis.axis, &at, a, exclude)?
+                    self.cubic(node, &x, axis.axis, &at, cubic)?
                 }
                 Mode::Nearest => {
                     let round = |p: f64| {
@@ -183,8 +192,7 @@ impl Lowering<'_> {
         x: &Tensor,
         axis: usize,
         at: &[f64],
-        a: f64,
-        exclude: bool,
+        Cubic { a, exclude }: Cubic,
     ) -> Result<Tensor> {
         let last = (x.rest[axis] - 1) as f64;
         let outside = |place: f64| exclude && !(0.0..=last).contains(&place);
@@ -239,7 +247,6 @@ impl Lowering<'_> {
             }
             None => (0..rank).collect(),
         };
-        let fault = |what: String| Err(Error::Shape(format!("{what} of {:?}", x.rest)));
         // Version 7 of Upsample has them as an attribute.
         let scales = match self.host(inputs, if old { 1 } else { 2 })? {
             Some(array) if array.len() > 0 => Some(array.to_f64()),
@@ -247,41 +254,24 @@ impl Lowering<'_> {
                 .attribute("scales")
                 .map(|a| a.floats.iter().map(|&f| f.into()).collect()),
         };
-        let mut changed = Vec::new();
         if let Some(scales) = scales {
-            if scales.len() != axes.len() {
-                return fault(format!("scales {scales:?}"));
-            }
-            for (&axis, &scale) in axes.iter().zip(&scales) {
-                let scale = scale as f32;
-                let from = x.rest[axis];
-                let to = from as f32 * scale;
-                if !(1.0..=MOST_EXTENT as f32).contains(&to) {
-                    return fault(format!("scales {scales:?}"));
-                }
-                if scale != 1.0 {
-                    let (to, scale) = (to as usize, Some(scale));
-                    changed.push(Axis {
-                        axis,
-                        from,
-                        to,
-                        scale,
-                    });
-                }
-            }
-            return Ok(changed);
+            return scaled(x, &axes, &scales);
         }
-        let Some(Some(Value::Host(sizes))) = inputs.get(3) else {
-            return match inputs.get(3) {
-                Some(Some(_)) => refuse("its sizes depend on values of the data"),
-                _ => fault("neither scales nor sizes".into()),
-            };
-        };
+        match inputs.get(3) {
+            Some(Some(Value::Host(sizes))) => self.sized(x, &axes, sizes),
+            Some(Some(_)) => refuse("its sizes depend on values of the data"),
+            _ => misfit("neither scales nor sizes".into(), x),
+        }
+    }
+
+    /// The axes whose extent changes to those of the operand `sizes`, at the two batch sizes.
+    fn sized(&self, x: &Tensor, axes: &[usize], sizes: &[Array; 2]) -> Result<Vec<Axis>> {
+        let mut changed = Vec::new();
         for (sizes, batch) in sizes.iter().zip(self.batch.sizes) {
             let sizes = fits(fold::ints(sizes))?;
             let from = x.shape(batch);
             if sizes.len() != axes.len() {
-                return fault(format!("sizes {sizes:?}"));
+                return misfit(format!("sizes {sizes:?}"), x);
             }
             let mut found = Vec::new();
             for (&axis, &to) in axes.iter().zip(sizes) {
@@ -293,7 +283,7 @@ impl Lowering<'_> {
                     .ok()
                     .filter(|&t| t > 0 && t <= MOST_EXTENT);
                 let Some(to) = size else {
-                    return fault(format!("sizes {sizes:?}"));
+                    return misfit(format!("sizes {sizes:?}"), x);
                 };
                 found.push(Axis {
                     axis,
@@ -312,4 +302,35 @@ impl Lowering<'_> {
         }
         Ok(changed)
     }
+}
+
+/// The axes whose extent changes by the operand or the attribute `scales`.
+fn scaled(x: &Tensor, axes: &[usize], scales: &[f64]) -> Result<Vec<Axis>> {
+    if scales.len() != axes.len() {
+        return misfit(format!("scales {scales:?}"), x);
+    }
+    let mut changed = Vec::new();
+    for (&axis, &scale) in axes.iter().zip(scales) {
+        let scale = scale as f32;
+        let from = x.rest[axis];
+        let to = from as f32 * scale;
+        if !(1.0..=MOST_EXTENT as f32).contains(&to) {
+            return misfit(format!("scales {scales:?}"), x);
+        }
+        if scale != 1.0 {
+            let (to, scale) = (to as usize, Some(scale));
+            changed.push(Axis {
+                axis,
+                from,
+                to,
+                scale,
+            });
+        }
+    }
+    Ok(changed)
+}
+
+/// The error of scales or sizes that cannot be those of `x`.
+fn misfit<T>(what: String, x: &Tensor) -> Result<T> {
+    Err(Error::Shape(format!("{what} of {:?}", x.rest)))
 }

@@ -1,7 +1,7 @@
 //! Values of small networks in double precision.
 
 use super::Network;
-use crate::jacobian::passes::{Reach, Weights, forward};
+use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::tensor::cpu::Cpu;
 use crate::tensor::{Backend, HostSlice, Shape};
 
@@ -16,8 +16,8 @@ pub(super) fn run(network: &Network, samples: usize, x: &[f64]) -> Vec<f64> {
     };
     let inputs = inputs.iter().enumerate().map(upload).collect();
     let reach = Reach::forward_only(network);
-    let trace = forward(&backend, network, &weights, inputs, &reach);
-    backend.read(&trace.output).unwrap()
+    let activations = Passes::new(&backend, network, &weights, &reach).forward(inputs);
+    backend.read(&activations.output).unwrap()
 }
 
 /// As [`run`], compared with what is expected to 1e-6 of the largest value.

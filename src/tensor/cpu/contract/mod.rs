@@ -12,7 +12,7 @@ mod places;
 use super::{Cpu, Tensor};
 use crate::error::Result;
 use crate::memory::zeros;
-use crate::tensor::{Contract, How, OuterAxes, OuterTerm, Real, Scaled};
+use crate::tensor::{Contract, OuterAxes, OuterTerm, Placement, Real, Scaled};
 
 /// A tile `[rows, columns]` under way, row-major.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl<R: Real> Contract for Cpu<R> {
     fn accumulate_dense(
         &self,
         tile: &mut Accumulator<R>,
-        how: How,
+        how: Placement,
         origin: (usize, usize),
         sides: (&Tensor<R>, &Tensor<R>),
     ) {
@@ -58,7 +58,7 @@ impl<R: Real> Contract for Cpu<R> {
     fn accumulate_outer(
         &self,
         tile: &mut Accumulator<R>,
-        how: How,
+        how: Placement,
         sides: (OuterAxes, OuterAxes),
         term: OuterTerm<'_, Tensor<R>>,
         scaled: Scaled,
@@ -84,7 +84,7 @@ impl<R: Real> Contract for Cpu<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Backend, Fill, HostSlice, Shape};
+    use crate::tensor::{Backend, HostSlice, MirrorRule, Shape};
 
     /// Blocks and their mirrors are loaded, added to and written out, by several threads where there are several blocks
     /// (under Miri products are shared from a few operations on).
@@ -104,15 +104,18 @@ mod tests {
         };
         let side = 2 * extent;
         let mut tile = backend.accumulator(side, side);
-        let how = |begin, fill| How { begin, fill };
+        let how = |begin, fill| Placement {
+            begin,
+            mirror: fill,
+        };
         // Its own square, twice; then a product and its mirror in what is left.
         for begin in [true, false] {
-            let how = how(begin, Fill::Symmetric);
+            let how = how(begin, MirrorRule::Symmetric);
             backend.accumulate_dense(&mut tile, how, (0, 0), (&left, &left));
         }
         backend.accumulate_dense(
             &mut tile,
-            how(true, Fill::Both),
+            how(true, MirrorRule::Both),
             (0, extent),
             (&left, &right),
         );
@@ -168,9 +171,9 @@ mod tests {
         // Row-major weights, and transposed ones.
         for (output, input) in [(inputs, 1), (1, outputs)] {
             for (scaled, fill) in [
-                (Scaled::Rows, Fill::Own),
-                (Scaled::Columns, Fill::Transposed),
-                (Scaled::Alike, Fill::Symmetric),
+                (Scaled::Rows, MirrorRule::Own),
+                (Scaled::Columns, MirrorRule::Transposed),
+                (Scaled::Alike, MirrorRule::Symmetric),
             ] {
                 let axes = OuterAxes {
                     origin: 1,
@@ -179,7 +182,10 @@ mod tests {
                 };
                 let mut tile = backend.accumulator(side + 1, side + 1);
                 for begin in [true, false] {
-                    let how = How { fill, begin };
+                    let how = Placement {
+                        mirror: fill,
+                        begin,
+                    };
                     backend.accumulate_outer(&mut tile, how, (axes, axes), term, scaled);
                 }
                 let tile = backend.collect(backend.finish(tile)).unwrap();

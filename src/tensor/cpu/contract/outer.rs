@@ -8,7 +8,7 @@ use super::block::{BLOCK, Packs, Shape, Worker, blocks, depths, room, work};
 use super::panels::{Geometry, pack, scale};
 use super::places::Place;
 use crate::tensor::cpu::{Tensor, common, pick};
-use crate::tensor::{Fill, How, OuterAxes, OuterTerm, Real, Scaled};
+use crate::tensor::{MirrorRule, OuterAxes, OuterTerm, Placement, Real, Scaled};
 use std::ops::Range;
 
 /// Samples taken together: their packed inputs stay small, whatever their number.
@@ -90,7 +90,7 @@ impl<'a, R: Real> Side<'a, R> {
 pub(super) fn accumulate<R: Real>(
     tile: &mut [R],
     width: usize,
-    how: How,
+    how: Placement,
     term: OuterTerm<'_, Tensor<R>>,
     (rows, columns): (OuterAxes, OuterAxes),
     how_scaled: Scaled,
@@ -111,10 +111,10 @@ pub(super) fn accumulate<R: Real>(
     if [left.outputs, left.extent, right.outputs, right.extent].contains(&0) {
         return true;
     }
-    check(tile.len(), width, how.fill, &left, &right);
+    check(tile.len(), width, how.mirror, &left, &right);
     let alike = how_scaled == Scaled::Alike;
     assert!(
-        how.fill != Fill::Symmetric || alike,
+        how.mirror != MirrorRule::Symmetric || alike,
         "a product with itself has inputs that are alike"
     );
     let mut finite = true;
@@ -131,7 +131,7 @@ pub(super) fn accumulate<R: Real>(
             by_rows: how_scaled != Scaled::Columns,
             directions: common(l.directions, r.directions),
             width,
-            how: How {
+            how: Placement {
                 begin: how.begin && turn == 0,
                 ..how
             },
@@ -144,7 +144,13 @@ pub(super) fn accumulate<R: Real>(
 }
 
 /// Asserts that a product stays in its tile and that no two of its entries meet.
-fn check<R: Real>(len: usize, width: usize, fill: Fill, left: &Side<'_, R>, right: &Side<'_, R>) {
+fn check<R: Real>(
+    len: usize,
+    width: usize,
+    mirror: MirrorRule,
+    left: &Side<'_, R>,
+    right: &Side<'_, R>,
+) {
     let end =
         |side: &Side<'_, R>| side.axes.origin + side.at(side.outputs - 1, side.extent - 1) + 1;
     let nest = |side: &Side<'_, R>| {
@@ -165,11 +171,11 @@ fn check<R: Real>(len: usize, width: usize, fill: Fill, left: &Side<'_, R>, righ
     let own = rows <= height && columns <= width;
     let transposed = columns <= height && rows <= width;
     let apart = rows <= right.axes.origin || columns <= left.axes.origin;
-    let fits = match fill {
-        Fill::Own => own,
-        Fill::Transposed => transposed,
-        Fill::Both => own && transposed && apart,
-        Fill::Symmetric => {
+    let fits = match mirror {
+        MirrorRule::Own => own,
+        MirrorRule::Transposed => transposed,
+        MirrorRule::Both => own && transposed && apart,
+        MirrorRule::Symmetric => {
             let steps = |side: &Side<'_, R>| (side.axes.output_stride, side.axes.input_stride);
             let alike = (left.outputs, left.extent) == (right.outputs, right.extent);
             own && alike && steps(left) == steps(right)
@@ -178,6 +184,7 @@ fn check<R: Real>(len: usize, width: usize, fill: Fill, left: &Side<'_, R>, righ
     assert!(fits, "an outer product beyond its tile");
 }
 
+/// A product with its sides in the roles they play: one is scaled by P, the other stays as it is.
 struct Product<'a, R> {
     /// Whether both sides are of one site, and so blocks of pairs of outputs symmetric.
     alike: bool,
@@ -186,7 +193,7 @@ struct Product<'a, R> {
     /// R.
     directions: usize,
     width: usize,
-    how: How,
+    how: Placement,
     scaled: Side<'a, R>,
     fixed: Side<'a, R>,
 }
@@ -196,6 +203,18 @@ struct Part {
     outputs: Range<usize>,
     inputs: Range<usize>,
     step: usize,
+}
+
+/// What one task computes: an output of the fixed side with some outputs of the scaled side.
+struct Task {
+    fixed: usize,
+    outputs: Range<usize>,
+}
+
+/// The rows and columns of a block: a part of the scaled side, and inputs of an output of the fixed side.
+struct Cut<'a> {
+    part: &'a Part,
+    columns: &'a Range<usize>,
 }
 
 impl<R: Real> Product<'_, R> {
@@ -238,27 +257,21 @@ impl<R: Real> Product<'_, R> {
             let (fixed, chunk) = (number / chunks, number % chunks);
             let end = ((chunk + 1) * step).min(scaled.outputs);
             // Of a symmetric product the rows' outputs up to the columns' one.
-            let end = match self.how.fill {
-                Fill::Symmetric => end.min(fixed + 1),
+            let end = match self.how.mirror {
+                MirrorRule::Symmetric => end.min(fixed + 1),
                 _ => end,
             };
             let outputs = (chunk * step).min(end)..end;
             if outputs.is_empty() {
                 return;
             }
+            let task = Task { fixed, outputs };
             let mut packs = worker.packs();
-            self.pairs(&mut packs, fixed, &outputs);
+            self.pairs(&mut packs, &task);
             if own {
-                self.own_blocks(
-                    worker,
-                    &mut packs,
-                    (&left, &right),
-                    &finite,
-                    fixed,
-                    &outputs,
-                );
+                self.own_blocks(worker, &mut packs, (&left, &right), &finite, &task);
             } else {
-                self.shared_blocks(worker, &mut packs, &right, fixed, &outputs);
+                self.shared_blocks(worker, &mut packs, &right, &task);
             }
             worker.put_back(packs);
         };
@@ -269,7 +282,8 @@ impl<R: Real> Product<'_, R> {
     }
 
     /// P_n[o, o'] = Σ_r Δ_n[r, o] Δ'_n[r, o'] of one output of the fixed side: the terms in order, whatever the range.
-    fn pairs(&self, packs: &mut Packs<R>, fixed: usize, outputs: &Range<usize>) {
+    fn pairs(&self, packs: &mut Packs<R>, task: &Task) {
+        let Task { fixed, outputs } = task;
         let samples = self.samples();
         let count = outputs.len();
         let pairs = room(&mut packs.pairs, count * samples);
@@ -279,7 +293,7 @@ impl<R: Real> Product<'_, R> {
                 (self.scaled.cotangents[k], self.fixed.cotangents[k]);
             sums.fill(R::default());
             for r in 0..self.directions {
-                let weight = own[r * own_step + fixed];
+                let weight = own[r * own_step + *fixed];
                 let other = &other[r * other_step + outputs.start..][..count];
                 for (sum, x) in sums.iter_mut().zip(other) {
                     *sum += weight * *x;
@@ -298,9 +312,9 @@ impl<R: Real> Product<'_, R> {
         packs: &mut Packs<R>,
         (left, right): (&[R], &[R]),
         finite: &[bool],
-        fixed: usize,
-        outputs: &Range<usize>,
+        task: &Task,
     ) {
+        let (fixed, outputs) = (task.fixed, &task.outputs);
         let geometry = worker.geometry;
         let samples = self.samples();
         let step = lcm(geometry.rows, geometry.columns);
@@ -330,7 +344,7 @@ impl<R: Real> Product<'_, R> {
                     if self.alike && columns.start < rows.start {
                         continue;
                     }
-                    let apart = self.how.fill != Fill::Symmetric || output != fixed;
+                    let apart = self.how.mirror != MirrorRule::Symmetric || output != fixed;
                     let shape = self.shape(&part, fixed, &columns, self.alike && apart);
                     worker.begin(shape, !self.how.begin);
                     let left = &left[rows.start * samples..];
@@ -362,18 +376,20 @@ impl<R: Real> Product<'_, R> {
         worker: &mut Worker<'_, R>,
         packs: &mut Packs<R>,
         right: &[R],
-        fixed: usize,
-        outputs: &Range<usize>,
+        task: &Task,
     ) {
+        let (fixed, outputs) = (task.fixed, &task.outputs);
         let geometry = worker.geometry;
         let all = 0..self.scaled.extent;
-        let itself = self.how.fill == Fill::Symmetric && outputs.contains(&fixed);
+        let itself = self.how.mirror == MirrorRule::Symmetric && outputs.contains(&fixed);
         let others = outputs.start..if itself { fixed } else { outputs.end };
         for part in self.parts(&others, &all) {
             for columns in blocks(self.fixed.extent, geometry.columns) {
-                worker.begin(self.shape(&part, fixed, &columns, false), !self.how.begin);
-                self.add_part(worker, packs, right, &part, outputs.start, &columns);
-                worker.end();
+                let cut = Cut {
+                    part: &part,
+                    columns: &columns,
+                };
+                self.shared_block(worker, packs, right, task, &cut);
             }
         }
         if !itself {
@@ -389,11 +405,28 @@ impl<R: Real> Product<'_, R> {
                 step: self.scaled.axes.input_stride,
             };
             for columns in &cut[k..] {
-                worker.begin(self.shape(&part, fixed, columns, false), !self.how.begin);
-                self.add_part(worker, packs, right, &part, outputs.start, columns);
-                worker.end();
+                let cut = Cut {
+                    part: &part,
+                    columns,
+                };
+                self.shared_block(worker, packs, right, task, &cut);
             }
         }
+    }
+
+    /// Computes one block of several outputs (or inputs) of the scaled side.
+    fn shared_block(
+        &self,
+        worker: &mut Worker<'_, R>,
+        packs: &mut Packs<R>,
+        right: &[R],
+        task: &Task,
+        cut: &Cut<'_>,
+    ) {
+        let shape = self.shape(cut.part, task.fixed, cut.columns, false);
+        worker.begin(shape, !self.how.begin);
+        self.add_part(worker, packs, right, cut, task.outputs.start);
+        worker.end();
     }
 
     /// Cuts outputs × inputs of the scaled side into the rows of blocks.
@@ -443,10 +476,10 @@ impl<R: Real> Product<'_, R> {
         worker: &mut Worker<'_, R>,
         packs: &mut Packs<R>,
         right: &[R],
-        part: &Part,
+        cut: &Cut<'_>,
         first: usize,
-        columns: &Range<usize>,
     ) {
+        let (part, columns) = (cut.part, cut.columns);
         let (geometry, samples) = (worker.geometry, self.samples());
         let extent = part.outputs.len() * part.inputs.len();
         let right = &right[columns.start * samples..];
@@ -485,7 +518,8 @@ impl<R: Real> Product<'_, R> {
         let (scaled, other) = (&self.scaled, &self.fixed);
         let output = part.outputs.start;
         let itself = self.alike && part.outputs.len() == 1 && part.inputs == *columns;
-        let on_diagonal = self.how.fill == Fill::Symmetric && part.outputs == (fixed..fixed + 1);
+        let on_diagonal =
+            self.how.mirror == MirrorRule::Symmetric && part.outputs == (fixed..fixed + 1);
         let symmetric = itself && (exchanged || on_diagonal);
         // Where the entry lies along the tile's rows and columns; `turned` for its mirror.
         let place = |rows: &Range<usize>, columns: &Range<usize>, turned: bool| {
@@ -495,7 +529,7 @@ impl<R: Real> Product<'_, R> {
                 (1, self.width)
             };
             // A square's mirror lies in the square, another product's at columns × rows.
-            let swapped = turned && self.how.fill == Fill::Symmetric;
+            let swapped = turned && self.how.mirror == MirrorRule::Symmetric;
             let (first, second) = if swapped {
                 (other, scaled)
             } else {
@@ -511,11 +545,11 @@ impl<R: Real> Product<'_, R> {
                 column_step: other.axes.input_stride * others,
             }
         };
-        let (own, mirrored) = match self.how.fill {
-            Fill::Own => (true, false),
-            Fill::Transposed => (false, true),
-            Fill::Both => (true, true),
-            Fill::Symmetric => (true, !(on_diagonal && symmetric)),
+        let (own, mirrored) = match self.how.mirror {
+            MirrorRule::Own => (true, false),
+            MirrorRule::Transposed => (false, true),
+            MirrorRule::Both => (true, true),
+            MirrorRule::Symmetric => (true, !(on_diagonal && symmetric)),
         };
         let mut shape = Shape::new(
             part.outputs.len() * part.inputs.len(),

@@ -1,15 +1,17 @@
 //! Findings on disk: one JSON file per adapter, driver and version of the kernels.
 
-use super::Findings;
 use crate::files::cache::{Slot, hash};
 use crate::tensor::gpu::adapter::AdapterReport;
+use crate::tensor::gpu::findings::Findings;
 
 /// What findings depend on beside the device: kernels of another text have other speeds.
-const KERNELS: [&str; 4] = [
+const KERNELS: [&str; 6] = [
     include_str!("../../../../shaders/common.wgsl"),
     include_str!("../../../../shaders/gemm.wgsl"),
-    include_str!("../product/source.rs"),
-    include_str!("../product/shape.rs"),
+    include_str!("../params.rs"),
+    include_str!("../kernel/offsets.rs"),
+    include_str!("../kernel/product.rs"),
+    include_str!("../tiles.rs"),
 ];
 
 fn slot(report: &AdapterReport) -> Slot {

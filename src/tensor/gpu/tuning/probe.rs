@@ -1,11 +1,12 @@
 //! What a device's compiler does to sums, products and loops, and how fast it is read back.
 
-use super::Findings;
 use crate::error::{Error, Result};
 use crate::tensor::gpu::Gpu;
-use crate::tensor::gpu::kernel::{Kernel, PARAM_WORDS};
-use crate::tensor::gpu::stream::Launch;
-use crate::tensor::{Backend, Contract, Expr, HostSlice, How, Shape};
+use crate::tensor::gpu::findings::Findings;
+use crate::tensor::gpu::kernel::Kernel;
+use crate::tensor::gpu::launch::Launch;
+use crate::tensor::gpu::params::{Words, probe};
+use crate::tensor::{Backend, Contract, Expr, HostSlice, Placement, Shape};
 
 /// Turns that the loops of any kernel make at most.
 const NEEDED: u32 = 60_000;
@@ -47,7 +48,7 @@ fn compensated(gpu: &Gpu) -> Result<bool> {
         };
         let row: Vec<f64> = (0..SIZE).map(|k| (1.0 + k as f64 / 32.0) * scale).collect();
         let rows = gpu.upload(&shape, HostSlice::F64(&row));
-        gpu.accumulate_dense(&mut tile, How::ADD, (0, 0), (&rows, &columns));
+        gpu.accumulate_dense(&mut tile, Placement::ADD, (0, 0), (&rows, &columns));
         for (k, sum) in exact.iter_mut().enumerate() {
             *sum += row[k / SIZE] * column[k % SIZE];
         }
@@ -77,8 +78,8 @@ fn fused(gpu: &Gpu) -> Result<bool> {
 /// The end that the compiler puts to long loops, where there is one within what is tried.
 fn loop_cap(gpu: &Gpu) -> Result<Option<u32>> {
     let result = gpu.create(Shape::new(1, 1, &[2]), &[], |output, _| {
-        let mut words = [0; PARAM_WORDS];
-        words[4] = TRIED;
+        let mut words = Words::new(0);
+        words.set(probe::TURNS, TRIED as usize);
         gpu.device.launch(Launch {
             kernel: Kernel::Probe,
             inputs: &[],

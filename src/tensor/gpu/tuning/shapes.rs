@@ -1,10 +1,12 @@
 //! The speed of each tile shape of the product kernel, once its results are known to be right.
 
-use super::{Findings, ShapeRate};
 use crate::error::{Error, Result};
-use crate::tensor::gpu::device::lock;
-use crate::tensor::gpu::product::{LARGE, Product, Shapes, Symmetry, THIN, TileShape};
+use crate::tensor::gpu::findings::{Findings, ShapeRate};
+use crate::tensor::gpu::kernel::Symmetry;
+use crate::tensor::gpu::lock::lock;
+use crate::tensor::gpu::product::Product;
 use crate::tensor::gpu::tensor::GpuTensor;
+use crate::tensor::gpu::tiles::{LARGE, Shapes, THIN, TileShape};
 use crate::tensor::gpu::{Gpu, tensor::View};
 use crate::tensor::{Backend, HostSlice, Shape};
 use std::time::{Duration, Instant};

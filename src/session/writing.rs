@@ -1,0 +1,214 @@
+//! Runs that write: tiles to files under a temporary name, small results to one file, and what a result says of its origin.
+
+use super::{Operator, Output};
+use crate::control::Control;
+use crate::device::with_backend;
+use crate::error::{Error, Result};
+use crate::files::hash::hexadecimal;
+use crate::network::{Network, Parameter};
+use crate::plan::Plan;
+use crate::plan::request::ResolvedPart;
+use crate::run::RunReport;
+use crate::sink::{Files, ParameterPlace, Provenance, Sink, takes_tensors};
+use crate::tensor::{Contract, HostData, Real};
+use sha2::{Digest, Sha256};
+
+impl Operator {
+    /// Runs a plan into files and puts them under their final name; several devices share its tiles.
+    ///
+    /// # Errors
+    /// What data, device and disk report; nothing is left under the final name then. The tiles made so far stay under
+    /// `NAME.partial` ([`Output::left`]), and a run of the same plan to the same place goes on from there.
+    pub(super) fn run_to_files(
+        &self,
+        plan: &Plan,
+        output: &Output,
+        control: &Control<'_>,
+    ) -> Result<RunReport> {
+        #[cfg(feature = "gpu")]
+        if let crate::device::Kind::Gpus(gpus) = self.session().device().kind() {
+            let all: Vec<_> = gpus.all().iter().collect();
+            return self.write_files(&all, plan, output, control);
+        }
+        with_backend!(self.session().device(), backend => self.write_files(&[backend], plan, output, control))
+    }
+
+    fn write_files<B: Contract>(
+        &self,
+        backends: &[&B],
+        plan: &Plan,
+        output: &Output,
+        control: &Control<'_>,
+    ) -> Result<RunReport> {
+        if takes_tensors(output.path()) {
+            return self.write_tensors(backends, plan, output, control);
+        }
+        let refused = match self.write_tiles(backends, plan, output, control) {
+            Err(refused @ Error::OtherRun { .. }) if output.options().shard.of > 1 => refused,
+            written => return written,
+        };
+        // Processes that begin at once plan at once, each for the memory it finds: all take the units of the one that was first.
+        match output.units()?.filter(|units| *units != plan.units()) {
+            Some(units) => {
+                let plan = plan.in_units(self.session().network(), units, u64::MAX)?;
+                self.write_tiles(backends, &plan, output, control)
+            }
+            None => Err(refused),
+        }
+    }
+
+    fn write_tiles<B: Contract>(
+        &self,
+        backends: &[&B],
+        plan: &Plan,
+        output: &Output,
+        control: &Control<'_>,
+    ) -> Result<RunReport> {
+        let mut files = output
+            .files()?
+            .provenance(self.identified(output, control)?)
+            .plan(serde_json::json!(plan.describe(size_of::<B::Real>())))
+            .order(plan.order())
+            .chunk_side(plan.tiling().side)
+            .parameters(places(self.session().network()))
+            .watch(self.session().files.clone());
+        if files.is_finished(&plan.layouts())? {
+            return Ok(was_whole(plan));
+        }
+        let run = self.run_on(backends, plan, &mut files, control);
+        let run = run.and_then(|report| control.check().map(|()| report));
+        let mut report = run.map_err(|error| kept(error, &mut files))?;
+        let ended = end(&mut report, backends, || {
+            files.settle(control.cancel)?;
+            match output.options().shard.of {
+                1 => files.finish(),
+                _ => files.leave().map(|_| ()),
+            }
+        });
+        ended.map_err(|error| kept(error, &mut files))?;
+        Ok(report)
+    }
+
+    /// The output's provenance with what this session computes from, so that a run that was stopped is resumed by
+    /// the same one only. Where files are named and hashed, these say what the data are.
+    fn identified(&self, output: &Output, control: &Control<'_>) -> Result<Provenance> {
+        let mut provenance = output.origin().clone();
+        let samples = self.session().dataset().sample_range();
+        provenance
+            .samples
+            .get_or_insert((samples.start, samples.end));
+        provenance.loss.get_or_insert_with(|| self.loss().name());
+        let curvature = self.curvature().to_string();
+        provenance.curvature.get_or_insert(curvature);
+        let mut hasher = Sha256::new();
+        for parameter in &self.session().network().parameters {
+            hasher.update(parameter.name.as_bytes());
+            match &parameter.data.data {
+                HostData::F32(values) => hasher.update(f32::bytes(values)),
+                HostData::F64(values) => hasher.update(f64::bytes(values)),
+            }
+        }
+        let options = &mut provenance.options;
+        options.insert("parameters_sha256".into(), hexadecimal(hasher).into());
+        if provenance.data.is_empty() {
+            /// Samples that are read at a time.
+            const STEP: usize = 64;
+            let (mut hasher, count) = (Sha256::new(), self.session().dataset().len());
+            for start in (0..count).step_by(STEP) {
+                control.check()?;
+                let range = start..(start + STEP).min(count);
+                for input in self.session().dataset().inputs(range.clone())? {
+                    hasher.update(f64::bytes(&input));
+                }
+                // Debug text of floats is exact.
+                hasher.update(format!("{:?}", self.session().dataset().targets(range)?));
+            }
+            options.insert("data_sha256".into(), hexadecimal(hasher).into());
+        }
+        if let Some(rank) = self.rank() {
+            options.entry("rank").or_insert(serde_json::json!(rank));
+        }
+        Ok(provenance)
+    }
+
+    /// Small parts into memory, and from there into one file.
+    fn write_tensors<B: Contract>(
+        &self,
+        backends: &[&B],
+        plan: &Plan,
+        output: &Output,
+        control: &Control<'_>,
+    ) -> Result<RunReport> {
+        let mut tensors = output
+            .tensors::<B::Real>()?
+            .provenance(self.identified(output, control)?)
+            .order(plan.order())
+            .parameters(places(self.session().network()));
+        if tensors.is_finished(&plan.layouts())? {
+            return Ok(was_whole(plan));
+        }
+        let parts = plan.all_parts().into_iter();
+        let parts: Vec<ResolvedPart> = parts.map(|p| p.part.clone()).collect();
+        self.check_memory(&parts, size_of::<B::Real>())?;
+        let mut report = self.run_on(backends, plan, &mut tensors, control)?;
+        control.check()?;
+        self.session().check_files()?;
+        end(&mut report, backends, || tensors.finish())?;
+        Ok(report)
+    }
+}
+
+/// What is said of a run whose result was there.
+fn was_whole(plan: &Plan) -> RunReport {
+    RunReport {
+        was_whole: true,
+        found_tiles: plan.tile_count(),
+        ..RunReport::default()
+    }
+}
+
+/// Makes a result durable, and takes note of how long that took.
+fn end<B: Contract>(
+    report: &mut RunReport,
+    backends: &[&B],
+    sync: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let start = std::time::Instant::now();
+    sync()?;
+    report.sync_seconds = start.elapsed().as_secs_f64();
+    report.seconds += report.sync_seconds;
+    if let Some(first) = backends.first() {
+        report.find_bottleneck(first.rate_limits());
+    }
+    Ok(())
+}
+
+/// The parameters' places in the flat order, as they are written beside a result.
+fn places(network: &Network) -> Vec<ParameterPlace> {
+    let place = |parameter: &Parameter| ParameterPlace {
+        name: parameter.name.clone(),
+        layer: parameter.layer.clone(),
+        offset: parameter.offset,
+        count: parameter.data.len(),
+        shape: parameter.data.shape.clone(),
+    };
+    network.parameters.iter().map(place).collect()
+}
+
+/// Makes the tiles made so far durable where they are; a failed device's message says where.
+fn kept<R: Real>(error: Error, files: &mut Files<R>) -> Error {
+    let left = files.leave();
+    let with = |message: String| match left {
+        Ok(Some(left)) => format!(
+            "{message}; these are safe in {}, with a list of them; the same command goes on from there",
+            left.path.display()
+        ),
+        Ok(None) => message,
+        Err(refused) => format!("{message}; these could not be kept: {refused}"),
+    };
+    match error {
+        Error::DeviceLost(message) => Error::DeviceLost(with(message)),
+        Error::DeviceMemory(message) => Error::DeviceMemory(with(message)),
+        other => other,
+    }
+}
