@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// ```no_run
 /// use hessblock::bench::{BenchOptions, measure, select};
 /// # use hessblock::{Device, Precision};
-/// # use std::sync::atomic::AtomicBool;
+/// # use hessblock::CancelToken;
 /// let options = BenchOptions { seconds: 5.0 }; // ten times the default, for steadier numbers
 /// let devices = [Device::cpu(Precision::F32)];
-/// let report = measure(&select(&[])?, &devices, options, &|_| (), &AtomicBool::new(false))?;
+/// let report = measure(&select(&[])?, &devices, options, &|_| (), &CancelToken::new())?;
 /// println!("{}", report.json()?);
 /// # Ok::<(), hessblock::Error>(())
 /// ```
@@ -40,12 +40,12 @@ impl Default for BenchOptions {
 /// ```
 /// use hessblock::bench::{BenchOptions, BenchProgress, measure, select};
 /// # use hessblock::{Device, Error, Precision};
-/// # use std::sync::atomic::{AtomicBool, Ordering};
+/// # use hessblock::CancelToken;
 /// # let (cases, devices) = (select(&["primitive/slice".into()])?, [Device::cpu(Precision::F32)]);
-/// let cancel = AtomicBool::new(false);
+/// let cancel = CancelToken::new();
 /// let show = |progress: BenchProgress<'_>| {
 ///     println!("{} of {}: {}", progress.done, progress.total, progress.what);
-///     cancel.store(true, Ordering::Relaxed); // as Ctrl-C would
+///     cancel.cancel(); // as Ctrl-C would
 /// };
 /// let stopped = measure(&cases, &devices, BenchOptions::default(), &show, &cancel);
 /// assert!(matches!(stopped, Err(Error::Interrupted)));

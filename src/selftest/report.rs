@@ -16,9 +16,9 @@ const FORMAT_VERSION: u64 = 1;
 /// ```
 /// # use hessblock::{Device, Precision};
 /// # use hessblock::selftest::{run, select};
-/// # use std::sync::atomic::AtomicBool;
+/// # use hessblock::CancelToken;
 /// # let device = Device::cpu(Precision::F32);
-/// # let cancel = AtomicBool::new(false);
+/// # let cancel = CancelToken::new();
 /// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
 /// for case in report.failures() {
 ///     println!("{}: {:?}", case.name, case.fault);
@@ -54,9 +54,9 @@ pub struct TestReport {
 /// ```
 /// # use hessblock::{Device, Precision};
 /// # use hessblock::selftest::{run, select};
-/// # use std::sync::atomic::AtomicBool;
+/// # use hessblock::CancelToken;
 /// # let device = Device::cpu(Precision::F32);
-/// # let cancel = AtomicBool::new(false);
+/// # let cancel = CancelToken::new();
 /// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
 /// println!("tested {}", report.device.name);
 /// assert_eq!((report.device.kind.as_str(), report.device.driver), ("cpu", None));
@@ -83,9 +83,9 @@ pub struct TestedDevice {
 /// ```
 /// # use hessblock::{Device, Precision};
 /// # use hessblock::selftest::{run, select};
-/// # use std::sync::atomic::AtomicBool;
+/// # use hessblock::CancelToken;
 /// # let device = Device::cpu(Precision::F32);
-/// # let cancel = AtomicBool::new(false);
+/// # let cancel = CancelToken::new();
 /// let report = run(&device, &select(&["primitive/take".into()])?, &|_| (), &cancel)?;
 /// let case = &report.cases[0];
 /// println!("{}: error {:?}, {} allowed", case.name, case.error, case.measure.allowed());

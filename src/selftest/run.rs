@@ -19,9 +19,9 @@ use std::time::Instant;
 /// ```
 /// # use hessblock::{Device, Precision};
 /// # use hessblock::selftest::{run, select};
-/// # use std::sync::atomic::AtomicBool;
+/// # use hessblock::CancelToken;
 /// # let device = Device::cpu(Precision::F32);
-/// # let cancel = AtomicBool::new(false);
+/// # let cancel = CancelToken::new();
 /// use hessblock::selftest::TestProgress;
 /// let show = |progress: TestProgress<'_>| {
 ///     println!("{} of {}: {}", progress.done, progress.total, progress.case);
