@@ -43,6 +43,7 @@ macro_rules! settings {
     ($($constant:ident = $name:literal,)*) => {
         $(
             #[doc = concat!("`", $name, "`")]
+            #[allow(dead_code)] // a build without a feature says nothing of its settings
             pub(crate) const $constant: Setting = Setting($name);
         )*
     };
