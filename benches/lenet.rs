@@ -7,10 +7,11 @@
 
 mod common;
 
+use hessblock::internals::control::Control;
 use hessblock::internals::plan::RunOptions;
 use hessblock::internals::plan::request::resolve;
 use hessblock::internals::plan::tiles::Grid;
-use hessblock::internals::run::{Control, RunReport};
+use hessblock::internals::run::RunReport;
 use hessblock::internals::sink::{Memory, Sink};
 use hessblock::internals::tensor::cpu::Cpu;
 use hessblock::internals::tensor::{Contract, Real};

@@ -16,6 +16,13 @@ use std::str::FromStr;
 #[serde(transparent)]
 pub struct Bytes(pub u128);
 
+impl Bytes {
+    /// As many bytes as a budget counts in at most.
+    pub(crate) fn saturated(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(u64::MAX)
+    }
+}
+
 const UNITS: [(&str, u128); 12] = [
     ("kib", 1 << 10),
     ("mib", 1 << 20),

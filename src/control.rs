@@ -1,4 +1,4 @@
-//! What a caller may do to work under way: watch it, and stop it.
+//! Progress and cancellation of work under way.
 
 use crate::error::Result;
 use crate::files::writing;
@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How far a run has come.
+/// The progress of a run.
 ///
 /// ```
 /// use hessblock::Progress;
@@ -70,14 +70,19 @@ pub struct Control<'a> {
 impl Control<'static> {
     /// No progress, no way to stop.
     pub fn none() -> Self {
-        Control {
-            progress: &|_| {},
-            cancel: &writing::NEVER,
-        }
+        Control::stopped_by(&writing::NEVER)
     }
 }
 
-impl Control<'_> {
+impl<'a> Control<'a> {
+    /// No progress; the flag stops it.
+    pub fn stopped_by(cancel: &'a AtomicBool) -> Self {
+        Control {
+            progress: &|_| {},
+            cancel,
+        }
+    }
+
     /// # Errors
     /// [`crate::Error::Interrupted`] once the run was asked to stop.
     pub fn check(&self) -> Result<()> {

@@ -73,7 +73,7 @@ pub enum Error {
     NotFinite {
         /// Where the first such number arose, as far as that was found.
         message: String,
-        /// What would help.
+        /// The remedies.
         remedies: Vec<Remedy>,
     },
     /// The memory budget is too small.
@@ -83,7 +83,7 @@ pub enum Error {
         needed: u64,
         /// Bytes that there are for it.
         available: u64,
-        /// What would do, each by itself; those of one budget with another are needed together.
+        /// The remedies. Each helps by itself, but a host and a device budget are needed together.
         remedies: Vec<Remedy>,
         /// The arithmetic in words, with the remedies.
         message: String,
@@ -97,7 +97,7 @@ pub enum Error {
         needed: u64,
         /// Bytes that are free.
         available: u64,
-        /// What would do, each by itself.
+        /// The remedies; each helps by itself.
         remedies: Vec<Remedy>,
         /// The arithmetic in words, with the remedies.
         message: String,
@@ -107,9 +107,9 @@ pub enum Error {
     OtherRun {
         /// Where that run keeps what it has made.
         path: PathBuf,
-        /// What differs.
+        /// The options and files that differ.
         differences: Vec<String>,
-        /// What would do, each by itself.
+        /// The remedies; each helps by itself.
         remedies: Vec<Remedy>,
         /// All of it in words.
         message: String,
@@ -128,7 +128,7 @@ pub enum Error {
     Interrupted,
 }
 
-/// What would help against an [`Error`].
+/// A remedy for an [`Error`].
 ///
 /// ```
 /// use hessblock::{Memory, Remedy};

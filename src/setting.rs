@@ -34,7 +34,7 @@ fn called(setting: &str, as_option: bool) -> String {
     }
 }
 
-/// What a field of [`crate::Source`] is called.
+/// The name of a field of [`crate::Source`] in messages.
 pub(crate) fn of_field(field: &str) -> String {
     called(field, AS_OPTIONS.load(Ordering::Relaxed))
 }

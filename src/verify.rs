@@ -247,10 +247,7 @@ const VANISHING: f64 = 1e-12;
 /// # Errors
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Verdict> {
-    let control = Control {
-        progress: &|_| {},
-        cancel: options.cancel.flag(),
-    };
+    let control = Control::stopped_by(options.cancel.flag());
     verify_with(path, options, &control)
 }
 

@@ -1,11 +1,11 @@
 //! The diagonal in the same memory however many samples, classes and channels there are.
 
 use hessblock::data::{ArraySource, Dataset};
+use hessblock::internals::control::Control;
 use hessblock::internals::plan::RunOptions;
 use hessblock::internals::plan::request::resolve;
 use hessblock::internals::plan::tiles::Grid;
 use hessblock::internals::plan::{Limits, Plan};
-use hessblock::internals::run::Control;
 use hessblock::internals::sink::Memory;
 use hessblock::internals::tensor::cpu::Cpu;
 use hessblock::loss::CrossEntropy;
@@ -48,14 +48,7 @@ fn session(samples: usize, classes: usize) -> Session {
 
 fn plan(session: &Session) -> Plan {
     let parts = resolve(session.network(), &[Part::Diagonal]).expect("the diagonal");
-    let limits = Limits {
-        device: u64::MAX,
-        host: u64::MAX,
-        held: 0,
-        sharing: 1,
-        tensor: u64::MAX,
-        unified: true,
-    };
+    let limits = Limits::ENDLESS;
     session
         .ggn()
         .plan_within(

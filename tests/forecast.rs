@@ -9,12 +9,12 @@
 //!
 //! `HESSBLOCK_FORECAST_DEVICE=f64` (or an adapter's name) tries another device by hand; `-- --nocapture` prints the table.
 
+use hessblock::internals::control::Control;
 use hessblock::internals::device::Kind;
 use hessblock::internals::forecast::{Forecast, Rates};
 use hessblock::internals::plan::RunOptions;
 use hessblock::internals::plan::budget::anonymous_resident;
 use hessblock::internals::plan::request::resolve;
-use hessblock::internals::run::Control;
 use hessblock::internals::sink::{PartLayout, Sink};
 use hessblock::internals::tensor::Real;
 use hessblock::{Curvature, Device, Operator, Part, Precision, Result, Source, bench};

@@ -2,10 +2,12 @@
 //!
 //! It is alone in its process: it looks at the memory of all of it.
 
+#[path = "common/lenet.rs"]
+mod lenet;
+
 use hessblock::data::{ArraySource, Dataset};
 use hessblock::internals::plan::budget::anonymous_resident;
 use hessblock::loss::CrossEntropy;
-use hessblock::network::builder::{Builder, Window2d};
 use hessblock::{Bytes, Device, Error, Memory, Operator, Output, Part, Precision, Remedy, Session};
 use ndarray::{Array1, ArrayD, IxDyn};
 use std::sync::Arc;
@@ -19,22 +21,6 @@ const BUDGET: u64 = 256 << 20;
 const SLACK: u64 = 64 << 20;
 
 fn session() -> Session {
-    let network = Builder::new(&[1, 28, 28])
-        .conv2d("conv1", 6, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .conv2d("conv2", 16, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .flatten()
-        .linear("dense1", 120)
-        .tanh()
-        .linear("dense2", 84)
-        .tanh()
-        .linear("dense3", 10)
-        .initialize(1)
-        .build()
-        .expect("a network");
     let pixels = (0..SAMPLES * 784).map(|k| ((k * 37 % 101) as f32 - 50.0) / 50.0);
     let images = ArrayD::from_shape_vec(IxDyn(&[SAMPLES, 1, 28, 28]), pixels.collect());
     let labels = Array1::from_iter((0..SAMPLES as i64).map(|n| n % 10));
@@ -42,7 +28,7 @@ fn session() -> Session {
         ArraySource::from(images.expect("the count fits")),
         ArraySource::from(labels.into_dyn()),
     );
-    Session::builder(network)
+    Session::builder(lenet::lenet5())
         .data(data)
         .loss(CrossEntropy::mean())
         .device(Device::cpu(Precision::F32))

@@ -1,13 +1,14 @@
 //! LeNet-5 on 28 × 28 images: layer blocks to disk, the larger of 394 MiB, within a budget of 256 MiB.
 
+#[path = "common/lenet.rs"]
+mod lenet;
+
 use hessblock::data::{ArraySource, Dataset, Preprocess};
 use hessblock::internals::bytes::Bytes;
 use hessblock::internals::files::npy::write_header;
 use hessblock::internals::plan::budget::anonymous_resident;
 use hessblock::internals::sink::Blocks;
 use hessblock::loss::CrossEntropy;
-use hessblock::network::Network;
-use hessblock::network::builder::{Builder, Window2d};
 use hessblock::{Device, Memory, Output, Part, Precision, Session};
 use std::path::{Path, PathBuf};
 
@@ -16,30 +17,9 @@ const BUDGET: u64 = 256 << 20;
 /// What the process may take beyond what it had: the budget, and as much again for the allocator and rayon.
 const ALLOWED: u64 = 512 << 20;
 
-fn lenet() -> Network {
-    let network = Builder::new(&[1, 28, 28])
-        .conv2d("conv1", 6, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .conv2d("conv2", 16, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .flatten()
-        .linear("dense1", 120)
-        .tanh()
-        .linear("dense2", 84)
-        .tanh()
-        .linear("dense3", 10)
-        .initialize(1)
-        .build()
-        .expect("a network");
-    assert_eq!(network.parameter_count(), 44_426);
-    network
-}
-
 /// Runs two layer blocks to disk within the budget and checks memory, and entries by the definition.
 fn layer_blocks_keep_to_the_budget(data: Dataset) {
-    let session = Session::builder(lenet())
+    let session = Session::builder(lenet::lenet5())
         .data(data)
         .loss(CrossEntropy::mean())
         .device(Device::cpu(Precision::F32))

@@ -3,11 +3,11 @@
 #![allow(clippy::single_range_in_vec_init)] // ranges of parameters, of which there is often one
 
 use hessblock::data::Dataset;
+use hessblock::internals::control::Control;
 use hessblock::internals::files::WriteFaults;
 use hessblock::internals::plan::RunOptions;
 use hessblock::internals::plan::request::resolve;
 use hessblock::internals::plan::tiles::Tiling;
-use hessblock::internals::run::Control;
 use hessblock::internals::sink::{
     Blocks, Files, FilesOptions, ParameterPlace, PartLayout, Shard, Sink, StorageOptions, Tensors,
     Tile, merge,

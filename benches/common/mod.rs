@@ -1,6 +1,9 @@
 //! What the benches share: numbers, devices, and the LeNet-5 of DESIGN §7.
 #![allow(dead_code)] // each bench uses its part
 
+#[path = "../../tests/common/lenet.rs"]
+mod lenet;
+
 use hessblock::data::{ArraySource, Dataset};
 use hessblock::internals::jacobian::Factor;
 use hessblock::internals::jacobian::passes::{Passes, Reach, Weights};
@@ -10,7 +13,6 @@ use hessblock::internals::plan::{Limits, Plan, wanted};
 use hessblock::internals::tensor::{Backend, HostSlice, Shape};
 use hessblock::loss::{CrossEntropy, Curvature, Curved};
 use hessblock::network::Network;
-use hessblock::network::builder::{Builder, Window2d};
 use hessblock::{Device, Precision, Session};
 use ndarray::{ArrayD, IxDyn};
 
@@ -62,22 +64,7 @@ pub const SAMPLES: usize = 128;
 
 /// LeNet-5 on 28×28 with tanh, p = 44,426, 128 samples, 10 classes.
 pub fn lenet5() -> Session {
-    let network = Builder::new(&[1, 28, 28])
-        .conv2d("conv1", 6, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .conv2d("conv2", 16, Window2d::new(5))
-        .tanh()
-        .avg_pool2d(Window2d::new(2).stride(2))
-        .flatten()
-        .linear("dense1", 120)
-        .tanh()
-        .linear("dense2", 84)
-        .tanh()
-        .linear("dense3", 10)
-        .initialize(1)
-        .build();
-    session(network.expect("a network"), &[1, 28, 28])
+    session(lenet::lenet5(), &[1, 28, 28])
 }
 
 /// Cross-entropy of a network of 10 classes on 128 made-up samples, on the CPU in single precision.

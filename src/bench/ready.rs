@@ -1,4 +1,4 @@
-//! What a case is once it stands on a device.
+//! A case that is placed on a device and ready to run.
 
 use super::check::Check;
 use crate::error::Result;

@@ -56,14 +56,14 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What a plan takes a GPU to have free.
+/// The GPU memory that plans count on.
 #[cfg(feature = "gpu")]
 fn planned(adapter: &Adapter) -> crate::device::PlannedMemory {
     let host_free = available_memory().unwrap_or(4 << 30);
     crate::device::planned_memory(adapter, adapter.memory, host_free)
 }
 
-/// What there is, for machines.
+/// Describes CPU, adapters and operations as JSON.
 fn machine(picked: &Device, adapters: &[Adapter]) -> serde_json::Value {
     #[cfg(feature = "gpu")]
     let described = |adapter: &Adapter| {
@@ -89,7 +89,7 @@ fn machine(picked: &Device, adapters: &[Adapter]) -> serde_json::Value {
     })
 }
 
-/// What there is, for people.
+/// Prints CPU, adapters and operations as text.
 fn describe(picked: &Device, adapters: &[Adapter]) -> Result<()> {
     let memory = available_memory().map_or("unknown".into(), |b| Bytes(b.into()).to_string());
     let threads = threads();
@@ -167,10 +167,7 @@ fn measure_rates(device: Option<&str>) -> Result<()> {
         devices.extend([Precision::F32, Precision::F64].map(Device::cpu));
     }
     for device in &devices {
-        let control = Control {
-            progress: &|_| {},
-            cancel: CANCEL.flag(),
-        };
+        let control = Control::stopped_by(CANCEL.flag());
         Rates::anew(device, &control)?;
     }
     Ok(())

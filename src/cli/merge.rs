@@ -9,10 +9,7 @@ use crate::{sink, text};
 /// `hessblock merge`.
 pub fn run(command: &Merge) -> crate::Result<()> {
     let reporter = Reporter::new(command.quiet, "tiles");
-    let control = Control {
-        progress: &|_| {},
-        cancel: CANCEL.flag(),
-    };
+    let control = Control::stopped_by(CANCEL.flag());
     let merged = sink::merge(&command.out, command.force, &mut |done, all| {
         reporter.step(done, all, &format!("tile {done} of {all} checked"));
         control.check()

@@ -39,7 +39,7 @@ impl Gpus {
         named.collect::<Vec<_>>().join(" + ")
     }
 
-    /// What the user is to know of them.
+    /// A note on how the GPUs share the work.
     pub(super) fn note(&self) -> String {
         let first = &self.first().report().name;
         let model = |gpu: &Gpu| {

@@ -10,13 +10,13 @@ use crate::tensor::gpu::{AdapterReport, DeviceMemory, Gpu};
 /// Share of what is free that is taken where no budget is given.
 const SHARE: f64 = 0.8;
 
-/// What a plan takes a GPU to have free, and where that is known from.
+/// The GPU memory that plans count on, and the source of that number.
 #[cfg(feature = "gpu")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PlannedMemory {
     /// Bytes that tensors and tiles may take where the user sets no budget.
     pub bytes: u64,
-    /// What that is a share of.
+    /// The memory that `bytes` is a share of.
     pub from: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Where the work runs: the CPU in either precision, or a GPU.
+//! Devices: the CPU in either precision, a GPU, or several GPUs.
 
 #[cfg(feature = "gpu")]
 mod gpus;
@@ -40,7 +40,7 @@ pub struct Device {
     note: Option<Arc<str>>,
 }
 
-/// Where a device computes.
+/// The backend, or backends, of a device.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Kind {
@@ -73,7 +73,24 @@ macro_rules! with_backend {
     };
 }
 
-pub(crate) use with_backend;
+/// Runs `$body` with `$backends` bound to all backends of the device: those of several GPUs share its work.
+macro_rules! with_backends {
+    ($device:expr, $backends:ident => $body:expr) => {
+        match $device.kind() {
+            #[cfg(feature = "gpu")]
+            $crate::device::Kind::Gpus(gpus) => {
+                let $backends: &[_] = &gpus.all().iter().collect::<Vec<_>>();
+                $body
+            }
+            _ => $crate::device::with_backend!($device, backend => {
+                let $backends: &[_] = &[backend];
+                $body
+            }),
+        }
+    };
+}
+
+pub(crate) use {with_backend, with_backends};
 
 /// The widest vector instructions of this CPU that are used: sums of other widths round differently.
 fn vectors() -> &'static str {
@@ -94,7 +111,7 @@ fn vectors() -> &'static str {
     }
 }
 
-/// What this build can compute on, whether this machine has it or not.
+/// The backends of this build, whether or not this machine has them.
 pub fn backends() -> Vec<String> {
     #[cfg_attr(not(feature = "gpu"), allow(unused_mut))] // nothing is added
     let mut all = vec![format!("CPU ({})", vectors())];
@@ -161,13 +178,13 @@ impl Device {
         Device::open("auto", Precision::F32)
     }
 
-    /// Where it computes.
+    /// The backend, or backends.
     #[doc(hidden)]
     pub fn kind(&self) -> &Kind {
         &self.kind
     }
 
-    /// What the user should know of the choice: that there is no GPU, or that a new one was measured. It is a tracing event too.
+    /// A note on the choice, such as that no GPU was found or that a new one was measured. It is also a tracing event.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
@@ -212,7 +229,7 @@ impl Device {
         }
     }
 
-    /// What was found out about the device and decides how its kernels sum, for provenance.
+    /// The measured properties that decide how the device's kernels sum, for provenance.
     pub fn kernels(&self) -> Option<serde_json::Value> {
         match &self.kind {
             Kind::CpuF32(_) | Kind::CpuF64(_) => Some(serde_json::json!({ "vectors": vectors() })),

@@ -483,10 +483,7 @@ mod tests {
             Ok(Vec::new())
         };
         probes[1].run = Box::new(stop);
-        let control = Control {
-            progress: &|_| {},
-            cancel: &cancel,
-        };
+        let control = Control::stopped_by(&cancel);
         let stopped = run(probes, PATIENCE, &control);
         assert!(matches!(stopped, Err(crate::Error::Interrupted)));
         assert_eq!(started.into_inner(), 1);

@@ -3,10 +3,11 @@
 //! This path shares neither factors nor contraction with the one that makes blocks; `verify` rests on it.
 
 use super::form::{Pairs, forms};
+use crate::control::Control;
 use crate::error::Result;
 use crate::loss::Curvature;
 use crate::plan::Limits;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::Real;
 use crate::tensor::cpu::Cpu;
 

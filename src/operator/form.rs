@@ -6,12 +6,13 @@
 
 use super::product::check_vectors;
 use super::stream::{Chunk, Stream, along, blank};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::jacobian::seeds::{Seeded, read_f64, read_outputs, read_tangents};
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::Backend;
 use crate::tensor::dual::{Dual, DualTensor};
 use serde::Serialize;

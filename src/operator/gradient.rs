@@ -2,11 +2,12 @@
 
 use super::product::{add_rows, sums};
 use super::stream::Stream;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::jacobian::seeds::{per_sample, read_outputs};
 use crate::plan::Limits;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::{Backend, HostSlice, Shape};
 
 /// ∇_w Σ_n ℓ_n, with what comes along with it.

@@ -5,13 +5,14 @@
 //! pass, its tangents, then the reverse pass and the tangents of that.
 
 use super::stream::{Stream, along, blank};
+use crate::control::Control;
 use crate::error::Result;
 use crate::jacobian::passes::{Passes, Reach, Seen, Weights};
 use crate::jacobian::seeds::dual_seed;
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::cpu::Cpu;
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, Real, Shape};
@@ -138,10 +139,7 @@ pub fn locate<R: Real>(
     let ones = vec![1.0; network.parameter_count()];
     let weights = along(backend, network, &primal, &ones);
     let mut found = None;
-    let quiet = Control {
-        progress: &|_| {},
-        cancel: control.cancel,
-    };
+    let quiet = Control::stopped_by(control.cancel);
     stream.each(
         work,
         1,

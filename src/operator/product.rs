@@ -5,13 +5,14 @@
 //! G·v is forward and then a plain reverse pass from ∇²ℓ·ż (DESIGN §3).
 
 use super::stream::{Stream, along, blank};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Activations, Passes, Reach, Weights};
 use crate::jacobian::seeds::{dual_seed, read_tangents};
 use crate::loss::Curvature;
 use crate::network::Network;
 use crate::plan::Limits;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::dual::{Dual, DualTensor};
 use crate::tensor::{Backend, HostSlice, Real, Shape};
 use rayon::prelude::*;

@@ -1,12 +1,13 @@
 //! How many directions every sample's loss factor needs.
 
 use super::stream::Stream;
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::jacobian::passes::{Passes, Reach, Weights};
 use crate::jacobian::seeds::{per_sample, read_outputs};
 use crate::loss::{RankReport, check_tolerance, count_kept};
 use crate::plan::Limits;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::Backend;
 
 /// One forward pass over all samples, a chunk at a time: how many directions each keeps where S may lose the share

@@ -1,7 +1,7 @@
 //! Progress over many operator calls, as one.
 
+use crate::control::{Control, Progress};
 use crate::error::Result;
-use crate::run::{Control, Progress};
 use std::cell::Cell;
 
 /// Counts samples pushed through the network, each along one direction, over all calls.

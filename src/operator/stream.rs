@@ -1,13 +1,14 @@
 //! Passes over all samples, a chunk at a time, as many directions at once as fit.
 
 use crate::bytes::Bytes;
+use crate::control::{Control, Progress};
 use crate::error::Result;
 use crate::jacobian::passes::Weights;
 use crate::loss::TargetBatch;
 use crate::network::Network;
 use crate::plan::Limits;
 use crate::plan::Shortfall;
-use crate::run::{Control, Problem, Progress};
+use crate::run::Problem;
 use crate::tensor::dual::DualTensor;
 use crate::tensor::meter::{Meter, MeterTensor};
 use crate::tensor::{Backend, HostSlice, Shape};

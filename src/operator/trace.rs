@@ -2,11 +2,12 @@
 
 use super::product::product;
 use super::steps::Steps;
+use crate::control::Control;
 use crate::error::Result;
 use crate::network::Network;
 use crate::plan::Limits;
 use crate::random::Draws;
-use crate::run::{Control, Problem};
+use crate::run::Problem;
 use crate::tensor::Backend;
 use serde::Serialize;
 

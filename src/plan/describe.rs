@@ -20,7 +20,7 @@ pub struct Description {
     pub directions: usize,
     /// Directions per reverse pass.
     pub unit_directions: usize,
-    /// What becomes of the factors between tiles.
+    /// How factors are kept between tiles.
     pub keep: Keep,
     /// Passes over the data.
     pub passes: usize,

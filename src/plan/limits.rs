@@ -2,7 +2,7 @@
 
 use crate::bytes::Bytes;
 
-/// What the device can take.
+/// The memory limits of a device and its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes that tensors and tiles on the device may take together.
@@ -20,6 +20,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Memory without end, which device and host share.
+    pub const ENDLESS: Limits = Limits {
+        device: u64::MAX,
+        host: u64::MAX,
+        held: 0,
+        sharing: 1,
+        tensor: u64::MAX,
+        unified: true,
+    };
+
     /// Bytes that the host buffers of one device may take.
     pub fn host_left(&self) -> u64 {
         self.host.saturating_sub(self.held) / self.sharing.max(1)

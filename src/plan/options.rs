@@ -1,4 +1,4 @@
-//! What a caller sets of a run.
+//! Options of a run.
 
 use super::sizes::Units;
 use super::tiles::Tiling;

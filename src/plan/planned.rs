@@ -9,7 +9,7 @@ use super::way::Way;
 use crate::sink::{PartLayout, Tile};
 use std::ops::Range;
 
-/// What becomes of the factors between tiles.
+/// How factors are kept between tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {

@@ -1,5 +1,6 @@
 //! What is asked for: parts of the Hessian, by name or by range of the flat order.
 
+use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::sink::PartLayout;
@@ -113,6 +114,11 @@ impl ResolvedPart {
         rows as u128 * columns.unwrap_or(1) as u128
     }
 
+    /// Bytes of its entries, where a number takes so many.
+    pub(crate) fn bytes(&self, each: usize) -> Bytes {
+        Bytes(self.entries().saturating_mul(each as u128))
+    }
+
     /// The part as a sink knows it.
     pub(crate) fn layout(&self) -> PartLayout {
         PartLayout {
@@ -126,6 +132,12 @@ impl ResolvedPart {
     pub fn symmetric(&self) -> bool {
         self.columns.as_ref() == Some(&self.rows)
     }
+}
+
+/// Bytes of all parts together, where a number takes so many.
+pub(crate) fn bytes_of(parts: &[ResolvedPart], each: usize) -> Bytes {
+    let sum = |sum: u128, part: &ResolvedPart| sum.saturating_add(part.bytes(each).0);
+    Bytes(parts.iter().fold(0, sum))
 }
 
 /// Finds the rows and columns of every part; one that is asked for twice is one.

@@ -187,15 +187,6 @@ mod tests {
     use crate::{Device, Operator, Part, Precision, Session};
     use ndarray::{Array1, Array2};
 
-    const ENDLESS: Limits = Limits {
-        device: u64::MAX,
-        host: u64::MAX,
-        held: 0,
-        sharing: 1,
-        tensor: u64::MAX,
-        unified: true,
-    };
-
     fn session(samples: usize) -> Session {
         let network = Builder::new(&[6]).linear("a", 5).tanh().linear("b", 3);
         let network = network.initialize(0).build().unwrap();
@@ -215,7 +206,7 @@ mod tests {
             .plan_within(
                 parts,
                 Precision::F32,
-                ENDLESS,
+                Limits::ENDLESS,
                 RunOptions {
                     batch: Some(4),
                     ..RunOptions::default()

@@ -3,11 +3,11 @@
 //! A driver computes; a collector beside it waits for finished tiles and gives them to the writers, so that neither the
 //! copy to host memory nor a slow disk keeps the device from its next tile while the ring has room.
 
-use super::Progress;
 use super::collector::{Returning, Share, Shared, collect, hand_over, more_severe};
 use super::diagonal::Diagonal;
 use super::writer::{Item, checked};
 use crate::contraction::accumulate;
+use crate::control::Progress;
 use crate::error::{Error, Result};
 use crate::files::writing;
 use crate::jacobian::hessian::{GroupPasses, Reaches};

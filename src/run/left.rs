@@ -1,6 +1,6 @@
-//! What is left to make of a plan whose result an earlier run began.
+//! The tiles that a resumed run still has to make.
 
-use super::{Control, Progress};
+use crate::control::{Control, Progress};
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::sink::{Sink, Tile};
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-/// What is left to make of a plan.
+/// The tiles of a plan that are still to be made.
 pub(super) struct Left {
     pub(super) tiles: BTreeSet<usize>,
     pub(super) vectors: bool,

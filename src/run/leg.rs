@@ -1,12 +1,13 @@
 //! One stage of a run: the parts of a plan that go one way, their devices, and the writers beside these.
 
+use super::Problem;
 use super::attempts::Attempts;
 use super::collector::Shared;
 use super::ledger::Ledger;
 use super::left::Left;
 use super::report::{DeviceShare, RunReport};
 use super::writer::{Item, Writer};
-use super::{Control, Problem};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::plan::budget::anonymous_resident;
 use crate::plan::{Plan, WRITING};

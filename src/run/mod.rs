@@ -13,7 +13,7 @@ mod problem;
 mod report;
 mod writer;
 
-pub use crate::control::{Control, Progress};
+use crate::control::{Control, Progress};
 pub use problem::Problem;
 pub use report::{Bottleneck, DeviceShare, Replanned, RunReport, Stage};
 
@@ -147,7 +147,7 @@ struct Course {
     before: (u64, usize),
     /// Those of the stages after the one under way.
     after: (u64, usize),
-    /// Those of the stages to come, the last first.
+    /// The numbers of the stages to come, the last first.
     later: Vec<(u64, usize)>,
 }
 

@@ -14,7 +14,7 @@ use crate::trial::System;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// How far a run has come.
+/// The progress of a run.
 ///
 /// ```
 /// # use hessblock::{Device, Precision};

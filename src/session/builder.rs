@@ -35,7 +35,7 @@ impl Memory {
     #[must_use]
     pub fn host(self, bytes: Bytes) -> Memory {
         Memory {
-            host: Some(saturated(bytes)),
+            host: Some(bytes.saturated()),
             ..self
         }
     }
@@ -44,7 +44,7 @@ impl Memory {
     #[must_use]
     pub fn device(self, bytes: Bytes) -> Memory {
         Memory {
-            device: Some(saturated(bytes)),
+            device: Some(bytes.saturated()),
             ..self
         }
     }
@@ -54,7 +54,7 @@ impl Memory {
     #[must_use]
     pub fn held(self, bytes: Bytes) -> Memory {
         Memory {
-            held: saturated(bytes),
+            held: bytes.saturated(),
             ..self
         }
     }
@@ -65,10 +65,6 @@ impl Memory {
         options.host_memory = self.host;
         options.held = self.held;
     }
-}
-
-fn saturated(bytes: Bytes) -> u64 {
-    u64::try_from(bytes.0).unwrap_or(u64::MAX)
 }
 
 /// Puts a [`Session`] together.

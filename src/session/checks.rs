@@ -1,4 +1,4 @@
-//! What is checked before any work: whether the output, its disk and the memory take the result.
+//! Checks before any work: the output, its disk and the memory must have room for the result.
 
 use super::{Operator, Output};
 use crate::bytes::Bytes;
@@ -6,7 +6,7 @@ use crate::error::{Error, Remedy, Result};
 use crate::files::{free_bytes, parent};
 use crate::plan::Limits;
 use crate::plan::budget::available_memory;
-use crate::plan::request::ResolvedPart;
+use crate::plan::request::{ResolvedPart, bytes_of};
 use crate::plan::{RunOptions, shortage};
 use crate::precision::Precision;
 use crate::setting::HOST_MEMORY;
@@ -96,8 +96,7 @@ impl Operator {
         let Some(budget) = options.host_memory.filter(|_| takes_tensors(output.path())) else {
             return Ok(options);
         };
-        let entries: u128 = parts.iter().map(ResolvedPart::entries).sum();
-        let result = u64::try_from(entries * precision.bytes() as u128).unwrap_or(u64::MAX);
+        let result = bytes_of(parts, precision.bytes()).saturated();
         let held = options.held.saturating_add(result);
         if held > budget {
             let message = format!(

@@ -1,6 +1,6 @@
 //! How operators reach the engine: what a run works on, plans within given limits, and runs on given backends.
 
-use super::{Operator, Output};
+use super::Operator;
 use crate::control::Control;
 use crate::device::Device;
 use crate::error::{Error, Remedy, Result};
@@ -8,8 +8,7 @@ use crate::loss::Loss;
 use crate::operator;
 use crate::plan::request::ResolvedPart;
 use crate::plan::tiles::{Grid, Tiling};
-use crate::plan::{Limits, Plan, Sizes, plan};
-use crate::plan::{RunOptions, Way};
+use crate::plan::{Limits, Plan, RunOptions, Sizes, Way, plan};
 use crate::precision::Precision;
 use crate::run::{Problem, RunReport, run_on_all};
 use crate::setting::{ALLOW_NON_FINITE, MEAN, PRECISION, SCALE, STD};
@@ -17,7 +16,7 @@ use crate::sink::Sink;
 use crate::tensor::{Contract, Real};
 
 impl Operator {
-    /// What every computation takes.
+    /// Network, data, loss and matrix, as every computation takes them.
     #[doc(hidden)]
     pub fn work(&self) -> Problem<'_> {
         let session = self.session();
@@ -188,20 +187,6 @@ impl Operator {
         let report = run_on_all(backends, &self.work(), plan, sink, control);
         let precision = B::Real::PRECISION;
         self.finite_in(precision, report, second, control, |_| true)
-    }
-
-    /// Runs a plan of the caller's making into an output, as [`Request::write`](super::Request::write) does with its own.
-    ///
-    /// # Errors
-    /// As [`Request::write`](super::Request::write).
-    #[doc(hidden)]
-    pub fn write_plan(
-        &self,
-        plan: &Plan,
-        output: &Output,
-        control: &Control<'_>,
-    ) -> Result<RunReport> {
-        self.run_to_files(plan, output, control)
     }
 
     /// Entries straight from the definition, on the CPU in a precision of choice: single says how far its rounding alone takes an

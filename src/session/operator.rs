@@ -4,13 +4,14 @@ use super::request::Request;
 use super::vectors::Vectors;
 use super::{Session, no_gradient};
 use crate::control::{CancelToken, Control, Progress};
-use crate::device::with_backend;
+use crate::device::{Device, with_backend};
 use crate::error::{Error, Result};
 use crate::loss::{Curvature, Loss, RankCut, RankReport};
 use crate::operator::{self, Form, Gradient, Trace};
-use crate::plan::RunOptions;
 use crate::plan::request::{Part, resolve};
+use crate::plan::{Limits, RunOptions};
 use crate::precision::Precision;
+use crate::run::Problem;
 use crate::setting::{CURVATURE, RANK_TOLERANCE};
 use crate::tensor::Real;
 use ndarray::{Array1, Array2, Array3};
@@ -76,7 +77,7 @@ impl Operator {
         &self.session
     }
 
-    /// Which matrix it is.
+    /// The kind of matrix.
     pub fn curvature(&self) -> Curvature {
         self.curvature
     }
@@ -123,12 +124,9 @@ impl Operator {
                 "the loss factor was cut before: cut that of a new operator".into(),
             ));
         }
-        let options = self.session.options;
-        let device = self.session.device();
-        let limits = device.limits(options);
-        let work = self.work();
+        let (device, work, limits, batch) = self.ground();
         let report = self.session.watcher.control(|control| {
-            let report = with_backend!(device, backend => operator::ranks(backend, &work, tolerance, limits, options.batch, control));
+            let report = with_backend!(device, backend => operator::ranks(backend, &work, tolerance, limits, batch, control));
             self.finite(report, false, control, |_| true)
         })?;
         let cut = RankCut::new(self.session.loss.clone(), tolerance, report.directions);
@@ -142,7 +140,7 @@ impl Operator {
         self.loss.as_ref()
     }
 
-    /// What was cut off the loss factor ([`Operator::with_rank_tolerance`]).
+    /// The report of the cut of the loss factor ([`Operator::with_rank_tolerance`]).
     pub fn rank(&self) -> Option<&RankReport> {
         self.rank.as_deref()
     }
@@ -175,10 +173,9 @@ impl Operator {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let (device, options) = (self.session.device(), self.session.options);
-        let (work, limits) = (self.work(), device.limits(options));
+        let (device, work, limits, batch) = self.ground();
         let second = self.curvature.needs_second_derivatives();
-        let product = with_backend!(device, backend => operator::product(backend, &work, rows, limits, options.batch, control));
+        let product = with_backend!(device, backend => operator::product(backend, &work, rows, limits, batch, control));
         self.finite(product, second, control, |v| all_finite(v))
     }
 
@@ -223,11 +220,10 @@ impl Operator {
     /// As [`Operator::apply`].
     pub fn estimated_traces(&self, probes: usize, seed: u64) -> Result<Vec<Trace>> {
         self.curvature.check(self.session.loss())?;
-        let (device, options) = (self.session.device(), self.session.options);
-        let (work, limits) = (self.work(), device.limits(options));
+        let (device, work, limits, batch) = self.ground();
         let second = self.curvature.needs_second_derivatives();
         self.session.watcher.control(|control| {
-            let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, operator::Probes { count: probes, seed }, limits, options.batch, control));
+            let traces = with_backend!(device, backend => operator::probed_trace(backend, &work, operator::Probes { count: probes, seed }, limits, batch, control));
             self.finite(traces, second, control, |traces| {
                 traces.iter().all(|t| t.value.is_finite())
             })
@@ -274,9 +270,8 @@ impl Operator {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let (device, options) = (self.session.device(), self.session.options);
-        let (work, limits) = (self.work(), device.limits(options));
-        let forms = with_backend!(device, backend => operator::forms(backend, &work, operator::Pairs { left: rows, right: rows }, second, (limits, options.batch), control));
+        let (device, work, limits, batch) = self.ground();
+        let forms = with_backend!(device, backend => operator::forms(backend, &work, operator::Pairs { left: rows, right: rows }, second, (limits, batch), control));
         self.finite(forms, second, control, |forms| {
             forms.iter().all(|f| f.exact().is_finite())
         })
@@ -302,6 +297,12 @@ impl Operator {
         })
     }
 
+    /// Device, problem, memory limits and samples per unit of a computation.
+    fn ground(&self) -> (&Device, Problem<'_>, Limits, Option<usize>) {
+        let (device, options) = (self.session.device(), self.session.options);
+        (device, self.work(), device.limits(options), options.batch)
+    }
+
     /// Rows `[k, p]` of vectors that fit the matrix.
     fn vectors<V: Vectors>(&self, vectors: &V) -> Result<Vec<f64>> {
         self.curvature.check(self.session.loss())?;
@@ -320,9 +321,8 @@ impl Operator {
         if !self.session.loss().has_gradient() {
             return Err(no_gradient(self.session.loss()));
         }
-        let (device, options) = (self.session.device(), self.session.options);
-        let (work, limits) = (self.work(), device.limits(options));
-        let gradient = with_backend!(device, backend => operator::gradient(backend, &work, limits, options.batch, control));
+        let (device, work, limits, batch) = self.ground();
+        let gradient = with_backend!(device, backend => operator::gradient(backend, &work, limits, batch, control));
         // Only the derivatives of a given loss are known: its value is NaN.
         self.finite(gradient, false, control, |gradient| {
             all_finite(&gradient.values) && !gradient.loss.is_infinite()
@@ -331,10 +331,9 @@ impl Operator {
 
     pub(super) fn jacobian_product(&self, vectors: &Array2<f64>) -> Result<Array3<f64>> {
         let rows = self.vectors(&vectors.view())?;
-        let (device, options) = (self.session.device(), self.session.options);
-        let (work, limits) = (self.work(), device.limits(options));
+        let (device, work, limits, batch) = self.ground();
         let product = self.session.watcher.control(|control| {
-            let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, &rows, limits, options.batch, control));
+            let product = with_backend!(device, backend => operator::jacobian_product(backend, &work, &rows, limits, batch, control));
             self.finite(product, false, control, |v| all_finite(v))
         })?;
         let session = &self.session;
@@ -350,8 +349,8 @@ impl Operator {
         &self,
         cotangents: &Array3<f64>,
     ) -> Result<Array2<f64>> {
-        let (device, options) = (self.session.device(), self.session.options);
-        let (work, cotangents) = (self.work(), cotangents.as_standard_layout());
+        let (device, work, limits, batch) = self.ground();
+        let cotangents = cotangents.as_standard_layout();
         let flat = cotangents.as_slice().unwrap_or_default();
         let (samples, outputs) = (work.dataset.len(), work.network.outputs());
         let (given, _, each) = cotangents.dim();
@@ -361,9 +360,8 @@ impl Operator {
                 cotangents.shape()
             )));
         }
-        let limits = device.limits(options);
         let product = self.session.watcher.control(|control| {
-            let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, options.batch, control));
+            let product = with_backend!(device, backend => operator::jacobian_transpose_product(backend, &work, flat, limits, batch, control));
             self.finite(product, false, control, |v| all_finite(v))
         })?;
         let rows = product.len() / self.size().max(1);

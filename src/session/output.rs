@@ -1,16 +1,16 @@
-//! Where a result goes on disk, and what an earlier run left there.
+//! The place of a result on disk, and the tiles that an earlier run left there.
 
 use crate::error::{Error, Result};
 use crate::plan::RunOptions;
 use crate::plan::tiles::Tiling;
 use crate::plan::{Plan, Units};
 use crate::sink::{
-    Begun, Files, FilesOptions, Left, Provenance, Shard, Tensors, takes_chunks, takes_tensors,
+    self, Begun, Files, FilesOptions, Left, Provenance, Shard, Tensors, takes_chunks, takes_tensors,
 };
 use crate::tensor::Real;
 use std::path::{Path, PathBuf};
 
-/// Where a result goes on disk, and how it is written.
+/// The place of a result on disk, and how it is written.
 ///
 /// ```
 /// use hessblock::Output;
@@ -83,7 +83,7 @@ impl Output {
     /// # Errors
     /// [`Error::Request`] for an index outside `1..=of`.
     pub fn shard(mut self, index: usize, of: usize) -> Result<Output> {
-        self.options.shard = format!("{index}/{of}").parse::<Shard>()?;
+        self.options.shard = Shard::new(index, of)?;
         Ok(self)
     }
 
@@ -105,13 +105,13 @@ impl Output {
         self
     }
 
-    /// What is written beside the result about its origin ([`crate::Source::provenance`]).
+    /// Sets the provenance that is written beside the result ([`crate::Source::provenance`]).
     pub fn provenance(mut self, provenance: Provenance) -> Output {
         self.provenance = provenance;
         self
     }
 
-    /// Where it goes.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -136,13 +136,10 @@ impl Output {
     /// # Errors
     /// [`Error::Request`] and [`Error::File`] for a name that no result can have, and for one that is taken.
     pub fn check(&self) -> Result<()> {
-        let extension = self.path.extension().map(|e| e.to_string_lossy());
-        let known = ["npy", "zarr", "safetensors"];
-        let is = match extension.as_deref() {
-            Some(extension) if known.contains(&extension) => extension,
-            _ => "",
-        };
-        if let Some(ending) = self.ending.filter(|ending| *ending != is) {
+        let is = sink::ending(&self.path);
+        // Names that no result can have are refused by the sink.
+        let other = |ending: &&str| is.is_some_and(|is| is != *ending);
+        if let Some(ending) = self.ending.filter(other) {
             let form = match ending {
                 "" => "a folder of .npy files has a name without one of the endings .npy, .zarr and .safetensors".into(),
                 _ => format!("its name is to end in .{ending}"),
@@ -208,7 +205,7 @@ impl Output {
         Ok(own.min((all - done) as f64 / all.max(1) as f64))
     }
 
-    /// What was begun here and is resumed. A process that begins its share again agrees with the others all the same.
+    /// The earlier run that this one resumes. A process that restarts its share still agrees with the other processes.
     fn begun(&self) -> Result<Option<Begun>> {
         match self.options.restart && self.options.shard.of == 1 {
             true => Ok(None),
@@ -216,7 +213,7 @@ impl Output {
         }
     }
 
-    /// What an earlier or interrupted run left for this one to go on with.
+    /// The tiles that an earlier or interrupted run left for this one to resume.
     pub fn left(&self) -> Option<Left> {
         Begun::at(&self.path).ok().flatten()?.left().ok().flatten()
     }

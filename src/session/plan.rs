@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::PathBuf;
 
-/// What a request will do ([`Request::plan`](crate::Request::plan)): tiles, operations and memory, as text and as JSON.
+/// The plan of a request ([`Request::plan`](crate::Request::plan)): its tiles, operations and memory, as text and as JSON.
 ///
 /// ```
 /// # use hessblock::data::Dataset;

@@ -5,12 +5,11 @@ use super::plan::Plan;
 use super::{Number, Operator};
 use crate::bytes::Bytes;
 use crate::control::{CancelToken, Control, Progress};
-use crate::device::with_backend;
+use crate::device::with_backends;
 use crate::error::{Error, Result};
-use crate::plan::request::ResolvedPart;
+use crate::plan::request::{ResolvedPart, bytes_of};
 use crate::plan::tiles::{Grid, Tiling};
-use crate::plan::{Limits, Plan as Tiles};
-use crate::plan::{RunOptions, Way};
+use crate::plan::{Limits, Plan as Tiles, RunOptions, Way};
 use crate::precision::Precision;
 use crate::run::RunReport;
 use crate::sink::{Memory, PartLayout, Sink};
@@ -40,7 +39,7 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Block<R> {
-    /// As it was asked for; each layer of [`Part::Layers`](crate::Part::Layers) is a part of its own.
+    /// The part's name, such as `layer=fc1`. Each layer of [`Part::Layers`](crate::Part::Layers) is a part of its own.
     pub name: String,
     /// Flat indices of the rows: ascending half-open ranges.
     pub rows: Vec<Range<usize>>,
@@ -192,8 +191,8 @@ impl Request {
     /// # Ok::<(), hessblock::Error>(())
     /// ```
     pub fn without_larger(mut self, limit: Bytes) -> (Request, Vec<(String, Bytes)>) {
-        let bytes = self.operator.session().device().precision().bytes();
-        let size = |part: &ResolvedPart| Bytes(part.entries() * bytes as u128);
+        let each = self.operator.session().device().precision().bytes();
+        let size = |part: &ResolvedPart| part.bytes(each);
         let (kept, larger) = self.parts.into_iter().partition(|part| size(part) <= limit);
         self.parts = kept;
         let larger: Vec<ResolvedPart> = larger;
@@ -209,11 +208,12 @@ impl Request {
         self.parts.iter().map(|part| part.name.as_str())
     }
 
-    /// What all parts take in the device's precision.
+    /// The size of all parts in the device's precision.
     pub fn bytes(&self) -> Bytes {
-        let bytes = self.operator.session().device().precision().bytes();
-        let entries: u128 = self.parts.iter().map(ResolvedPart::entries).sum();
-        Bytes(entries.saturating_mul(bytes as u128))
+        bytes_of(
+            &self.parts,
+            self.operator.session().device().precision().bytes(),
+        )
     }
 
     /// The operator that the parts are of.
@@ -283,12 +283,7 @@ impl Request {
     /// [`crate::Error::Budget`] where the memory does not hold the result with the least work; what data and device report;
     /// [`crate::Error::Interrupted`] once the token is cancelled.
     pub fn to_arrays<R: Number>(&self) -> Result<Vec<Block<R>>> {
-        #[cfg(feature = "gpu")]
-        if let crate::device::Kind::Gpus(gpus) = self.operator.session().device().kind() {
-            let all: Vec<_> = gpus.all().iter().collect();
-            return self.arrays_on(&all);
-        }
-        with_backend!(self.operator.session().device(), backend => self.arrays_on(&[backend]))
+        with_backends!(self.operator.session().device(), backends => self.arrays_on(backends))
     }
 
     /// The same on backends of one kind, which share the tiles.
@@ -330,9 +325,7 @@ impl Request {
         self.check_parts()?;
         let each = place.precision.bytes() + place.converted.map_or(0, Precision::bytes);
         self.operator.check_memory(&self.parts, each)?;
-        let entries: u128 = self.parts.iter().map(ResolvedPart::entries).sum();
-        let bytes = entries.saturating_mul(each as u128);
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let bytes = bytes_of(&self.parts, each).saturated();
         let options = self.options();
         let mut limits = device.limits(options);
         limits.held = limits.held.saturating_add(bytes);
@@ -383,7 +376,7 @@ impl Request {
     /// As [`Request::write`].
     pub fn write_planned(&self, plan: &Plan, output: &Output) -> Result<RunReport> {
         let watcher = self.operator.session().watcher();
-        watcher.control(|control| self.operator.run_to_files(plan.tiles(), output, control))
+        watcher.control(|control| self.operator.write_plan(plan.tiles(), output, control))
     }
 
     fn options(&self) -> RunOptions {
@@ -395,7 +388,7 @@ impl Request {
     }
 }
 
-/// Where a result in memory is made.
+/// The conditions under which a result in memory is made.
 struct Place {
     precision: Precision,
     /// The other precision that it is converted to.

@@ -15,7 +15,7 @@ impl<R: Real> Number for R {}
 
 /// One vector, `[p]`, or several as columns, `[p, k]`, of `f32` or `f64`: views of ndarray's arrays.
 ///
-/// What is computed of them has their shape and type.
+/// Results have the same shape and type.
 ///
 /// ```
 /// # use hessblock::data::Dataset;
@@ -35,7 +35,7 @@ impl<R: Real> Number for R {}
 /// # Ok::<(), hessblock::Error>(())
 /// ```
 pub trait Vectors: sealed::Sealed {
-    /// As many vectors: `[p]` or `[p, k]`.
+    /// Arrays of the same shape: `[p]` or `[p, k]`.
     type Product;
     /// A number for each vector: one, or `[k]`.
     type Numbers;

@@ -2,7 +2,7 @@
 
 use super::{Operator, Output};
 use crate::control::Control;
-use crate::device::with_backend;
+use crate::device::with_backends;
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
 use crate::network::{Network, Parameter};
@@ -19,18 +19,14 @@ impl Operator {
     /// # Errors
     /// What data, device and disk report; nothing is left under the final name then. The tiles made so far stay under
     /// `NAME.partial` ([`Output::left`]), and a run of the same plan to the same place goes on from there.
-    pub(super) fn run_to_files(
+    #[doc(hidden)]
+    pub fn write_plan(
         &self,
         plan: &Plan,
         output: &Output,
         control: &Control<'_>,
     ) -> Result<RunReport> {
-        #[cfg(feature = "gpu")]
-        if let crate::device::Kind::Gpus(gpus) = self.session().device().kind() {
-            let all: Vec<_> = gpus.all().iter().collect();
-            return self.write_files(&all, plan, output, control);
-        }
-        with_backend!(self.session().device(), backend => self.write_files(&[backend], plan, output, control))
+        with_backends!(self.session().device(), backends => self.write_files(backends, plan, output, control))
     }
 
     fn write_files<B: Contract>(
@@ -158,7 +154,7 @@ impl Operator {
     }
 }
 
-/// What is said of a run whose result was there.
+/// The report of a run whose result existed already.
 fn was_whole(plan: &Plan) -> RunReport {
     RunReport {
         was_whole: true,

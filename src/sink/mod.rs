@@ -42,7 +42,7 @@ pub use memory::Memory;
 pub use merge::{Merged, merge};
 pub use options::{FilesOptions, StorageOptions};
 pub use parameters::ParameterPlace;
-pub use place::{allocated, takes_chunks};
+pub use place::{allocated, ending, takes_chunks};
 pub use provenance::{HashedFile, Provenance};
 pub use safetensors::{Tensors, takes_tensors};
 pub use shard::Shard;
@@ -95,7 +95,7 @@ pub trait Sink<R: Real>: Send + Sync {
         Ok(())
     }
 
-    /// What was noted last under that name, by a run that this one resumes as well.
+    /// The last note under that name, of this run or of the run that it resumes.
     fn noted(&self, _name: &str) -> Option<serde_json::Value> {
         None
     }

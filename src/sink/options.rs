@@ -1,4 +1,4 @@
-//! What a caller sets of a result on disk.
+//! Options of a result on disk.
 
 use super::place::{Kind, Place};
 use super::shard::Shard;

@@ -207,6 +207,16 @@ pub fn takes_chunks(path: &Path) -> bool {
     Place::new(path).is_ok_and(|place| place.kind == Kind::Zarr)
 }
 
+/// The ending of a result's name that says how it is stored; empty for a folder, `None` for a name that no result can have.
+pub fn ending(path: &Path) -> Option<&'static str> {
+    Some(match Place::new(path).ok()?.kind {
+        Kind::File => "npy",
+        Kind::Folder => "",
+        Kind::Zarr => "zarr",
+        Kind::Tensors => "safetensors",
+    })
+}
+
 /// Bytes on disk of what is left of a run that was to write `path`; 0 where there is none.
 pub fn allocated(path: &Path) -> u64 {
     Place::new(path).map_or(0, |place| place.allocated())

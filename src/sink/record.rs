@@ -337,7 +337,7 @@ impl Record {
         sha256_of(&self.identity(false))
     }
 
-    /// What is not the same in an earlier record, in words; empty where its run can be resumed.
+    /// The differences from an earlier record, in words; empty where its run can be resumed.
     pub(super) fn differences(&self, earlier: &Record) -> Vec<String> {
         differences::between(&earlier.identity(true), &self.identity(true))
     }

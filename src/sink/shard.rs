@@ -22,6 +22,24 @@ impl Default for Shard {
 impl Shard {
     /// Shards at most: each has a list of its own.
     pub(super) const MOST: usize = 100_000;
+
+    /// The `index`-th of `of`.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for an index outside `1..=of`, and for too many.
+    pub fn new(index: usize, of: usize) -> Result<Shard> {
+        match 1 <= index && index <= of && of <= Shard::MOST {
+            true => Ok(Shard { index, of }),
+            false => Err(no_share(&format!("{index}/{of}"))),
+        }
+    }
+}
+
+fn no_share(text: &str) -> Error {
+    Error::Request(format!(
+        "{text:?} is no share: write K/N with K from 1 to N, N at most {}",
+        Shard::MOST
+    ))
 }
 
 impl std::str::FromStr for Shard {
@@ -32,15 +50,8 @@ impl std::str::FromStr for Shard {
         let numbers = text
             .split_once('/')
             .and_then(|(k, n)| Some((k.trim().parse().ok()?, n.trim().parse().ok()?)));
-        match numbers {
-            Some((index, of)) if 1 <= index && index <= of && of <= Shard::MOST => {
-                Ok(Shard { index, of })
-            }
-            _ => Err(Error::Request(format!(
-                "{text:?} is no share: write K/N with K from 1 to N, N at most {}",
-                Shard::MOST
-            ))),
-        }
+        let (index, of) = numbers.ok_or_else(|| no_share(text))?;
+        Shard::new(index, of).map_err(|_| no_share(text))
     }
 }
 

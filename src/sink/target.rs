@@ -1,4 +1,4 @@
-//! What stands under the names of a result already: whether it is one of hessblock's, and may be replaced or resumed.
+//! Files that exist under the names of a result: they may be replaced or resumed only if hessblock made them.
 
 use super::place::{COPY, Kind, Place, is_beside, is_hidden, is_number, is_there, not_ours};
 use super::record::Record;

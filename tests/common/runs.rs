@@ -1,8 +1,9 @@
 //! Runs of a plan that a test made itself, on backends of its own.
 
 use hessblock::Operator;
+use hessblock::internals::control::Control;
 use hessblock::internals::plan::Plan;
-use hessblock::internals::run::{Control, RunReport};
+use hessblock::internals::run::RunReport;
 use hessblock::internals::sink::{Memory, PartLayout, Sink};
 use hessblock::internals::tensor::Contract;
 use ndarray::Array2;

@@ -2,11 +2,11 @@
 
 use crate::place::{Place, kill_at, refused, run, success, text};
 use hessblock::data::Dataset;
+use hessblock::internals::control::Control;
 use hessblock::internals::plan::Plan;
 use hessblock::internals::plan::RunOptions;
 use hessblock::internals::plan::request::resolve;
 use hessblock::internals::plan::tiles::Tiling;
-use hessblock::internals::run::Control;
 use hessblock::internals::sink::merge;
 use hessblock::loss::CrossEntropy;
 use hessblock::onnx::{self, OnnxOptions};

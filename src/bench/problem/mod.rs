@@ -27,15 +27,6 @@ use std::ops::Range;
 
 /// Entries that are computed by the definition.
 const ENTRIES: usize = 8;
-/// What there is to work with as far as a count of operations goes.
-const ENDLESS: Limits = Limits {
-    device: u64::MAX,
-    host: u64::MAX,
-    held: 0,
-    sharing: 1,
-    tensor: u64::MAX,
-    unified: true,
-};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -256,7 +247,7 @@ impl Problem {
 pub(in crate::bench) struct Opened {
     problem: Problem,
     session: Session,
-    /// What products are taken of, `[p]`.
+    /// The vector that products multiply, `[p]`.
     vector: Array1<f64>,
 }
 
@@ -287,8 +278,13 @@ impl Opened {
         if let Some(part) = self.part() {
             let parts = operator.parts([part])?.resolved().to_vec();
             let options = RunOptions::default();
-            let plan =
-                operator.plan_within(parts, Precision::F32, ENDLESS, options, Grid::Whole)?;
+            let plan = operator.plan_within(
+                parts,
+                Precision::F32,
+                Limits::ENDLESS,
+                options,
+                Grid::Whole,
+            )?;
             let diagonal = matches!(self.problem.task, Task::Diagonal);
             let entries = u64::try_from(plan.entries()).ok().filter(|_| !diagonal);
             return Ok((plan.operations(), entries));
@@ -297,9 +293,9 @@ impl Opened {
         let (meter, work) = (Meter::new(4), operator.work());
         if let Task::Product(_) = self.problem.task {
             let vector = self.vector.as_slice().unwrap_or_default();
-            operator::product(&meter, &work, vector, ENDLESS, None, &control)?;
+            operator::product(&meter, &work, vector, Limits::ENDLESS, None, &control)?;
         } else {
-            operator::gradient(&meter, &work, ENDLESS, None, &control)?;
+            operator::gradient(&meter, &work, Limits::ENDLESS, None, &control)?;
         }
         Ok((meter.operations(), None))
     }

@@ -46,7 +46,7 @@ fn each_contraction_is_the_one_it_is_named_after() {
         let plan = operator.plan_within(
             request.resolved().to_vec(),
             Precision::F32,
-            ENDLESS,
+            Limits::ENDLESS,
             RunOptions::default(),
             Grid::Whole,
         );

@@ -34,7 +34,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List a network's operations, parameters and layers.

@@ -210,7 +210,7 @@ fn held() -> u64 {
 impl Run {
     /// Budgets and sizes for the library, as they are once the network is read: what it takes counts against `--host-memory`.
     pub fn options(&self) -> crate::plan::RunOptions {
-        let bytes = |size: Option<Bytes>| size.map(|b| u64::try_from(b.0).unwrap_or(u64::MAX));
+        let bytes = |size: Option<Bytes>| size.map(Bytes::saturated);
         crate::plan::RunOptions {
             memory: bytes(self.memory),
             host_memory: bytes(self.host_memory),

@@ -17,7 +17,7 @@ use crate::{
 };
 use serde::Serialize;
 
-/// What `blocks --json` prints.
+/// The JSON object that `blocks --json` prints.
 #[derive(Serialize)]
 struct Summary<'a> {
     /// Where the result is.
@@ -30,7 +30,7 @@ struct Summary<'a> {
     /// The parts left out by `--skip-larger`.
     skipped: &'a [Skipped],
     samples: usize,
-    /// What `--rank-tolerance` cut.
+    /// The directions that `--rank-tolerance` cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<&'a RankReport>,
     #[serde(flatten)]
@@ -163,10 +163,7 @@ fn rates(command: &Blocks, device: &Device) -> Result<Rates> {
     let name = device.name();
     let text = format!("measuring how long each kind of work takes on {name}");
     note(command.run.quiet, &text);
-    let control = Control {
-        progress: &|_| {},
-        cancel: CANCEL.flag(),
-    };
+    let control = Control::stopped_by(CANCEL.flag());
     let rates = Rates::anew(device, &control)?;
     let text = match rates.kept {
         true => format!("{name} was measured, once, in {:.1} s", rates.seconds),
@@ -259,7 +256,7 @@ fn written(command: &Blocks, planned: &Planned, output: &Output) -> Result<RunRe
     })
 }
 
-/// What is said of a run beside its summary.
+/// Prints notes and warnings about a run.
 fn remark(command: &Blocks, output: &Output, report: &RunReport) {
     let quiet = command.run.quiet;
     if report.was_whole {

@@ -1,4 +1,4 @@
-//! What `blocks` prints of a finished run.
+//! The summary that `blocks` prints after a run.
 
 use super::super::progress::engineering;
 use super::super::{args, print, rank_line};

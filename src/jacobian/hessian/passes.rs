@@ -53,7 +53,7 @@ impl<'a> Reaches<'a> {
     }
 }
 
-/// What the passes of a unit of samples share.
+/// The tensors that all passes of a unit of samples share.
 pub struct GroupPasses<'a, B: Backend> {
     /// Where they run.
     pub backend: &'a B,

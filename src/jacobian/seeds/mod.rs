@@ -1,4 +1,4 @@
-//! Where reverse passes start: what the loss makes of a chunk's outputs, formed on the host in double precision.
+//! The seeds of reverse passes: derivatives of the loss at a chunk's outputs, formed on the host in double precision.
 
 mod dual;
 mod factor;

@@ -6,7 +6,7 @@ mod smaller;
 pub(crate) use shortfall::Shortfall;
 pub(super) use smaller::with_what_fits;
 
-use super::request::{Part, ResolvedPart, resolve};
+use super::request::{Part, ResolvedPart, bytes_of, resolve};
 use crate::bytes::Bytes;
 use crate::error::{Remedy, Result};
 use crate::network::Network;
@@ -46,8 +46,8 @@ pub fn shortage(
     room: u128,
     holder: &str,
 ) -> Result<Option<Shortage>> {
-    let bytes = |part: &ResolvedPart| part.entries() * number_bytes as u128;
-    let total: u128 = parts.iter().map(bytes).sum();
+    let bytes = |part: &ResolvedPart| part.bytes(number_bytes).0;
+    let total = bytes_of(parts, number_bytes).0;
     let largest = parts.iter().max_by_key(|part| part.entries());
     let Some(largest) = largest.filter(|_| total > room) else {
         return Ok(None);
@@ -100,10 +100,9 @@ pub fn shortage(
         );
         remedies.extend(limit.parse().map(Remedy::SkipLarger));
     }
-    let saturated = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX);
     Ok(Some(Shortage {
-        needed: saturated(total),
-        available: saturated(room),
+        needed: Bytes(total).saturated(),
+        available: Bytes(room).saturated(),
         remedies,
         message,
     }))
@@ -113,14 +112,14 @@ pub fn shortage(
 pub(super) fn as_remedies(parts: &[ResolvedPart], number_bytes: usize) -> Vec<Remedy> {
     let remedy = |part: &ResolvedPart| Remedy::Part {
         name: part.name.clone(),
-        bytes: Bytes(part.entries() * number_bytes as u128),
+        bytes: part.bytes(number_bytes),
     };
     parts.iter().map(remedy).collect()
 }
 
 /// Names and sizes of parts, of many the first few.
 pub(super) fn listed(parts: &[ResolvedPart], number_bytes: usize) -> String {
-    let size = |part: &ResolvedPart| Bytes(part.entries() * number_bytes as u128);
+    let size = |part: &ResolvedPart| part.bytes(number_bytes);
     let shown = parts.iter().take(LISTED);
     let mut names: Vec<String> = shown.map(|p| format!("{} ({})", p.name, size(p))).collect();
     if parts.len() > LISTED {

@@ -20,7 +20,7 @@ pub(super) fn at_least(bytes: u128) -> String {
         .replace(' ', "")
 }
 
-/// What is said of a budget that is too small.
+/// A budget that is too small: its numbers and the budgets that would do.
 pub(crate) struct Shortfall {
     /// Bytes that the work takes of the budget that is too small.
     pub(crate) needed: u64,

@@ -122,10 +122,7 @@ mod tests {
         let unified = |bytes: u64| Limits {
             device: bytes,
             host: bytes,
-            held: 0,
-            sharing: 1,
-            tensor: u64::MAX,
-            unified: true,
+            ..Limits::ENDLESS
         };
         let error = refused(&full, unified(4 << 20)).unwrap();
         let message = error.to_string();
@@ -249,10 +246,7 @@ mod tests {
                 let limits = Limits {
                     device: bytes,
                     host: bytes,
-                    held: 0,
-                    sharing: 1,
-                    tensor: u64::MAX,
-                    unified: true,
+                    ..Limits::ENDLESS
                 };
                 for part in [Part::Full, Part::layer("b"), Part::Diagonal] {
                     let parts = resolve(session.network(), std::slice::from_ref(&part)).unwrap();
@@ -278,14 +272,7 @@ mod tests {
             .build()
             .unwrap();
         let parts = resolve(session.network(), &[Part::Full]).unwrap();
-        let limits = Limits {
-            device: u64::MAX,
-            host: u64::MAX,
-            held: 0,
-            sharing: 1,
-            tensor: u64::MAX,
-            unified: true,
-        };
+        let limits = Limits::ENDLESS;
         let error = session
             .ggn()
             .plan_within(

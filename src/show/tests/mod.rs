@@ -307,10 +307,7 @@ fn a_pass_stops_when_it_is_asked_to() {
     let layout = PartLayout::vector("diag", vec![0..10]);
     let (_folder, blocks) = result(&[(layout, vec![1.0; 10])], Vec::new());
     let cancel = std::sync::atomic::AtomicBool::new(true);
-    let control = Control {
-        progress: &|_| {},
-        cancel: &cancel,
-    };
+    let control = Control::stopped_by(&cancel);
     let stopped = show_with(&blocks, "out", &ShowOptions::default(), &control);
     assert!(matches!(stopped.err(), Some(crate::Error::Interrupted)));
 }

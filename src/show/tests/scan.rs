@@ -1,4 +1,4 @@
-//! What one pass over a part finds, compared with what plain loops find.
+//! Statistics from one pass over a part, compared with plain loops.
 
 use super::{places, result};
 use crate::show::{grid, scan, select};

@@ -267,7 +267,7 @@ pub fn directions(session: &Session, layers: &[Layer], options: PairOptions) -> 
     Ok(Ways::new(session, layers, options, host)?.directions())
 }
 
-/// What of the host's budget is not in use already.
+/// The part of the host's budget that is not in use already.
 fn host_left(session: &Session) -> u64 {
     session.device().limits(session.options()).host_left()
 }

@@ -1,4 +1,4 @@
-//! What is found out about a device when it is first used, and whether what was found before is used.
+//! Measurements of a device at its first use, and the choice whether earlier measurements are used.
 
 use super::tiles::{self, Shapes};
 
@@ -14,7 +14,7 @@ pub enum Tuning {
     Trial,
 }
 
-/// What was found out about a device.
+/// The measurements of a device.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Findings {
     /// Whether what a sum loses can be computed and kept (TwoSum behind a barrier): then sums over several dispatches are

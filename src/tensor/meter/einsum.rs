@@ -1,4 +1,4 @@
-//! Whether an einsum is computed by products of matrices.
+//! The choice between matrix products and plain loops for an einsum.
 
 use crate::tensor::tally::Kind;
 use crate::tensor::{Einsum, Shape};

@@ -205,7 +205,7 @@ struct Part {
     step: usize,
 }
 
-/// What one task computes: an output of the fixed side with some outputs of the scaled side.
+/// The work of one task: an output of the fixed side with some outputs of the scaled side.
 struct Task {
     fixed: usize,
     outputs: Range<usize>,
