@@ -105,8 +105,11 @@ fn the_diagonal_in_turns_of_directions_is_that_of_the_definition_in_memory_that_
         let off = (diagonal[i] - expected).abs();
         assert!(off <= 1e-12 * largest, "{i}: {} {expected}", diagonal[i]);
     }
-    let (_, larger) = run(&session(8, 1500));
-    if let Some((peak, larger)) = peak.zip(larger) {
-        assert!(larger as f64 <= 1.2 * peak as f64 + 3e7, "{peak} {larger}");
+    // An allocator keeps what earlier runs touched: the second and third run of the same work settle that.
+    let settled = (0..2).filter_map(|_| run(&small).1).chain(peak).max();
+    let (_, larger) = run(&session(32, 1500));
+    if let Some((settled, larger)) = settled.zip(larger) {
+        let most = 1.2 * settled as f64 + 3e7;
+        assert!(larger as f64 <= most, "{settled} {larger}");
     }
 }
