@@ -329,6 +329,16 @@ impl Operator {
         })
     }
 
+    pub(super) fn outputs(&self) -> Result<Array2<f64>> {
+        let (device, work, limits, batch) = self.ground();
+        let outputs = self.session.watcher.control(|control| {
+            let outputs = with_backend!(device, backend => operator::outputs(backend, &work, limits, batch, control));
+            self.finite(outputs, false, control, |v| all_finite(v))
+        })?;
+        let shape = (work.dataset.len(), work.network.outputs());
+        Array2::from_shape_vec(shape, outputs).map_err(|e| Error::Shape(e.to_string()))
+    }
+
     pub(super) fn jacobian_product(&self, vectors: &Array2<f64>) -> Result<Array3<f64>> {
         let rows = self.vectors(&vectors.view())?;
         let (device, work, limits, batch) = self.ground();

@@ -8,13 +8,15 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Deflate shrinks at most 1032-fold (zlib's technical details): more than that cannot come out.
 const LARGEST_RATIO: u64 = 1032;
 
+/// Bytes in memory, whoever owns them.
+pub(super) type Shared = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
 /// Where bytes are read from, by position.
-#[derive(Debug)]
 pub(super) enum Store {
     /// A file, whose array lies plainly from `start` on.
     Plain {
@@ -26,7 +28,21 @@ pub(super) enum Store {
     /// A stream that can only be read forward.
     Stream(Mutex<Stream>),
     /// Memory.
-    Memory(Vec<u8>),
+    Memory(Shared),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Store::Plain {
+                file,
+                start,
+                length,
+            } => write!(f, "Plain({file:?} from {start}, {length} bytes)"),
+            Store::Stream(stream) => stream.fmt(f),
+            Store::Memory(bytes) => write!(f, "Memory({} bytes)", (**bytes).as_ref().len()),
+        }
+    }
 }
 
 /// A compressed stream: read forward, and started again when going back.
@@ -95,7 +111,7 @@ impl Store {
                     .unwrap_or_else(PoisonError::into_inner)
                     .longest
             }
-            Store::Memory(bytes) => bytes.len() as u64,
+            Store::Memory(bytes) => (**bytes).as_ref().len() as u64,
         }
     }
 
@@ -110,7 +126,7 @@ impl Store {
                     Compression::Gzip => None,
                 }
             }
-            Store::Memory(bytes) => Some(bytes.len() as u64),
+            Store::Memory(bytes) => Some((**bytes).as_ref().len() as u64),
         }
     }
 
@@ -129,6 +145,7 @@ impl Store {
                     .map_err(|error| stream.explain(path, expected, error))
             }
             Store::Memory(bytes) => {
+                let bytes = (**bytes).as_ref();
                 let end = offset as usize + buffer.len();
                 let from = bytes.get(offset as usize..end);
                 buffer.copy_from_slice(from.ok_or_else(|| {
