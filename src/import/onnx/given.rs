@@ -120,8 +120,18 @@ impl Weights {
         }
     }
 
-    /// Puts the arrays' own names into the graph.
-    pub(super) fn rename(&self, graph: &mut proto::Graph) {
+    /// Puts the arrays' own names into the graph, and lists each as an input, as older files list their initializers.
+    pub(super) fn enter(&self, graph: &mut proto::Graph) {
+        self.rename(graph);
+        let listed: HashSet<String> = graph.input.iter().map(|i| i.name.clone()).collect();
+        let missing = self.arrays().filter(|(name, ..)| !listed.contains(*name));
+        graph.input.extend(missing.map(|(name, ..)| proto::ValueInfo {
+            name: name.to_string(),
+            ..proto::ValueInfo::default()
+        }));
+    }
+
+    fn rename(&self, graph: &mut proto::Graph) {
         let aliases: HashMap<&str, &str> = (self.aliases.iter())
             .map(|(from, to)| (from.as_str(), to.as_str()))
             .collect();

@@ -52,6 +52,17 @@ impl Node {
         Some(String::from_utf8_lossy(&attribute.s).into_owned())
     }
 
+    /// The path of the module that it came from, as PyTorch's newer exporter tells it; `None` where nothing tells, and for the
+    /// outermost module.
+    pub fn module(&self) -> Option<&str> {
+        // Such as ['', 'encoder', 'encoder.fc1', 'linear']: modules from the outside to the inside, then the operation.
+        let key = "pkg.torch.onnx.name_scopes";
+        let scopes = self.proto.metadata_props.iter().find(|e| e.key == key)?;
+        let names: Vec<&str> = scopes.value.split('\'').skip(1).step_by(2).collect();
+        let module = *names.get(names.len().checked_sub(2)?)?;
+        (!module.is_empty()).then_some(module)
+    }
+
     /// The name of input `k`, where it is given.
     pub fn input(&self, k: usize) -> Option<&str> {
         let name = self.proto.input.get(k)?;
@@ -209,7 +220,7 @@ impl Graph {
         }
         let mut graph = subgraphs::flattened(graph);
         if let Some(weights) = weights {
-            weights.rename(&mut graph);
+            weights.enter(&mut graph);
         }
         let graph = Self::prune(path, graph, opset, weights, options)?;
         Ok(Graph {
