@@ -29,6 +29,9 @@ struct Graph {
     options: OnnxOptions,
 }
 
+/// A layer: its name, the names of its parameters, their flat ranges.
+type LayerRow = (String, Vec<String>, Vec<(usize, usize)>);
+
 /// Arrays by name, as Python gives them.
 type Arrays<'py> = Vec<(String, Bound<'py, PyAny>)>;
 
@@ -204,7 +207,7 @@ impl Network {
 
     /// The layers: name, names of the parameters, their flat ranges.
     #[getter]
-    fn layers(&self) -> Vec<(String, Vec<String>, Vec<(usize, usize)>)> {
+    fn layers(&self) -> Vec<LayerRow> {
         let layers = self.inner.layers();
         let each = layers.iter().map(|layer| {
             let names = layer.parameters.iter();

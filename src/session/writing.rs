@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::device::with_backends;
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
+use crate::memory::SharedBytes;
 use crate::network::{Network, Parameter};
 use crate::plan::Plan;
 use crate::plan::request::ResolvedPart;
@@ -12,7 +13,6 @@ use crate::run::RunReport;
 use crate::sink::{Blocks, Files, ParameterPlace, PartLayout, Provenance, Sink, takes_tensors};
 use crate::tensor::{Contract, HostData, Real};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 impl Operator {
     /// Parts of it that are in memory, each with NumPy's name of its numbers (`<f4`) and its bytes, row-major, as a result that can be
@@ -25,8 +25,7 @@ impl Operator {
     /// # use hessblock::network::builder::Builder;
     /// # use hessblock::{Device, Part, Precision, Session};
     /// # use ndarray::arr2;
-    /// # use std::sync::Arc;
-    /// # let network = Builder::new(&[3]).linear("fc", 2).initialize(0).build()?;
+    /// #     /// # let network = Builder::new(&[3]).linear("fc", 2).initialize(0).build()?;
     /// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3]]), arr2(&[[1.0, -1.0]]));
     /// # let session = Session::builder(network).data(data).loss(SquaredError::default())
     /// #     .device(Device::cpu(Precision::F64)).build()?;
@@ -39,10 +38,7 @@ impl Operator {
     ///
     /// # Errors
     /// [`Error::Shape`] where bytes and layout do not fit, [`Error::Value`] for another type of numbers.
-    pub fn in_memory(
-        &self,
-        parts: Vec<(PartLayout, &str, Arc<dyn AsRef<[u8]> + Send + Sync>)>,
-    ) -> Result<Blocks> {
+    pub fn in_memory(&self, parts: Vec<(PartLayout, &str, SharedBytes)>) -> Result<Blocks> {
         let parameters = places(self.session().network());
         let provenance = serde_json::json!(self.provenance());
         Blocks::in_memory(parts, parameters, provenance)

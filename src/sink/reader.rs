@@ -3,10 +3,10 @@
 use super::layout::PartLayout;
 use crate::error::{Error, Result};
 use crate::files::{self, npy, npy::Dtype, read_exact_at};
+use crate::memory::SharedBytes;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Reads the numbers of one part.
 pub(super) trait Reader: Send + Sync + std::fmt::Debug {
@@ -25,12 +25,9 @@ pub(super) trait Reader: Send + Sync + std::fmt::Debug {
     fn read(&self, rows: Range<usize>, columns: Range<usize>, into: &mut [u8]) -> Result<()>;
 }
 
-/// Bytes in memory, whoever owns them.
-pub(super) type Shared = Arc<dyn AsRef<[u8]> + Send + Sync>;
-
 /// Numbers that lie row-major in memory.
 pub(super) struct Held {
-    bytes: Shared,
+    bytes: SharedBytes,
     dtype: Dtype,
     columns: usize,
 }
@@ -51,7 +48,7 @@ impl Held {
     ///
     /// # Errors
     /// [`Error::Shape`] where they do not fill it, [`Error::Value`] for a type that is not read.
-    pub(super) fn new(layout: &PartLayout, dtype: &str, bytes: Shared) -> Result<Held> {
+    pub(super) fn new(layout: &PartLayout, dtype: &str, bytes: SharedBytes) -> Result<Held> {
         let kind = Dtype::parse(dtype).ok_or_else(|| {
             Error::Value(format!(
                 "part {:?} of {dtype}: real numbers are read",

@@ -1,9 +1,10 @@
 //! An array of samples, read piece by piece.
 
 use super::formats::{self, Stored, split_key};
-use super::store::{Shared, Store};
+use super::store::Store;
 use crate::error::{Error, Result};
 use crate::files::npy::{Dtype, Kind};
+use crate::memory::SharedBytes;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -160,11 +161,7 @@ impl ArraySource {
     ///
     /// # Errors
     /// [`Error::Value`] for a type of numbers that is not read, [`Error::Shape`] for another number of bytes than the shape says.
-    pub fn shared(
-        shape: &[usize],
-        dtype: &str,
-        bytes: Arc<dyn AsRef<[u8]> + Send + Sync>,
-    ) -> Result<ArraySource> {
+    pub fn shared(shape: &[usize], dtype: &str, bytes: SharedBytes) -> Result<ArraySource> {
         let Some(kind) = Dtype::parse(dtype) else {
             return Err(Error::Value(format!(
                 "an array of {dtype}: real numbers, integers and booleans are read"
@@ -180,7 +177,7 @@ impl ArraySource {
         Ok(ArraySource::from_bytes(shape.to_vec(), kind, bytes))
     }
 
-    fn from_bytes(shape: Vec<usize>, dtype: Dtype, bytes: Shared) -> ArraySource {
+    fn from_bytes(shape: Vec<usize>, dtype: Dtype, bytes: SharedBytes) -> ArraySource {
         let path = PathBuf::from("(array in memory)");
         ArraySource {
             path: path.clone(),

@@ -3,18 +3,16 @@
 use super::formats::too_long;
 use crate::error::{Error, Result};
 use crate::files::read_exact_at;
+use crate::memory::SharedBytes;
 use flate2::Crc;
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Deflate shrinks at most 1032-fold (zlib's technical details): more than that cannot come out.
 const LARGEST_RATIO: u64 = 1032;
-
-/// Bytes in memory, whoever owns them.
-pub(super) type Shared = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// Where bytes are read from, by position.
 pub(super) enum Store {
@@ -28,7 +26,7 @@ pub(super) enum Store {
     /// A stream that can only be read forward.
     Stream(Mutex<Stream>),
     /// Memory.
-    Memory(Shared),
+    Memory(SharedBytes),
 }
 
 impl std::fmt::Debug for Store {

@@ -125,10 +125,12 @@ impl Weights {
         self.rename(graph);
         let listed: HashSet<String> = graph.input.iter().map(|i| i.name.clone()).collect();
         let missing = self.arrays().filter(|(name, ..)| !listed.contains(*name));
-        graph.input.extend(missing.map(|(name, ..)| proto::ValueInfo {
-            name: name.to_string(),
-            ..proto::ValueInfo::default()
-        }));
+        graph
+            .input
+            .extend(missing.map(|(name, ..)| proto::ValueInfo {
+                name: name.to_string(),
+                ..proto::ValueInfo::default()
+            }));
     }
 
     fn rename(&self, graph: &mut proto::Graph) {

@@ -3,7 +3,8 @@
 use super::{Blocks, ResultPart};
 use crate::error::{Error, Result};
 use crate::files::{self, allow_open_files, with_suffix};
-use crate::sink::reader::{Held, Reader, Run, Shared};
+use crate::memory::SharedBytes;
+use crate::sink::reader::{Held, Reader, Run};
 use crate::sink::record::PartRecord;
 use crate::sink::tensor_file::TensorFile;
 use crate::sink::{ParameterPlace, PartLayout};
@@ -26,11 +27,11 @@ impl Blocks {
     /// # Errors
     /// [`Error::Shape`] where bytes and layout do not fit, [`Error::Value`] for a type of numbers that is not read.
     pub(crate) fn in_memory(
-        parts: Vec<(PartLayout, &str, Shared)>,
+        parts: Vec<(PartLayout, &str, SharedBytes)>,
         parameters: Vec<ParameterPlace>,
         provenance: serde_json::Value,
     ) -> Result<Blocks> {
-        let part = |(layout, dtype, bytes): (PartLayout, &str, Shared)| {
+        let part = |(layout, dtype, bytes): (PartLayout, &str, SharedBytes)| {
             let reader = Box::new(Held::new(&layout, dtype, bytes)?);
             Ok(ResultPart { layout, reader })
         };
