@@ -2,11 +2,12 @@
 
 use crate::errors::raise;
 use hessblock::{CancelToken, Progress};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long the waiting thread sleeps between two looks at signals and progress.
@@ -35,6 +36,21 @@ impl Told {
     }
 }
 
+/// The process that this module computed in first.
+static PROCESS: OnceLock<u32> = OnceLock::new();
+
+/// Refuses a process that was forked off one that computed: its threads are gone, and whatever waits for them waits for ever.
+fn check_process() -> PyResult<()> {
+    let own = std::process::id();
+    match *PROCESS.get_or_init(|| own) == own {
+        true => Ok(()),
+        false => Err(PyRuntimeError::new_err(
+            "this process was forked from one in which hessblock had begun to compute, and its threads were not: start processes \
+             with the method \"spawn\" or \"forkserver\" (multiprocessing.get_context)",
+        )),
+    }
+}
+
 /// Runs `work` on another thread without the GIL. It is given the token that a signal, or an exception of `progress`, cancels,
 /// and the place to note its progress.
 ///
@@ -47,6 +63,7 @@ pub fn run<T: Send>(
     progress: Option<&Bound<'_, PyAny>>,
     work: impl FnOnce(&CancelToken, &Told) -> hessblock::Result<T> + Send,
 ) -> PyResult<T> {
+    check_process()?;
     let (token, told) = (CancelToken::new(), Told::default());
     let (result, stopped) = std::thread::scope(|scope| {
         let (send, mut receive) = sync_channel(1);
@@ -96,7 +113,7 @@ pub fn run<T: Send>(
         }
         Some(Ok(Err(error))) => Err(raise(py, error)),
         Some(Err(panic)) => std::panic::resume_unwind(panic),
-        None => Err(pyo3::exceptions::PyRuntimeError::new_err(
+        None => Err(PyRuntimeError::new_err(
             "the thread of the computation ended without a result: please report this",
         )),
     }
