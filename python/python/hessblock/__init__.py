@@ -28,7 +28,8 @@ from ._errors import (
     ShapeError,
     UnsupportedError,
 )
-from ._operator import Operator, empirical_fisher, fisher, ggn, hessian, residual
+from ._matrices import empirical_fisher, fisher, ggn, hessian, residual
+from ._operator import Operator
 from ._parallel import shards
 from ._parts import Parts
 from ._problem import Problem

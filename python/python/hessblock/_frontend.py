@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._errors import ModelError, RequestError
+from ._errors import ModelError, RequestError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,19 @@ class NetworkOptions:
     tie: tuple[str, ...] = ()
     untie: tuple[str, ...] = ()
     weights: str | None = None
-    output: str | None = None
     dimensions: dict[str, int] = field(default_factory=dict)
 
 
 class OnnxFrontend:
     """An ONNX model: a path, or the bytes of a file."""
 
-    def __init__(self, model: str | os.PathLike[str] | bytes) -> None:
+    def __init__(
+        self, model: str | os.PathLike[str] | bytes, *, output: str | int | None = None, reduction: str | None = None
+    ) -> None:
+        if isinstance(output, int):
+            raise RequestError(f"output={output}: give the name of an output of the file")
         self.notes: list[str] = []
+        self._output, self._reduction = output, reduction
         self._model: str | bytes
         if isinstance(model, bytes):
             self._model, self.name = model, "ONNX"
@@ -110,7 +114,7 @@ class OnnxFrontend:
 
     def network(self, options: NetworkOptions) -> _core.Network:
         """Reads the network with its weights."""
-        keywords: dict[str, Any] = {"weights": options.weights, "output": options.output, "dimensions": options.dimensions}
+        keywords: dict[str, Any] = {"weights": options.weights, "output": self._output, "dimensions": options.dimensions}
         keywords.update({key: list(getattr(options, key)) for key in ("constant", "trainable", "tie", "untie")})
         if isinstance(self._model, bytes):
             network = _core.Network.from_bytes(self._model, self.name, **keywords)
@@ -146,31 +150,33 @@ class OnnxFrontend:
             )
         from ._torch_loss import Loss
 
-        return Loss(loss, self._output_shape).taken
+        return Loss(loss, self._output_shape, reduction=self._reduction).taken
 
     def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
         """Does nothing: there is no other implementation of a file to compare with."""
 
 
-def frontend_of(model: Any) -> Frontend | OnnxFrontend:
+def frontend_of(model: Any, *, output: str | int | None = None, reduction: str | None = None) -> Frontend | OnnxFrontend:
     """Returns the frontend of a model.
 
     Args:
         model: A `torch.nn.Module`, a path or the bytes of an ONNX file, or `(fn, params)` of JAX.
+        output: The output to take, of a model that has several.
+        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
 
     Raises:
         ImportError: What the kind of model needs is not installed; the message names the extra.
         ModelError: The model is none of these.
     """
     if isinstance(model, (str, os.PathLike, bytes)):
-        return OnnxFrontend(model)
+        return OnnxFrontend(model, output=output, reduction=reduction)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         try:
             from ._torch import TorchFrontend
         except ModuleNotFoundError as error:
             raise missing(error, "torch", "a torch.nn.Module") from error
-        taken: Frontend = TorchFrontend(model)
+        taken: Frontend = TorchFrontend(model, output=output, reduction=reduction)
         return taken
     if isinstance(model, (tuple, list)) and len(model) == 2 and callable(model[0]):
         try:
@@ -206,13 +212,19 @@ def network_of(frontend: Frontend | OnnxFrontend, options: NetworkOptions) -> _c
                 "and which are trained (requires_grad)"
             )
     graph = frontend.graph()
-    return _core.Network.from_graph(
-        graph.proto,
-        frontend.arrays(),
-        graph.parameters,
-        name=frontend.name,
-        aliases=graph.aliases,
-        constant=list(options.constant),
-        output=options.output or graph.output,
-        dimensions=options.dimensions,
-    )
+    try:
+        return _core.Network.from_graph(
+            graph.proto,
+            frontend.arrays(),
+            graph.parameters,
+            name=frontend.name,
+            aliases=graph.aliases,
+            constant=list(options.constant),
+            output=graph.output,
+            dimensions=options.dimensions,
+        )
+    except UnsupportedError as error:
+        explain = getattr(frontend, "explain", None)
+        if explain is None:
+            raise
+        raise explain(error) from None

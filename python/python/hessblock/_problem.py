@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import logging
-import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from . import _core
 from ._device import device_of
 from ._errors import DataError, RequestError
-from ._frontend import CallableLoss, NetworkOptions, OnnxFrontend, frontend_of, network_of
+from ._frontend import NetworkOptions, OnnxFrontend, frontend_of, network_of
 from ._lazy import Bounds
 from ._progress import Progress, reporting
+from ._sessions import Sessions, sample_range
 from ._units import format_shape, parse_bytes, plural
 from ._vectors import Parameter, as_names, pack, to_numpy
 
@@ -69,7 +69,8 @@ class Problem:
         tie: ONNX: "COPY=SOURCE" for tensors that are one parameter.
         untie: ONNX: tensors that are parameters of their own although they are equal.
         weights: ONNX: a `.safetensors` file whose tensors replace those of the file by name.
-        output: The name of the output to take, of a model that has several.
+        output: The name of the output to take, of a model that has several; of a module also its number.
+        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
 
     Raises:
         UnsupportedError: The model has operations that cannot be taken; `nodes` lists all of them.
@@ -101,7 +102,8 @@ class Problem:
         tie: str | Iterable[str] = (),
         untie: str | Iterable[str] = (),
         weights: str | None = None,
-        output: str | None = None,
+        output: str | int | None = None,
+        reduction: str | None = None,
     ) -> None:
         if data is None:
             raise DataError("a problem needs data: give Problem(model, loss, data), where data are (inputs, targets) or a DataLoader")
@@ -111,82 +113,47 @@ class Problem:
             _patterns(tie),
             _patterns(untie),
             weights,
-            output,
             dict(dimensions or {}),
         )
         self._default_progress = progress
-        self._budget: dict[str, Any] = {
+        budget = {
             "batch": batch,
             "memory": parse_bytes(memory, "memory"),
             "host_memory": parse_bytes(host_memory, "host_memory"),
             "allow_non_finite": allow_non_finite,
         }
-        self._lock = threading.RLock()
-        self._version = 0
         self._found: tuple[NDArray[np.float64], float, float | None] | None = None
-        self._frontend = frontend_of(model)
+        self._frontend = frontend_of(model, output=output, reduction=reduction)
         # A file says what its inputs are called, and a module is exported with its data.
         if isinstance(self._frontend, OnnxFrontend):
-            self._network = network_of(self._frontend, options)
+            network = network_of(self._frontend, options)
             self._data = self._frontend.data(data)
         else:
             self._data = self._frontend.data(data)
-            self._network = network_of(self._frontend, options)
-        self._device = device_of(device, dtype, _double(self._frontend, self._network))
-        self._range = _range(samples, self._data.samples)
+            network = network_of(self._frontend, options)
+        self._device = device_of(device, dtype, _double(self._frontend, network))
         self._loss = self._frontend.loss(loss)
-        self._targets = self._data.targets
-        self._made, self._stale = self._make(self._range), False
-        self._parameters = [Parameter(name, layer, tuple(shape), at) for name, layer, shape, at in self._network.parameters]
+        self._parameters = [Parameter(name, layer, tuple(shape), at) for name, layer, shape, at in network.parameters]
+        self._sessions = Sessions(
+            network,
+            self._data,
+            self._loss,
+            self._device,
+            samples=sample_range(samples, self._data.samples),
+            progress=progress,
+            budget=budget,
+        )
         if check:
-            self._frontend.check(self._made, self._data, self._loss)
+            self._frontend.check(self._session(), self._data, self._loss)
         self._tell()
-
-    def _make(self, samples: Bounds | None) -> _core.Session:
-        """Returns a session over a range of the samples."""
-        data, options = self._data, {**self._budget, "samples": samples}
-        if isinstance(self._loss, _core.Loss):
-            return _core.Session(self._network, data.inputs, data.targets, self._loss, self._device, **options)
-        # The derivatives hold the reduction's weight, which is that of these samples alone.
-        inputs, targets = data.inputs, data.targets
-        if samples is not None:
-            from ._data_files import take
-
-            inputs = [(name, take(values, *samples)) for name, values in inputs]
-            targets = None if targets is None else take(targets, *samples)
-        options["samples"], self._targets = None, targets
-        with reporting(self._default_progress, "outputs") as report:
-            outputs = _core.outputs(self._network, inputs, self._device, progress=report)
-        given, hessians = self._given(outputs)
-        return _core.Session(self._network, inputs, hessians, given, self._device, **options)
-
-    def _given(self, outputs: NDArray[np.float64]) -> tuple[_core.Loss, NDArray[np.float64]]:
-        """Returns a callable loss at the outputs as its derivatives, and the Hessians that stand for targets."""
-        assert not isinstance(self._loss, _core.Loss)
-        targets = self._targets
-        if isinstance(targets, str):
-            from ._data_files import samples, take
-
-            targets = take(targets, 0, samples(targets))
-        values, gradients, hessians = self._loss.derivatives(outputs, targets)
-        return _core.Loss.given(gradients, values), hessians
-
-    def _first(self, samples: int) -> _core.Session:
-        """Returns a session over the first samples of those that the problem has."""
-        if samples >= self.samples:
-            return self._session()
-        if self.has_callable_loss:
-            raise RequestError("a callable loss is known at the samples of its problem only: give samples= to the problem")
-        start = 0 if self._range is None else self._range[0]
-        return self._make((start, start + samples))
 
     def _session(self) -> _core.Session:
         """Returns the session of the weights as they are now."""
-        with self._lock:
-            if self._stale:
-                given, hessians = self._given(self._made.outputs())
-                self._made, self._stale = self._made.with_given(given, hessians), False
-            return self._made
+        return self._sessions.current()
+
+    @property
+    def _network(self) -> _core.Network:
+        return self._sessions.network
 
     def _tell(self) -> None:
         for text in dict.fromkeys(self.notes):
@@ -220,7 +187,7 @@ class Problem:
     @property
     def samples(self) -> int:
         """N, the number of samples that the loss is taken over."""
-        return self._made.samples
+        return self._sessions.samples
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -245,7 +212,7 @@ class Problem:
     @property
     def has_callable_loss(self) -> bool:
         """Whether the loss is one that the library does not know, taken by its derivatives."""
-        return not isinstance(self._loss, _core.Loss)
+        return not self._sessions.known
 
     @property
     def notes(self) -> list[str]:
@@ -255,7 +222,7 @@ class Problem:
     @property
     def version(self) -> int:
         """A number that `update` raises: results of another version are those of other weights."""
-        return self._version
+        return self._sessions.version
 
     def values(self) -> NDArray[np.float64]:
         """Returns the parameters as they were taken, [p] in the flat order."""
@@ -274,17 +241,14 @@ class Problem:
             RequestError: A file's weights do not change: give values.
             ShapeError: Names or shapes do not fit the parameters.
         """
-        with self._lock:
-            if values is None:
-                if isinstance(self._frontend, OnnxFrontend):
-                    raise RequestError(f"{self.name} is a file, whose weights do not change: give update(values)")
-                network = self._network.with_arrays(self._frontend.arrays())
-            else:
-                network = self._network.with_values(self._flat(values))
-            self._made = self._made.with_network(network)
-            self._network = network
-            self._stale, self._found = self.has_callable_loss, None
-            self._version += 1
+        if values is None:
+            if isinstance(self._frontend, OnnxFrontend):
+                raise RequestError(f"{self.name} is a file, whose weights do not change: give update(values)")
+            network = self._network.with_arrays(self._frontend.arrays())
+        else:
+            network = self._network.with_values(self._flat(values))
+        self._sessions.replace(network)
+        self._found = None
 
     def _flat(self, values: Any) -> NDArray[np.float64]:
         flatten = getattr(self._frontend, "flatten", None)
@@ -296,11 +260,11 @@ class Problem:
         return flat
 
     def _gradient(self, progress: Progress) -> tuple[NDArray[np.float64], float, float | None]:
-        version = self._version
+        version = self.version
         if self._found is None:
             with reporting(self._progress_of(progress), "gradient") as report:
                 found = self._session().gradient(progress=report)
-            if version != self._version:
+            if version != self.version:
                 return found
             self._found = found
         return self._found
@@ -420,24 +384,3 @@ def _double(frontend: Any, network: _core.Network) -> bool:
     names = {name for name, *_ in network.parameters}
     return bool(names) and all(array.dtype == np.float64 for name, array in frontend.arrays() if name in names)
 
-
-def _range(samples: int | Sequence[int] | slice | None, count: int) -> Bounds | None:
-    """Returns the range of samples that a user means.
-
-    Raises:
-        RequestError: The range is empty or has a step.
-    """
-    if samples is None:
-        return None
-    if isinstance(samples, slice):
-        start, stop, step = samples.indices(count)
-    elif isinstance(samples, range):
-        start, stop, step = samples.start, samples.stop, samples.step
-    elif isinstance(samples, (int, np.integer)):
-        start, stop, step = 0, int(samples), 1
-    else:
-        start, stop = (int(bound) for bound in samples)
-        step = 1
-    if step != 1 or not 0 <= start < stop:
-        raise RequestError(f"samples={samples!r}: give a number of samples, or (start, stop) with start below stop")
-    return start, stop

@@ -201,7 +201,7 @@ def error(
             "initialiser='file', or a loss that the library knows"
         )
     taken = problem.samples if samples is None else min(samples, problem.samples)
-    session = problem._first(taken)
+    session = problem._sessions.first(taken)
     with reporting(problem._progress_of(progress), "error") as report:
         study = session.study(
             layers=[layers] if isinstance(layers, str) else list(layers),
