@@ -16,7 +16,7 @@ from . import _core
 from ._device import device_of
 from ._errors import DataError, RequestError
 from ._frontend import NetworkOptions, OnnxFrontend, frontend_of, network_of
-from ._lazy import Bounds
+from ._lazy import Bounds, joined
 from ._progress import Progress, reporting
 from ._sessions import Sessions, sample_range
 from ._units import format_shape, parse_bytes, plural
@@ -32,7 +32,7 @@ class Layer:
     name: str
     parameters: tuple[str, ...]
     ranges: tuple[Bounds, ...]
-    """Its entries in the flat order."""
+    """Its entries in the flat order, as ascending half-open ranges."""
 
     @property
     def size(self) -> int:
@@ -177,7 +177,7 @@ class Problem:
     @property
     def layers(self) -> list[Layer]:
         """The layers: name, names of the parameters, flat ranges, size."""
-        return [Layer(name, tuple(own), tuple(ranges)) for name, own, ranges in self._network.layers]
+        return [Layer(name, tuple(own), joined(ranges)) for name, own, ranges in self._network.layers]
 
     @property
     def size(self) -> int:
