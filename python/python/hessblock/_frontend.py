@@ -183,7 +183,7 @@ def frontend_of(model: Any, *, output: str | int | None = None, reduction: str |
             from ._jax import JaxFrontend
         except ModuleNotFoundError as error:
             raise missing(error, "jax", "a function of JAX with its parameters") from error
-        taken = JaxFrontend(model[0], model[1])
+        taken = JaxFrontend(model[0], model[1], output=output, reduction=reduction)
         return taken
     raise ModelError(
         f"a model of type {type(model).__name__} cannot be taken: give a torch.nn.Module, a path or the bytes of an "
