@@ -108,3 +108,13 @@ def test_a_half_module_passes() -> None:
     module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).to(torch.bfloat16)
     with pytest.warns(UserWarning, match="bfloat16 weights of Sequential are converted to float32"):
         hb.Problem(module, nn.CrossEntropyLoss(), (X, Y), device="cpu")
+
+
+def test_a_module_too_large_for_a_copy_is_compared_in_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hessblock._torch_check.COPY", 10)
+    torch.manual_seed(0)
+    with pytest.raises(hb.CheckError, match="gradient in"):
+        problem(Cut())
+    module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    for dtype in (torch.float32, torch.bfloat16):
+        problem(module.to(dtype))

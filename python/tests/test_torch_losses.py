@@ -266,6 +266,22 @@ def test_outputs_that_share_the_axis_of_samples_are_a_sample_of_rows() -> None:
     compare(p, loss, labels, module)
 
 
+def test_a_callable_needs_the_samples_first() -> None:
+    class Turned(nn.Module):
+        """[4, N]"""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).T
+
+    module = Turned().double()
+    with pytest.raises(hb.ModelError, match="the samples on axis 1.*transpose"):
+        problem(lambda z, y: (z - y.T).pow(2).sum(), REAL, module)
+
+
 def test_losses_of_the_library_pass_as_they_are() -> None:
     own = _core.Loss.cross_entropy("sum", label_smoothing=0.1)
     p = problem(own, LABELS)

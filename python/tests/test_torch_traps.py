@@ -302,6 +302,27 @@ def test_arrays_share_memory_with_the_module_and_follow_it() -> None:
         frontend.arrays()
 
 
+def test_buffers_are_constants_that_are_followed() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.plain = nn.Linear(4, 4), torch.full((4,), 2.0)
+            self.register_buffer("kept", torch.rand(4))
+            self.register_buffer("loose", torch.rand(4), persistent=False)
+            self.register_buffer("unread", torch.rand(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) * self.kept + self.loose * self.plain
+
+    module = Scaled()
+    frontend, network = taken(module, X)
+    assert [name for name, _ in frontend.arrays()] == ["layer.weight", "layer.bias", "kept", "loose", "plain"]
+    module.kept, module.loose = torch.rand(4), torch.rand(4)
+    module.plain.fill_(3.0)
+    with torch.no_grad():
+        assert np.allclose(outputs(network.with_arrays(frontend.arrays()), X), module(X), atol=1e-5)
+
+
 def test_the_module_is_as_before_after_an_export() -> None:
     module = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -68,7 +68,7 @@ class TorchFrontend:
             self.notes.append(
                 f"row {row} of {name} is that of padding_idx: PyTorch leaves its gradient at zero, and hessblock differentiates it"
             )
-        self._stand_in = bool(devices or halves)
+        self._half, self._stand_in = bool(halves), bool(devices or halves)
 
     def data(self, data: Any) -> Data:
         """Returns the arrays of what a user gave as data, and takes the first samples as the example for the export."""
@@ -160,10 +160,16 @@ class TorchFrontend:
         """Returns the library's loss for a loss of PyTorch, or the derivatives of any other callable."""
         if self._outputs is None or self._call is None:
             raise ModelError("a loss is taken of the module's outputs: give the data first")
-        shape = tuple(self._outputs.value.shape)
-        rows = shape[0] // calls.EXAMPLE if shape and shape[0] % calls.EXAMPLE == 0 else 1
+        axis = self._export().axes[self._outputs.chosen]
+        if axis is None:
+            raise ModelError(f"the outputs of {self.name} have no axis of samples: it mixes the samples of a batch")
+        shape = list(self._outputs.value.shape)
+        rows = shape.pop(axis) // calls.EXAMPLE
+        # As in [N·T, C]: a sample has several rows.
         merged = rows > 1
-        self._loss = Loss(loss, (rows, *shape[1:]) if merged else shape[1:], merged=merged, reduction=self.reduction)
+        if merged:
+            shape.insert(axis, rows)
+        self._loss = Loss(loss, tuple(shape), axis=axis, merged=merged, reduction=self.reduction)
         return self._loss.taken
 
     def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
@@ -183,16 +189,17 @@ class TorchFrontend:
         with contextlib.suppress(Exception):  # it only widens the tolerance
             arguments = self._call.arguments([self._place(tensor) for tensor in inputs], self.module)
             rough = checks.own(self.module, arguments, self._outputs.chosen, _single(function), targets)
-        try:
-            twin = modules.double(self.module)
-            exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
-        except Exception:
-            if rough is None:
-                raise
-            exact = rough
+        exact = None
+        if checks.fits(self.module) or rough is None:
+            try:
+                twin = modules.double(self.module)
+                exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
+            except Exception:
+                if rough is None:
+                    raise
         ours = checks.of_network(network, session.device, data, loss, function is None)
         hint = "".join(f"; it cuts off gradients: {place}" for place in (self._exported.cuts[:3] if self._exported else []))
-        checks.compare(self.name, network, session.device.precision, ours, exact, rough, padding=self._padding, hint=hint)
+        checks.compare(self.name, network, session.device.precision, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
 
     def _network(self, session: _core.Session) -> _core.Network:
         network = getattr(session, "network", None)

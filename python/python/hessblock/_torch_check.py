@@ -23,6 +23,10 @@ COMPARED = 8
 # Least relative differences that count, for devices of single and double precision. Constants in the graph of a module of single
 # precision are rounded to it, such as the epsilon of a norm.
 TOLERANCE = {"f32": 2e-3, "f64": 1e-5}
+# The same for what PyTorch computes in half precision.
+HALF = 0.1
+# Bytes that a copy of a module in double precision may have.
+COPY = 1 << 31
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Own:
 def own(module: torch.nn.Module, call: Any, chosen: int, loss: Callable[..., torch.Tensor] | None, targets: NDArray[Any] | None) -> Own:
     """Computes outputs, loss and gradient of a module for the arguments `call`.
 
-    Without a loss, the gradient is that of the sum of all outputs, each times [`weights`].
+    Without a loss, the gradient is that of the sum of all outputs, each times its entry of `weights`.
     """
     real = torch.get_default_dtype()
     leaves = {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
@@ -92,6 +96,11 @@ def of_network(
     return outputs, value, gradient
 
 
+def fits(module: torch.nn.Module) -> bool:
+    """Whether a copy of a module in double precision is small enough."""
+    return 8 * sum(tensor.numel() for tensor in [*module.parameters(), *module.buffers()]) <= COPY
+
+
 def first(source: NDArray[Any] | str) -> NDArray[Any]:
     """Returns the samples that are compared."""
     return files.take(source, 0, COMPARED)
@@ -102,19 +111,24 @@ def compare(
     network: _core.Network,
     precision: str,
     ours: tuple[Any, float, Any],
-    exact: Own,
+    exact: Own | None,
     rough: Own | None,
     *,
+    half: bool,
     padding: list[tuple[str, int]],
     hint: str,
 ) -> None:
-    """Compares the library's numbers with those of PyTorch in double precision; `rough` are those in the module's own.
+    """Compares the library's numbers with those of PyTorch in double precision; `rough` are those in the module's own precision, which
+    stand for them where there are none, `half` says that this is half precision.
 
     # Errors
     `CheckError` saying what differs, and by how much.
     """
     outputs, loss, gradient = ours
     tolerance = TOLERANCE[precision]
+    if exact is None:
+        assert rough is not None
+        exact, rough, tolerance = rough, None, max(tolerance, HALF if half else TOLERANCE["f32"])
 
     def fault(what: str, off: float, more: str = "") -> CheckError:
         return CheckError(

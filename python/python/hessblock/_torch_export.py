@@ -38,6 +38,8 @@ class Exported:
     inputs: list[str]
     """The names of the data's inputs, in the order of the tensors of the call."""
     outputs: list[str]
+    axes: list[int | None]
+    """The axis of each output that grows with the number of samples; None if none does."""
     weights: list[str]
     """The names of the module's tensors that the graph reads, as the module has them now (`torch.compile`'s components gone)."""
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -64,7 +66,7 @@ def export(
     with prepared(module):
         program = trace(module, call)
         graph = translate(program, module)
-    found = Exported(b"", list(names), list(outputs), [], cuts=cuts(program))
+    found = Exported(b"", list(names), list(outputs), [], [], cuts=cuts(program))
     rename(graph, program, call, found, taken)
     for node in graph.graph:
         # Messages name the module of a node by its scopes; the rest says which lines of which file it came from.
@@ -277,6 +279,9 @@ def rename(
         if id(value) in made:  # else it is an input or a weight, whose name stays
             value.name = found.outputs[k]
     found.outputs = [value.name for value in graph.outputs]
+    for value in graph.outputs:
+        grows = [axis for axis, extent in enumerate(value.shape or ()) if not isinstance(extent, int)]
+        found.axes.append(grows[0] if grows else None)
     initializers = list(graph.initializers.values())
     graph.initializers.clear()
     used = taken | set(found.inputs) | set(found.outputs)
