@@ -282,6 +282,25 @@ def test_a_callable_needs_the_samples_first() -> None:
         problem(lambda z, y: (z - y.T).pow(2).sum(), REAL, module)
 
 
+@pytest.mark.parametrize(
+    ("loss", "targets", "exact"),
+    [
+        ("cross-entropy", LABELS.int(), LABELS), ("cross-entropy", LABELS.to(torch.uint8), LABELS), ("cross-entropy", LABELS[:, None], LABELS),
+        ("mse", LABELS[:, None].expand(N, C), LABELS[:, None].expand(N, C).double()), ("bce", REAL > 0.5, (REAL > 0.5).double()),
+        (nn.BCEWithLogitsLoss(WEIGHT), REAL > 0.5, (REAL > 0.5).double()),
+    ],
+)  # fmt: skip
+def test_targets_may_have_other_number_types_and_axes_of_one(loss: Any, targets: Any, exact: Any) -> None:
+    function = {"cross-entropy": F.cross_entropy, "mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}.get(str(loss))
+    compare(problem(loss, targets), function or nn.BCEWithLogitsLoss(WEIGHT.double()), exact)
+
+
+def test_one_output_a_sample_meets_targets_without_its_axis() -> None:
+    torch.manual_seed(1)
+    module, targets = settled(nn.Linear(3, 1)), REAL[:, 0]
+    compare(problem(nn.MSELoss(), targets, module), F.mse_loss, targets[:, None], module)
+
+
 def test_losses_of_the_library_pass_as_they_are() -> None:
     own = _core.Loss.cross_entropy("sum", label_smoothing=0.1)
     p = problem(own, LABELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
+import hessblock as hb
 from hessblock import _core
 from hessblock._errors import ModelError, UnsupportedError
 from hessblock._torch import TorchFrontend
@@ -373,6 +375,22 @@ def test_inputs_that_forward_does_not_take_are_refused() -> None:
         TorchFrontend(Forward(torch.tanh)).data({"x": X, "y": X, "z": X})
     with pytest.raises(ModelError, match="fails on 2 samples of the data.*cannot be multiplied"):
         frontend.data(torch.randn(3, 5))
+
+
+def test_inputs_that_are_not_read_are_left_out() -> None:
+    class Unread(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor, scale: float = 1.0, *, bias: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+            return scale * self.layer(x) + bias + more["other"]
+
+    data = {"bias": torch.randn(6, 3), "y": X, "other": torch.randn(6, 3), "x": X}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        problem = hb.Problem(Unread(), "cross-entropy", (data, torch.zeros(6, dtype=torch.int64)), device="cpu")
+    assert problem.size == 15
 
 
 def test_data_come_before_the_graph() -> None:

@@ -23,7 +23,7 @@ from ._torch_loss import Loss
 class TorchFrontend:
     """A module of PyTorch.
 
-    `data` comes first: the graph is exported with its first samples as the example.
+    `data` comes first: the module is exported with its first samples as the example.
     """
 
     def __init__(self, module: Any, *, output: str | int | None = None, reduction: str | None = None) -> None:
@@ -46,6 +46,7 @@ class TorchFrontend:
         self._outputs: calls.Outputs | None = None
         self._examples: list[torch.Tensor] = []
         self._exported: Exported | None = None
+        self._unread: dict[str, NDArray[Any]] = {}
         self._loss: Loss | None = None
 
     def _note_weights(self, held: modules.Weights) -> None:
@@ -71,7 +72,10 @@ class TorchFrontend:
         self._half, self._stand_in = bool(halves), bool(devices or halves)
 
     def data(self, data: Any) -> Data:
-        """Returns the arrays of what a user gave as data, and takes the first samples as the example for the export."""
+        """Returns the arrays of what a user gave as data, and exports the module with the first samples as the example.
+
+        Inputs that no output depends on are left out.
+        """
         taken = _data.read(data, names=self._arguments())
         call = calls.bind(self.module, taken, self._taken)
         if self._exported is not None and self._call is not None and call != self._call:
@@ -81,8 +85,12 @@ class TorchFrontend:
             self._outputs = calls.outputs(self.module, returned, self.output, {*self._taken, *call.names})
             self._check_training(call, returned)
             self._call = call
-        if len(taken.inputs) > 1 or call.whole:
-            taken.inputs = [(name, source) for name, (_, source) in zip(call.names, taken.inputs, strict=True)]
+            self._export()
+        unread = self._export().unread
+        named = [(name, source) for name, (_, source) in zip(call.names, taken.inputs, strict=True)]
+        self._unread = {name: checks.first(source) for name, source in named if name in unread}
+        if len(named) > 1 or call.whole:
+            taken.inputs = [(name, source) for name, source in named if name not in unread]
         return taken
 
     def _arguments(self) -> list[str]:
@@ -182,7 +190,9 @@ class TorchFrontend:
         network = self._network(session)
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None
         targets = None if data.targets is None or function is None else checks.first(data.targets)
-        inputs = calls.tensors(data, 0, checks.COMPARED, self.real, floats=self._examples[0].is_floating_point())
+        sources = dict(data.inputs) | self._unread if len(self._call.names) > 1 else {self._call.names[0]: data.inputs[0][1]}
+        whole = Data([(name, checks.first(sources[name])) for name in self._call.names], None, data.samples)
+        inputs = calls.tensors(whole, 0, checks.COMPARED, self.real, floats=any(tensor.is_floating_point() for tensor in self._examples))
         inputs = [tensor.to(example.dtype) for tensor, example in zip(inputs, self._examples, strict=True)]
         doubles = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
         rough = None

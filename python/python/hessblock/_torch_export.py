@@ -37,6 +37,8 @@ class Exported:
     """ONNX; all initializers are inputs of the graph."""
     inputs: list[str]
     """The names of the data's inputs, in the order of the tensors of the call."""
+    unread: list[str]
+    """Those of them that no output depends on."""
     outputs: list[str]
     axes: list[int | None]
     """The axis of each output that grows with the number of samples; None if none does."""
@@ -66,7 +68,7 @@ def export(
     with prepared(module):
         program = trace(module, call)
         graph = translate(program, module)
-    found = Exported(b"", list(names), list(outputs), [], [], cuts=cuts(program))
+    found = Exported(b"", list(names), [], list(outputs), [], [], cuts=cuts(program))
     rename(graph, program, call, found, taken)
     for node in graph.graph:
         # Messages name the module of a node by its scopes; the rest says which lines of which file it came from.
@@ -132,7 +134,10 @@ def trace(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> to
     # One entry for every argument, whether it is given by position or by name.
     dynamic: Any = tuple(shapes[0]) if not keywords else {**dict(zip(_positional(module), shapes[0], strict=False)), **shapes[1]}
     try:
-        return torch.export.export(module, arguments, keywords, dynamic_shapes=dynamic, strict=False)
+        program = torch.export.export(module, arguments, keywords, dynamic_shapes=dynamic, strict=False)
+        if hasattr(program, "_guards_code"):  # checks of shapes at run time, which fail for arguments in **keywords (torch 2.15)
+            program._guards_code = []
+        return program
     except Exception as error:
         raise _trace_error(module, call, error) from error
 
@@ -272,8 +277,11 @@ def rename(
     leaves, _ = pytree.tree_flatten(call)
     names = iter(found.inputs)
     named = {spec.arg.name: next(names) for spec, leaf in zip(specs, leaves, strict=True) if isinstance(leaf, torch.Tensor)}
-    for value in graph.inputs:
+    for value in list(graph.inputs):
         value.name = named[value.name]
+        if not value.uses() and not value.is_graph_output():
+            found.unread.append(value.name)
+            graph.inputs.remove(value)
     made = {id(value): value for node in graph for value in node.outputs}
     for k, value in enumerate(graph.outputs):
         if id(value) in made:  # else it is an input or a weight, whose name stays

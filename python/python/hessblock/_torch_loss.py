@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ class Loss:
             return
         function, options = spelled(given)
         if function is not None:
-            self.torch = functools.partial(function, **{key: _double(value) for key, value in options.items()})
+            self.torch = fitting(function, {key: _double(value) for key, value in options.items()})
             own = own_loss(function, options, shape, axis, merged)
             if own is not None:
                 self.taken = own
@@ -115,6 +116,23 @@ def _spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, 
         if own and not given._forward_hooks and not given._forward_pre_hooks:
             return function, {name: getattr(given, name) for name in names}
     return None, {}
+
+
+def fitting(function: Callable[..., torch.Tensor], options: dict[str, Any]) -> Callable[..., torch.Tensor]:
+    """Returns a function of PyTorch for targets as the library takes them: of any number type, and with or without axes of extent 1."""
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        wanted = list(outputs.shape)
+        if function is F.cross_entropy and not targets.is_floating_point():
+            del wanted[1 if len(wanted) > 1 else 0]
+            targets = targets.long()
+        else:
+            targets = targets.to(outputs.dtype)
+        if targets.numel() == math.prod(wanted):
+            targets = targets.reshape(wanted)
+        return function(outputs, targets, **options)
+
+    return loss
 
 
 def own_loss(function: Any, options: dict[str, Any], shape: tuple[int, ...], axis: int, merged: bool) -> _core.Loss | None:
