@@ -53,7 +53,12 @@ class CallableLoss(Protocol):
 
 
 class Frontend(Protocol):
-    """A model of another library, whose weights may change."""
+    """A model of another library, whose weights may change.
+
+    A frontend may also have two methods that are looked for by name: `explain(error)` returns an UnsupportedError with
+    the nodes' places in the model, and `tree(vectors)` returns the vectors by parameter and the way back, `(named,
+    restore)`, for a tree of the model's own, or None for anything else.
+    """
 
     name: str
     """The name of the model in messages, such as `LeNet5`."""

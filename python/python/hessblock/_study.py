@@ -23,8 +23,8 @@ INITIALISERS = ("glorot", "he", "orthogonal", "lecun", "truncated-normal", "file
 class ErrorStudy(Record):
     """The error of G along the layers' gradients, and in the blocks between layers.
 
-    The values are those of `error.json` ([docs/error.md](https://hessblock.dev/error)): `gradient.layers[k].error.median`
-    and its like, `pairs`, `provenance`. A notebook shows the figure.
+    The values are those of `error.json`: `gradient.layers[k].error.median` and its like, `pairs`, `provenance`. A
+    notebook shows the figures.
     """
 
     def __init__(self, study: _core.Study, name: str) -> None:

@@ -65,6 +65,8 @@ def to_numpy(value: Any) -> NDArray[Any]:
         if value.is_floating_point() and value.element_size() == 2:
             value = value.float()
         value = value.cpu().numpy()
+    elif is_jax(value) and value.dtype.name == "bfloat16":
+        value = value.astype("float32")
     return np.asarray(value)
 
 
