@@ -95,7 +95,7 @@ mod verify;
 
 pub use bytes::Bytes;
 pub use control::{CancelToken, Progress};
-pub use device::Device;
+pub use device::{AvailableDevice, Device};
 pub use error::{Error, Remedy, Result};
 pub use forecast::Forecast;
 pub use import::{data, onnx};

@@ -4,6 +4,10 @@ use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::collections::TryReserveError;
+use std::sync::Arc;
+
+/// Bytes in memory, whoever owns them.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 thread_local! {
     static MAY_FAIL: Cell<bool> = const { Cell::new(false) };

@@ -368,28 +368,13 @@ impl Source {
     /// [`Error::Io`] where a file cannot be read.
     pub fn provenance(&self, operator: &Operator) -> Result<Provenance> {
         let session = operator.session();
-        let device = session.device();
         let (model, data) = self.hashes(session)?;
-        let samples = session.dataset().sample_range();
-        let mut provenance = Provenance::now();
+        let mut provenance = operator.provenance();
         provenance.model = model;
         provenance.data = data;
-        provenance.samples = Some((samples.start, samples.end));
-        provenance.loss = Some(operator.loss().name());
-        provenance.curvature = Some(operator.curvature().to_string());
-        provenance.device = Some(device.name());
-        provenance.driver = device.driver();
-        provenance.precision = Some(device.precision().to_string());
         let source = serde_json::to_value(self.absolute())
             .map_err(|e| Error::Request(format!("provenance: {e}")))?;
         provenance.options.insert("source".into(), source);
-        if let Some(kernels) = device.kernels() {
-            provenance.options.insert("kernels".into(), kernels);
-        }
-        if let Some(rank) = operator.rank() {
-            let rank = serde_json::json!(rank);
-            provenance.options.insert("rank".into(), rank);
-        }
         Ok(provenance)
     }
 

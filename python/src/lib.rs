@@ -1,4 +1,21 @@
 //! The compiled module `hessblock._core`: the library's interface for Python.
+//!
+//! `work` runs computations on a thread of their own, while Python's main thread waits and asks for signals; `errors` turns the
+//! library's errors into Python's; `arrays` moves numbers between the two without copies. The other files hold a class each, or a
+//! few. What a user sees is the package around this module, in `python/hessblock`.
+
+mod arrays;
+mod device;
+mod errors;
+mod loss;
+mod network;
+mod operator;
+mod request;
+mod results;
+mod session;
+mod study;
+mod tools;
+mod work;
 
 use pyo3::prelude::*;
 
@@ -7,8 +24,29 @@ use pyo3::prelude::*;
 mod _core {
     use super::*;
 
+    #[pymodule_export]
+    use super::device::{Device, adapters, backends};
+    #[pymodule_export]
+    use super::loss::Loss;
+    #[pymodule_export]
+    use super::network::Network;
+    #[pymodule_export]
+    use super::operator::Operator;
+    #[pymodule_export]
+    use super::request::{Output, Plan, Request};
+    #[pymodule_export]
+    use super::results::{Blocks, Shown, merge, show, show_array, verify};
+    #[pymodule_export]
+    use super::session::{Session, outputs};
+    #[pymodule_export]
+    use super::study::Study;
+    #[pymodule_export]
+    use super::tools::{bench, selftest};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // It fails where another copy of this module installed one; events then go there.
+        let _ = pyo3_log::try_init();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

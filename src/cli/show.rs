@@ -29,6 +29,7 @@ pub fn run(command: &Show) -> Result<()> {
         parts: command.part.clone(),
         zoom,
         size: usize::from(command.size),
+        cancel: CANCEL.clone(),
     };
     let shown = read(&command.out, &blocks, &options, command.quiet)?;
     for (path, kind) in files {

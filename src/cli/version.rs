@@ -25,7 +25,7 @@ pub fn text() -> &'static str {
             "{}\nfeatures  {}{without}\nbackends  {}",
             env!("CARGO_PKG_VERSION"),
             of(true),
-            crate::device::backends().join(", ")
+            crate::Device::backends().join(", ")
         )
     })
 }

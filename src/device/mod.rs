@@ -9,6 +9,7 @@ mod open;
 pub use gpus::Gpus;
 #[cfg(feature = "gpu")]
 pub use memory::{PlannedMemory, planned_memory};
+pub use open::AvailableDevice;
 #[cfg(feature = "gpu")]
 pub use open::choice;
 
@@ -111,26 +112,6 @@ fn vectors() -> &'static str {
     }
 }
 
-/// The backends of this build, whether or not this machine has them.
-pub fn backends() -> Vec<String> {
-    #[cfg_attr(not(feature = "gpu"), allow(unused_mut))] // nothing is added
-    let mut all = vec![format!("CPU ({})", vectors())];
-    #[cfg(feature = "gpu")]
-    {
-        let enabled = wgpu::Instance::enabled_backend_features();
-        let named = [
-            (wgpu::Backends::VULKAN, "Vulkan"),
-            (wgpu::Backends::METAL, "Metal"),
-            (wgpu::Backends::DX12, "DX12"),
-        ];
-        let there = named
-            .iter()
-            .filter(|(backend, _)| enabled.contains(*backend));
-        all.extend(there.map(|(_, name)| name.to_string()));
-    }
-    all
-}
-
 impl From<Kind> for Device {
     fn from(kind: Kind) -> Device {
         Device { kind, note: None }
@@ -162,6 +143,26 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
+    /// The backends of this build, whether or not this machine has them.
+    pub fn backends() -> Vec<String> {
+        #[cfg_attr(not(feature = "gpu"), allow(unused_mut))] // nothing is added
+        let mut all = vec![format!("CPU ({})", vectors())];
+        #[cfg(feature = "gpu")]
+        {
+            let enabled = wgpu::Instance::enabled_backend_features();
+            let named = [
+                (wgpu::Backends::VULKAN, "Vulkan"),
+                (wgpu::Backends::METAL, "Metal"),
+                (wgpu::Backends::DX12, "DX12"),
+            ];
+            let there = named
+                .iter()
+                .filter(|(backend, _)| enabled.contains(*backend));
+            all.extend(there.map(|(_, name)| name.to_string()));
+        }
+        all
+    }
+
     /// The CPU.
     pub fn cpu(precision: Precision) -> Device {
         Device::from(match precision {

@@ -57,7 +57,48 @@ fn measured_note(gpu: &Gpu) -> Option<String> {
     })
 }
 
+/// A device that this machine has.
+///
+/// ```
+/// let all = hessblock::Device::available();
+/// assert_eq!((all[0].selector.as_str(), all[0].kind.as_str()), ("cpu", "cpu"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct AvailableDevice {
+    /// What opens it ([`Device::open`]): `cpu`, or the index of a GPU.
+    pub selector: String,
+    /// Its name.
+    pub name: String,
+    /// `cpu`, `discrete`, `integrated`, `virtual`, `software` or `unknown kind`.
+    pub kind: String,
+    /// `cpu`, `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// Its driver and the driver's version, where it has one.
+    pub driver: Option<String>,
+}
+
 impl Device {
+    /// The devices of this machine: the CPU, then every GPU that a driver shows.
+    pub fn available() -> Vec<AvailableDevice> {
+        #[cfg_attr(not(feature = "gpu"), allow(unused_mut))] // nothing is added
+        let mut all = vec![AvailableDevice {
+            selector: "cpu".into(),
+            name: "CPU".into(),
+            kind: "cpu".into(),
+            backend: "cpu".into(),
+            driver: None,
+        }];
+        #[cfg(feature = "gpu")]
+        all.extend(adapters().into_iter().map(|adapter| AvailableDevice {
+            selector: adapter.index.to_string(),
+            kind: adapter.kind().into(),
+            name: adapter.name,
+            backend: adapter.backend,
+            driver: Some(adapter.driver),
+        }));
+        all
+    }
+
     /// A device by its selector: `cpu`, `gpu` (a hardware adapter), `auto` (that, else the CPU), the index
     /// of an adapter, a unique part of its name, or several of these with commas between them, `all` for every
     /// hardware adapter. Several GPUs share the tiles of blocks; all else runs on the first.

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 
 /// ∇²_z ℓ_n is the target itself: C×C numbers per sample, symmetric, indefinite allowed.
 ///
-/// It has no value (NaN), and no gradient unless one is given too ([`GivenHessian::with_gradient`]); without, only
-/// G and what follows from it can be computed. Factors come from the eigendecomposition and carry signs.
+/// It has no value (NaN) and no gradient unless they are given too ([`GivenHessian::with_gradient`],
+/// [`GivenHessian::with_values`]); without a gradient, only G and what follows from it can be computed. Factors come from the eigendecomposition and carry signs.
 ///
 /// ```
 /// use hessblock::loss::{GivenHessian, Loss, Sample, Target};
@@ -20,13 +20,44 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct GivenHessian {
     gradient: Option<Vec<f64>>,
+    values: Option<Vec<f64>>,
 }
 
 impl GivenHessian {
+    /// The same with ℓ_n too: `[samples]`, a number for every sample of the data.
+    #[must_use]
+    pub fn with_values(self, values: Vec<f64>) -> Self {
+        Self {
+            values: Some(values),
+            ..self
+        }
+    }
+
     /// With ∇_z ℓ_n too: `[samples, outputs]`, row-major, a row for every sample of the data.
     pub fn with_gradient(gradient: Vec<f64>) -> Self {
         Self {
             gradient: Some(gradient),
+            values: None,
+        }
+    }
+
+    /// Refuses values that are not one finite number for each sample.
+    fn check_values(&self, samples: usize) -> Result<()> {
+        let Some(values) = &self.values else {
+            return Ok(());
+        };
+        if values.len() < samples {
+            return Err(Error::Shape(format!(
+                "{} values of the loss are given for {samples} samples",
+                values.len()
+            )));
+        }
+        match values.iter().position(|v| !v.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::Value(format!(
+                "the value of the loss given for sample {at} is {}",
+                values[at]
+            ))),
         }
     }
 
@@ -98,6 +129,7 @@ impl Loss for GivenHessian {
         if samples == 0 {
             return Err(missing("given-hessian"));
         }
+        self.check_values(last)?;
         self.check_gradient(c, last)
     }
 
@@ -105,8 +137,9 @@ impl Loss for GivenHessian {
         self.gradient.is_some()
     }
 
-    fn value(&self, _sample: &Sample<'_>) -> f64 {
-        f64::NAN
+    fn value(&self, sample: &Sample<'_>) -> f64 {
+        let given = self.values.as_ref().and_then(|v| v.get(sample.index));
+        given.copied().unwrap_or(f64::NAN)
     }
 
     fn gradient(&self, sample: &Sample<'_>, gradient: &mut [f64]) {

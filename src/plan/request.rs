@@ -30,6 +30,9 @@ pub enum Part {
     Parameter(String, Option<String>),
     /// Rows and columns of the flat order, half-open and zero-based.
     Range(Range<usize>, Range<usize>),
+    /// Several ranges of rows and of columns of the flat order, ascending and apart: some rows of a layer that does not lie in one
+    /// piece.
+    Rectangle(Vec<Range<usize>>, Vec<Range<usize>>),
 }
 
 impl Part {
@@ -80,13 +83,46 @@ impl fmt::Display for Part {
             Part::Layer(a, b) => pair(f, "layer", a, b),
             Part::Parameter(a, b) => pair(f, "param", a, b),
             Part::Range(rows, columns) => {
-                write!(
-                    f,
-                    "range={}..{},{}..{}",
-                    rows.start, rows.end, columns.start, columns.end
-                )
+                let (rows, columns) = (std::slice::from_ref(rows), std::slice::from_ref(columns));
+                write!(f, "range={},{}", listed(rows), listed(columns))
+            }
+            Part::Rectangle(rows, columns) => {
+                write!(f, "range={},{}", listed(rows), listed(columns))
             }
         }
+    }
+}
+
+/// Ranges as a part's name has them: `0..10+15..20`.
+fn listed(ranges: &[Range<usize>]) -> String {
+    let texts = ranges.iter().map(|r| format!("{}..{}", r.start, r.end));
+    texts.collect::<Vec<_>>().join("+")
+}
+
+/// Refuses ranges that are empty, out of order, or reach past the `p` parameters of the network.
+fn check_ranges(name: &str, ranges: &[Range<usize>], p: usize) -> Result<()> {
+    let refused = |why: String| Err(Error::Request(format!("part {name}: {why}")));
+    let mut before = 0;
+    for range in ranges {
+        let text = format!("the range {}..{}", range.start, range.end);
+        if range.start >= range.end {
+            return refused(format!("{text} is empty"));
+        }
+        if range.end > p {
+            return refused(format!(
+                "{text} reaches past the {p} parameters of the network"
+            ));
+        }
+        if range.start < before {
+            return refused(format!(
+                "{text} begins before the one before it ends: give ascending ranges"
+            ));
+        }
+        before = range.end;
+    }
+    match ranges.is_empty() {
+        true => refused("it has no rows or no columns".into()),
+        false => Ok(()),
     }
 }
 
@@ -187,21 +223,15 @@ pub fn resolve(network: &Network, parts: &[Part]) -> Result<Vec<ResolvedPart>> {
             Part::Layer(a, b) => matrix(layer(a)?, layer(b.as_ref().unwrap_or(a))?),
             Part::Parameter(a, b) => matrix(parameter(a)?, parameter(b.as_ref().unwrap_or(a))?),
             Part::Range(rows, columns) => {
-                for range in [rows, columns] {
-                    if range.start >= range.end {
-                        return Err(Error::Request(format!(
-                            "part {name}: the range {}..{} is empty",
-                            range.start, range.end
-                        )));
-                    }
-                    if range.end > p {
-                        return Err(Error::Request(format!(
-                            "part {name}: the range {}..{} reaches past the {p} parameters of the network",
-                            range.start, range.end
-                        )));
-                    }
-                }
-                matrix(vec![rows.clone()], vec![columns.clone()]);
+                let (rows, columns) = (vec![rows.clone()], vec![columns.clone()]);
+                check_ranges(&name, &rows, p)?;
+                check_ranges(&name, &columns, p)?;
+                matrix(rows, columns);
+            }
+            Part::Rectangle(rows, columns) => {
+                check_ranges(&name, rows, p)?;
+                check_ranges(&name, columns, p)?;
+                matrix(merge(rows.iter().cloned()), merge(columns.iter().cloned()));
             }
         }
     }

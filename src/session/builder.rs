@@ -233,3 +233,48 @@ fn output_shape(network: &Network) -> Result<OutputShape> {
     }
     Ok(shape)
 }
+
+/// Refuses a network that is not the same model as `own`, whatever its weights are.
+pub(super) fn check_same(own: &Network, other: &Network) -> Result<()> {
+    type Outline<'n> = (
+        Vec<(&'n str, &'n [usize])>,
+        Vec<(&'n str, &'n [usize], usize, bool)>,
+    );
+    fn outline(network: &Network) -> Outline<'_> {
+        let parameters = network.parameters.iter();
+        let inputs = network.inputs.iter();
+        (
+            parameters.map(|p| (&*p.name, &*p.data.shape)).collect(),
+            inputs
+                .map(|i| (&*i.name, &*i.rest, i.sample_axis, i.integer))
+                .collect(),
+        )
+    }
+    let (own_outline, other_outline) = (outline(own), outline(other));
+    let first = own_outline.0.iter().zip(&other_outline.0);
+    let differs = match first.into_iter().find(|(own, other)| own != other) {
+        Some((own, other)) => format!(
+            "parameter {:?} of shape {:?} stands where {:?} of shape {:?} was",
+            other.0, other.1, own.0, own.1
+        ),
+        None if own_outline.0.len() != other_outline.0.len() => format!(
+            "it has {} parameters, where {} were",
+            other_outline.0.len(),
+            own_outline.0.len()
+        ),
+        None if own_outline.1 != other_outline.1 => "its inputs are others".into(),
+        None if own.rest(own.output) != other.rest(other.output)
+            || own.output_sample_axis != other.output_sample_axis =>
+        {
+            format!(
+                "its output has shape {:?}, where it had {:?}",
+                other.rest(other.output),
+                own.rest(own.output)
+            )
+        }
+        None => return Ok(()),
+    };
+    Err(Error::Shape(format!(
+        "the network is another model: {differs}; build a new session for it"
+    )))
+}

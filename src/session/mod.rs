@@ -87,6 +87,18 @@ impl Session {
         })
     }
 
+    /// The same with other weights and constants: `network` is the same model at another time, such as later in its training.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where its inputs, its output or its parameters are not those of this session's network.
+    pub fn with_network(&self, network: Network) -> Result<Session> {
+        builder::check_same(&self.network, &network)?;
+        Ok(Session {
+            network: Arc::new(network),
+            ..self.clone()
+        })
+    }
+
     /// The same on another device.
     #[must_use]
     pub fn with_device(&self, device: Device) -> Session {
@@ -177,6 +189,14 @@ impl Session {
     /// What data and device report; [`Error::Request`] for a loss that has no gradient.
     pub fn gradient(&self) -> Result<Gradient> {
         self.watcher.control(|control| self.ggn().gradient(control))
+    }
+
+    /// The outputs of the network: `[samples, outputs]`, each sample's flattened.
+    ///
+    /// # Errors
+    /// What data and device report; [`Error::NotFinite`] for an output that is not finite.
+    pub fn outputs(&self) -> Result<Array2<f64>> {
+        self.ggn().outputs()
     }
 
     /// The gradient of every layer as a vector of its own, zero elsewhere: `[p, layers]`, in the order of [`Network::layers`].

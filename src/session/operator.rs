@@ -13,6 +13,7 @@ use crate::plan::{Limits, RunOptions};
 use crate::precision::Precision;
 use crate::run::Problem;
 use crate::setting::{CURVATURE, RANK_TOLERANCE};
+use crate::sink::Provenance;
 use crate::tensor::Real;
 use ndarray::{Array1, Array2, Array3};
 use std::sync::Arc;
@@ -143,6 +144,30 @@ impl Operator {
     /// The report of the cut of the loss factor ([`Operator::with_rank_tolerance`]).
     pub fn rank(&self) -> Option<&RankReport> {
         self.rank.as_deref()
+    }
+
+    /// The provenance of what is computed of it: the matrix, the loss, the samples and the device. Files are not named
+    /// ([`crate::Source::provenance`] names them).
+    pub fn provenance(&self) -> Provenance {
+        let device = self.session.device();
+        let samples = self.session.dataset().sample_range();
+        let mut provenance = Provenance {
+            samples: Some((samples.start, samples.end)),
+            loss: Some(self.loss().name()),
+            curvature: Some(self.curvature.to_string()),
+            device: Some(device.name()),
+            driver: device.driver(),
+            precision: Some(device.precision().to_string()),
+            ..Provenance::now()
+        };
+        if let Some(kernels) = device.kernels() {
+            provenance.options.insert("kernels".into(), kernels);
+        }
+        if let Some(rank) = self.rank() {
+            let rank = serde_json::json!(rank);
+            provenance.options.insert("rank".into(), rank);
+        }
+        provenance
     }
 
     /// A request for parts of it, which is planned, and then made in memory or written.
@@ -327,6 +352,16 @@ impl Operator {
         self.finite(gradient, false, control, |gradient| {
             all_finite(&gradient.values) && !gradient.loss.is_infinite()
         })
+    }
+
+    pub(super) fn outputs(&self) -> Result<Array2<f64>> {
+        let (device, work, limits, batch) = self.ground();
+        let outputs = self.session.watcher.control(|control| {
+            let outputs = with_backend!(device, backend => operator::outputs(backend, &work, limits, batch, control));
+            self.finite(outputs, false, control, |v| all_finite(v))
+        })?;
+        let shape = (work.dataset.len(), work.network.outputs());
+        Array2::from_shape_vec(shape, outputs).map_err(|e| Error::Shape(e.to_string()))
     }
 
     pub(super) fn jacobian_product(&self, vectors: &Array2<f64>) -> Result<Array3<f64>> {

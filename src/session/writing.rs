@@ -5,15 +5,45 @@ use crate::control::Control;
 use crate::device::with_backends;
 use crate::error::{Error, Result};
 use crate::files::hash::hexadecimal;
+use crate::memory::SharedBytes;
 use crate::network::{Network, Parameter};
 use crate::plan::Plan;
 use crate::plan::request::ResolvedPart;
 use crate::run::RunReport;
-use crate::sink::{Files, ParameterPlace, Provenance, Sink, takes_tensors};
+use crate::sink::{Blocks, Files, ParameterPlace, PartLayout, Provenance, Sink, takes_tensors};
 use crate::tensor::{Contract, HostData, Real};
 use sha2::{Digest, Sha256};
 
 impl Operator {
+    /// Parts of it that are in memory, each with NumPy's name of its numbers (`<f4`) and its bytes, row-major, as a result that can be
+    /// read and shown like one on disk.
+    ///
+    /// ```
+    /// use hessblock::results::PartLayout;
+    /// # use hessblock::data::Dataset;
+    /// # use hessblock::loss::SquaredError;
+    /// # use hessblock::network::builder::Builder;
+    /// # use hessblock::{Device, Part, Precision, Session};
+    /// # use ndarray::arr2;
+    /// #     /// # let network = Builder::new(&[3]).linear("fc", 2).initialize(0).build()?;
+    /// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3]]), arr2(&[[1.0, -1.0]]));
+    /// # let session = Session::builder(network).data(data).loss(SquaredError::default())
+    /// #     .device(Device::cpu(Precision::F64)).build()?;
+    /// let g = session.ggn();
+    /// let bytes: Vec<u8> = g.diagonal()?.iter().flat_map(|v| v.to_le_bytes()).collect();
+    /// let result = g.in_memory(vec![(PartLayout::vector("diag", vec![0..8]), "<f8", Arc::new(bytes))])?;
+    /// assert_eq!(result.vector(0)?, g.diagonal()?);
+    /// # Ok::<(), hessblock::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where bytes and layout do not fit, [`Error::Value`] for another type of numbers.
+    pub fn in_memory(&self, parts: Vec<(PartLayout, &str, SharedBytes)>) -> Result<Blocks> {
+        let parameters = places(self.session().network());
+        let provenance = serde_json::json!(self.provenance());
+        Blocks::in_memory(parts, parameters, provenance)
+    }
+
     /// Runs a plan into files and puts them under their final name; several devices share its tiles.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub use crate::figure::Drawing;
 pub use select::Zoom;
 pub use statistics::{Largest, Statistics};
 
-use crate::control::{Control, Progress};
+use crate::control::{CancelToken, Control, Progress};
 use crate::error::Result;
 use crate::figure::grouped;
 use crate::sink::{Blocks, Provenance};
@@ -85,6 +85,8 @@ pub struct ShowOptions {
     pub zoom: Option<Zoom>,
     /// Pixels of the longer side of a lone picture's map, from 64 to 4096; several on a page are smaller.
     pub size: usize,
+    /// Stops it.
+    pub cancel: CancelToken,
 }
 
 impl Default for ShowOptions {
@@ -93,6 +95,7 @@ impl Default for ShowOptions {
             parts: Vec::new(),
             zoom: None,
             size: 800,
+            cancel: CancelToken::new(),
         }
     }
 }
@@ -236,7 +239,12 @@ pub struct ShownBlock {
 /// # Errors
 /// [`crate::Error::Request`] for a part, layer or range that is not there, [`crate::Error::Io`] where reading fails.
 pub fn show(blocks: &Blocks, out: &str, options: &ShowOptions) -> Result<Shown> {
-    show_with(blocks, out, options, &Control::none())
+    show_with(
+        blocks,
+        out,
+        options,
+        &Control::stopped_by(options.cancel.flag()),
+    )
 }
 
 /// [`show`] that can be watched and stopped.

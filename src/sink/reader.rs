@@ -3,6 +3,7 @@
 use super::layout::PartLayout;
 use crate::error::{Error, Result};
 use crate::files::{self, npy, npy::Dtype, read_exact_at};
+use crate::memory::SharedBytes;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,71 @@ pub(super) trait Reader: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Error::Io`] where reading fails, [`Error::File`] where what is there is damaged.
     fn read(&self, rows: Range<usize>, columns: Range<usize>, into: &mut [u8]) -> Result<()>;
+}
+
+/// Numbers that lie row-major in memory.
+pub(super) struct Held {
+    bytes: SharedBytes,
+    dtype: Dtype,
+    columns: usize,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Held({} bytes of {})",
+            (*self.bytes).as_ref().len(),
+            self.dtype
+        )
+    }
+}
+
+impl Held {
+    /// The numbers of a part.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where they do not fill it, [`Error::Value`] for a type that is not read.
+    pub(super) fn new(layout: &PartLayout, dtype: &str, bytes: SharedBytes) -> Result<Held> {
+        let kind = Dtype::parse(dtype).ok_or_else(|| {
+            Error::Value(format!(
+                "part {:?} of {dtype}: real numbers are read",
+                layout.name
+            ))
+        })?;
+        let (found, expected) = (
+            (*bytes).as_ref().len(),
+            layout.entries()?.checked_mul(kind.size as u64),
+        );
+        if expected != Some(found as u64) {
+            return Err(Error::Shape(format!(
+                "part {:?} of shape {:?} in {dtype} does not hold {found} bytes",
+                layout.name,
+                layout.shape()
+            )));
+        }
+        Ok(Held {
+            bytes,
+            dtype: kind,
+            columns: layout.column_count(),
+        })
+    }
+}
+
+impl Reader for Held {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn read(&self, rows: Range<usize>, columns: Range<usize>, into: &mut [u8]) -> Result<()> {
+        let (bytes, size) = ((*self.bytes).as_ref(), self.dtype.size);
+        let width = columns.len() * size;
+        for (row, to) in rows.zip(into.chunks_exact_mut(width.max(1))) {
+            let at = (row * self.columns + columns.start) * size;
+            to.copy_from_slice(&bytes[at..at + width]);
+        }
+        Ok(())
+    }
 }
 
 /// Numbers that lie row-major in a file: a `.npy` file, a tensor.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from . import _core, _data
 from . import _torch_call as calls
 from . import _torch_check as checks
 from . import _torch_module as modules
-from ._errors import ModelError, UnsupportedError
+from ._errors import ModelError
 from ._frontend import CallableLoss, Data, Graph
 from ._torch_export import Exported, export
 from ._torch_loss import Loss
@@ -174,6 +173,7 @@ class TorchFrontend:
         `CheckError` saying what differs, and by how much.
         """
         assert self._call is not None and self._outputs is not None
+        network = self._network(session)
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None
         targets = None if data.targets is None or function is None else checks.first(data.targets)
         inputs = calls.tensors(data, 0, checks.COMPARED, self.real, floats=self._examples[0].is_floating_point())
@@ -190,21 +190,18 @@ class TorchFrontend:
             if rough is None:
                 raise
             exact = rough
-        ours = checks.of_network(session, data, loss, function is None)
+        ours = checks.of_network(network, session.device, data, loss, function is None)
         hint = "".join(f"; it cuts off gradients: {place}" for place in (self._exported.cuts[:3] if self._exported else []))
-        checks.compare(self.name, session, ours, exact, rough, padding=self._padding, hint=hint)
+        checks.compare(self.name, network, session.device.precision, ours, exact, rough, padding=self._padding, hint=hint)
 
-    def explain(self, error: UnsupportedError) -> UnsupportedError:
-        """Returns an error of the library about nodes of the graph with the paths of the modules that made them."""
-        if self._exported is None:
-            return error
-
-        def place(found: re.Match[str]) -> str:
-            path = self._exported.scopes.get(found[1]) if self._exported else None
-            return found[0] if path is None else f"{found[0]} of {f'module {path}' if path else 'the module itself'}"
-
-        pattern = r'node "([^"]+)"(?: \(\w+\))?'
-        return UnsupportedError(re.sub(pattern, place, str(error)), nodes=[re.sub(pattern, place, node) for node in error.nodes])
+    def _network(self, session: _core.Session) -> _core.Network:
+        network = getattr(session, "network", None)
+        if isinstance(network, _core.Network):
+            return network
+        graph = self.graph()  # FIXME: goes when Session has its network
+        return _core.Network.from_graph(
+            graph.proto, self.arrays(), graph.parameters, name=self.name, aliases=graph.aliases, output=graph.output
+        )
 
 
 def _single(loss: Any) -> Any:

@@ -85,9 +85,8 @@ def spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, A
     options = {key: value for key, value in options.items() if value is not None}
     old = [options.pop(key, None) for key in ("size_average", "reduce")]
     if old != [None, None]:
-        from torch.nn import _reduction
-
-        options["reduction"] = _reduction.legacy_get_string(*old, emit_warning=False)
+        averaged, reduced = (True if value is None else bool(value) for value in old)
+        options["reduction"] = "none" if not reduced else "mean" if averaged else "sum"
     if options.get("reduction", "mean") not in ("mean", "sum"):
         raise ModelError(
             f"{name_of(given)} with reduction={options['reduction']!r} gives a number for every sample: take reduction='mean' or 'sum'"

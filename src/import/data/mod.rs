@@ -14,6 +14,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use crate::memory::SharedBytes;
 pub use dataset::Dataset;
 pub use formats::split_key;
 pub use preprocess::{MeanImage, Preprocess};

@@ -4,8 +4,10 @@ use super::formats::{self, Stored, split_key};
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::files::npy::{Dtype, Kind};
+use crate::memory::SharedBytes;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An array in a file (`.npy`, `.npz`, IDX, gzipped ones), in a folder of `.npy` shards, or in memory.
 ///
@@ -145,7 +147,37 @@ impl ArraySource {
         })
     }
 
-    fn from_bytes(shape: Vec<usize>, dtype: Dtype, bytes: Vec<u8>) -> ArraySource {
+    /// An array in memory that belongs to another library, such as a NumPy array: it is read where it lies, row-major. `dtype` is
+    /// NumPy's name of its numbers, such as `<f4`.
+    ///
+    /// ```
+    /// use hessblock::data::ArraySource;
+    /// use std::sync::Arc;
+    /// let owned: Arc<Vec<u8>> = Arc::new([1.5f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect());
+    /// let source = ArraySource::shared(&[2, 1], "<f4", owned)?;
+    /// assert_eq!(source.read_f64(0..2)?, [1.5, -2.0]);
+    /// # Ok::<(), hessblock::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a type of numbers that is not read, [`Error::Shape`] for another number of bytes than the shape says.
+    pub fn shared(shape: &[usize], dtype: &str, bytes: SharedBytes) -> Result<ArraySource> {
+        let Some(kind) = Dtype::parse(dtype) else {
+            return Err(Error::Value(format!(
+                "an array of {dtype}: real numbers, integers and booleans are read"
+            )));
+        };
+        let found = (*bytes).as_ref().len();
+        let expected = shape.iter().try_fold(kind.size, |n, &d| n.checked_mul(d));
+        if expected != Some(found) {
+            return Err(Error::Shape(format!(
+                "an array of {dtype} of shape {shape:?} does not hold {found} bytes"
+            )));
+        }
+        Ok(ArraySource::from_bytes(shape.to_vec(), kind, bytes))
+    }
+
+    fn from_bytes(shape: Vec<usize>, dtype: Dtype, bytes: SharedBytes) -> ArraySource {
         let path = PathBuf::from("(array in memory)");
         ArraySource {
             path: path.clone(),
@@ -348,9 +380,9 @@ macro_rules! from_array {
     ($($type:ty, $kind:ident);*) => { $(
         impl<D: ndarray::Dimension> From<ndarray::Array<$type, D>> for ArraySource {
             fn from(array: ndarray::Array<$type, D>) -> Self {
-                let bytes = array.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let bytes: Vec<u8> = array.iter().flat_map(|value| value.to_le_bytes()).collect();
                 let dtype = Dtype { kind: Kind::$kind, size: size_of::<$type>(), big_endian: false };
-                ArraySource::from_bytes(array.shape().to_vec(), dtype, bytes)
+                ArraySource::from_bytes(array.shape().to_vec(), dtype, Arc::new(bytes))
             }
         }
     )* };

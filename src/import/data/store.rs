@@ -3,6 +3,7 @@
 use super::formats::too_long;
 use crate::error::{Error, Result};
 use crate::files::read_exact_at;
+use crate::memory::SharedBytes;
 use flate2::Crc;
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use std::fs::File;
@@ -14,7 +15,6 @@ use std::sync::{Mutex, PoisonError};
 const LARGEST_RATIO: u64 = 1032;
 
 /// Where bytes are read from, by position.
-#[derive(Debug)]
 pub(super) enum Store {
     /// A file, whose array lies plainly from `start` on.
     Plain {
@@ -26,7 +26,21 @@ pub(super) enum Store {
     /// A stream that can only be read forward.
     Stream(Mutex<Stream>),
     /// Memory.
-    Memory(Vec<u8>),
+    Memory(SharedBytes),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Store::Plain {
+                file,
+                start,
+                length,
+            } => write!(f, "Plain({file:?} from {start}, {length} bytes)"),
+            Store::Stream(stream) => stream.fmt(f),
+            Store::Memory(bytes) => write!(f, "Memory({} bytes)", (**bytes).as_ref().len()),
+        }
+    }
 }
 
 /// A compressed stream: read forward, and started again when going back.
@@ -95,7 +109,7 @@ impl Store {
                     .unwrap_or_else(PoisonError::into_inner)
                     .longest
             }
-            Store::Memory(bytes) => bytes.len() as u64,
+            Store::Memory(bytes) => (**bytes).as_ref().len() as u64,
         }
     }
 
@@ -110,7 +124,7 @@ impl Store {
                     Compression::Gzip => None,
                 }
             }
-            Store::Memory(bytes) => Some(bytes.len() as u64),
+            Store::Memory(bytes) => Some((**bytes).as_ref().len() as u64),
         }
     }
 
@@ -129,6 +143,7 @@ impl Store {
                     .map_err(|error| stream.explain(path, expected, error))
             }
             Store::Memory(bytes) => {
+                let bytes = (**bytes).as_ref();
                 let end = offset as usize + buffer.len();
                 let from = bytes.get(offset as usize..end);
                 buffer.copy_from_slice(from.ok_or_else(|| {

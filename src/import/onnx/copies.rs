@@ -472,6 +472,7 @@ impl Chain<'_> {
                 op_type: operation.into(),
                 attribute: attributes.iter().map(attribute).collect(),
                 domain: String::new(),
+                metadata_props: Vec::new(),
             },
         });
     }

@@ -1,6 +1,7 @@
 //! The file's graph as read: nodes with attribute getters, initializers by name, and what feeds the output.
 
 use super::copies::Tied;
+use super::given::Weights;
 use super::proto::{self, data_type};
 use super::{Array, OnnxOptions};
 use super::{fold, names, order, subgraphs, tensor};
@@ -51,6 +52,17 @@ impl Node {
         Some(String::from_utf8_lossy(&attribute.s).into_owned())
     }
 
+    /// The path of the module that it came from, as PyTorch's newer exporter tells it; `None` where nothing tells, and for the
+    /// outermost module.
+    pub fn module(&self) -> Option<&str> {
+        // Such as ['', 'encoder', 'encoder.fc1', 'linear']: modules from the outside to the inside, then the operation.
+        let key = "pkg.torch.onnx.name_scopes";
+        let scopes = self.proto.metadata_props.iter().find(|e| e.key == key)?;
+        let names: Vec<&str> = scopes.value.split('\'').skip(1).step_by(2).collect();
+        let module = *names.get(names.len().checked_sub(2)?)?;
+        (!module.is_empty()).then_some(module)
+    }
+
     /// The name of input `k`, where it is given.
     pub fn input(&self, k: usize) -> Option<&str> {
         let name = self.proto.input.get(k)?;
@@ -98,6 +110,8 @@ pub(crate) struct Graph {
     pub pruned: HashSet<String>,
     /// Initializers that nodes compute from others now.
     pub tied: Vec<Tied>,
+    /// Names of the parameters, where the caller says what they are.
+    pub given: Option<HashSet<String>>,
 }
 
 /// The module's parameters, and its buffers and constants, as the newer exporter names them in a graph's metadata.
@@ -166,7 +180,12 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::File`] where they are cut off or no ONNX file.
-    pub fn read(bytes: Vec<u8>, path: &Path, options: &OnnxOptions) -> Result<Graph> {
+    pub fn read(
+        bytes: Vec<u8>,
+        path: &Path,
+        weights: Option<&Weights>,
+        options: &OnnxOptions,
+    ) -> Result<Graph> {
         let fault = |message: String| Error::file(path, message);
         crate::import::pytorch::refuse(
             path,
@@ -199,8 +218,11 @@ impl Graph {
         if graph.output.is_empty() {
             return Err(fault("its graph has no output".into()));
         }
-        let graph = subgraphs::flattened(graph);
-        let graph = Self::prune(path, graph, opset, options)?;
+        let mut graph = subgraphs::flattened(graph);
+        if let Some(weights) = weights {
+            weights.enter(&mut graph);
+        }
+        let graph = Self::prune(path, graph, opset, weights, options)?;
         Ok(Graph {
             producer: model.producer_name,
             ..graph
@@ -212,6 +234,7 @@ impl Graph {
         path: &Path,
         mut graph: proto::Graph,
         opset: i64,
+        weights: Option<&Weights>,
         options: &OnnxOptions,
     ) -> Result<Graph> {
         let output = output_of(path, &graph, options)?;
@@ -226,8 +249,20 @@ impl Graph {
         let mut outside = tensor::Outside::new();
         let mut pruned = HashSet::new();
         let mut known: HashSet<&str> = HashSet::new();
+        for (name, array, is_parameter) in weights.iter().flat_map(|weights| weights.arrays()) {
+            known.insert(name);
+            if is_parameter || needed.contains(name) {
+                initializers.push(Initializer {
+                    name: name.to_string(),
+                    array: array.clone(),
+                    node: false,
+                });
+            }
+        }
         for tensor in &graph.initializer {
-            known.insert(&tensor.name);
+            if !known.insert(&tensor.name) && weights.is_some() {
+                continue;
+            }
             if needed.contains(tensor.name.as_str()) {
                 initializers.push(Initializer {
                     name: tensor.name.clone(),
@@ -268,6 +303,7 @@ impl Graph {
             producer: String::new(),
             pruned,
             tied: Vec::new(),
+            given: weights.map(Weights::names),
         };
         for name in &options.untie {
             result.untie(name)?;

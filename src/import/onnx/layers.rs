@@ -12,7 +12,7 @@ fn telling(graph: &Graph, name: &str, options: &OnnxOptions) -> bool {
     let copy = name
         .split_once('@')
         .is_some_and(|(original, _)| options.untie.iter().any(|u| u == original));
-    !graph.made_up(name) && !copy
+    graph.given.is_some() || !graph.made_up(name) && !copy
 }
 
 /// The last node of each norm written out, by the node that ends the norm itself: its scale and shift are named after it.

@@ -10,6 +10,7 @@ mod copies;
 mod doubts;
 mod features;
 mod fold;
+mod given;
 mod graph;
 mod layers;
 mod lower;
@@ -25,6 +26,8 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod views;
+
+pub use given::{Values, Weights};
 
 use crate::error::{Error, Result};
 use crate::network::Network;
@@ -89,7 +92,7 @@ pub fn load_bytes(
     path: impl AsRef<Path>,
     options: &OnnxOptions,
 ) -> Result<Network> {
-    let mut graph = graph::Graph::read(bytes.into(), path.as_ref(), options)?;
+    let mut graph = graph::Graph::read(bytes.into(), path.as_ref(), None, options)?;
     let mut roots = parameters::find(&graph, options)?;
     let (changed, copies) = copies::recognise(&mut graph, &roots, options)?;
     if changed {
@@ -103,6 +106,27 @@ pub fn load_bytes(
         replace(&graph, &mut roots, weights)?;
     }
     roots.warnings.extend(merged::warnings(&graph, &roots));
+    lower::lower(&graph, roots, options)
+}
+
+/// Reads a network from the bytes of a graph that was written without its weights, which are given beside it: nothing is guessed
+/// of what is a parameter. `name` is the model's, for messages.
+///
+/// Of the options, [`OnnxOptions::output`], [`OnnxOptions::dimensions`], [`OnnxOptions::constant`] and [`OnnxOptions::trainable`]
+/// count.
+///
+/// # Errors
+/// As [`load`]; [`Error::File`] for arrays that do not fit each other, and for inputs that are neither given nor data.
+pub fn load_graph(
+    bytes: impl Into<Vec<u8>>,
+    name: impl AsRef<Path>,
+    weights: Weights,
+    options: &OnnxOptions,
+) -> Result<Network> {
+    let path = name.as_ref();
+    weights.check(path)?;
+    let graph = graph::Graph::read(bytes.into(), path, Some(&weights), options)?;
+    let roots = parameters::find(&graph, options)?;
     lower::lower(&graph, roots, options)
 }
 

@@ -71,9 +71,17 @@ pub(crate) fn find(graph: &Graph, options: &OnnxOptions) -> Result<Roots> {
     roots.features = features::find(graph, &links, &origins, &arrays);
     let by_place = |k: &&usize| graph.anonymous(&roots.entries[**k].name);
     chosen.extend(roots.features.keys().filter(by_place));
-    leave_masks(&mut roots, &mut chosen);
-    chosen.retain(|&k| !is_constant(graph, &roots, k));
-    leave_literals(graph, &roots, &mut chosen);
+    match &graph.given {
+        Some(given) => {
+            let named = |&k: &usize| given.contains(&roots.entries[k].name);
+            chosen = (0..roots.entries.len()).filter(named).collect();
+        }
+        None => {
+            leave_masks(&mut roots, &mut chosen);
+            chosen.retain(|&k| !is_constant(graph, &roots, k));
+            leave_literals(graph, &roots, &mut chosen);
+        }
+    }
     overrule(&roots, options, &mut chosen)?;
     chosen.retain(|&k| roots.entries[k].array.is_float());
     let ends = ends_of_norms(&roots);
@@ -201,6 +209,7 @@ fn through(
     let first = of(0).cloned().unwrap_or_default();
     let operation = node.op_type();
     if operation == "Identity"
+        && graph.given.is_none()
         && let (Some(root), Some(output)) = (first.view, node.proto.output.first())
     {
         // The older exporter writes equal-valued parameters once and gives the others this way.

@@ -3,10 +3,11 @@
 use super::{Blocks, ResultPart};
 use crate::error::{Error, Result};
 use crate::files::{self, allow_open_files, with_suffix};
-use crate::sink::ParameterPlace;
-use crate::sink::reader::{Reader, Run};
+use crate::memory::SharedBytes;
+use crate::sink::reader::{Held, Reader, Run};
 use crate::sink::record::PartRecord;
 use crate::sink::tensor_file::TensorFile;
+use crate::sink::{ParameterPlace, PartLayout};
 use crate::text::escape;
 use serde::Deserialize;
 use std::path::{Component, Path, PathBuf};
@@ -21,6 +22,26 @@ struct Manifest {
 }
 
 impl Blocks {
+    /// A result whose parts are in memory.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where bytes and layout do not fit, [`Error::Value`] for a type of numbers that is not read.
+    pub(crate) fn in_memory(
+        parts: Vec<(PartLayout, &str, SharedBytes)>,
+        parameters: Vec<ParameterPlace>,
+        provenance: serde_json::Value,
+    ) -> Result<Blocks> {
+        let part = |(layout, dtype, bytes): (PartLayout, &str, SharedBytes)| {
+            let reader = Box::new(Held::new(&layout, dtype, bytes)?);
+            Ok(ResultPart { layout, reader })
+        };
+        Ok(Blocks {
+            parts: parts.into_iter().map(part).collect::<Result<_>>()?,
+            parameters,
+            provenance,
+        })
+    }
+
     /// Opens a result by the path it was written to.
     ///
     /// # Errors

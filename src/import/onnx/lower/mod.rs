@@ -347,7 +347,11 @@ impl Tensor {
 }
 
 fn describe(node: &Node, why: &str) -> String {
-    format!("node {:?} ({}): {why}", node.name(), node.op_type())
+    let of = match node.module() {
+        Some(module) => format!(" of module {module:?}"),
+        None => String::new(),
+    };
+    format!("node {:?} ({}){of}: {why}", node.name(), node.op_type())
 }
 
 fn check_finite(graph: &Graph, name: &str, array: &HostArray) -> Result<()> {

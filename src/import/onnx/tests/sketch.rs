@@ -115,6 +115,7 @@ impl Sketch {
             op_type,
             attribute,
             domain: String::new(),
+            metadata_props: Vec::new(),
         });
         self
     }
