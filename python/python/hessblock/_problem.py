@@ -270,6 +270,9 @@ class Problem:
         return Packed(packed.array, lambda result: back(packed.restore(result)), packed.leaf)
 
     def _flat(self, values: Any) -> NDArray[np.float64]:
+        flatten = getattr(self._frontend, "flatten", None)
+        if flatten is not None:
+            values = flatten(values)
         flat = self._pack(values).array.astype(np.float64, copy=False)
         if flat.ndim != 1:
             raise RequestError(f"values of shape {list(flat.shape)}: give [{self.size}]")
