@@ -6,7 +6,6 @@ import html
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -16,28 +15,13 @@ from . import _core
 from ._device import device_of
 from ._errors import DataError, RequestError
 from ._frontend import NetworkOptions, OnnxFrontend, frontend_of, network_of
-from ._lazy import Bounds, joined
+from ._lazy import joined
 from ._progress import Progress, reporting
 from ._sessions import Sessions, sample_range
 from ._units import format_shape, parse_bytes, plural
-from ._vectors import Packed, Parameter, as_names, pack, to_numpy
+from ._vectors import Layer, Packed, Parameter, as_names, pack, to_numpy
 
 _LOG = logging.getLogger("hessblock")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer: the parameters of one module."""
-
-    name: str
-    parameters: tuple[str, ...]
-    ranges: tuple[Bounds, ...]
-    """Its entries in the flat order, as ascending half-open ranges."""
-
-    @property
-    def size(self) -> int:
-        """The number of its entries."""
-        return sum(stop - start for start, stop in self.ranges)
 
 
 class Problem:

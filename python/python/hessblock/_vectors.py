@@ -1,4 +1,4 @@
-"""Vectors of parameters: NumPy arrays, tensors and dictionaries, taken flat and given back as they came."""
+"""Parameters in their flat order, and vectors of them: NumPy arrays, tensors and dictionaries, taken flat and given back as they came."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ class Parameter:
     def range(self) -> slice:
         """Its entries in the flat order."""
         return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer: the parameters of one module."""
+
+    name: str
+    parameters: tuple[str, ...]
+    ranges: tuple[tuple[int, int], ...]
+    """Its entries in the flat order, as ascending half-open ranges."""
+
+    @property
+    def size(self) -> int:
+        """The number of its entries."""
+        return sum(stop - start for start, stop in self.ranges)
 
 
 @dataclass(frozen=True)
