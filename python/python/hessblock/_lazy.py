@@ -231,6 +231,17 @@ def ranges_between(ranges: list[Bounds], start: int, stop: int) -> list[Bounds]:
     return found
 
 
+def joined(ranges: list[Bounds]) -> tuple[Bounds, ...]:
+    """Returns ascending ranges with those that touch as one."""
+    found: list[Bounds] = []
+    for start, stop in ranges:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return tuple(found)
+
+
 def count(ranges: list[Bounds]) -> int:
     """Returns the number of positions in ranges."""
     return sum(stop - start for start, stop in ranges)

@@ -134,7 +134,7 @@ class Writable(ABC):
         """Computes one part into a `.npy` file, tile by tile, however large it is.
 
         The result grows under `NAME.partial` and takes its name once it is complete. The same call after an
-        interruption resumes the run; on a complete result of the same weights and data it computes nothing.
+        interruption, with the same weights and data, resumes the run.
 
         Args:
             path: The file; its name ends in `.npy`. Row and column names are written beside it in `NAME.npy.json`.
@@ -147,7 +147,7 @@ class Writable(ABC):
             The report of the run.
 
         Raises:
-            FileError: The path cannot be written.
+            FileError: The path cannot be written, or a result exists there and `overwrite` is False.
             OtherRunError: Another run was begun at that path.
             DiskError: The disk has too little room.
             BudgetError: The memory budget does not hold one tile.
