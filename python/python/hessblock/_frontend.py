@@ -1,0 +1,236 @@
+"""What models, data and losses of other libraries become before the compiled module takes them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from ._errors import ModelError, RequestError, UnsupportedError
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as a graph without weights."""
+
+    proto: bytes
+    """ONNX; its initializers are inputs of the graph."""
+    parameters: list[str]
+    """The differentiated parameters in the flat order (that of `named_parameters()`; path order in a JAX tree)."""
+    aliases: dict[str, str]
+    """Names in the graph that are other names in `arrays()`."""
+    output: str | None = None
+    """The output to take, where the graph has several."""
+
+
+@dataclass
+class Data:
+    """The arrays of a data set, or paths of them."""
+
+    inputs: list[tuple[str | None, NDArray[Any] | str]]
+    """Inputs by name; the only input may have none."""
+    targets: NDArray[Any] | str | None
+    samples: int
+    """The number of samples; 0 where only opening a file would tell."""
+
+
+@runtime_checkable
+class CallableLoss(Protocol):
+    """A loss that the library does not know, with its derivatives at the outputs."""
+
+    name: str
+
+    def derivatives(
+        self, outputs: NDArray[np.float64], targets: NDArray[Any] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Returns values [N], gradients [N, C] and Hessians [N, C, C], with the reduction's weight in all three."""
+        ...
+
+
+class Frontend(Protocol):
+    """A model of another library, whose weights may change.
+
+    A frontend may also have methods that are looked for by name: `explain(error)` returns an UnsupportedError with the
+    nodes' places in the model; `flatten(values)` returns new weights by parameter for a tree of the model's own, and
+    anything else as it is; `tree(vectors)` returns vectors by parameter and the way back, `(named, restore)`, for such
+    a tree, or None for anything else.
+    """
+
+    name: str
+    """The name of the model in messages, such as `LeNet5`."""
+    notes: list[str]
+    """Things that a user should know, such as a copy from a GPU to the host."""
+
+    def graph(self) -> Graph:
+        """Returns the exported graph. The export runs once."""
+        ...
+
+    def arrays(self) -> list[tuple[str, NDArray[Any]]]:
+        """Returns all weights and buffers as they are now, as views where possible."""
+        ...
+
+    def data(self, data: Any) -> Data:
+        """Returns the arrays of what a user gave as data."""
+        ...
+
+    def loss(self, loss: Any) -> _core.Loss | CallableLoss:
+        """Returns the library's loss for what a user gave as loss."""
+        ...
+
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+        """Raises CheckError where outputs, loss or gradient differ from those of the model itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The choices of a user about the network."""
+
+    constant: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
+    tie: tuple[str, ...] = ()
+    untie: tuple[str, ...] = ()
+    weights: str | None = None
+    dimensions: dict[str, int] = field(default_factory=dict)
+
+
+class OnnxFrontend:
+    """An ONNX model: a path, or the bytes of a file."""
+
+    def __init__(
+        self, model: str | os.PathLike[str] | bytes, *, output: str | int | None = None, reduction: str | None = None
+    ) -> None:
+        if isinstance(output, int):
+            raise RequestError(f"output={output}: give the name of an output of the file")
+        self.notes: list[str] = []
+        self._output, self._reduction = output, reduction
+        self._model: str | bytes
+        if isinstance(model, bytes):
+            self._model, self.name = model, "ONNX"
+        else:
+            self._model = os.fspath(model)
+            # A file is often called `model.onnx`, in a folder that says of what.
+            folder, name = os.path.split(os.path.abspath(self._model))
+            self.name = "/".join(part for part in (os.path.basename(folder), name) if part)
+
+    def network(self, options: NetworkOptions) -> _core.Network:
+        """Reads the network with its weights."""
+        keywords: dict[str, Any] = {"weights": options.weights, "output": self._output, "dimensions": options.dimensions}
+        keywords.update({key: list(getattr(options, key)) for key in ("constant", "trainable", "tie", "untie")})
+        if isinstance(self._model, bytes):
+            network = _core.Network.from_bytes(self._model, self.name, **keywords)
+        else:
+            network = _core.Network.load(self._model, **keywords)
+        self._inputs = [str(entry["name"]) for entry in network.inputs]
+        self._output_shape = tuple(network.output_shape)
+        return network
+
+    def data(self, data: Any) -> Data:
+        """Takes (inputs, targets) of arrays, tensors or paths, data sets and loaders; inputs may be a dictionary by name."""
+        from ._data import read
+
+        found = read(data, names=self._inputs)
+        if len(found.inputs) > 1:
+            named = zip(found.inputs, self._inputs, strict=False)
+            found.inputs = [(name or own, values) for (name, values), own in named]
+        return found
+
+    def loss(self, loss: Any) -> _core.Loss | CallableLoss:
+        """Takes a name ("cross-entropy", "mse", "bce"), a `hessblock.Loss`, or a loss of PyTorch."""
+        if loss is None:
+            raise RequestError(
+                "a loss is needed: give its name, such as 'cross-entropy', or hessblock.Loss.cross_entropy(…) with options"
+            )
+        if isinstance(loss, str):
+            return _core.Loss.parse(loss)
+        if isinstance(loss, _core.Loss) or (isinstance(loss, CallableLoss) and not callable(loss)):
+            return loss
+        if "torch" not in sys.modules:
+            raise RequestError(
+                f"a loss of type {type(loss).__name__} cannot be taken: give its name, a hessblock.Loss, or import torch for one of its losses"
+            )
+        from ._torch_loss import Loss
+
+        return Loss(loss, self._output_shape, reduction=self._reduction).taken
+
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+        """Does nothing: there is no other implementation of a file to compare with."""
+
+
+def frontend_of(model: Any, *, output: str | int | None = None, reduction: str | None = None) -> Frontend | OnnxFrontend:
+    """Returns the frontend of a model.
+
+    Args:
+        model: A `torch.nn.Module`, a path or the bytes of an ONNX file, or `(fn, params)` of JAX.
+        output: The output to take, of a model that has several.
+        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
+
+    Raises:
+        ImportError: What the kind of model needs is not installed; the message names the extra.
+        ModelError: The model is none of these.
+    """
+    if isinstance(model, (str, os.PathLike, bytes)):
+        return OnnxFrontend(model, output=output, reduction=reduction)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        try:
+            from ._torch import TorchFrontend
+        except ModuleNotFoundError as error:
+            raise missing(error, "torch", "a torch.nn.Module") from error
+        taken: Frontend = TorchFrontend(model, output=output, reduction=reduction)
+        return taken
+    if isinstance(model, (tuple, list)) and len(model) == 2 and callable(model[0]):
+        try:
+            from ._jax import JaxFrontend
+        except ModuleNotFoundError as error:
+            raise missing(error, "jax", "a function of JAX with its parameters") from error
+        taken = JaxFrontend(model[0], model[1], output=output, reduction=reduction)
+        return taken
+    raise ModelError(
+        f"a model of type {type(model).__name__} cannot be taken: give a torch.nn.Module, a path or the bytes of an "
+        "ONNX file, or (fn, params) of JAX"
+    )
+
+
+def missing(error: ModuleNotFoundError, extra: str, what: str) -> ImportError:
+    """Returns the exception for a package that is not installed, with the extra that brings it."""
+    text = f"{what} needs {error.name}, which is not installed: pip install 'hessblock[{extra}]'"
+    return ImportError(text, name=error.name)
+
+
+def network_of(frontend: Frontend | OnnxFrontend, options: NetworkOptions) -> _core.Network:
+    """Makes the compiled module's network of a model.
+
+    Raises:
+        RequestError: An option that only ONNX files have was given for another kind of model.
+    """
+    if isinstance(frontend, OnnxFrontend):
+        return frontend.network(options)
+    for name in ("trainable", "tie", "untie", "weights"):
+        if getattr(options, name):
+            raise RequestError(
+                f"{name}= is for ONNX files: {frontend.name} says itself which weights it has, which are shared "
+                "and which are trained (requires_grad)"
+            )
+    graph = frontend.graph()
+    try:
+        return _core.Network.from_graph(
+            graph.proto,
+            frontend.arrays(),
+            graph.parameters,
+            name=frontend.name,
+            aliases=graph.aliases,
+            constant=list(options.constant),
+            output=graph.output,
+            dimensions=options.dimensions,
+        )
+    except UnsupportedError as error:
+        explain = getattr(frontend, "explain", None)
+        if explain is None:
+            raise
+        raise explain(error) from None
