@@ -258,12 +258,59 @@ pub(crate) fn verify_with(
     control: &Control<'_>,
 ) -> Result<Verdict> {
     let blocks = Blocks::open(path)?;
-    let (provenance, operator) = opened(path, &blocks, options)?;
+    let operator = opened(path, &blocks, options)?;
+    let verdict = judge(path, &blocks, &operator, options, control)?;
+    operator.session().check_files()?;
+    Ok(verdict)
+}
+
+/// As [`verify`], of a result whose network and data are in memory: `operator` is the matrix that it was made of.
+///
+/// ```
+/// use hessblock::results::{Blocks, VerifyOptions, verify_against};
+/// # use hessblock::data::Dataset;
+/// # use hessblock::loss::CrossEntropy;
+/// # use hessblock::network::builder::Builder;
+/// # use hessblock::{Device, Output, Part, Precision, Session};
+/// # use ndarray::{arr1, arr2};
+/// # let network = Builder::new(&[3]).linear("fc1", 4).tanh().linear("fc2", 2).initialize(0).build()?;
+/// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3], [0.5, -0.4, 0.0]]), arr1(&[0i64, 1]));
+/// # let session = Session::builder(network).data(data).loss(CrossEntropy::mean())
+/// #     .device(Device::cpu(Precision::F32)).build()?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("blocks");
+/// let g = session.ggn();
+/// g.parts([Part::Layers])?.write(Output::folder(&path).provenance(g.provenance()))?;
+/// assert!(verify_against(&Blocks::open(&path)?, &g, &VerifyOptions::default())?.passed);
+/// assert!(!verify_against(&Blocks::open(&path)?, &session.residual(), &VerifyOptions::default())?.passed);
+/// # Ok::<(), hessblock::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Value`] where the data gives no finite entry; [`Error::File`] for entries outside the matrix; what the data reports.
+pub fn verify_against(
+    blocks: &Blocks,
+    operator: &Operator,
+    options: &VerifyOptions,
+) -> Result<Verdict> {
+    let operator = operator.clone().cancel(&options.cancel);
+    let watcher = operator.session().watcher();
+    watcher.control(|control| judge(Path::new("(result)"), blocks, &operator, options, control))
+}
+
+/// Compares entries of a result with those of the matrix that it was made of. `path` is for messages.
+fn judge(
+    path: &Path,
+    blocks: &Blocks,
+    operator: &Operator,
+    options: &VerifyOptions,
+    control: &Control<'_>,
+) -> Result<Verdict> {
     let session = operator.session();
-    let places = choose(&blocks, options.entries, options.seed);
+    let places = choose(blocks, options.entries, options.seed);
     check_places(path, &places, session.network().parameter_count())?;
-    let expected = Expected::new(&operator, &places, control)?;
-    let (mut tolerance, floor) = match provenance.precision.as_deref() {
+    let expected = Expected::new(operator, &places, control)?;
+    let (mut tolerance, floor) = match blocks.provenance()["precision"].as_str() {
         Some("f64") => (TOLERANCE_F64, FLOOR_F64),
         _ => (TOLERANCE_F32, FLOOR_F32),
     };
@@ -273,16 +320,15 @@ pub(crate) fn verify_with(
         true => expected.scales_of_parts(&places, blocks.parts().len()),
         false => expected.scales_of_entries(floor),
     };
-    let (worst, worst_of_largest) = compare(&blocks, &places, &expected, &scales)?;
+    let (worst, worst_of_largest) = compare(blocks, &places, &expected, &scales)?;
     // A deep network may lose more digits than DESIGN §5 allows for, whatever computes it.
     let single = tolerance == TOLERANCE_F32;
     let mut rounding = None;
     if single && worst.error > tolerance && worst.error.is_finite() {
-        let off = expected.rounding(&operator, &places, &scales, control)?;
+        let off = expected.rounding(operator, &places, &scales, control)?;
         tolerance = tolerance.max(5.0 * off);
         rounding = Some(off);
     }
-    session.check_files()?;
     Ok(Verdict {
         entries: places.len(),
         passed: worst.error <= tolerance,
@@ -296,7 +342,7 @@ pub(crate) fn verify_with(
 }
 
 /// Opens what a result was made from, and checks that it is what it was.
-fn opened(path: &Path, blocks: &Blocks, options: &VerifyOptions) -> Result<(Provenance, Operator)> {
+fn opened(path: &Path, blocks: &Blocks, options: &VerifyOptions) -> Result<Operator> {
     let provenance: Provenance = serde_json::from_value(blocks.provenance().clone())
         .map_err(|e| Error::file(path, format!("its provenance cannot be read: {e}")))?;
     let mut source = Source::from_provenance(&provenance)?;
@@ -318,7 +364,7 @@ fn opened(path: &Path, blocks: &Blocks, options: &VerifyOptions) -> Result<(Prov
     let session = source.session()?.device(cpu).build()?;
     let operator = source.operator(&session)?;
     check_files(path, &provenance, &source, &session)?;
-    Ok((provenance, operator))
+    Ok(operator)
 }
 
 /// Refuses a result without entries, and entries outside a matrix of `p` rows.

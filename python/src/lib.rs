@@ -17,7 +17,9 @@ mod study;
 mod tools;
 mod work;
 
+use log::LevelFilter;
 use pyo3::prelude::*;
+use pyo3_log::{Caching, Logger};
 
 /// The compiled part of hessblock.
 #[pymodule]
@@ -35,7 +37,9 @@ mod _core {
     #[pymodule_export]
     use super::request::{Output, Plan, Request};
     #[pymodule_export]
-    use super::results::{Blocks, Shown, merge, show, show_array, verify};
+    use super::results::{
+        Blocks, Shown, merge, show, show_array, verify, verify_against, verify_array,
+    };
     #[pymodule_export]
     use super::session::{Session, outputs};
     #[pymodule_export]
@@ -45,8 +49,12 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Levels may be set at any time, so they are not remembered. The crates below log for their own developers.
+        let logger = Logger::new(module.py(), Caching::Loggers)?
+            .filter(LevelFilter::Warn)
+            .filter_target("hessblock".into(), LevelFilter::Debug);
         // It fails where another copy of this module installed one; events then go there.
-        let _ = pyo3_log::try_init();
+        let _ = logger.install();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -151,6 +151,7 @@ impl Output {
         let mut output = hessblock::Output::new(path)
             .overwrite(overwrite)
             .restart(restart)
+            .accept_finished(true)
             .upper_triangle(upper_triangle);
         if let Some((index, of)) = shard {
             output = raised(py, output.shard(index, of))?;

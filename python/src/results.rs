@@ -161,14 +161,7 @@ pub fn show_array(
     name: &str,
     size: usize,
 ) -> PyResult<Shown> {
-    let (dtype, _, bytes) = borrow(array)?;
-    let ranges = |pairs: Vec<(usize, usize)>| pairs.into_iter().map(|(a, b)| a..b).collect();
-    let layout = PartLayout {
-        name: part.0,
-        rows: ranges(part.1),
-        columns: part.2.map(ranges),
-    };
-    let blocks = raised(py, operator.inner.in_memory(vec![(layout, &dtype, bytes)]))?;
+    let blocks = in_memory(py, operator, part, array)?;
     let shown = work::run(py, None, |token, _| {
         let options = ShowOptions {
             size,
@@ -198,6 +191,75 @@ pub fn verify(
             ..VerifyOptions::default()
         };
         results::verify(&path, &options)
+    })?;
+    serde_json::to_string(&verdict).map_err(|e| PyValueError::new_err(e.to_string()))
+}
+
+/// Checks a result on disk against the matrix that it was made of, as JSON.
+#[pyfunction]
+#[pyo3(signature = (operator, path, *, entries=64, seed=0, progress=None))]
+pub fn verify_against(
+    py: Python<'_>,
+    operator: &Operator,
+    path: PathBuf,
+    entries: usize,
+    seed: u64,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let blocks = work::run(py, None, |_, _| results::Blocks::open(&path))?;
+    judged(py, operator, &blocks, (entries, seed), progress.as_ref())
+}
+
+/// Checks a part that is in memory against the definition, as JSON.
+#[pyfunction]
+#[pyo3(signature = (operator, part, array, *, entries=64, seed=0, progress=None))]
+pub fn verify_array(
+    py: Python<'_>,
+    operator: &Operator,
+    part: PartRow,
+    array: &Bound<'_, PyAny>,
+    entries: usize,
+    seed: u64,
+    progress: Option<Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let blocks = in_memory(py, operator, part, array)?;
+    judged(py, operator, &blocks, (entries, seed), progress.as_ref())
+}
+
+/// A part that is in memory as a result.
+fn in_memory(
+    py: Python<'_>,
+    operator: &Operator,
+    part: PartRow,
+    array: &Bound<'_, PyAny>,
+) -> PyResult<results::Blocks> {
+    let (dtype, _, bytes) = borrow(array)?;
+    let ranges = |pairs: Vec<(usize, usize)>| pairs.into_iter().map(|(a, b)| a..b).collect();
+    let layout = PartLayout {
+        name: part.0,
+        rows: ranges(part.1),
+        columns: part.2.map(ranges),
+    };
+    raised(py, operator.inner.in_memory(vec![(layout, &dtype, bytes)]))
+}
+
+/// The verdict on a result, as JSON.
+fn judged(
+    py: Python<'_>,
+    operator: &Operator,
+    blocks: &results::Blocks,
+    (entries, seed): (usize, u64),
+    progress: Option<&Bound<'_, PyAny>>,
+) -> PyResult<String> {
+    let verdict = work::run(py, progress, |token, told| {
+        let options = VerifyOptions {
+            entries,
+            seed,
+            cancel: token.clone(),
+            ..VerifyOptions::default()
+        };
+        let operator = operator.inner.clone().progress(told.watch());
+        results::verify_against(blocks, &operator, &options)
     })?;
     serde_json::to_string(&verdict).map_err(|e| PyValueError::new_err(e.to_string()))
 }

@@ -127,6 +127,12 @@ impl Session {
         origin.session(py, &network.inner, targets.as_ref(), loss, &device.0)
     }
 
+    /// The network with its weights.
+    #[getter]
+    fn network(&self) -> Network {
+        Network::from(self.inner.network().clone())
+    }
+
     /// The number of samples.
     #[getter]
     fn samples(&self) -> usize {

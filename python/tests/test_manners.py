@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -186,6 +187,15 @@ def test_events_of_the_library_reach_logging(caplog):
     with caplog.at_level(logging.DEBUG, "hessblock"):
         digits(device="auto", dtype="float64")
     assert any("double precision runs on the CPU" in record.message for record in caplog.records)
+
+
+def test_events_of_the_compiled_library_reach_logging():
+    script = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        f"import hessblock as hb; hb.Problem({MODEL!r}, 'cross-entropy', ({IMAGES!r}, {LABELS!r}), device='cpu')"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "hessblock.session" in printed and "1374" in printed
 
 
 def test_exceptions_are_a_small_hierarchy_and_pythons_own():

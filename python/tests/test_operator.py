@@ -73,6 +73,8 @@ def test_rows_times_the_operator_do_not_form_the_matrix(double, full):
     v = np.random.default_rng(3).standard_normal((2, double.size))
     np.testing.assert_allclose(v @ hb.ggn(double), v @ full, atol=1e-9)
     np.testing.assert_allclose(v[0] @ hb.ggn(double), v[0] @ full, atol=1e-9)
+    torch = pytest.importorskip("torch")
+    np.testing.assert_allclose(torch.from_numpy(v) @ hb.ggn(double), v @ full, atol=1e-9)
 
 
 def test_dictionaries_come_back_as_dictionaries(double, full):
@@ -187,7 +189,11 @@ def test_rectangles_are_slices_ranges_and_several_ranges(double, full):
     g = hb.ggn(double)
     np.testing.assert_allclose(g.rectangle(slice(3, 7), range(10, 30)), full[3:7, 10:30], atol=1e-12)
     rows = np.r_[0:4, 1300:1310]
-    np.testing.assert_allclose(g.rectangle([(0, 4), (1300, 1310)], (7, 9)), full[rows][:, 7:9], atol=1e-12)
+    several = g.rectangle([(0, 4), (1300, 1310)], (7, 9))
+    np.testing.assert_allclose(several[2:6], full[rows][2:6, 7:9], atol=1e-12)
+    assert not several.is_computed
+    np.testing.assert_allclose(several, full[rows][:, 7:9], atol=1e-12)
+    assert several.verify(8)
     with pytest.raises(hb.RequestError, match="step"):
         g.rectangle(slice(0, 10, 2), (0, 1))
     with pytest.raises(hb.RequestError):

@@ -58,6 +58,7 @@ def test_gradient_as_a_dictionary_has_the_shapes_of_the_parameters(double):
         np.testing.assert_array_equal(named[p.name].ravel(), flat[p.range])
     flat[:] = 0
     assert np.any(double.gradient())
+    np.testing.assert_array_equal(double.values(as_dict=True)["head.bias"], double.values()[-10:])
 
 
 def test_jvp_and_vjp_are_adjoint(double):
@@ -184,3 +185,34 @@ def test_a_given_hessian_of_the_loss_is_taken_at_the_outputs(double):
     assert not np.allclose(moved, outputs)
     assert problem.loss_value() == pytest.approx(0.5 * (moved**2).sum() / 64, rel=1e-12)
     np.testing.assert_allclose(problem.gradient(), problem.vjp(moved) / 64, atol=1e-12)
+
+
+def test_a_module_is_taken_with_its_weights_as_they_are_at_update(arrays):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 6), torch.nn.Tanh(), torch.nn.Linear(6, 10)).double().eval()
+    images, labels = torch.from_numpy(arrays[0].reshape(64, -1).astype(np.float64)), torch.from_numpy(arrays[1]).long()
+    loss = torch.nn.CrossEntropyLoss()
+    problem = hb.Problem(model, loss, (images, labels), device="cpu")
+    assert problem.dtype == np.float64 and problem.name == "Sequential"
+    assert [p.name for p in problem.parameters] == [name for name, _ in model.named_parameters()]
+    for _ in range(2):
+        value = loss(model(images), labels)
+        gradient = torch.autograd.grad(value, list(model.parameters()))
+        assert problem.loss_value() == pytest.approx(value.item(), rel=1e-12)
+        for found, expected in zip(problem.gradient(as_dict=True).values(), gradient, strict=True):
+            np.testing.assert_allclose(found, expected.numpy(), atol=1e-12)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(0.7)
+        assert problem.values() == pytest.approx(torch.cat([w.ravel() for w in model.parameters()]).detach().numpy() / 0.7)
+        problem.update()
+    named = dict(model.named_parameters())
+    assert list(hb.ggn(problem) @ named) == list(named)
+
+
+def test_notes_of_a_model_are_warned_of(monkeypatch, recwarn):
+    monkeypatch.setattr(hb.Problem, "notes", property(lambda self: ["weights were copied", "weights were copied"]))
+    digits()
+    (warning,) = [w for w in recwarn if w.category is UserWarning]
+    assert str(warning.message) == "weights were copied"

@@ -16,6 +16,7 @@ use crate::tensor::{Contract, DeviceCounters};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::thread::Thread;
 
 /// The parts of a plan that go one way, under way.
 pub(super) struct Leg<'a, B: Contract> {
@@ -44,9 +45,9 @@ impl<B: Contract> Leg<'_, B> {
         let (made, fraction, found) = (left.entries, left.fraction(plan), left.found);
         let ledger = Ledger::new(left.tiles, left.vectors, found);
         let mut report = std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| watch_memory(&peak, &stop));
             // Also when the driver panics, as a user's loss may: the scope waits for the watcher.
-            let _stop = StopOnDrop(&stop);
-            scope.spawn(|| watch_memory(&peak, &stop));
+            let _stop = StopOnDrop(&stop, watcher.thread().clone());
             let writer = Writer {
                 plan,
                 sink,
@@ -128,12 +129,13 @@ impl<B: Contract> Leg<'_, B> {
     }
 }
 
-/// Sets its flag when it goes out of scope.
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Sets its flag when it goes out of scope, and wakes the thread that waits for it.
+struct StopOnDrop<'a>(&'a AtomicBool, Thread);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+        self.1.unpark();
     }
 }
 
@@ -145,6 +147,7 @@ fn watch_memory(peak: &AtomicU64, stop: &AtomicBool) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        // A short run does not wait for the end of a nap.
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
     }
 }

@@ -78,6 +78,13 @@ impl Output {
         self
     }
 
+    /// Whether a finished result of the very same run is left as it is, and counts as written ([`crate::RunReport::was_whole`]). By
+    /// default it is an error that something has the name.
+    pub fn accept_finished(mut self, accept: bool) -> Output {
+        self.options.may_be_whole = accept;
+        self
+    }
+
     /// The `index`-th share of `of`, from 1: several processes make one result, which [`crate::results::merge`] finishes.
     ///
     /// # Errors

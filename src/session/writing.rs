@@ -25,7 +25,8 @@ impl Operator {
     /// # use hessblock::network::builder::Builder;
     /// # use hessblock::{Device, Part, Precision, Session};
     /// # use ndarray::arr2;
-    /// #     /// # let network = Builder::new(&[3]).linear("fc", 2).initialize(0).build()?;
+    /// # use std::sync::Arc;
+    /// # let network = Builder::new(&[3]).linear("fc", 2).initialize(0).build()?;
     /// # let data = Dataset::from_arrays(arr2(&[[0.1, 0.2, 0.3]]), arr2(&[[1.0, -1.0]]));
     /// # let session = Session::builder(network).data(data).loss(SquaredError::default())
     /// #     .device(Device::cpu(Precision::F64)).build()?;

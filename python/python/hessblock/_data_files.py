@@ -58,7 +58,7 @@ def _parts(source: str) -> list[str]:
     return [str(folder / name) for name in names]
 
 
-def _open(source: str) -> IO[bytes]:
+def _open(source: str) -> Any:
     """Opens the array in a file, unpacked."""
     path, key = source, None
     at = source.rfind(".npz:")

@@ -53,7 +53,13 @@ class CallableLoss(Protocol):
 
 
 class Frontend(Protocol):
-    """A model of another library, whose weights may change."""
+    """A model of another library, whose weights may change.
+
+    A frontend may also have methods that are looked for by name: `explain(error)` returns an UnsupportedError with the
+    nodes' places in the model; `flatten(values)` returns new weights by parameter for a tree of the model's own, and
+    anything else as it is; `tree(vectors)` returns vectors by parameter and the way back, `(named, restore)`, for such
+    a tree, or None for anything else.
+    """
 
     name: str
     """The name of the model in messages, such as `LeNet5`."""

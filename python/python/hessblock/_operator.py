@@ -18,7 +18,7 @@ from ._parts import Parts, Range, ranges, rectangle, specs
 from ._progress import Progress, reporting
 from ._record import Record
 from ._units import format_shape
-from ._vectors import Packed, pack
+from ._vectors import is_jax, is_tensor
 
 if TYPE_CHECKING:
     from ._problem import Problem
@@ -130,9 +130,9 @@ class Operator:
 
     def __rmatmul__(self, vectors: Any) -> Any:
         # vᵀA = (A v)ᵀ, as A is symmetric; rows [k, p] are taken as columns and given back as rows.
-        if not isinstance(vectors, np.ndarray):
+        if not (isinstance(vectors, np.ndarray) or is_tensor(vectors) or is_jax(vectors)):
             return NotImplemented
-        return self.apply(vectors.T).T
+        return self.apply(vectors) if vectors.ndim < 2 else self.apply(vectors.T).T
 
     def apply(self, vectors: Any, *, progress: Progress = None) -> Any:
         """Returns the product with one vector or several, as `operator @ vectors` does.
@@ -152,12 +152,9 @@ class Operator:
 
         Source: Pearlmutter 1994 for H·v; Schraudolph 2002 for G·v = Jᵀ(∇²ℓ (J v)).
         """
-        packed = self._pack(vectors)
+        packed = self._problem._pack(vectors)
         with self._reporting(progress, "product") as report:
             return packed.restore(self._core().apply(packed.array, progress=report))
-
-    def _pack(self, vectors: Any) -> Packed:
-        return pack(vectors, self._problem._parameters, self.size)
 
     def quadratic_form(self, vectors: Any, *, progress: Progress = None) -> Any:
         """Returns vᵀAv, by forward mode alone.
@@ -172,7 +169,7 @@ class Operator:
         Raises:
             ShapeError: The shape or the names do not fit the parameters.
         """
-        packed = self._pack(vectors)
+        packed = self._problem._pack(vectors)
         with self._reporting(progress, "quadratic form") as report:
             forms = self._core().quadratic_form(packed.array, progress=report)
         return float(forms[0]) if packed.array.ndim == 1 else packed.leaf(forms)

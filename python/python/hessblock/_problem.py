@@ -6,7 +6,6 @@ import html
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -16,28 +15,13 @@ from . import _core
 from ._device import device_of
 from ._errors import DataError, RequestError
 from ._frontend import NetworkOptions, OnnxFrontend, frontend_of, network_of
-from ._lazy import Bounds, joined
+from ._lazy import joined
 from ._progress import Progress, reporting
 from ._sessions import Sessions, sample_range
 from ._units import format_shape, parse_bytes, plural
-from ._vectors import Parameter, as_names, pack, to_numpy
+from ._vectors import Layer, Packed, Parameter, as_names, pack, to_numpy
 
 _LOG = logging.getLogger("hessblock")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer: the parameters of one module."""
-
-    name: str
-    parameters: tuple[str, ...]
-    ranges: tuple[Bounds, ...]
-    """Its entries in the flat order, as ascending half-open ranges."""
-
-    @property
-    def size(self) -> int:
-        """The number of its entries."""
-        return sum(stop - start for start, stop in self.ranges)
 
 
 class Problem:
@@ -224,9 +208,17 @@ class Problem:
         """A number that `update` raises: results of another version are those of other weights."""
         return self._sessions.version
 
-    def values(self) -> NDArray[np.float64]:
-        """Returns the parameters as they were taken, [p] in the flat order."""
-        return self._network.values()
+    def values(self, *, as_dict: bool = False) -> Any:
+        """Returns the parameters as they were taken.
+
+        Args:
+            as_dict: Whether to return arrays in the parameters' shapes, by name.
+
+        Returns:
+            float64 [p] in the flat order, or a dictionary.
+        """
+        flat = self._network.values()
+        return as_names(flat, self._parameters) if as_dict else flat
 
     def update(self, values: Any = None) -> None:
         """Takes the model's weights as they are now, or other ones. Operators and blocks follow.
@@ -240,6 +232,7 @@ class Problem:
         Raises:
             RequestError: A file's weights do not change: give values.
             ShapeError: Names or shapes do not fit the parameters.
+            InvalidValueError: A value is NaN or infinite.
         """
         if values is None:
             if isinstance(self._frontend, OnnxFrontend):
@@ -250,11 +243,21 @@ class Problem:
         self._sessions.replace(network)
         self._found = None
 
+    def _pack(self, vectors: Any) -> Packed:
+        """Takes vectors in any of the forms that a user may give, also as a tree of the model's own."""
+        tree = getattr(self._frontend, "tree", None)
+        found = None if tree is None else tree(vectors)
+        if found is None:
+            return pack(vectors, self._parameters, self.size)
+        named, back = found
+        packed = pack(named, self._parameters, self.size)
+        return Packed(packed.array, lambda result: back(packed.restore(result)), packed.leaf)
+
     def _flat(self, values: Any) -> NDArray[np.float64]:
         flatten = getattr(self._frontend, "flatten", None)
         if flatten is not None:
             values = flatten(values)
-        flat = pack(values, self._parameters, self.size).array.astype(np.float64, copy=False)
+        flat = self._pack(values).array.astype(np.float64, copy=False)
         if flat.ndim != 1:
             raise RequestError(f"values of shape {list(flat.shape)}: give [{self.size}]")
         return flat
@@ -324,7 +327,7 @@ class Problem:
         Raises:
             ShapeError: The shape or the names do not fit the parameters.
         """
-        packed = pack(vectors, self._parameters, self.size)
+        packed = self._pack(vectors)
         columns = packed.array.reshape(self.size, -1).astype(np.float64, copy=False)
         with reporting(self._progress_of(progress), "jvp") as report:
             product = self._session().jvp(columns, progress=report)

@@ -87,7 +87,7 @@ class Spool:
             self.batches.clear()
             return made
         self.file.close()
-        return mapped(self.file.name, (self.samples, *self.shape), self.dtype)
+        return mapped(self.file.name, (self.samples, *self.shape), np.dtype(self.dtype))
 
     def __del__(self) -> None:
         if self.file is not None and not self.file.closed:

@@ -23,8 +23,8 @@ INITIALISERS = ("glorot", "he", "orthogonal", "lecun", "truncated-normal", "file
 class ErrorStudy(Record):
     """The error of G along the layers' gradients, and in the blocks between layers.
 
-    The values are those of `error.json` ([docs/error.md](https://hessblock.dev/error)): `gradient.layers[k].error.median`
-    and its like, `pairs`, `provenance`. A notebook shows the figure.
+    The values are those of `error.json`: `gradient.layers[k].error.median` and its like, `pairs`, `provenance`. A
+    notebook shows the figures.
     """
 
     def __init__(self, study: _core.Study, name: str) -> None:
@@ -73,8 +73,9 @@ class ErrorStudy(Record):
 
             raise missing(error, "plot", "ErrorStudy.plot") from error
         layers = [layer for layer in self["gradient"].layers if layer.error is not None]
-        if ax is None:
-            _, ax = pyplot.subplots(figsize=(7, 1.2 + 0.35 * len(layers)), layout="constrained")
+        own = ax is None
+        if own:
+            _, ax = pyplot.subplots(figsize=(7, 1.6 + 0.4 * len(layers)), layout="constrained")
         for shift, key, label, color in (
             (-0.12, "hessian", "|gᵀHg| / ‖g‖², what is approximated", "0.6"),
             (0.12, "error", "|gᵀ(H − G)g| / ‖g‖², the error", "tab:blue"),
@@ -89,12 +90,18 @@ class ErrorStudy(Record):
                     highs.append(max(high - middle, 0.0))
             ax.errorbar(middles, places, xerr=[lows, highs], fmt="o", color=color, capsize=2, label=label)
         ax.set_yticks(range(len(layers)), [layer.layer for layer in layers])
-        ax.invert_yaxis()
+        ax.set_ylim(len(layers) - 0.5, -0.5)
         ax.set_xscale("log")
+        for k, layer in enumerate(layers):
+            if layer.error.high == 0:
+                ax.annotate("error 0 ", (1, k + 0.12), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
         gradient = self["gradient"]
         ax.set_xlabel("curvature along the layer's gradient")
         ax.set_title(f"{self._name}: {gradient.draws} draws of {gradient.initialiser}, {gradient.samples} samples", fontsize=10)
-        ax.legend(fontsize=8)
+        if own:
+            ax.figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+        else:
+            ax.legend(fontsize=8)
         if path is not None:
             ax.figure.savefig(os.fspath(path))
         return ax

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from . import _core, _data
 from . import _torch_call as calls
 from . import _torch_check as checks
 from . import _torch_module as modules
-from ._errors import ModelError, UnsupportedError
+from ._errors import ModelError
 from ._frontend import CallableLoss, Data, Graph
 from ._torch_export import Exported, export
 from ._torch_loss import Loss
@@ -24,7 +23,7 @@ from ._torch_loss import Loss
 class TorchFrontend:
     """A module of PyTorch.
 
-    `data` comes first: the graph is exported with its first samples as the example.
+    `data` comes first: the module is exported with its first samples as the example.
     """
 
     def __init__(self, module: Any, *, output: str | int | None = None, reduction: str | None = None) -> None:
@@ -47,6 +46,7 @@ class TorchFrontend:
         self._outputs: calls.Outputs | None = None
         self._examples: list[torch.Tensor] = []
         self._exported: Exported | None = None
+        self._unread: dict[str, NDArray[Any]] = {}
         self._loss: Loss | None = None
 
     def _note_weights(self, held: modules.Weights) -> None:
@@ -69,10 +69,13 @@ class TorchFrontend:
             self.notes.append(
                 f"row {row} of {name} is that of padding_idx: PyTorch leaves its gradient at zero, and hessblock differentiates it"
             )
-        self._stand_in = bool(devices or halves)
+        self._half, self._stand_in = bool(halves), bool(devices or halves)
 
     def data(self, data: Any) -> Data:
-        """Returns the arrays of what a user gave as data, and takes the first samples as the example for the export."""
+        """Returns the arrays of what a user gave as data, and exports the module with the first samples as the example.
+
+        Inputs that no output depends on are left out.
+        """
         taken = _data.read(data, names=self._arguments())
         call = calls.bind(self.module, taken, self._taken)
         if self._exported is not None and self._call is not None and call != self._call:
@@ -82,8 +85,12 @@ class TorchFrontend:
             self._outputs = calls.outputs(self.module, returned, self.output, {*self._taken, *call.names})
             self._check_training(call, returned)
             self._call = call
-        if len(taken.inputs) > 1 or call.whole:
-            taken.inputs = [(name, source) for name, (_, source) in zip(call.names, taken.inputs, strict=True)]
+            self._export()
+        unread = self._export().unread
+        named = [(name, source) for name, (_, source) in zip(call.names, taken.inputs, strict=True)]
+        self._unread = {name: checks.first(source) for name, source in named if name in unread}
+        if len(named) > 1 or call.whole:
+            taken.inputs = [(name, source) for name, source in named if name not in unread]
         return taken
 
     def _arguments(self) -> list[str]:
@@ -161,10 +168,16 @@ class TorchFrontend:
         """Returns the library's loss for a loss of PyTorch, or the derivatives of any other callable."""
         if self._outputs is None or self._call is None:
             raise ModelError("a loss is taken of the module's outputs: give the data first")
-        shape = tuple(self._outputs.value.shape)
-        rows = shape[0] // calls.EXAMPLE if shape and shape[0] % calls.EXAMPLE == 0 else 1
+        axis = self._export().axes[self._outputs.chosen]
+        if axis is None:
+            raise ModelError(f"the outputs of {self.name} have no axis of samples: it mixes the samples of a batch")
+        shape = list(self._outputs.value.shape)
+        rows = shape.pop(axis) // calls.EXAMPLE
+        # As in [N·T, C]: a sample has several rows.
         merged = rows > 1
-        self._loss = Loss(loss, (rows, *shape[1:]) if merged else shape[1:], merged=merged, reduction=self.reduction)
+        if merged:
+            shape.insert(axis, rows)
+        self._loss = Loss(loss, tuple(shape), axis=axis, merged=merged, reduction=self.reduction)
         return self._loss.taken
 
     def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
@@ -174,37 +187,38 @@ class TorchFrontend:
         `CheckError` saying what differs, and by how much.
         """
         assert self._call is not None and self._outputs is not None
+        network = self._network(session)
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None
         targets = None if data.targets is None or function is None else checks.first(data.targets)
-        inputs = calls.tensors(data, 0, checks.COMPARED, self.real, floats=self._examples[0].is_floating_point())
+        sources = dict(data.inputs) | self._unread if len(self._call.names) > 1 else {self._call.names[0]: data.inputs[0][1]}
+        whole = Data([(name, checks.first(sources[name])) for name in self._call.names], None, data.samples)
+        inputs = calls.tensors(whole, 0, checks.COMPARED, self.real, floats=any(tensor.is_floating_point() for tensor in self._examples))
         inputs = [tensor.to(example.dtype) for tensor, example in zip(inputs, self._examples, strict=True)]
         doubles = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
         rough = None
         with contextlib.suppress(Exception):  # it only widens the tolerance
             arguments = self._call.arguments([self._place(tensor) for tensor in inputs], self.module)
             rough = checks.own(self.module, arguments, self._outputs.chosen, _single(function), targets)
-        try:
-            twin = modules.double(self.module)
-            exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
-        except Exception:
-            if rough is None:
-                raise
-            exact = rough
-        ours = checks.of_network(session, data, loss, function is None)
+        exact = None
+        if checks.fits(self.module) or rough is None:
+            try:
+                twin = modules.double(self.module)
+                exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
+            except Exception:
+                if rough is None:
+                    raise
+        ours = checks.of_network(network, session.device, data, loss, function is None)
         hint = "".join(f"; it cuts off gradients: {place}" for place in (self._exported.cuts[:3] if self._exported else []))
-        checks.compare(self.name, session, ours, exact, rough, padding=self._padding, hint=hint)
+        checks.compare(self.name, network, session.device.precision, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
 
-    def explain(self, error: UnsupportedError) -> UnsupportedError:
-        """Returns an error of the library about nodes of the graph with the paths of the modules that made them."""
-        if self._exported is None:
-            return error
-
-        def place(found: re.Match[str]) -> str:
-            path = self._exported.scopes.get(found[1]) if self._exported else None
-            return found[0] if path is None else f"{found[0]} of {f'module {path}' if path else 'the module itself'}"
-
-        pattern = r'node "([^"]+)"(?: \(\w+\))?'
-        return UnsupportedError(re.sub(pattern, place, str(error)), nodes=[re.sub(pattern, place, node) for node in error.nodes])
+    def _network(self, session: _core.Session) -> _core.Network:
+        network = getattr(session, "network", None)
+        if isinstance(network, _core.Network):
+            return network
+        graph = self.graph()  # FIXME: goes when Session has its network
+        return _core.Network.from_graph(
+            graph.proto, self.arrays(), graph.parameters, name=self.name, aliases=graph.aliases, output=graph.output
+        )
 
 
 def _single(loss: Any) -> Any:

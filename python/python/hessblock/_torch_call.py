@@ -44,12 +44,15 @@ class Call:
             return tuple(tensors), {}
         given = {str(key): tensor for key, tensor in zip(self.keys, tensors, strict=True)}
         arguments: list[Any] = []
+        last = 0
         for name, parameter in inspect.signature(module.forward).parameters.items():
-            if parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL) or not given:
+            if parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL):
                 break
             if name not in given and parameter.default is inspect.Parameter.empty:
                 break
+            last = len(arguments) + 1 if name in given else last
             arguments.append(given.pop(name, parameter.default))
+        del arguments[last:]
         return tuple(arguments), given
 
     def order(self, module: nn.Module) -> list[str]:

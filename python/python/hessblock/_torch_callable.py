@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -108,13 +109,19 @@ class TorchLoss:
         rows = z.flatten(1)
         try:
             mapped: Any = torch.func.vmap(all_of, in_dims=(0, None if y is None else 0))
-            values, gradients, hessians = mapped(rows, y)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of operations that vmap takes one by one
+                values, gradients, hessians = mapped(rows, y)
             return values, gradients, hessians
         except ModelError:
             raise
         except Exception:
             # Functions that torch.func cannot take: conditions on values, item(), operations in place.
+            pass
+        try:
             return self.one_by_one(rows, y)
+        except RuntimeError as error:
+            raise ModelError(f"PyTorch gives no second derivative of the loss {self.name}: {error}") from error
 
     def one_by_one(self, rows: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `piece`, a sample at a time."""

@@ -23,6 +23,10 @@ COMPARED = 8
 # Least relative differences that count, for devices of single and double precision. Constants in the graph of a module of single
 # precision are rounded to it, such as the epsilon of a norm.
 TOLERANCE = {"f32": 2e-3, "f64": 1e-5}
+# The same for what PyTorch computes in half precision.
+HALF = 0.1
+# Bytes that a copy of a module in double precision may have.
+COPY = 1 << 31
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Own:
 def own(module: torch.nn.Module, call: Any, chosen: int, loss: Callable[..., torch.Tensor] | None, targets: NDArray[Any] | None) -> Own:
     """Computes outputs, loss and gradient of a module for the arguments `call`.
 
-    Without a loss, the gradient is that of the sum of all outputs, each times [`weights`].
+    Without a loss, the gradient is that of the sum of all outputs, each times its entry of `weights`.
     """
     real = torch.get_default_dtype()
     leaves = {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
@@ -71,23 +75,30 @@ def weights(count: int) -> NDArray[np.float64]:
     return np.cos(1.0 + np.arange(count, dtype=np.float64))
 
 
-def of_network(session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, weighted: bool) -> tuple[Any, float, Any]:
+def of_network(
+    network: _core.Network, device: _core.Device, data: Data, loss: _core.Loss | CallableLoss, weighted: bool
+) -> tuple[Any, float, Any]:
     """Computes outputs [N, C], loss and flat gradient of a few samples by the library."""
     inputs: list[tuple[str | None, Any]] = [(name, first(source)) for name, source in data.inputs]
     targets: Any = None if data.targets is None else first(data.targets)
-    outputs = _core.outputs(session.network, inputs, session.device)
+    outputs = _core.outputs(network, inputs, device)
     if weighted:
         samples, count = outputs.shape
         slopes = weights(samples * count).reshape(samples, count)
         hessians = np.zeros((samples, count, count))
         given = _core.Loss.given(slopes, np.zeros(samples))
-        gradient, value, _ = _core.Session(session.network, inputs, hessians, given, session.device).gradient()
+        gradient, value, _ = _core.Session(network, inputs, hessians, given, device).gradient()
         return outputs, value, gradient
     if isinstance(loss, CallableLoss) and not isinstance(loss, _core.Loss):
         values, slopes, targets = loss.derivatives(outputs, targets)
         loss = _core.Loss.given(slopes, values)
-    gradient, value, _ = _core.Session(session.network, inputs, targets, loss, session.device).gradient()
+    gradient, value, _ = _core.Session(network, inputs, targets, loss, device).gradient()
     return outputs, value, gradient
+
+
+def fits(module: torch.nn.Module) -> bool:
+    """Whether a copy of a module in double precision is small enough."""
+    return 8 * sum(tensor.numel() for tensor in [*module.parameters(), *module.buffers()]) <= COPY
 
 
 def first(source: NDArray[Any] | str) -> NDArray[Any]:
@@ -96,15 +107,28 @@ def first(source: NDArray[Any] | str) -> NDArray[Any]:
 
 
 def compare(
-    name: str, session: _core.Session, ours: tuple[Any, float, Any], exact: Own, rough: Own | None, *, padding: list[tuple[str, int]], hint: str
+    name: str,
+    network: _core.Network,
+    precision: str,
+    ours: tuple[Any, float, Any],
+    exact: Own | None,
+    rough: Own | None,
+    *,
+    half: bool,
+    padding: list[tuple[str, int]],
+    hint: str,
 ) -> None:
-    """Compares the library's numbers with those of PyTorch in double precision; `rough` are those in the module's own.
+    """Compares the library's numbers with those of PyTorch in double precision; `rough` are those in the module's own precision, which
+    stand for them where there are none, `half` says that this is half precision.
 
     # Errors
     `CheckError` saying what differs, and by how much.
     """
     outputs, loss, gradient = ours
-    tolerance = TOLERANCE[session.device.precision]
+    tolerance = TOLERANCE[precision]
+    if exact is None:
+        assert rough is not None
+        exact, rough, tolerance = rough, None, max(tolerance, HALF if half else TOLERANCE["f32"])
 
     def fault(what: str, off: float, more: str = "") -> CheckError:
         return CheckError(
@@ -116,7 +140,7 @@ def compare(
     if outputs.size != wanted.size:
         raise CheckError(f"hessblock's network of {name} has {outputs.size} outputs for {COMPARED} samples, and the module {wanted.size}")
     # What single precision costs PyTorch itself, it may cost the library.
-    slack = 0.0 if rough is None or session.device.precision == "f64" else 20 * relative(rough.outputs.reshape(-1), wanted)
+    slack = 0.0 if rough is None or precision == "f64" else 20 * relative(rough.outputs.reshape(-1), wanted)
     off = relative(outputs.reshape(-1), wanted)
     if not off <= max(tolerance, slack):
         raise fault("the outputs differ", off, hint)
@@ -126,7 +150,7 @@ def compare(
             raise fault(f"the loss ({loss:.6g}, and {exact.loss:.6g} of the module) differs", off)
     largest = max((float(np.linalg.norm(part)) for part in exact.gradient.values()), default=0.0)
     rows, worst = [], 0.0
-    for parameter, _, shape, offset in session.network.parameters:
+    for parameter, _, shape, offset in network.parameters:
         whole = exact.gradient.get(parameter)
         if whole is None:
             continue
@@ -136,7 +160,7 @@ def compare(
             if padded == parameter:
                 part[row] = whole[row]
         scale = max(float(np.linalg.norm(whole)), 0.05 * largest)
-        noise = 0.0 if rough is None or session.device.precision == "f64" else 20 * distance(rough.gradient[parameter], whole, scale)
+        noise = 0.0 if rough is None or precision == "f64" else 20 * distance(rough.gradient[parameter], whole, scale)
         off = distance(part, whole, scale)
         if not off <= max(tolerance, noise):
             rows.append(parameter)

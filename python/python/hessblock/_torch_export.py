@@ -22,7 +22,11 @@ from ._errors import ModelError, UnsupportedError
 from ._torch_module import clean, eager, evaluation
 
 # Their console messages are about the exporter's own working.
-NOISY = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo", "torch._functorch", "torch._subclasses", "onnxscript", "onnx_ir")
+NOISY = ("torch.onnx", "torch.export", "torch._export", "torch.fx", "torch._dynamo", "torch._functorch", "torch._subclasses",
+         "onnxscript", "onnx_ir")  # fmt: skip
+
+# The entry of a node's metadata that lists the modules around it, from the outside to the inside, and then the operation.
+SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass
@@ -33,15 +37,17 @@ class Exported:
     """ONNX; all initializers are inputs of the graph."""
     inputs: list[str]
     """The names of the data's inputs, in the order of the tensors of the call."""
+    unread: list[str]
+    """Those of them that no output depends on."""
     outputs: list[str]
+    axes: list[int | None]
+    """The axis of each output that grows with the number of samples; None if none does."""
     weights: list[str]
     """The names of the module's tensors that the graph reads, as the module has them now (`torch.compile`'s components gone)."""
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     """The other tensors that the graph reads, by their names in the graph."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Names in the graph that are not those of the module: graph -> module."""
-    scopes: dict[str, str] = field(default_factory=dict)
-    """The path of the module that made a node, by the node's name."""
     cuts: list[str] = field(default_factory=list)
     """Where the forward pass cuts off the gradient of a parameter (`detach`, `no_grad`), which ONNX cannot express."""
 
@@ -62,12 +68,13 @@ def export(
     with prepared(module):
         program = trace(module, call)
         graph = translate(program, module)
-    found = Exported(b"", list(names), list(outputs), [], cuts=cuts(program))
+    found = Exported(b"", list(names), [], list(outputs), [], [], cuts=cuts(program))
     rename(graph, program, call, found, taken)
     for node in graph.graph:
-        scopes = re.findall(r"'([^']*)'", node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
-        found.scopes[node.name or ""] = clean(scopes[-2]) if len(scopes) > 1 else ""
+        # Messages name the module of a node by its scopes; the rest says which lines of which file it came from.
+        scopes = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
         node.metadata_props.clear()
+        node.metadata_props[SCOPES] = repr([clean(scope) for scope in scopes])
     import onnx_ir
 
     found.proto = onnx_ir.serde.serialize_model(graph).SerializeToString()
@@ -127,9 +134,12 @@ def trace(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> to
     # One entry for every argument, whether it is given by position or by name.
     dynamic: Any = tuple(shapes[0]) if not keywords else {**dict(zip(_positional(module), shapes[0], strict=False)), **shapes[1]}
     try:
-        return torch.export.export(module, arguments, keywords, dynamic_shapes=dynamic, strict=False)
+        program = torch.export.export(module, arguments, keywords, dynamic_shapes=dynamic, strict=False)
+        if hasattr(program, "_guards_code"):  # checks of shapes at run time, which fail for arguments in **keywords (torch 2.15)
+            program._guards_code = []
+        return program
     except Exception as error:
-        raise _trace_error(module, error) from error
+        raise _trace_error(module, call, error) from error
 
 
 def _positional(module: nn.Module) -> list[str]:
@@ -138,15 +148,14 @@ def _positional(module: nn.Module) -> list[str]:
     return list(inspect.signature(module.forward).parameters)
 
 
-def _trace_error(module: nn.Module, error: Exception) -> ModelError:
+def _trace_error(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]], error: Exception) -> ModelError:
     """Returns the plain form of an error of `torch.export`."""
     label, text, where = type(module).__name__, str(error), user_frame(error)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     baked = re.search(r"specialized it to be a constant \((\d+)\)", text)
     if baked or "Constraints violated" in text or re.search(r"invalid for input of size .*s\d", text):
-        size = f" of {baked[1]} samples" if baked else ""
         return ModelError(
-            f"{label} works for a fixed batch{size} only{where}: its code must take the number of samples from its inputs, "
+            f"{label} works for a fixed batch only{where or failing_line(module, call)}: its code must take the number of samples from its inputs, "
             "such as x.view(x.shape[0], -1) or x.flatten(1)"
         )
     if "DataDependent" in kinds or "data-dependent" in text or "DynamicOutputShape" in kinds:
@@ -155,6 +164,21 @@ def _trace_error(module: nn.Module, error: Exception) -> ModelError:
             f"tensor, or a shape that depends on values){where}: write it with torch.where, masks or multiplications"
         )
     return ModelError(f"torch.export cannot trace {label}{where}: {first_line(text) or type(error).__name__}")
+
+
+def failing_line(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
+    """Returns the line at which a module fails for other numbers of samples than those of `call`, or nothing."""
+    for samples in (3, 5, 7):
+        several = pytree.tree_map(
+            lambda leaf: torch.cat([leaf] * samples)[:samples] if isinstance(leaf, torch.Tensor) else leaf,  # noqa: B023
+            call,
+        )
+        try:
+            with torch.no_grad():
+                module(*several[0], **several[1])
+        except Exception as error:
+            return user_frame(error)
+    return ""
 
 
 def user_frame(error: BaseException) -> str:
@@ -253,13 +277,19 @@ def rename(
     leaves, _ = pytree.tree_flatten(call)
     names = iter(found.inputs)
     named = {spec.arg.name: next(names) for spec, leaf in zip(specs, leaves, strict=True) if isinstance(leaf, torch.Tensor)}
-    for value in graph.inputs:
+    for value in list(graph.inputs):
         value.name = named[value.name]
+        if not value.uses() and not value.is_graph_output():
+            found.unread.append(value.name)
+            graph.inputs.remove(value)
     made = {id(value): value for node in graph for value in node.outputs}
     for k, value in enumerate(graph.outputs):
         if id(value) in made:  # else it is an input or a weight, whose name stays
             value.name = found.outputs[k]
     found.outputs = [value.name for value in graph.outputs]
+    for value in graph.outputs:
+        grows = [axis for axis, extent in enumerate(value.shape or ()) if not isinstance(extent, int)]
+        found.axes.append(grows[0] if grows else None)
     initializers = list(graph.initializers.values())
     graph.initializers.clear()
     used = taken | set(found.inputs) | set(found.outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,8 +37,9 @@ SYNONYMS = {
 class Loss:
     """A loss as a user gave it, in the two forms in which it is needed."""
 
-    def __init__(self, given: Any, shape: tuple[int, ...], *, merged: bool = False, reduction: str | None = None, device: Any = None) -> None:
-        """`shape` is that of a sample's outputs; `merged` says that their first axis lies on that of the samples, as in [N·T, C]."""
+    def __init__(self, given: Any, shape: tuple[int, ...], *, axis: int = 0, merged: bool = False, reduction: str | None = None) -> None:
+        """`shape` is that of a sample's outputs, and `axis` that of the samples; `merged` says that positions of every sample lie on
+        it too, as in [N·T, C]."""
         self.torch: Callable[..., torch.Tensor] | None = None
         """The loss in PyTorch, in double precision on the host; None for one of the library's own."""
         self.taken: _core.Loss | CallableLoss
@@ -49,8 +51,8 @@ class Loss:
             return
         function, options = spelled(given)
         if function is not None:
-            self.torch = functools.partial(function, **{key: _double(value) for key, value in options.items()})
-            own = own_loss(function, options, shape, merged)
+            self.torch = fitting(function, {key: _double(value) for key, value in options.items()})
+            own = own_loss(function, options, shape, axis, merged)
             if own is not None:
                 self.taken = own
                 return
@@ -62,6 +64,11 @@ class Loss:
             raise ModelError(
                 f"a loss of type {type(given).__name__} cannot be taken: give a module such as torch.nn.CrossEntropyLoss(), a function "
                 "(outputs, targets) -> number, or a name ('cross-entropy', 'mse', 'bce')"
+            )
+        if axis > 0:
+            raise ModelError(
+                f"the outputs have the samples on axis {axis}, and the loss {name_of(given)} is taken of outputs that have them first: "
+                "transpose them in forward"
             )
         self.taken = TorchLoss(self.torch, name_of(given), shape, merged=merged, reduction=reduction)
 
@@ -85,9 +92,8 @@ def spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, A
     options = {key: value for key, value in options.items() if value is not None}
     old = [options.pop(key, None) for key in ("size_average", "reduce")]
     if old != [None, None]:
-        from torch.nn import _reduction
-
-        options["reduction"] = _reduction.legacy_get_string(*old, emit_warning=False)
+        averaged, reduced = (True if value is None else bool(value) for value in old)
+        options["reduction"] = "none" if not reduced else "mean" if averaged else "sum"
     if options.get("reduction", "mean") not in ("mean", "sum"):
         raise ModelError(
             f"{name_of(given)} with reduction={options['reduction']!r} gives a number for every sample: take reduction='mean' or 'sum'"
@@ -112,7 +118,24 @@ def _spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, 
     return None, {}
 
 
-def own_loss(function: Any, options: dict[str, Any], shape: tuple[int, ...], merged: bool) -> _core.Loss | None:
+def fitting(function: Callable[..., torch.Tensor], options: dict[str, Any]) -> Callable[..., torch.Tensor]:
+    """Returns a function of PyTorch for targets as the library takes them: of any number type, and with or without axes of extent 1."""
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        wanted = list(outputs.shape)
+        if function is F.cross_entropy and not targets.is_floating_point():
+            del wanted[1 if len(wanted) > 1 else 0]
+            targets = targets.long()
+        else:
+            targets = targets.to(outputs.dtype)
+        if targets.numel() == math.prod(wanted):
+            targets = targets.reshape(wanted)
+        return function(outputs, targets, **options)
+
+    return loss
+
+
+def own_loss(function: Any, options: dict[str, Any], shape: tuple[int, ...], axis: int, merged: bool) -> _core.Loss | None:
     """Returns the library's loss for a function of PyTorch, or None if it has none with these options."""
     rest = dict(options)
     reduction = rest.pop("reduction", "mean")
@@ -129,8 +152,10 @@ def own_loss(function: Any, options: dict[str, Any], shape: tuple[int, ...], mer
     if function is F.binary_cross_entropy_with_logits and set(rest) <= {"pos_weight"}:
         if "pos_weight" not in rest:
             return _core.Loss.bce(reduction)
-        weight, axis = positive_weight(rest["pos_weight"], shape, merged)
-        return _core.Loss.bce(reduction, pos_weight=weight, class_axis=axis)
+        if axis > 0:
+            return None
+        weight, classes = positive_weight(rest["pos_weight"], shape, merged)
+        return _core.Loss.bce(reduction, pos_weight=weight, class_axis=classes)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Vectors of parameters: NumPy arrays, tensors and dictionaries, taken flat and given back as they came."""
+"""Parameters in their flat order, and vectors of them: NumPy arrays, tensors and dictionaries, taken flat and given back as they came."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A layer: the parameters of one module."""
+
+    name: str
+    parameters: tuple[str, ...]
+    ranges: tuple[tuple[int, int], ...]
+    """Its entries in the flat order, as ascending half-open ranges."""
+
+    @property
+    def size(self) -> int:
+        """The number of its entries."""
+        return sum(stop - start for start, stop in self.ranges)
+
+
+@dataclass(frozen=True)
 class Packed:
     """Vectors as an array [p] or [p, k] of float32 or float64, and the way back."""
 
@@ -65,6 +80,8 @@ def to_numpy(value: Any) -> NDArray[Any]:
         if value.is_floating_point() and value.element_size() == 2:
             value = value.float()
         value = value.cpu().numpy()
+    elif is_jax(value) and value.dtype.name == "bfloat16":
+        value = value.astype("float32")
     return np.asarray(value)
 
 
