@@ -69,16 +69,6 @@ impl Graph {
     }
 }
 
-impl Network {
-    /// A network as it is, without the graph that it was made from.
-    pub fn of(inner: hessblock::network::Network) -> Network {
-        Network {
-            inner: Arc::new(inner),
-            graph: None,
-        }
-    }
-}
-
 #[pymethods]
 impl Network {
     /// Reads an ONNX file.

@@ -139,12 +139,6 @@ impl Session {
         self.inner.dataset().len()
     }
 
-    /// The network.
-    #[getter]
-    fn network(&self) -> Network {
-        Network::of(self.inner.network().clone())
-    }
-
     /// The device.
     #[getter]
     fn device(&self) -> Device {
