@@ -1,0 +1,220 @@
+"""Losses of JAX: names, functions of Optax, and any other callable through its derivatives."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core, _spool
+from . import _data_files as files
+from ._errors import ModelError
+from ._frontend import CallableLoss
+
+# Samples with which mean and sum are told apart.
+TRIED = 8
+# Bytes of Hessians that are computed at once.
+CHUNK = 1 << 25
+SYNONYMS = {
+    "ce": "cross-entropy", "softmax-cross-entropy": "cross-entropy", "squared-error": "mse",
+    "binary-cross-entropy": "bce", "bce-with-logits": "bce",
+}  # fmt: skip
+
+
+def double() -> contextlib.AbstractContextManager[Any]:
+    """Returns a context in which JAX computes in double precision."""
+    made: Any = getattr(jax, "enable_x64", None)
+    if made is None:
+        from jax.experimental import enable_x64 as made
+    context: contextlib.AbstractContextManager[Any] = made(True)
+    return context
+
+
+def cross_entropy(outputs: Any, targets: Any) -> Any:
+    """Returns the mean cross-entropy of logits over their last axis; targets are classes or probabilities."""
+    logarithms = jax.nn.log_softmax(outputs)
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        return -jnp.take_along_axis(logarithms, targets[..., None], -1).mean()
+    return -(targets * logarithms).sum(-1).mean()
+
+
+def mse(outputs: Any, targets: Any) -> Any:
+    """Returns the mean of all squared differences."""
+    return ((outputs - targets.reshape(outputs.shape)) ** 2).mean()
+
+
+def bce(outputs: Any, targets: Any) -> Any:
+    """Returns the mean binary cross-entropy of logits."""
+    return (jax.nn.softplus(outputs) - outputs * targets.reshape(outputs.shape)).mean()
+
+
+STRINGS: dict[str, Callable[[Any, Any], Any]] = {"cross-entropy": cross_entropy, "mse": mse, "bce": bce}
+
+
+class Loss:
+    """A loss as a user gave it, in the two forms in which it is needed."""
+
+    def __init__(self, given: Any, shape: tuple[int, ...], reduction: str | None) -> None:
+        """`shape` is that of a sample's outputs.
+
+        Raises:
+            ModelError: It is no loss.
+        """
+        self.jax: Callable[..., Any] | None = None
+        """The loss in JAX; None for one of the library's own."""
+        self.taken: _core.Loss | CallableLoss
+        """The loss as the library takes it."""
+        if reduction not in (None, "mean", "sum"):
+            raise ModelError(f"reduction= is 'mean' or 'sum', and this is {reduction!r}")
+        if isinstance(given, _core.Loss) or (isinstance(given, CallableLoss) and not callable(given)):
+            self.taken = given
+        elif isinstance(given, str):
+            name = SYNONYMS.get(given, given)
+            if name not in STRINGS:
+                raise ModelError(f"there is no loss {given!r}: {', '.join(STRINGS)} are there, or give a function (outputs, targets)")
+            self.jax = STRINGS[name]
+            # JAX has classes on the last axis.
+            last = -1 if len(shape) > 1 else None
+            self.taken = _core.Loss.cross_entropy(class_axis=last) if name == "cross-entropy" else _core.Loss.parse(name)
+        elif given is not None and given is optax_cross_entropy():
+            self.jax = cross_entropy
+            last = -1 if len(shape) > 1 else None
+            self.taken = _core.Loss.cross_entropy(reduction or "mean", ignore_index=None, class_axis=last)
+            if reduction == "sum":
+                self.jax = lambda outputs, targets: given(outputs, targets).sum()
+        elif callable(given):
+            made = JaxLoss(given, shape, reduction)
+            self.jax, self.taken = made.batch, made
+        else:
+            raise ModelError(
+                f"a loss of type {type(given).__name__} cannot be taken: give a name ('cross-entropy', 'mse', 'bce') or a function "
+                "(outputs, targets) -> number"
+            )
+
+
+def optax_cross_entropy() -> Any:
+    """Returns Optax' cross-entropy of classes, which is the library's own, where Optax is in use; else an object of no use."""
+    return getattr(sys.modules.get("optax"), "softmax_cross_entropy_with_integer_labels", object())
+
+
+class JaxLoss:
+    """A loss `function(outputs, targets)`, or `function(outputs)` without targets: the mean or the sum over samples.
+
+    A function that returns an array, such as those of Optax, is taken with the mean of its entries, or their sum where
+    `reduction` says so.
+    """
+
+    def __init__(self, function: Callable[..., Any], shape: tuple[int, ...], reduction: str | None = None) -> None:
+        """`shape` is that of a sample's outputs."""
+        self.function, self.shape = function, shape
+        self.name = str(getattr(function, "__name__", type(function).__name__))
+        self.given, self.reduction = reduction, reduction
+        """"mean" or "sum"; found at the first use if not given."""
+        self._piece: Callable[..., Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.name}({self.reduction or 'reduction not found yet'})"
+
+    def batch(self, outputs: Any, targets: Any = None) -> Any:
+        """Returns the loss of a batch [n, shape…] as a number."""
+        value = self.function(outputs) if targets is None else self.function(outputs, targets)
+        value = jnp.asarray(value)
+        if value.ndim == 0:
+            return value
+        return value.sum() if self.given == "sum" else value.mean()
+
+    def one(self, outputs: Any, targets: Any = None) -> Any:
+        """Returns the loss of one sample whose outputs are flat."""
+        return self.batch(outputs.reshape(1, *self.shape), None if targets is None else targets[None])
+
+    def derivatives(
+        self, outputs: NDArray[np.float64], targets: NDArray[Any] | str | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Returns values [N], gradients [N, C] and Hessians [N, C, C] at outputs [N, C], with the reduction's weight in all three.
+
+        Raises:
+            ModelError: The function is neither the mean nor the sum of the samples' losses, or cannot be differentiated.
+        """
+        samples, count = outputs.shape
+        labels = None if targets is None else files.take(targets, 0, samples)
+        values, gradients = np.empty(samples), np.empty((samples, count))
+        hessians = _spool.empty((samples, count, count), np.float64, _spool.LIMIT)
+        step = max(1, min(samples, CHUNK // (8 * count * count)))
+        with double():
+            if self.reduction is None:
+                self.reduction = self.find_reduction(outputs, labels)
+            weight = 1.0 / samples if self.reduction == "mean" else 1.0
+            for start in range(0, samples, step):
+                part = slice(start, min(start + step, samples))
+                z = jnp.asarray(outputs[part], jnp.float64)
+                pieces = self.piece()(z) if labels is None else self.piece()(z, on_device(labels[part]))
+                for whole, piece in zip((values, gradients, hessians), pieces, strict=True):
+                    whole[part] = np.asarray(piece)
+                    whole[part] *= weight
+        return values, gradients, hessians
+
+    def piece(self) -> Callable[..., Any]:
+        """Returns the function that gives values, gradients and Hessians of the samples' own losses."""
+        if self._piece is None:
+
+            def all_of(*arguments: Any) -> Any:
+                value, gradient = jax.value_and_grad(self.one)(*arguments)
+                return value, gradient, jax.hessian(self.one)(*arguments)
+
+            self._piece = jax.jit(jax.vmap(all_of))
+        return self._piece
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_piece": None}
+
+    def find_reduction(self, outputs: NDArray[np.float64], targets: NDArray[Any] | None) -> str:
+        """Compares the loss of a batch with those of its samples.
+
+        Raises:
+            ModelError: It fails, or is neither their mean nor their sum.
+        """
+        count = min(len(outputs), TRIED)
+        z = jnp.asarray(outputs[:count], jnp.float64).reshape(count, *self.shape)
+        y = None if targets is None else on_device(targets[:count])
+        try:
+            whole = float(self.batch(z, y))
+        except Exception as error:
+            shapes = f"outputs of shape {[count, *self.shape]}"
+            if targets is not None:
+                shapes += f" and targets of {targets.dtype} and shape {[count, *targets.shape[1:]]}"
+            raise ModelError(f"the loss {self.name} fails on {shapes}: {error}") from error
+        if count == 1:
+            return "sum"  # which is the mean, too
+        random = np.random.default_rng(0)
+        for attempt in range(3):
+            if attempt:  # losses that are 0 tell nothing
+                z = z + random.standard_normal(z.shape)
+                whole = float(self.batch(z, y))
+            each = np.array([float(self.batch(z[n : n + 1], None if y is None else y[n : n + 1])) for n in range(count)])
+            scale = float(np.abs(each).sum())
+            if not np.isfinite(scale) or scale == 0.0:
+                continue
+            is_sum, is_mean = (abs(whole - total) <= 1e-6 * scale for total in (each.sum(), each.mean()))
+            if is_sum != is_mean:
+                return "sum" if is_sum else "mean"
+            if not is_sum:
+                raise ModelError(
+                    f"the loss {self.name} is neither the mean nor the sum over samples: {count} samples have the loss {whole:.6g} "
+                    f"together, and {each.sum():.6g} in sum; a Hessian is a sum over samples, so write it as such, or say what it is "
+                    "meant to be by reduction='mean' or 'sum'"
+                )
+        raise ModelError(
+            f"whether the loss {self.name} is the mean or the sum over samples could not be found out from the first {count} samples: "
+            "say so by reduction='mean' or 'sum'"
+        )
+
+
+def on_device(values: NDArray[Any]) -> Any:
+    """Returns numbers as an array of JAX; those with a point in double precision."""
+    return jnp.asarray(values, jnp.float64 if values.dtype.kind == "f" else None)
