@@ -187,7 +187,7 @@ class TorchFrontend:
         `CheckError` saying what differs, and by how much.
         """
         assert self._call is not None and self._outputs is not None
-        network = self._network(session)
+        network = session.network
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None
         targets = None if data.targets is None or function is None else checks.first(data.targets)
         sources = dict(data.inputs) | self._unread if len(self._call.names) > 1 else {self._call.names[0]: data.inputs[0][1]}
@@ -210,15 +210,6 @@ class TorchFrontend:
                 exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
         kind = session.device.precision
         checks.compare(self.name, network, kind, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
-
-    def _network(self, session: _core.Session) -> _core.Network:
-        network = getattr(session, "network", None)
-        if isinstance(network, _core.Network):
-            return network
-        graph = self.graph()  # FIXME: goes when Session has its network
-        return _core.Network.from_graph(
-            graph.proto, self.arrays(), graph.parameters, name=self.name, aliases=graph.aliases, output=graph.output
-        )
 
 
 def _single(loss: Any) -> Any:
