@@ -36,7 +36,8 @@ def problem(module: nn.Module, loss: Any = "cross-entropy", **options: Any) -> h
 
 def test_a_gradient_that_is_cut_off_is_found() -> None:
     torch.manual_seed(0)
-    with pytest.raises(hb.CheckError, match=r"gradient in first\.weight, first\.bias differs by .*detach at .*test_torch_check.py:\d+.*check=False"):
+    pattern = r"gradient in first\.weight, first\.bias differs by .*detach at .*test_torch_check.py:\d+.*check=False"
+    with pytest.raises(hb.CheckError, match=pattern):
         problem(Cut())
     assert problem(Cut(), check=False).size == 35
 

@@ -117,7 +117,9 @@ def test_deprecated_reductions_are_read() -> None:
     assert taken(partial(F.cross_entropy, reduce=True)).name == "cross-entropy(mean)"
 
 
-@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(reduction="none"), partial(F.mse_loss, reduction="none"), partial(F.mse_loss, reduce=False)])
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(reduction="none"), partial(F.mse_loss, reduction="none"), partial(F.mse_loss, reduce=False)]
+)
 def test_a_loss_for_every_sample_is_refused(loss: Any) -> None:
     with pytest.raises(hb.ModelError, match="take reduction='mean' or 'sum'"):
         taken(loss)
@@ -285,7 +287,8 @@ def test_a_callable_needs_the_samples_first() -> None:
 @pytest.mark.parametrize(
     ("loss", "targets", "exact"),
     [
-        ("cross-entropy", LABELS.int(), LABELS), ("cross-entropy", LABELS.to(torch.uint8), LABELS), ("cross-entropy", LABELS[:, None], LABELS),
+        ("cross-entropy", LABELS.int(), LABELS), ("cross-entropy", LABELS.to(torch.uint8), LABELS),
+        ("cross-entropy", LABELS[:, None], LABELS),
         ("mse", LABELS[:, None].expand(N, C), LABELS[:, None].expand(N, C).double()), ("bce", REAL > 0.5, (REAL > 0.5).double()),
         (nn.BCEWithLogitsLoss(WEIGHT), REAL > 0.5, (REAL > 0.5).double()),
     ],

@@ -62,7 +62,8 @@ def test_a_module_with_several_arguments_by_name() -> None:
     _, inputs, targets = dictionary()
     module = settled(Several())
     wanted = reference(module, inputs, targets, F.cross_entropy)
-    compare(problem(module, "cross-entropy", ({"numbers": inputs["numbers"], "words": inputs["words"]}, targets)), wanted, "words", "numbers")
+    turned = {"numbers": inputs["numbers"], "words": inputs["words"]}
+    compare(problem(module, "cross-entropy", (turned, targets)), wanted, "words", "numbers")
 
 
 GENERATOR = torch.Generator().manual_seed(9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections import OrderedDict
 from typing import Any
@@ -331,6 +332,7 @@ def test_the_module_is_as_before_after_an_export() -> None:
     taken(module, torch.randn(4, 3, 5, 5))
     assert not module[0]._forward_pre_hooks and module.training
     assert torch.backends.mha.get_fastpath_enabled()
+    assert gc.isenabled() and gc.get_freeze_count() == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     assert all(type(tensor) is nn.Parameter and tensor.is_leaf for tensor in module.parameters())
 
@@ -383,7 +385,7 @@ def test_inputs_that_are_not_read_are_left_out() -> None:
             super().__init__()
             self.layer = nn.Linear(4, 3)
 
-        def forward(self, x: torch.Tensor, y: torch.Tensor, scale: float = 1.0, *, bias: torch.Tensor, **more: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: Any, y: Any, scale: float = 1.0, *, bias: Any, **more: Any) -> torch.Tensor:
             return scale * self.layer(x) + bias + more["other"]
 
     data = {"bias": torch.randn(6, 3), "y": X, "other": torch.randn(6, 3), "x": X}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ._lazy import Bounds, Lazy, count, flat_index, ranges_between
 from ._progress import Progress, reporting
 from ._show import Shown
 from ._units import format_bytes, format_shape
-from ._verdict import Verdict, compare, random_places
+from ._verdict import Verdict
 from ._writing import Writable
 
 if TYPE_CHECKING:
@@ -165,12 +166,12 @@ class Block(Writable, Lazy):
         Returns:
             A verdict that is true where all entries are right, with the worst entry.
         """
-        numbers = self.compute(progress=progress)
-        places = random_places(self.shape, entries, seed)
-        found = numbers[tuple(places)].astype(np.float64)
-        rows = flat_index(self._rows, places[0])
-        columns = rows if self._columns is None else flat_index(self._columns, places[-1])
-        return compare(self._operator, self._name, found, rows, columns, progress=self._progress(progress))
+        numbers, part = self.compute(progress=progress), (self._name, self._rows, self._columns)
+        with reporting(self._progress(progress), "verify") as report:
+            found = _core.verify_array(
+                self._operator._core(), part, numbers, entries=entries, seed=seed, progress=report
+            )
+        return Verdict(json.loads(found))
 
     def show(self, *, size: int = 800) -> Shown:
         """Computes the block and shows it: a heat map, norm, trace and zeros by layer.

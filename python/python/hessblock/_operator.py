@@ -98,11 +98,6 @@ class Operator:
         return f"{_LABELS[self._curvature]}{cut} of {self._problem.name}"
 
     @property
-    def is_indefinite(self) -> bool:
-        """Whether the matrix may have negative eigenvalues."""
-        return self._curvature in ("exact", "residual") or (self._curvature == "ggn" and self._problem.has_callable_loss)
-
-    @property
     def size(self) -> int:
         """p, the number of rows and of columns."""
         return self._problem.size

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _core
-from ._lazy import Bounds, Lazy, converted, count, flat_index
+from ._lazy import Bounds, Lazy, converted, count
 from ._progress import Progress, reporting
 from ._record import Record
 from ._show import Shown, show
 from ._units import format_bytes, format_shape
 from ._vectors import Parameter
-from ._verdict import Verdict, compare, random_places
+from ._verdict import Verdict
 from ._writing import Path
 
 if TYPE_CHECKING:
@@ -163,22 +163,13 @@ def verify(
     Raises:
         FileError: A file is not the one that the result was made from, or the result names none.
     """
-    if operator is None:
-        with reporting(progress, "verify") as report:
-            return Verdict(json.loads(_core.verify(os.fspath(path), entries=entries, seed=seed, progress=report)))
-    results = Results(path)
-    verdicts = []
-    share = -(-entries // max(len(results), 1))
-    for k, part in enumerate(results.values()):
-        places = random_places(part.shape, share, seed + k)
-        found = np.array([part[tuple(int(axis[n]) for axis in places)] for n in range(share)], np.float64)
-        rows = flat_index(part.rows, places[0])
-        columns = rows if part.columns is None else flat_index(part.columns, places[-1])
-        verdicts.append(
-            compare(operator, part.name, found, rows, columns, precision=str(results.dtype), progress=progress)
-        )
-    worst = max(verdicts, key=lambda verdict: verdict.worst.error)
-    return Verdict({**worst.to_dict(), "entries": share * len(verdicts)})
+    place = os.fspath(path)
+    with reporting(progress, "verify") as report:
+        if operator is None:
+            found = _core.verify(place, entries=entries, seed=seed, progress=report)
+        else:
+            found = _core.verify_against(operator._core(), place, entries=entries, seed=seed, progress=report)
+    return Verdict(json.loads(found))
 
 
 def merge(path: Path, *, overwrite: bool = False, progress: Progress = None) -> Record:

@@ -187,7 +187,7 @@ class TorchFrontend:
         `CheckError` saying what differs, and by how much.
         """
         assert self._call is not None and self._outputs is not None
-        network = self._network(session)
+        network = session.network
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None
         targets = None if data.targets is None or function is None else checks.first(data.targets)
         sources = dict(data.inputs) | self._unread if len(self._call.names) > 1 else {self._call.names[0]: data.inputs[0][1]}
@@ -195,30 +195,21 @@ class TorchFrontend:
         inputs = calls.tensors(whole, 0, checks.COMPARED, self.real, floats=any(tensor.is_floating_point() for tensor in self._examples))
         inputs = [tensor.to(example.dtype) for tensor, example in zip(inputs, self._examples, strict=True)]
         doubles = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
-        rough = None
-        with contextlib.suppress(Exception):  # it only widens the tolerance
-            arguments = self._call.arguments([self._place(tensor) for tensor in inputs], self.module)
-            rough = checks.own(self.module, arguments, self._outputs.chosen, _single(function), targets)
-        exact = None
-        if checks.fits(self.module) or rough is None:
-            try:
-                twin = modules.double(self.module)
-                exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
-            except Exception:
-                if rough is None:
-                    raise
         ours = checks.of_network(network, session.device, data, loss, function is None)
         hint = "".join(f"; it cuts off gradients: {place}" for place in (self._exported.cuts[:3] if self._exported else []))
-        checks.compare(self.name, network, session.device.precision, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
 
-    def _network(self, session: _core.Session) -> _core.Network:
-        network = getattr(session, "network", None)
-        if isinstance(network, _core.Network):
-            return network
-        graph = self.graph()  # FIXME: goes when Session has its network
-        return _core.Network.from_graph(
-            graph.proto, self.arrays(), graph.parameters, name=self.name, aliases=graph.aliases, output=graph.output
-        )
+        def rough() -> checks.Own:
+            arguments = self._call.arguments([self._place(tensor) for tensor in inputs], self.module)  # type: ignore[union-attr]
+            return checks.own(self.module, arguments, self._outputs.chosen, _single(function), targets)  # type: ignore[union-attr]
+
+        exact = None
+        if checks.fits(self.module):
+            # A module may compute in single precision only, by constants of its own.
+            with contextlib.suppress(Exception):
+                twin = modules.double(self.module)
+                exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
+        kind = session.device.precision
+        checks.compare(self.name, network, kind, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
 
 
 def _single(loss: Any) -> Any:

@@ -116,13 +116,18 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def paused_collection() -> Iterator[None]:
-    """A block without garbage collections: a first export makes millions of objects, and going through them takes a third of its time."""
+    """A block without garbage collections. A first export makes a million objects, most of them for good, and going through them again
+    and again takes a third of its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if gc.get_freeze_count() == 0:
+                # Moves all objects to the oldest generation, which the next full collection goes through.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -155,8 +160,8 @@ def _trace_error(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]
     baked = re.search(r"specialized it to be a constant \((\d+)\)", text)
     if baked or "Constraints violated" in text or re.search(r"invalid for input of size .*s\d", text):
         return ModelError(
-            f"{label} works for a fixed batch only{where or failing_line(module, call)}: its code must take the number of samples from its inputs, "
-            "such as x.view(x.shape[0], -1) or x.flatten(1)"
+            f"{label} works for a fixed batch only{where or failing_line(module, call)}: its code must take the number of samples from "
+            "its inputs, such as x.view(x.shape[0], -1) or x.flatten(1)"
         )
     if "DataDependent" in kinds or "data-dependent" in text or "DynamicOutputShape" in kinds:
         return ModelError(

@@ -171,7 +171,9 @@ def positive_weight(weight: torch.Tensor, shape: tuple[int, ...], merged: bool) 
     try:
         whole = weight.detach().reshape(extents).broadcast_to(shape)
     except RuntimeError as error:
-        raise ModelError(f"pos_weight of shape {list(weight.shape)} does not fit the outputs of a sample, of shape {list(shape)}") from error
+        raise ModelError(
+            f"pos_weight of shape {list(weight.shape)} does not fit the outputs of a sample, of shape {list(shape)}"
+        ) from error
     if weight.numel() == 1:
         return _numbers(weight), None
     axes = [k for k, extent in enumerate(extents) if extent > 1]
