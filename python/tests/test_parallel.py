@@ -134,7 +134,7 @@ def test_large_data_go_to_the_workers_of_a_cluster_past_its_scheduler(double, fu
     with distributed.LocalCluster(n_workers=2, dashboard_address=None) as cluster, distributed.Client(cluster):
         lazy = block.to_dask(100)
         assert not any(isinstance(task, _parallel.Matrix) for task in lazy.dask.to_dict().values())
-        np.testing.assert_array_equal(lazy.compute(), np.asarray(block))
+        np.testing.assert_allclose(lazy.compute(), np.asarray(block), atol=1e-12)
 
 
 def test_missing_dask_is_named_with_its_extra(double, monkeypatch):
