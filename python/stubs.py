@@ -33,15 +33,24 @@ MODULES = {
     "final": "typing",
 }
 ALIASES = {
-    "Progress": "Progress: TypeAlias = Callable[[int, int], None] | None",
     "Source": "Source: TypeAlias = NDArray[Any] | str",
+    "Inputs": "Inputs: TypeAlias = Sequence[tuple[str | None, Source]]",
+    "Arrays": "Arrays: TypeAlias = Sequence[tuple[str, NDArray[Any]]]",
+    "PartRow": "PartRow: TypeAlias = tuple[str, list[tuple[int, int]], list[tuple[int, int]] | None]",
+    "Progress": "Progress: TypeAlias = Callable[[int, int], Any] | None",
 }
-# A container of pyo3's that says nothing of what it holds.
-BARE = {"dict": "dict[str, Any]", "list": "list[Any]", "tuple": "tuple[Any, ...]"}
+# What pyo3 says of arguments and of containers, in words that tell more.
+PLAIN = {
+    "SupportsIndex": "int",
+    "SupportsFloat": "float",
+    "dict": "dict[str, Any]",
+    "list": "list[Any]",
+    "tuple": "tuple[Any, ...]",
+}
 
 
 class Annotations(ast.NodeTransformer):
-    """Takes annotations out of their quotes, completes bare containers, and notes what has no type."""
+    """Takes annotations out of their quotes, puts them into plainer words, and notes what has no type."""
 
     def __init__(self) -> None:
         self.place: list[str] = []
@@ -54,7 +63,7 @@ class Annotations(ast.NodeTransformer):
             node = ast.parse(node.value, mode="eval").body
         if any(isinstance(part, ast.Name) and part.id == "Incomplete" for part in ast.walk(node)):
             self.untyped.append(".".join([*self.place, what]))
-        return complete(node)
+        return plain(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         self.place.append(node.name)
@@ -77,19 +86,28 @@ class Annotations(ast.NodeTransformer):
         return node
 
 
-def complete(node: ast.expr) -> ast.expr:
-    """Gives the bare containers in a type what they hold."""
+def plain(node: ast.expr) -> ast.expr:
+    """Puts a type into plainer words: int for SupportsIndex, Sequence for SupportsGetItem, dict[str, Any] for dict."""
 
-    class Containers(ast.NodeTransformer):
+    class Words(ast.NodeTransformer):
         def visit_Subscript(self, node: ast.Subscript) -> ast.Subscript:
             node.slice = self.visit(node.slice)
+            if isinstance(node.value, ast.Name) and node.value.id == "SupportsGetItem" and isinstance(node.slice, ast.Tuple):
+                return ast.Subscript(ast.Name("Sequence"), node.slice.elts[1])
+            return node
+
+        def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+            # A number with a point may be given as an integer anyway.
+            if ast.unparse(node) == "SupportsFloat | SupportsIndex":
+                return ast.Name("float")
+            self.generic_visit(node)
             return node
 
         def visit_Name(self, node: ast.Name) -> ast.expr:
-            return ast.parse(BARE[node.id], mode="eval").body if node.id in BARE else node
+            return ast.parse(PLAIN[node.id], mode="eval").body if node.id in PLAIN else node
 
-    completed: ast.expr = Containers().visit(node)
-    return completed
+    words: ast.expr = Words().visit(node)
+    return words
 
 
 def finish(generated: str) -> str:
@@ -103,7 +121,7 @@ def finish(generated: str) -> str:
         places = "\n  ".join(annotations.untyped)
         sys.exit(f"these have no types; write them into their #[pyo3(signature = …)]:\n  {places}")
     taken = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name)}
-    aliases = [line for name, line in ALIASES.items() if name in taken]
+    aliases = list(ALIASES.values())
     for line in aliases:
         taken |= {name.id for name in ast.walk(ast.parse(line)) if isinstance(name, ast.Name)}
     imports = []

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,10 @@ SYNONYMS = {
 
 def double() -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which JAX computes in double precision."""
-    made: Any = getattr(jax, "enable_x64", None)
+    older: Any = jax.experimental
+    made = getattr(jax, "enable_x64", None)
     if made is None:
-        from jax.experimental import enable_x64 as made
+        made = older.enable_x64
     context: contextlib.AbstractContextManager[Any] = made(True)
     return context
 
