@@ -4,7 +4,9 @@ use crate::device::raised;
 use crate::errors::raise;
 use hessblock::loss::{GivenHessian, LossOptions, Reduction, parse};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 
 /// A loss with its options. A session makes its own of it.
 #[pyclass(frozen, module = "hessblock._core")]
@@ -112,6 +114,38 @@ impl Loss {
     #[staticmethod]
     fn parse(py: Python<'_>, name: &str) -> PyResult<Loss> {
         Loss::named(py, name, LossOptions::default())
+    }
+
+    /// What pickle calls to make it again.
+    fn __reduce__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let Kind::Named(name, options) = &self.0 else {
+            let text = "a loss given by its derivatives cannot be pickled: pickle the derivatives";
+            return Err(PyTypeError::new_err(text));
+        };
+        let keywords = PyDict::new(py);
+        if let Some(reduction) = options.reduction {
+            keywords.set_item("reduction", reduction.to_string())?;
+        }
+        if name == "cross-entropy" {
+            keywords.set_item("weight", &options.class_weights)?;
+            keywords.set_item("ignore_index", options.ignore_index)?;
+            keywords.set_item("label_smoothing", options.label_smoothing.unwrap_or(0.0))?;
+        }
+        if name == "bce" {
+            keywords.set_item("pos_weight", &options.positive_weight)?;
+        }
+        if name != "mse" {
+            keywords.set_item("class_axis", options.class_axis)?;
+        }
+        let maker = py
+            .get_type::<Loss>()
+            .getattr(name.replace('-', "_").as_str())?;
+        let partial = py.import("functools")?.getattr("partial")?;
+        let partial = partial.call((maker,), Some(&keywords))?;
+        Ok((partial, PyTuple::empty(py)))
     }
 
     /// Its name with its options.

@@ -41,6 +41,10 @@ class Block(Writable, Lazy):
         self._memory: NDArray[Any] | None = None
         self._version = -1
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process computes it itself.
+        return {**self.__dict__, "_memory": None, "_version": -1}
+
     @property
     def operator(self) -> Operator:
         """The matrix that it is a part of."""

@@ -162,6 +162,36 @@ class OnnxFrontend:
         """Does nothing: there is no other implementation of a file to compare with."""
 
 
+class FrozenFrontend:
+    """A model of another library as it was: its graph and its weights, without the library."""
+
+    def __init__(self, name: str, graph: Graph, arrays: list[tuple[str, NDArray[Any]]]) -> None:
+        self.name, self._graph, self._arrays = name, graph, arrays
+        self.notes: list[str] = []
+
+    def graph(self) -> Graph:
+        """Returns the graph."""
+        return self._graph
+
+    def arrays(self) -> list[tuple[str, NDArray[Any]]]:
+        """Returns the weights and buffers as they were."""
+        return self._arrays
+
+    def data(self, data: Any) -> Data:
+        """Takes data that are arrays already."""
+        from ._data import read
+
+        return read(data)
+
+    def loss(self, loss: Any) -> _core.Loss | CallableLoss:
+        """Takes a loss of the library, or one with its derivatives."""
+        found: _core.Loss | CallableLoss = loss
+        return found
+
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+        """Does nothing: the model itself is not here."""
+
+
 def frontend_of(model: Any, *, output: str | int | None = None, reduction: str | None = None) -> Frontend | OnnxFrontend:
     """Returns the frontend of a model.
 
@@ -174,6 +204,8 @@ def frontend_of(model: Any, *, output: str | int | None = None, reduction: str |
         ImportError: What the kind of model needs is not installed; the message names the extra.
         ModelError: The model is none of these.
     """
+    if isinstance(model, (OnnxFrontend, FrozenFrontend)):
+        return model
     if isinstance(model, (str, os.PathLike, bytes)):
         return OnnxFrontend(model, output=output, reduction=reduction)
     torch = sys.modules.get("torch")

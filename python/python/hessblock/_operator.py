@@ -64,6 +64,9 @@ class Operator:
         self._made: tuple[int, _core.Operator] | None = None
         self._core()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}
+
     def _core(self) -> _core.Operator:
         """Returns the compiled operator of the weights as they are now."""
         version = self._problem.version

@@ -100,7 +100,8 @@ class Problem:
             dict(dimensions or {}),
         )
         self._default_progress = progress
-        budget = {
+        self._options, self._choice, self._range = options, device, samples
+        self._budget = budget = {
             "batch": batch,
             "memory": parse_bytes(memory, "memory"),
             "host_memory": parse_bytes(host_memory, "host_memory"),
@@ -357,6 +358,11 @@ class Problem:
         if as_dict:
             return {p.name: product[p.range].reshape(*p.shape, *product.shape[1:]) for p in self.parameters}
         return product
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from ._frozen import freeze, thaw
+
+        return thaw, (freeze(self),)
 
     def __repr__(self) -> str:
         layers, loss = plural(len(self.layers), "layer"), self.loss

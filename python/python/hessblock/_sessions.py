@@ -96,13 +96,20 @@ class Sessions:
 
     def _given(self, loss: Any, outputs: NDArray[np.float64]) -> tuple[_core.Loss, NDArray[np.float64]]:
         """Returns a callable loss at the outputs as its derivatives, and the Hessians that stand for targets."""
+        values, gradients, hessians = self.derivatives(loss, outputs)
+        return _core.Loss.given(gradients, values), hessians
+
+    def derivatives(
+        self, loss: Any, outputs: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Returns values [N], gradients [N, C] and Hessians [N, C, C] of a callable loss at the outputs."""
         targets = self._targets
         if isinstance(targets, str):
             from ._data_files import samples, take
 
             targets = take(targets, 0, samples(targets))
         values, gradients, hessians = loss.derivatives(outputs, targets)
-        return _core.Loss.given(gradients, values), hessians
+        return values, gradients, hessians
 
 
 def sample_range(samples: int | Sequence[int] | slice | None, count: int) -> Bounds | None:
