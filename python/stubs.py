@@ -28,12 +28,15 @@ MODULES = {
     "NDArray": "numpy.typing",
     "PathLike": "os",
     "Sequence": "collections.abc",
+    "SupportsFloat": "typing",
+    "SupportsGetItem": "_typeshed",
     "SupportsIndex": "typing",
     "TypeAlias": "typing",
     "final": "typing",
 }
 ALIASES = {
-    "Progress": "Progress: TypeAlias = Callable[[int, int], None] | None",
+    "PartRow": "PartRow: TypeAlias = tuple[str, list[tuple[int, int]], list[tuple[int, int]] | None]",
+    "Progress": "Progress: TypeAlias = Callable[[int, int], object] | None",
     "Source": "Source: TypeAlias = NDArray[Any] | str",
 }
 # A container of pyo3's that says nothing of what it holds.

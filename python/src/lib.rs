@@ -47,14 +47,19 @@ mod _core {
     #[pymodule_export]
     use super::tools::{bench, selftest};
 
+    /// The version of the package.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)] // Python's name
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
     #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(py: Python<'_>) -> PyResult<()> {
         // Levels may be set at any time, so they are not remembered. The crates below log for their own developers.
-        let logger = Logger::new(module.py(), Caching::Loggers)?
+        let logger = Logger::new(py, Caching::Loggers)?
             .filter(LevelFilter::Warn)
             .filter_target("hessblock".into(), LevelFilter::Debug);
         // It fails where another copy of this module installed one; events then go there.
         let _ = logger.install();
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        Ok(())
     }
 }

@@ -89,7 +89,7 @@ impl Operator {
     }
 
     /// The same with every sample's loss factor cut to the columns that matter.
-    #[pyo3(signature = (tolerance, *, progress=None))]
+    #[pyo3(signature = (tolerance, *, progress: "Progress" = None))]
     fn with_rank_tolerance(
         &self,
         py: Python<'_>,
@@ -115,7 +115,7 @@ impl Operator {
     }
 
     /// The product with vectors [p] or [p, k] of float32 or float64; the result has the same shape and type.
-    #[pyo3(signature = (v, *, progress=None))]
+    #[pyo3(signature = (v: "NDArray[Any]", *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn apply<'py>(
         &self,
         py: Python<'py>,
@@ -138,7 +138,7 @@ impl Operator {
     }
 
     /// vᵀAv of each vector: [1] for one, [k] for several.
-    #[pyo3(signature = (v, *, progress=None))]
+    #[pyo3(signature = (v: "NDArray[Any]", *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn quadratic_form<'py>(
         &self,
         py: Python<'py>,
@@ -165,7 +165,7 @@ impl Operator {
     }
 
     /// vᵀGv and vᵀ(H − G)v of each vector.
-    #[pyo3(signature = (v, *, progress=None))]
+    #[pyo3(signature = (v: "NDArray[Any]", *, progress: "Progress" = None))]
     fn forms(
         &self,
         py: Python<'_>,
@@ -187,7 +187,7 @@ impl Operator {
     }
 
     /// The diagonal, [p].
-    #[pyo3(signature = (*, progress=None))]
+    #[pyo3(signature = (*, progress: "Progress" = None) -> "NDArray[Any]")]
     fn diagonal<'py>(
         &self,
         py: Python<'py>,
@@ -200,7 +200,7 @@ impl Operator {
     }
 
     /// The trace by layer and, last, as a whole: exact, from the diagonal.
-    #[pyo3(signature = (*, progress=None))]
+    #[pyo3(signature = (*, progress: "Progress" = None))]
     fn traces(
         &self,
         py: Python<'_>,
@@ -213,7 +213,7 @@ impl Operator {
     }
 
     /// The trace by layer and as a whole, estimated with random vectors of ±1 (Hutchinson 1990).
-    #[pyo3(signature = (probes, seed, *, progress=None))]
+    #[pyo3(signature = (probes, seed, *, progress: "Progress" = None))]
     fn estimated_traces(
         &self,
         py: Python<'_>,
@@ -228,7 +228,7 @@ impl Operator {
     }
 
     /// Entries straight from the definition, in CPU double precision.
-    #[pyo3(signature = (pairs, *, progress=None))]
+    #[pyo3(signature = (pairs, *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn entries<'py>(
         &self,
         py: Python<'py>,
@@ -243,7 +243,7 @@ impl Operator {
 
     /// A request for parts, each a tuple: ("full",), ("layers",), ("diagonal",), ("layer", rows, columns or None),
     /// ("param", rows, columns or None), ("range", row, row, column, column), ("rectangle", ranges of rows, of columns).
-    #[pyo3(signature = (parts, *, tile_rows=None, way=None))]
+    #[pyo3(signature = (parts: "list[tuple[Any, ...]]", *, tile_rows=None, way=None))]
     fn parts(
         &self,
         py: Python<'_>,

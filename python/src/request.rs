@@ -97,7 +97,7 @@ impl Request {
 
     /// The parts as arrays in "f32", "f64" or, by default, the device's precision. The arrays are the library's memory: nothing
     /// is copied.
-    #[pyo3(signature = (dtype=None, *, progress=None))]
+    #[pyo3(signature = (dtype=None, *, progress: "Progress" = None) -> "list[NDArray[Any]]")]
     fn to_arrays<'py>(
         &self,
         py: Python<'py>,
@@ -112,7 +112,7 @@ impl Request {
     }
 
     /// Computes the parts into files. Returns the report of the run.
-    #[pyo3(signature = (output, *, progress=None))]
+    #[pyo3(signature = (output, *, progress: "Progress" = None))]
     fn write<'py>(
         &self,
         py: Python<'py>,
@@ -192,7 +192,7 @@ impl Plan {
     }
 
     /// How long it is expected to take. The first forecast on a device measures it for some seconds, once.
-    #[pyo3(signature = (*, progress=None))]
+    #[pyo3(signature = (*, progress: "Progress" = None))]
     fn forecast<'py>(
         &self,
         py: Python<'py>,

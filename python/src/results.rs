@@ -56,7 +56,7 @@ impl Blocks {
     }
 
     /// Rows and columns of a part, half-open, as an array of "f32" or "f64"; without columns, those of a vector.
-    #[pyo3(signature = (part, rows, columns, dtype))]
+    #[pyo3(signature = (part, rows, columns, dtype) -> "NDArray[Any]")]
     fn read<'py>(
         &self,
         py: Python<'py>,
@@ -152,7 +152,7 @@ pub fn show(
 
 /// Tables and a picture of a part that is in memory.
 #[pyfunction]
-#[pyo3(signature = (operator, part, array, *, name, size=800))]
+#[pyo3(signature = (operator, part: "PartRow", array: "NDArray[Any]", *, name, size=800))]
 pub fn show_array(
     py: Python<'_>,
     operator: &Operator,
@@ -175,7 +175,7 @@ pub fn show_array(
 
 /// Checks a result on disk against the definition, as JSON.
 #[pyfunction]
-#[pyo3(signature = (path, *, entries=64, seed=0, progress=None))]
+#[pyo3(signature = (path, *, entries=64, seed=0, progress: "Progress" = None))]
 pub fn verify(
     py: Python<'_>,
     path: PathBuf,
@@ -197,7 +197,7 @@ pub fn verify(
 
 /// Checks a result on disk against the matrix that it was made of, as JSON.
 #[pyfunction]
-#[pyo3(signature = (operator, path, *, entries=64, seed=0, progress=None))]
+#[pyo3(signature = (operator, path, *, entries=64, seed=0, progress: "Progress" = None))]
 pub fn verify_against(
     py: Python<'_>,
     operator: &Operator,
@@ -212,7 +212,7 @@ pub fn verify_against(
 
 /// Checks a part that is in memory against the definition, as JSON.
 #[pyfunction]
-#[pyo3(signature = (operator, part, array, *, entries=64, seed=0, progress=None))]
+#[pyo3(signature = (operator, part: "PartRow", array: "NDArray[Any]", *, entries=64, seed=0, progress: "Progress" = None))]
 pub fn verify_array(
     py: Python<'_>,
     operator: &Operator,
@@ -266,7 +266,7 @@ fn judged(
 
 /// Puts the shares of several processes together.
 #[pyfunction]
-#[pyo3(signature = (path, *, overwrite=false, progress=None))]
+#[pyo3(signature = (path, *, overwrite=false, progress: "Progress" = None))]
 pub fn merge<'py>(
     py: Python<'py>,
     path: PathBuf,

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 /// Tests a device: the table, and everything as JSON.
 #[pyfunction]
-#[pyo3(signature = (device, cases=vec![], *, progress=None))]
+#[pyo3(signature = (device, cases=vec![], *, progress: "Progress" = None))]
 #[allow(clippy::needless_pass_by_value)] // Python's list is turned into one of ours
 pub fn selftest(
     py: Python<'_>,
@@ -29,7 +29,7 @@ pub fn selftest(
 
 /// Measures devices: the tables, and everything as JSON.
 #[pyfunction]
-#[pyo3(signature = (devices, cases=vec![], *, seconds=0.5, progress=None))]
+#[pyo3(signature = (devices, cases=vec![], *, seconds=0.5, progress: "Progress" = None))]
 #[allow(clippy::needless_pass_by_value)] // Python's lists are turned into ours
 pub fn bench(
     py: Python<'_>,

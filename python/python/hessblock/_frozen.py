@@ -83,11 +83,14 @@ def freeze(problem: Problem) -> Frozen:
     """Takes a problem apart, with the weights that it has now."""
     frontend, sessions = problem._frontend, problem._sessions
     flat = narrowed(problem.values())
-    data, loss, samples = problem._data, problem._loss, problem._range
-    if not isinstance(loss, _core.Loss):
+    data, samples = problem._data, problem._range
+    loss: _core.Loss | Derivatives
+    if isinstance(problem._loss, _core.Loss):
+        loss = problem._loss
+    else:
         session = sessions.current()
         outputs = session.outputs()
-        loss = Derivatives(loss.name, outputs, *sessions.derivatives(loss, outputs))
+        loss = Derivatives(problem._loss.name, outputs, *sessions.derivatives(problem._loss, outputs))
         if samples is not None:
             from ._data_files import take
             from ._sessions import sample_range

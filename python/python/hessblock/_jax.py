@@ -48,6 +48,7 @@ class JaxFrontend:
         self.function, self.name = function, name_of(function)
         self.notes: list[str] = []
         self.output, self.reduction = output, reduction
+        self._tree: Any
         paths, self._tree = jax.tree_util.tree_flatten_with_path(params)
         self._leaves: list[Any] = [leaf for _, leaf in paths]
         self.parameters = [
@@ -90,6 +91,7 @@ class JaxFrontend:
         Raises:
             ShapeError: An array has another shape than the parameter of its name.
         """
+        tree: Any
         leaves, tree = jax.tree_util.tree_flatten(values)
         if tree != self._tree or len(leaves) == 1 and len(self._leaves) == 1 and leaves[0] is values and isinstance(values, np.ndarray):
             return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +31,8 @@ SYNONYMS = {
 def double() -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which JAX computes in double precision."""
     made: Any = getattr(jax, "enable_x64", None)
-    if made is None:
-        from jax.experimental import enable_x64 as made
+    if made is None:  # JAX before 0.8
+        made = importlib.import_module("jax.experimental").enable_x64
     context: contextlib.AbstractContextManager[Any] = made(True)
     return context
 
