@@ -34,10 +34,8 @@ MODULES = {
 }
 ALIASES = {
     "Source": "Source: TypeAlias = NDArray[Any] | str",
-    "Inputs": "Inputs: TypeAlias = Sequence[tuple[str | None, Source]]",
-    "Arrays": "Arrays: TypeAlias = Sequence[tuple[str, NDArray[Any]]]",
     "PartRow": "PartRow: TypeAlias = tuple[str, list[tuple[int, int]], list[tuple[int, int]] | None]",
-    "Progress": "Progress: TypeAlias = Callable[[int, int], Any] | None",
+    "Progress": "Progress: TypeAlias = Callable[[int, int], object] | None",
 }
 # What pyo3 says of arguments and of containers, in words that tell more.
 PLAIN = {

@@ -47,16 +47,15 @@ mod _core {
     #[pymodule_export]
     use super::tools::{bench, selftest};
 
-    /// The version of the crate.
+    /// The version of the package.
     #[pymodule_export]
     #[allow(non_upper_case_globals)] // Python's name
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
-    // Without the module as an argument: what is exported is then known, and `stubs.py` can list it.
     #[pymodule_init]
-    fn init() -> PyResult<()> {
+    fn init(py: Python<'_>) -> PyResult<()> {
         // Levels may be set at any time, so they are not remembered. The crates below log for their own developers.
-        let logger = Python::attach(|py| Logger::new(py, Caching::Loggers))?
+        let logger = Logger::new(py, Caching::Loggers)?
             .filter(LevelFilter::Warn)
             .filter_target("hessblock".into(), LevelFilter::Debug);
         // It fails where another copy of this module installed one; events then go there.

@@ -93,7 +93,7 @@ impl Loss {
     /// The derivatives of any loss at the network's outputs: gradients [N, C] and values [N]. The targets are its Hessians,
     /// [N, C, C].
     #[staticmethod]
-    #[pyo3(signature = (gradients: "NDArray[np.float64] | None" = None, values: "NDArray[np.float64] | None" = None))]
+    #[pyo3(signature = (gradients: "NDArray[Any] | None" = None, values: "NDArray[Any] | None" = None))]
     fn given(
         gradients: Option<PyReadonlyArray2<'_, f64>>,
         values: Option<PyReadonlyArray1<'_, f64>>,

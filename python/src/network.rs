@@ -73,7 +73,7 @@ impl Graph {
 impl Network {
     /// Reads an ONNX file.
     #[staticmethod]
-    #[pyo3(signature = (path, *, constant=vec![], trainable=vec![], untie=vec![], tie=vec![], weights=None, output=None, dimensions=BTreeMap::new()))]
+    #[pyo3(signature = (path, *, constant=vec![], trainable=vec![], untie=vec![], tie=vec![], weights=None, output=None, dimensions: "dict[str, int]" = BTreeMap::new()))]
     #[allow(clippy::too_many_arguments)] // keywords of Python
     fn load(
         py: Python<'_>,
@@ -101,7 +101,7 @@ impl Network {
 
     /// Reads the bytes of an ONNX file. `name` names it in messages, and external data lie beside it.
     #[staticmethod]
-    #[pyo3(signature = (data, name, *, constant=vec![], trainable=vec![], untie=vec![], tie=vec![], weights=None, output=None, dimensions=BTreeMap::new()))]
+    #[pyo3(signature = (data, name, *, constant=vec![], trainable=vec![], untie=vec![], tie=vec![], weights=None, output=None, dimensions: "dict[str, int]" = BTreeMap::new()))]
     #[allow(clippy::too_many_arguments)] // keywords of Python
     fn from_bytes(
         py: Python<'_>,
@@ -130,7 +130,7 @@ impl Network {
 
     /// Reads a graph whose initializers are listed as inputs only, with the arrays for them by name.
     #[staticmethod]
-    #[pyo3(signature = (graph, arrays: "Arrays", parameters, *, name, aliases=BTreeMap::new(), constant=vec![], output=None, dimensions=BTreeMap::new()))]
+    #[pyo3(signature = (graph, arrays: "list[tuple[str, NDArray[Any]]]", parameters: "list[str]", *, name, aliases=BTreeMap::new(), constant=vec![], output=None, dimensions: "dict[str, int]" = BTreeMap::new()))]
     #[allow(clippy::too_many_arguments)] // keywords of Python
     fn from_graph(
         py: Python<'_>,
@@ -159,7 +159,7 @@ impl Network {
     }
 
     /// The same graph with other arrays of the same names and shapes.
-    #[pyo3(signature = (arrays: "Arrays"))]
+    #[pyo3(signature = (arrays: "list[tuple[str, NDArray[Any]]]"))]
     fn with_arrays(&self, py: Python<'_>, arrays: Arrays<'_>) -> PyResult<Network> {
         match &self.graph {
             Some(graph) => graph.network(py, &arrays),
@@ -170,7 +170,7 @@ impl Network {
     }
 
     /// The same with other parameters, [p] in the flat order.
-    #[pyo3(signature = (values: "NDArray[np.float64]"))]
+    #[pyo3(signature = (values: "NDArray[Any]"))]
     fn with_values(&self, py: Python<'_>, values: PyReadonlyArray1<'_, f64>) -> PyResult<Network> {
         let mut network = (*self.inner).clone();
         let values = values.as_array().to_vec();
@@ -182,7 +182,7 @@ impl Network {
     }
 
     /// All parameters, [p] in the flat order.
-    #[pyo3(signature = () -> "NDArray[np.float64]")]
+    #[pyo3(signature = () -> "NDArray[Any]")]
     fn values<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
         self.inner.parameter_values().into_pyarray(py)
     }

@@ -138,7 +138,7 @@ impl Operator {
     }
 
     /// vᵀAv of each vector: [1] for one, [k] for several.
-    #[pyo3(signature = (v: "NDArray[Any]", *, progress: "Progress" = None) -> "NDArray[np.float64]")]
+    #[pyo3(signature = (v: "NDArray[Any]", *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn quadratic_form<'py>(
         &self,
         py: Python<'py>,
@@ -187,7 +187,7 @@ impl Operator {
     }
 
     /// The diagonal, [p].
-    #[pyo3(signature = (*, progress: "Progress" = None) -> "NDArray[np.float64]")]
+    #[pyo3(signature = (*, progress: "Progress" = None) -> "NDArray[Any]")]
     fn diagonal<'py>(
         &self,
         py: Python<'py>,
@@ -228,7 +228,7 @@ impl Operator {
     }
 
     /// Entries straight from the definition, in CPU double precision.
-    #[pyo3(signature = (pairs, *, progress: "Progress" = None) -> "NDArray[np.float64]")]
+    #[pyo3(signature = (pairs, *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn entries<'py>(
         &self,
         py: Python<'py>,
@@ -243,7 +243,7 @@ impl Operator {
 
     /// A request for parts, each a tuple: ("full",), ("layers",), ("diagonal",), ("layer", rows, columns or None),
     /// ("param", rows, columns or None), ("range", row, row, column, column), ("rectangle", ranges of rows, of columns).
-    #[pyo3(signature = (parts, *, tile_rows=None, way=None))]
+    #[pyo3(signature = (parts: "list[tuple[Any, ...]]", *, tile_rows=None, way=None))]
     fn parts(
         &self,
         py: Python<'_>,

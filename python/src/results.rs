@@ -152,7 +152,7 @@ pub fn show(
 
 /// Tables and a picture of a part that is in memory.
 #[pyfunction]
-#[pyo3(signature = (operator, part, array: "NDArray[Any]", *, name, size=800))]
+#[pyo3(signature = (operator, part: "PartRow", array: "NDArray[Any]", *, name, size=800))]
 pub fn show_array(
     py: Python<'_>,
     operator: &Operator,
@@ -212,7 +212,7 @@ pub fn verify_against(
 
 /// Checks a part that is in memory against the definition, as JSON.
 #[pyfunction]
-#[pyo3(signature = (operator, part, array: "NDArray[Any]", *, entries=64, seed=0, progress: "Progress" = None))]
+#[pyo3(signature = (operator, part: "PartRow", array: "NDArray[Any]", *, entries=64, seed=0, progress: "Progress" = None))]
 pub fn verify_array(
     py: Python<'_>,
     operator: &Operator,

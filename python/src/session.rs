@@ -94,7 +94,7 @@ impl Origin {
 #[pymethods]
 impl Session {
     #[new]
-    #[pyo3(signature = (network, inputs: "Inputs", targets: "Source | None", loss, device, *, samples=None, batch=None, host_memory=None, memory=None, allow_non_finite=false))]
+    #[pyo3(signature = (network, inputs: "list[tuple[str | None, Source]]", targets: "Source | None", loss, device, *, samples=None, batch=None, host_memory=None, memory=None, allow_non_finite=false))]
     #[allow(clippy::too_many_arguments)] // keywords of Python
     fn new(
         py: Python<'_>,
@@ -169,7 +169,6 @@ impl Session {
     }
 
     /// The same with another loss and other targets.
-    #[pyo3(signature = (loss, targets: "Source | None"))]
     fn with_given(
         &self,
         py: Python<'_>,
@@ -183,7 +182,7 @@ impl Session {
     }
 
     /// The network's outputs, [N, C], each sample's flattened.
-    #[pyo3(signature = (*, progress: "Progress" = None) -> "NDArray[np.float64]")]
+    #[pyo3(signature = (*, progress: "Progress" = None) -> "NDArray[Any]")]
     fn outputs<'py>(
         &self,
         py: Python<'py>,
@@ -200,7 +199,7 @@ impl Session {
     }
 
     /// The gradient, [p], the loss, and the accuracy of a loss with classes.
-    #[pyo3(signature = (*, progress: "Progress" = None) -> "tuple[NDArray[np.float64], float, float | None]")]
+    #[pyo3(signature = (*, progress: "Progress" = None) -> "tuple[NDArray[Any], float, float | None]")]
     fn gradient<'py>(
         &self,
         py: Python<'py>,
@@ -219,7 +218,7 @@ impl Session {
     }
 
     /// J·v per sample, [N, k, C], of vectors [p, k].
-    #[pyo3(signature = (v: "NDArray[np.float64]", *, progress: "Progress" = None) -> "NDArray[np.float64]")]
+    #[pyo3(signature = (v: "NDArray[Any]", *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn jvp<'py>(
         &self,
         py: Python<'py>,
@@ -235,7 +234,7 @@ impl Session {
     }
 
     /// Σ_n J_nᵀ·u_n, [p, k], of cotangents [N, k, C].
-    #[pyo3(signature = (u: "NDArray[np.float64]", *, progress: "Progress" = None) -> "NDArray[np.float64]")]
+    #[pyo3(signature = (u: "NDArray[Any]", *, progress: "Progress" = None) -> "NDArray[Any]")]
     fn vjp<'py>(
         &self,
         py: Python<'py>,
@@ -333,7 +332,7 @@ impl LossTrait for NoLoss {
 
 /// The outputs of a network, [N, C], each sample's flattened. No loss and no targets are needed.
 #[pyfunction]
-#[pyo3(signature = (network, inputs: "Inputs", device, *, progress: "Progress" = None) -> "NDArray[np.float64]")]
+#[pyo3(signature = (network, inputs: "list[tuple[str | None, Source]]", device, *, progress: "Progress" = None) -> "NDArray[Any]")]
 pub fn outputs<'py>(
     py: Python<'py>,
     network: &Network,

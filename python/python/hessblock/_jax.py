@@ -48,8 +48,8 @@ class JaxFrontend:
         self.function, self.name = function, name_of(function)
         self.notes: list[str] = []
         self.output, self.reduction = output, reduction
-        paths = jax.tree_util.tree_leaves_with_path(params)
-        self._tree: Any = jax.tree_util.tree_structure(params)
+        self._tree: Any
+        paths, self._tree = jax.tree_util.tree_flatten_with_path(params)
         self._leaves: list[Any] = [leaf for _, leaf in paths]
         self.parameters = [
             Leaf(name_of_path(path), position, tuple(leaf.shape)) for position, (path, leaf) in enumerate(paths) if is_parameter(leaf)
@@ -91,8 +91,9 @@ class JaxFrontend:
         Raises:
             ShapeError: An array has another shape than the parameter of its name.
         """
-        leaves = jax.tree_util.tree_leaves(values)
-        if jax.tree_util.tree_structure(values) != self._tree or (len(leaves) == 1 and leaves[0] is values):
+        tree: Any
+        leaves, tree = jax.tree_util.tree_flatten(values)
+        if tree != self._tree or len(leaves) == 1 and len(self._leaves) == 1 and leaves[0] is values and isinstance(values, np.ndarray):
             return values
         found = {}
         for leaf in self.parameters:

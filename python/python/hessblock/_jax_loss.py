@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,9 @@ SYNONYMS = {
 
 def double() -> contextlib.AbstractContextManager[Any]:
     """Returns a context in which JAX computes in double precision."""
-    older: Any = jax.experimental
-    made = getattr(jax, "enable_x64", None)
-    if made is None:
-        made = older.enable_x64
+    made: Any = getattr(jax, "enable_x64", None)
+    if made is None:  # JAX before 0.8
+        made = importlib.import_module("jax.experimental").enable_x64
     context: contextlib.AbstractContextManager[Any] = made(True)
     return context
 
