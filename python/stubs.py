@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import inspect
 import subprocess
 import sys
 import tempfile
@@ -134,8 +135,8 @@ def finish(generated: str) -> str:
     if docstring is not None:
         body.pop(0)
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)) is not None:
-            node.body[0] = ast.Expr(ast.Constant(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value = ast.Constant(inspect.cleandoc(node.value.value))
     head = [f'"""{docstring or "The compiled module."}"""', "# Written by python/stubs.py: the types are in the Rust code.", ""]
     rest = ast.unparse(ast.Module(body=body, type_ignores=[]))
     return "\n".join([*head, *imports, "", *aliases, "", rest, ""])

@@ -1,19 +1,18 @@
 """The compiled part of hessblock."""
 # Written by python/stubs.py: the types are in the Rust code.
 
-from _typeshed import SupportsGetItem
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numpy.typing import NDArray
 from os import PathLike
-from typing import Any, Final, SupportsFloat, SupportsIndex, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
+Source: TypeAlias = NDArray[Any] | str
 PartRow: TypeAlias = tuple[str, list[tuple[int, int]], list[tuple[int, int]] | None]
 Progress: TypeAlias = Callable[[int, int], object] | None
-Source: TypeAlias = NDArray[Any] | str
 
 __all__ = ['__version__', 'Blocks', 'Device', 'Loss', 'Network', 'Operator', 'Output', 'Plan', 'Request', 'Session', 'Shown', 'Study', 'adapters', 'backends', 'bench', 'merge', 'outputs', 'selftest', 'show', 'show_array', 'verify', 'verify_against', 'verify_array']
 __version__: Final[str]
-'\nThe version of the package.\n'
+'The version of the package.'
 
 @final
 class Blocks:
@@ -35,7 +34,7 @@ class Blocks:
     def provenance(self, /) -> str:
         """What the result was computed from, as JSON."""
 
-    def read(self, /, part: SupportsIndex, rows: tuple[SupportsIndex, SupportsIndex], columns: tuple[SupportsIndex, SupportsIndex] | None, dtype: str) -> NDArray[Any]:
+    def read(self, /, part: int, rows: tuple[int, int], columns: tuple[int, int] | None, dtype: str) -> NDArray[Any]:
         """Rows and columns of a part, half-open, as an array of "f32" or "f64"; without columns, those of a vector."""
 
 @final
@@ -78,11 +77,11 @@ class Loss:
         """What pickle calls to make it again."""
 
     @staticmethod
-    def bce(reduction: str='mean', *, pos_weight: SupportsGetItem[int, SupportsFloat | SupportsIndex] | None=None, class_axis: SupportsIndex | None=None) -> Loss:
+    def bce(reduction: str='mean', *, pos_weight: Sequence[float] | None=None, class_axis: int | None=None) -> Loss:
         """Binary cross-entropy of logits, as torch.nn.BCEWithLogitsLoss."""
 
     @staticmethod
-    def cross_entropy(reduction: str='mean', *, weight: SupportsGetItem[int, SupportsFloat | SupportsIndex] | None=None, ignore_index: SupportsIndex | None=..., label_smoothing: SupportsFloat | SupportsIndex=0.0, class_axis: SupportsIndex | None=None) -> Loss:
+    def cross_entropy(reduction: str='mean', *, weight: Sequence[float] | None=None, ignore_index: int | None=..., label_smoothing: float=0.0, class_axis: int | None=None) -> Loss:
         """Softmax cross-entropy of logits, with the options of torch.nn.CrossEntropyLoss."""
 
     @staticmethod
@@ -107,11 +106,11 @@ class Network:
     """A network with its weights. It does not change."""
 
     @staticmethod
-    def from_bytes(data: SupportsGetItem[int, SupportsIndex], name: str, *, constant: SupportsGetItem[int, str]=..., trainable: SupportsGetItem[int, str]=..., untie: SupportsGetItem[int, str]=..., tie: SupportsGetItem[int, str]=..., weights: str | PathLike[str] | None=None, output: str | None=None, dimensions: dict[str, int]=...) -> Network:
+    def from_bytes(data: Sequence[int], name: str, *, constant: Sequence[str]=..., trainable: Sequence[str]=..., untie: Sequence[str]=..., tie: Sequence[str]=..., weights: str | PathLike[str] | None=None, output: str | None=None, dimensions: dict[str, int]=...) -> Network:
         """Reads the bytes of an ONNX file. `name` names it in messages, and external data lie beside it."""
 
     @staticmethod
-    def from_graph(graph: SupportsGetItem[int, SupportsIndex], arrays: list[tuple[str, NDArray[Any]]], parameters: list[str], *, name: str, aliases: dict[str, str]=..., constant: SupportsGetItem[int, str]=..., output: str | None=None, dimensions: dict[str, int]=...) -> Network:
+    def from_graph(graph: Sequence[int], arrays: list[tuple[str, NDArray[Any]]], parameters: list[str], *, name: str, aliases: dict[str, str]=..., constant: Sequence[str]=..., output: str | None=None, dimensions: dict[str, int]=...) -> Network:
         """Reads a graph whose initializers are listed as inputs only, with the arrays for them by name."""
 
     @property
@@ -123,7 +122,7 @@ class Network:
         """The layers: name, names of the parameters, their flat ranges."""
 
     @staticmethod
-    def load(path: str | PathLike[str], *, constant: SupportsGetItem[int, str]=..., trainable: SupportsGetItem[int, str]=..., untie: SupportsGetItem[int, str]=..., tie: SupportsGetItem[int, str]=..., weights: str | PathLike[str] | None=None, output: str | None=None, dimensions: dict[str, int]=...) -> Network:
+    def load(path: str | PathLike[str], *, constant: Sequence[str]=..., trainable: Sequence[str]=..., untie: Sequence[str]=..., tie: Sequence[str]=..., weights: str | PathLike[str] | None=None, output: str | None=None, dimensions: dict[str, int]=...) -> Network:
         """Reads an ONNX file."""
 
     @property
@@ -165,16 +164,16 @@ class Operator:
     def diagonal(self, /, *, progress: Progress=None) -> NDArray[Any]:
         """The diagonal, [p]."""
 
-    def entries(self, /, pairs: SupportsGetItem[int, tuple[SupportsIndex, SupportsIndex]], *, progress: Progress=None) -> NDArray[Any]:
+    def entries(self, /, pairs: Sequence[tuple[int, int]], *, progress: Progress=None) -> NDArray[Any]:
         """Entries straight from the definition, in CPU double precision."""
 
-    def estimated_traces(self, /, probes: SupportsIndex, seed: SupportsIndex, *, progress: Progress=None) -> list[tuple[str, int, float, float | None]]:
+    def estimated_traces(self, /, probes: int, seed: int, *, progress: Progress=None) -> list[tuple[str, int, float, float | None]]:
         """The trace by layer and as a whole, estimated with random vectors of ±1 (Hutchinson 1990)."""
 
     def forms(self, /, v: NDArray[Any], *, progress: Progress=None) -> list[tuple[float, float]]:
         """vᵀGv and vᵀ(H − G)v of each vector."""
 
-    def parts(self, /, parts: list[tuple[Any, ...]], *, tile_rows: SupportsIndex | None=None, way: str | None=None) -> Request:
+    def parts(self, /, parts: list[tuple[Any, ...]], *, tile_rows: int | None=None, way: str | None=None) -> Request:
         """A request for parts, each a tuple: ("full",), ("layers",), ("diagonal",), ("layer", rows, columns or None),
 ("param", rows, columns or None), ("range", row, row, column, column), ("rectangle", ranges of rows, of columns)."""
 
@@ -196,14 +195,14 @@ class Operator:
     def traces(self, /, *, progress: Progress=None) -> list[tuple[str, int, float, float | None]]:
         """The trace by layer and, last, as a whole: exact, from the diagonal."""
 
-    def with_rank_tolerance(self, /, tolerance: SupportsFloat | SupportsIndex, *, progress: Progress=None) -> Operator:
+    def with_rank_tolerance(self, /, tolerance: float, *, progress: Progress=None) -> Operator:
         """The same with every sample's loss factor cut to the columns that matter."""
 
 @final
 class Output:
     """The place of a result on disk: by the ending of the path FILE.npy, NAME.zarr, FILE.safetensors, or a folder of .npy files."""
 
-    def __new__(cls, /, path: str | PathLike[str], *, overwrite: bool=False, restart: bool=False, shard: tuple[SupportsIndex, SupportsIndex] | None=None, compress: SupportsIndex | None=None, chunks_per_file: SupportsIndex | None=None, upper_triangle: bool=False) -> Output:
+    def __new__(cls, /, path: str | PathLike[str], *, overwrite: bool=False, restart: bool=False, shard: tuple[int, int] | None=None, compress: int | None=None, chunks_per_file: int | None=None, upper_triangle: bool=False) -> Output:
         ...
 
     @property
@@ -250,7 +249,7 @@ class Request:
         """The parts as arrays in "f32", "f64" or, by default, the device's precision. The arrays are the library's memory: nothing
 is copied."""
 
-    def without_larger(self, /, limit: SupportsIndex) -> tuple[Request, list[tuple[str, int]]]:
+    def without_larger(self, /, limit: int) -> tuple[Request, list[tuple[str, int]]]:
         """Without the parts that take more than so many bytes, and the names and sizes of these."""
 
     def write(self, /, output: Output, *, progress: Progress=None) -> dict[str, Any]:
@@ -260,7 +259,7 @@ is copied."""
 class Session:
     """A network, its data, a loss and a device, checked against each other. It does not change."""
 
-    def __new__(cls, /, network: Network, inputs: list[tuple[str | None, Source]], targets: Source | None, loss: Loss, device: Device, *, samples: tuple[SupportsIndex, SupportsIndex] | None=None, batch: SupportsIndex | None=None, host_memory: SupportsIndex | None=None, memory: SupportsIndex | None=None, allow_non_finite: bool=False) -> Session:
+    def __new__(cls, /, network: Network, inputs: list[tuple[str | None, Source]], targets: Source | None, loss: Loss, device: Device, *, samples: tuple[int, int] | None=None, batch: int | None=None, host_memory: int | None=None, memory: int | None=None, allow_non_finite: bool=False) -> Session:
         ...
 
     @property
@@ -281,7 +280,7 @@ class Session:
     def network(self, /) -> Network:
         """The network with its weights."""
 
-    def operator(self, /, curvature: str, *, samples: SupportsIndex=1, seed: SupportsIndex=0) -> Operator:
+    def operator(self, /, curvature: str, *, samples: int=1, seed: int=0) -> Operator:
         """A matrix: "ggn", "exact", "residual", "empirical-fisher", or "mc-ggn" with its draws (samples) and seed."""
 
     def outputs(self, /, *, progress: Progress=None) -> NDArray[Any]:
@@ -291,7 +290,7 @@ class Session:
     def samples(self, /) -> int:
         """The number of samples."""
 
-    def study(self, /, *, layers: SupportsGetItem[int, str]=..., initialiser: str='glorot', draws: SupportsIndex | None=None, seed: SupportsIndex=0, pairs: bool=False, exact_entries: SupportsIndex | None=None, probes: SupportsIndex | None=None, spectral: bool=True, progress: Progress=None) -> Study:
+    def study(self, /, *, layers: Sequence[str]=..., initialiser: str='glorot', draws: int | None=None, seed: int=0, pairs: bool=False, exact_entries: int | None=None, probes: int | None=None, spectral: bool=True, progress: Progress=None) -> Study:
         """How far G is from H ([`Study`])."""
 
     def vjp(self, /, u: NDArray[Any], *, progress: Progress=None) -> NDArray[Any]:
@@ -351,7 +350,7 @@ def adapters() -> list[dict[str, Any]]:
 def backends() -> list[str]:
     """The backends of this build, whether or not this machine has them."""
 
-def bench(devices: SupportsGetItem[int, Device], cases: SupportsGetItem[int, str]=..., *, seconds: SupportsFloat | SupportsIndex=0.5, progress: Progress=None) -> tuple[str, str]:
+def bench(devices: Sequence[Device], cases: Sequence[str]=..., *, seconds: float=0.5, progress: Progress=None) -> tuple[str, str]:
     """Measures devices: the tables, and everything as JSON."""
 
 def merge(path: str | PathLike[str], *, overwrite: bool=False, progress: Progress=None) -> dict[str, Any]:
@@ -360,21 +359,21 @@ def merge(path: str | PathLike[str], *, overwrite: bool=False, progress: Progres
 def outputs(network: Network, inputs: list[tuple[str | None, Source]], device: Device, *, progress: Progress=None) -> NDArray[Any]:
     """The outputs of a network, [N, C], each sample's flattened. No loss and no targets are needed."""
 
-def selftest(device: Device, cases: SupportsGetItem[int, str]=..., *, progress: Progress=None) -> tuple[str, str]:
+def selftest(device: Device, cases: Sequence[str]=..., *, progress: Progress=None) -> tuple[str, str]:
     """Tests a device: the table, and everything as JSON."""
 
-def show(path: str | PathLike[str], *, parts: SupportsGetItem[int, str]=..., layer: tuple[str, str | None] | None=None, range: tuple[SupportsIndex, SupportsIndex, SupportsIndex, SupportsIndex] | None=None, size: SupportsIndex=800) -> Shown:
+def show(path: str | PathLike[str], *, parts: Sequence[str]=..., layer: tuple[str, str | None] | None=None, range: tuple[int, int, int, int] | None=None, size: int=800) -> Shown:
     """Reads a result once, for its tables and pictures. `zoom` is a layer, two layers with a comma between, or flat ranges such as
 0..10,5..9."""
 
-def show_array(operator: Operator, part: PartRow, array: NDArray[Any], *, name: str, size: SupportsIndex=800) -> Shown:
+def show_array(operator: Operator, part: PartRow, array: NDArray[Any], *, name: str, size: int=800) -> Shown:
     """Tables and a picture of a part that is in memory."""
 
-def verify(path: str | PathLike[str], *, entries: SupportsIndex=64, seed: SupportsIndex=0, progress: Progress=None) -> str:
+def verify(path: str | PathLike[str], *, entries: int=64, seed: int=0, progress: Progress=None) -> str:
     """Checks a result on disk against the definition, as JSON."""
 
-def verify_against(operator: Operator, path: str | PathLike[str], *, entries: SupportsIndex=64, seed: SupportsIndex=0, progress: Progress=None) -> str:
+def verify_against(operator: Operator, path: str | PathLike[str], *, entries: int=64, seed: int=0, progress: Progress=None) -> str:
     """Checks a result on disk against the matrix that it was made of, as JSON."""
 
-def verify_array(operator: Operator, part: PartRow, array: NDArray[Any], *, entries: SupportsIndex=64, seed: SupportsIndex=0, progress: Progress=None) -> str:
+def verify_array(operator: Operator, part: PartRow, array: NDArray[Any], *, entries: int=64, seed: int=0, progress: Progress=None) -> str:
     """Checks a part that is in memory against the definition, as JSON."""
