@@ -15,4 +15,6 @@ pub use crate::sink::{
     Blocks, HashedFile, Left, Merged, ParameterPlace, PartLayout, Provenance, ResultPart, View,
     hash_file, merge,
 };
-pub use crate::verify::{Entry, Verdict, VerifyOptions, verify, verify_against};
+pub use crate::verify::{
+    Entry, Verdict, VerifyOptions, verify, verify_against, verify_with_progress,
+};

@@ -1,6 +1,6 @@
 //! Checks a result on disk: random entries recomputed in CPU f64 straight from the definition.
 
-use crate::control::{CancelToken, Control};
+use crate::control::{CancelToken, Control, Progress};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::loss::RankReport;
@@ -248,6 +248,22 @@ const VANISHING: f64 = 1e-12;
 /// [`Error::File`] where a file is not the one that the result was made from; what opening reports.
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Verdict> {
     let control = Control::stopped_by(options.cancel.flag());
+    verify_with(path, options, &control)
+}
+
+/// [`verify`], whose progress is told to `progress`.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with_progress(
+    path: &Path,
+    options: &VerifyOptions,
+    progress: &dyn Fn(Progress),
+) -> Result<Verdict> {
+    let control = Control {
+        progress,
+        cancel: options.cancel.flag(),
+    };
     verify_with(path, options, &control)
 }
 

@@ -16,7 +16,7 @@ pub fn precision(name: &str) -> PyResult<Precision> {
         "f32" => Ok(Precision::F32),
         "f64" => Ok(Precision::F64),
         _ => Err(pyo3::exceptions::PyValueError::new_err(format!(
-            "no precision {name:?}: f32 and f64 are there"
+            "unknown precision {name:?}: give f32 or f64"
         ))),
     }
 }
@@ -51,13 +51,13 @@ impl Device {
         self.0.precision().to_string()
     }
 
-    /// What a user should know of the choice, such as that no GPU was found.
+    /// A note on the choice, such as that no GPU was found.
     #[getter]
     fn note(&self) -> Option<String> {
         self.0.note().map(String::from)
     }
 
-    /// How many devices share the tiles of blocks.
+    /// The number of devices that share the tiles of blocks.
     #[getter]
     fn count(&self) -> usize {
         self.0.count()

@@ -1,8 +1,9 @@
 //! Losses by name and options.
 
+use crate::arrays::check_regular;
 use crate::device::raised;
 use crate::errors::raise;
-use hessblock::loss::{GivenHessian, LossOptions, Reduction, parse};
+use hessblock::loss::{GivenHessian, LossOptions, Reduction, canonical, parse};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -21,7 +22,7 @@ impl Loss {
     fn named(py: Python<'_>, name: &str, options: LossOptions) -> PyResult<Loss> {
         // Refused here and not when it is used.
         raised(py, parse(name, &options))?;
-        Ok(Loss(Kind::Named(name.into(), options)))
+        Ok(Loss(Kind::Named(canonical(name).into(), options)))
     }
 
     /// The library's loss.
@@ -97,7 +98,13 @@ impl Loss {
     fn given(
         gradients: Option<PyReadonlyArray2<'_, f64>>,
         values: Option<PyReadonlyArray1<'_, f64>>,
-    ) -> Loss {
+    ) -> PyResult<Loss> {
+        if let Some(gradients) = &gradients {
+            check_regular(gradients.as_any())?;
+        }
+        if let Some(values) = &values {
+            check_regular(values.as_any())?;
+        }
         let mut given = match gradients {
             Some(gradients) => {
                 GivenHessian::with_gradient(gradients.as_array().iter().copied().collect())
@@ -107,7 +114,7 @@ impl Loss {
         if let Some(values) = values {
             given = given.with_values(values.as_array().to_vec());
         }
-        Loss(Kind::Given(given))
+        Ok(Loss(Kind::Given(given)))
     }
 
     /// A loss by its name, "cross-entropy", "mse" or "bce", with its default options.
@@ -116,7 +123,7 @@ impl Loss {
         Loss::named(py, name, LossOptions::default())
     }
 
-    /// What pickle calls to make it again.
+    /// Returns the call by which pickle makes it again.
     fn __reduce__<'py>(
         &self,
         py: Python<'py>,

@@ -1,14 +1,14 @@
 //! Networks: from a file, from its bytes, or from a graph with its weights beside it.
 
-use crate::arrays::values;
-use crate::device::raised;
+use crate::arrays::{Lent, borrow, check_regular};
 use crate::work;
+use hessblock::Error;
 use hessblock::onnx::{OnnxOptions, Weights, load_bytes, load_graph};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,19 +37,16 @@ type Arrays<'py> = Vec<(String, Bound<'py, PyAny>)>;
 
 impl Graph {
     /// The weights in the graph's order of parameters.
-    fn weights(&self, arrays: &Arrays<'_>) -> PyResult<Weights> {
+    fn weights(&self, mut arrays: HashMap<String, Lent>) -> hessblock::Result<Weights> {
         let mut weights = Weights::default();
         for name in &self.parameters {
-            let found = arrays.iter().find(|(own, _)| own == name);
-            let (_, array) = found
-                .ok_or_else(|| PyValueError::new_err(format!("parameter {name:?} has no array")))?;
-            let (shape, values) = values(array)?;
-            weights = weights.parameter(name, &shape, values);
+            let array = arrays.remove(name).ok_or_else(|| {
+                Error::Value(format!("parameter {name:?} of {} has no array", self.name))
+            })?;
+            weights = weights.parameter(name, &array.shape, array.values()?);
         }
-        let parameters: HashSet<&String> = self.parameters.iter().collect();
-        for (name, array) in arrays.iter().filter(|(name, _)| !parameters.contains(name)) {
-            let (shape, values) = values(array)?;
-            weights = weights.constant(name, &shape, values);
+        for (name, array) in &arrays {
+            weights = weights.constant(name, &array.shape, array.values()?);
         }
         for (from, to) in &self.aliases {
             weights = weights.alias(from, to);
@@ -57,9 +54,14 @@ impl Graph {
         Ok(weights)
     }
 
-    fn network(self: &Arc<Self>, py: Python<'_>, arrays: &Arrays<'_>) -> PyResult<Network> {
-        let weights = self.weights(arrays)?;
+    fn network(self: &Arc<Self>, py: Python<'_>, arrays: Arrays<'_>) -> PyResult<Network> {
+        let lent = arrays.into_iter().map(|(name, array)| {
+            let lent = borrow(&array)?;
+            Ok((name, lent))
+        });
+        let lent: HashMap<String, Lent> = lent.collect::<PyResult<_>>()?;
         let loaded = work::run(py, None, |_, _| {
+            let weights = self.weights(lent)?;
             load_graph(self.bytes.clone(), &self.name, weights, &self.options)
         })?;
         Ok(Network {
@@ -155,14 +157,14 @@ impl Network {
                 ..OnnxOptions::default()
             },
         });
-        graph.network(py, &arrays)
+        graph.network(py, arrays)
     }
 
     /// The same graph with other arrays of the same names and shapes.
     #[pyo3(signature = (arrays: "list[tuple[str, NDArray[Any]]]"))]
     fn with_arrays(&self, py: Python<'_>, arrays: Arrays<'_>) -> PyResult<Network> {
         match &self.graph {
-            Some(graph) => graph.network(py, &arrays),
+            Some(graph) => graph.network(py, arrays),
             None => Err(PyValueError::new_err(
                 "this network came from a file with its weights: replace them by with_values",
             )),
@@ -172,9 +174,13 @@ impl Network {
     /// The same with other parameters, [p] in the flat order.
     #[pyo3(signature = (values: "NDArray[Any]"))]
     fn with_values(&self, py: Python<'_>, values: PyReadonlyArray1<'_, f64>) -> PyResult<Network> {
-        let mut network = (*self.inner).clone();
-        let values = values.as_array().to_vec();
-        raised(py, network.set_parameters(&values))?;
+        check_regular(values.as_any())?;
+        let values = values.as_array();
+        let network = work::run(py, None, |_, _| {
+            let mut network = (*self.inner).clone();
+            network.set_parameters(&values.to_vec())?;
+            Ok(network)
+        })?;
         Ok(Network {
             inner: Arc::new(network),
             graph: self.graph.clone(),
@@ -251,7 +257,7 @@ impl Network {
         shape
     }
 
-    /// Things a user should know.
+    /// The warnings about the model, such as parameters that do not enter the output.
     #[getter]
     fn warnings(&self) -> Vec<String> {
         self.inner.warnings.clone()

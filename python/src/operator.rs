@@ -28,31 +28,24 @@ fn rows(traces: Vec<Trace>) -> Vec<TraceRow> {
         .collect()
 }
 
-/// A computation on vectors of one precision and number of axes.
+/// Runs `$body` on another thread, with the watched operator as `$g` and the view of one vector or several as `$v`.
 macro_rules! on_vectors {
-    ($array:expr, $py:expr, $progress:expr, $operator:expr, |$g:ident, $v:ident| $body:expr, $done:expr) => {{
+    ($self:expr, $array:expr, $py:expr, $progress:expr, |$g:ident, $v:ident| $body:expr, $done:expr) => {{
         let array: &PyReadonlyArrayDyn<'_, _> = $array;
-        let axes = array.ndim();
         let view = array.as_array();
-        match axes {
-            1 => {
-                let owned = view.into_dimensionality::<Ix1>().map_err(shape)?;
+        macro_rules! of_axes {
+            ($axes:ty) => {{
+                let $v = view.into_dimensionality::<$axes>().map_err(shape)?;
                 let result = work::run($py, $progress, |token, told| {
-                    let $g = $operator.clone().cancel(token).progress(told.watch());
-                    let $v = owned;
+                    let $g = $self.watched(token, told);
                     $body
                 })?;
                 $done(result)
-            }
-            _ => {
-                let owned = view.into_dimensionality::<Ix2>().map_err(shape)?;
-                let result = work::run($py, $progress, |token, told| {
-                    let $g = $operator.clone().cancel(token).progress(told.watch());
-                    let $v = owned;
-                    $body
-                })?;
-                $done(result)
-            }
+            }};
+        }
+        match array.ndim() {
+            1 => of_axes!(Ix1),
+            _ => of_axes!(Ix2),
         }
     }};
 }
@@ -63,7 +56,11 @@ fn shape(error: numpy::ndarray::ShapeError) -> PyErr {
 
 impl Operator {
     /// The operator as a computation takes it.
-    fn watched(&self, token: &hessblock::CancelToken, told: &work::Told) -> hessblock::Operator {
+    fn watched(
+        &self,
+        token: &hessblock::CancelToken,
+        told: &work::ProgressState,
+    ) -> hessblock::Operator {
         self.inner.clone().cancel(token).progress(told.watch())
     }
 }
@@ -82,7 +79,7 @@ impl Operator {
         self.inner.curvature().to_string()
     }
 
-    /// The session that it is of.
+    /// The session of the operator.
     #[getter]
     fn session(&self) -> Session {
         self.session.clone()
@@ -97,9 +94,7 @@ impl Operator {
         progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Operator> {
         let inner = work::run(py, progress.as_ref(), |token, told| {
-            let cut = self.watched(token, told).with_rank_tolerance(tolerance)?;
-            // The next computation has a token of its own.
-            Ok(cut)
+            self.watched(token, told).with_rank_tolerance(tolerance)
         })?;
         Ok(Operator {
             inner,
@@ -125,12 +120,12 @@ impl Operator {
         let progress = progress.as_ref();
         match &Vectors::of(v)? {
             Vectors::F32(array) => {
-                on_vectors!(array, py, progress, self.inner, |g, v| g.apply(v), |r| Ok(
+                on_vectors!(self, array, py, progress, |g, v| g.apply(v), |r| Ok(
                     into_array(py, r)
                 ))
             }
             Vectors::F64(array) => {
-                on_vectors!(array, py, progress, self.inner, |g, v| g.apply(v), |r| Ok(
+                on_vectors!(self, array, py, progress, |g, v| g.apply(v), |r| Ok(
                     into_array(py, r)
                 ))
             }
@@ -149,10 +144,10 @@ impl Operator {
         macro_rules! forms {
             ($array:expr) => {
                 on_vectors!(
+                    self,
                     $array,
                     py,
                     progress,
-                    self.inner,
                     |g, v| g.quadratic_form(v).map(Numbers::numbers),
                     |r: Vec<f64>| Ok(r.into_pyarray(py))
                 )
@@ -178,10 +173,10 @@ impl Operator {
         };
         match &Vectors::of(v)? {
             Vectors::F32(array) => {
-                on_vectors!(array, py, progress, self.inner, |g, v| g.forms(v), pairs)
+                on_vectors!(self, array, py, progress, |g, v| g.forms(v), pairs)
             }
             Vectors::F64(array) => {
-                on_vectors!(array, py, progress, self.inner, |g, v| g.forms(v), pairs)
+                on_vectors!(self, array, py, progress, |g, v| g.forms(v), pairs)
             }
         }
     }
@@ -262,7 +257,7 @@ impl Operator {
             Some("backward") => request = request.way(Way::Backward),
             Some(other) => {
                 return Err(PyValueError::new_err(format!(
-                    "no way {other:?}: auto, forward and backward are there"
+                    "unknown way {other:?}: give auto, forward or backward"
                 )));
             }
         }
@@ -289,7 +284,9 @@ fn part(given: &Bound<'_, PyTuple>) -> PyResult<Part> {
         "range" => Part::range(number(1)?..number(2)?, number(3)?..number(4)?),
         "rectangle" => Part::Rectangle(ranges(1)?, ranges(2)?),
         other => {
-            return Err(PyValueError::new_err(format!("no part of kind {other:?}")));
+            return Err(PyValueError::new_err(format!(
+                "unknown kind of part {other:?}: give full, layers, diagonal, layer, param, range or rectangle"
+            )));
         }
     })
 }

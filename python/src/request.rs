@@ -75,7 +75,7 @@ impl Request {
         self.0.bytes().0
     }
 
-    /// Without the parts that take more than so many bytes, and the names and sizes of these.
+    /// Returns the request without the parts of more than `limit` bytes, and the names and sizes of these.
     fn without_larger(&self, limit: u64) -> (Request, Vec<(String, u128)>) {
         let (kept, larger) = self.0.clone().without_larger(Bytes(limit.into()));
         let larger = larger.into_iter();
@@ -173,7 +173,7 @@ impl Output {
     }
 }
 
-/// What a request will do, in what memory.
+/// The plan of a request: its tiles, operations and memory.
 #[pyclass(frozen, module = "hessblock._core")]
 pub struct Plan(hessblock::Plan);
 
@@ -191,14 +191,17 @@ impl Plan {
         self.0.device_bytes()
     }
 
-    /// How long it is expected to take. The first forecast on a device measures it for some seconds, once.
+    /// Predicts time and memory. The first forecast on a device measures it for some seconds, once.
     #[pyo3(signature = (*, progress: "Progress" = None))]
     fn forecast<'py>(
         &self,
         py: Python<'py>,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let forecast = work::run(py, progress.as_ref(), |_, _| self.0.forecast())?;
+        let forecast = work::run(py, progress.as_ref(), |token, told| {
+            let plan = self.0.clone().cancel(token).progress(told.watch());
+            plan.forecast()
+        })?;
         dictionary(py, &forecast)
     }
 

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::path::PathBuf;
 
-/// A result on disk. Nothing is loaded until it is asked for.
+/// A result on disk. Nothing is loaded until it is read.
 #[pyclass(frozen, module = "hessblock._core")]
 pub struct Blocks(results::Blocks);
 
@@ -49,7 +49,7 @@ impl Blocks {
             .collect()
     }
 
-    /// What the result was computed from, as JSON.
+    /// The provenance of the result, as JSON.
     #[getter]
     fn provenance(&self) -> String {
         self.0.provenance().to_string()
@@ -183,14 +183,14 @@ pub fn verify(
     seed: u64,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<String> {
-    let verdict = work::run(py, progress.as_ref(), |token, _| {
+    let verdict = work::run(py, progress.as_ref(), |token, told| {
         let options = VerifyOptions {
             entries,
             seed,
             cancel: token.clone(),
             ..VerifyOptions::default()
         };
-        results::verify(&path, &options)
+        results::verify_with_progress(&path, &options, &told.watch())
     })?;
     serde_json::to_string(&verdict).map_err(|e| PyValueError::new_err(e.to_string()))
 }
@@ -233,14 +233,19 @@ fn in_memory(
     part: PartRow,
     array: &Bound<'_, PyAny>,
 ) -> PyResult<results::Blocks> {
-    let (dtype, _, bytes) = borrow(array)?;
+    let lent = borrow(array)?;
     let ranges = |pairs: Vec<(usize, usize)>| pairs.into_iter().map(|(a, b)| a..b).collect();
     let layout = PartLayout {
         name: part.0,
         rows: ranges(part.1),
         columns: part.2.map(ranges),
     };
-    raised(py, operator.inner.in_memory(vec![(layout, &dtype, bytes)]))
+    raised(
+        py,
+        operator
+            .inner
+            .in_memory(vec![(layout, &lent.dtype, lent.bytes)]),
+    )
 }
 
 /// The verdict on a result, as JSON.

@@ -1,6 +1,6 @@
 //! Sessions: a network, its data, a loss and a device.
 
-use crate::arrays::source;
+use crate::arrays::{check_regular, source};
 use crate::device::{Device, raised};
 use crate::loss::Loss;
 use crate::network::Network;
@@ -24,7 +24,7 @@ pub struct Session {
     origin: Arc<Origin>,
 }
 
-/// What a session was made from, to make another with other targets.
+/// The parts of a session, from which another with other targets is made.
 struct Origin {
     inputs: Inputs,
     samples: Option<(usize, usize)>,
@@ -225,6 +225,7 @@ impl Session {
         v: PyReadonlyArray2<'py, f64>,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyArray3<f64>>> {
+        check_regular(v.as_any())?;
         let vectors = v.as_array().to_owned();
         let product = work::run(py, progress.as_ref(), |token, told| {
             let session = self.inner.clone().cancel(token).progress(told.watch());
@@ -241,6 +242,7 @@ impl Session {
         u: PyReadonlyArray3<'py, f64>,
         progress: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        check_regular(u.as_any())?;
         let cotangents = u.as_array().to_owned();
         let product = work::run(py, progress.as_ref(), |token, told| {
             let session = self.inner.clone().cancel(token).progress(told.watch());
@@ -260,7 +262,7 @@ impl Session {
             "mc-ggn" => Curvature::McGgn { samples, seed },
             other => {
                 return Err(pyo3::exceptions::PyValueError::new_err(format!(
-                    "no matrix {other:?}: ggn, exact, residual, empirical-fisher and mc-ggn are there"
+                    "unknown matrix {other:?}: give ggn, exact, residual, empirical-fisher or mc-ggn"
                 )));
             }
         };
@@ -270,7 +272,7 @@ impl Session {
         })
     }
 
-    /// How far G is from H ([`Study`]).
+    /// Measures how far G is from H ([`Study`]).
     #[pyo3(signature = (*, layers=vec![], initialiser="glorot", draws=None, seed=0, pairs=false, exact_entries=None, probes=None, spectral=true, progress: "Progress" = None))]
     #[allow(clippy::too_many_arguments)] // keywords of Python
     fn study(

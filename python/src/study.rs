@@ -1,4 +1,4 @@
-//! How far the approximate chain rule is from the Hessian.
+//! The study of how far the approximate chain rule is from the Hessian.
 
 use crate::device::raised;
 use crate::work;
@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::path::PathBuf;
 
-/// What is studied, and how.
+/// The settings of a study.
 pub struct Settings {
     /// Patterns of layers; all without one.
     pub layers: Vec<String>,
@@ -64,7 +64,7 @@ pub fn study(session: &Session, settings: &Settings) -> hessblock::Result<report
     })
 }
 
-/// What a study of the error found.
+/// The findings of a study.
 #[pyclass(frozen, module = "hessblock._core")]
 pub struct Study(pub report::Study);
 

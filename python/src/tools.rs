@@ -1,4 +1,4 @@
-//! Is this machine right, and how fast.
+//! The self-test of a device, and the benchmark of devices.
 
 use crate::device::Device;
 use crate::work;

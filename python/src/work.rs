@@ -13,11 +13,11 @@ use std::time::Duration;
 /// How long the waiting thread sleeps between two looks at signals and progress.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// The state of a computation, as it tells it: what is done, and what there is to do.
+/// The progress of a computation: units done, and units in total.
 #[derive(Clone, Default)]
-pub struct Told(Arc<(AtomicU64, AtomicU64)>);
+pub struct ProgressState(Arc<(AtomicU64, AtomicU64)>);
 
-impl Told {
+impl ProgressState {
     /// Notes how far the computation has come.
     pub fn step(&self, done: u64, total: u64) {
         self.0.1.store(total, Ordering::Relaxed);
@@ -61,10 +61,10 @@ fn check_process() -> PyResult<()> {
 pub fn run<T: Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
-    work: impl FnOnce(&CancelToken, &Told) -> hessblock::Result<T> + Send,
+    work: impl FnOnce(&CancelToken, &ProgressState) -> hessblock::Result<T> + Send,
 ) -> PyResult<T> {
     check_process()?;
-    let (token, told) = (CancelToken::new(), Told::default());
+    let (token, told) = (CancelToken::new(), ProgressState::default());
     let (result, stopped) = std::thread::scope(|scope| {
         let (send, mut receive) = sync_channel(1);
         let (own_token, own_told) = (token.clone(), told.clone());

@@ -23,7 +23,7 @@ pub use cross_entropy::CrossEntropy;
 pub use curvature::Curved;
 pub use curvature::{CURVATURES, Curvature};
 pub use given::GivenHessian;
-pub use parse::{LossOptions, NAMES, parse};
+pub use parse::{LossOptions, NAMES, canonical, parse};
 pub use rank::{RankCut, RankReport};
 pub(crate) use rank::{check_tolerance, count_kept};
 pub use reduction::Reduction;

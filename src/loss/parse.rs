@@ -33,6 +33,22 @@ pub struct LossOptions {
 /// The names that people give; `given-hessian` stands for a Hessian given in place of a loss.
 pub const NAMES: [&str; 3] = ["cross-entropy", "mse", "bce"];
 
+/// Returns the one name of a loss that has several; another text is returned as it is.
+///
+/// ```
+/// use hessblock::loss::canonical;
+/// assert_eq!((canonical("ce"), canonical("mse"), canonical("huber")), ("cross-entropy", "mse", "huber"));
+/// ```
+pub fn canonical(name: &str) -> &str {
+    match name {
+        "ce" | "softmax-cross-entropy" => "cross-entropy",
+        "squared-error" => "mse",
+        "binary-cross-entropy" | "bce-with-logits" => "bce",
+        "given" => "given-hessian",
+        name => name,
+    }
+}
+
 /// Makes a loss from its name (`cross-entropy`, `mse`, `bce`, `given-hessian`) and
 /// options.
 ///
@@ -47,13 +63,7 @@ pub const NAMES: [&str; 3] = ["cross-entropy", "mse", "bce"];
 /// # Ok::<(), hessblock::Error>(())
 /// ```
 pub fn parse(name: &str, options: &LossOptions) -> Result<Box<dyn Loss>> {
-    let name = match name {
-        "ce" | "softmax-cross-entropy" => "cross-entropy",
-        "squared-error" => "mse",
-        "binary-cross-entropy" | "bce-with-logits" => "bce",
-        "given" => "given-hessian",
-        name => name,
-    };
+    let name = canonical(name);
     let given = [
         ("class weights", options.class_weights.is_some()),
         ("label smoothing", options.label_smoothing.is_some()),

@@ -1,7 +1,7 @@
 //! A plan as its maker sees it: what will be done, in what time and memory.
 
 use super::Session;
-use crate::control::Control;
+use crate::control::{CancelToken, Control, Progress};
 use crate::error::Result;
 use crate::files::folders::nearest;
 use crate::files::parent;
@@ -46,6 +46,20 @@ impl Plan {
             left,
             out,
         }
+    }
+
+    /// The same, whose forecast stops once the token is cancelled.
+    #[must_use]
+    pub fn cancel(mut self, token: &CancelToken) -> Plan {
+        self.session = self.session.cancel(token);
+        self
+    }
+
+    /// The same, whose forecast tells its progress to `progress`.
+    #[must_use]
+    pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Plan {
+        self.session = self.session.progress(progress);
+        self
     }
 
     /// Bytes of host memory that it counts on at most, beside the network, the data and what was held before. On the CPU all of it is here.
