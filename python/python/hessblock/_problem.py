@@ -19,7 +19,7 @@ from ._lazy import joined
 from ._progress import Progress, reporting
 from ._sessions import Sessions, sample_range
 from ._units import format_shape, parse_bytes, plural
-from ._vectors import Layer, Packed, Parameter, as_names, pack, to_numpy
+from ._vectors import Layer, Packed, Parameter, aligned, as_names, pack, to_numpy
 
 _LOG = logging.getLogger("hessblock")
 
@@ -35,7 +35,8 @@ class Problem:
         loss: A loss of PyTorch, a name ("cross-entropy", "mse", "bce"), a `hessblock.Loss`, or a callable
             `loss(outputs, targets)`.
         data: (inputs, targets) of arrays, tensors or paths, a `Dataset`, or a `DataLoader` without shuffling; a
-            dictionary by name in place of inputs for a model with several.
+            dictionary by name in place of inputs for a model with several. Arrays and tensors are not copied where that
+            can be avoided: make a new problem after changing them in place.
         device: "auto", "cpu", "gpu", a part of a GPU's name, or its index in `hessblock.devices()`; a list of GPUs
             shares the work.
         dtype: "float32" or "float64". Double precision runs on the CPU. By default float32, or float64 for a model
@@ -348,7 +349,7 @@ class Problem:
         Raises:
             ShapeError: The cotangents do not fit the outputs.
         """
-        array = to_numpy(cotangents).astype(np.float64, copy=False)
+        array = aligned(to_numpy(cotangents).astype(np.float64, copy=False))
         single = array.ndim == 2 or array.shape[1:] == self.output_shape
         if single:
             array = array.reshape(len(array), 1, -1)

@@ -86,9 +86,9 @@ def to_numpy(value: Any) -> NDArray[Any]:
 
 
 def _numbers(array: NDArray[Any], what: str) -> NDArray[Any]:
-    """Returns real numbers as float32 or float64."""
+    """Returns real numbers as aligned float32 or float64; nothing is copied where that can be avoided."""
     if array.dtype == np.float32 or array.dtype == np.float64:
-        return array
+        return aligned(array)
     if array.dtype.kind == "f":
         # Half precision, long doubles, and numbers of foreign byte order.
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
@@ -97,7 +97,16 @@ def _numbers(array: NDArray[Any], what: str) -> NDArray[Any]:
     raise TypeError(f"{what} of {array.dtype}: give real numbers")
 
 
-def _like(value: Any) -> Callable[[NDArray[Any]], Any]:
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns an array whose entries lie at multiples of their size, as the compiled module takes them.
+
+    Only others are copied, such as a field of an array of packed records, and a view at an odd byte.
+    """
+    apart = any(stride % array.itemsize for stride in array.strides)
+    return array.copy() if apart or not array.flags.aligned else array
+
+
+def like(value: Any) -> Callable[[NDArray[Any]], Any]:
     """Returns the function that gives a result in the kind, device and type of a value."""
     if is_tensor(value):
         torch = sys.modules["torch"]
@@ -137,8 +146,8 @@ def pack(vectors: Any, parameters: Sequence[Parameter], size: int) -> Packed:
             f"vectors of shape {list(array.shape)}, where there are {size:,} parameters: give [{size}], or [{size}, k] "
             "with a vector in each column"
         )
-    like = _like(vectors)
-    return Packed(array, like, like)
+    back = like(vectors)
+    return Packed(array, back, back)
 
 
 def _pack_names(vectors: Mapping[Any, Any], parameters: Sequence[Parameter], size: int) -> Packed:
@@ -160,7 +169,7 @@ def _pack_names(vectors: Mapping[Any, Any], parameters: Sequence[Parameter], siz
     flat = np.empty((size, *several), np.result_type(np.float32, *arrays.values()))
     for parameter in parameters:
         flat[parameter.range] = arrays[parameter.name].reshape(parameter.size, *several)
-    kinds = {name: _like(vectors[name]) for name in names}
+    kinds = {name: like(vectors[name]) for name in names}
 
     def restore(result: NDArray[Any]) -> dict[str, Any]:
         return {
