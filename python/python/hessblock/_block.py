@@ -48,7 +48,7 @@ class Block(Writable, Lazy):
 
     @property
     def operator(self) -> Operator:
-        """The matrix that it is a part of."""
+        """The matrix that the block is a part of."""
         return self._operator
 
     @property
@@ -146,7 +146,10 @@ class Block(Writable, Lazy):
             return super().__matmul__(other)
         vectors = to_numpy(other)
         if vectors.ndim not in (1, 2) or vectors.shape[0] != self.shape[1]:
-            raise ValueError(f"a block {format_shape(self.shape)} times an array of shape {list(vectors.shape)}")
+            columns = self.shape[1]
+            raise ValueError(
+                f"a block {format_shape(self.shape)} times an array of shape {list(vectors.shape)}: give [{columns}] or [{columns}, k]"
+            )
         positions = flat_index(self._columns, np.arange(self.shape[1]))
         kind = np.result_type(vectors, self.dtype)
         embedded = np.zeros((self._operator.size, *vectors.shape[1:]), kind)
@@ -158,7 +161,7 @@ class Block(Writable, Lazy):
     def verify(self, entries: int = 64, seed: int = 0, *, progress: Progress = None) -> Verdict:
         """Compares random entries with the definition of the matrix, evaluated in double precision on the CPU.
 
-        The entries of a block that is not computed are computed for it, all of the block.
+        All of the block is computed first, unless it is computed already.
 
         Args:
             entries: The number of entries.

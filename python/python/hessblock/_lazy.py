@@ -69,7 +69,7 @@ class Lazy(NDArrayOperatorsMixin, ABC):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            raise IndexError(f"{key!r} is no index of an array {format_shape(self.shape)}")
+            raise IndexError(f"{key!r} cannot index an array {format_shape(self.shape)}: give integers, slices or arrays of them")
         bounds, rest = bounded(key, self.shape)
         extents = tuple(stop - start for start, stop in bounds)
         if 0 in extents:

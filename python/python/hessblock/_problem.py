@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._device import device_of
+from ._devices import device_of
 from ._errors import DataError, RequestError
 from ._frontend import NetworkOptions, OnnxFrontend, frontend_of, network_of
 from ._lazy import joined
@@ -167,12 +167,12 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """p, the number of all parameters' entries."""
+        """The number p of all parameters' entries."""
         return self._network.parameter_count
 
     @property
     def samples(self) -> int:
-        """N, the number of samples that the loss is taken over."""
+        """The number N of samples that the loss is taken over."""
         return self._sessions.samples
 
     @property
@@ -197,12 +197,12 @@ class Problem:
 
     @property
     def has_callable_loss(self) -> bool:
-        """Whether the loss is one that the library does not know, taken by its derivatives."""
+        """Whether the loss is a callable, of which the library takes the derivatives at the outputs."""
         return not self._sessions.known
 
     @property
     def notes(self) -> list[str]:
-        """Things that a user should know; they were warned of when the problem was made."""
+        """The facts that a user should know; the problem warned of them when it was made."""
         return [*self._frontend.notes, *self._network.warnings]
 
     @property
@@ -225,7 +225,7 @@ class Problem:
     def update(self, values: Any = None) -> None:
         """Takes the model's weights as they are now, or other ones. Operators and blocks follow.
 
-        The model is not exported anew; it takes milliseconds.
+        The model is not exported anew, so that an update takes milliseconds.
 
         Args:
             values: None for the weights and buffers that the module has now. Else the parameters, as an array or
@@ -246,14 +246,8 @@ class Problem:
         self._found = None
 
     def _pack(self, vectors: Any) -> Packed:
-        """Takes vectors in any of the forms that a user may give, also as a tree of the model's own."""
-        tree = getattr(self._frontend, "tree", None)
-        found = None if tree is None else tree(vectors)
-        if found is None:
-            return pack(vectors, self._parameters, self.size)
-        named, back = found
-        packed = pack(named, self._parameters, self.size)
-        return Packed(packed.array, lambda result: back(packed.restore(result)), packed.leaf)
+        """Takes vectors in any of the forms that a user may give."""
+        return pack(vectors, self._parameters, self.size)
 
     def _flat(self, values: Any) -> NDArray[np.float64]:
         flatten = getattr(self._frontend, "flatten", None)
@@ -317,7 +311,7 @@ class Problem:
         return found.reshape(len(found), *self.output_shape)
 
     def jvp(self, vectors: Any, *, progress: Progress = None) -> Any:
-        """Returns J v: how the outputs move as the parameters move along v. C is the number of a sample's outputs.
+        """Returns J v, the derivative of the outputs along v. C is the number of a sample's outputs.
 
         Args:
             vectors: As for `Operator.apply`: an array or tensor [p] or [p, k], or a dictionary by parameter.
@@ -336,7 +330,7 @@ class Problem:
         return packed.leaf(product[:, 0, :] if packed.array.ndim == 1 else product)
 
     def vjp(self, cotangents: Any, *, as_dict: bool = False, progress: Progress = None) -> Any:
-        """Returns Σ_n J_nᵀ u_n: the gradient of Σ_n u_n·z_n in the parameters. C is the number of a sample's outputs.
+        """Returns Σ_n J_nᵀ u_n, the gradient of Σ_n u_n·z_n in the parameters. C is the number of a sample's outputs.
 
         Args:
             cotangents: u, an array or tensor [N, C], [N, …] in the outputs' shape, or [N, k, C] for k of them.
@@ -388,7 +382,7 @@ def _patterns(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _double(frontend: Any, network: _core.Network) -> bool:
-    """Whether all weights of a module are in double precision."""
+    """Returns whether all weights of a module are in double precision."""
     if isinstance(frontend, OnnxFrontend):
         return False
     names = {name for name, *_ in network.parameters}

@@ -1,4 +1,4 @@
-"""Parameters in their flat order, and vectors of them: NumPy arrays, tensors and dictionaries, taken flat and given back as they came."""
+"""Parameters in their flat order, and vectors of them: arrays, tensors and dictionaries as flat NumPy arrays, and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Parameter:
 
     @property
     def range(self) -> slice:
-        """Its entries in the flat order."""
+        """The flat indices of its entries."""
         return slice(self.offset, self.offset + self.size)
 
 
@@ -42,7 +42,7 @@ class Layer:
     name: str
     parameters: tuple[str, ...]
     ranges: tuple[tuple[int, int], ...]
-    """Its entries in the flat order, as ascending half-open ranges."""
+    """The flat indices of its entries, as ascending half-open ranges."""
 
     @property
     def size(self) -> int:
@@ -52,23 +52,23 @@ class Layer:
 
 @dataclass(frozen=True)
 class Packed:
-    """Vectors as an array [p] or [p, k] of float32 or float64, and the way back."""
+    """Vectors as an array [p] or [p, k] of float32 or float64, with the functions that give results in the user's kind."""
 
     array: NDArray[Any]
     restore: Callable[[NDArray[Any]], Any]
-    """Makes what the user gave of an array in the flat order, [p] or [p, k]."""
+    """Turns an array in the flat order, [p] or [p, k], into the kind that the user gave."""
     leaf: Callable[[NDArray[Any]], Any]
-    """Makes an array of any shape of the kind that the user gave: an array or a tensor."""
+    """Turns an array of any shape into the array or tensor that the user gave."""
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor of PyTorch. PyTorch is not imported for it."""
+    """Returns whether a value is a tensor of PyTorch. PyTorch is not imported for it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_jax(value: Any) -> bool:
-    """Whether a value is an array of JAX. JAX is not imported for it."""
+    """Returns whether a value is an array of JAX. JAX is not imported for it."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(value, jax.Array)
 
@@ -183,17 +183,18 @@ def check_names(given: Mapping[Any, Any], names: Sequence[str]) -> None:
     """Refuses a dictionary that is not one of exactly these parameters.
 
     Raises:
-        ShapeError: A name is missing, or is none of a parameter; the message has the nearest.
+        ShapeError: A name is missing, or no parameter has it; the message has the nearest.
     """
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, 3, 0.4)
             raise ShapeError(
-                f"no parameter {name!r}; " + (f"the nearest: {', '.join(near)}" if near else f"there are {_first(names)}")
+                f"there is no parameter {name!r}; "
+                + (f"the nearest: {', '.join(near)}" if near else f"the parameters are {_first(names)}")
             )
     absent = [name for name in names if name not in given]
     if absent:
-        raise ShapeError(f"no vector for {_first(absent)}: give one for every parameter, zeros where it has none")
+        raise ShapeError(f"no vector for {_first(absent)}: give one for every parameter, with zeros where nothing moves")
 
 
 def _first(names: Sequence[str], count: int = 8) -> str:
