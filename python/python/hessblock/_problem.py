@@ -45,7 +45,8 @@ class Problem:
         host_memory: The host memory to use for a computation, such as "2GiB"; by default a share of what is free.
         batch: The samples computed at a time; by default as many as the memory holds.
         samples: The first n samples, or (start, stop); by default all.
-        check: Whether outputs, loss and gradient are compared with the model's own on one batch.
+        check: Whether outputs, loss and gradient of a few samples are compared with those of the model itself; a file
+            has no other implementation to compare with.
         progress: The choice for all work: True for a bar, or a callable `(done, total)`.
         allow_non_finite: Whether results may hold NaN and infinite numbers, which are refused by default.
         dimensions: The extents of symbolic axes of an ONNX file, other than that of samples.
