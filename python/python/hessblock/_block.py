@@ -140,7 +140,7 @@ class Block(Writable, Lazy):
     def __matmul__(self, other: Any) -> Any:
         """Returns the product with an array or tensor [columns] or [columns, k], in the same kind.
 
-        Where the block is not computed yet, it is not formed: the product is one with the whole matrix.
+        A block that is not computed is not formed: the product is one with the whole matrix.
         """
         if self._columns is None or self.is_computed or isinstance(other, Lazy):
             return super().__matmul__(other)

@@ -197,10 +197,10 @@ def frontend_of(model: Any, *, output: str | int | None = None, reduction: str |
     Args:
         model: A `torch.nn.Module`, a path or the bytes of an ONNX file, or `(fn, params)` of JAX.
         output: The output to take, of a model that has several.
-        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
+        reduction: The reduction of a callable loss over the samples, "mean" or "sum", if its values do not tell.
 
     Raises:
-        ImportError: What the kind of model needs is not installed; the message names the extra.
+        ImportError: A package that the kind of model needs is not installed; the message names the extra.
         ModelError: The model is none of these.
     """
     if isinstance(model, (OnnxFrontend, FrozenFrontend)):

@@ -158,7 +158,7 @@ class Operator:
         """Returns vᵀAv, by forward mode alone.
 
         Args:
-            vectors: As for `apply`.
+            vectors: An array, a tensor or a dictionary, as `apply` takes it.
             progress: True for a bar, or a callable `(done, total)`.
 
         Returns:
@@ -257,7 +257,7 @@ class Operator:
 
         Args:
             rows: A slice, a range, (start, stop), or a list of ascending (start, stop) that do not touch.
-            columns: Likewise.
+            columns: The columns in the same form.
 
         Raises:
             RequestError: A range is empty, out of order or reaches past p.

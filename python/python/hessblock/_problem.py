@@ -56,7 +56,7 @@ class Problem:
         untie: ONNX: tensors that are parameters of their own although they are equal.
         weights: ONNX: a `.safetensors` file whose tensors replace those of the file by name.
         output: The name of the output to take, of a model that has several; of a module also its number.
-        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
+        reduction: The reduction of a callable loss over the samples, "mean" or "sum", if its values do not tell.
 
     Raises:
         UnsupportedError: The model has operations that cannot be taken; `nodes` lists all of them.
@@ -315,7 +315,7 @@ class Problem:
         """Returns J v, the derivative of the outputs along v. C is the number of a sample's outputs.
 
         Args:
-            vectors: As for `Operator.apply`: an array or tensor [p] or [p, k], or a dictionary by parameter.
+            vectors: An array or tensor [p] or [p, k], or a dictionary by parameter, as `Operator.apply` takes it.
             progress: True for a bar, or a callable `(done, total)`.
 
         Returns:

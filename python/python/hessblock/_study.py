@@ -58,7 +58,7 @@ class ErrorStudy(Record):
 
         Args:
             ax: The axes to draw on; by default those of a new figure.
-            path: Where to save the figure, by its ending.
+            path: The file to save the figure to; its ending decides the format.
 
         Returns:
             The axes.
@@ -182,7 +182,7 @@ def error(
     Args:
         problem: The model with its data and loss.
         layers: Patterns of layers, such as `"conv*"`; by default all.
-        initialiser: How weights are drawn: "glorot", "he", "lecun", "orthogonal" or "truncated-normal"; or "file" for
+        initialiser: The distribution of the weights: "glorot", "he", "lecun", "orthogonal" or "truncated-normal"; or "file" for
             the model's own weights, once.
         draws: The number of initialisations.
         seed: Decides all random numbers.
