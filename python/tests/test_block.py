@@ -28,6 +28,9 @@ INDICES = {
     "grid": np.ix_([3, 100, 50], [129, 0]),
     "row with integers": np.s_[2, [5, 9]],
     "mask": np.s_[np.arange(204) % 50 == 3, 2:4],
+    "unsigned integers": np.s_[np.array([7, 3], np.uint64), np.array(9, np.uint64)],
+    "unsigned bytes": np.s_[:, np.array([129, 3], np.uint8)],
+    "no unsigned integers": np.s_[np.zeros(0, np.uint64)],
     "empty list": np.s_[[]],
     "empty mask": np.s_[:, np.zeros(130, bool)],
     "all": np.s_[:, :],
@@ -126,6 +129,37 @@ def test_a_product_with_a_block_does_not_form_it(block, right):
     np.testing.assert_allclose(block @ v, right @ v, atol=1e-10)
     with pytest.raises(ValueError, match="204 × 130"):
         hb.ggn(block.operator.problem).block("dense2", "head") @ np.ones(3)
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_product_with_a_tensor_is_a_tensor(block, right, computed):
+    torch = pytest.importorskip("torch")
+    if computed:
+        block.compute()
+    for dtype in (torch.float32, torch.float64):
+        v = torch.randn(130, 2, dtype=dtype, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        product = block @ v
+        assert isinstance(product, torch.Tensor) and product.dtype == dtype
+        np.testing.assert_allclose(product.numpy(), right @ v.detach().numpy(), rtol=1e-4, atol=1e-5)
+    u = torch.randn(204, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    product = u @ block
+    assert isinstance(product, torch.Tensor)
+    np.testing.assert_allclose(product.numpy(), u.detach().numpy() @ right, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, int])
+def test_a_product_has_the_type_of_the_computed_block(block, dtype):
+    before = block @ np.ones(130, dtype)
+    block.compute()
+    assert (block @ np.ones(130, dtype)).dtype == before.dtype
+
+
+def test_blocks_are_keys_of_dictionaries(block, tmp_path):
+    block.to_npy(tmp_path / "b.npy")
+    (stored,) = hb.open(tmp_path / "b.npy").values()
+    other = hb.ggn(block.operator.problem).block("head")
+    named = {block: "block", other: "other", stored: "stored"}
+    assert (named[block], named[other], named[stored]) == ("block", "other", "stored")
 
 
 def test_free_forgets_the_numbers_but_not_arrays_that_were_handed_over(block, right):

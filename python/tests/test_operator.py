@@ -69,6 +69,38 @@ def test_arrays_in_any_memory_order_are_taken(double, full):
         np.testing.assert_allclose(hb.ggn(double) @ order, full @ order, atol=1e-9)
 
 
+def packed(values):
+    """The values as a field of packed records, whose entries lie at any byte."""
+    records = np.zeros(values.shape, np.dtype([("tag", "u1"), ("value", values.dtype)]))
+    records["value"] = values
+    return records["value"]
+
+
+def odd(values):
+    """The values in memory that starts at an odd byte."""
+    memory = np.zeros(values.nbytes + 1, np.uint8)
+    view = memory[1:].view(values.dtype).reshape(values.shape)
+    view[...] = values
+    return view
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("placed", [packed, odd])
+def test_vectors_at_any_byte_are_taken(fresh, full, placed, dtype):
+    v = np.random.default_rng(7).standard_normal((fresh.size, 2)).astype(dtype)
+    g, tolerance = hb.ggn(fresh), {"rtol": 1e-5, "atol": 1e-5}
+    np.testing.assert_allclose(g @ placed(v), full @ v, **tolerance)
+    np.testing.assert_allclose(g @ placed(v[:, 0]), full @ v[:, 0], **tolerance)
+    np.testing.assert_allclose(g.quadratic_form(placed(v)), np.einsum("ik,ij,jk->k", v, full, v), rtol=1e-4)
+    np.testing.assert_array_equal(fresh.jvp(placed(v)), fresh.jvp(v))
+    u = fresh.outputs().astype(dtype)
+    np.testing.assert_array_equal(fresh.vjp(placed(u)), fresh.vjp(u))
+    named = {p.name: placed(v[p.range, 0].reshape(p.shape)) for p in fresh.parameters}
+    np.testing.assert_allclose((g @ named)["head.bias"], (full @ v[:, 0])[-10:], **tolerance)
+    fresh.update(placed(0.5 * fresh.values()))
+    assert np.isfinite(fresh.loss_value())
+
+
 def test_rows_times_the_operator_do_not_form_the_matrix(double, full):
     v = np.random.default_rng(3).standard_normal((2, double.size))
     np.testing.assert_allclose(v @ hb.ggn(double), v @ full, atol=1e-9)

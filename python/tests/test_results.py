@@ -56,6 +56,8 @@ def test_verify_compares_a_result_with_the_matrix_that_it_is_of(written, single)
     other = digits()
     other.update(1.2 * other.values())
     assert not hb.verify(written, hb.ggn(other), entries=20)
+    with pytest.raises(hb.RequestError, match=r"pass the operator, as in hb\.verify\(path, operator\)"):
+        hb.verify(written)
 
 
 def test_what_is_no_result_is_refused(tmp_path):

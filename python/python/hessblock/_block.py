@@ -14,6 +14,7 @@ from ._lazy import Bounds, Lazy, count, flat_index, ranges_between
 from ._progress import Progress, reporting
 from ._show import Shown
 from ._units import format_bytes, format_shape
+from ._vectors import is_jax, is_tensor, like, to_numpy
 from ._verdict import Verdict
 from ._writing import Writable
 
@@ -47,7 +48,7 @@ class Block(Writable, Lazy):
 
     @property
     def operator(self) -> Operator:
-        """The matrix that it is a part of."""
+        """The matrix that the block is a part of."""
         return self._operator
 
     @property
@@ -137,26 +138,30 @@ class Block(Writable, Lazy):
             return self._operator._core().parts([spec]).to_arrays(progress=report)[0]
 
     def __matmul__(self, other: Any) -> Any:
-        """Returns the product with an array [columns] or [columns, k].
+        """Returns the product with an array or tensor [columns] or [columns, k], in the same kind.
 
-        Where the block is not computed yet, it is not formed: the product is one with the whole matrix.
+        A block that is not computed is not formed: the product is one with the whole matrix.
         """
         if self._columns is None or self.is_computed or isinstance(other, Lazy):
             return super().__matmul__(other)
-        vectors = np.asarray(other)
+        vectors = to_numpy(other)
         if vectors.ndim not in (1, 2) or vectors.shape[0] != self.shape[1]:
-            raise ValueError(f"a block {format_shape(self.shape)} times an array of shape {list(vectors.shape)}")
+            columns = self.shape[1]
+            raise ValueError(
+                f"a block {format_shape(self.shape)} times an array of shape {list(vectors.shape)}: give [{columns}] or [{columns}, k]"
+            )
         positions = flat_index(self._columns, np.arange(self.shape[1]))
-        kind = np.result_type(vectors, np.float32)
+        kind = np.result_type(vectors, self.dtype)
         embedded = np.zeros((self._operator.size, *vectors.shape[1:]), kind)
         embedded[positions] = vectors
         product: NDArray[Any] = self._operator @ embedded
-        return product[flat_index(self._rows, np.arange(self.shape[0]))]
+        own = product[flat_index(self._rows, np.arange(self.shape[0]))]
+        return like(other)(own) if is_tensor(other) or is_jax(other) else own
 
     def verify(self, entries: int = 64, seed: int = 0, *, progress: Progress = None) -> Verdict:
         """Compares random entries with the definition of the matrix, evaluated in double precision on the CPU.
 
-        The entries of a block that is not computed are computed for it, all of the block.
+        All of the block is computed first, unless it is computed already.
 
         Args:
             entries: The number of entries.

@@ -1,4 +1,4 @@
-"""The exceptions of hessblock. Each is an `Error`, and also the built-in exception that Python users expect in its place."""
+"""The exceptions of hessblock. Each is an `Error`, and also the built-in exception that fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Error(Exception):
-    """Any failure that hessblock reports. The message says what is wrong, where, and what to do."""
+    """A failure that hessblock reports. The message says what is wrong, where, and what to do."""
 
 
 class FileError(Error, OSError):
@@ -30,23 +30,23 @@ class UnsupportedError(Error, NotImplementedError):
 
 
 class ShapeError(Error, ValueError):
-    """Shapes that do not fit each other."""
+    """Shapes do not fit each other."""
 
 
 class RequestError(Error, ValueError):
-    """A request that cannot be carried out as asked."""
+    """A request cannot be carried out as asked."""
 
 
 class InvalidValueError(Error, ValueError):
-    """A value that is not finite or out of its range."""
+    """A value is not finite, or is out of its range."""
 
 
 class ModelError(Error, ValueError):
-    """A module that would not give the Hessian that its user expects, such as one in training mode."""
+    """A model would not give the Hessian that its user expects, such as a module in training mode."""
 
 
 class DataError(Error, ValueError):
-    """Data that cannot be read as fixed samples, such as a loader that shuffles."""
+    """Data cannot be read as fixed samples, such as those of a loader that shuffles."""
 
 
 class CheckError(Error, RuntimeError):
@@ -54,7 +54,7 @@ class CheckError(Error, RuntimeError):
 
 
 class Remedied(Error):
-    """A failure that something particular would help; `remedies` lists what, as (kind, details)."""
+    """A failure with known remedies; `remedies` lists them as (kind, details)."""
 
     def __init__(self, message: str, *, remedies: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
         super().__init__(message)
@@ -108,7 +108,7 @@ class DiskError(Remedied, OSError):
 
 
 class OtherRunError(Remedied, FileExistsError):
-    """Another run was begun at the place where this one is to write; `differences` says how it differs."""
+    """Another run was begun at the path of this one; `differences` says how it differs."""
 
     def __init__(
         self,

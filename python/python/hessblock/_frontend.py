@@ -1,4 +1,4 @@
-"""What models, data and losses of other libraries become before the compiled module takes them."""
+"""The form in which models, data and losses of other libraries reach the compiled module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._errors import ModelError, RequestError, UnsupportedError
+from ._errors import ModelError, RequestError
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Graph:
     """A model as a graph without weights."""
 
     proto: bytes
-    """ONNX; its initializers are inputs of the graph."""
+    """The bytes of the ONNX model, whose initializers are inputs of the graph."""
     parameters: list[str]
     """The differentiated parameters in the flat order (that of `named_parameters()`; path order in a JAX tree)."""
     aliases: dict[str, str]
-    """Names in the graph that are other names in `arrays()`."""
+    """The names in `arrays()` of tensors that have other names in the graph."""
     output: str | None = None
     """The output to take, where the graph has several."""
 
@@ -33,10 +33,10 @@ class Data:
     """The arrays of a data set, or paths of them."""
 
     inputs: list[tuple[str | None, NDArray[Any] | str]]
-    """Inputs by name; the only input may have none."""
+    """The inputs by name; a single input may have none."""
     targets: NDArray[Any] | str | None
     samples: int
-    """The number of samples; 0 where only opening a file would tell."""
+    """The number of samples; 0 if only opening a file would tell."""
 
 
 @runtime_checkable
@@ -55,16 +55,14 @@ class CallableLoss(Protocol):
 class Frontend(Protocol):
     """A model of another library, whose weights may change.
 
-    A frontend may also have methods that are looked for by name: `explain(error)` returns an UnsupportedError with the
-    nodes' places in the model; `flatten(values)` returns new weights by parameter for a tree of the model's own, and
-    anything else as it is; `tree(vectors)` returns vectors by parameter and the way back, `(named, restore)`, for such
-    a tree, or None for anything else.
+    A frontend may also have a method `flatten(values)`, which is looked for by name: it returns new weights by parameter
+    for a tree of the model's own, and anything else as it is.
     """
 
     name: str
     """The name of the model in messages, such as `LeNet5`."""
     notes: list[str]
-    """Things that a user should know, such as a copy from a GPU to the host."""
+    """The facts that a user should know, such as a copy from a GPU to the host."""
 
     def graph(self) -> Graph:
         """Returns the exported graph. The export runs once."""
@@ -152,7 +150,8 @@ class OnnxFrontend:
             return loss
         if "torch" not in sys.modules:
             raise RequestError(
-                f"a loss of type {type(loss).__name__} cannot be taken: give its name, a hessblock.Loss, or import torch for one of its losses"
+                f"a loss of type {type(loss).__name__} cannot be taken: give its name, a hessblock.Loss, or a loss of PyTorch, "
+                "which needs PyTorch imported"
             )
         from ._torch_loss import Loss
 
@@ -163,7 +162,7 @@ class OnnxFrontend:
 
 
 class FrozenFrontend:
-    """A model of another library as it was: its graph and its weights, without the library."""
+    """The graph and the weights of a model of another library, without that library."""
 
     def __init__(self, name: str, graph: Graph, arrays: list[tuple[str, NDArray[Any]]]) -> None:
         self.name, self._graph, self._arrays = name, graph, arrays
@@ -178,13 +177,13 @@ class FrozenFrontend:
         return self._arrays
 
     def data(self, data: Any) -> Data:
-        """Takes data that are arrays already."""
+        """Returns data that are arrays already."""
         from ._data import read
 
         return read(data)
 
     def loss(self, loss: Any) -> _core.Loss | CallableLoss:
-        """Takes a loss of the library, or one with its derivatives."""
+        """Returns a loss of the library, or one with its derivatives, as it is."""
         found: _core.Loss | CallableLoss = loss
         return found
 
@@ -198,10 +197,10 @@ def frontend_of(model: Any, *, output: str | int | None = None, reduction: str |
     Args:
         model: A `torch.nn.Module`, a path or the bytes of an ONNX file, or `(fn, params)` of JAX.
         output: The output to take, of a model that has several.
-        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
+        reduction: The reduction of a callable loss over the samples, "mean" or "sum", if its values do not tell.
 
     Raises:
-        ImportError: What the kind of model needs is not installed; the message names the extra.
+        ImportError: A package that the kind of model needs is not installed; the message names the extra.
         ModelError: The model is none of these.
     """
     if isinstance(model, (OnnxFrontend, FrozenFrontend)):
@@ -250,19 +249,13 @@ def network_of(frontend: Frontend | OnnxFrontend, options: NetworkOptions) -> _c
                 "and which are trained (requires_grad)"
             )
     graph = frontend.graph()
-    try:
-        return _core.Network.from_graph(
-            graph.proto,
-            frontend.arrays(),
-            graph.parameters,
-            name=frontend.name,
-            aliases=graph.aliases,
-            constant=list(options.constant),
-            output=graph.output,
-            dimensions=options.dimensions,
-        )
-    except UnsupportedError as error:
-        explain = getattr(frontend, "explain", None)
-        if explain is None:
-            raise
-        raise explain(error) from None
+    return _core.Network.from_graph(
+        graph.proto,
+        frontend.arrays(),
+        graph.parameters,
+        name=frontend.name,
+        aliases=graph.aliases,
+        constant=list(options.constant),
+        output=graph.output,
+        dimensions=options.dimensions,
+    )

@@ -11,6 +11,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
 from ._units import format_shape
+from ._vectors import is_jax, is_tensor, like, to_numpy
 
 Bounds = tuple[int, int]
 """A half-open range of rows or columns."""
@@ -56,6 +57,9 @@ class Lazy(NDArrayOperatorsMixin, ABC):
         """The bytes of all numbers."""
         return self.size * self.dtype.itemsize
 
+    # `==` compares entries, so that the class has no hash unless it is named here: two blocks are two keys.
+    __hash__ = object.__hash__  # type: ignore[assignment, unused-ignore]
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -65,7 +69,7 @@ class Lazy(NDArrayOperatorsMixin, ABC):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            raise IndexError(f"{key!r} is no index of an array {format_shape(self.shape)}")
+            raise IndexError(f"{key!r} cannot index an array {format_shape(self.shape)}: give integers, slices or arrays of them")
         bounds, rest = bounded(key, self.shape)
         extents = tuple(stop - start for start, stop in bounds)
         if 0 in extents:
@@ -84,6 +88,16 @@ class Lazy(NDArrayOperatorsMixin, ABC):
             raise TypeError("a block cannot be written to: write to np.array(block)")
         arrays = [np.asarray(given) if isinstance(given, Lazy) else given for given in inputs]
         return getattr(ufunc, method)(*arrays, **options)
+
+    def __matmul__(self, other: Any) -> Any:
+        if is_tensor(other) or is_jax(other):
+            return like(other)(np.asarray(self) @ to_numpy(other))
+        return super().__matmul__(other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        if is_tensor(other) or is_jax(other):
+            return like(other)(to_numpy(other) @ np.asarray(self))
+        return super().__rmatmul__(other)
 
     def __dlpack__(self, **options: Any) -> Any:
         return self._shared().__dlpack__(**options)
@@ -200,12 +214,13 @@ def _axis(entry: Any, extent: int, axis: int) -> tuple[Bounds, Any]:
     if array.dtype.kind not in "iu":
         raise IndexError("only integers, slices, ellipsis, None, and arrays of integers or booleans are indices")
     if array.size == 0:
-        return (0, 0), array
+        return (0, 0), array.astype(np.intp)
     low, high = int(array.min()), int(array.max())
     if low < -extent or high >= extent:
         wrong = low if low < -extent else high
         raise IndexError(f"index {wrong} is out of bounds for axis {axis} with size {extent}")
-    array = np.where(array < 0, array.astype(np.intp) + extent, array)
+    array = array.astype(np.intp)  # Unsigned integers too: they would not mix with signed ones.
+    array = np.where(array < 0, array + extent, array)
     low, high = int(array.min()), int(array.max())
     return (low, high + 1), int(array) - low if array.ndim == 0 else array - low
 

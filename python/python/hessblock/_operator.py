@@ -39,7 +39,7 @@ class TraceEstimate:
     error: float | None
     """The standard error; None for a single probe."""
     layers: dict[str, tuple[float, float | None]] = field(repr=False)
-    """Value and standard error of each layer's own block."""
+    """The value and the standard error of each layer's own block."""
 
     def __float__(self) -> float:
         return self.value
@@ -99,12 +99,12 @@ class Operator:
 
     @property
     def size(self) -> int:
-        """p, the number of rows and of columns."""
+        """The number p of rows and of columns."""
         return self._problem.size
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(p, p)."""
+        """The shape, (p, p)."""
         return (self.size, self.size)
 
     @property
@@ -119,7 +119,7 @@ class Operator:
 
     @property
     def rank(self) -> Record | None:
-        """What `with_rank_tolerance` removed: directions, all_directions, mean_directions, worst_share; or None."""
+        """The cut of `with_rank_tolerance`: directions, all_directions, mean_directions, worst_share; None without a cut."""
         found = self._core().rank
         return None if found is None else Record(json.loads(found))
 
@@ -158,7 +158,7 @@ class Operator:
         """Returns vᵀAv, by forward mode alone.
 
         Args:
-            vectors: As for `apply`.
+            vectors: An array, a tensor or a dictionary, as `apply` takes it.
             progress: True for a bar, or a callable `(done, total)`.
 
         Returns:
@@ -256,8 +256,8 @@ class Operator:
         """Returns the block of some rows and columns of the flat order. Nothing is computed yet.
 
         Args:
-            rows: A slice, a range, (start, stop), or a list of ascending (start, stop) that are apart.
-            columns: Likewise.
+            rows: A slice, a range, (start, stop), or a list of ascending (start, stop) that do not touch.
+            columns: The columns in the same form.
 
         Raises:
             RequestError: A range is empty, out of order or reaches past p.

@@ -58,7 +58,7 @@ class Matrix:
 
 
 class Kept:
-    """The matrices that this process has made of what was sent to it. One part is computed at a time, with all threads."""
+    """The matrices that this process has made from those sent to it. One part is computed at a time, with all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -146,9 +146,9 @@ def to_dask(block: Block, chunks: Any = "auto") -> Any:
 
 
 def on_cluster(matrix: Matrix) -> Any:
-    """Puts a large matrix into the memory of a cluster that this process is the client of; None where there is none.
+    """Puts a large matrix into the memory of a cluster whose client this process is; returns None if there is no cluster.
 
-    It would go through the scheduler within the graph.
+    Within the graph, the matrix would go through the scheduler.
     """
     distributed = sys.modules.get("distributed")
     if distributed is None or matrix.bytes < LARGE:
@@ -178,11 +178,11 @@ def sent(operator: Operator) -> Matrix:
 
 
 class Shard:
-    """The share of a result that one process makes."""
+    """A shard: the share of a result that one process makes."""
 
     def __init__(self, shards: Shards, number: int) -> None:
         self._shards, self.number = shards, number
-        """Its number, from 1."""
+        """The number of the shard, from 1."""
 
     @property
     def path(self) -> str:
@@ -231,7 +231,7 @@ class Shards(Sequence[Shard]):
         return Shard(self, range(self._count)[index] + 1)
 
     def from_env(self, environ: Mapping[str, str] | None = None) -> Shard:
-        """Returns the share of the task of a job array that this process is.
+        """Returns the shard of this process, which is a task of a job array.
 
         The scheduler says its number: Slurm (`SLURM_ARRAY_TASK_ID`), PBS, Grid Engine and LSF from 1 to the number of
         shards, as with `--array=1-8`, and an indexed job of Kubernetes (`JOB_COMPLETION_INDEX`) from 0.
@@ -240,7 +240,7 @@ class Shards(Sequence[Shard]):
             environ: Variables in place of those of the process.
 
         Raises:
-            RequestError: There is no such variable, or its number is none of the shards'.
+            RequestError: No variable is set, or its number is not that of a shard.
         """
         given = os.environ if environ is None else environ
         for variable, first in NUMBERED.items():
@@ -251,9 +251,13 @@ class Shards(Sequence[Shard]):
             number = int(value) + 1 - first
             if not 1 <= number <= self._count:
                 last = self._count - 1 + first
-                raise RequestError(f"{variable}={value}: {self._count} shards need an array of tasks {first} to {last}")
+                raise RequestError(
+                    f"{variable}={value} is not the number of a shard: {self._count} shards need an array of tasks {first} to {last}"
+                )
             return self[number - 1]  # type: ignore[no-any-return]
-        raise RequestError(f"no job array's number: none of {', '.join(NUMBERED)} is set; take shards[k]")
+        raise RequestError(
+            f"the number of the shard is unknown, as none of {', '.join(NUMBERED)} is set: run in a job array, or take shards[k]"
+        )
 
     def merge(self, *, overwrite: bool = False, progress: Progress = None) -> Any:
         """Checks all tiles and finishes the result, once all shares are made. See `hessblock.merge`.
@@ -291,6 +295,6 @@ def shards(what: Writable, path: Path, count: int, **options: Any) -> Shards:
         The shards, `shards[0]` to `shards[count − 1]`.
 
     Raises:
-        RequestError: There are no shards of such a result.
+        RequestError: The result is a `.safetensors` file, or `count` is not positive.
     """
     return Shards(what, path, count, options)

@@ -1,4 +1,4 @@
-"""Several parts of a matrix at once, and parts by the names that the command line has for them."""
+"""Several parts of a matrix that are computed together, and the command line's names of parts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Parts(Writable, Mapping[str, Block]):
     def __getitem__(self, name: str) -> Block:
         found = self._blocks.get(name) or self._blocks.get(f"layer={name}")
         if found is None:
-            raise KeyError(f"no part {name!r}; there are {', '.join(self._blocks)}")
+            raise KeyError(f"there is no part {name!r}; there are {', '.join(self._blocks)}")
         return found
 
     def __contains__(self, name: object) -> bool:
@@ -97,7 +97,7 @@ def specs(operator: Operator, part: str | tuple[str, str] | Block) -> list[tuple
     """
     if isinstance(part, Block):
         if part.operator is not operator:
-            raise RequestError(f"{part!r} is a part of another matrix")
+            raise RequestError(f"{part!r} is a part of another matrix: give blocks of {operator.label} made by the same operator")
         return [part._spec]
     if not isinstance(part, str):
         return [("layer", *part)]
@@ -147,7 +147,7 @@ def _parsed(part: str, text: str) -> tuple[Any, ...]:
             for axis in text.split(",")
         )
     except ValueError:
-        raise RequestError(f"part {part!r} is not range=R0..R1,C0..C1") from None
+        raise RequestError(f"part {part!r} cannot be read: write range=R0..R1,C0..C1, such as range=0..10,5..9") from None
     return rectangle(rows, columns)
 
 
@@ -159,5 +159,5 @@ def _pair(names: str, known: Sequence[str]) -> tuple[str, str | None]:
     splits = [(names[:k], names[k + 1 :]) for k in commas]
     fitting = [split for split in splits if split[0] in known and split[1] in known]
     if len(fitting) > 1:
-        raise RequestError(f"{names!r} is several pairs of names: give the pair as (rows, columns)")
+        raise RequestError(f"{names!r} can be read as several pairs of names: give the pair as (rows, columns)")
     return (fitting or splits)[0]

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._device import device_of
+from ._devices import device_of
 from ._errors import DataError, RequestError
 from ._frontend import NetworkOptions, OnnxFrontend, frontend_of, network_of
 from ._lazy import joined
 from ._progress import Progress, reporting
 from ._sessions import Sessions, sample_range
 from ._units import format_shape, parse_bytes, plural
-from ._vectors import Layer, Packed, Parameter, as_names, pack, to_numpy
+from ._vectors import Layer, Packed, Parameter, aligned, as_names, pack, to_numpy
 
 _LOG = logging.getLogger("hessblock")
 
@@ -35,7 +35,8 @@ class Problem:
         loss: A loss of PyTorch, a name ("cross-entropy", "mse", "bce"), a `hessblock.Loss`, or a callable
             `loss(outputs, targets)`.
         data: (inputs, targets) of arrays, tensors or paths, a `Dataset`, or a `DataLoader` without shuffling; a
-            dictionary by name in place of inputs for a model with several.
+            dictionary by name in place of inputs for a model with several. Arrays and tensors are not copied where that
+            can be avoided: make a new problem after changing them in place.
         device: "auto", "cpu", "gpu", a part of a GPU's name, or its index in `hessblock.devices()`; a list of GPUs
             shares the work.
         dtype: "float32" or "float64". Double precision runs on the CPU. By default float32, or float64 for a model
@@ -44,7 +45,8 @@ class Problem:
         host_memory: The host memory to use for a computation, such as "2GiB"; by default a share of what is free.
         batch: The samples computed at a time; by default as many as the memory holds.
         samples: The first n samples, or (start, stop); by default all.
-        check: Whether outputs, loss and gradient are compared with the model's own on one batch.
+        check: Whether outputs, loss and gradient of a few samples are compared with those of the model itself; a file
+            has no other implementation to compare with.
         progress: The choice for all work: True for a bar, or a callable `(done, total)`.
         allow_non_finite: Whether results may hold NaN and infinite numbers, which are refused by default.
         dimensions: The extents of symbolic axes of an ONNX file, other than that of samples.
@@ -54,7 +56,7 @@ class Problem:
         untie: ONNX: tensors that are parameters of their own although they are equal.
         weights: ONNX: a `.safetensors` file whose tensors replace those of the file by name.
         output: The name of the output to take, of a model that has several; of a module also its number.
-        reduction: What a callable loss is over the samples, "mean" or "sum", where its values do not tell.
+        reduction: The reduction of a callable loss over the samples, "mean" or "sum", if its values do not tell.
 
     Raises:
         UnsupportedError: The model has operations that cannot be taken; `nodes` lists all of them.
@@ -166,12 +168,12 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """p, the number of all parameters' entries."""
+        """The number p of all parameters' entries."""
         return self._network.parameter_count
 
     @property
     def samples(self) -> int:
-        """N, the number of samples that the loss is taken over."""
+        """The number N of samples that the loss is taken over."""
         return self._sessions.samples
 
     @property
@@ -196,12 +198,12 @@ class Problem:
 
     @property
     def has_callable_loss(self) -> bool:
-        """Whether the loss is one that the library does not know, taken by its derivatives."""
+        """Whether the loss is a callable, of which the library takes the derivatives at the outputs."""
         return not self._sessions.known
 
     @property
     def notes(self) -> list[str]:
-        """Things that a user should know; they were warned of when the problem was made."""
+        """The facts that a user should know; the problem warned of them when it was made."""
         return [*self._frontend.notes, *self._network.warnings]
 
     @property
@@ -224,7 +226,7 @@ class Problem:
     def update(self, values: Any = None) -> None:
         """Takes the model's weights as they are now, or other ones. Operators and blocks follow.
 
-        The model is not exported anew; it takes milliseconds.
+        The model is not exported anew, so that an update takes milliseconds.
 
         Args:
             values: None for the weights and buffers that the module has now. Else the parameters, as an array or
@@ -245,14 +247,8 @@ class Problem:
         self._found = None
 
     def _pack(self, vectors: Any) -> Packed:
-        """Takes vectors in any of the forms that a user may give, also as a tree of the model's own."""
-        tree = getattr(self._frontend, "tree", None)
-        found = None if tree is None else tree(vectors)
-        if found is None:
-            return pack(vectors, self._parameters, self.size)
-        named, back = found
-        packed = pack(named, self._parameters, self.size)
-        return Packed(packed.array, lambda result: back(packed.restore(result)), packed.leaf)
+        """Takes vectors in any of the forms that a user may give."""
+        return pack(vectors, self._parameters, self.size)
 
     def _flat(self, values: Any) -> NDArray[np.float64]:
         flatten = getattr(self._frontend, "flatten", None)
@@ -316,10 +312,10 @@ class Problem:
         return found.reshape(len(found), *self.output_shape)
 
     def jvp(self, vectors: Any, *, progress: Progress = None) -> Any:
-        """Returns J v: how the outputs move as the parameters move along v. C is the number of a sample's outputs.
+        """Returns J v, the derivative of the outputs along v. C is the number of a sample's outputs.
 
         Args:
-            vectors: As for `Operator.apply`: an array or tensor [p] or [p, k], or a dictionary by parameter.
+            vectors: An array or tensor [p] or [p, k], or a dictionary by parameter, as `Operator.apply` takes it.
             progress: True for a bar, or a callable `(done, total)`.
 
         Returns:
@@ -335,7 +331,7 @@ class Problem:
         return packed.leaf(product[:, 0, :] if packed.array.ndim == 1 else product)
 
     def vjp(self, cotangents: Any, *, as_dict: bool = False, progress: Progress = None) -> Any:
-        """Returns Σ_n J_nᵀ u_n: the gradient of Σ_n u_n·z_n in the parameters. C is the number of a sample's outputs.
+        """Returns Σ_n J_nᵀ u_n, the gradient of Σ_n u_n·z_n in the parameters. C is the number of a sample's outputs.
 
         Args:
             cotangents: u, an array or tensor [N, C], [N, …] in the outputs' shape, or [N, k, C] for k of them.
@@ -348,7 +344,7 @@ class Problem:
         Raises:
             ShapeError: The cotangents do not fit the outputs.
         """
-        array = to_numpy(cotangents).astype(np.float64, copy=False)
+        array = aligned(to_numpy(cotangents).astype(np.float64, copy=False))
         single = array.ndim == 2 or array.shape[1:] == self.output_shape
         if single:
             array = array.reshape(len(array), 1, -1)
@@ -387,7 +383,7 @@ def _patterns(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _double(frontend: Any, network: _core.Network) -> bool:
-    """Whether all weights of a module are in double precision."""
+    """Returns whether all weights of a module are in double precision."""
     if isinstance(frontend, OnnxFrontend):
         return False
     names = {name for name, *_ in network.parameters}

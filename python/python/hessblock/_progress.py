@@ -1,4 +1,4 @@
-"""Progress of long work: a bar, a line, or a callable of the user's."""
+"""The progress of long work: a bar, a line, or a callable of the user's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 Report = Callable[[int, int], object]
-"""A callable that is told how much is done, and of how much."""
+"""A callable `(done, total)` that is told the progress."""
 
 Progress = bool | Report | None
-"""What the argument `progress` takes: True for a bar, a callable `(done, total)`, False or None for nothing."""
+"""The type of the argument `progress`: True for a bar, a callable `(done, total)`, False or None for nothing."""
 
 
 class _Bar:
@@ -66,7 +66,7 @@ def _display(what: str) -> _Bar | _Line:
 
 @contextmanager
 def reporting(progress: Progress, what: str) -> Iterator[Report | None]:
-    """Gives the callable that the compiled module tells its progress to, or None.
+    """Yields the callable that the compiled module tells its progress to, or None.
 
     Args:
         progress: True for a bar of tqdm (a line on standard error without tqdm), a callable `(done, total)`,

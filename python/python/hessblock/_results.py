@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _core
+from ._errors import RequestError
 from ._lazy import Bounds, Lazy, converted, count
 from ._progress import Progress, reporting
 from ._record import Record
@@ -75,7 +76,7 @@ class StoredBlock(Lazy):
 
 
 class Results(Mapping[str, StoredBlock]):
-    """A result on disk: its parts by name, and what it was computed from.
+    """A result on disk: its parts by name, and its provenance.
 
     `results["layer=fc1"]` or, for a layer's own block, `results["fc1"]` is a part that is read where it is indexed.
     """
@@ -88,7 +89,7 @@ class Results(Mapping[str, StoredBlock]):
 
     @property
     def provenance(self) -> Record:
-        """What the result was computed from: files with hashes, samples, loss, matrix, device, options, date."""
+        """The origin of the result: files with hashes, samples, loss, matrix, device, options, date."""
         return Record(json.loads(self._blocks.provenance))
 
     @property
@@ -105,7 +106,7 @@ class Results(Mapping[str, StoredBlock]):
     def __getitem__(self, name: str) -> StoredBlock:
         found = self._parts.get(name) or self._parts.get(f"layer={name}")
         if found is None:
-            raise KeyError(f"no part {name!r} in {self.path}; there are {', '.join(self._parts)}")
+            raise KeyError(f"there is no part {name!r} in {self.path}; there are {', '.join(self._parts)}")
         return found
 
     def __contains__(self, name: object) -> bool:
@@ -161,19 +162,25 @@ def verify(
         A verdict that is true where all entries are right, with the worst entry.
 
     Raises:
-        FileError: A file is not the one that the result was made from, or the result names none.
+        FileError: A file is not the one that the result was made from.
+        RequestError: The result names no files, and `operator` is None.
     """
     place = os.fspath(path)
     with reporting(progress, "verify") as report:
         if operator is None:
-            found = _core.verify(place, entries=entries, seed=seed, progress=report)
+            try:
+                found = _core.verify(place, entries=entries, seed=seed, progress=report)
+            except RequestError as error:
+                if "does not say what it was made from" not in str(error):
+                    raise
+                raise RequestError(f"{place}: {error}: pass the operator, as in hb.verify(path, operator)") from None
         else:
             found = _core.verify_against(operator._core(), place, entries=entries, seed=seed, progress=report)
     return Verdict(json.loads(found))
 
 
 def merge(path: Path, *, overwrite: bool = False, progress: Progress = None) -> Record:
-    """Checks and finishes a result whose tiles several processes made (`to_zarr(…, shard=(k, n))`).
+    """Checks and finishes a result whose tiles several processes made with `to_zarr(…, shard=(k, n))`.
 
     Args:
         path: The path that the processes wrote to.
@@ -181,10 +188,10 @@ def merge(path: Path, *, overwrite: bool = False, progress: Progress = None) -> 
         progress: True for a bar, or a callable `(done, total)`.
 
     Returns:
-        What was merged.
+        A record of what was merged.
 
     Raises:
-        FileError: A tile is missing or damaged; the message names the shares that are to run again.
+        FileError: A tile is missing or damaged; the message names the shards to run again.
     """
     with reporting(progress, "merge") as report:
         return Record(_core.merge(os.fspath(path), overwrite=overwrite, progress=report))

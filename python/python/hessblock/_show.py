@@ -14,7 +14,7 @@ from ._errors import RequestError
 
 
 class Shown:
-    """A result as people look at it: norms, traces and zeros by layer, and heat maps on a signed logarithmic scale.
+    """A view of a result: norms, traces and zeros by layer, and heat maps on a signed logarithmic scale.
 
     A notebook shows picture and table. `print` gives the table.
     """
@@ -29,7 +29,7 @@ class Shown:
 
     @property
     def table(self) -> str:
-        """The table: of every part, the blocks between its layers."""
+        """The table of every part, with a row for each block between its layers."""
         return self._shown.table()
 
     def to_dict(self) -> dict[str, Any]:

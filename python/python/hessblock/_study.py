@@ -1,4 +1,4 @@
-"""How far the generalized Gauss-Newton matrix is from the Hessian."""
+"""The study of the error of the generalized Gauss-Newton matrix as an approximation of the Hessian."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ErrorStudy(Record):
 
         Args:
             ax: The axes to draw on; by default those of a new figure.
-            path: Where to save the figure, by its ending.
+            path: The file to save the figure to; its ending decides the format.
 
         Returns:
             The axes.
@@ -126,7 +126,7 @@ class ErrorStudy(Record):
         for layer in gradient.layers:
             row = f"{layer.layer:<{wide}}  {layer.parameters:>11,}  "
             if layer.error is None:
-                lines.append(row + "no number: the gradient is 0 in every draw")
+                lines.append(row + "undefined: the gradient is 0 in every draw")
                 continue
             numbers = (layer.error.median, layer.error.low, layer.error.high, layer.hessian.median)
             share = "-" if layer.relative is None else f"{100 * layer.relative.median:.2f} %"
@@ -182,14 +182,14 @@ def error(
     Args:
         problem: The model with its data and loss.
         layers: Patterns of layers, such as `"conv*"`; by default all.
-        initialiser: How weights are drawn: "glorot", "he", "lecun", "orthogonal" or "truncated-normal"; or "file" for
+        initialiser: The distribution of the weights: "glorot", "he", "lecun", "orthogonal" or "truncated-normal"; or "file" for
             the model's own weights, once.
         draws: The number of initialisations.
         seed: Decides all random numbers.
-        samples: The first so many samples are taken; None takes all of the problem's.
+        samples: The number of samples, from the first; None takes all samples of the problem.
         pairs: Whether the errors of blocks are measured.
         spectral: Whether the blocks' spectral norms are measured too.
-        exact_entries: Blocks of up to so many entries are formed; errors of larger ones are estimated.
+        exact_entries: The number of entries up to which a block is formed; errors of larger ones are estimated.
         probes: Random vectors per layer for estimates.
         progress: True for a bar, or a callable `(done, total)`.
 
@@ -201,7 +201,7 @@ def error(
     Source: Skorski, "Approximating Hessians for Neural Networks", 2021, figure 3.
     """
     if initialiser not in INITIALISERS:
-        raise RequestError(f"no initialiser {initialiser!r}: there are {', '.join(INITIALISERS)}")
+        raise RequestError(f"unknown initialiser {initialiser!r}: give one of {', '.join(INITIALISERS)}")
     if problem.has_callable_loss and initialiser != "file":
         raise RequestError(
             f"the loss {problem.loss} is known at the model's own weights only, and {initialiser!r} draws others: take "

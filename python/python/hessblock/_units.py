@@ -33,7 +33,7 @@ def parse_bytes(size: str | SupportsIndex | None, what: str = "size") -> int | N
     """Returns a memory size in bytes.
 
     Args:
-        size: A number of bytes, or text such as `"2GiB"`, `"1.5 GB"` or `"512m"`. None stays None.
+        size: A number of bytes, or text such as `"2GiB"`, `"1.5 GB"` or `"512m"`. None gives None.
         what: The name of the argument, for the message.
 
     Raises:
@@ -50,7 +50,7 @@ def parse_bytes(size: str | SupportsIndex | None, what: str = "size") -> int | N
             raise RequestError(f"{what}={size!r} is not a size: write it such as 512MiB or 2GiB, or as a number of bytes")
         value = int(float(found[1]) * unit)
     if value <= 0:
-        raise RequestError(f"{what}={size!r} is no memory: give a positive size, or None for a share of what is free")
+        raise RequestError(f"{what}={size!r} is not positive: give a positive size, or None for a share of what is free")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Parameters in their flat order, and vectors of them: NumPy arrays, tensors and dictionaries, taken flat and given back as they came."""
+"""Parameters in their flat order, and vectors of them: arrays, tensors and dictionaries as flat NumPy arrays, and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Parameter:
 
     @property
     def range(self) -> slice:
-        """Its entries in the flat order."""
+        """The flat indices of its entries."""
         return slice(self.offset, self.offset + self.size)
 
 
@@ -42,7 +42,7 @@ class Layer:
     name: str
     parameters: tuple[str, ...]
     ranges: tuple[tuple[int, int], ...]
-    """Its entries in the flat order, as ascending half-open ranges."""
+    """The flat indices of its entries, as ascending half-open ranges."""
 
     @property
     def size(self) -> int:
@@ -52,23 +52,23 @@ class Layer:
 
 @dataclass(frozen=True)
 class Packed:
-    """Vectors as an array [p] or [p, k] of float32 or float64, and the way back."""
+    """Vectors as an array [p] or [p, k] of float32 or float64, with the functions that give results in the user's kind."""
 
     array: NDArray[Any]
     restore: Callable[[NDArray[Any]], Any]
-    """Makes what the user gave of an array in the flat order, [p] or [p, k]."""
+    """Turns an array in the flat order, [p] or [p, k], into the kind that the user gave."""
     leaf: Callable[[NDArray[Any]], Any]
-    """Makes an array of any shape of the kind that the user gave: an array or a tensor."""
+    """Turns an array of any shape into the array or tensor that the user gave."""
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor of PyTorch. PyTorch is not imported for it."""
+    """Returns whether a value is a tensor of PyTorch. PyTorch is not imported for it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_jax(value: Any) -> bool:
-    """Whether a value is an array of JAX. JAX is not imported for it."""
+    """Returns whether a value is an array of JAX. JAX is not imported for it."""
     jax = sys.modules.get("jax")
     return jax is not None and isinstance(value, jax.Array)
 
@@ -86,9 +86,9 @@ def to_numpy(value: Any) -> NDArray[Any]:
 
 
 def _numbers(array: NDArray[Any], what: str) -> NDArray[Any]:
-    """Returns real numbers as float32 or float64."""
+    """Returns real numbers as aligned float32 or float64; nothing is copied where that can be avoided."""
     if array.dtype == np.float32 or array.dtype == np.float64:
-        return array
+        return aligned(array)
     if array.dtype.kind == "f":
         # Half precision, long doubles, and numbers of foreign byte order.
         return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
@@ -97,7 +97,16 @@ def _numbers(array: NDArray[Any], what: str) -> NDArray[Any]:
     raise TypeError(f"{what} of {array.dtype}: give real numbers")
 
 
-def _like(value: Any) -> Callable[[NDArray[Any]], Any]:
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns an array whose entries lie at multiples of their size, as the compiled module takes them.
+
+    Only others are copied, such as a field of an array of packed records, and a view at an odd byte.
+    """
+    apart = any(stride % array.itemsize for stride in array.strides)
+    return array.copy() if apart or not array.flags.aligned else array
+
+
+def like(value: Any) -> Callable[[NDArray[Any]], Any]:
     """Returns the function that gives a result in the kind, device and type of a value."""
     if is_tensor(value):
         torch = sys.modules["torch"]
@@ -137,8 +146,8 @@ def pack(vectors: Any, parameters: Sequence[Parameter], size: int) -> Packed:
             f"vectors of shape {list(array.shape)}, where there are {size:,} parameters: give [{size}], or [{size}, k] "
             "with a vector in each column"
         )
-    like = _like(vectors)
-    return Packed(array, like, like)
+    back = like(vectors)
+    return Packed(array, back, back)
 
 
 def _pack_names(vectors: Mapping[Any, Any], parameters: Sequence[Parameter], size: int) -> Packed:
@@ -160,7 +169,7 @@ def _pack_names(vectors: Mapping[Any, Any], parameters: Sequence[Parameter], siz
     flat = np.empty((size, *several), np.result_type(np.float32, *arrays.values()))
     for parameter in parameters:
         flat[parameter.range] = arrays[parameter.name].reshape(parameter.size, *several)
-    kinds = {name: _like(vectors[name]) for name in names}
+    kinds = {name: like(vectors[name]) for name in names}
 
     def restore(result: NDArray[Any]) -> dict[str, Any]:
         return {
@@ -174,17 +183,18 @@ def check_names(given: Mapping[Any, Any], names: Sequence[str]) -> None:
     """Refuses a dictionary that is not one of exactly these parameters.
 
     Raises:
-        ShapeError: A name is missing, or is none of a parameter; the message has the nearest.
+        ShapeError: A name is missing, or no parameter has it; the message has the nearest.
     """
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, 3, 0.4)
             raise ShapeError(
-                f"no parameter {name!r}; " + (f"the nearest: {', '.join(near)}" if near else f"there are {_first(names)}")
+                f"there is no parameter {name!r}; "
+                + (f"the nearest: {', '.join(near)}" if near else f"the parameters are {_first(names)}")
             )
     absent = [name for name in names if name not in given]
     if absent:
-        raise ShapeError(f"no vector for {_first(absent)}: give one for every parameter, zeros where it has none")
+        raise ShapeError(f"no vector for {_first(absent)}: give one for every parameter, with zeros where nothing moves")
 
 
 def _first(names: Sequence[str], count: int = 8) -> str:

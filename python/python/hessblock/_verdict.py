@@ -1,4 +1,4 @@
-"""Random entries of a result compared with the definition of the matrix."""
+"""The comparison of random entries of a result with the definition of the matrix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ._record import Record
 
 
 class Verdict(Record):
-    """What a comparison with the definition found. It is true where all entries are right.
+    """The outcome of a comparison with the definition. It is true if all entries are right.
 
     `worst` has the entry with the largest error: `part`, `row` and `column` in the flat order, `found`, `expected`,
     and `error`, relative to the entry's scale. `tolerance` is the largest error that passes.

@@ -1,4 +1,4 @@
-"""Plans of parts, and their ways to disk."""
+"""Plans of parts, and the methods that write parts to disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Path = str | os.PathLike[str]
 
 
 class Plan:
-    """What a computation will do, in what time and memory. Nothing is computed for it."""
+    """The plan of a computation: its passes, its time and its memory. Nothing is computed for it."""
 
     def __init__(self, plan: _core.Plan, result: int) -> None:
         self._plan = plan
@@ -81,7 +81,7 @@ class Plan:
 
 
 class RunReport(Record):
-    """What a run did, by stage; the keys are those of `hessblock blocks --json`."""
+    """The report of a run, by stage; the keys are those of `hessblock blocks --json`."""
 
     @property
     def gflops(self) -> float:
@@ -109,10 +109,10 @@ class Writable(ABC):
         """Returns the choice of the problem where `progress` is None."""
 
     def plan(self, path: Path | None = None, **options: Any) -> Plan:
-        """Returns what computing will take: time and memory. Nothing is computed.
+        """Returns the plan: the time and the memory that computing will take. Nothing is computed.
 
         Args:
-            path: Where the result would be written; without it the result is planned in memory.
+            path: The path that the result would be written to; by default it is planned in memory.
             **options: Options of `to_zarr` and the others that write.
 
         Raises:
@@ -131,7 +131,7 @@ class Writable(ABC):
         shard: tuple[int, int] | None = None,
         progress: Progress = None,
     ) -> RunReport:
-        """Computes one part into a `.npy` file, tile by tile, however large it is.
+        """Computes one part of any size into a `.npy` file, tile by tile.
 
         The result grows under `NAME.partial` and takes its name once it is complete. The same call after an
         interruption, with the same weights and data, resumes the run.
@@ -243,7 +243,7 @@ class Writable(ABC):
         found = os.path.splitext(place.rstrip("/" + os.sep))[1]
         if found != ending and (ending or found in (".npy", ".zarr", ".safetensors")):
             wanted = f"a name that ends in {ending}" if ending else "a name without an extension"
-            raise RequestError(f"{place}: give {wanted}, or take the method for {found or 'folders'}")
+            raise RequestError(f"{place}: give {wanted}, or use the method for {found or 'folders'}")
         output = _core.Output(place, **options)
         request = self._request()
         with reporting(self._progress(progress), f"writing {os.path.basename(place)}") as report:
