@@ -7,7 +7,7 @@ import json
 import hessblock as hb
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, extra
 
 # Of a block between two layers, [204, 130]: its entries are distinct, so that a wrong index is seen.
 INDICES = {
@@ -136,7 +136,7 @@ def test_free_forgets_the_numbers_but_not_arrays_that_were_handed_over(block, ri
 
 
 def test_dlpack_and_tensors_share_the_memory(block, right):
-    torch = pytest.importorskip("torch")
+    torch = extra("torch")
     tensor = torch.from_dlpack(block)
     assert tensor.shape == right.shape
     np.testing.assert_allclose(tensor.numpy(), right, atol=1e-12)

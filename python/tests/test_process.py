@@ -1,4 +1,4 @@
-"""Manners: memory, interruptions, threads, progress, logging, exceptions."""
+"""hessblock in a process: memory, interruptions, threads, progress, logging, exceptions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import hessblock as hb
 import numpy as np
 import pytest
-from conftest import IMAGES, LABELS, MODEL, digits
+from conftest import IMAGES, LABELS, MODEL, digits, extra
 from hessblock._progress import reporting
 
 
@@ -26,7 +27,27 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
+def assert_settles(work: Callable[[int], None], bound: int) -> None:
+    """Asserts that a thousand rounds of the work grow the memory by less than the bound.
+
+    Heaps of threads grow once to their size, at a time of their own: one window of three without growth is enough. A leak
+    shows in all of them.
+    """
+    work(300)
+    grown = []
+    for _ in range(3):
+        before = resident()
+        work(1000)
+        grown.append(resident() - before)
+        if grown[-1] < bound:
+            return
+    raise AssertionError(f"a thousand rounds grew the memory by {grown} bytes, in each of three windows")
+
+
+from_proc = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
+
+
+@from_proc
 def test_a_thousand_products_updates_and_blocks_end_with_the_memory_they_began_with():
     problem = digits()
     g, values = hb.ggn(problem), problem.values()
@@ -43,12 +64,8 @@ def test_a_thousand_products_updates_and_blocks_end_with_the_memory_they_began_w
         block.free()
         gc.collect()
 
-    # Until every thread's heap has its size.
-    work(300)
-    before = resident()
-    work(1000)
     # A leak in every round would be 166 MiB of blocks, 43 MiB of products, or 5 MiB of weights.
-    assert resident() - before < 4 << 20
+    assert_settles(work, 4 << 20)
 
 
 class Interruption:
@@ -87,10 +104,14 @@ def test_ctrl_c_stops_long_work_soon_and_the_process_works_on(kind):
     problem = digits(samples=None)
     before = np.asarray(hb.ggn(problem).block("head")).copy()
     work = long_work(problem)[kind]
-    with Interruption(0.4) as interruption, pytest.raises(KeyboardInterrupt):
-        work()
-    # The manner is 100 ms; other work on the machine may take the processor meanwhile.
-    assert time.perf_counter() - interruption.sent < 1.0
+    waited = []
+    for _ in range(3):  # other work on the machine may take the processor meanwhile
+        with Interruption(0.4) as interruption, pytest.raises(KeyboardInterrupt):
+            work()
+        waited.append(time.perf_counter() - interruption.sent)
+        if waited[-1] < 1.0:
+            break
+    assert min(waited) < 1.0
     np.testing.assert_array_equal(hb.ggn(problem).block("head"), before)
 
 
@@ -172,7 +193,7 @@ def test_progress_of_a_problem_is_that_of_all_its_work():
 
 
 def test_true_shows_a_bar_of_tqdm_or_a_line(capsys, monkeypatch):
-    pytest.importorskip("tqdm")
+    extra("tqdm")
     with reporting(True, "product") as report:
         for done in (1, 3, 3, 10):
             report(done, 10)
@@ -241,15 +262,14 @@ def test_everything_says_what_it_is(single, tmp_path):
         assert "object at 0x" not in repr(thing)
 
 
-def test_contiguous_inputs_are_not_copied():
-    images = np.repeat(np.load(IMAGES), 40, 0)
-    labels = np.repeat(np.load(LABELS), 40)
-    before = resident()
+def test_contiguous_inputs_are_borrowed(arrays):
+    images, labels = arrays[0].copy(), arrays[1]
     problem = hb.Problem(MODEL, "cross-entropy", (images, labels), device="cpu")
-    problem.loss_value()
-    assert problem.samples == len(images)
-    assert resident() - before < images.nbytes / 2 + (8 << 20)
-    assert images.nbytes > 16 << 20
+    before = problem.outputs()
+    images *= 0.5
+    halved = hb.Problem(MODEL, "cross-entropy", (images.copy(), labels), device="cpu").outputs()
+    assert not np.allclose(before, halved)
+    np.testing.assert_array_equal(problem.outputs(), halved)
 
 
 def test_records_survive_pickling(single):
