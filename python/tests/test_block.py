@@ -251,3 +251,24 @@ def test_a_result_over_the_budget_says_what_it_needs():
         np.asarray(hb.ggn(tight))
     assert isinstance(caught.value, MemoryError)
     assert caught.value.needed > caught.value.available and caught.value.remedy is not None
+
+
+def test_a_run_of_other_weights_at_the_same_place_says_how_it_differs(fresh, tmp_path):
+    block, path = hb.ggn(fresh).full(), tmp_path / "h.zarr"
+    block.to_zarr(path, shard=(1, 2))
+    fresh.update(0.5 * fresh.values())
+    with pytest.raises(hb.OtherRunError, match="weights") as caught:
+        block.to_zarr(path, shard=(2, 2))
+    assert isinstance(caught.value, FileExistsError) and caught.value.path == f"{path}.partial"
+    assert caught.value.remedy == ("restart", {}) and "weights" in caught.value.differences[0]
+
+
+def test_a_result_larger_than_the_disk_says_what_it_needs(tmp_path):
+    torch = extra("torch")
+    model, data = torch.nn.Linear(2000, 1500), (torch.zeros(2, 2000), torch.zeros(2, 1500))
+    problem = hb.Problem(model, torch.nn.MSELoss(), data, device="cpu")
+    with pytest.raises(hb.DiskError, match="free") as caught:
+        hb.ggn(problem).full().to_npy(tmp_path / "h.npy")
+    assert isinstance(caught.value, OSError) and caught.value.path == str(tmp_path / "h.npy")
+    assert caught.value.needed >= 4 * problem.size**2 > caught.value.available > 0
+    assert caught.value.remedies[0][0] == "part" and not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ data = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
 begun = time.perf_counter()
 """
 EXPORT = """
-torch.onnx.export(model, (data[0],), dynamo=True, verbose=False)
+torch.onnx.export(model, (data[0],), dynamo=True, optimize=False, verbose=False)
 print("seconds", time.perf_counter() - begun)
 """
 BLOCK = """
