@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from pathlib import Path
+from typing import Any
 
 import hessblock as hb
 import numpy as np
@@ -10,6 +13,16 @@ import pytest
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 MODEL, IMAGES, LABELS = (str(DIGITS / name) for name in ("model.onnx", "images.npy", "labels.npy"))
+
+
+def extra(name: str) -> Any:
+    """Imports a package that hessblock does without. Where it is missing the test is skipped.
+
+    In the check (HESSBLOCK_REQUIRE_EXTRAS=1) such a test fails.
+    """
+    if os.environ.get("HESSBLOCK_REQUIRE_EXTRAS") == "1":
+        return importlib.import_module(name)
+    return pytest.importorskip(name)
 
 
 @pytest.fixture(scope="session")

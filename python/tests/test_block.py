@@ -7,7 +7,7 @@ import json
 import hessblock as hb
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, extra
 
 # Of a block between two layers, [204, 130]: its entries are distinct, so that a wrong index is seen.
 INDICES = {
@@ -170,7 +170,7 @@ def test_free_forgets_the_numbers_but_not_arrays_that_were_handed_over(block, ri
 
 
 def test_dlpack_and_tensors_share_the_memory(block, right):
-    torch = pytest.importorskip("torch")
+    torch = extra("torch")
     tensor = torch.from_dlpack(block)
     assert tensor.shape == right.shape
     np.testing.assert_allclose(tensor.numpy(), right, atol=1e-12)
@@ -285,3 +285,24 @@ def test_a_result_over_the_budget_says_what_it_needs():
         np.asarray(hb.ggn(tight))
     assert isinstance(caught.value, MemoryError)
     assert caught.value.needed > caught.value.available and caught.value.remedy is not None
+
+
+def test_a_run_of_other_weights_at_the_same_place_says_how_it_differs(fresh, tmp_path):
+    block, path = hb.ggn(fresh).full(), tmp_path / "h.zarr"
+    block.to_zarr(path, shard=(1, 2))
+    fresh.update(0.5 * fresh.values())
+    with pytest.raises(hb.OtherRunError, match="weights") as caught:
+        block.to_zarr(path, shard=(2, 2))
+    assert isinstance(caught.value, FileExistsError) and caught.value.path == f"{path}.partial"
+    assert caught.value.remedy == ("restart", {}) and "weights" in caught.value.differences[0]
+
+
+def test_a_result_larger_than_the_disk_says_what_it_needs(tmp_path):
+    torch = extra("torch")
+    model, data = torch.nn.Linear(2000, 1500), (torch.zeros(2, 2000), torch.zeros(2, 1500))
+    problem = hb.Problem(model, torch.nn.MSELoss(), data, device="cpu")
+    with pytest.raises(hb.DiskError, match="free") as caught:
+        hb.ggn(problem).full().to_npy(tmp_path / "h.npy")
+    assert isinstance(caught.value, OSError) and caught.value.path == str(tmp_path / "h.npy")
+    assert caught.value.needed >= 4 * problem.size**2 > caught.value.available > 0
+    assert caught.value.remedies[0][0] == "part" and not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import extra
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "python" / "examples"
@@ -29,21 +30,21 @@ def blocks(page):
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "python.md"], ids=lambda page: page.name)
 def test_code_of_a_page_runs(page, tmp_path):
-    pytest.importorskip("torch")
+    extra("torch")
     code = tmp_path / "page.py"
     code.write_text(blocks(page), "utf-8")
     run([code], tmp_path)
 
 
 def test_quickstart_runs_and_draws(tmp_path):
-    pytest.importorskip("torch")
+    extra("torch")
     printed = run([EXAMPLES / "quickstart.py"], tmp_path)
     assert "epoch 4" in printed and "passed" in printed
     assert (tmp_path / "quickstart.png").stat().st_size > 1000
 
 
 def test_jax_example_agrees_with_jax(tmp_path):
-    pytest.importorskip("jax2onnx")
+    extra("jax2onnx")
     printed = run([EXAMPLES / "jax_hessian.py"], tmp_path)
     assert float(printed.rsplit(maxsplit=1)[1]) < 1e-10
 

@@ -7,9 +7,10 @@ import time
 import hessblock as hb
 import numpy as np
 import pytest
+from conftest import extra
 
-jax = pytest.importorskip("jax")
-pytest.importorskip("jax2onnx")
+jax = extra("jax")
+extra("jax2onnx")
 jnp = jax.numpy
 from jax.flatten_util import ravel_pytree  # noqa: E402
 
@@ -155,7 +156,7 @@ def test_callable_loss_is_differentiated_by_jax(reduce):
 
 
 def test_functions_of_optax_are_losses():
-    optax = pytest.importorskip("optax")
+    optax = extra("optax")
     assert problem(mlp, MLP, optax.softmax_cross_entropy_with_integer_labels).loss == "cross-entropy(mean)"
     onehot = (POINTS, np.eye(3, dtype=np.float32)[LABELS])
     agrees(problem(mlp, MLP, optax.softmax_cross_entropy, onehot), dense(mlp, MLP))
@@ -189,9 +190,12 @@ def test_update_takes_a_tree_an_array_or_a_dictionary_in_milliseconds():
     other = jax.tree_util.tree_map(lambda leaf: 0.5 * leaf + 0.1, MLP)
     wanted = dense(mlp, other)
     p.update(other)
-    start = time.perf_counter()
-    p.update(other)
-    assert time.perf_counter() - start < 0.1
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        p.update(other)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.1
     np.testing.assert_allclose(np.asarray(G.full()), wanted, atol=1e-13)
     p.update()
     np.testing.assert_allclose(np.asarray(G.full()), dense(mlp, MLP), atol=1e-13)
@@ -247,7 +251,7 @@ def test_windows_over_any_axes_but_the_samples_are_pooling(shape, window, stride
 
 
 def test_flax_modules_are_taken_with_their_parameters():
-    nn = pytest.importorskip("flax.linen")
+    nn = extra("flax.linen")
 
     class Net(nn.Module):
         @nn.compact
@@ -270,7 +274,7 @@ def test_flax_modules_are_taken_with_their_parameters():
 
 
 def test_nnx_and_equinox_modules_are_taken_with_their_parameters():
-    nnx, equinox = pytest.importorskip("flax.nnx"), pytest.importorskip("equinox")
+    nnx, equinox = extra("flax.nnx"), pytest.importorskip("equinox")
     definition, state = nnx.split(nnx.Linear(3, 3, rngs=nnx.Rngs(0)))
     p = problem(lambda state, x: jnp.tanh(nnx.merge(definition, state)(x)), state)
     assert [each.name for each in p.parameters] == ["bias", "kernel"]

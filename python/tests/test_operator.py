@@ -5,6 +5,7 @@ from __future__ import annotations
 import hessblock as hb
 import numpy as np
 import pytest
+from conftest import extra
 
 KINDS = {
     "ggn": hb.ggn,
@@ -105,7 +106,7 @@ def test_rows_times_the_operator_do_not_form_the_matrix(double, full):
     v = np.random.default_rng(3).standard_normal((2, double.size))
     np.testing.assert_allclose(v @ hb.ggn(double), v @ full, atol=1e-9)
     np.testing.assert_allclose(v[0] @ hb.ggn(double), v[0] @ full, atol=1e-9)
-    torch = pytest.importorskip("torch")
+    torch = extra("torch")
     np.testing.assert_allclose(torch.from_numpy(v) @ hb.ggn(double), v @ full, atol=1e-9)
 
 
@@ -136,7 +137,7 @@ def test_vectors_that_do_not_fit_are_refused(double):
 
 
 def test_tensors_come_back_as_tensors(double, full):
-    torch = pytest.importorskip("torch")
+    torch = extra("torch")
     v = torch.randn(double.size, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         product = hb.ggn(double) @ v.to(dtype)
@@ -185,7 +186,7 @@ def test_rank_tolerance_follows_the_weights(fresh):
 
 
 def test_scipy_finds_the_largest_eigenvalues(double, full):
-    linalg = pytest.importorskip("scipy.sparse.linalg")
+    linalg = extra("scipy.sparse.linalg")
     operator = hb.ggn(double).to_scipy()
     found = linalg.eigsh(operator, k=3, return_eigenvectors=False)
     np.testing.assert_allclose(np.sort(found), np.linalg.eigvalsh(full)[-3:], rtol=1e-8)

@@ -60,7 +60,7 @@ def test_verify_compares_a_result_with_the_matrix_that_it_is_of(written, single)
         hb.verify(written)
 
 
-def test_what_is_no_result_is_refused(tmp_path):
+def test_opening_a_path_without_a_result_is_a_file_error(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros(3))
     for name in ("x.npy", "nothing", "nothing.zarr"):
         with pytest.raises(hb.FileError) as caught:

@@ -7,7 +7,7 @@ import pickle
 import hessblock as hb
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, extra
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_a_study_is_shown_and_written(study, tmp_path):
 
 
 def test_a_study_is_plotted(study, tmp_path):
-    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib = extra("matplotlib")
     matplotlib.use("Agg")
     axes = study.plot(path=tmp_path / "error.pdf")
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["dense1", "dense2", "head"]
@@ -63,7 +63,7 @@ def test_the_own_weights_stay_as_they_are(single):
     np.testing.assert_array_equal(single.values(), before)
 
 
-def test_a_study_that_cannot_be_is_refused(single):
+def test_a_study_of_an_unknown_layer_or_initialiser_is_refused(single):
     with pytest.raises(hb.RequestError, match="glorot"):
         hb.error(single, initialiser="none")
     with pytest.raises(hb.RequestError, match="tail"):

@@ -1,4 +1,7 @@
-"""The time from a fresh module to its first block, in a process that has exported nothing yet."""
+"""The time from a fresh module to its first block, beside the time of the export alone, in processes that have exported nothing yet.
+
+The bound of three seconds on the machine of BENCHMARKS.md is in python/benches/lenet.py.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,43 @@ import os
 import subprocess
 import sys
 
-import pytest
+from conftest import extra
 
-SCRIPT = """
+extra("torch")
+
+START = """
 import time, torch, numpy as np, hessblock as hb
 from torch import nn
 model = nn.Sequential(
     nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
-    nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10))
+    nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)).eval()
 data = torch.randn(128, 1, 28, 28), torch.randint(10, (128,))
 begun = time.perf_counter()
+"""
+EXPORT = """
+torch.onnx.export(model, (data[0],), dynamo=True, optimize=False, verbose=False)
+print("seconds", time.perf_counter() - begun)
+"""
+BLOCK = """
 problem = hb.Problem(model, nn.CrossEntropyLoss(), data, device="cpu")
 block = np.asarray(hb.ggn(problem).block("3"))
 assert block.shape == (2416, 2416)
-print(time.perf_counter() - begun)
+print("seconds", time.perf_counter() - begun)
 """
 
 
-@pytest.mark.skipif(
-    hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1) + 0.5, reason="other work takes the machine's time"
-)
-def test_a_fresh_lenet5_has_its_first_block_within_three_seconds() -> None:
-    seconds = []
-    for _ in range(4):  # other work on the machine only adds to it
-        run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True,
-                             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
-        seconds.append(float(run.stdout))
-        if seconds[-1] < 3.0:
+def seconds(work: str) -> float:
+    """The seconds that the work took in a process of its own."""
+    run = subprocess.run([sys.executable, "-c", START + work], capture_output=True, text=True, check=True,
+                         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    return float(run.stdout.rsplit(maxsplit=1)[1])
+
+
+def test_a_fresh_lenet5_has_its_first_block_in_little_more_than_the_time_of_its_export() -> None:
+    measured = []
+    for _ in range(4):  # other work on the machine may fall on one of the two
+        export, block = seconds(EXPORT), seconds(BLOCK)
+        if block <= 1.3 * export + 0.5:
             return
-    raise AssertionError(f"{min(seconds):.2f} s at best, of {seconds}")
+        measured.append((export, block))
+    raise AssertionError(f"seconds of the export alone, and from the module to the block: {measured}")
