@@ -167,6 +167,31 @@ def test_loss_that_mixes_samples_is_refused():
         problem(mlp, MLP, lambda z, t: jnp.std(z))
 
 
+def test_loss_that_is_a_mean_only_over_the_first_samples_is_refused():
+    from hessblock._jax_loss import JaxLoss
+
+    def weighted(z, t):
+        weight = jnp.array([0.5, 2.0, 1.0])[t]
+        each = -jnp.take_along_axis(jax.nn.log_softmax(z), t[..., None], -1)[..., 0]
+        return (weight * each).sum() / weight.sum()
+
+    outputs, classes = np.random.default_rng(1).standard_normal((30, 3)), np.arange(30) // 10
+    with pytest.raises(hb.ModelError, match="weighted is neither the mean nor the sum over samples: 30 samples"):
+        JaxLoss(weighted, (3,)).derivatives(outputs, classes)
+    JaxLoss(weighted, (3,), "mean").derivatives(outputs, classes)
+
+
+@pytest.mark.parametrize("samples", [1, (3, 4), (2, 6)])
+def test_mean_over_a_range_of_samples_is_that_of_jax(samples):
+    start, stop = (0, samples) if isinstance(samples, int) else samples
+
+    def quartic(z, t):
+        return ((z - jax.nn.one_hot(t, 3)) ** 4).sum(-1).mean()
+
+    part = (POINTS[start:stop], LABELS[start:stop])
+    agrees(problem(mlp, MLP, quartic, samples=samples), dense(mlp, MLP, quartic, part))
+
+
 def test_inputs_come_by_keyword_by_dictionary_or_one_after_the_other():
     params = {"left": normal(3, 3), "right": normal(2, 3)}
     other = RANDOM.standard_normal((7, 2)).astype(np.float32)

@@ -241,7 +241,7 @@ def test_large_hessians_lie_in_a_file_and_are_the_same() -> None:
 
 def test_pieces_of_samples_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = TorchLoss(coupled, "coupled", (C,)).derivatives(Z.numpy(), REAL.numpy())
-    monkeypatch.setattr("hessblock._torch_callable.CHUNK", 4 * C * C * 8)
+    monkeypatch.setattr("hessblock._callable.CHUNK", 4 * C * C * 8)
     for a, b in zip(whole, TorchLoss(coupled, "coupled", (C,)).derivatives(Z.numpy(), REAL.numpy()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
@@ -308,3 +308,59 @@ def test_losses_of_the_library_pass_as_they_are() -> None:
     own = _core.Loss.cross_entropy("sum", label_smoothing=0.1)
     p = problem(own, LABELS)
     compare(p, partial(F.cross_entropy, reduction="sum", label_smoothing=0.1), LABELS)
+
+
+def test_a_loss_that_is_a_mean_only_over_the_first_samples_is_refused() -> None:
+    z = torch.randn(40, C, generator=DRAW, dtype=torch.float64)
+    classes = torch.arange(40) // 10
+    loss = TorchLoss(lambda z, y: F.cross_entropy(z, y, weight=WEIGHT.double()), "weighted", (C,))
+    with pytest.raises(hb.ModelError, match=r"weighted is neither the mean nor the sum over samples: 40 samples"):
+        loss.derivatives(z.numpy(), classes.numpy())
+    told = TorchLoss(lambda z, y: F.cross_entropy(z, y, weight=WEIGHT.double()), "weighted", (C,), reduction="mean")
+    told.derivatives(z.numpy(), classes.numpy())
+
+
+def test_a_loss_of_too_many_samples_for_one_batch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hessblock._callable.WHOLE", 10)
+    with pytest.warns(UserWarning, match=r"loss coupled is the mean over samples was found out from the first 8 samples alone"):
+        hb.Problem(linear(), coupled, (X, REAL), device="cpu", dtype="float64", check=False)
+
+
+@pytest.mark.parametrize("samples", [1, (3, 4), (2, 6)])
+def test_a_mean_over_a_range_of_samples_is_that_of_the_module(samples: Any) -> None:
+    start, stop = (0, samples) if isinstance(samples, int) else samples
+    p = problem(coupled, REAL, samples=samples)
+    value = of_outputs(coupled, REAL[start:stop], linear(), X[start:stop])[0]
+    assert p.loss_value() == pytest.approx(value, rel=1e-8)
+
+
+def test_one_sample_does_not_decide_what_a_loss_is() -> None:
+    loss = TorchLoss(coupled, "coupled", (C,))
+    loss.derivatives(Z.numpy()[:1], REAL.numpy()[:1])
+    assert loss.reduction is None
+    loss.derivatives(Z.numpy(), REAL.numpy())
+    assert loss.reduction == "mean"
+
+
+def test_a_hessian_that_is_not_finite_is_said_to_be_that_of_the_loss() -> None:
+    def root(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return ((outputs - targets).abs() ** 1.5).sum()
+
+    module = linear()
+    targets = REAL.clone()
+    targets[4] = module(X)[4].detach()
+    with pytest.raises(hb.InvalidValueError, match="the loss root has a (gradient|Hessian) that is not finite at sample 4"):
+        problem(root, targets, module, check=False)
+
+
+def test_a_loss_without_memory_is_not_tried_a_sample_at_a_time() -> None:
+    calls = []
+
+    def large(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(len(outputs))
+        if torch._C._functorch.is_batchedtensor(outputs) or torch._C._functorch.is_gradtrackingtensor(outputs):
+            raise MemoryError("for the test")
+        return coupled(outputs, targets)
+
+    with pytest.raises(MemoryError, match="for the test"):
+        TorchLoss(large, "large", (C,)).derivatives(Z.numpy(), REAL.numpy())

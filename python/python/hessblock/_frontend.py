@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._errors import ModelError, RequestError
+from ._lazy import Bounds
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class Frontend(Protocol):
         """Returns the library's loss for what a user gave as loss."""
         ...
 
-    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
-        """Raises CheckError where outputs, loss or gradient differ from those of the model itself."""
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:
+        """Raises CheckError where outputs, loss or gradient of the first of `samples` differ from those of the model itself."""
         ...
 
 
@@ -155,9 +156,9 @@ class OnnxFrontend:
             )
         from ._torch_loss import Loss
 
-        return Loss(loss, self._output_shape, reduction=self._reduction).taken
+        return Loss(loss, self._output_shape, reduction=self._reduction, notes=self.notes).taken
 
-    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:
         """Does nothing: there is no other implementation of a file to compare with."""
 
 
@@ -187,7 +188,7 @@ class FrozenFrontend:
         found: _core.Loss | CallableLoss = loss
         return found
 
-    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:
         """Does nothing: the model itself is not here."""
 
 

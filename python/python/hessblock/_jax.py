@@ -18,6 +18,7 @@ from ._errors import ModelError, ShapeError
 from ._frontend import CallableLoss, Data, Graph
 from ._jax_export import SAMPLES, Traced, export, rename, symbol, trace
 from ._jax_loss import Loss, double, on_device
+from ._lazy import Bounds
 
 
 @dataclass(frozen=True)
@@ -203,23 +204,24 @@ class JaxFrontend:
         Raises:
             ModelError: It is no loss.
         """
-        self._loss = Loss(loss, self._trace().shape, self.reduction)
+        self._loss = Loss(loss, self._trace().shape, self.reduction, self.notes)
         return self._loss.taken
 
-    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:
         """Compares outputs, loss and gradient of a few samples with JAX' own in double precision.
 
         Raises:
             CheckError: They differ; the message says where and by how much.
         """
         own = None if self._loss is None else self._loss.jax
-        _check.compare(self.name, session, _check.of_network(session, data, loss, own is None), self._own(data, own))
+        ours = _check.of_network(session, data, loss, samples, own is None)
+        _check.compare(self.name, "function", session, ours, self._own(data, own, samples))
 
-    def _own(self, data: Data, loss: Callable[..., Any] | None) -> _check.Own:
+    def _own(self, data: Data, loss: Callable[..., Any] | None, samples: Bounds) -> _check.Own:
         """Computes outputs, loss and gradient by JAX in double precision."""
         with double():
-            inputs = [on_device(_check.first(source)) for _, source in data.inputs]
-            targets = None if data.targets is None else on_device(_check.first(data.targets))
+            inputs = [on_device(_check.first(source, samples)) for _, source in data.inputs]
+            targets = None if data.targets is None else on_device(_check.first(data.targets, samples))
             arrays = [on_device(array) for _, array in self.arrays()]
 
             def value(arrays: list[Any]) -> tuple[Any, Any]:

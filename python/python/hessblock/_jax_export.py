@@ -14,6 +14,7 @@ from jax.extend import core as jax_core
 
 from . import _jax_windows
 from ._errors import ModelError, UnsupportedError
+from ._text import first_line
 
 # The name of the axis of the samples.
 SAMPLES = "N"
@@ -87,8 +88,7 @@ def export(name: str, traced: Traced, double: bool) -> Any:
         except Exception as second:
             missing = unknown(traced.closed.jaxpr)
             if missing:
-                listed = ", ".join(missing)
-                raise UnsupportedError(f"{name} has operations that jax2onnx cannot export: {listed}", nodes=missing) from second
+                raise UnsupportedError(f"{name} has operations that jax2onnx cannot export: {', '.join(missing)}", nodes=missing) from second
             raise UnsupportedError(f"jax2onnx cannot export {name}: {first_line(first)}", nodes=[first_line(first)]) from first
     _jax_windows.rewrite(model.graph)
     return model
@@ -152,9 +152,3 @@ def _rename(graph: Any, changes: dict[str, str]) -> None:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
                 _rename(inner, changes)
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an exception's message, or its type."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -13,15 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, _spool
-from . import _data_files as files
+from . import _core
+from ._callable import Derivatives, FunctionLoss, Labels
 from ._errors import ModelError
 from ._frontend import CallableLoss
 
-# Samples with which mean and sum are told apart.
-TRIED = 8
-# Bytes of Hessians that are computed at once.
-CHUNK = 1 << 25
 SYNONYMS = {
     "ce": "cross-entropy", "softmax-cross-entropy": "cross-entropy", "squared-error": "mse",
     "binary-cross-entropy": "bce", "bce-with-logits": "bce",
@@ -61,8 +57,8 @@ STRINGS: dict[str, Callable[[Any, Any], Any]] = {"cross-entropy": cross_entropy,
 class Loss:
     """A loss as a user gave it, in the two forms in which it is needed."""
 
-    def __init__(self, given: Any, shape: tuple[int, ...], reduction: str | None) -> None:
-        """`shape` is that of a sample's outputs.
+    def __init__(self, given: Any, shape: tuple[int, ...], reduction: str | None, notes: list[str] | None = None) -> None:
+        """`shape` is that of a sample's outputs, and `notes` receives what a user should know.
 
         Raises:
             ModelError: It is no loss.
@@ -90,7 +86,7 @@ class Loss:
             if reduction == "sum":
                 self.jax = lambda outputs, targets: given(outputs, targets).sum()
         elif callable(given):
-            made = JaxLoss(given, shape, reduction)
+            made = JaxLoss(given, shape, reduction, notes)
             self.jax, self.taken = made.batch, made
         else:
             raise ModelError(
@@ -104,23 +100,21 @@ def optax_cross_entropy() -> Any:
     return getattr(sys.modules.get("optax"), "softmax_cross_entropy_with_integer_labels", object())
 
 
-class JaxLoss:
+class JaxLoss(FunctionLoss):
     """A loss `function(outputs, targets)`, or `function(outputs)` without targets: the mean or the sum over samples.
 
     A function that returns an array, such as those of Optax, is taken with the mean of its entries, or their sum where
     `reduction` says so.
     """
 
-    def __init__(self, function: Callable[..., Any], shape: tuple[int, ...], reduction: str | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], shape: tuple[int, ...], reduction: str | None = None, notes: list[str] | None = None
+    ) -> None:
         """`shape` is that of a sample's outputs."""
-        self.function, self.shape = function, shape
-        self.name = str(getattr(function, "__name__", type(function).__name__))
-        self.given, self.reduction = reduction, reduction
-        """"mean" or "sum"; found at the first use if not given."""
+        super().__init__(str(getattr(function, "__name__", type(function).__name__)), shape, reduction=reduction, notes=notes)
+        self.function = function
+        self.tolerance = 1e-6
         self._piece: Callable[..., Any] | None = None
-
-    def __repr__(self) -> str:
-        return f"{self.name}({self.reduction or 'reduction not found yet'})"
 
     def batch(self, outputs: Any, targets: Any = None) -> Any:
         """Returns the loss of a batch [n, shape…] as a number."""
@@ -134,33 +128,38 @@ class JaxLoss:
         """Returns the loss of one sample whose outputs are flat."""
         return self.batch(outputs.reshape(1, *self.shape), None if targets is None else targets[None])
 
-    def derivatives(
-        self, outputs: NDArray[np.float64], targets: NDArray[Any] | str | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def derivatives(self, outputs: NDArray[np.float64], targets: Labels | str) -> Derivatives:
         """Returns values [N], gradients [N, C] and Hessians [N, C, C] at outputs [N, C], with the reduction's weight in all three.
 
         Raises:
             ModelError: The function is neither the mean nor the sum of the samples' losses, or cannot be differentiated.
         """
-        samples, count = outputs.shape
-        labels = None if targets is None else files.take(targets, 0, samples)
-        values, gradients = np.empty(samples), np.empty((samples, count))
-        hessians = _spool.empty((samples, count, count), np.float64, _spool.LIMIT)
-        step = max(1, min(samples, CHUNK // (8 * count * count)))
         with double():
-            if self.reduction is None:
-                self.reduction = self.find_reduction(outputs, labels)
-            weight = 1.0 / samples if self.reduction == "mean" else 1.0
-            for start in range(0, samples, step):
-                part = slice(start, min(start + step, samples))
-                z = jnp.asarray(outputs[part], jnp.float64)
-                pieces = self.piece()(z) if labels is None else self.piece()(z, on_device(labels[part]))
-                for whole, piece in zip((values, gradients, hessians), pieces, strict=True):
-                    whole[part] = np.asarray(piece)
-                    whole[part] *= weight
-        return values, gradients, hessians
+            return super().derivatives(outputs, targets)
 
-    def piece(self) -> Callable[..., Any]:
+    def value(self, outputs: NDArray[np.float64], targets: Labels) -> float:
+        """Returns the loss of a batch, with outputs [n, C]."""
+        z = jnp.asarray(outputs, jnp.float64).reshape(len(outputs), *self.shape)
+        return float(self.batch(z, None if targets is None else on_device(targets)))
+
+    def prepare(self, outputs: NDArray[np.float64], targets: Labels) -> None:
+        """Tries the function on a few samples.
+
+        Raises:
+            ModelError: It fails.
+        """
+        try:
+            self.value(outputs, targets)
+        except Exception as error:
+            raise self.failed(outputs, targets, error) from error
+
+    def piece(self, outputs: NDArray[np.float64], targets: Labels) -> tuple[Any, Any, Any]:
+        """Returns values, gradients and Hessians of the samples' own losses."""
+        z = jnp.asarray(outputs, jnp.float64)
+        found: tuple[Any, Any, Any] = self.compiled()(z) if targets is None else self.compiled()(z, on_device(targets))
+        return found
+
+    def compiled(self) -> Callable[..., Any]:
         """Returns the function that gives values, gradients and Hessians of the samples' own losses."""
         if self._piece is None:
 
@@ -173,47 +172,6 @@ class JaxLoss:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_piece": None}
-
-    def find_reduction(self, outputs: NDArray[np.float64], targets: NDArray[Any] | None) -> str:
-        """Compares the loss of a batch with those of its samples.
-
-        Raises:
-            ModelError: It fails, or is neither their mean nor their sum.
-        """
-        count = min(len(outputs), TRIED)
-        z = jnp.asarray(outputs[:count], jnp.float64).reshape(count, *self.shape)
-        y = None if targets is None else on_device(targets[:count])
-        try:
-            whole = float(self.batch(z, y))
-        except Exception as error:
-            shapes = f"outputs of shape {[count, *self.shape]}"
-            if targets is not None:
-                shapes += f" and targets of {targets.dtype} and shape {[count, *targets.shape[1:]]}"
-            raise ModelError(f"the loss {self.name} fails on {shapes}: {error}") from error
-        if count == 1:
-            return "sum"  # which is the mean, too
-        random = np.random.default_rng(0)
-        for attempt in range(3):
-            if attempt:  # losses that are 0 tell nothing
-                z = z + random.standard_normal(z.shape)
-                whole = float(self.batch(z, y))
-            each = np.array([float(self.batch(z[n : n + 1], None if y is None else y[n : n + 1])) for n in range(count)])
-            scale = float(np.abs(each).sum())
-            if not np.isfinite(scale) or scale == 0.0:
-                continue
-            is_sum, is_mean = (abs(whole - total) <= 1e-6 * scale for total in (each.sum(), each.mean()))
-            if is_sum != is_mean:
-                return "sum" if is_sum else "mean"
-            if not is_sum:
-                raise ModelError(
-                    f"the loss {self.name} is neither the mean nor the sum over samples: {count} samples have the loss {whole:.6g} "
-                    f"together, and {each.sum():.6g} in sum; a Hessian is a sum over samples, so write it as such, or say what it is "
-                    "meant to be by reduction='mean' or 'sum'"
-                )
-        raise ModelError(
-            f"whether the loss {self.name} is the mean or the sum over samples could not be found out from the first {count} samples: "
-            "say so by reduction='mean' or 'sum'"
-        )
 
 
 def on_device(values: NDArray[Any]) -> Any:

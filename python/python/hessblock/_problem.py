@@ -131,7 +131,7 @@ class Problem:
             budget=budget,
         )
         if check:
-            self._frontend.check(self._session(), self._data, self._loss)
+            self._frontend.check(self._session(), self._data, self._loss, self._sessions.bounds)
         self._tell()
 
     def _session(self) -> _core.Session:

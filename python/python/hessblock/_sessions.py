@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._errors import RequestError
+from ._errors import InvalidValueError, RequestError
 from ._frontend import CallableLoss, Data
 from ._lazy import Bounds
 from ._progress import Progress, reporting
@@ -46,6 +46,12 @@ class Sessions:
         return self._made.samples
 
     @property
+    def bounds(self) -> Bounds:
+        """The range of the data's samples that the loss is taken over."""
+        start = 0 if self._range is None else self._range[0]
+        return start, start + self.samples
+
+    @property
     def known(self) -> bool:
         """Whether the loss is one of the library's own."""
         return isinstance(self._loss, _core.Loss)
@@ -68,7 +74,7 @@ class Sessions:
             return self.current()
         if not self.known:
             raise RequestError("a callable loss is known at all samples of its problem together: give samples= to the problem")
-        start = 0 if self._range is None else self._range[0]
+        start = self.bounds[0]
         return self._make((start, start + samples))
 
     def replace(self, network: _core.Network) -> None:
@@ -102,14 +108,36 @@ class Sessions:
     def derivatives(
         self, loss: Any, outputs: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Returns values [N], gradients [N, C] and Hessians [N, C, C] of a callable loss at the outputs."""
+        """Returns values [N], gradients [N, C] and Hessians [N, C, C] of a callable loss at the outputs.
+
+        Raises:
+            InvalidValueError: One of them is NaN or infinite, which is refused by default.
+        """
         targets = self._targets
         if isinstance(targets, str):
             from ._data_files import samples, take
 
             targets = take(targets, 0, samples(targets))
         values, gradients, hessians = loss.derivatives(outputs, targets)
+        if not self._budget.get("allow_non_finite"):
+            for what, found in (("value", values), ("gradient", gradients), ("Hessian", hessians)):
+                bad = first_not_finite(found)
+                if bad is not None:
+                    sample = bad + (0 if self._range is None else self._range[0])
+                    raise InvalidValueError(
+                        f"the loss {loss.name} has a {what} that is not finite at sample {sample}: write it so that it is finite there, "
+                        "or give allow_non_finite=True"
+                    )
         return values, gradients, hessians
+
+
+def first_not_finite(array: NDArray[np.float64]) -> int | None:
+    """Returns the first index on the first axis with a number that is NaN or infinite; None if there is none."""
+    for start in range(0, len(array), 1024):
+        finite = np.isfinite(array[start : start + 1024]).reshape(len(array[start : start + 1024]), -1).all(axis=1)
+        if not finite.all():
+            return start + int(np.argmin(finite))
+    return None
 
 
 def sample_range(samples: int | Sequence[int] | slice | None, count: int) -> Bounds | None:

@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from . import _check as checks
 from . import _core, _data
 from . import _torch_call as calls
-from . import _torch_check as checks
+from . import _torch_check as torch_checks
 from . import _torch_module as modules
 from ._errors import ModelError
 from ._frontend import CallableLoss, Data, Graph
+from ._lazy import Bounds
+from ._text import listed
 from ._torch_export import Exported, export
 from ._torch_loss import Loss
 
@@ -46,7 +49,7 @@ class TorchFrontend:
         self._outputs: calls.Outputs | None = None
         self._examples: list[torch.Tensor] = []
         self._exported: Exported | None = None
-        self._unread: dict[str, NDArray[Any]] = {}
+        self._unread: dict[str, NDArray[Any] | str] = {}
         self._loss: Loss | None = None
 
     def _note_weights(self, held: modules.Weights) -> None:
@@ -79,7 +82,7 @@ class TorchFrontend:
         taken = _data.read(data, names=self._arguments())
         call = calls.bind(self.module, taken, self._taken)
         if self._exported is not None and self._call is not None and call != self._call:
-            raise ModelError(f"{self.name} was exported for the inputs {modules.listed(self._call.names)}: other data must have the same")
+            raise ModelError(f"{self.name} was exported for the inputs {listed(self._call.names)}: other data must have the same")
         if self._call is None:
             self._examples, returned = calls.example(self.module, call, taken, self.real, self._place)
             self._outputs = calls.outputs(self.module, returned, self.output, {*self._taken, *call.names})
@@ -88,7 +91,7 @@ class TorchFrontend:
             self._export()
         unread = self._export().unread
         named = [(name, source) for name, (_, source) in zip(call.names, taken.inputs, strict=True)]
-        self._unread = {name: checks.first(source) for name, source in named if name in unread}
+        self._unread = {name: source for name, source in named if name in unread}
         if len(named) > 1 or call.whole:
             taken.inputs = [(name, source) for name, source in named if name not in unread]
         return taken
@@ -145,7 +148,7 @@ class TorchFrontend:
             self._exported = export(module, arguments, self._call.order(module), self._outputs.names, self._taken)
             if self._exported.cuts:
                 self.notes.append(
-                    f"{self.name} cuts off gradients ({modules.listed(self._exported.cuts)}), which ONNX cannot express: hessblock "
+                    f"{self.name} cuts off gradients ({listed(self._exported.cuts)}), which ONNX cannot express: hessblock "
                     "differentiates through them"
                 )
         return self._exported
@@ -177,39 +180,37 @@ class TorchFrontend:
         merged = rows > 1
         if merged:
             shape.insert(axis, rows)
-        self._loss = Loss(loss, tuple(shape), axis=axis, merged=merged, reduction=self.reduction)
+        self._loss = Loss(loss, tuple(shape), axis=axis, merged=merged, reduction=self.reduction, notes=self.notes)
         return self._loss.taken
 
-    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss) -> None:
+    def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:
         """Compares outputs, loss and gradient of the first samples with those of the module itself.
 
         # Errors
         `CheckError` saying what differs, and by how much.
         """
         assert self._call is not None and self._outputs is not None
-        network = session.network
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None
-        targets = None if data.targets is None or function is None else checks.first(data.targets)
+        targets = None if data.targets is None or function is None else checks.first(data.targets, samples)
         sources = dict(data.inputs) | self._unread if len(self._call.names) > 1 else {self._call.names[0]: data.inputs[0][1]}
-        whole = Data([(name, checks.first(sources[name])) for name in self._call.names], None, data.samples)
+        whole = Data([(name, checks.first(sources[name], samples)) for name in self._call.names], None, data.samples)
         inputs = calls.tensors(whole, 0, checks.COMPARED, self.real, floats=any(tensor.is_floating_point() for tensor in self._examples))
         inputs = [tensor.to(example.dtype) for tensor, example in zip(inputs, self._examples, strict=True)]
         doubles = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
-        ours = checks.of_network(network, session.device, data, loss, function is None)
+        ours = checks.of_network(session, data, loss, samples, function is None)
         hint = "".join(f"; it cuts off gradients: {place}" for place in (self._exported.cuts[:3] if self._exported else []))
 
         def rough() -> checks.Own:
             arguments = self._call.arguments([self._place(tensor) for tensor in inputs], self.module)  # type: ignore[union-attr]
-            return checks.own(self.module, arguments, self._outputs.chosen, _single(function), targets)  # type: ignore[union-attr]
+            return torch_checks.own(self.module, arguments, self._outputs.chosen, _single(function), targets)  # type: ignore[union-attr]
 
         exact = None
-        if checks.fits(self.module):
+        if torch_checks.fits(self.module):
             # A module may compute in single precision only, by constants of its own.
             with contextlib.suppress(Exception):
                 twin = modules.double(self.module)
-                exact = checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
-        kind = session.device.precision
-        checks.compare(self.name, network, kind, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
+                exact = torch_checks.own(twin, self._call.arguments(doubles, twin), self._outputs.chosen, function, targets)
+        checks.compare(self.name, "module", session, ours, exact, rough, half=self._half, padding=self._padding, hint=hint)
 
 
 def _single(loss: Any) -> Any:

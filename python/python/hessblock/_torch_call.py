@@ -17,8 +17,9 @@ from torch.utils import _pytree as pytree
 from . import _data_files as files
 from ._errors import ModelError
 from ._frontend import Data
-from ._torch_export import first_line, unique, user_frame
-from ._torch_module import eager, evaluation, listed
+from ._text import first_line, listed
+from ._torch_export import unique, user_frame
+from ._torch_module import eager, evaluation
 
 # Samples of an example: more than one, so that no axis of samples is taken for one of a single entry.
 EXAMPLE = 2

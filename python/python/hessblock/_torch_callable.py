@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import _data_files as files
 from . import _spool
+from ._callable import FunctionLoss, Labels, out_of_memory
 from ._errors import ModelError
+from ._text import first_line
 
-# Samples with which mean and sum are told apart.
-TRIED = 8
-# Bytes of Hessians that are computed at once.
-CHUNK = 1 << 25
+_LOG = logging.getLogger("hessblock")
 
 
-class TorchLoss:
+class TorchLoss(FunctionLoss):
     """A loss `function(outputs, targets)`, or `function(outputs)` if there are no targets, that is the mean or the sum over samples."""
 
     def __init__(
@@ -32,43 +31,25 @@ class TorchLoss:
         merged: bool = False,
         reduction: str | None = None,
         limit: int = _spool.LIMIT,
+        notes: list[str] | None = None,
     ) -> None:
         """`shape` is that of a sample's outputs; `merged` says that their first axis lies on that of the samples, as in [N·T, C]."""
-        self.function, self.name, self.shape, self.merged, self.limit = function, name, shape, merged, limit
-        self.reduction = reduction
-        """"mean" or "sum"; found at the first use if not given."""
+        super().__init__(name, shape, reduction=reduction, limit=limit, notes=notes)
+        self.function, self.merged = function, merged
         self.real = torch.float64
         """The number type that the function takes."""
 
-    def __repr__(self) -> str:
-        return f"{self.name}({self.reduction or 'reduction not found yet'})"
+    def value(self, outputs: NDArray[np.float64], targets: Labels) -> float:
+        """Returns the loss of a batch, with outputs [n, C]."""
+        with torch.no_grad():
+            return float(self.batch(*self.tensors(outputs, targets)))
 
-    def derivatives(
-        self, outputs: NDArray[np.float64], targets: NDArray[Any] | str | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Returns values [N], gradients [N, C] and Hessians [N, C, C] at outputs [N, C], with the reduction's weight in all three.
+    def piece(self, outputs: NDArray[np.float64], targets: Labels) -> tuple[Any, Any, Any]:
+        """Returns values, gradients and Hessians of the samples' own losses."""
+        values, gradients, hessians = self.each(*self.tensors(outputs, targets))
+        return tuple(part.detach().double().cpu().numpy() for part in (values, gradients, hessians))  # type: ignore[return-value]
 
-        Hessians that are larger than the limit lie in a temporary file.
-
-        # Errors
-        `ModelError` if the function is neither the mean nor the sum of the samples' losses, or has no gradient.
-        """
-        samples, count = outputs.shape
-        labels = None if targets is None else files.take(targets, 0, samples)
-        self.prepare(outputs, labels)
-        weight = 1.0 / samples if self.reduction == "mean" else 1.0
-        values, gradients = np.empty(samples), np.empty((samples, count))
-        hessians = _spool.empty((samples, count, count), np.float64, self.limit)
-        step = max(1, CHUNK // (8 * count * count))
-        for start in range(0, samples, step):
-            part = slice(start, min(start + step, samples))
-            z, y = self.tensors(outputs[part], None if labels is None else labels[part])
-            for whole, piece in zip((values, gradients, hessians), self.piece(z, y), strict=True):
-                whole[part] = piece.detach().double().cpu().numpy().reshape(whole[part].shape)
-                whole[part] *= weight
-        return values, gradients, hessians
-
-    def tensors(self, outputs: NDArray[np.float64], targets: NDArray[Any] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def tensors(self, outputs: NDArray[np.float64], targets: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns outputs [n, shape…] and targets as tensors."""
         z = torch.from_numpy(np.array(outputs)).reshape(len(outputs), *self.shape).to(self.real)
         if targets is None:
@@ -95,7 +76,7 @@ class TorchLoss:
         """Returns the loss of one sample, [shape…]."""
         return self.batch(outputs[None], None if targets is None else targets[None])
 
-    def piece(self, z: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def each(self, z: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Returns values, gradients and Hessians of the samples' own losses."""
 
         def flat(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
@@ -115,16 +96,20 @@ class TorchLoss:
             return values, gradients, hessians
         except ModelError:
             raise
-        except Exception:
+        except Exception as error:
             # Functions that torch.func cannot take: conditions on values, item(), operations in place.
-            pass
+            if out_of_memory(error):
+                raise
+            _LOG.info("the loss %s is differentiated a sample at a time, as torch.func cannot take it: %s", self.name, first_line(error))
         try:
             return self.one_by_one(rows, y)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             raise ModelError(f"PyTorch gives no second derivative of the loss {self.name}: {error}") from error
 
     def one_by_one(self, rows: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As `piece`, a sample at a time."""
+        """Returns the same as `each`, a sample at a time."""
         values, gradients, hessians = [], [], []
         for n, row in enumerate(rows):
             target = None if y is None else y[n]
@@ -141,16 +126,15 @@ class TorchLoss:
             hessians.append(torch.stack([torch.zeros_like(leaf) if each is None else each for each in second]).detach())
         return torch.stack(values), torch.stack(gradients), torch.stack(hessians)
 
-    def prepare(self, outputs: NDArray[np.float64], targets: NDArray[Any] | None) -> None:
-        """Finds the function's number type, that it has a gradient, and whether it takes the mean or the sum over samples.
+    def prepare(self, outputs: NDArray[np.float64], targets: Labels) -> None:
+        """Finds the function's number type, and that it has a gradient.
 
-        # Errors
-        `ModelError` if it fails, draws at random, has no gradient, or mixes samples.
+        Raises:
+            ModelError: It fails, or has no gradient.
         """
-        tried = min(len(outputs), TRIED)
-        few, labels = outputs[:tried], None if targets is None else targets[:tried]
-        self.find_type(few, labels)
-        z, y = self.tensors(few, labels)
+        self.find_type(outputs, targets)
+        self.tolerance = 1e-9 if self.real is torch.float64 else 1e-4
+        z, y = self.tensors(outputs, targets)
         with torch.enable_grad():
             value = self.batch(z.clone().requires_grad_(), y)
         if not value.requires_grad:
@@ -158,10 +142,8 @@ class TorchLoss:
                 f"the loss {self.name} gives a number without a gradient: compute it from the outputs by operations of PyTorch, without "
                 "detach(), item() or NumPy"
             )
-        if self.reduction is None:
-            self.reduction = self.find_reduction(z, y)
 
-    def find_type(self, outputs: NDArray[np.float64], targets: NDArray[Any] | None) -> None:
+    def find_type(self, outputs: NDArray[np.float64], targets: Labels) -> None:
         """Takes single precision for a function whose own tensors are of single precision."""
         try:
             self.batch(*self.tensors(outputs, targets))
@@ -175,38 +157,4 @@ class TorchLoss:
             self.batch(*self.tensors(outputs, targets))
         except Exception:
             self.real = torch.float64
-            shapes = f"outputs of shape {[len(outputs), *self.shape]}"
-            if targets is not None:
-                shapes += f" and targets of {targets.dtype} and shape {list(targets.shape)}"
-            raise ModelError(f"the loss {self.name} fails on {shapes}: {first}") from first
-
-    def find_reduction(self, z: torch.Tensor, y: torch.Tensor | None) -> str:
-        """Compares the loss of a batch with those of its samples."""
-        if len(z) == 1:
-            return "sum"  # which is the mean, too
-        tolerance = 1e-9 if self.real is torch.float64 else 1e-4
-        generator = torch.Generator().manual_seed(0)
-        for attempt in range(3):
-            if attempt:  # losses that are 0 tell nothing
-                z = z + torch.randn(z.shape, generator=generator, dtype=z.dtype)
-            with torch.no_grad():
-                whole, again = float(self.batch(z, y)), float(self.batch(z, y))
-                each = np.array([float(self.one(z[n], None if y is None else y[n])) for n in range(len(z))])
-            scale = float(np.abs(each).sum())
-            if abs(whole - again) > tolerance * scale:
-                raise ModelError(f"the loss {self.name} gives {whole} and then {again} for the same batch: it must not draw at random")
-            if not np.isfinite(scale) or scale == 0.0:
-                continue
-            is_sum, is_mean = (abs(whole - total) <= tolerance * scale for total in (each.sum(), each.mean()))
-            if is_sum != is_mean:
-                return "sum" if is_sum else "mean"
-            if not is_sum:
-                raise ModelError(
-                    f"the loss {self.name} is neither the mean nor the sum over samples: {len(z)} samples have the loss {whole:.6g} "
-                    f"together, and {each.sum():.6g} in sum; a Hessian is a sum over samples, so write it as such, or say what it is "
-                    "meant to be by reduction='mean' or 'sum'"
-                )
-        raise ModelError(
-            f"whether the loss {self.name} is the mean or the sum over samples could not be found out from the first {len(z)} samples: "
-            "say so by reduction='mean' or 'sum'"
-        )
+            raise self.failed(outputs, targets, first) from first

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ._errors import ModelError, UnsupportedError
+from ._text import first_line
 from ._torch_module import clean, eager, evaluation
 
 # Their console messages are about the exporter's own working.
@@ -193,11 +194,6 @@ def user_frame(error: BaseException) -> str:
         if not frame.filename.startswith(own) and not frame.filename.startswith("<"):
             return f" ({frame.filename}:{frame.lineno}: {frame.line})"
     return ""
-
-
-def first_line(text: str) -> str:
-    """Returns the first line of a text that is not empty."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def translate(program: torch.export.ExportedProgram, module: nn.Module) -> Any:

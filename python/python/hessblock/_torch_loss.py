@@ -37,9 +37,18 @@ SYNONYMS = {
 class Loss:
     """A loss as a user gave it, in the two forms in which it is needed."""
 
-    def __init__(self, given: Any, shape: tuple[int, ...], *, axis: int = 0, merged: bool = False, reduction: str | None = None) -> None:
+    def __init__(
+        self,
+        given: Any,
+        shape: tuple[int, ...],
+        *,
+        axis: int = 0,
+        merged: bool = False,
+        reduction: str | None = None,
+        notes: list[str] | None = None,
+    ) -> None:
         """`shape` is that of a sample's outputs, and `axis` that of the samples; `merged` says that positions of every sample lie on
-        it too, as in [N·T, C]."""
+        it too, as in [N·T, C]. `notes` receives what a user should know."""
         self.torch: Callable[..., torch.Tensor] | None = None
         """The loss in PyTorch, in double precision on the host; None for one of the library's own."""
         self.taken: _core.Loss | CallableLoss
@@ -70,7 +79,7 @@ class Loss:
                 f"the outputs have the samples on axis {axis}, and the loss {name_of(given)} is taken of outputs that have them first: "
                 "transpose them in forward"
             )
-        self.taken = TorchLoss(self.torch, name_of(given), shape, merged=merged, reduction=reduction)
+        self.taken = TorchLoss(self.torch, name_of(given), shape, merged=merged, reduction=reduction, notes=notes)
 
 
 def name_of(given: Any) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ._errors import ModelError, UnsupportedError
+from ._text import listed
 
 # Number types that go over as they are, and those that are converted first.
 DIRECT = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
@@ -142,12 +143,6 @@ def check_weights(name: str, held: Weights) -> None:
         )
     if not held.differentiated:
         raise ModelError(f"no parameter of {name} has requires_grad=True: there is nothing to differentiate")
-
-
-def listed(names: list[str], most: int = 12) -> str:
-    """Returns names separated by commas, with a count of those beyond the first few."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def training_matters(module: nn.Module) -> bool:
