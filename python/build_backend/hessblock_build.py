@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def build_command(config_settings: Mapping[str, Any] | None, *, editable: bool) 
     cargo = ["cargo", "build", "--locked", "--bin", COMMAND, "--manifest-path", str(root_crate() / "Cargo.toml")]
     command = [*cargo, *arguments, "--message-format", "json-render-diagnostics"]
     print("Running `{}`".format(shlex.join(command)), flush=True)
-    result = subprocess.run(command, stdout=subprocess.PIPE, env=maturin._get_env(), check=False)
+    result = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), check=False)
     if result.returncode != 0:
         sys.exit(f"the {COMMAND} command could not be built: cargo ended with status {result.returncode}")
     messages = [json.loads(line) for line in result.stdout.splitlines() if line.startswith(b"{")]
@@ -96,6 +96,13 @@ def build_command(config_settings: Mapping[str, Any] | None, *, editable: bool) 
     program = SCRIPTS / Path(programs[-1]).name
     shutil.copy2(programs[-1], program)
     strip(program)
+
+
+def environment() -> dict[str, str] | None:
+    """Returns the environment that maturin runs cargo in, which may have a Rust of its own; the process's where it has no such thing."""
+    # A private function of maturin's: a version without it builds with the Rust of the PATH.
+    own: Callable[[], dict[str, str]] | None = getattr(maturin, "_get_env", None)
+    return None if own is None else own()
 
 
 def strip(program: Path) -> None:
