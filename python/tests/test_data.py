@@ -19,6 +19,7 @@ from hessblock import DataError, FileError
 from hessblock import _data_files as files
 from hessblock._data import read
 from hessblock._frontend import Data
+from hessblock._spool import mapped
 
 N = 7
 X = torch.arange(N * 3, dtype=torch.float32).reshape(N, 3)
@@ -170,7 +171,7 @@ def test_samples_of_different_shapes_are_refused_by_number() -> None:
         read(Ragged())
 
 
-def test_what_is_no_data_says_why() -> None:
+def test_data_that_cannot_be_taken_are_refused_with_the_reason() -> None:
     with pytest.raises(DataError, match=r"input 0: 7, targets: 6"):
         read((X, Y[:6]))
     with pytest.raises(DataError, match="is a single number"):
@@ -229,3 +230,29 @@ def test_the_module_of_data_needs_no_torch() -> None:
         "assert read((np.ones((3, 2)), np.ones(3))).samples == 3"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def test_a_loader_is_iterated_twice() -> None:
+    class Loader:
+        """Batches, with a count of the passes."""
+
+        passes = 0
+
+        def __iter__(self) -> Any:
+            self.passes += 1
+            return iter([(X[:4], Y[:4]), (X[4:], Y[4:])])
+
+    loader = Loader()
+    assert read(loader).samples == len(X)
+    assert loader.passes == 2
+
+
+def test_a_file_of_the_name_of_a_temporary_one_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.bin"
+    array = mapped(str(path), (3,), np.float32, "w+")
+    if path.exists():
+        pytest.skip("this system keeps a file that is mapped")
+    path.write_text("another")
+    del array
+    gc.collect()
+    assert path.read_text() == "another"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core, _spool
 from . import _data_files as files
-from . import _spool
-from ._errors import ModelError
+from ._errors import Error, ModelError
 
 # Samples with which mean and sum are told apart.
 TRIED = 8
@@ -166,3 +166,11 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception of NumPy, PyTorch or JAX says that memory is lacking."""
     signs = ("can't allocate memory", "not enough memory", "out of memory", "RESOURCE_EXHAUSTED")
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(sign in str(error) for sign in signs)
+
+
+def known_name(given: str) -> str:
+    """Returns the library's name of a loss for any of its names, such as "cross-entropy" for "ce"; another text as it is."""
+    try:
+        return _core.Loss.parse(given).name.partition("(")[0]
+    except Error:
+        return given

@@ -30,7 +30,7 @@ SLACK = 20
 
 @dataclass
 class Own:
-    """What the model's own library computes."""
+    """The numbers that the model's own library computes."""
 
     outputs: NDArray[np.float64]
     """[n, …]"""

@@ -31,8 +31,8 @@ def read(data: Any, *, names: Sequence[str] | None = None, limit: int = LIMIT) -
     a single key of a dictionary that is not among them holds the targets. A loader's samples are kept in memory up to `limit` bytes,
     beyond which they go to a temporary file.
 
-    # Errors
-    `DataError` if data are not fixed samples: a loader that shuffles or augments at random, inputs and targets of different numbers.
+    Raises:
+        DataError: Data are not fixed samples: a loader shuffles or augments at random, or inputs and targets differ in number.
     """
     if isinstance(data, Data):
         return data
@@ -60,8 +60,8 @@ def checked(inputs: list[tuple[str | None, Source]], targets: Source | None) -> 
 def split(data: Any, names: Sequence[str] | None = None) -> Parts:
     """Splits a batch, or all data, into inputs by name and targets.
 
-    # Errors
-    `DataError` for what is no array.
+    Raises:
+        DataError: A part is no array.
     """
     if isinstance(data, Mapping):
         if names is not None:
@@ -100,8 +100,8 @@ def _inputs(inputs: Any) -> list[tuple[str | None, Source]]:
 def array(value: Any, what: str) -> Source:
     """Returns a path as text, and anything else as an array, which shares memory where it can.
 
-    # Errors
-    `DataError` for what is no array of numbers with an axis of samples.
+    Raises:
+        DataError: It is no array of numbers with an axis of samples.
     """
     if isinstance(value, (str, os.PathLike)):
         path = os.path.expanduser(os.fspath(value))
@@ -157,8 +157,8 @@ def _collection(data: Any, names: Sequence[str] | None, limit: int) -> Parts | N
 def refuse_shuffling(loader: Any) -> None:
     """Refuses a loader whose order differs from pass to pass.
 
-    # Errors
-    `DataError` naming the sampler.
+    Raises:
+        DataError: The order differs; the message names the sampler.
     """
     batches = getattr(loader, "batch_sampler", None)
     for sampler in (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)):
@@ -204,8 +204,10 @@ def _gather(source: Iterable[Any], names: Sequence[str] | None, limit: int, *, b
         position += len(arrays[0])
     if not spools:
         raise DataError("the data have no samples")
-    if iter(source) is not source:  # a generator can be passed only once
-        for before, item in zip(first, source, strict=False):
+    # Every iterator of a loader starts its workers.
+    again = iter(source)
+    if again is not source:  # a generator can be passed only once
+        for before, item in zip(first, again, strict=False):
             inputs, targets = _item(item, names, batched)
             arrays = [value for _, value in inputs] + ([] if targets is None else [targets])
             same = [a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(before, arrays, strict=True)]

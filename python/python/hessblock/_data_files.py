@@ -28,8 +28,8 @@ def samples(source: NDArray[Any] | str) -> int:
 def take(source: NDArray[Any] | str, start: int, stop: int) -> NDArray[Any]:
     """Returns the samples `start..stop` of an array (a view) or of a file (no more of it is read than needed).
 
-    # Errors
-    `FileError` if the file cannot be read.
+    Raises:
+        FileError: The file cannot be read.
     """
     if isinstance(source, np.ndarray):
         return source[start:stop]

@@ -88,7 +88,8 @@ def export(name: str, traced: Traced, double: bool) -> Any:
         except Exception as second:
             missing = unknown(traced.closed.jaxpr)
             if missing:
-                raise UnsupportedError(f"{name} has operations that jax2onnx cannot export: {', '.join(missing)}", nodes=missing) from second
+                text = f"{name} has operations that jax2onnx cannot export: {', '.join(missing)}"
+                raise UnsupportedError(text, nodes=missing) from second
             raise UnsupportedError(f"jax2onnx cannot export {name}: {first_line(first)}", nodes=[first_line(first)]) from first
     _jax_windows.rewrite(model.graph)
     return model

@@ -14,14 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._callable import Derivatives, FunctionLoss, Labels
+from ._callable import Derivatives, FunctionLoss, Labels, known_name
 from ._errors import ModelError
 from ._frontend import CallableLoss
 
-SYNONYMS = {
-    "ce": "cross-entropy", "softmax-cross-entropy": "cross-entropy", "squared-error": "mse",
-    "binary-cross-entropy": "bce", "bce-with-logits": "bce",
-}  # fmt: skip
 
 
 def double() -> contextlib.AbstractContextManager[Any]:
@@ -72,7 +68,7 @@ class Loss:
         if isinstance(given, _core.Loss) or (isinstance(given, CallableLoss) and not callable(given)):
             self.taken = given
         elif isinstance(given, str):
-            name = SYNONYMS.get(given, given)
+            name = known_name(given)
             if name not in STRINGS:
                 raise ModelError(f"there is no loss {given!r}: {', '.join(STRINGS)} are there, or give a function (outputs, targets)")
             self.jax = STRINGS[name]

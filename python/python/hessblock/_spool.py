@@ -32,9 +32,10 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike, limit: int = LIMIT) -> NDArr
 def mapped(path: str, shape: tuple[int, ...], dtype: DTypeLike, mode: Any = "r+") -> NDArray[Any]:
     """Returns the array in a temporary file, which is deleted with the array."""
     array = np.memmap(path, dtype, mode, shape=shape)
-    weakref.finalize(array, remove, path)
-    with contextlib.suppress(OSError):  # Windows keeps a file that is mapped: it goes at the end of the process there.
+    try:
         os.unlink(path)
+    except OSError:  # Windows keeps a file that is mapped.
+        weakref.finalize(array, remove, path)
     return array
 
 
@@ -58,8 +59,8 @@ class Spool:
     def append(self, batch: NDArray[Any], position: int) -> None:
         """Adds a batch, whose first sample is number `position`.
 
-        # Errors
-        `DataError` if its samples have another shape or number type than those before.
+        Raises:
+            DataError: Its samples have another shape or number type than those before.
         """
         if self.dtype is None:
             self.shape, self.dtype = batch.shape[1:], batch.dtype

@@ -33,8 +33,9 @@ class TorchFrontend:
         """`output` is the name or the number of the output to take, if the module returns several; `reduction` says what a loss is
         that is a function ("mean" or "sum" over the samples), if this cannot be found out from its values.
 
-        # Errors
-        `ModelError` and `UnsupportedError` for a module that cannot be taken as it is: in training mode, without values.
+        Raises:
+            ModelError: The module cannot be taken as it is: it is in training mode, or has no values.
+            UnsupportedError: It has layers or number types that are not taken.
         """
         self.module, self.notes = modules.unwrap(module)
         self.name = type(self.module).__name__
@@ -186,8 +187,8 @@ class TorchFrontend:
     def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:
         """Compares outputs, loss and gradient of the first samples with those of the module itself.
 
-        # Errors
-        `CheckError` saying what differs, and by how much.
+        Raises:
+            CheckError: They differ; the message says where and by how much.
         """
         assert self._call is not None and self._outputs is not None
         function = self._loss.torch if self._loss is not None and self._loss.taken is loss else None

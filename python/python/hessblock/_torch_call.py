@@ -1,4 +1,4 @@
-"""How a module is called: its arguments from the data, and the outputs that it returns."""
+"""The call of a module: its arguments from the data, and the outputs that it returns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class Call:
-    """How the inputs of the data become arguments of `forward`."""
+    """The way from the inputs of the data to the arguments of `forward`."""
 
     names: list[str]
     """The inputs' names in the graph, in the order of the data."""
@@ -67,8 +67,8 @@ class Call:
 def bind(module: nn.Module, data: Data, taken: set[str]) -> Call:
     """Finds how the data's inputs are passed to a module. No input's name in the graph is in `taken`.
 
-    # Errors
-    `ModelError` if `forward` does not take them.
+    Raises:
+        ModelError: `forward` does not take them.
     """
     label, keys = type(module).__name__, [name for name, _ in data.inputs]
     parameters = inspect.signature(module.forward).parameters
@@ -113,7 +113,7 @@ def tensors(data: Data, start: int, stop: int, real: np.dtype[Any], *, floats: b
 
 @dataclass
 class Outputs:
-    """What a module returns for an example."""
+    """The tensors that a module returns for an example."""
 
     names: list[str]
     values: list[torch.Tensor]
@@ -134,8 +134,8 @@ def run(module: nn.Module, call: Arguments) -> Any:
 def outputs(module: nn.Module, returned: Any, output: str | int | None, taken: set[str]) -> Outputs:
     """Names the tensors that a module returns, and finds the one that the loss is taken of.
 
-    # Errors
-    `ModelError` if there are several and none is chosen, or if it holds no real numbers.
+    Raises:
+        ModelError: There are several and none is chosen, or it holds no real numbers.
     """
     label = type(module).__name__
     leaves = pytree.tree_leaves(returned)
@@ -168,8 +168,8 @@ def example(module: nn.Module, call: Call, data: Data, real: np.dtype[Any], plac
 
     `place` moves tensors to the module's device and type.
 
-    # Errors
-    `ModelError` if the module fails: for a batch that is baked in, naming its size.
+    Raises:
+        ModelError: The module fails; for a batch that is baked in, the message names its size.
     """
 
     def attempt(samples: int, floats: bool) -> tuple[list[torch.Tensor], Any]:

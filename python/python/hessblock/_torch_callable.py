@@ -60,8 +60,8 @@ class TorchLoss(FunctionLoss):
     def batch(self, outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
         """Returns the loss of a batch [n, shape…], as the function takes it.
 
-        # Errors
-        `ModelError` if it is not one number.
+        Raises:
+            ModelError: It is not one number.
         """
         if self.merged:
             outputs = outputs.flatten(0, 1)

@@ -62,9 +62,9 @@ def export(
     names of these tensors in the graph and `outputs` those of the tensors that the module returns. No other value of the graph
     has a name in `taken`.
 
-    # Errors
-    `ModelError` for a batch that is baked in and for control flow that depends on data; `UnsupportedError` for operations that
-    have no form in ONNX, listing all of them.
+    Raises:
+        ModelError: A batch is baked in, or control flow depends on data.
+        UnsupportedError: There are operations that have no form in ONNX; all are listed.
     """
     with prepared(module):
         program = trace(module, call)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import _core
+from ._callable import known_name
 from ._errors import ModelError
 from ._frontend import CallableLoss
 from ._torch_callable import TorchLoss
@@ -28,10 +29,6 @@ STRINGS: dict[str, Callable[..., torch.Tensor]] = {
     "mse": F.mse_loss,
     "bce": F.binary_cross_entropy_with_logits,
 }
-SYNONYMS = {
-    "ce": "cross-entropy", "softmax-cross-entropy": "cross-entropy", "squared-error": "mse",
-    "binary-cross-entropy": "bce", "bce-with-logits": "bce",
-}  # fmt: skip
 
 
 class Loss:
@@ -92,8 +89,8 @@ def name_of(given: Any) -> str:
 def spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, Any]]:
     """Returns the function of `torch.nn.functional` that a loss is, with its options; None for any other loss.
 
-    # Errors
-    `ModelError` for a reduction that gives no single number, and for a name that is no loss's.
+    Raises:
+        ModelError: The reduction gives no single number, or the name is no loss's.
     """
     function, options = _spelled(given)
     if function is None:
@@ -112,7 +109,7 @@ def spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, A
 
 def _spelled(given: Any) -> tuple[Callable[..., torch.Tensor] | None, dict[str, Any]]:
     if isinstance(given, str):
-        name = SYNONYMS.get(given, given)
+        name = known_name(given)
         if name not in STRINGS:
             raise ModelError(f"there is no loss {given!r}: {', '.join(STRINGS)} are there, or give a module or a function of PyTorch")
         return STRINGS[name], {}
@@ -171,8 +168,8 @@ def own_loss(function: Any, options: dict[str, Any], shape: tuple[int, ...], axi
 def positive_weight(weight: torch.Tensor, shape: tuple[int, ...], merged: bool) -> tuple[list[float], int | None]:
     """Returns a positive weight as the library takes it: one number, one for each entry of an axis, or one for each output.
 
-    # Errors
-    `ModelError` if PyTorch would not broadcast it to the outputs.
+    Raises:
+        ModelError: PyTorch would not broadcast it to the outputs.
     """
     extents = tuple(weight.shape)
     while len(extents) > len(shape) and extents[0] == 1:

@@ -1,4 +1,4 @@
-"""What a `torch.nn.Module` holds: its weights by name, and the modules that cannot be taken as they are."""
+"""The parts of a `torch.nn.Module`: its weights by name, and the modules that cannot be taken as they are."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def clean(name: str) -> str:
 def unwrap(module: Any) -> tuple[nn.Module, list[str]]:
     """Returns the module inside the wrappers of torch.compile and of data parallelism, and notes for the user.
 
-    # Errors
-    `ModelError` for what is no module in eager form.
+    Raises:
+        ModelError: It is no module in eager form.
     """
     notes: list[str] = []
     while True:
@@ -86,8 +86,8 @@ class Weights:
 def weights(module: nn.Module) -> Weights:
     """Collects the tensors of a module as they are now.
 
-    # Errors
-    `ModelError` if two tensors have one name.
+    Raises:
+        ModelError: Two tensors have one name.
     """
     found, first = Weights(), dict[int, str]()
     named = [(found.parameters, module.named_parameters(remove_duplicate=False)),
@@ -108,9 +108,9 @@ def weights(module: nn.Module) -> Weights:
 def check_weights(name: str, held: Weights) -> None:
     """Refuses weights that have no values or no real ones.
 
-    # Errors
-    `ModelError` for tensors without values, sharded or sparse ones, and for a module without any parameter that requires a
-    gradient; `UnsupportedError` for number types that are not taken.
+    Raises:
+        ModelError: Tensors have no values, are sharded or sparse, or no parameter requires a gradient.
+        UnsupportedError: There are number types that are not taken.
     """
     everything = {**held.parameters, **held.buffers}
     groups: dict[str, list[str]] = {}
@@ -162,8 +162,8 @@ def training_matters(module: nn.Module) -> bool:
 def check_layers(module: nn.Module) -> None:
     """Refuses layers in training mode, and those that mix samples or draw at random in any mode.
 
-    # Errors
-    `ModelError` naming the layers.
+    Raises:
+        ModelError: There are such layers; the message names them.
     """
     label = type(module).__name__
     each = [(clean(name) or "the module itself", part) for name, part in module.named_modules()]
@@ -226,8 +226,8 @@ def stand_in(module: nn.Module) -> nn.Module:
 
     The memory of its tensors is reserved and never touched, so that a copy costs no more than its Python objects.
 
-    # Errors
-    `ModelError` if the module cannot be copied.
+    Raises:
+        ModelError: The module cannot be copied.
     """
     memo: dict[int, Any] = {}
     for tensor in [*module.parameters(), *module.buffers()]:
@@ -241,8 +241,8 @@ def stand_in(module: nn.Module) -> nn.Module:
 def double(module: nn.Module) -> nn.Module:
     """Returns a copy of a module on the host in double precision.
 
-    # Errors
-    `ModelError` if the module cannot be copied.
+    Raises:
+        ModelError: The module cannot be copied.
     """
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
