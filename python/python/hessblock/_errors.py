@@ -131,4 +131,4 @@ class DeviceError(Error, RuntimeError):
 
 
 class Interrupted(Error):
-    """Work was stopped through its progress callable or from another thread."""
+    """Work was stopped. What stopped it, such as KeyboardInterrupt or an exception of a progress callable, is raised in its place."""
