@@ -59,6 +59,7 @@ def fresh() -> float:
 def write(p: hb.Problem, x: torch.Tensor, y: torch.Tensor, folder: Path) -> list[str]:
     """Writes the network with its weights, images and labels; returns the paths."""
     import onnx
+    from onnx import numpy_helper
 
     graph = p._frontend.graph()
     model = onnx.load_from_string(graph.proto)
@@ -67,7 +68,7 @@ def write(p: hb.Problem, x: torch.Tensor, y: torch.Tensor, folder: Path) -> list
     for each in model.graph.input:
         name = graph.aliases.get(each.name, each.name)
         if name in weights:
-            model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(weights[name]), each.name))
+            model.graph.initializer.append(numpy_helper.from_array(np.array(weights[name]), each.name))
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     paths = [str(folder / name) for name in ("model.onnx", "x.npy", "y.npy")]
@@ -83,7 +84,8 @@ class Library:
     def __init__(self, paths: list[str]) -> None:
         build = ["cargo", "bench", "--locked", "--no-run", "--bench", "beside_python", "--message-format", "json"]
         messages = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout.splitlines()
-        (program,) = [found for line in messages if (found := json.loads(line).get("executable"))]
+        made = [message for line in messages if (message := json.loads(line)).get("executable")]
+        (program,) = [message["executable"] for message in made if message["target"]["name"] == "beside_python"]
         self.process = subprocess.Popen([program, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def milliseconds(self, task: str) -> float:
