@@ -26,11 +26,17 @@ impl fmt::Display for Setting {
     }
 }
 
+/// Options that the library has under another name.
+const OTHERWISE: [(&str, &str); 1] = [("force", "overwrite")];
+
 /// A setting as an option or as a field.
 fn called(setting: &str, as_option: bool) -> String {
     match as_option {
         true => format!("--{}", setting.replace('_', "-")),
-        false => setting.replace('-', "_"),
+        false => {
+            let other = OTHERWISE.iter().find(|(option, _)| *option == setting);
+            other.map_or(setting, |(_, name)| name).replace('-', "_")
+        }
     }
 }
 
@@ -104,5 +110,10 @@ mod tests {
         assert_eq!(called("host-memory", true), "--host-memory");
         assert_eq!(called("mean_image", true), "--mean-image");
         assert_eq!(of_field("mean_image"), "mean_image");
+        assert_eq!(
+            format!("replace it with {FORCE}"),
+            "replace it with overwrite"
+        );
+        assert_eq!(called("force", true), "--force");
     }
 }

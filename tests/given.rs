@@ -275,6 +275,16 @@ fn outputs_are_those_that_derivatives_of_a_loss_can_be_given_at() {
             &y.diagonal().unwrap().to_vec()
         ));
     }
+    // The weight of the mean is in the gradients, and the empirical Fisher matrix takes it out again once.
+    let weighted = GivenHessian::with_gradient(flat(&gradients)).with_weight(1.0 / 20.0);
+    let (x, y) = (
+        own.empirical_fisher(),
+        build(weighted).unwrap().empirical_fisher(),
+    );
+    assert!(near(
+        &x.diagonal().unwrap().to_vec(),
+        &y.diagonal().unwrap().to_vec()
+    ));
     for bad in [vec![0.0; 19], vec![f64::NAN; 20]] {
         assert!(build(GivenHessian::with_gradient(flat(&gradients)).with_values(bad)).is_err());
     }

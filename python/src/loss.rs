@@ -91,13 +91,14 @@ impl Loss {
         Loss::named(py, "bce", options)
     }
 
-    /// The derivatives of any loss at the network's outputs: gradients [N, C] and values [N]. The targets are its Hessians,
+    /// The derivatives of any loss at the network's outputs: gradients [N, C] and values [N], with the reduction's `weight` in them. The targets are its Hessians,
     /// [N, C, C].
     #[staticmethod]
-    #[pyo3(signature = (gradients: "NDArray[Any] | None" = None, values: "NDArray[Any] | None" = None))]
+    #[pyo3(signature = (gradients: "NDArray[Any] | None" = None, values: "NDArray[Any] | None" = None, weight=1.0))]
     fn given(
         gradients: Option<PyReadonlyArray2<'_, f64>>,
         values: Option<PyReadonlyArray1<'_, f64>>,
+        weight: f64,
     ) -> PyResult<Loss> {
         if let Some(gradients) = &gradients {
             check_regular(gradients.as_any())?;
@@ -114,7 +115,7 @@ impl Loss {
         if let Some(values) = values {
             given = given.with_values(values.as_array().to_vec());
         }
-        Ok(Loss(Kind::Given(given)))
+        Ok(Loss(Kind::Given(given.with_weight(weight))))
     }
 
     /// A loss by its name, "cross-entropy", "mse" or "bce", with its default options.

@@ -298,10 +298,10 @@ def test_targets_may_have_other_number_types_and_axes_of_one(loss: Any, targets:
     compare(problem(loss, targets), function or nn.BCEWithLogitsLoss(WEIGHT.double()), exact)
 
 
-def test_one_output_a_sample_meets_targets_without_its_axis() -> None:
+def test_named_loss_of_one_output_takes_targets_without_its_axis() -> None:
     torch.manual_seed(1)
     module, targets = settled(nn.Linear(3, 1)), REAL[:, 0]
-    compare(problem(nn.MSELoss(), targets, module), F.mse_loss, targets[:, None], module)
+    compare(problem("mse", targets, module), F.mse_loss, targets[:, None], module)
 
 
 def test_losses_of_the_library_pass_as_they_are() -> None:

@@ -21,9 +21,20 @@ use crate::error::{Error, Result};
 pub struct GivenHessian {
     gradient: Option<Vec<f64>>,
     values: Option<Vec<f64>>,
+    weight: Option<f64>,
 }
 
 impl GivenHessian {
+    /// The same, where value, gradient and Hessian of every sample hold this weight of the reduction, such as 1/N of a mean
+    /// ([`Loss::weight`]).
+    #[must_use]
+    pub fn with_weight(self, weight: f64) -> Self {
+        Self {
+            weight: Some(weight),
+            ..self
+        }
+    }
+
     /// The same with ℓ_n too: `[samples]`, a number for every sample of the data.
     #[must_use]
     pub fn with_values(self, values: Vec<f64>) -> Self {
@@ -37,7 +48,7 @@ impl GivenHessian {
     pub fn with_gradient(gradient: Vec<f64>) -> Self {
         Self {
             gradient: Some(gradient),
-            values: None,
+            ..Self::default()
         }
     }
 
@@ -149,6 +160,10 @@ impl Loss for GivenHessian {
             Some(row) => gradient.copy_from_slice(row),
             None => gradient.fill(f64::NAN),
         }
+    }
+
+    fn weight(&self, _sample: &Sample<'_>) -> f64 {
+        self.weight.unwrap_or(1.0)
     }
 
     fn direction_squares(&self, sample: &Sample<'_>, squares: &mut [f64]) {

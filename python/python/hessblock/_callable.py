@@ -77,7 +77,7 @@ class FunctionLoss(ABC):
         # The mean over one sample is the sum, too: the reduction is found when there are more.
         if self.reduction is None and samples > 1:
             self.reduction = self.find_reduction(*few)
-        weight = 1.0 / samples if self.reduction == "mean" else 1.0
+        weight = self.weight(samples)
         values, gradients = np.empty(samples), np.empty((samples, count))
         hessians = _spool.empty((samples, count, count), np.float64, self.limit)
         step = max(1, min(samples, CHUNK // (8 * count * count)))
@@ -90,6 +90,10 @@ class FunctionLoss(ABC):
         if self.given is None and samples > 1:
             self.compare(outputs, labels, values)
         return values, gradients, hessians
+
+    def weight(self, samples: int) -> float:
+        """Returns the weight that the reduction gives each of so many samples, once it is known."""
+        return 1.0 / samples if self.reduction == "mean" else 1.0
 
     def compare(self, outputs: NDArray[np.float64], targets: Labels, values: NDArray[np.float64]) -> None:
         """Compares the loss of all samples together with the sum of their own, `values` with the reduction's weight.

@@ -16,7 +16,7 @@ __version__: Final[str]
 
 @final
 class Blocks:
-    """A result on disk. Nothing is loaded until it is asked for."""
+    """A result on disk. Nothing is loaded until it is read."""
 
     @staticmethod
     def open(path: str | PathLike[str]) -> Blocks:
@@ -32,7 +32,7 @@ class Blocks:
 
     @property
     def provenance(self, /) -> str:
-        """What the result was computed from, as JSON."""
+        """The provenance of the result, as JSON."""
 
     def read(self, /, part: int, rows: tuple[int, int], columns: tuple[int, int] | None, dtype: str) -> NDArray[Any]:
         """Rows and columns of a part, half-open, as an array of "f32" or "f64"; without columns, those of a vector."""
@@ -43,7 +43,7 @@ class Device:
 
     @property
     def count(self, /) -> int:
-        """How many devices share the tiles of blocks."""
+        """The number of devices that share the tiles of blocks."""
 
     @property
     def driver(self, /) -> str | None:
@@ -59,7 +59,7 @@ class Device:
 
     @property
     def note(self, /) -> str | None:
-        """What a user should know of the choice, such as that no GPU was found."""
+        """A note on the choice, such as that no GPU was found."""
 
     @staticmethod
     def open(selector: str, precision: str) -> Device:
@@ -74,7 +74,7 @@ class Loss:
     """A loss with its options. A session makes its own of it."""
 
     def __reduce__(self, /) -> tuple[Any, tuple[Any, ...]]:
-        """What pickle calls to make it again."""
+        """Returns the call by which pickle makes it again."""
 
     @staticmethod
     def bce(reduction: str='mean', *, pos_weight: Sequence[float] | None=None, class_axis: int | None=None) -> Loss:
@@ -85,8 +85,8 @@ class Loss:
         """Softmax cross-entropy of logits, with the options of torch.nn.CrossEntropyLoss."""
 
     @staticmethod
-    def given(gradients: NDArray[Any] | None=None, values: NDArray[Any] | None=None) -> Loss:
-        """The derivatives of any loss at the network's outputs: gradients [N, C] and values [N]. The targets are its Hessians,
+    def given(gradients: NDArray[Any] | None=None, values: NDArray[Any] | None=None, weight: float=1.0) -> Loss:
+        """The derivatives of any loss at the network's outputs: gradients [N, C] and values [N], with the reduction's `weight` in them. The targets are its Hessians,
 [N, C, C]."""
 
     @staticmethod
@@ -142,7 +142,7 @@ class Network:
 
     @property
     def warnings(self, /) -> list[str]:
-        """Things a user should know."""
+        """The warnings about the model, such as parameters that do not enter the output."""
 
     def with_arrays(self, /, arrays: list[tuple[str, NDArray[Any]]]) -> Network:
         """The same graph with other arrays of the same names and shapes."""
@@ -186,7 +186,7 @@ class Operator:
 
     @property
     def session(self, /) -> Session:
-        """The session that it is of."""
+        """The session of the operator."""
 
     @property
     def size(self, /) -> int:
@@ -211,7 +211,7 @@ class Output:
 
 @final
 class Plan:
-    """What a request will do, in what memory."""
+    """The plan of a request: its tiles, operations and memory."""
 
     def __str__(self, /) -> str:
         ...
@@ -221,7 +221,7 @@ class Plan:
         """Bytes of device memory that it counts on at most."""
 
     def forecast(self, /, *, progress: Progress=None) -> dict[str, Any]:
-        """How long it is expected to take. The first forecast on a device measures it for some seconds, once."""
+        """Predicts time and memory. The first forecast on a device measures it for some seconds, once."""
 
     @property
     def host_bytes(self, /) -> int:
@@ -250,7 +250,7 @@ class Request:
 is copied."""
 
     def without_larger(self, /, limit: int) -> tuple[Request, list[tuple[str, int]]]:
-        """Without the parts that take more than so many bytes, and the names and sizes of these."""
+        """Returns the request without the parts of more than `limit` bytes, and the names and sizes of these."""
 
     def write(self, /, output: Output, *, progress: Progress=None) -> dict[str, Any]:
         """Computes the parts into files. Returns the report of the run."""
@@ -291,7 +291,7 @@ class Session:
         """The number of samples."""
 
     def study(self, /, *, layers: Sequence[str]=..., initialiser: str='glorot', draws: int | None=None, seed: int=0, pairs: bool=False, exact_entries: int | None=None, probes: int | None=None, spectral: bool=True, progress: Progress=None) -> Study:
-        """How far G is from H ([`Study`])."""
+        """Measures how far G is from H ([`Study`])."""
 
     def vjp(self, /, u: NDArray[Any], *, progress: Progress=None) -> NDArray[Any]:
         """Σ_n J_nᵀ·u_n, [p, k], of cotangents [N, k, C]."""
@@ -330,7 +330,7 @@ class Shown:
 
 @final
 class Study:
-    """What a study of the error found."""
+    """The findings of a study."""
 
     def csv(self, /) -> str:
         """A row per layer."""

@@ -31,6 +31,11 @@ class Derivatives:
     values: NDArray[np.float64]
     gradients: NDArray[np.float64]
     hessians: NDArray[np.float64]
+    sample_weight: float = 1.0
+
+    def weight(self, samples: int) -> float:
+        """Returns the weight that the reduction gave each sample."""
+        return self.sample_weight
 
     def derivatives(
         self, outputs: NDArray[np.float64], targets: NDArray[Any] | None
@@ -90,7 +95,9 @@ def freeze(problem: Problem) -> Frozen:
     else:
         session = sessions.current()
         outputs = session.outputs()
-        loss = Derivatives(problem._loss.name, outputs, *sessions.derivatives(problem._loss, outputs))
+        found = sessions.derivatives(problem._loss, outputs)
+        weight = getattr(problem._loss, "weight", None)
+        loss = Derivatives(problem._loss.name, outputs, *found, 1.0 if weight is None else weight(len(outputs)))
         if samples is not None:
             from ._data_files import take
             from ._sessions import sample_range

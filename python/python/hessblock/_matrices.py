@@ -66,7 +66,8 @@ def fisher(problem: Problem, samples: int = 8, seed: int = 0) -> Operator:
 def empirical_fisher(problem: Problem) -> Operator:
     """Returns Σ_n ω_n g_n g_nᵀ, the empirical Fisher matrix.
 
-    g_n is the gradient of sample n's loss without its weight ω_n in the reduction.
+    g_n is the gradient of sample n's loss without its weight ω_n in the reduction. For a mean, ω_n is 1/N; for that of
+    MSELoss and BCEWithLogitsLoss it is 1/(N·C), as they average over the C outputs too.
 
     Args:
         problem: The model with its data and loss.

@@ -58,6 +58,10 @@ class Operator:
     def __init__(
         self, problem: Problem, curvature: str, *, samples: int = 1, seed: int = 0, rank_tolerance: float | None = None
     ) -> None:
+        if not hasattr(problem, "_session"):
+            raise TypeError(
+                f"a matrix is that of a hessblock.Problem, and this is {type(problem).__name__}: give Problem(model, loss, data)"
+            )
         self._problem = problem
         self._curvature, self._samples, self._seed = curvature, samples, seed
         self._rank_tolerance = rank_tolerance
@@ -244,6 +248,11 @@ class Operator:
         if (rows is None) == (param is None):
             raise RequestError("give a layer, such as block('fc1'), or a parameter, such as block(param='fc1.weight')")
         if param is None:
+            for name in (rows, columns):
+                if not isinstance(name, (str, int, type(None))):
+                    raise TypeError(f"a layer is named by a string, such as block('fc1'), and this is {type(name).__name__}")
+            # The layers of nn.Sequential are numbers.
+            rows, columns = (None if name is None else str(name) for name in (rows, columns))
             return self._block(("layer", rows, columns))
         first, second = (param, None) if isinstance(param, str) else param
         return self._block(("param", first, second))

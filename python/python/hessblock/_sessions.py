@@ -103,7 +103,8 @@ class Sessions:
     def _given(self, loss: Any, outputs: NDArray[np.float64]) -> tuple[_core.Loss, NDArray[np.float64]]:
         """Returns a callable loss at the outputs as its derivatives, and the Hessians that stand for targets."""
         values, gradients, hessians = self.derivatives(loss, outputs)
-        return _core.Loss.given(gradients, values), hessians
+        weight = getattr(loss, "weight", None)
+        return _core.Loss.given(gradients, values, 1.0 if weight is None else weight(len(outputs))), hessians
 
     def derivatives(
         self, loss: Any, outputs: NDArray[np.float64]

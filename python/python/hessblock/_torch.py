@@ -20,7 +20,7 @@ from ._frontend import CallableLoss, Data, Graph
 from ._lazy import Bounds
 from ._text import listed
 from ._torch_export import Exported, export
-from ._torch_loss import Loss
+from ._torch_loss import Loss, check_targets
 
 
 class TorchFrontend:
@@ -74,6 +74,7 @@ class TorchFrontend:
                 f"row {row} of {name} is that of padding_idx: PyTorch leaves its gradient at zero, and hessblock differentiates it"
             )
         self._half, self._stand_in = bool(halves), bool(devices or halves)
+        self._targets: Any = None
 
     def data(self, data: Any) -> Data:
         """Returns the arrays of what a user gave as data, and exports the module with the first samples as the example.
@@ -95,6 +96,7 @@ class TorchFrontend:
         self._unread = {name: source for name, source in named if name in unread}
         if len(named) > 1 or call.whole:
             taken.inputs = [(name, source) for name, source in named if name not in unread]
+        self._targets = taken.targets
         return taken
 
     def _arguments(self) -> list[str]:
@@ -182,6 +184,8 @@ class TorchFrontend:
         if merged:
             shape.insert(axis, rows)
         self._loss = Loss(loss, tuple(shape), axis=axis, merged=merged, reduction=self.reduction, notes=self.notes)
+        if not merged and axis == 0:
+            check_targets(loss, self._targets, tuple(shape))
         return self._loss.taken
 
     def check(self, session: _core.Session, data: Data, loss: _core.Loss | CallableLoss, samples: Bounds) -> None:

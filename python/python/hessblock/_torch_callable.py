@@ -47,7 +47,7 @@ class TorchLoss(FunctionLoss):
     def piece(self, outputs: NDArray[np.float64], targets: Labels) -> tuple[Any, Any, Any]:
         """Returns values, gradients and Hessians of the samples' own losses."""
         values, gradients, hessians = self.each(*self.tensors(outputs, targets))
-        return tuple(part.detach().double().cpu().numpy() for part in (values, gradients, hessians))  # type: ignore[return-value]
+        return tuple(part.detach().double().cpu().numpy(force=True) for part in (values, gradients, hessians))  # type: ignore[return-value]
 
     def tensors(self, outputs: NDArray[np.float64], targets: Labels) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns outputs [n, shape…] and targets as tensors."""

@@ -141,6 +141,25 @@ def fitting(function: Callable[..., torch.Tensor], options: dict[str, Any]) -> C
     return loss
 
 
+def check_targets(given: Any, targets: Any, shape: tuple[int, ...]) -> None:
+    """Refuses targets that PyTorch refuses or broadcasts, where the library would take them.
+
+    Raises:
+        ModelError: The number type or the shape is not what the loss takes; `shape` is that of a sample's outputs.
+    """
+    if isinstance(given, (str, _core.Loss)) or not hasattr(targets, "dtype"):
+        return
+    function, _ = spelled(given)
+    own, floating = tuple(targets.shape[1:]), targets.dtype.kind == "f"
+    if function is F.cross_entropy and floating and own == shape[1:]:
+        raise ModelError(f"the labels of {name_of(given)} are {targets.dtype} numbers: class indices are integers, so give labels.long()")
+    if function in (F.mse_loss, F.binary_cross_entropy_with_logits) and own != shape and math.prod(own) == math.prod(shape):
+        raise ModelError(
+            f"{name_of(given)} takes targets of the shape of the outputs, [N{''.join(f', {e}' for e in shape)}], and these are "
+            f"[N{''.join(f', {e}' for e in own)}]: PyTorch would refuse or broadcast them; reshape them"
+        )
+
+
 def own_loss(function: Any, options: dict[str, Any], shape: tuple[int, ...], axis: int, merged: bool) -> _core.Loss | None:
     """Returns the library's loss for a function of PyTorch, or None if it has none with these options."""
     rest = dict(options)

@@ -140,6 +140,8 @@ def pack(vectors: Any, parameters: Sequence[Parameter], size: int) -> Packed:
     """
     if isinstance(vectors, Mapping):
         return _pack_names(vectors, parameters, size)
+    if isinstance(vectors, (list, tuple)) and any(is_tensor(each) or isinstance(each, np.ndarray) for each in vectors):
+        return _pack_sequence(vectors, parameters, size)
     array = _numbers(to_numpy(vectors), "a vector")
     if array.ndim not in (1, 2) or array.shape[0] != size:
         raise ShapeError(
@@ -148,6 +150,19 @@ def pack(vectors: Any, parameters: Sequence[Parameter], size: int) -> Packed:
         )
     back = like(vectors)
     return Packed(array, back, back)
+
+
+def _pack_sequence(vectors: Sequence[Any], parameters: Sequence[Parameter], size: int) -> Packed:
+    """Takes arrays or tensors in the order of the parameters, as `torch.autograd.grad` gives them."""
+    if len(vectors) != len(parameters):
+        raise ShapeError(f"{len(vectors)} arrays for {len(parameters)} parameters: give one for each, in their order")
+    packed = _pack_names(dict(zip((p.name for p in parameters), vectors, strict=True)), parameters, size)
+
+    def restore(result: NDArray[Any]) -> Any:
+        arrays = packed.restore(result).values()
+        return list(arrays) if isinstance(vectors, list) else tuple(arrays)
+
+    return Packed(packed.array, restore, packed.leaf)
 
 
 def _pack_names(vectors: Mapping[Any, Any], parameters: Sequence[Parameter], size: int) -> Packed:
